@@ -1,9 +1,7 @@
-//! Settings of `netns-agent run`: from flags, environment and a YAML file to one checked [`Settings`].
+//! Settings of `netns-agent run`: merges flags, environment and a YAML file into one validated [`Settings`].
 //!
-//! Owns names, defaults and checks of the settings: each stands once in the list of `src/config/layer.rs`, and is checked where the
-//! part that it is for has its file. A flag beats the environment, which beats the file, which beats the default. Must never start
-//! anything, and never read the environment but through the function it is given, so that tests need not change that of the process.
-//! Start reading at [`RunArgs::load`].
+//! Flags override the environment, which overrides the file, which overrides the defaults. `src/config/layer.rs` lists all settings. The
+//! environment is read through a function argument only, so that tests need not change the environment of the process.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -31,10 +29,10 @@ mod log;
 mod store;
 pub mod suggest;
 
-/// Longest microservice label in bytes: that of a DNS label (RFC 1035 §2.3.4), since names of services are its usual source.
+/// Maximum length of a microservice label in bytes, that of a DNS label (RFC 1035 §2.3.4), because labels are usually service names.
 const LABEL_BYTES_MAX: usize = 63;
 
-/// What the user typed after `netns-agent run`.
+/// Command line arguments of `netns-agent run`.
 #[derive(Clone, Debug, Default)]
 pub struct RunArgs(Layer);
 
@@ -58,8 +56,8 @@ impl FromArgMatches for RunArgs {
     }
 }
 
-/// Writes environment variable and default of a flag behind the first paragraph of its help, and has clap forget them: it would prefer
-/// the default to the file.
+/// Appends environment variable and default of a flag to the first paragraph of its help text, and removes both from clap, which would
+/// otherwise prefer the default to the file.
 fn told_by_help_alone(flag: Arg) -> Arg {
     let variable = flag.get_env().map(|name| format!(" [env: {}]", name.display()));
     let default = flag
@@ -76,54 +74,54 @@ fn told_by_help_alone(flag: Arg) -> Arg {
     flag.help(told).env(Resettable::Reset).default_value(Resettable::Reset)
 }
 
-/// The checked settings.
+/// Validated settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Name of this agent in the store.
     pub microservice_label: String,
-    /// The store to follow; `None`: the embedded one.
+    /// etcd to follow. `None`: the embedded store.
     pub etcd: Option<StoreConfig>,
-    /// Where the embedded store listens.
+    /// Listen address of the embedded store.
     pub embedded_listen: SocketAddr,
-    /// Most bytes that the embedded store keeps.
+    /// Size limit of the embedded store in bytes.
     pub embedded_quota: usize,
     /// Directory for persistent data.
     pub data_dir: PathBuf,
-    /// What to do if the store has lost its content.
+    /// Action if the store has lost its content.
     pub on_store_loss: OnStoreLoss,
-    /// Where REST is served, and to whom.
+    /// Settings of the REST API.
     pub http: HttpSettings,
-    /// Where gRPC is served.
+    /// Listen address of the gRPC API. `None`: not served.
     pub grpc_listen: Option<SocketAddr>,
     /// Unix socket of the Docker daemon.
     pub docker_socket: PathBuf,
-    /// Network configuration to apply at the start.
+    /// File with network configuration to apply in addition to the store.
     pub initial_config: Option<PathBuf>,
-    /// What is done about what others change.
+    /// Detection and handling of drift.
     pub drift: DriftSettings,
-    /// How much of the history of transactions is kept.
+    /// Limits of the transaction history.
     pub history: HistoryLimits,
-    /// Capabilities that are not needed are kept.
+    /// If true, the agent keeps capabilities that it does not need.
     pub keep_privileges: bool,
-    /// Filter in the syntax of `tracing_subscriber::EnvFilter`; it has been parsed once.
+    /// Validated log filter in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
 
 impl Settings {
-    /// `/vnf-agent/<label>/`: everything this agent reads and writes is below it.
+    /// Returns `/vnf-agent/<label>/`, the prefix of all keys that this agent reads and writes.
     pub fn prefix(&self) -> String {
         format!("/vnf-agent/{}/", self.microservice_label)
     }
 
-    /// Whether something listens on a port that only the privileged may use.
+    /// Returns whether one of the servers listens on a privileged port (1 to 1023).
     pub fn has_low_port(&self) -> bool {
         let embedded = Some(self.embedded_listen).filter(|_| self.etcd.is_none());
         let addresses = [self.http.listen, self.grpc_listen, embedded];
         addresses.into_iter().flatten().any(|address| (1..1024).contains(&address.port()))
     }
 
-    /// The filter for the log. Where the user named nothing but a level, the libraries below stay at `info`: at `debug` each of
-    /// their frames would be a line.
+    /// Returns the log filter. If the setting is only the level `debug` or `trace`, the libraries below stay at `info`: at `debug`, they
+    /// log every frame.
     pub fn log_directives(&self) -> String {
         const QUIET: [&str; 8] = ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "bollard", "rtnetlink"];
         let chatty = matches!(self.log.to_ascii_lowercase().as_str(), "debug" | "trace");
@@ -132,38 +130,39 @@ impl Settings {
     }
 }
 
-/// A setting that cannot be used; a usage error (exit code 2).
+/// An invalid setting, which is a usage error (exit code 2).
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A value that is not accepted.
+    /// Invalid value.
     #[error("{origin}: {problem}; {accepted}")]
     Value {
-        /// Where it was given.
+        /// Origin of the value.
         origin: Origin,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
-        /// What would be right.
+        /// Description of accepted values.
         accepted: &'static str,
     },
-    /// The file of `--config` cannot be read or understood.
+    /// The file of `--config` cannot be read or parsed.
     #[error("configuration file {path}: {words}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: String,
-        /// The words of the system or of the YAML parser, with line and column.
+        /// Message of the operating system, or of the YAML parser with line and column.
         words: String,
     },
-    /// Settings that do not fit together.
+    /// Settings that conflict with each other.
     #[error("{0}")]
     Together(String),
 }
 
 impl RunArgs {
-    /// Reads the file, fills in environment and defaults, and checks everything. `environment` is `|name| std::env::var_os(name)`
-    /// in the program. An empty environment variable counts as absent.
+    /// Merges flags, environment, file and defaults, and validates the result.
+    ///
+    /// `environment` returns the value of an environment variable. Empty variables count as unset.
     ///
     /// # Errors
-    /// The first setting that cannot be used; it names the flag, variable or member and what is accepted.
+    /// Returns the first invalid setting, with its flag, variable or file member and the accepted values.
     pub fn load(self, environment: Environment<'_>) -> Result<Settings, ConfigError> {
         let layers = Layers::new(self.0, environment)?;
         let etcd = store::check(&layers)?;
@@ -193,7 +192,7 @@ impl RunArgs {
 }
 
 fn label(given: Given) -> Result<String, ConfigError> {
-    let accepted = "a label has 1 to 63 bytes, and no slash, white space or control character";
+    let accepted = "expected 1 to 63 bytes without slashes, white space and control characters";
     let problem = if given.value.is_empty() {
         "it is empty".to_owned()
     } else if given.value.len() > LABEL_BYTES_MAX {
@@ -207,19 +206,20 @@ fn label(given: Given) -> Result<String, ConfigError> {
 }
 
 fn address(given: &Given) -> Result<SocketAddr, ConfigError> {
-    let accepted = "an IP address and a port are expected, as 127.0.0.1:9191, 0.0.0.0:9191 or [::]:9191";
+    let accepted = "expected an IP address and a port, such as 127.0.0.1:9191, 0.0.0.0:9191 or [::]:9191";
     let text = &given.value;
     text.trim()
         .parse()
         .map_err(|error| given.wrong(format!("{text:?}: {error}"), accepted))
 }
 
-/// A certificate and its private key, which need each other; `missing` says how to give the one and the other.
+/// Returns a certificate and its private key, or `None` if neither is given. `missing` contains the hints for a missing certificate and
+/// a missing key.
 fn identity(cert: Option<Given>, key: Option<Given>, missing: [&'static str; 2]) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some((cert.path()?, key.path()?))),
-        (Some(lonely), None) => Err(lonely.wrong("it needs the private key of the certificate", missing[1])),
-        (None, Some(lonely)) => Err(lonely.wrong("it needs the certificate of the key", missing[0])),
+        (Some(lonely), None) => Err(lonely.wrong("the private key of the certificate is missing", missing[1])),
+        (None, Some(lonely)) => Err(lonely.wrong("the certificate of the private key is missing", missing[0])),
         (None, None) => Ok(None),
     }
 }
@@ -229,13 +229,13 @@ fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
     if path.starts_with('/') {
         return Ok(path.into());
     }
-    // A Docker daemon on another machine has containers whose namespaces are not here.
-    let accepted = "only a Unix socket is accepted, as unix:///var/run/docker.sock, because containers must run on this machine";
+    // The namespaces of containers on another machine cannot be opened here.
+    let accepted = "expected a Unix socket, such as unix:///var/run/docker.sock, because containers must run on this machine";
     Err(given.wrong(format!("{:?} is not an absolute path", given.value), accepted))
 }
 
 fn refuse_same_address(settings: &Settings, layers: &Layers<'_>) -> Result<(), ConfigError> {
-    // The embedded store only listens when no other one is named; port 0 asks the kernel for a free port.
+    // The embedded store only listens without etcd endpoints. Port 0 requests a free port from the kernel.
     let embedded = Some(settings.embedded_listen).filter(|_| settings.etcd.is_none());
     let addresses = [settings.http.listen, settings.grpc_listen, embedded];
     let names = [setting!(http_listen), setting!(grpc_listen), setting!(embedded_listen)];
@@ -247,7 +247,7 @@ fn refuse_same_address(settings: &Settings, layers: &Layers<'_>) -> Result<(), C
             {
                 let (a_origin, b_origin) = (layers.given(names[first])?.origin, layers.given(names[second])?.origin);
                 return Err(ConfigError::Together(format!(
-                    "{a_origin} and {b_origin} are both {a}; give each its own port"
+                    "{a_origin} and {b_origin} are both {a}; use different ports"
                 )));
             }
         }

@@ -1,7 +1,7 @@
-//! What the REST API answers, as far as commands read it.
+//! Responses of the REST API, as far as the commands use them.
 //!
-//! Owns the shapes (`/openapi.json` has examples). What is absent has its default; what is unknown is left aside, so that an older
-//! client understands a newer agent. Must never compute anything. Start reading at [`values`].
+//! Missing members get their defaults and unknown members are ignored, so an older client understands a newer agent. `/openapi.json` has
+//! examples.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use super::{
     names, readiness,
 };
 
-/// A value and what is derived from it: `/scheduler/status`.
+/// A value and its derived values: `/scheduler/status`.
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(default)]
 pub struct BaseStatus {
     /// The value.
     pub value: Status,
-    /// What is derived from it.
+    /// Its derived values.
     pub derived_values: Vec<Status>,
 }
 
@@ -29,86 +29,86 @@ pub struct BaseStatus {
 #[derive(Deserialize, Serialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct Status {
-    /// Key, without the prefix of the agent.
+    /// Key without the prefix of the agent.
     pub key: String,
-    /// State; empty means NONEXISTENT.
+    /// State. Empty means NONEXISTENT.
     pub state: String,
-    /// Why it failed.
+    /// Error of the last operation.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
-    /// What was last done for it.
+    /// Last operation.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_operation: String,
-    /// Labels of unmet dependencies, or fields that are wrong.
+    /// Labels of unmet dependencies, or names of invalid fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<String>,
 }
 
 impl Status {
-    /// The state by its name.
+    /// Returns the name of the state.
     pub fn state(&self) -> &str {
         if self.state.is_empty() { "NONEXISTENT" } else { &self.state }
     }
 
-    /// What is the matter, in a few words.
+    /// Returns a short description of the problem.
     pub fn words(&self) -> String {
         match (self.error.is_empty(), self.state.as_str()) {
             (false, _) => self.error.clone(),
-            (true, "PENDING") if !self.details.is_empty() => format!("waits for {}", self.details.join(", ")),
+            (true, "PENDING") if !self.details.is_empty() => format!("waiting for {}", self.details.join(", ")),
             _ => self.details.join(", "),
         }
     }
 }
 
-/// All about one key: `/scheduler/explain`.
+/// Details of one key: `/scheduler/explain`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Explanation {
-    /// The key.
+    /// Key.
     pub key: String,
-    /// What people call it.
+    /// Display name.
     pub name: String,
     /// State.
     pub state: String,
-    /// Since when.
+    /// Time at which it entered its state.
     pub since: String,
-    /// As published; absent for what is not published.
+    /// Published status, if any.
     pub status: Option<Published>,
-    /// What is wanted.
+    /// Desired value.
     pub value: Option<Shown>,
-    /// What it depends on.
+    /// Dependencies.
     pub depends_on: Vec<Dependency>,
-    /// What is derived from it.
+    /// Derived values.
     pub derived: Vec<Part>,
-    /// What depends on it.
+    /// Dependents.
     pub needed_by: Vec<Part>,
-    /// The newest first.
+    /// Last operations, newest first.
     pub last_operations: Vec<PastOperation>,
 }
 
-/// The published status, as far as it is shown by name.
+/// The members of a published status that the commands show.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Published {
-    /// One sentence.
+    /// Human-readable message.
     pub message: String,
-    /// One stable word.
+    /// Stable reason code.
     pub reason: String,
-    /// Where it belongs.
+    /// Namespace of the value.
     pub namespace: String,
-    /// When it is tried again.
+    /// Time of the next retry.
     pub next_retry: String,
-    /// Failed attempts in a row.
+    /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// What it waits for.
+    /// Unmet dependencies.
     pub unmet: Vec<Unmet>,
-    /// The last failure.
+    /// Last error.
     pub last_error: Option<Json>,
-    /// The last repair.
+    /// Last repair.
     pub last_repair: Option<Repair>,
-    /// It was somebody else's.
+    /// The object was foreign and has been adopted.
     pub adopted: bool,
-    /// Since when its removal has been held.
+    /// Time since which its removal has been held.
     pub removal_held_since: String,
 }
 
@@ -116,9 +116,9 @@ pub struct Published {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Repair {
-    /// When.
+    /// Time of the repair.
     pub time: String,
-    /// Names of what was lost or changed, and is there again.
+    /// Names of the lost or changed parts that were restored.
     pub lost: Vec<String>,
 }
 
@@ -128,21 +128,21 @@ pub struct Repair {
 pub struct Unmet {
     /// Label.
     pub label: String,
-    /// The key that would do; empty if any of several would.
+    /// Expected key. Empty if several keys would satisfy the dependency.
     pub expected: String,
-    /// What is expected, as people call it.
+    /// Display name of the expected value.
     pub name: String,
-    /// What is the matter with it.
+    /// Description of its current state.
     pub state: String,
-    /// The nearest that exists.
+    /// Existing values that nearly satisfy the dependency.
     pub relatives: Vec<Relative>,
 }
 
-/// Something that exists and is nearly what is expected.
+/// An existing value that nearly satisfies a dependency.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Relative {
-    /// A sentence about it.
+    /// Description of it.
     pub text: String,
 }
 
@@ -152,17 +152,17 @@ pub struct Relative {
 pub struct Dependency {
     /// Label.
     pub label: String,
-    /// The key, or words for what would do.
+    /// Expected key, or a description of the keys that would satisfy it.
     pub expected: String,
-    /// Name of the expected value for people.
+    /// Display name of the expected value.
     pub name: String,
-    /// Whether it is met.
+    /// True if it is met.
     pub met: bool,
-    /// By what.
+    /// Keys of the values that meet it.
     pub met_by: Vec<String>,
 }
 
-/// Another value.
+/// A derived value or a dependent.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Part {
@@ -170,55 +170,55 @@ pub struct Part {
     pub key: String,
     /// State.
     pub state: String,
-    /// Why it failed.
+    /// Error of the last operation.
     pub error: Option<String>,
 }
 
-/// Something that was done.
+/// A completed operation.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct PastOperation {
     /// Number of the transaction.
     pub transaction: u64,
-    /// When.
+    /// Time.
     pub time: String,
-    /// To what.
+    /// Key of the value.
     pub key: String,
-    /// What.
+    /// Kind of the operation.
     pub operation: String,
-    /// What came of it.
+    /// State of the value afterwards.
     pub state: String,
-    /// Why it failed.
+    /// Error, if it failed.
     pub error: Option<String>,
 }
 
-/// A value with the name of its message.
+/// A value with the name of its protobuf message.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
 #[serde(default)]
 pub struct Shown {
-    /// Full name of the message.
+    /// Full name of the protobuf message.
     #[serde(rename = "ProtoMsgName")]
     pub message: String,
-    /// Its members.
+    /// Members of the message.
     #[serde(rename = "ProtoMsgData")]
     pub data: Json,
 }
 
-/// What a key is now: `/scheduler/graph-snapshot`.
+/// A node of the graph: `/scheduler/graph-snapshot`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Node {
-    /// Since when it is so.
+    /// Start of the time in which the node was like this.
     pub since: String,
-    /// Until when it was so.
+    /// End of that time. Empty if it is the current node.
     pub until: String,
     /// Key.
     pub key: String,
-    /// The value.
+    /// Value.
     pub value: Option<Shown>,
     /// State, descriptor, error and so on.
     pub flags: BTreeMap<String, String>,
-    /// What it depends on, and what is derived from it.
+    /// Edges to its dependencies and derived values.
     pub targets: Vec<Target>,
 }
 
@@ -230,9 +230,9 @@ pub struct Target {
     pub relation: String,
     /// Label.
     pub label: String,
-    /// What is named.
+    /// Expected key, or a description of the expected keys.
     pub expected_key: String,
-    /// What is there of it.
+    /// Existing keys that match.
     pub matching_keys: Vec<String>,
 }
 
@@ -240,66 +240,66 @@ pub struct Target {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Record {
-    /// When it began.
+    /// Start time.
     pub start: String,
-    /// When it ended.
+    /// End time.
     pub stop: String,
     /// Number.
     pub seq_num: u64,
     /// Kind.
     pub txn_type: String,
-    /// Kind of resync; empty for none.
+    /// Kind of resync. Empty for none.
     pub resync_type: String,
-    /// Words of who asked for it.
+    /// Description from the requester.
     pub description: String,
-    /// The transaction whose failures are tried again.
+    /// Number of the transaction whose failed operations are retried.
     pub retry_for_txn: u64,
-    /// Which attempt that is.
+    /// Number of the attempt.
     pub retry_attempt: u64,
-    /// Values that were asked for.
+    /// Requested values.
     pub values: Vec<Json>,
-    /// What was done.
+    /// Executed operations.
     pub executed: Vec<Operation>,
 }
 
-/// What was done to one value.
+/// An executed operation.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Operation {
     /// CREATE, UPDATE, DELETE.
     pub operation: String,
-    /// To what.
+    /// Key of the value.
     pub key: String,
     /// State before.
     pub prev_state: String,
-    /// What came of it.
+    /// State afterwards.
     pub new_state: String,
-    /// Why it failed.
+    /// Error message, if it failed.
     pub new_err_msg: String,
-    /// Nothing had to be done.
+    /// The kernel was not changed.
     #[serde(rename = "NOOP")]
     pub noop: bool,
-    /// It is derived from another value.
+    /// The value is derived from another one.
     pub is_derived: bool,
-    /// It takes something back.
+    /// The operation is a rollback.
     pub is_revert: bool,
-    /// It tries again.
+    /// The operation is a retry.
     pub is_retry: bool,
-    /// In a plan: in what the value is not as it is desired.
+    /// In a plan: differences between the applied and the desired value.
     pub differences: Vec<Difference>,
 }
 
-/// In what a value is not as it is desired.
+/// A difference between the applied and the desired value.
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Difference {
-    /// The end of a sentence.
+    /// Description of the difference.
     pub text: String,
-    /// The value is deleted and created again because of it.
+    /// The difference requires deletion and re-creation of the object.
     pub is_recreate: bool,
 }
 
-/// Which agent answers: `/info/agent`.
+/// Identity of the agent: `/info/agent`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Identity {
@@ -315,16 +315,16 @@ pub struct Identity {
 pub struct StoreAddress {
     /// URLs, or `host:port`.
     pub endpoints: Vec<String>,
-    /// The store is a part of the agent.
+    /// True for the embedded store of the agent.
     pub embedded: bool,
 }
 
-/// Asks which agent answers.
+/// Reads the identity of the agent.
 pub async fn identity(agent: &Agent) -> Result<Identity, Failure> {
     agent.get("/info/agent").await
 }
 
-/// States of all values together with what is derived from them, by key.
+/// Reads the states of all values, which include those of their derived values, ordered by key.
 pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
     list(agent, "/scheduler/status?whole=1").await
 }
@@ -335,32 +335,32 @@ pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
 pub struct Detail {
     /// Key.
     pub key: String,
-    /// Since when it is in its state.
+    /// Time at which it entered its state.
     pub since: String,
-    /// Sentence of its status.
+    /// Message of its status.
     pub message: String,
-    /// Since when its removal has been held; empty if it is not.
+    /// Time since which its removal has been held. Empty if it is not held.
     pub removal_held_since: String,
 }
 
-/// Ages and messages of all values and of what is derived from them, by key.
+/// Reads ages and messages of all values and derived values, by key.
 pub async fn details(agent: &Agent) -> Result<BTreeMap<String, Detail>, Failure> {
     let all: Vec<Detail> = list(agent, "/scheduler/states").await?;
     Ok(all.into_iter().map(|detail| (detail.key.clone(), detail)).collect())
 }
 
-/// What every key is now.
+/// Reads the current graph.
 pub async fn snapshot(agent: &Agent) -> Result<Vec<Node>, Failure> {
     list(agent, "/scheduler/graph-snapshot").await
 }
 
-/// All about one key.
+/// Reads the details of one key.
 pub async fn explanation(agent: &Agent, key: &str) -> Result<Explanation, Failure> {
     let whole = explained(agent, key).await?;
-    serde_json::from_value(whole).map_err(|error| Failure::new(format!("what the agent says of {key} is not understood: {error}")))
+    serde_json::from_value(whole).map_err(|error| Failure::new(format!("unexpected response for {key}: {error}")))
 }
 
-/// The same as it was answered.
+/// Reads the details of one key as unparsed JSON.
 pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
     let target = target("/scheduler/explain", &[("key", key)]);
     let answer = agent.send(Method::GET, &target, "").await?;
@@ -378,7 +378,7 @@ pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
     }
 }
 
-/// A list, which the API writes as `null` when nothing is in it.
+/// Reads a list. The API returns `null` for an empty one.
 pub async fn list<T: serde::de::DeserializeOwned>(agent: &Agent, target: &str) -> Result<Vec<T>, Failure> {
     let list: Option<Vec<T>> = agent.get(target).await?;
     Ok(list.unwrap_or_default())

@@ -1,6 +1,4 @@
-//! The commands of the client: everything that speaks to a running agent, or tells of the machine.
-//!
-//! Owns which command is answered by which module. Must never contain what a command does. Start reading at [`run`].
+//! Client commands, and their dispatch to the modules that implement them.
 
 use std::process::ExitCode;
 
@@ -27,58 +25,58 @@ use super::{
     watch::{self, WaitArgs, WatchArgs},
 };
 
-/// Commands that speak to an agent.
+/// Commands of the client.
 #[derive(Subcommand, Debug)]
 pub enum ClientCommand {
-    /// How the agent is, and which values need attention; fails when it is not ready
+    /// Show the health of the agent and values that need attention; exit code 1 if it is not ready
     Status,
-    /// Values with their states
+    /// List values and their states
     Get(GetArgs),
-    /// Everything about one value
+    /// Show details of a value
     Describe(KeyArgs),
-    /// Why a value is in its state, down to what is really missing
+    /// Explain the state of a value, down to the root cause
     Explain(KeyArgs),
-    /// Print each change of a state
+    /// Print state changes of values as they happen
     Watch(WatchArgs),
-    /// Wait until values are in a state
+    /// Wait until values reach a state
     Wait(WaitArgs),
-    /// Ask for the values of a file
+    /// Apply the values in a file
     Apply(ApplyArgs),
-    /// Keep what was applied with --confirm-within
+    /// Confirm values applied with --confirm-within
     Confirm(ConfirmArgs),
-    /// Let go of values
+    /// Delete values by key, or those in a file
     Delete(DeleteArgs),
-    /// What `apply` or `delete` would do, without doing it; the exit code tells whether that is anything
+    /// Show what `apply` or `delete` would do; exit code 2 if there are changes
     Plan(PlanArgs),
-    /// How a file differs from what is asked for; the exit code tells whether it does
+    /// Compare a file with the desired values; exit code 2 if they differ
     Diff(DiffArgs),
-    /// Transactions that were done, or one in full
+    /// Show recent transactions, or one in detail
     History(HistoryArgs),
-    /// What depends on what
+    /// Show the dependencies between values
     Graph(GraphArgs),
-    /// Have the kernel read again, and what differs repaired
+    /// Read the kernel state again and repair differences
     Resync(ResyncArgs),
-    /// What is not deleted because the store may have lost its content
+    /// List or accept removals that are held because the store may have lost its content
     #[command(subcommand)]
     Removals(RemovalsCommand),
-    /// Levels of the agent's log
+    /// List or set the log levels of the agent
     #[command(subcommand)]
     Log(LogCommand),
-    /// Keys of the store, as etcd has them
+    /// Read and write keys of the store
     Kvdb(KvdbArgs),
-    /// Kinds of values, and what can be said in each
+    /// Show the kinds of values and their fields
     #[command(subcommand)]
     Model(ModelCommand),
-    /// Whether this machine lets the agent work, and what to do where it does not
+    /// Check whether the agent can work on this machine
     Doctor(DoctorArgs),
-    /// Completion of commands for a shell
+    /// Generate a shell completion script
     Completion(CompletionArgs),
-    /// Manual pages
+    /// Generate manual pages
     #[command(hide = true)]
     Man(ManArgs),
 }
 
-/// Runs a command to its end.
+/// Runs a command and returns its exit code.
 pub fn run(command: &ClientCommand, args: &ClientArgs) -> ExitCode {
     let output = Output::new(&args.output);
     let outcome = match command {
@@ -121,7 +119,7 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Resync(args) => history::resync(args, &agent, output).await,
         ClientCommand::Removals(command) => removals::run(command, &agent, output).await,
         ClientCommand::Log(command) => log::run(command, &agent, output).await,
-        // Answered without an agent.
+        // Handled above or in `run`.
         ClientCommand::Kvdb(_) | ClientCommand::Model(_) | ClientCommand::Completion(_) | ClientCommand::Man(_) => Ok(0),
     }
 }

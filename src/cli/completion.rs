@@ -1,6 +1,4 @@
-//! `netns-agent completion` and `netns-agent man`: what shells and manual readers want, made from the same arguments.
-//!
-//! Owns where it goes. Start reading at [`completion`] and [`man`].
+//! `netns-agent completion` and `netns-agent man`: shell completion and manual pages, generated from the command line definition.
 
 use std::path::PathBuf;
 
@@ -16,9 +14,9 @@ const PROGRAM: &str = "netns-agent";
 
 /// Arguments of `completion`.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "For bash: source <(netns-agent completion bash), or write it to /etc/bash_completion.d/netns-agent")]
+#[command(after_help = "For bash, run: source <(netns-agent completion bash), or write the script to /etc/bash_completion.d/netns-agent")]
 pub struct CompletionArgs {
-    /// The shell
+    /// Shell to generate the script for
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
@@ -26,12 +24,12 @@ pub struct CompletionArgs {
 /// Arguments of `man`.
 #[derive(clap::Args, Debug)]
 pub struct ManArgs {
-    /// Write a page for each command there, as netns-agent-get.1; without, the first page goes to the output
+    /// Existing directory for one page per command, such as netns-agent-get.1; without it, print the main page
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
 }
 
-/// Prints the script for a shell.
+/// Prints the completion script for a shell.
 pub fn completion(args: &CompletionArgs, output: &Output) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), PROGRAM, &mut script);
@@ -49,7 +47,7 @@ pub fn man(args: &ManArgs, output: &Output) -> Outcome {
         }
         Some(directory) => {
             let wrong =
-                |error: std::io::Error| Failure::new(format!("{}: {error}", directory.display())).next("an existing directory is expected");
+                |error: std::io::Error| Failure::new(format!("{}: {error}", directory.display())).next("expected an existing directory");
             clap_mangen::generate_to(command(), directory).map_err(wrong)?;
         }
     }

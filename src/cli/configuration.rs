@@ -1,7 +1,6 @@
-//! `netns-agent apply`, `delete`, `plan` and `confirm`: asking for the values of a document, and letting go of them.
+//! `netns-agent apply`, `delete`, `plan` and `confirm`: changes of the desired values.
 //!
-//! Owns what the answer of the agent means for the user and for the exit code. Must never compute what would be done: the agent does.
-//! Start reading at [`apply`] and [`plan`].
+//! The agent computes plans; this module only presents them, and derives the exit code from the response.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -27,21 +26,21 @@ pub struct ApplyArgs {
     #[command(flatten)]
     file: FileArgs,
 
-    /// Let go of everything of this source that is not in the file
+    /// Delete values of this source that are not in the file
     #[arg(long)]
     replace: bool,
 
-    /// All or nothing: if a value fails, all of them are reverted. A value that waits for something has not failed
+    /// Roll back all changes if a value fails; PENDING values do not count as failed
     #[arg(long)]
     atomic: bool,
 
-    /// Wait until every value of the file is CONFIGURED, or one has failed (see --timeout)
+    /// Wait until all values in the file are CONFIGURED, or one has failed (see --timeout)
     #[arg(long)]
     wait: bool,
 
-    /// The previous values come back after this time unless `netns-agent confirm` keeps the new ones; with --wait they are kept once
-    /// all are CONFIGURED, and only if the agent can still be reached
-    #[arg(long, value_name = "SPAN", value_parser = moment::parse_span)]
+    /// Roll back after this time unless confirmed with `netns-agent confirm`; with --wait, confirm once all values are CONFIGURED,
+    /// provided that the agent is still reachable
+    #[arg(long, value_name = "DURATION", value_parser = moment::parse_span)]
     confirm_within: Option<Duration>,
 
     #[command(flatten)]
@@ -50,11 +49,11 @@ pub struct ApplyArgs {
 
 #[derive(clap::Args, Debug)]
 struct SourceArgs {
-    /// Whose values they are: a document of one source never touches those of another
+    /// Name of the source that owns the values; documents of one source never change values of another
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 
-    /// Words for the history
+    /// Description of the transaction in the history
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
 }
@@ -62,15 +61,15 @@ struct SourceArgs {
 /// Arguments of `delete`.
 #[derive(clap::Args, Debug)]
 pub struct DeleteArgs {
-    /// File with the values to let go of; - is standard input
+    /// File with the values to delete; - reads standard input
     #[arg(short, long, value_name = "FILE", required_unless_present = "keys")]
     file: Option<PathBuf>,
 
-    /// Values to let go of: interface/NAME, a whole key, or a name that only one value has
+    /// Values to delete: interface/NAME, a full key, or an unambiguous name
     #[arg(value_name = "KEY", conflicts_with = "file")]
     keys: Vec<String>,
 
-    /// Wait until they are gone (see --timeout)
+    /// Wait until the values are deleted (see --timeout)
     #[arg(long)]
     wait: bool,
 
@@ -84,15 +83,15 @@ pub struct PlanArgs {
     #[command(flatten)]
     file: FileArgs,
 
-    /// As `apply --replace` would do it
+    /// Plan `apply --replace`
     #[arg(long, conflicts_with = "delete")]
     replace: bool,
 
-    /// As `delete` would do it
+    /// Plan `delete`
     #[arg(long)]
     delete: bool,
 
-    /// Whose values they would be
+    /// Name of the source that would own the values
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
 }
@@ -100,12 +99,12 @@ pub struct PlanArgs {
 /// Arguments of `confirm`.
 #[derive(clap::Args, Debug)]
 pub struct ConfirmArgs {
-    /// What `apply --confirm-within` told
+    /// ID printed by `apply --confirm-within`
     #[arg(value_name = "ID")]
     id: String,
 }
 
-/// What the agent says of a change.
+/// Response of the agent to a change.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 struct Changed {
@@ -115,7 +114,7 @@ struct Changed {
     waiting: Vec<Waiting>,
     values: Vec<Value>,
     confirm: Option<Confirm>,
-    /// Words instead of a result: it is applied later.
+    /// Message instead of a result, if the change is applied later.
     message: String,
 }
 
@@ -128,7 +127,7 @@ struct Failed {
     in_revert: bool,
 }
 
-/// A value that is PENDING, and why.
+/// A PENDING value and the reason.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 struct Waiting {
@@ -157,7 +156,7 @@ struct Confirm {
     within_seconds: u64,
 }
 
-/// Asks for the values of a file.
+/// Applies the values in a file.
 pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
     let document = Document::read(&args.file.file)?;
     let keys = document.keys();
@@ -169,7 +168,7 @@ pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: D
     parameters.extend(args.source.parameters());
     let target = target("/configuration", &parameters);
     let (changed, whole) = change(agent, Method::PUT, &target, document.text).await?;
-    report(&changed, &whole, "not there", output)?;
+    report(&changed, &whole, "absent", output)?;
     if changed.reverted || !changed.errors.is_empty() {
         return Ok(FAILED);
     }
@@ -205,16 +204,16 @@ impl SourceArgs {
     }
 }
 
-/// Says on standard error which values wait; the table has the reasons already.
+/// Reports PENDING values on standard error. Tables contain the reasons already.
 fn report_waiting(changed: &Changed, output: &Output) {
     if matches!(output.format, Format::Name) {
         for wait in &changed.waiting {
-            eprintln!("netns-agent: {} waits: {}", visible(&short(&wait.key)), visible(&wait.message));
+            eprintln!("netns-agent: {} is PENDING: {}", visible(&short(&wait.key)), visible(&wait.message));
         }
     }
     if let Some(first) = changed.waiting.first() {
         eprintln!(
-            "{} of {} PENDING, nothing has failed; `netns-agent wait {}` returns when it is CONFIGURED",
+            "{} of {} PENDING, none failed; `netns-agent wait {}` waits until it is CONFIGURED",
             changed.waiting.len(),
             changed.values.len(),
             visible(&short(&first.key))
@@ -224,17 +223,17 @@ fn report_waiting(changed: &Changed, output: &Output) {
 
 fn ask_to_confirm(confirm: &Confirm) {
     eprintln!(
-        "the previous values come back in {} s, unless you keep these:\n  netns-agent confirm {}",
+        "the previous values are restored in {} s unless you confirm the change:\n  netns-agent confirm {}",
         confirm.within_seconds,
         visible(&confirm.id)
     );
 }
 
-/// Keeps what was applied for a trial.
+/// Confirms a change that would otherwise be rolled back.
 pub async fn confirm(args: &ConfirmArgs, agent: &Agent, output: &Output) -> Outcome {
     keep(agent, &args.id).await?;
     if !output.is_document() {
-        output.line("kept")?;
+        output.line("confirmed")?;
     }
     Ok(0)
 }
@@ -244,10 +243,10 @@ async fn keep(agent: &Agent, id: &str) -> Result<(), Failure> {
     let answer = agent.send(Method::POST, &target, "").await?;
     let kept = agent.success(&target, answer);
     kept.map(|_| ())
-        .map_err(|failure| failure.next("when the time is over, the previous values are back: apply again"))
+        .map_err(|failure| failure.next("after the timeout, the previous values are restored: apply the file again"))
 }
 
-/// Lets go of the values of a file, or of those that are named.
+/// Deletes the values in a file, or the values with the given keys.
 pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
     let document = match &args.file {
         Some(path) => Document::read(path)?,
@@ -264,10 +263,10 @@ pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience:
     }
     if let Some(kept) = changed.values.iter().find(|value| !value.is_absent()) {
         return Err(Failure::new(format!(
-            "{} is still asked for: by the store, by a file, or by another source",
+            "{} is still desired: it is in the store, in a file, or in another source",
             short(&kept.key)
         ))
-        .next("`netns-agent kvdb del KEY` deletes it from the store; --source names a source"));
+        .next("`netns-agent kvdb del KEY` deletes it from the store; --source selects a source"));
     }
     if args.wait {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -276,7 +275,7 @@ pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience:
     Ok(0)
 }
 
-/// A document of the values that are named, as they are asked for.
+/// Returns a document of the desired values with the given keys or names.
 async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     let known = answers::values(agent).await?;
     let asked = configuration(agent).await?;
@@ -285,13 +284,14 @@ async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
         let key = names::one_key(text, &known)?;
         let value = asked.values().find(|value| value.key().as_str() == key);
         values.push(value.cloned().ok_or_else(|| {
-            Failure::new(format!("nobody asks for {}", visible(&short(&key)))).next("`netns-agent get -o name` lists what is asked for")
+            Failure::new(format!("there is no desired value {}", visible(&short(&key))))
+                .next("`netns-agent get -o name` lists all desired values")
         })?);
     }
     Document::of(values)
 }
 
-/// Sends a document. An answer that tells what failed is an answer.
+/// Sends a document. A response about failed values is returned as a response, not as a failure.
 async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Result<(Changed, Json), Failure> {
     let answer = agent.send(method, target, text).await?;
     let told: Option<Json> = serde_json::from_slice(&answer.body).ok();
@@ -302,10 +302,10 @@ async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Re
     let changed = serde_json::from_value(whole.clone());
     changed
         .map(|changed| (changed, whole))
-        .map_err(|error| Failure::new(format!("the answer is not understood: {error}")))
+        .map_err(|error| Failure::new(format!("unexpected response: {error}")))
 }
 
-/// Shows what came of a change; values that are not there are called `absent`.
+/// Prints the result of a change. `absent` is the state shown for values that do not exist.
 fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Result<(), Failure> {
     match output.format {
         Format::Json | Format::Yaml => output.document(whole)?,
@@ -325,33 +325,33 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
             }
         }
     }
-    // Of a document that was kept for later there is no result yet.
+    // A change that is applied later has no result yet.
     if changed.seq_num == 0 && !changed.message.is_empty() {
         remark(&changed.message);
     }
     for failed in &changed.errors {
-        let when = if failed.in_revert { " while it was taken back" } else { "" };
+        let when = if failed.in_revert { " during rollback" } else { "" };
         let what = format!("{} of {}{when}: {}", failed.operation, short(&failed.key), failed.error);
         remark(&what);
     }
     if changed.reverted {
         eprintln!(
-            "netns-agent: all is as before (transaction {}); `netns-agent history {}` tells what was tried",
+            "netns-agent: all changes were rolled back (transaction {}); `netns-agent history {}` shows the operations",
             changed.seq_num, changed.seq_num
         );
     } else if let Some(failed) = changed.errors.first() {
-        eprintln!("  `netns-agent explain {}` tells more", visible(&short(&failed.key)));
+        eprintln!("  `netns-agent explain {}` shows details", visible(&short(&failed.key)));
     }
     Ok(())
 }
 
-/// Shows what `apply` or `delete` would do.
+/// Prints what `apply` or `delete` would do.
 pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let document = Document::read(&args.file.file)?;
-    // Deleting a value takes the fields of its key only.
+    // Deletion needs only the fields that are in the key.
     let usable = args.delete || document.tell_mistakes();
     let readiness = readiness::ask(agent).await?;
-    readiness.refuse_to_guess("what there is to do")?;
+    readiness.refuse_to_guess("the changes")?;
     let mut parameters = Vec::new();
     parameters.extend(args.replace.then_some(("replace", "1")));
     parameters.extend(args.delete.then_some(("delete", "1")));
@@ -360,7 +360,7 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let answer = agent.send(Method::POST, &target, document.text).await?;
     let whole: Json = agent.json(&target, answer)?;
     let operations: Option<Vec<Operation>> =
-        serde_json::from_value(whole.clone()).map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
+        serde_json::from_value(whole.clone()).map_err(|error| Failure::new(format!("unexpected response: {error}")))?;
     let steps = steps(&operations.unwrap_or_default());
     match output.format {
         Format::Json | Format::Yaml => output.document(&whole)?,
@@ -374,18 +374,18 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     })
 }
 
-/// What becomes of one value in the end.
+/// The net change of one value.
 #[derive(PartialEq, Eq, Debug)]
 struct Step {
     key: String,
     sign: char,
-    /// The state that it will be in.
+    /// State afterwards.
     state: String,
-    /// What is changed about it.
+    /// Differences between the applied and the desired value.
     differences: Vec<Difference>,
 }
 
-/// The operations of each value as one: what is deleted and made again is changed, what is made and deleted again is nothing.
+/// Combines the operations of each value: deletion and re-creation is a change, creation and deletion is nothing.
 fn steps(operations: &[Operation]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for operation in operations {
@@ -417,7 +417,7 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
-    // A setting that changes by itself, such as that of a port, follows from nothing else that is shown.
+    // Show changes of derived values, such as the settings of a port, if no other shown change implies them.
     let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
     let is_shown = |step: &Step| output.is_wide() || is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     for step in steps.iter().filter(|step| is_shown(step)) {
@@ -427,25 +427,25 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
             _ => Tone::Waiting,
         };
         let note = match step.state.as_str() {
-            "PENDING" => "  (will wait)",
-            "INVALID" => "  (cannot be used)",
-            "UNIMPLEMENTED" => "  (is not supported)",
+            "PENDING" => "  (will be pending)",
+            "INVALID" => "  (invalid)",
+            "UNIMPLEMENTED" => "  (not supported)",
             _ => "",
         };
         let line = output.paint(&format!("{} {}", step.sign, short(&step.key)), tone);
         output.line(&format!("{line}{note}"))?;
         for difference in &step.differences {
-            let again = if difference.is_recreate { " (created again)" } else { "" };
+            let again = if difference.is_recreate { " (requires re-creation)" } else { "" };
             output.line(&format!("    {}{again}", visible(&difference.text)))?;
         }
     }
     if steps.is_empty() {
-        return output.line("nothing to do");
+        return output.line("no changes");
     }
     let count = |sign: char| steps.iter().filter(|step| is_shown(step) && step.sign == sign).count();
     let hidden = match steps.iter().filter(|step| !is_shown(step)).count() {
         0 => String::new(),
-        hidden => format!("; {hidden} more that follow from these: -o wide"),
+        hidden => format!("; {hidden} more follow from these (show with -o wide)"),
     };
     output.line(&format!(
         "{} to create, {} to change, {} to delete{hidden}",
@@ -460,7 +460,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_of_a_change_is_understood_with_all_its_parts_or_none() {
+    fn response_to_a_change_is_parsed_with_all_members_or_none() {
         let answer = r#"{"seq_num":7,"reverted":true,"errors":[{"key":"k","operation":"CREATE","state":"FAILED","error":"no","in_revert":false}],
             "values":[{"key":"k","state":"PENDING","message":"waits"}],"confirm":{"id":"x","within_seconds":60}}"#;
         let changed: Changed = serde_json::from_str(answer).expect("understood");
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_tells_what_becomes_of_each_value_in_the_end() {
+    fn plan_combines_the_operations_of_each_value() {
         let operations = [
             operation("CREATE", "made", "PENDING"),
             operation("DELETE", "remade", ""),

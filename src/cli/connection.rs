@@ -1,7 +1,6 @@
-//! The way to the agent: its REST API over HTTP/1.1, with TLS and a token where it wants them.
+//! Client of the REST API: HTTP/1.1, optionally with TLS and a token, one connection per request.
 //!
-//! Owns one connection per request. Must never show a token or a key, and never say that something failed without saying which
-//! address was tried and which flag changes that. Start reading at [`Agent::send`].
+//! Errors name the address and the flag that changes it, but never a token or a key.
 
 mod tls;
 
@@ -25,10 +24,10 @@ use tokio::{
 
 use super::{failure::Failure, moment};
 
-/// How the agent is reached. The short names have ids of their own: a command may have an argument that is called KEY.
+/// Options of the connection to the agent. Arguments with short names have ids of their own, because commands may have an argument `key`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConnectionArgs {
-    /// Name or address of the machine where the agent runs
+    /// Host name or address of the agent
     #[arg(
         short = 'H',
         long,
@@ -39,15 +38,22 @@ pub struct ConnectionArgs {
     )]
     host: String,
 
-    /// Port of its REST API
+    /// Port of the agent's REST API
     #[arg(long, global = true, value_name = "PORT", default_value_t = 9191, help_heading = "Connection")]
     http_port: u16,
 
-    /// How long an answer may take, or what `wait` and `apply --wait` wait for: 30s, 2m
-    #[arg(long, global = true, value_name = "SPAN", default_value = "120s", value_parser = moment::parse_span, help_heading = "Connection")]
+    /// Timeout for responses, and for `wait` and `apply --wait`: 30s, 2m
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        default_value = "120s",
+        value_parser = moment::parse_span,
+        help_heading = "Connection"
+    )]
     pub timeout: Duration,
 
-    /// File whose first line is the token for the agent. The token itself can be in the environment as NETNS_AGENT_TOKEN
+    /// File whose first line is the access token; alternatively, set NETNS_AGENT_TOKEN to the token
     #[arg(
         long,
         global = true,
@@ -57,11 +63,11 @@ pub struct ConnectionArgs {
     )]
     token_file: Option<PathBuf>,
 
-    /// Speak TLS; the agent's certificate must be signed by an authority of this machine, or of --ca
+    /// Use TLS; the agent's certificate is verified with the CA certificates of this machine, or with --ca
     #[arg(long, global = true, help_heading = "Connection")]
     tls: bool,
 
-    /// Certificates of the authority that signed the agent's certificate (PEM); means --tls
+    /// CA certificates that verify the agent (PEM); implies --tls
     #[arg(
         id = "client_ca",
         long = "ca",
@@ -72,7 +78,7 @@ pub struct ConnectionArgs {
     )]
     ca: Option<PathBuf>,
 
-    /// Certificate to show to the agent (PEM); together with --key; means --tls
+    /// Client certificate (PEM); requires --key; implies --tls
     #[arg(
         id = "client_cert",
         long = "cert",
@@ -96,14 +102,14 @@ pub struct ConnectionArgs {
 }
 
 impl ConnectionArgs {
-    /// Returns whether the agent is looked for on this machine.
+    /// Returns whether the host is a loopback address or `localhost`.
     pub fn is_local(&self) -> bool {
         let host = self.host.trim_matches(['[', ']']);
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
-/// The agent as a client sees it.
+/// Client of an agent.
 pub struct Agent {
     host: String,
     port: u16,
@@ -112,7 +118,7 @@ pub struct Agent {
     patience: Duration,
 }
 
-/// What the agent said.
+/// Response of the agent.
 pub struct Answer {
     /// Status code.
     pub status: StatusCode,
@@ -124,7 +130,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Agent {
-    /// Checks what was given. Connects to nothing yet.
+    /// Validates the options and reads the files, without connecting yet.
     pub fn new(args: &ConnectionArgs) -> Result<Self, Failure> {
         let wants_tls = args.tls || args.ca.is_some() || args.cert.is_some() || args.key.is_some();
         let host = args.host.trim_matches(['[', ']']).to_owned();
@@ -140,7 +146,7 @@ impl Agent {
         })
     }
 
-    /// Where it is, as a URL.
+    /// Returns the URL of the agent.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.authority())
@@ -153,7 +159,7 @@ impl Agent {
         }
     }
 
-    /// One exchange. An answer with an error code is an answer.
+    /// Sends a request and returns the response, whatever its status code.
     pub async fn send(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Result<Answer, Failure> {
         let exchange = async {
             let request = self.request(&method, target, body.into())?;
@@ -176,7 +182,7 @@ impl Agent {
                 self.url(),
                 moment::duration(self.patience)
             ))
-            .next("give it more time with --timeout; `netns-agent doctor` says more of the machine it runs on")),
+            .next("use a longer --timeout; `netns-agent doctor` on the machine of the agent checks for problems")),
         }
     }
 
@@ -192,24 +198,23 @@ impl Agent {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/yaml");
         }
-        // The words of the error would not quote the token, but say nothing of use either.
-        request.body(Full::new(body)).map_err(|_| {
-            Failure::new("the request cannot be written: the host, the key or the token has characters that HTTP does not allow")
-        })
+        // The message of this error contains nothing useful.
+        request
+            .body(Full::new(body))
+            .map_err(|_| Failure::new("invalid request: the host, the key or the token contains characters that HTTP does not allow"))
     }
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| {
             Failure::new(format!("cannot reach the agent at {}: {error}", self.url()))
-                .next("start it with `sudo netns-agent run`, or say where it is with --host and --http-port (it is at --http-listen there)")
+                .next("start it with `sudo netns-agent run`, or set its address (--http-listen there) with --host and --http-port")
         })?;
         match &self.tls {
             None => Ok(Box::new(stream)),
             Some(tls) => {
                 let stream = tls.connect(stream).await.map_err(|error| {
-                    Failure::new(format!("no TLS with the agent at {}: {error}", self.url())).next(
-                        "--ca names the authority that signed its certificate; without TLS on its side leave out --tls, --ca and --cert",
-                    )
+                    Failure::new(format!("TLS handshake with the agent at {} failed: {error}", self.url()))
+                        .next("set the CA certificate of the agent with --ca; if the agent does not use TLS, omit --tls, --ca and --cert")
                 })?;
                 Ok(Box::new(stream))
             }
@@ -218,10 +223,10 @@ impl Agent {
 
     fn broken(&self, error: &hyper::Error) -> Failure {
         let next = match self.tls {
-            None => "if it wants TLS (--http-cert there), give --tls or --ca; is it netns-agent that listens there?",
-            Some(_) => "is it netns-agent that listens there, and does it want a certificate (--cert, --key)?",
+            None => "if the agent uses TLS (--http-cert there), set --tls or --ca; check that the port belongs to netns-agent",
+            Some(_) => "if the agent requires client certificates, set --cert and --key; check that the port belongs to netns-agent",
         };
-        // The causes tell what TLS or the kernel said.
+        // The sources contain the messages of TLS and of the kernel.
         let mut words = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
@@ -231,41 +236,42 @@ impl Agent {
             }
             cause = inner.source();
         }
-        Failure::new(format!("no HTTP with the agent at {}: {words}", self.url())).next(next)
+        Failure::new(format!("HTTP request to the agent at {} failed: {words}", self.url())).next(next)
     }
 
-    /// The answer of GET, which must be a success, as JSON.
+    /// Sends a GET request and parses the JSON response, which must be successful.
     pub async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failure> {
         self.json(target, self.send(Method::GET, target, "").await?)
     }
 
-    /// A successful answer as JSON.
+    /// Parses the JSON of a response, which must be successful.
     pub fn json<T: DeserializeOwned>(&self, target: &str, answer: Answer) -> Result<T, Failure> {
         let answer = self.success(target, answer)?;
         serde_json::from_slice(&answer.body).map_err(|error| {
-            Failure::new(format!("{}{target} answers in a form that is not understood: {error}", self.url()))
-                .next("compare `netns-agent --version` here and `netns-agent status`: is it another version?")
+            Failure::new(format!("unexpected response from {}{target}: {error}", self.url()))
+                .next("check that client (`netns-agent --version`) and agent (`netns-agent status`) have the same version")
         })
     }
 
-    /// The answer, if it is a success.
+    /// Returns the response if it is successful, and its error message otherwise.
     pub fn success(&self, target: &str, answer: Answer) -> Result<Answer, Failure> {
         if answer.status.is_success() || answer.status.is_redirection() {
             return Ok(answer);
         }
         let words = words_of(&answer.body);
         let failure = match answer.status {
-            StatusCode::UNAUTHORIZED => Failure::new(format!("the agent at {} wants to know who asks: {words}", self.url()))
-                .next("give a token with --token-file FILE, or in the environment as NETNS_AGENT_TOKEN"),
-            StatusCode::FORBIDDEN => Failure::new(format!("the agent at {} does not allow this: {words}", self.url()))
-                .next("a token with role write may change things"),
+            StatusCode::UNAUTHORIZED => Failure::new(format!("the agent at {} requires authentication: {words}", self.url()))
+                .next("set a token with --token-file FILE or the environment variable NETNS_AGENT_TOKEN"),
+            StatusCode::FORBIDDEN => {
+                Failure::new(format!("permission denied by the agent at {}: {words}", self.url())).next("use a token with role write")
+            }
             status => Failure::new(format!("{words} ({} from {}{})", status.as_u16(), self.url(), path_of(target))),
         };
         Err(failure)
     }
 }
 
-/// Where a request goes, with its parameters.
+/// Returns a request target: the path with URL-encoded parameters.
 pub fn target(path: &str, parameters: &[(&str, &str)]) -> String {
     match parameters.is_empty() {
         true => path.to_owned(),
@@ -280,7 +286,7 @@ fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
-/// What an error says: its member `message`, that of each of a list, or its text.
+/// Extracts the message of an error response: the member `message`, those of all elements of a list, or the whole text.
 fn words_of(body: &[u8]) -> String {
     let text = |json: &Json| -> Option<String> {
         let message = json
@@ -303,8 +309,9 @@ fn words_of(body: &[u8]) -> String {
 fn token(args: &ConnectionArgs) -> Result<Option<String>, Failure> {
     let given = match &args.token_file {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(format!("token file {}: {error}", path.display())).next("its first line is the token"))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::new(format!("token file {}: {error}", path.display())).next("expected a file whose first line is the token")
+            })?;
             text.lines().next().unwrap_or_default().trim().to_owned()
         }
         None => std::env::var("NETNS_AGENT_TOKEN").unwrap_or_default().trim().to_owned(),
@@ -312,9 +319,8 @@ fn token(args: &ConnectionArgs) -> Result<Option<String>, Failure> {
     match (given.is_empty(), &args.token_file) {
         (false, _) => Ok(Some(given)),
         (true, None) => Ok(None),
-        (true, Some(path)) => {
-            Err(Failure::new(format!("token file {}: its first line is empty", path.display())).next("its first line is the token"))
-        }
+        (true, Some(path)) => Err(Failure::new(format!("token file {}: its first line is empty", path.display()))
+            .next("expected a file whose first line is the token")),
     }
 }
 
@@ -323,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_of_all_endpoints_are_understood() {
+    fn error_messages_of_all_endpoints_are_extracted() {
         for (body, words) in [
             (r#"{"Error":"a","message":"b"}"#, "b"),
             (

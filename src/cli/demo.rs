@@ -1,17 +1,16 @@
-//! `netns-agent demo`: the agent at work, in namespaces that nothing outside can see.
+//! `netns-agent demo`: demonstrates the agent in a sandbox of temporary namespaces.
 //!
-//! Owns the way into the sandbox and out of it. Must never start a thread or a runtime before the sandbox is made, and never
-//! reach into the agent: the agent is another process, and is spoken to by the etcd API as any user would. Start reading at
-//! [`run`]; what is shown is in `story`.
+//! The agent is a separate process, which the demo controls through the etcd API only, as any user would. No thread and no runtime may be
+//! started before the sandbox is created. The steps of the demo are in `story`.
 //!
 //! ```text
-//!  netns-agent demo ──(new user, mount, network and PID namespaces)──► netns-agent demo --part inside     tells the story
+//!  netns-agent demo ──(new user, mount, network and PID namespaces)──► netns-agent demo --part inside     runs the steps
 //!        waits                                                            ├─► netns-agent run …           the agent
 //!                                                                         └─► … demo --part workload      a process with a network
 //! ```
 //!
-//! The one inside is the first process of its PID namespace: when it ends, for whatever reason, the kernel ends all others, and
-//! with the last of them the namespaces, the mounts and the files on them are gone.
+//! The inner process is the first process of its PID namespace: when it ends for any reason, the kernel kills all others, and with the
+//! last of them the namespaces and their mounts and files disappear.
 
 mod agent;
 mod narration;
@@ -38,23 +37,23 @@ use netns_kernel::sandbox::{self, Rights};
 
 use self::{narration::Narration, story::Story};
 
-/// This very program, also when it was built anew meanwhile or lies below the `/run` that the sandbox covers.
+/// This program, even if its file was rebuilt in the meantime or is below `/run`, which the sandbox hides.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// As which it shows in a list of processes.
+/// Name of the child processes in process lists.
 const SHOWN_AS: &str = "netns-agent";
 
 /// Arguments of `demo`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DemoArgs {
-    /// Leave everything running at the end, for etcdctl and a look around, until Ctrl-C
+    /// Keep everything running at the end until Ctrl-C, to explore it with etcdctl and ip
     #[arg(long)]
     keep: bool,
 
-    /// What this process is in the demo.
+    /// Role of this process in the demo
     #[arg(long, hide = true, value_enum, default_value_t = Part::Outside)]
     part: Part,
 
-    /// How the sandbox was made; for the commands that lead into it.
+    /// The sandbox has a user namespace, which the printed nsenter commands must enter too
     #[arg(long, hide = true)]
     user_namespace: bool,
 }
@@ -62,15 +61,15 @@ pub struct DemoArgs {
 /// The processes of a demo.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    /// The one that the user started.
+    /// Process that the user started
     Outside,
-    /// The one that tells the story.
+    /// Process in the sandbox that runs the steps
     Inside,
-    /// One that stands for a program with a network namespace of its own.
+    /// Process that represents a program with a network namespace of its own
     Workload,
 }
 
-/// Runs this process's part.
+/// Runs the part of this process.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let done = match args.part {
         Part::Outside => outside(args),
@@ -83,9 +82,9 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     })
 }
 
-/// Makes the sandbox and waits for the process in it.
+/// Creates the sandbox and waits for the process in it.
 fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let rights = sandbox::leave().context("no throw-away namespaces for the demo")?;
+    let rights = sandbox::leave().context("cannot create temporary namespaces for the demo")?;
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0(SHOWN_AS).args(["demo", "--part", "inside"]);
     command.args(args.keep.then_some("--keep"));
@@ -95,22 +94,22 @@ fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let status = runtime.block_on(async {
-        // A terminal sends Ctrl-C to both processes. The one inside decides what it means; this one waits to tell how that ended.
+        // A terminal sends Ctrl-C to both processes. The inner one handles it; this one ignores it and waits for the inner one.
         let _interrupts = signal(SignalKind::interrupt())?;
         let mut child = tokio::process::Command::from(command).spawn()?;
         child.wait().await
     });
-    let status = status.context("cannot run the demo in its namespaces")?;
+    let status = status.context("cannot run the demo in the temporary namespaces")?;
     match status.code() {
         Some(0) => Ok(ExitCode::SUCCESS),
         Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(1))),
-        None => bail!("the process that tells the story was ended from outside ({status}); nothing is left of it"),
+        None => bail!("the demo was killed ({status}); its namespaces have been removed"),
     }
 }
 
-/// Tells the story.
+/// Runs the steps.
 fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let outside_pid = sandbox::furnish().context("the throw-away namespaces cannot be used")?;
+    let outside_pid = sandbox::furnish().context("cannot set up the temporary namespaces")?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -136,7 +135,7 @@ fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         if args.keep {
             narration.kept(&way_in);
             interrupted.await;
-            narration.line("\nCtrl-C: the agent, its network and its namespaces are gone.");
+            narration.line("\nCtrl-C: the agent, its network and its namespaces have been removed.");
         } else {
             narration.next_commands(args.user_namespace);
         }
@@ -144,7 +143,7 @@ fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The outcome of `work`; `None` when `stop` came first.
+/// Returns the outcome of `work`, or `None` if `stop` completes first.
 async fn unless<S: Future + Unpin, W: Future>(stop: &mut S, work: W) -> Option<W::Output> {
     tokio::select! {
         _ = stop => None,
@@ -153,25 +152,27 @@ async fn unless<S: Future + Unpin, W: Future>(stop: &mut S, work: W) -> Option<W
 }
 
 fn interruption(narration: &Narration) -> ExitCode {
-    narration.line("\nCtrl-C: the demo ends here; nothing is left of it.");
-    // 128 + SIGINT, as shells count it.
+    narration.line("\nCtrl-C: demo interrupted; everything has been removed.");
+    // 128 + SIGINT, as in shells.
     ExitCode::from(130)
 }
 
-/// The command that runs another one inside the sandbox.
+/// Returns the command prefix that runs another command inside the sandbox.
 fn way_in(outside_pid: u32, user_namespace: bool) -> String {
     let user = if user_namespace { "--user --preserve-credentials " } else { "" };
     format!("nsenter --target {outside_pid} {user}--mount --net --pid")
 }
 
-/// Does nothing, in a network namespace of its own, as long as the story is told.
+/// Does nothing in a network namespace of its own until its standard input is closed.
 fn workload() -> anyhow::Result<ExitCode> {
     let mut rest = Vec::new();
-    std::io::stdin().read_to_end(&mut rest).context("the workload lost the story")?;
+    std::io::stdin()
+        .read_to_end(&mut rest)
+        .context("cannot wait for the end of the demo")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The command that starts a [`Part::Workload`]; it runs until its standard input ends.
+/// Returns the command that starts a [`Part::Workload`], which runs until its standard input is closed.
 fn workload_command() -> Command {
     let mut command = Command::new(THIS_PROGRAM);
     command

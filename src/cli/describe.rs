@@ -1,7 +1,6 @@
-//! `netns-agent describe` and `netns-agent explain`: everything about one value, and why it is as it is.
+//! `netns-agent describe` and `netns-agent explain`.
 //!
-//! Owns the layout of both. `describe` shows all that the agent says; `explain` follows what a value waits for down to what is really
-//! missing. Start reading at [`describe`] and [`explain`].
+//! `describe` shows all details of a value; `explain` follows unmet dependencies down to the root cause.
 
 use models::key::TypedKey;
 use serde_json::Value as Json;
@@ -14,19 +13,19 @@ use super::{
     output::{Cell, Output, Table, Tone, indented, visible},
 };
 
-/// How far causes are followed.
+/// Maximum depth of the chain of causes.
 const DEPTH_MAX: usize = 8;
 
 /// Arguments of `describe` and `explain`.
 #[derive(clap::Args, Debug)]
 pub struct KeyArgs {
-    /// The value: interface/NAME, route/NETWORK/LENGTH/INTERFACE, a whole key, or a name that only one value has
+    /// Value: interface/NAME, route/NETWORK/LENGTH/INTERFACE, a full key, or an unambiguous name
     #[arg(value_name = "KEY")]
     key: String,
 }
 
 impl KeyArgs {
-    /// The whole key.
+    /// Returns the full key.
     async fn resolve(&self, agent: &Agent) -> Result<String, Failure> {
         let known = match names::is_name(&self.key) {
             true => answers::values(agent).await?,
@@ -36,7 +35,7 @@ impl KeyArgs {
     }
 }
 
-/// Shows everything about a value.
+/// Prints all details of a value.
 pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome {
     let key = args.resolve(agent).await?;
     if output.is_document() {
@@ -112,7 +111,7 @@ fn summary(told: &Explanation, output: &Output) -> String {
     });
     optional("Adopted", &|status| {
         if status.adopted {
-            "yes, so it is deleted with the value".to_owned()
+            "yes (deleted together with the value)".to_owned()
         } else {
             String::new()
         }
@@ -123,7 +122,7 @@ fn summary(told: &Explanation, output: &Output) -> String {
     optional("Removal held", &|status| match status.removal_held_since.as_str() {
         "" => String::new(),
         since => format!(
-            "since {since} ({} ago), because the store may have lost its content; `netns-agent removals list` says why",
+            "since {since} ({} ago), because the store may have lost its content; `netns-agent removals list` shows details",
             moment::ago(since)
         ),
     });
@@ -170,7 +169,7 @@ fn table_section(output: &Output, title: &str, table: &Table) -> String {
     }
 }
 
-/// Tells why a value is as it is.
+/// Explains the state of a value.
 pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome {
     let key = args.resolve(agent).await?;
     if output.is_document() {
@@ -202,7 +201,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
 struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
-    /// Keys that were told of: a circle of values that wait for each other ends.
+    /// Keys that were explained already, so that cycles of values that wait for each other end.
     told: Vec<String>,
     text: String,
     remedies: Vec<String>,
@@ -220,16 +219,16 @@ impl Reasons<'_> {
             let indent = "  ".repeat(depth);
             let state = self.output.paint(&told.state, Tone::of_state(&told.state));
             let since = moment::ago(&told.since);
-            let waits = if unmet.is_empty() { "" } else { ", and waits for" };
+            let waits = if unmet.is_empty() { "" } else { ", waiting for" };
             self.text
-                .push_str(&format!("{indent}{} is {state}, for {since}{waits}\n", visible(&told.name)));
+                .push_str(&format!("{indent}{} is {state} for {since}{waits}\n", visible(&told.name)));
             if unmet.is_empty() {
                 self.text.push_str(&format!("{indent}  {}\n", visible(&sentence(&told))));
             }
             for same in unmet.chunk_by(|one, next| one.state == next.state) {
                 self.because(same, &indent);
             }
-            // The last one is told first.
+            // The last one pushed is explained first.
             for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
                 left.extend(self.cause(&one.expected).await.map(|cause| (cause, depth + 1)));
             }
@@ -237,7 +236,7 @@ impl Reasons<'_> {
         Ok(())
     }
 
-    /// Dependencies that are unmet for the same reason, and the reason once.
+    /// Writes dependencies that are unmet for the same reason, and the reason once.
     fn because(&mut self, same: &[Unmet], indent: &str) {
         for one in same {
             self.text
@@ -253,11 +252,11 @@ impl Reasons<'_> {
         near.retain(|text| text != reason);
         near.dedup();
         for text in near {
-            self.text.push_str(&format!("{indent}    near: {}\n", visible(text)));
+            self.text.push_str(&format!("{indent}    note: {}\n", visible(text)));
         }
     }
 
-    /// The value that has to change so that this key appears; where nobody asked for it, that is what to do.
+    /// Returns the value that must change so that this key appears. If no such value is desired, adds a remedy instead.
     async fn cause(&mut self, expected: &str) -> Option<Explanation> {
         let key = match TypedKey::parse(expected) {
             Ok(
@@ -271,8 +270,11 @@ impl Reasons<'_> {
             return Some(cause);
         }
         let remedy = match names::is_configuration(&key) {
-            true => format!("ask for {}, or name another one: nobody asks for it", visible(&names::short(&key))),
-            false => format!("see to it that {} appears", visible(&names::short(&key))),
+            true => format!(
+                "create {}, which is not desired yet, or refer to another value",
+                visible(&names::short(&key))
+            ),
+            false => format!("make sure that {} exists", visible(&names::short(&key))),
         };
         if !self.remedies.contains(&remedy) {
             self.remedies.push(remedy);
@@ -286,24 +288,24 @@ fn sentence(told: &Explanation) -> String {
     let message = status.map(|status| status.message.as_str()).unwrap_or_default();
     if !message.is_empty() {
         return match status.map(|status| status.next_retry.as_str()).filter(|time| !time.is_empty()) {
-            Some(time) => format!("{message}; tried again at {}", moment::time_of_day(time)),
+            Some(time) => format!("{message}; next retry at {}", moment::time_of_day(time)),
             None => message.to_owned(),
         };
     }
     match told.state.as_str() {
         "CONFIGURED" => {
             let met: Vec<&str> = told.depends_on.iter().filter(|one| one.met).map(|one| one.label.as_str()).collect();
-            let needs = if met.is_empty() { "nothing".to_owned() } else { met.join(", ") };
+            let needs = if met.is_empty() { "none".to_owned() } else { met.join(", ") };
             let last = told
                 .last_operations
                 .first()
-                .map(|last| format!("; last {} in transaction {}", last.operation, last.transaction));
+                .map(|last| format!("; last operation: {} in transaction {}", last.operation, last.transaction));
             format!(
-                "the kernel has it; it needs {needs}{}",
-                last.unwrap_or_else(|| "; it was found in place".to_owned())
+                "applied; dependencies: {needs}{}",
+                last.unwrap_or_else(|| "; was in place already".to_owned())
             )
         }
-        "OBTAINED" => "a fact that the agent found".to_owned(),
-        _ => "nothing more is known".to_owned(),
+        "OBTAINED" => "observed by the agent".to_owned(),
+        _ => "no further information".to_owned(),
     }
 }

@@ -1,6 +1,4 @@
-//! `netns-agent diff`: how a file differs from what is asked for, value by value and line by line.
-//!
-//! Owns the comparison. Must never change anything. Start reading at [`run`].
+//! `netns-agent diff`: compares the values in a file with the desired values, line by line.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +20,7 @@ pub struct DiffArgs {
     #[command(flatten)]
     file: FileArgs,
 
-    /// Also values that are asked for and not in the file, as `apply --replace` would let go of
+    /// Include values that are not in the file, which `apply --replace` would delete
     #[arg(long)]
     replace: bool,
 }
@@ -44,11 +42,11 @@ impl Difference {
     }
 }
 
-/// Shows what differs.
+/// Prints the differences.
 pub async fn run(args: &DiffArgs, agent: &Agent, output: &Output) -> Outcome {
     let wanted = Document::read(&args.file.file)?;
     let usable = wanted.tell_mistakes();
-    readiness::ask(agent).await?.refuse_to_guess("what is desired")?;
+    readiness::ask(agent).await?.refuse_to_guess("the desired values")?;
     let asked = configuration(agent).await?;
     let differences = differences(asked.models(), wanted.models(), args.replace);
     match output.format {
@@ -70,7 +68,7 @@ pub async fn run(args: &DiffArgs, agent: &Agent, output: &Output) -> Outcome {
     })
 }
 
-/// Everything that is asked for, from all sources.
+/// Reads all desired values, from all sources.
 pub async fn configuration(agent: &Agent) -> Result<Document, Failure> {
     let target = "/configuration";
     let answer = agent.send(hyper::Method::GET, target, "").await?;
@@ -131,7 +129,7 @@ fn yaml(value: &Model) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// The lines of both, those that are in both once: a longest common subsequence, for values have few lines.
+/// Returns a line diff, with common lines once. Computes the longest common subsequence in quadratic time: values have few lines.
 fn line_by_line(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
     for (i, left) in old.iter().enumerate().rev() {
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_compared_by_what_they_mean() {
+    fn values_are_compared_by_meaning_and_not_by_text() {
         let asked = "linuxConfig: {interfaces: [{name: a, mtu: 1500}, {name: b}, {name: gone}]}";
         let wanted = "linuxConfig: {interfaces: [{name: b, enabled: false}, {name: a, mtu: 9000}, {name: new}]}";
         for (replace, expected) in [
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_in_both_are_shown_once() {
+    fn common_lines_are_shown_once() {
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let found: String = line_by_line(&lines("a b c e"), &lines("a x c d e"))
             .iter()

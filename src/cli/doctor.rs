@@ -1,7 +1,6 @@
-//! `netns-agent doctor`: whether this machine lets the agent work, and what to do where it does not.
+//! `netns-agent doctor`: checks whether the agent can work on this machine, with a remedy for each problem.
 //!
-//! Owns the order and the layout of the findings. Must never change anything on the machine: what is tried, is tried in a namespace
-//! that is gone afterwards. Start reading at [`run`]; the checks are in `machine`, `managers` and `services`.
+//! The checks in `machine`, `managers` and `services` never change the machine: trials take place in a temporary namespace.
 
 mod machine;
 mod managers;
@@ -19,7 +18,7 @@ use super::{
 
 use self::{machine::Machine, services::ServiceArgs};
 
-/// How long a service may take to answer.
+/// Timeout of a service.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Arguments of `doctor`.
@@ -29,17 +28,17 @@ pub struct DoctorArgs {
     services: ServiceArgs,
 }
 
-/// What a check came to.
+/// Result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Worth knowing; nothing is wrong.
+    /// Information, no problem.
     Note,
-    /// Could not be checked, so that it may be well or not.
+    /// The check could not be performed.
     Unknown,
-    /// Some of what the agent can do does not work here, or may surprise.
+    /// Some features do not work on this machine, or may behave unexpectedly.
     Warning,
     /// The agent cannot work.
     Problem,
@@ -66,7 +65,7 @@ impl Verdict {
     }
 }
 
-/// What was found.
+/// A result with its description and, for problems, a remedy.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
     check: String,
@@ -96,7 +95,7 @@ impl Finding {
     }
 }
 
-/// Checks the machine; fails if the agent could not work on it, or if that cannot be told.
+/// Checks the machine. Fails if the agent cannot work on it, or if a check could not be performed.
 pub async fn run(args: &DoctorArgs, agent: &Agent, output: &Output) -> Outcome {
     let machine = Machine::this();
     let mut findings = machine.findings();
@@ -129,13 +128,10 @@ fn print(findings: &[Finding], output: &Output) -> Result<(), Failure> {
         .map(|finding| finding.check.as_str())
         .collect();
     if !unknown.is_empty() {
-        output.line(&format!(
-            "\nWhether the agent can work here is not known: {} could not be checked.",
-            visible(&unknown.join(", "))
-        ))?;
+        output.line(&format!("\nIncomplete result: could not check {}.", visible(&unknown.join(", "))))?;
     }
     if with_remedy.is_empty() {
-        return output.line("\nNothing stands in the way.");
+        return output.line("\nNo problems found.");
     }
     output.line(&format!("\n{}", output.paint("What to do", Tone::Strong)))?;
     for finding in with_remedy {

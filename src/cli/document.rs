@@ -1,7 +1,6 @@
-//! Documents that name many values: what a user wrote in a file, and what the agent says is asked for.
+//! Documents with many values: files of the user, and the configuration of the agent.
 //!
-//! Owns the reading of files. What a document may contain is said by [`models::document`]. Must never ask the agent. Start reading at
-//! [`Document::read`].
+//! [`models::document`] defines the format.
 
 use std::{
     fs,
@@ -16,25 +15,25 @@ use models::{
 
 use super::failure::{Failure, remark};
 
-/// Where values come from.
+/// The option that names a file with values.
 #[derive(clap::Args, Debug)]
 pub struct FileArgs {
-    /// File with values, in YAML or JSON (linuxConfig: {interfaces: [...], routes: [...]}); - is standard input
+    /// File with values in YAML or JSON (linuxConfig: {interfaces: [...], routes: [...]}); - reads standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: PathBuf,
 }
 
-/// A document: its text, and the values in it.
+/// The text of a document and the values in it.
 #[derive(Debug)]
 pub struct Document {
-    /// As it was written.
+    /// The text as the user wrote it.
     pub text: String,
-    /// Values, and where each stands.
+    /// Values, each with its place in the document.
     items: Vec<Item>,
 }
 
 impl Document {
-    /// Reads a file, or standard input.
+    /// Reads a file, or standard input if the path is `-`.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let name = if path == Path::new("-") {
             "standard input".to_owned()
@@ -46,12 +45,12 @@ impl Document {
             false => fs::read_to_string(path),
         };
         let text = text.map_err(|error| {
-            Failure::new(format!("{name}: {error}")).next("a file with values is expected; `netns-agent get --document` writes one")
+            Failure::new(format!("{name}: {error}")).next("expected a file with values; `netns-agent get --document` prints one")
         })?;
         Self::parse(&name, text)
     }
 
-    /// Reads a text, told as `name` when it is wrong.
+    /// Parses a text. Errors refer to it as `name`.
     pub fn parse(name: &str, text: String) -> Result<Self, Failure> {
         let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
         if !text.lines().any(has_content) {
@@ -66,18 +65,18 @@ impl Document {
         });
         let items: Vec<Item> = read.map_err(|error| {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            // The lines below the first show the place in the text, which line and column tell already.
+            // The lines below the first quote the text; the first has line and column already.
             let words = crate::yaml::words(&error);
             let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Failure::new(format!("{name}: {place}{words}"))
-                .next("`netns-agent model list` and `netns-agent model show KIND` tell what can be written")
+                .next("`netns-agent model list` and `netns-agent model show KIND` show the accepted fields")
         })?;
         Ok(Document { text, items })
     }
 
-    /// Of these values.
+    /// Creates a document of these values.
     pub fn of(values: Vec<Model>) -> Result<Self, Failure> {
-        let text = write_document(&values).map_err(|error| Failure::new(format!("the document cannot be written: {error}")))?;
+        let text = write_document(&values).map_err(|error| Failure::new(format!("cannot write the document: {error}")))?;
         let items = values.into_iter().map(|model| Item {
             place: String::new(),
             model,
@@ -88,29 +87,29 @@ impl Document {
         })
     }
 
-    /// Keys of the values.
+    /// Returns the keys of the values.
     pub fn keys(&self) -> Vec<String> {
         self.values().map(|value| value.key().to_string()).collect()
     }
 
-    /// Values in the order of the document.
+    /// Returns the values in the order of the document.
     pub fn values(&self) -> impl Iterator<Item = &Model> {
         self.items.iter().map(|item| &item.model)
     }
 
-    /// The same, without the document.
+    /// Returns the values by value, in the order of the document.
     pub fn models(self) -> Vec<Model> {
         self.items.into_iter().map(|item| item.model).collect()
     }
 
-    /// Prints which fields cannot be used, by their place in the document; returns whether there are none.
+    /// Prints the invalid fields with their places in the document. Returns whether all fields are valid.
     pub fn tell_mistakes(&self) -> bool {
         let mistakes = self.mistakes();
         mistakes.iter().for_each(|mistake| remark(mistake));
         mistakes.is_empty()
     }
 
-    /// Fields that cannot be used, as in `linuxConfig.interfaces[2].ip_addresses[0]: …`.
+    /// Returns a message for each invalid value, such as `linuxConfig.interfaces[2].ip_addresses[0]: …`.
     fn mistakes(&self) -> Vec<String> {
         let mistakes = self.items.iter().filter_map(|item| {
             let error = item.model.validate().err()?;
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_used_is_told_with_its_exact_place() {
+    fn invalid_fields_are_reported_with_their_exact_places() {
         let text = "linuxConfig:
   interfaces:
     - {name: a, type: DUMMY, ip_addresses: [10.0.0.1/24]}
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn several_documents_in_one_text_are_refused_with_what_to_do() {
+    fn several_documents_in_one_text_are_rejected() {
         let text = "linuxConfig: {}\n---\nlinuxConfig: {}\n".to_owned();
         let failure = Document::parse("x.yaml", text).expect_err("two documents");
         assert!(
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_file_and_place() {
+    fn errors_contain_the_file_and_the_place() {
         let failure = Document::parse("x.yaml", "linuxConfig:\n  interfaces:\n    - {nme: a}\n".to_owned()).expect_err("refused");
         for part in ["x.yaml", "linuxConfig.interfaces[0]", "nme"] {
             assert!(failure.message().contains(part), "{failure}");

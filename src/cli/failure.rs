@@ -1,27 +1,25 @@
-//! How a command ends: with an exit code, or with a sentence that says what failed and what to do next.
-//!
-//! Owns the exit codes. Must never print anything but to standard error. Start reading at [`Failure`].
+//! Exit codes and error messages of commands. Messages go to standard error only.
 
 use std::{fmt, io, process::ExitCode};
 
 use super::output::visible;
 
-/// It failed: the agent cannot be reached, it refused, or what was asked for is not so.
+/// Exit code of a failure: the agent is unreachable, it rejected the request, or the tested condition is false.
 pub const FAILED: u8 = 1;
-/// For `plan` and `diff`: there is something to do. (Elsewhere 2 is usage, as clap has it.)
+/// Exit code of `plan` and `diff` if there are changes. For other commands, 2 is a usage error (clap's default).
 pub const CHANGES: u8 = 2;
-/// What was waited for did not come in time.
+/// Exit code of a timeout while waiting for values.
 pub const NOT_IN_TIME: u8 = 3;
 
-/// The same for people; shown by `--help`.
-pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failure; 2 usage; 3 what was waited for did not come in time.
-`plan` and `diff`: 0 nothing to do, 1 failure or usage, 2 there are changes.
-A reader of the output that goes away (as `head` does) is no failure.";
+/// Description of the exit codes, shown by `--help`.
+pub const EXIT_CODES: &str = "Exit codes: 0 success; 1 failure; 2 usage error; 3 timeout while waiting for values.
+`plan` and `diff`: 0 no changes, 1 failure or usage error, 2 changes.
+A closed output pipe (as with `head`) is not an error.";
 
-/// What a command comes to.
+/// Result of a command: its exit code, or a failure.
 pub type Outcome = Result<u8, Failure>;
 
-/// Why a command failed.
+/// Failure of a command: error message, hint and exit code.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -30,7 +28,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// What failed, on what, in whose words.
+    /// Creates a failure with an error message, without a hint.
     pub fn new(message: impl Into<String>) -> Self {
         Failure {
             message: message.into(),
@@ -39,21 +37,21 @@ impl Failure {
         }
     }
 
-    /// With what to do next.
+    /// Sets the hint about what to do next.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = next.into();
         self
     }
 
-    /// With another exit code than [`FAILED`].
+    /// Sets the exit code, which is [`FAILED`] by default.
     #[must_use]
     pub fn code(mut self, code: u8) -> Self {
         self.code = code;
         self
     }
 
-    /// Nobody reads the output any more: the command ends, and that is all right.
+    /// Creates the outcome of a closed output pipe: no message, exit code 0.
     fn unread() -> Self {
         Failure {
             message: String::new(),
@@ -62,12 +60,12 @@ impl Failure {
         }
     }
 
-    /// What failed.
+    /// Returns the error message.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Prints the failure, and returns the exit code.
+    /// Prints message and hint, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
             eprintln!("netns-agent: {self}");
@@ -76,7 +74,7 @@ impl Failure {
     }
 }
 
-/// Control characters are escaped: a failure may quote keys and values of others, and a terminal would obey them.
+/// Escapes control characters: a failure may quote foreign keys and values, and a terminal would interpret them.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&visible(&self.message))?;
@@ -87,12 +85,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Prints a remark on standard error, with control characters escaped.
+/// Prints a note to standard error, with control characters escaped.
 pub fn remark(text: &str) {
     eprintln!("netns-agent: {}", visible(text));
 }
 
-/// Of writing to standard output.
+/// Converts errors of writing to standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

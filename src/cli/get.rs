@@ -1,6 +1,4 @@
-//! `netns-agent get`: values with their states.
-//!
-//! Owns which values are listed and with what. Start reading at [`run`].
+//! `netns-agent get`: lists values and their states.
 
 use std::collections::BTreeMap;
 
@@ -20,23 +18,23 @@ use super::{
 /// Arguments of `get`.
 #[derive(clap::Args, Debug)]
 pub struct GetArgs {
-    /// Kinds (interface, route, arp, rulechain, ip, namespace), keys (interface/NAME, config/…) or names; nothing means all values
+    /// Kinds (interface, route, arp, rulechain, ip, namespace), keys (interface/NAME, config/…) or names; without any, all values
     #[arg(value_name = "KIND|KEY")]
     wanted: Vec<String>,
 
-    /// Only values in these states; with ! in all others, as in '!CONFIGURED'
+    /// Only values in these states, or with ! in all other states: '!CONFIGURED'
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = names::parse_state)]
     state: Vec<String>,
 
-    /// Also facts and namespaces, which nobody asked for
+    /// Include observed facts and namespaces
     #[arg(short, long)]
     all: bool,
 
-    /// Also what is derived from the values, such as the addresses of an interface
+    /// Include derived values, such as the addresses of an interface
     #[arg(short, long)]
     derived: bool,
 
-    /// All that is asked for, from all sources, as a document for `apply`
+    /// Print all desired values, from all sources, as a document for `apply`
     #[arg(long, conflicts_with_all = ["wanted", "state", "all", "derived"])]
     document: bool,
 }
@@ -50,7 +48,7 @@ pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
         .collect::<Result<Vec<Wanted>, Failure>>()?;
     let readiness = readiness::ask(agent).await?;
     if args.document {
-        readiness.refuse_to_guess("what is desired")?;
+        readiness.refuse_to_guess("the desired values")?;
         output.raw(difference::configuration(agent).await?.text.as_bytes())?;
         return Ok(0);
     }
@@ -65,18 +63,18 @@ pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
     }
     let rows = rows(args, &wanted, &values);
     if rows.is_empty() {
-        readiness.refuse_to_guess("what is desired")?;
+        readiness.refuse_to_guess("the desired values")?;
     }
     show(args, &rows, agent, output).await?;
     Ok(exit_code(&readiness))
 }
 
-/// A list that may be incomplete or out of date is no success.
+/// Returns the exit code of a list, which is a failure if the list may be incomplete or out of date.
 fn exit_code(readiness: &Readiness) -> u8 {
     match readiness.problem() {
         None => 0,
         Some(problem) => {
-            remark(&format!("this may be incomplete or out of date: {problem}"));
+            remark(&format!("the list may be incomplete or out of date: {problem}"));
             FAILED
         }
     }
@@ -107,8 +105,8 @@ async fn show(args: &GetArgs, rows: &[Row<'_>], agent: &Agent, output: &Output) 
 
 fn nothing(args: &GetArgs) -> &'static str {
     match args.wanted.is_empty() && args.state.is_empty() {
-        true => "no value is desired; `netns-agent apply -f FILE` or `netns-agent kvdb put KEY VALUE` add one",
-        false => "no value is of this kind, or in this state",
+        true => "no values are desired; add values with `netns-agent apply -f FILE` or `netns-agent kvdb put KEY VALUE`",
+        false => "no values match",
     }
 }
 

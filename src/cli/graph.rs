@@ -1,6 +1,4 @@
-//! `netns-agent graph`: what depends on what, as a tree for the terminal, or as the agent draws it.
-//!
-//! Owns the tree; pictures are made by the agent. Start reading at [`run`].
+//! `netns-agent graph`: dependencies between values, as a tree for the terminal, or as an SVG or DOT graph from the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,19 +16,19 @@ use super::{
 /// Arguments of `graph`.
 #[derive(clap::Args, Debug)]
 pub struct GraphArgs {
-    /// Only this value and what it needs
+    /// Show only this value and its dependencies
     #[arg(value_name = "KEY")]
     key: Option<String>,
 
-    /// tree: for the terminal; svg: a picture; dot: text for Graphviz
-    #[arg(short, long, value_enum, value_name = "AS", default_value_t = Picture::Tree)]
+    /// tree: text for the terminal; svg: image; dot: input for Graphviz
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Picture::Tree)]
     format: Picture,
 
-    /// How many steps the neighbourhood of KEY reaches (svg and dot)
+    /// Maximum distance from KEY, in edges (svg and dot only)
     #[arg(long, value_name = "NUMBER")]
     depth: Option<u64>,
 
-    /// As it was at the end of this transaction (svg and dot)
+    /// Show the graph at the end of this transaction (svg and dot only)
     #[arg(long, value_name = "SEQ")]
     txn: Option<u64>,
 }
@@ -59,7 +57,7 @@ pub async fn run(args: &GraphArgs, agent: &Agent, output: &Output) -> Outcome {
         Picture::Svg => "svg",
         Picture::Dot => "dot",
         Picture::Tree if args.depth.is_some() || args.txn.is_some() => {
-            return Err(Failure::new("--depth and --txn are for pictures").next("add --format svg or --format dot"));
+            return Err(Failure::new("--depth and --txn are not supported for trees").next("add --format svg or --format dot"));
         }
         Picture::Tree => return tree(key.as_deref(), agent, output).await,
     };
@@ -89,7 +87,7 @@ async fn tree(key: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
         Some(key) => {
             let known = answers::values(agent).await?;
             return Err(Failure::new(format!("there is no value {key}{}", names::similar(key, &known)))
-                .next("`netns-agent get --all` lists the values that there are"));
+                .next("`netns-agent get --all` lists all values"));
         }
         None => nodes
             .iter()
@@ -110,7 +108,7 @@ struct Tree<'a> {
     output: &'a Output,
 }
 
-/// A line that is still to be written: what, why it is there, how deep, and after which strokes.
+/// A line that is still to be written: a dependency, the label of its edge, and the strokes before it.
 struct Branch<'a> {
     key: &'a str,
     label: &'a str,
@@ -119,7 +117,7 @@ struct Branch<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// A value and, below it, what it needs. What was shown once is not unfolded again, so circles end.
+    /// Writes a value and its dependencies below it. Each node is expanded only once, so cycles end.
     fn write(&self, root: &'a str, text: &mut String) {
         text.push_str(&format!("{}\n", self.node(root)));
         let mut unfolded = BTreeSet::from([root]);
@@ -141,11 +139,11 @@ impl<'a> Tree<'a> {
         let state = self.nodes.get(key).and_then(|node| node.flags.get("value-state"));
         match state {
             Some(state) => format!("{} {}", visible(&short(key)), self.output.paint(state, Tone::of_state(state))),
-            None => format!("{} {}", visible(&short(key)), self.output.paint("not there", Tone::Bad)),
+            None => format!("{} {}", visible(&short(key)), self.output.paint("does not exist", Tone::Bad)),
         }
     }
 
-    /// What a value needs, the last one first.
+    /// Returns the dependencies of a value in reverse order.
     fn needs(&self, key: &str, strokes: &str) -> Vec<Branch<'a>> {
         let targets = self.nodes.get(key).map(|node| node.targets.as_slice()).unwrap_or_default();
         let mut branches: Vec<Branch<'a>> = Vec::new();

@@ -1,6 +1,4 @@
-//! `netns-agent history` and `netns-agent resync`: what was done, and having it done again.
-//!
-//! Owns the layout of transactions. Start reading at [`history`].
+//! `netns-agent history` and `netns-agent resync`.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,24 +19,24 @@ const LOST: &str = "MISSING";
 /// Arguments of `history`.
 #[derive(clap::Args, Debug)]
 pub struct HistoryArgs {
-    /// Number of a transaction: everything that was done in it
+    /// Number of a transaction to show in detail
     #[arg(value_name = "SEQ", conflicts_with_all = ["since", "last", "of"])]
     number: Option<u64>,
 
-    /// Only what began within this time: 10m, 2h
-    #[arg(long, value_name = "SPAN", value_parser = moment::parse_span)]
+    /// Only transactions that started within this time: 10m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = moment::parse_span)]
     since: Option<Duration>,
 
-    /// Only the last transactions
+    /// Number of transactions to show, newest last
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     last: usize,
 
-    /// What became of one value over time
+    /// Show the states of this value over time
     #[arg(long, value_name = "KEY", conflicts_with = "last")]
     of: Option<String>,
 }
 
-/// Shows transactions, one, or the times of a value.
+/// Prints recent transactions, one transaction, or the timeline of a value.
 pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outcome {
     if let Some(number) = args.number {
         return one(number, agent, output).await;
@@ -57,7 +55,7 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
         return Ok(0);
     }
     let mut records: Vec<Record> = answers::list(agent, &target).await?;
-    // A transaction that waits ends later than those that began after it.
+    // A waiting transaction ends later than those that started after it.
     records.sort_by_key(|record| record.seq_num);
     let mut table = Table::new(["SEQ", "TIME", "TOOK", "KIND", "VALUES", "OPERATIONS", "FAILED", "DESCRIPTION"]);
     for record in &records[newest(records.len())..] {
@@ -80,13 +78,12 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
 fn took(record: &Record) -> String {
     match (moment::parse(&record.start), moment::parse(&record.stop)) {
         (Some(start), Some(stop)) if stop > start => moment::duration(stop - start),
-        // The clock of the scheduler stands still within a step.
+        // The clock of the scheduler does not advance within a step.
         _ => "-".to_owned(),
     }
 }
 
-/// Number of values that a transaction is about: those that came with it, or those that were lost and are restored. A retry has none of
-/// its own.
+/// Returns the number of values that a transaction contains, or that a repair restored. A retry contains no values.
 fn values(record: &Record) -> String {
     let restored: BTreeSet<&str> = record
         .executed
@@ -101,7 +98,7 @@ fn values(record: &Record) -> String {
     }
 }
 
-/// Returns whether a notification reported a loss that was then repaired.
+/// Returns whether a notification reported a loss, which was then repaired.
 fn is_repair(record: &Record) -> bool {
     record.txn_type == "SBNotification" && record.executed.iter().any(|operation| operation.prev_state == LOST)
 }
@@ -126,7 +123,9 @@ async fn one(number: u64, agent: &Agent, output: &Output) -> Outcome {
     let target = target("/scheduler/txn-history", &[("seq-num", &number.to_string())]);
     let answer = agent.send(Method::GET, &target, "").await?;
     if answer.status == StatusCode::NOT_FOUND {
-        return Err(Failure::new(format!("no transaction {number} is recorded")).next("`netns-agent history` lists those that are"));
+        return Err(
+            Failure::new(format!("transaction {number} is not recorded")).next("`netns-agent history` lists the recorded transactions")
+        );
     }
     if output.is_document() {
         let record: Json = agent.json(&target, answer)?;
@@ -161,7 +160,7 @@ fn print(record: &Record, output: &Output) -> Result<(), Failure> {
     }
     output.table(&table)?;
     match record.executed.is_empty() {
-        true => output.line("\nNothing had to be done."),
+        true => output.line("\nNo operations were needed."),
         false => {
             output.line("")?;
             output.table(&operations(&record.executed))
@@ -174,8 +173,8 @@ fn operations(executed: &[Operation]) -> Table {
     for operation in executed {
         let marks = [
             (operation.noop, "nothing to do"),
-            (operation.is_revert, "taken back"),
-            (operation.is_retry, "tried again"),
+            (operation.is_revert, "rolled back"),
+            (operation.is_retry, "retry"),
         ];
         let marks: Vec<&str> = marks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, text)| text).collect();
         let why = match operation.new_err_msg.is_empty() {
@@ -208,8 +207,7 @@ async fn timeline(key: &str, agent: &Agent, output: &Output) -> Outcome {
     }
     let revisions: Vec<Node> = answers::list(agent, &target).await?;
     if revisions.is_empty() {
-        return Err(Failure::new(format!("nothing is recorded of {}", visible(&key)))
-            .next("`netns-agent get --all` lists the values that there are"));
+        return Err(Failure::new(format!("there is no history of {}", visible(&key))).next("`netns-agent get --all` lists all values"));
     }
     let mut table = Table::new(["SINCE", "FOR", "STATE", "TRANSACTION", "WHY"]);
     for node in &revisions {
@@ -234,12 +232,12 @@ async fn timeline(key: &str, agent: &Agent, output: &Output) -> Outcome {
 /// Arguments of `resync`.
 #[derive(clap::Args, Debug)]
 pub struct ResyncArgs {
-    /// Do not try again what fails
+    /// Do not retry failed operations
     #[arg(long)]
     no_retry: bool,
 }
 
-/// Has the kernel read again, and what differs repaired.
+/// Requests a downstream resync: the agent reads the kernel state again and repairs differences.
 pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcome {
     let mut parameters = vec![("verbose", "1")];
     if !args.no_retry {
@@ -257,7 +255,7 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
         let record = record.unwrap_or_default();
         if record.executed.iter().all(|operation| operation.noop) {
             output.line(&format!(
-                "in sync: nothing had to be done (transaction {}, {})",
+                "in sync: no changes were needed (transaction {}, {})",
                 record.seq_num,
                 took(&record)
             ))?;
@@ -266,7 +264,7 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
         }
         return Ok(0);
     }
-    // What went well is told, too.
+    // The response to a failed resync contains the operations as well.
     let body: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
     let failure = agent.success(&target, answer).err();
     let failure = failure.unwrap_or_else(|| Failure::new("the resync failed"));
@@ -277,7 +275,7 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
         None => Err(failure),
         Some(record) => {
             print(&record, output)?;
-            Err(failure.next("`netns-agent get --state '!CONFIGURED' -o wide` tells what is wrong with what"))
+            Err(failure.next("`netns-agent get --state '!CONFIGURED' -o wide` shows the values with problems"))
         }
     }
 }
@@ -287,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repairs_are_called_repairs() {
+    fn transactions_that_restore_lost_values_are_shown_as_repairs() {
         let record = |kind: &str, values: usize, before: &[&str]| Record {
             txn_type: kind.to_owned(),
             values: vec![Json::Null; values],
@@ -304,7 +302,7 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // The loss of an address of the agent's own namespace is a fact as well.
+            // The loss of an address in the agent's own namespace is reported as a fact as well.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

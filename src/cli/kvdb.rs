@@ -1,7 +1,6 @@
-//! `netns-agent kvdb`: keys of the store, as etcd has them.
+//! `netns-agent kvdb`: reads and writes keys of the store.
 //!
-//! Owns short keys and the limits of what is deleted. The only command that speaks to etcd and not to the agent. What it prints on
-//! success is what the reference's client prints: the value, or `OK`. Start reading at [`run`].
+//! Unlike the other commands, it connects to etcd. On success it prints the same as the client of the reference: the value, or `OK`.
 
 use std::{fs, io::Read, path::PathBuf, time::Duration};
 
@@ -26,19 +25,20 @@ mod place;
 /// Arguments of `kvdb`.
 #[derive(clap::Args, Debug)]
 pub struct KvdbArgs {
-    /// etcd servers, or the agent's own store, separated by commas; without, the agent is asked (127.0.0.1:2379 if it does not answer)
+    /// Endpoints of etcd or of the embedded store, separated by commas; by default those of the agent, or 127.0.0.1:2379 if it does not
+    /// respond
     #[arg(short, long, value_name = "URLS", env = "ETCD_ENDPOINTS", global = true, help_heading = "Store")]
     etcd_endpoints: Option<String>,
 
-    /// Label of the agent whose keys are meant when a key does not begin with /; without, the agent is asked
+    /// Label of the agent for keys that do not begin with /; by default that of the running agent
     #[arg(long, value_name = "LABEL", env = "MICROSERVICE_LABEL", global = true, help_heading = "Store")]
     service_label: Option<String>,
 
-    /// Certificates of the authority that signed etcd's certificate (PEM)
+    /// CA certificates that verify the etcd server (PEM)
     #[arg(long, value_name = "FILE", env = "ETCD_CA", global = true, help_heading = "Store")]
     etcd_ca: Option<PathBuf>,
 
-    /// Certificate to show to etcd (PEM); together with --etcd-key
+    /// Client certificate for etcd (PEM); requires --etcd-key
     #[arg(
         long,
         value_name = "FILE",
@@ -60,7 +60,7 @@ pub struct KvdbArgs {
     )]
     etcd_key: Option<PathBuf>,
 
-    /// User to sign in to etcd as; the password is in the environment as ETCD_PASSWORD
+    /// etcd user name; requires the password in the environment variable ETCD_PASSWORD
     #[arg(long, value_name = "NAME", env = "ETCD_USER", global = true, help_heading = "Store")]
     etcd_user: Option<String>,
 
@@ -70,33 +70,33 @@ pub struct KvdbArgs {
 
 #[derive(Subcommand, Debug)]
 enum KvdbCommand {
-    /// The value of a key
+    /// Print the value of a key
     Get {
-        /// interface/NAME, config/…, or a whole key as /vnf-agent/LABEL/…
+        /// interface/NAME, config/…, or a full key such as /vnf-agent/LABEL/…
         key: String,
     },
     /// Put a value under a key
     Put {
-        /// interface/NAME, config/…, or a whole key as /vnf-agent/LABEL/…
+        /// interface/NAME, config/…, or a full key such as /vnf-agent/LABEL/…
         key: String,
-        /// The value, as JSON; - reads it from standard input
+        /// Value in JSON; - reads it from standard input
         value: String,
-        /// Put it even if no agent reads the key, or if the agent could not use the value
+        /// Put the value even if no agent reads the key, or if the value is invalid
         #[arg(long)]
         force: bool,
     },
     /// Delete a key
     Del {
-        /// interface/NAME, config/…, or a whole key as /vnf-agent/LABEL/…
+        /// interface/NAME, config/…, or a full key such as /vnf-agent/LABEL/…
         key: String,
     },
-    /// Keys and their values
+    /// List keys and values
     #[command(visible_alias = "ls")]
     List {
-        /// What the keys begin with, after /vnf-agent/; nothing lists those of all agents
+        /// Prefix of the keys, after /vnf-agent/; by default the keys of all agents are listed
         #[arg(default_value = "")]
         prefix: String,
-        /// Without the values
+        /// Omit the values
         #[arg(long)]
         keys_only: bool,
     },
@@ -110,7 +110,7 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
     };
     let place = Place::find(args, key, connection).await?;
     let whole = |key: &str| whole_key(key, &place.label);
-    // Judged before the store is asked: a mistyped key is wrong wherever it is put.
+    // Validate before connecting: an invalid key is an error with any store.
     let pair = match &args.command {
         KvdbCommand::Put { key, value, force } => Some(judged(&whole(key), value, *force)?),
         _ => None,
@@ -125,11 +125,11 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
     Ok(0)
 }
 
-/// A short key belongs to the agent with this label.
+/// Returns the full key. A short key belongs to the agent with this label.
 fn whole_key(key: &str, label: &str) -> String {
     match (key.starts_with('/'), Wanted::read(key)) {
         (true, _) => key.to_owned(),
-        // A status key is meant as it is written.
+        // `Wanted::read` would turn a status key into a configuration key.
         (false, _) if key.starts_with("config-status/") => format!("{}{key}", agent_prefix(label)),
         (false, Wanted::Key(key)) => format!("{}{key}", agent_prefix(label)),
         (false, _) => format!("{}{key}", agent_prefix(label)),
@@ -150,7 +150,7 @@ async fn get(store: &Store, key: &str, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Reads the value, and refuses a pair that no agent would read or use.
+/// Reads the value, and rejects keys that no agent reads and invalid values, unless `force` is set.
 fn judged(key: &str, value: &str, force: bool) -> Result<(String, String), Failure> {
     if !force {
         judge::check_key(key)?;
@@ -212,11 +212,10 @@ async fn list(store: &Store, prefix: &str, keys_only: bool, output: &Output) -> 
 }
 
 fn absent(key: &str) -> Failure {
-    Failure::new(format!("key does not exist: {key}{}", judge::suggestion(key)))
-        .next("`netns-agent kvdb list --keys-only` lists the keys that there are")
+    Failure::new(format!("key does not exist: {key}{}", judge::suggestion(key))).next("`netns-agent kvdb list --keys-only` lists all keys")
 }
 
-/// A JSON value as such, other text as text.
+/// Returns key, value and revision. A value that is not JSON becomes a string.
 fn document(pair: &KeyValue) -> Json {
     let text = String::from_utf8_lossy(pair.value()).into_owned();
     let value = serde_json::from_str(&text).unwrap_or(Json::String(text));
@@ -254,7 +253,7 @@ impl Store {
     }
 
     async fn get(&self, key: &str, options: Option<GetOptions>) -> Result<Vec<KeyValue>, Failure> {
-        // What an agent publishes of many values is more than the usual four MiB.
+        // The statuses of many values exceed the default limit of 4 MiB.
         let mut client = self.client.kv_client().max_decoding_message_size(usize::MAX);
         let mut answer = self.answer("read", client.get(key, options)).await?;
         Ok(answer.take_kvs())
@@ -270,11 +269,11 @@ impl Store {
 }
 
 fn unreachable(endpoints: &str, what: &str, error: &etcd_client::Error) -> Failure {
-    Failure::new(format!("cannot {what} at the store {endpoints}: {}", innermost(error)))
-        .next("--etcd-endpoints says where it is; an agent without etcd has a store of its own at --embedded-listen (127.0.0.1:2379)")
+    Failure::new(format!("store {endpoints}: {what} failed: {}", innermost(error)))
+        .next("set its address with --etcd-endpoints; the embedded store of an agent is at --embedded-listen (127.0.0.1:2379)")
 }
 
-/// The words of the server or of the system, without the names of the client library around them.
+/// Returns the message of the server or of the system, without that of the client library around it.
 pub(super) fn innermost(error: &etcd_client::Error) -> String {
     let words = |outer: &dyn std::error::Error, mut words: String| {
         let mut cause = outer.source();
@@ -296,7 +295,7 @@ fn late(endpoints: &str, patience: Duration) -> Failure {
         "the store {endpoints} did not answer within {}",
         moment::duration(patience)
     ))
-    .next("--etcd-endpoints says where it is, --timeout gives it more time")
+    .next("set its address with --etcd-endpoints, or a longer timeout with --timeout")
 }
 
 fn tls(args: &KvdbArgs) -> Result<Option<TlsOptions>, Failure> {

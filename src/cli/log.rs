@@ -1,6 +1,4 @@
-//! `netns-agent log`: levels of the agent's log, while it runs.
-//!
-//! Owns nothing but the layout. Start reading at [`run`].
+//! `netns-agent log`: log levels of the running agent.
 
 use clap::Subcommand;
 use hyper::Method;
@@ -18,16 +16,16 @@ use crate::config::suggest::did_you_mean;
 /// Sub-commands of `log`.
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {
-    /// Loggers and their levels
+    /// List loggers and their levels
     #[command(visible_alias = "ls")]
     List {
-        /// Only this one
+        /// Only this logger
         #[arg(value_name = "LOGGER")]
         logger: Option<String>,
     },
-    /// Give a logger a level, until the agent ends
+    /// Set the level of a logger until the agent exits
     Set {
-        /// A part of the agent, any other target of its log, or default
+        /// Logger from `log list`, any other log target, or default
         #[arg(value_name = "LOGGER")]
         logger: String,
         /// trace, debug, info, warn or error
@@ -42,7 +40,7 @@ struct Logger {
     level: String,
 }
 
-/// Names of levels that the agent accepts; the last three are other names of warn and error.
+/// Names of levels that the agent accepts. The last three are aliases of warn and error.
 const LEVELS: [&str; 8] = ["trace", "debug", "info", "warn", "error", "warning", "fatal", "panic"];
 
 fn parse_level(text: &str) -> Result<String, String> {
@@ -57,7 +55,7 @@ fn parse_level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Does it.
+/// Runs a sub-command.
 pub async fn run(command: &LogCommand, agent: &Agent, output: &Output) -> Outcome {
     match command {
         LogCommand::List { logger } => list(logger.as_deref(), agent, output).await,
@@ -91,7 +89,7 @@ async fn list(only: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
 }
 
 fn unknown(logger: &str, suggestion: &str) -> Failure {
-    Failure::new(format!("there is no logger {logger:?}{suggestion}")).next("`netns-agent log list` lists those that there are")
+    Failure::new(format!("there is no logger {logger:?}{suggestion}")).next("`netns-agent log list` lists all loggers")
 }
 
 async fn set(logger: &str, level: &str, agent: &Agent, output: &Output) -> Outcome {
@@ -102,7 +100,7 @@ async fn set(logger: &str, level: &str, agent: &Agent, output: &Output) -> Outco
             return Err(unknown(logger, &suggestion));
         }
         remark(&format!(
-            "no part of the agent is called {logger:?}: the level holds for a target of this name only"
+            "unknown logger {logger:?}: the level applies only to a log target of this name"
         ));
     }
     let part = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
@@ -112,7 +110,7 @@ async fn set(logger: &str, level: &str, agent: &Agent, output: &Output) -> Outco
         output.document(&answer)?;
         return Ok(0);
     }
-    let set: Logger = serde_json::from_value(answer).map_err(|error| Failure::new(format!("the answer is not understood: {error}")))?;
-    output.line(&format!("{} logs {}", visible(&set.logger), visible(&set.level)))?;
+    let set: Logger = serde_json::from_value(answer).map_err(|error| Failure::new(format!("unexpected response: {error}")))?;
+    output.line(&format!("{} set to level {}", visible(&set.logger), visible(&set.level)))?;
     Ok(0)
 }

@@ -1,7 +1,6 @@
-//! The command line: what the user typed, and which part of the program answers.
+//! The command line: arguments and sub-commands.
 //!
-//! Owns arguments and sub-commands. Must never contain what a sub-command does. Commands other than `run` speak to a running agent
-//! over the wire, as any other program would. Start reading at [`Arguments`].
+//! Most commands are clients of a running agent, over the REST API.
 
 pub mod demo;
 
@@ -37,19 +36,19 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use self::{connection::ConnectionArgs, output::OutputArgs};
 use crate::config::RunArgs;
 
-/// Turns desired network state in etcd into real Linux networking, inside network namespaces and containers.
+/// Declarative networking for Linux network namespaces and containers.
 #[derive(Parser, Debug)]
 #[command(name = "netns-agent", version, about, max_term_width = 120, after_help = failure::EXIT_CODES)]
 pub struct Arguments {
-    /// For the commands that speak to an agent.
+    /// Options of the client commands.
     #[command(flatten)]
     pub client: ClientArgs,
-    /// What to do.
+    /// The sub-command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Options that all commands have which speak to an agent; before the command or after it.
+/// Options of all client commands, accepted before and after the command.
 #[derive(clap::Args, Debug)]
 pub struct ClientArgs {
     #[command(flatten)]
@@ -61,22 +60,22 @@ pub struct ClientArgs {
 /// Sub-commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run the agent until SIGTERM or SIGINT; the network is left as it is.
+    /// Run the agent until SIGTERM or SIGINT; the network stays in place when it exits
     Run(Box<RunArgs>),
-    /// Watch the agent at work for a few seconds, in throw-away namespaces: nothing on this machine is changed.
+    /// Demonstrate the agent for a few seconds in temporary namespaces, without changing this machine
     Demo(demo::DemoArgs),
-    /// Speak to an agent.
+    /// Client commands.
     #[command(flatten)]
     Client(ClientCommand),
 }
 
-/// Sub-commands that answer for themselves and speak to no agent.
+/// Sub-commands without the options of the client.
 const STANDALONE: [&str; 2] = ["run", "demo"];
 
-/// Commands for which 2 means something else than usage.
+/// Commands whose exit code 2 means changes instead of a usage error.
 const TELLING_BY_CODE: [&str; 2] = ["plan", "diff"];
 
-/// The whole command line. Options of the client are not shown where they mean nothing.
+/// Returns the command line definition. Options of the client are hidden for commands that do not use them.
 pub(crate) fn command() -> clap::Command {
     let mut command = Arguments::command();
     let global: Vec<clap::Arg> = command.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
@@ -86,7 +85,7 @@ pub(crate) fn command() -> clap::Command {
     command
 }
 
-/// Reads the arguments of this process. Ends it where they make no sense, or when help was asked for.
+/// Parses the arguments of this process. Exits on usage errors and requests for help.
 pub fn parse() -> Arguments {
     let matches = command()
         .try_get_matches()
@@ -94,7 +93,7 @@ pub fn parse() -> Arguments {
     matches.unwrap_or_else(|error| {
         let mut words = std::env::args_os().skip(1);
         if error.use_stderr() && words.any(|word| TELLING_BY_CODE.iter().any(|telling| word == *telling)) {
-            // If not even this can be printed, the code still tells.
+            // If the message cannot be printed, the exit code still reports the error.
             let _ = error.print();
             std::process::exit(i32::from(failure::FAILED));
         }
@@ -107,13 +106,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_fits_together() {
+    fn command_line_definition_is_consistent() {
         command().debug_assert();
     }
 
-    /// clap would mix them up, and say so only when the command is used.
+    /// clap would confuse the two, and fail only when the command is used.
     #[test]
-    fn no_argument_of_a_command_has_the_name_of_an_option_of_the_client() {
+    fn arguments_of_commands_do_not_clash_with_options_of_the_client() {
         fn look(command: &clap::Command, global: &[clap::Id]) {
             for one in command.get_arguments() {
                 assert!(!global.contains(one.get_id()), "{} {}", command.get_name(), one.get_id());
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_client_stand_before_the_command_or_after_it() {
+    fn options_of_the_client_are_accepted_before_and_after_the_command() {
         for line in [
             ["netns-agent", "-H", "a", "get", "-o", "json"],
             ["netns-agent", "-o", "json", "get", "-H", "a"],
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_client_are_not_shown_where_they_mean_nothing() {
+    fn options_of_the_client_are_hidden_for_commands_without_them() {
         let mut command = command();
         command.build();
         for (name, shown) in [("run", false), ("demo", false), ("get", true)] {

@@ -1,6 +1,6 @@
-//! `netns-agent model`: the kinds of values, and what can be said in each.
+//! `netns-agent model`: the kinds of values and their fields.
 //!
-//! Owns the layout. It is told by this program itself, without an agent. Start reading at [`run`].
+//! The information is part of this program; no agent is needed.
 
 use clap::Subcommand;
 use models::{
@@ -19,19 +19,19 @@ use crate::config::suggest::did_you_mean;
 /// Sub-commands of `model`.
 #[derive(Subcommand, Debug)]
 pub enum ModelCommand {
-    /// Kinds of values and how their keys begin
+    /// List the kinds of values and their keys
     #[command(visible_alias = "ls")]
     List,
-    /// A kind of values: its key, its place in a document, its fields
+    /// Show a kind of values: its key, its place in documents, its fields
     #[command(visible_alias = "inspect")]
     Show {
-        /// Name (linux.l3.route) or kind (route)
+        /// Model name (linux.l3.route) or kind (route)
         #[arg(value_name = "MODEL")]
         model: String,
     },
 }
 
-/// Does it.
+/// Runs a sub-command.
 pub fn run(command: &ModelCommand, output: &Output) -> Outcome {
     match command {
         ModelCommand::List => list(output)?,
@@ -83,7 +83,7 @@ fn show(name: &str, output: &Output) -> Result<(), Failure> {
     output.table(&table)
 }
 
-/// The key with the fields that are its parts.
+/// Returns the key as a template: the prefix, and the names of the fields in capitals.
 fn key(model: &ModelInfo) -> String {
     let parts: Vec<String> = model.key_fields.split(", ").map(str::to_uppercase).collect();
     format!("{}{}", model.key_prefix, parts.join("/"))
@@ -94,7 +94,7 @@ fn place(model: &ModelInfo) -> String {
     format!("{}.{}", member.group, member.json_name)
 }
 
-/// Name, type, and the values that there are.
+/// Returns name, type and enum values of each field.
 fn fields(model: &ModelInfo) -> Vec<(String, String, Vec<String>)> {
     let Some(message) = descriptor_pool().get_message_by_name(model.proto_name) else {
         return Vec::new();

@@ -1,20 +1,20 @@
-//! Times and spans as people read them.
+//! Parsing and formatting of times and durations.
 //!
-//! Owns the reading of the times that the API tells (RFC 3339, UTC) and of spans that users type. Start reading at [`age`].
+//! Times of the API are in RFC 3339 format (UTC).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The time now, since the Unix epoch.
+/// Returns the current time since the Unix epoch.
 pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// How long ago a time of the API was, as `3m`; `-` for what is no time.
+/// Returns the age of a time of the API, such as `3m`, or `-` if it cannot be parsed.
 pub fn ago(time: &str) -> String {
     parse(time).map_or_else(|| "-".to_owned(), |then| age(now().saturating_sub(then)))
 }
 
-/// A span in one or two units, as `12s`, `3m20s`, `5h`, `9d`.
+/// Formats an age in one or two units, such as `12s`, `3m20s`, `5h`, `9d`.
 pub fn age(span: Duration) -> String {
     let seconds = span.as_secs();
     let pair = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
@@ -31,7 +31,7 @@ pub fn age(span: Duration) -> String {
     }
 }
 
-/// A short span, as `1.2ms` or `3.4s`.
+/// Formats a short duration, such as `1.2ms` or `3.4s`.
 pub fn duration(span: Duration) -> String {
     let (number, unit) = match span.as_micros() {
         micros @ 0..1_000 => (micros.to_string(), "µs"),
@@ -41,24 +41,24 @@ pub fn duration(span: Duration) -> String {
     format!("{}{unit}", number.strip_suffix(".0").unwrap_or(&number))
 }
 
-/// The time of the day of a time of the API, to the millisecond.
+/// Formats the time of day of a time of the API (UTC), to the millisecond.
 pub fn time_of_day(time: &str) -> String {
     parse(time).map_or_else(|| time.to_owned(), clock)
 }
 
-/// The time of the day (UTC), to the millisecond.
+/// Formats the time of day (UTC), to the millisecond.
 pub fn clock(time: Duration) -> String {
     let (seconds, millis) = (time.as_secs() % 86_400, time.subsec_millis());
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
     format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
 }
 
-/// A time as `2026-01-31T12:34:56.789Z`, since the Unix epoch. `None` for another text, and for times before that.
+/// Parses a time such as `2026-01-31T12:34:56.789Z`. Returns `None` for other texts and for times before the Unix epoch.
 pub fn parse(time: &str) -> Option<Duration> {
     humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()
 }
 
-/// A span that a user typed: `30s`, `500ms`, `2m`, `1h`; a bare number is seconds.
+/// Parses a duration of the command line: `30s`, `500ms`, `2m`, `1h`, `1d`, or a number of seconds.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -68,9 +68,11 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         "m" => 60.0,
         "h" => 3_600.0,
         "d" => 86_400.0,
-        _ => return Err("a span is written as 30s, 500ms, 2m or 1h".to_owned()),
+        _ => return Err("expected a duration such as 30s, 500ms, 2m or 1h".to_owned()),
     };
-    let number: f64 = number.parse().map_err(|_| "a span is written as 30s, 500ms, 2m or 1h".to_owned())?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a duration such as 30s, 500ms, 2m or 1h".to_owned())?;
     Duration::try_from_secs_f64(number * factor).map_err(|error| error.to_string())
 }
 
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_as_exact_as_they_are_short() {
+    fn shorter_durations_are_shown_more_precisely() {
         let ages = [0, 119, 140, 180, 700, 7_260, 40_000, 900_000].map(|seconds| age(Duration::from_secs(seconds)));
         assert_eq!(ages, ["0s", "119s", "2m20s", "3m", "11m", "2h1m", "11h", "10d"]);
         let spans = [12, 1_200, 300_000, 3_400_000].map(|micros| duration(Duration::from_micros(micros)));
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn users_may_type_spans_with_a_unit_or_without() {
+    fn durations_are_accepted_with_and_without_a_unit() {
         let spans: Vec<u128> = ["2", "1.5s", "20ms", "2m", "1h", "1d"]
             .iter()
             .map(|text| parse_span(text).expect("a span").as_millis())

@@ -1,6 +1,4 @@
-//! What users call values, and the keys that they mean.
-//!
-//! Owns kinds (`interface`, `route`, …) and how a key may be shortened. Must never ask the agent. Start reading at [`Wanted::read`].
+//! Names of values on the command line: kinds (`interface`, `route`, …), short and full keys.
 
 use models::{
     key::{ALL_AGENTS_PREFIX, CONFIG_PREFIX},
@@ -10,13 +8,13 @@ use models::{
 use super::{answers::BaseStatus, failure::Failure};
 use crate::config::suggest::{closest, did_you_mean};
 
-/// Kinds that are no models: what the keys begin with, and names.
+/// Kinds without a model: key prefixes and names.
 const OTHER_KINDS: &[(&str, &[&str])] = &[
     ("linux/namespace/", &["namespace", "namespaces", "netns", "ns"]),
     ("linux/microservice/", &["microservice", "microservices"]),
 ];
 
-/// Other names of models than their type.
+/// Aliases of kinds.
 const ALIASES: &[(&str, &[&str])] = &[
     ("interface", &["interfaces", "if", "link", "links"]),
     ("arp", &["arps", "neighbour", "neighbours"]),
@@ -25,7 +23,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("ip", &["ips", "allocation", "allocations"]),
 ];
 
-/// First elements of the keys of the agent.
+/// First segments of the keys of the agent.
 const KEY_CLASSES: [&str; 6] = ["config", "config-status", "linux", "netalloc", "status", "check"];
 
 /// States of values.
@@ -42,16 +40,16 @@ const STATES: [&str; 11] = [
     "REMOVED",
     "MISSING",
 ];
-/// State to wait for that stands for "there is no such value".
+/// Pseudo-state to wait for that means that the value does not exist.
 const DELETED: &str = "DELETED";
 
-/// Reads the state of a filter: `configured`, or `!configured` for all others.
+/// Parses a state filter: `configured`, or `!configured` for all other states.
 pub fn parse_state(text: &str) -> Result<String, String> {
     let (sign, name) = text.strip_prefix('!').map_or(("", text), |name| ("!", name));
     state_of(name, &STATES).map(|state| format!("{sign}{state}"))
 }
 
-/// Reads the state that `wait` waits for.
+/// Parses the state that `wait` waits for.
 pub fn parse_awaited_state(text: &str) -> Result<String, String> {
     let known: Vec<&str> = STATES.iter().copied().take(8).chain([DELETED]).collect();
     state_of(text, &known)
@@ -71,19 +69,19 @@ fn state_of(name: &str, known: &[&str]) -> Result<String, String> {
     }
 }
 
-/// What a user named.
+/// A kind, key or name on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Wanted {
-    /// All of a kind: what their keys begin with.
+    /// All values of a kind, by their key prefix.
     Kind(String),
     /// One key.
     Key(String),
-    /// The last part of a key, such as the name of an interface.
+    /// The part of a key after the prefix of its kind, such as the name of an interface.
     Name(String),
 }
 
 impl Wanted {
-    /// A kind, a key in any of its forms (`config/…`, `linux/interfaces/…`, `/vnf-agent/LABEL/config/…`, `interface/NAME`), or a name.
+    /// Parses a kind, a key in any form (`config/…`, `linux/interfaces/…`, `/vnf-agent/LABEL/config/…`, `interface/NAME`), or a name.
     pub fn read(text: &str) -> Self {
         let text = text.trim();
         if let Some(rest) = text.strip_prefix(ALL_AGENTS_PREFIX) {
@@ -106,10 +104,10 @@ impl Wanted {
         }
     }
 
-    /// As [`Wanted::read`], for text that a user typed.
+    /// Parses like [`Wanted::read`], but rejects unknown kinds.
     ///
     /// # Errors
-    /// The text begins with a word that is neither a kind nor the beginning of a key, as in `intrface/left`.
+    /// Fails if the text begins with a word that is neither a kind nor the first segment of a key, such as `intrface/left`.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         let wanted = Wanted::read(text);
         let Wanted::Key(key) = &wanted else { return Ok(wanted) };
@@ -118,15 +116,15 @@ impl Wanted {
             return Ok(wanted);
         }
         if first.is_empty() {
-            return Err(Failure::new(format!("{text:?} is no key of an agent"))
-                .next("keys are written interface/NAME, config/…, or /vnf-agent/LABEL/config/…"));
+            return Err(Failure::new(format!("{text:?} is not a key of an agent"))
+                .next("expected a key such as interface/NAME, config/…, or /vnf-agent/LABEL/config/…"));
         }
         let suggestion = did_you_mean(first, kinds().chain(KEY_CLASSES));
         let known: Vec<&str> = MODELS.iter().map(|model| model.type_name).collect();
         Err(Failure::new(format!("there is no kind {first:?}{suggestion}")).next(format!("kinds are: {}, namespace", known.join(", "))))
     }
 
-    /// Returns whether one of the values, or something derived from one, is meant.
+    /// Returns whether one of the values or their derived values matches.
     pub fn matches_any(&self, values: &[BaseStatus]) -> bool {
         let mut keys = values
             .iter()
@@ -134,7 +132,7 @@ impl Wanted {
         matches!(self, Wanted::Kind(_)) || keys.any(|key| self.matches(key))
     }
 
-    /// Whether a key is meant.
+    /// Returns whether a key matches.
     pub fn matches(&self, key: &str) -> bool {
         match self {
             Wanted::Kind(prefix) => key.starts_with(prefix.as_str()),
@@ -144,14 +142,17 @@ impl Wanted {
     }
 }
 
-/// The one key that is meant, looked up among those that there are where only a name was given.
+/// Returns the key that the text refers to. A name is looked up in `known`, where it must be unambiguous.
 pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
     let wanted = Wanted::parse(text)?;
     let name = match &wanted {
         Wanted::Key(key) => return Ok(key.clone()),
         Wanted::Kind(_) => {
-            return Err(Failure::new(format!("{text:?} is a kind of values, and one value is needed"))
-                .next(format!("write {text}/NAME; `netns-agent get {text}` lists them")));
+            return Err(
+                Failure::new(format!("{text:?} is a kind, but a single value is expected")).next(format!(
+                    "specify {text}/NAME; `netns-agent get {text}` lists the values of this kind"
+                )),
+            );
         }
         Wanted::Name(name) => name,
     };
@@ -162,13 +163,12 @@ pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
         .collect();
     match keys.as_slice() {
         [key] => Ok((*key).to_owned()),
-        [] => Err(Failure::new(format!("there is no value {name:?}{}", similar(name, known)))
-            .next("`netns-agent get` lists the values that there are")),
-        several => Err(Failure::new(format!("{name:?} may be {}", several.join(" or "))).next("write the key")),
+        [] => Err(Failure::new(format!("there is no value {name:?}{}", similar(name, known))).next("`netns-agent get` lists all values")),
+        several => Err(Failure::new(format!("{name:?} is ambiguous: {}", several.join(" or "))).next("specify the key")),
     }
 }
 
-/// Returns `; did you mean X?` if a kind or a value has nearly this name.
+/// Returns `; did you mean X?` if a kind or a value has a similar name, and an empty string otherwise.
 pub fn similar(text: &str, known: &[BaseStatus]) -> String {
     let named = known.iter().map(|base| kind_and_name(&base.value.key));
     let shortened = match Wanted::read(text) {
@@ -186,19 +186,19 @@ pub fn similar(text: &str, known: &[BaseStatus]) -> String {
     }
 }
 
-/// All words for kinds.
+/// Returns the names and aliases of all kinds.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
     let models = MODELS.iter().map(|model| model.type_name);
     let aliases = ALIASES.iter().chain(OTHER_KINDS).flat_map(|(_, names)| names.iter().copied());
     models.chain(aliases)
 }
 
-/// Whether one of these needs to be looked up among those that there are.
+/// Returns whether the text is a name, which must be looked up among the existing values.
 pub fn is_name(text: &str) -> bool {
     matches!(Wanted::read(text), Wanted::Name(_))
 }
 
-/// Kind and name, as the columns of a table show them: `interface` and `left`. What is of no kind has its key as name.
+/// Splits a key into kind and name, such as `interface` and `left`. A key of no kind yields an empty kind and the whole key.
 pub fn kind_and_name(key: &str) -> (&'static str, &str) {
     let models = MODELS.iter().map(|model| (model.key_prefix, model.type_name));
     let others = OTHER_KINDS.iter().filter_map(|(prefix, names)| Some((*prefix, *names.first()?)));
@@ -208,7 +208,7 @@ pub fn kind_and_name(key: &str) -> (&'static str, &str) {
     found.unwrap_or(("", key))
 }
 
-/// The shortest text that [`Wanted::read`] takes for the key: `interface/left`.
+/// Returns the shortest form of a key that [`Wanted::read`] accepts, such as `interface/left`.
 pub fn short(key: &str) -> String {
     match kind_and_name(key) {
         ("", key) => key.to_owned(),
@@ -216,7 +216,7 @@ pub fn short(key: &str) -> String {
     }
 }
 
-/// Whether it is a value that somebody asks for, and no fact.
+/// Returns whether the key is that of a desired value, and not of an observed fact.
 pub fn is_configuration(key: &str) -> bool {
     key.starts_with(CONFIG_PREFIX)
 }
@@ -245,7 +245,7 @@ mod tests {
     const LEFT: &str = "config/linux/interfaces/v2/interface/left";
 
     #[test]
-    fn a_key_may_be_written_in_every_form_that_people_meet() {
+    fn keys_are_accepted_in_all_their_forms() {
         for text in [
             LEFT,
             "linux/interfaces/v2/interface/left",
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_form_leads_back_to_its_key() {
+    fn short_forms_are_parsed_back_to_their_keys() {
         for key in [
             LEFT,
             "config/linux/l3/v2/arp/left/10.0.0.1",
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_must_be_that_of_one_value() {
+    fn a_name_must_be_unambiguous() {
         let known = [
             LEFT,
             "config/linux/iptables/v2/rulechain/left",
@@ -306,24 +306,24 @@ mod tests {
     }
 
     #[test]
-    fn a_mistyped_kind_is_no_key() {
+    fn mistyped_kinds_are_rejected() {
         for (text, words) in [
             ("intrface/left", "no kind \"intrface\"; did you mean interface?"),
             ("cofnig/linux/l3/v2/arp/a/b", "no kind \"cofnig\"; did you mean config?"),
             ("bridge/left", "no kind \"bridge\""),
-            ("/etc/passwd", "no key of an agent"),
+            ("/etc/passwd", "not a key of an agent"),
         ] {
             let failure = Wanted::parse(text).expect_err(text);
             assert!(failure.message().contains(words), "{failure}");
         }
-        // Values without a model are published as INVALID, so users may ask for them.
+        // Values without a model are published as INVALID, so users may query them.
         for text in ["config/linux/l9/v2/x", "linux/interface/state/left/UP", "left", "if"] {
             assert_eq!(Wanted::parse(text).expect(text), Wanted::read(text));
         }
     }
 
     #[test]
-    fn states_are_checked() {
+    fn unknown_states_are_rejected() {
         assert_eq!(parse_state("configured").as_deref(), Ok("CONFIGURED"));
         assert_eq!(parse_state("!PENDING").as_deref(), Ok("!PENDING"));
         let error = parse_state("CONFIGURD").expect_err("mistyped");
@@ -332,6 +332,6 @@ mod tests {
             "{error}"
         );
         assert_eq!(parse_awaited_state("deleted").as_deref(), Ok("DELETED"));
-        parse_awaited_state("removed").expect_err("nothing stays in that state");
+        parse_awaited_state("removed").expect_err("no value stays in this state");
     }
 }

@@ -1,7 +1,6 @@
 //! Standard output: tables, documents, colours.
 //!
-//! Owns how things look. Must never print what came from elsewhere without making control characters visible: a terminal would obey
-//! them. Start reading at [`Output`].
+//! Control characters in texts from elsewhere are always escaped, because a terminal would interpret them.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -12,34 +11,34 @@ use super::failure::Failure;
 use crate::telemetry::is_hidden;
 pub use crate::telemetry::visible;
 
-/// How output looks.
+/// Options of the output.
 #[derive(clap::Args, Clone, Debug)]
 pub struct OutputArgs {
-    /// Form of the output
-    #[arg(short, long, global = true, value_enum, value_name = "FORM", default_value_t = Format::Table, help_heading = "Output")]
+    /// Output format
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table, help_heading = "Output")]
     output: Format,
 
-    /// Tables without their first line
+    /// Omit the headings of tables
     #[arg(long, global = true, help_heading = "Output")]
     no_headers: bool,
 
-    /// Colours: on a terminal, unless NO_COLOR is set
+    /// Colour the output; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Colors::Auto, help_heading = "Output")]
     color: Colors,
 }
 
-/// Forms of the output.
+/// Output formats.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// A table for people
+    /// Table
     Table,
-    /// The same with more columns
+    /// Table with more columns
     Wide,
     /// JSON
     Json,
     /// YAML
     Yaml,
-    /// Keys only, one a line
+    /// Keys only, one per line
     Name,
 }
 
@@ -50,25 +49,25 @@ enum Colors {
     Never,
 }
 
-/// What a text means, and so its colour.
+/// Meaning of a text, which determines its colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tone {
-    /// As any text.
+    /// Text without a special meaning.
     Plain,
-    /// As it should be.
+    /// Success.
     Good,
-    /// Waiting, or to be looked at.
+    /// Waiting, or a warning.
     Waiting,
-    /// Wrong.
+    /// Error.
     Bad,
-    /// Of little weight.
+    /// Less important text.
     Faint,
-    /// A heading.
+    /// Heading.
     Strong,
 }
 
 impl Tone {
-    /// Of the state of a value.
+    /// Returns the tone of a value's state.
     pub fn of_state(state: &str) -> Self {
         match state {
             "CONFIGURED" | "OBTAINED" | "OK" => Tone::Good,
@@ -78,7 +77,7 @@ impl Tone {
         }
     }
 
-    /// The number of ECMA-48 (SGR).
+    /// Returns the SGR parameter of ECMA-48.
     fn code(self) -> Option<u8> {
         match self {
             Tone::Plain => None,
@@ -91,7 +90,7 @@ impl Tone {
     }
 }
 
-/// A field of a table.
+/// A cell of a table.
 #[derive(Clone, Debug)]
 pub struct Cell {
     text: String,
@@ -99,12 +98,12 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A text with a meaning.
+    /// Creates a cell with this text and tone.
     pub fn new(text: impl Into<String>, tone: Tone) -> Self {
         Cell { text: text.into(), tone }
     }
 
-    /// The state of a value, in its colour.
+    /// Creates a cell with the state of a value, in its colour.
     pub fn state(state: &str) -> Self {
         Cell::new(state, Tone::of_state(state))
     }
@@ -116,14 +115,14 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Rows of equal length below their headings.
+/// A table with headings.
 pub struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
-    /// A table without rows.
+    /// Creates a table without rows.
     pub fn new(headings: impl Into<Vec<&'static str>>) -> Self {
         Table {
             headings: headings.into(),
@@ -131,29 +130,29 @@ impl Table {
         }
     }
 
-    /// Adds a row.
+    /// Appends a row.
     pub fn row(&mut self, cells: impl Into<Vec<Cell>>) {
         self.rows.push(cells.into());
     }
 
-    /// Whether there is no row.
+    /// Returns whether the table has no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 }
 
-/// See the [module documentation](self).
+/// Writer of standard output in the format that the user chose.
 pub struct Output {
-    /// Form of the output.
+    /// Output format.
     pub format: Format,
     headings: bool,
     colors: bool,
-    /// Standard output is a terminal, which obeys control characters.
+    /// Standard output is a terminal, which interprets control characters.
     terminal: bool,
 }
 
 impl Output {
-    /// As the user wants it, on this standard output.
+    /// Creates the output from the options, the environment and the kind of standard output.
     pub fn new(args: &OutputArgs) -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -170,17 +169,17 @@ impl Output {
         }
     }
 
-    /// Whether a program reads it.
+    /// Returns whether the format is for programs (JSON or YAML).
     pub fn is_document(&self) -> bool {
         matches!(self.format, Format::Json | Format::Yaml)
     }
 
-    /// Whether more columns are wanted.
+    /// Returns whether the format is a table with more columns.
     pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
     }
 
-    /// Prints bytes that came from elsewhere: unchanged into a pipe or a file, and with control characters escaped on a terminal.
+    /// Prints bytes from elsewhere: unchanged to a pipe or a file, and with control characters escaped to a terminal.
     pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self.terminal {
             true => write(escaped_lines(&String::from_utf8_lossy(bytes)).as_bytes()),
@@ -188,17 +187,17 @@ impl Output {
         }
     }
 
-    /// Prints text that may contain colors. Text from elsewhere has to be made [`visible`] before.
+    /// Prints text that may contain colours. Text from elsewhere must be made [`visible`] before.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
         write(text.as_bytes())
     }
 
-    /// Prints a line that may contain colors. Text from elsewhere has to be made [`visible`] before.
+    /// Prints a line that may contain colours. Text from elsewhere must be made [`visible`] before.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         self.text(&format!("{text}\n"))
     }
 
-    /// Prints a value as JSON, or as YAML where that is wanted.
+    /// Prints a value as YAML if that is the format, and as JSON otherwise.
     pub fn document<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::new(format!("cannot write the output: {error}"));
         let text = match self.format {
@@ -213,7 +212,7 @@ impl Output {
         self.text(&self.lay_out(table, ""))
     }
 
-    /// A table as text, each line after `indent`.
+    /// Formats a table, with `indent` before each line.
     pub fn lay_out(&self, table: &Table, indent: &str) -> String {
         let headings: Vec<Cell> = table.headings.iter().map(|text| Cell::new(*text, Tone::Strong)).collect();
         let first = (self.headings && !table.headings.is_empty()).then_some(&headings);
@@ -244,7 +243,7 @@ impl Output {
         laid_out
     }
 
-    /// A text in its colour.
+    /// Returns the text in the colour of its tone, with control characters escaped.
     pub fn paint(&self, text: &str, tone: Tone) -> String {
         let text = visible(text);
         match tone.code().filter(|_| self.colors && !text.is_empty()) {
@@ -260,7 +259,7 @@ fn write(bytes: &[u8]) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
-/// As [`visible`] for text of several lines. Escapes are written as in JSON and in quoted YAML, so that a document stays one.
+/// Escapes control characters as [`visible`] does, but keeps line breaks and tabs. The escapes are valid in JSON and in quoted YAML.
 fn escaped_lines(text: &str) -> String {
     let escaped = |c: char| is_hidden(c) && !matches!(c, '\n' | '\t');
     let mut made = String::with_capacity(text.len());
@@ -273,7 +272,7 @@ fn escaped_lines(text: &str) -> String {
     made
 }
 
-/// The text of several lines, each after `indent`; control characters are made visible.
+/// Returns the text with `indent` before each line and control characters escaped.
 pub fn indented(text: &str, indent: &str) -> String {
     text.lines().map(|line| format!("{indent}{}\n", visible(line))).collect()
 }
@@ -299,14 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_aligned_and_control_characters_are_shown() {
+    fn columns_are_aligned_and_control_characters_are_escaped() {
         let text = output(false).lay_out(&table(), " ");
         let expected = " NAME         STATE       WHY\n left         CONFIGURED\n a-long-näme  PENDING     waits\\u{1b}[2J\n";
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn characters_that_a_terminal_acts_upon_are_escaped_in_documents() {
+    fn control_characters_are_escaped_in_documents() {
         assert_eq!(
             escaped_lines("{\n\t\"a\": \"\u{9b}2J\u{202e}\u{7f}\"\n}"),
             "{\n\t\"a\": \"\\u009b2J\\u202e\\u007f\"\n}"

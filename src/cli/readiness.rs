@@ -1,6 +1,4 @@
-//! Readiness of the agent: until it has read its store, and while it cannot reach it, its lists may be incomplete.
-//!
-//! Start at [`ask`].
+//! Readiness of the agent. An agent that is not ready has not read its store yet or cannot reach it, so its lists may be incomplete.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +11,7 @@ use super::{
     failure::{FAILED, Failure},
 };
 
-/// Answer of `/readiness`.
+/// Response of `/readiness`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub struct Health {
@@ -24,7 +22,7 @@ pub struct Health {
     /// Parts of the agent.
     #[serde(rename = "PluginStatus")]
     pub parts: BTreeMap<String, Part>,
-    /// Parts that everything else works without.
+    /// Parts that are not essential: everything else works without them.
     #[serde(rename = "NonFatalPlugins")]
     pub dispensable: Option<Vec<String>>,
 }
@@ -35,7 +33,7 @@ pub struct Health {
 pub struct Part {
     /// Number of `ligato.status.OperationalState`.
     pub state: i32,
-    /// What is wrong.
+    /// Error message.
     pub error: String,
 }
 
@@ -48,17 +46,17 @@ impl Health {
 
 /// Readiness of the agent, with the health of its parts.
 pub struct Readiness {
-    /// The agent has acted upon everything that was desired at its start, and has its store.
+    /// The agent is connected to its store and has applied the values that were desired at its start.
     pub ready: bool,
-    /// Answer of the agent.
+    /// Response of the agent.
     pub answer: Json,
 }
 
-/// Asks the agent.
+/// Reads the readiness of the agent.
 pub async fn ask(agent: &Agent) -> Result<Readiness, Failure> {
     let answer = agent.send(Method::GET, "/readiness", "").await?;
     let ready = answer.status == StatusCode::OK;
-    // An agent that is not ready answers with the same body and another status; any other error has another body.
+    // The response of an agent that is not ready has the same body and another status. Any other error has another body.
     let answer = match serde_json::from_slice(&answer.body) {
         Ok(Json::Object(members)) if members.contains_key("start_time") => Json::Object(members),
         _ => agent.json("/readiness", answer)?,
@@ -67,12 +65,12 @@ pub async fn ask(agent: &Agent) -> Result<Readiness, Failure> {
 }
 
 impl Readiness {
-    /// The answer by its members.
+    /// Parses the response.
     pub fn health(&self) -> Health {
         serde_json::from_value(self.answer.clone()).unwrap_or_default()
     }
 
-    /// Why the agent may not know all that is desired.
+    /// Returns why the agent may not know all desired values, or `None` if it is ready.
     pub fn problem(&self) -> Option<String> {
         if self.ready {
             return None;
@@ -85,16 +83,16 @@ impl Readiness {
             .map(|(name, part)| format!("{name}: {}", part.error));
         let broken: Vec<String> = broken.collect();
         Some(match broken.is_empty() {
-            true => "the agent has not acted yet upon all that was desired when it started".to_owned(),
+            true => "the agent is still applying the values that were desired when it started".to_owned(),
             false => format!("the agent is not ready: {}", broken.join("; ")),
         })
     }
 
-    /// Fails if the agent cannot know the answer to a question.
+    /// Fails if the agent is not ready. `question` completes the message "cannot determine …".
     pub fn refuse_to_guess(&self, question: &str) -> Result<(), Failure> {
         match self.problem() {
             None => Ok(()),
-            Some(problem) => Err(Failure::new(format!("it is not known {question}: {problem}"))
+            Some(problem) => Err(Failure::new(format!("cannot determine {question}: {problem}"))
                 .next("`netns-agent status` shows the parts of the agent; `netns-agent doctor` checks the machine")
                 .code(FAILED)),
         }
@@ -108,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_parts_that_are_needed_make_an_answer_uncertain() {
+    fn only_essential_parts_make_the_agent_not_ready() {
         let parts = json!({"etcd": {"state": 2, "error": "no route"}, "docker": {"state": 2, "error": "absent"}, "VPPAgent": {}});
         let answer = json!({"start_time": 1, "PluginStatus": parts, "NonFatalPlugins": ["docker"]});
         let lost = Readiness {
@@ -116,7 +114,7 @@ mod tests {
             answer: answer.clone(),
         };
         assert_eq!(lost.problem().as_deref(), Some("the agent is not ready: etcd: no route"));
-        lost.refuse_to_guess("what is desired").expect_err("it cannot be known");
+        lost.refuse_to_guess("the desired values").expect_err("the agent is not ready");
         assert_eq!(Readiness { ready: true, answer }.problem(), None);
         let starting = Readiness {
             ready: false,

@@ -1,4 +1,4 @@
-//! `netns-agent removals`: what the agent does not delete because the store may have lost its content.
+//! `netns-agent removals`: removals that the agent holds because the store may have lost its content.
 
 use clap::Subcommand;
 use hyper::Method;
@@ -14,10 +14,10 @@ use super::{
 /// Sub-commands of `removals`.
 #[derive(Subcommand, Debug)]
 pub enum RemovalsCommand {
-    /// List what is held
+    /// List values and orphans whose removal is held
     #[command(visible_alias = "ls")]
     List,
-    /// Delete what is held: the store is as it should be
+    /// Delete the values and orphans whose removal is held
     Accept,
 }
 
@@ -58,8 +58,8 @@ async fn list(agent: &Agent, output: &Output) -> Outcome {
                 .for_each(|orphan| table.row(["orphan".into(), visible(orphan).into()]));
             output.table(&table)?;
             output.line(&format!(
-                "\nThe store may have lost its content: {}.\nRestore it or put the keys again; netns-agent removals accept   deletes what is \
-                 held",
+                "\nThe store may have lost its content: {}.\nRestore the store or put the keys again, or run `netns-agent removals accept` \
+                 to delete the listed objects.",
                 visible(&held.evidence)
             ))?;
         }
@@ -87,10 +87,10 @@ async fn accept(agent: &Agent, output: &Output) -> Outcome {
 }
 
 fn understood<T: for<'a> Deserialize<'a>>(json: Json) -> Result<T, Failure> {
-    serde_json::from_value(json).map_err(|error| Failure::new(format!("the answer is not understood: {error}")))
+    serde_json::from_value(json).map_err(|error| Failure::new(format!("unexpected response: {error}")))
 }
 
-/// A number with its noun, in the plural unless it is one.
+/// Returns a number with its noun, in the plural unless the number is 1.
 fn counted(number: usize, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),

@@ -1,7 +1,6 @@
-//! `netns-agent status`: is the agent well, and what needs attention.
+//! `netns-agent status`: health of the agent, and values that need attention.
 //!
-//! Owns the choice of what is told first. Must never judge health: the agent does, and its answer gives the exit code. Start reading
-//! at [`run`].
+//! The agent determines its health, and its readiness determines the exit code.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,10 +16,10 @@ use super::{
     readiness::{self, Readiness},
 };
 
-/// How many values that need attention are listed.
+/// Maximum number of listed values that need attention.
 const ATTENTION_MAX: usize = 20;
 
-/// Numbers of `ligato.status.OperationalState`.
+/// Returns the name of a `ligato.status.OperationalState`.
 fn state_name(state: i32) -> &'static str {
     match state {
         0 => "starting",
@@ -29,7 +28,7 @@ fn state_name(state: i32) -> &'static str {
     }
 }
 
-/// Tells how the agent is; fails when it is not ready.
+/// Prints the health of the agent. Fails if the agent is not ready.
 pub async fn run(agent: &Agent, output: &Output) -> Outcome {
     let readiness = readiness::ask(agent).await?;
     let ready = readiness.ready;
@@ -77,7 +76,7 @@ fn print(
         format!("{} {} at {}", text("App"), text("Version"), agent.url()).into(),
     ]);
     table.row([label("Label"), identity.label.as_str().into()]);
-    let whose = if identity.store.embedded { " (inside the agent)" } else { "" };
+    let whose = if identity.store.embedded { " (embedded in the agent)" } else { "" };
     table.row([label("Store"), format!("{}{whose}", identity.store.endpoints.join(", ")).into()]);
     let up = moment::age(moment::now().saturating_sub(Duration::from_secs(health.start_time)));
     let (state, what) = (state_name(health.state), if ready { "in sync" } else { "not ready" });
@@ -105,7 +104,7 @@ fn print(
             words.push_str(&format!(", {}", part.error));
         }
         if dispensable && part.state > 1 {
-            words.push_str(" (all else works without it)");
+            words.push_str(" (not essential)");
         }
         table.row([label("Part"), Cell::new(words, tone)]);
     }
@@ -130,5 +129,5 @@ fn print_attention(output: &Output, attention: &[&BaseStatus]) -> Result<(), Fai
         output.line(&format!("… and {more} more: netns-agent get --state '!CONFIGURED'"))?;
     }
     let first = attention.first().map(|base| visible(&short(&base.value.key))).unwrap_or_default();
-    output.line(&format!("\nnetns-agent explain {first}   tells more"))
+    output.line(&format!("\n`netns-agent explain {first}` shows details"))
 }

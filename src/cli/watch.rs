@@ -1,7 +1,6 @@
-//! `netns-agent watch` and `netns-agent wait`: what becomes of values, as it happens.
+//! `netns-agent watch` and `netns-agent wait`: follow the states of values.
 //!
-//! Owns the comparison of one look with the next. The API has no stream of states, so both look again after an interval; what comes
-//! and goes in between is in `history`. Start reading at [`watch`] and [`wait`].
+//! The REST API has no stream of states, so both commands poll. States between two polls are not shown, but are in `history`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,33 +17,33 @@ use super::{
     readiness,
 };
 
-/// How often the agent is looked at while something is waited for.
+/// Polling interval while waiting for values.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A failure counts once it has been shown for so long: a status is published up to half a second late while the agent is busy.
+/// Time for which a failure must persist to count. A busy agent publishes a status up to half a second late.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `watch`.
 #[derive(clap::Args, Debug)]
 pub struct WatchArgs {
-    /// Kinds, keys or names; nothing means all values that are asked for
+    /// Kinds, keys or names; without any, all desired values
     #[arg(value_name = "KIND|KEY")]
     wanted: Vec<String>,
 
-    /// How often the agent is looked at
-    #[arg(long, value_name = "SPAN", default_value = "500ms", value_parser = moment::parse_span)]
+    /// Polling interval
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = moment::parse_span)]
     interval: Duration,
 
-    /// End after so many lines
+    /// Exit after this number of lines
     #[arg(long, value_name = "NUMBER")]
     count: Option<u64>,
 
-    /// Only changes, not what is there at the start
+    /// Print only changes, without the initial states
     #[arg(long)]
     changes_only: bool,
 }
 
-/// Prints each change of a state, until it is ended.
+/// Prints state changes until the process is interrupted or `--count` is reached.
 pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome {
     let wanted = args
         .wanted
@@ -69,11 +68,11 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
         sleep(args.interval).await;
         let now = match look(agent, &counts).await {
             Ok(now) => now,
-            // The agent may be restarted; the network stays, and so does whoever watches.
+            // The agent may be restarting: keep polling.
             Err(failure) => {
                 if is_there {
                     remark(&format!(
-                        "{}; trying again every {}",
+                        "{}; retrying every {}",
                         failure.message(),
                         moment::duration(args.interval)
                     ));
@@ -83,7 +82,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             }
         };
         is_there = true;
-        // An agent that was just started does not know yet what is asked for: what seems to have gone has not.
+        // An agent that has just started does not know all desired values yet, so missing ones were not removed.
         if before.keys().any(|key| !now.contains_key(key)) && !is_ready(agent).await {
             continue;
         }
@@ -109,7 +108,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
     Ok(0)
 }
 
-/// Says which of the values named do not exist yet: a mistyped name would be watched in silence.
+/// Prints a note about each given value that does not exist yet. Otherwise a mistyped name would be watched silently.
 async fn remark_on_absent(agent: &Agent, texts: &[String], wanted: &[Wanted]) -> Result<(), Failure> {
     let values = answers::values(agent).await?;
     for (text, wanted) in texts.iter().zip(wanted) {
@@ -135,7 +134,7 @@ async fn look(agent: &Agent, counts: &impl Fn(&str) -> bool) -> Result<BTreeMap<
         .collect())
 }
 
-/// One line each, so that a program can read it, too.
+/// Prints a status in one line, so that JSON output can be parsed line by line.
 fn show(output: &Output, status: &Status) -> Result<(), Failure> {
     let time = moment::clock(moment::now());
     match output.format {
@@ -157,20 +156,20 @@ fn show(output: &Output, status: &Status) -> Result<(), Failure> {
 /// Arguments of `wait`.
 #[derive(clap::Args, Debug)]
 pub struct WaitArgs {
-    /// Values: interface/NAME, a whole key, or a name that only one value has
+    /// Values: interface/NAME, a full key, or an unambiguous name
     #[arg(value_name = "KEY", required_unless_present = "all")]
     keys: Vec<String>,
 
-    /// All values that are asked for
+    /// Wait for all desired values
     #[arg(long, conflicts_with = "keys")]
     all: bool,
 
-    /// The state to wait for: configured, pending, …, or deleted
+    /// State to wait for: configured, pending, …, or deleted
     #[arg(long = "for", value_name = "STATE", default_value = "configured", value_parser = names::parse_awaited_state)]
     state: String,
 }
 
-/// Returns when all values are in the state, or when the time is over.
+/// Waits until all values are in the state, or until the timeout expires.
 pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
     let deadline = Instant::now() + patience;
     let keys = keys(args, agent, deadline).await?;
@@ -197,7 +196,7 @@ async fn keys(args: &WaitArgs, agent: &Agent, deadline: Instant) -> Result<Vec<S
     args.keys.iter().map(|key| names::one_key(key, &known)).collect()
 }
 
-/// Waits until the agent knows all that is desired: before that, there may be more values than it lists.
+/// Waits until the agent knows all desired values. Before that, its list may be incomplete.
 async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
     loop {
         let readiness = readiness::ask(agent).await?;
@@ -206,19 +205,19 @@ async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
         }
         if Instant::now() >= deadline {
             return readiness
-                .refuse_to_guess("which values are desired")
+                .refuse_to_guess("the desired values")
                 .map_err(|failure| failure.code(NOT_IN_TIME));
         }
         sleep(WAIT_INTERVAL).await;
     }
 }
 
-/// Waits until these keys are in a state (`DELETED`: gone), and tells which are where there is an `output`.
+/// Waits until all keys are in a state, or do not exist if it is `DELETED`. Prints each one to `output` if it is given.
 pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, patience: Duration) -> Outcome {
     until_unless(agent, output, keys, state, patience, &|_| false).await
 }
 
-/// Waits until these keys are CONFIGURED. Ends early when one has failed for good: waiting any longer would not help.
+/// Waits until all keys are CONFIGURED. Fails early if one is in a state that it does not leave by itself.
 pub async fn until_configured(agent: &Agent, keys: &[&str], patience: Duration) -> Outcome {
     let has_failed = |status: &Status| matches!(status.state(), "FAILED" | "INVALID" | "UNIMPLEMENTED");
     until_unless(agent, None, keys, "CONFIGURED", patience, &has_failed).await
@@ -264,7 +263,9 @@ async fn until_unless(
         if let (Some(status), Some(since)) = (failed, failed_since)
             && since.elapsed() >= FAILED_FOR
         {
-            return Err(Failure::new(describe(&status)).next(format!("`netns-agent explain {}` tells why", visible(&short(&status.key)))));
+            return Err(
+                Failure::new(describe(&status)).next(format!("`netns-agent explain {}` shows the reason", visible(&short(&status.key))))
+            );
         }
         if Instant::now() >= deadline {
             let told: Vec<String> = left.iter().map(|key| describe(&found(key))).collect();
@@ -275,7 +276,9 @@ async fn until_unless(
                 moment::duration(patience),
                 told.join("; ")
             ))
-            .next(format!("`netns-agent explain {first}` tells why; --timeout gives it more time"))
+            .next(format!(
+                "`netns-agent explain {first}` shows the reason; --timeout sets a longer timeout"
+            ))
             .code(NOT_IN_TIME));
         }
         sleep(WAIT_INTERVAL).await;

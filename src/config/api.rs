@@ -1,39 +1,39 @@
-//! The settings of the REST and gRPC APIs: where they listen, and who may use it.
+//! Settings of the REST and gRPC APIs: listen addresses, TLS, authentication and limits.
 //!
-//! Owns their checks, and the rule that nothing listens unprotected where other machines can reach it. Must never read a key, a
-//! certificate or a token: that is `api::security`, when the server starts. Start reading at [`HttpSettings`].
+//! Rejects unprotected listen addresses that other machines can reach. Files of keys, certificates and tokens are not read here but in
+//! `api::security`, when the servers start.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{ConfigError, Given, Layers, identity, setting};
 
-/// Seconds of a day: whoever waits longer for a client does not want a limit.
+/// Seconds of a day, the maximum time limit.
 const DAY: usize = 86_400;
 
-/// How the REST API is reached; and, of both APIs, by whom, and how much they may ask for.
+/// Listen address of the REST API, and TLS, authentication and limits of both APIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Where it is served; `None`: nowhere.
+    /// Listen address of the REST API. `None`: not served.
     pub listen: Option<SocketAddr>,
-    /// Certificate and private key of the server (PEM); `None`: without TLS.
+    /// Files of the server's certificate and private key (PEM). `None`: without TLS.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Authorities by whose certificates clients are recognised (PEM); then every client needs one.
+    /// File of the CA certificates that verify clients (PEM). If set, client certificates are mandatory.
     pub client_ca: Option<PathBuf>,
-    /// Tokens and the roles of those who show them; `None`: whoever can connect may do everything.
+    /// File of tokens and their roles. `None`: every client that can connect has full access.
     pub tokens: Option<PathBuf>,
-    /// Most requests per second from one address; `None`: no limit.
+    /// Maximum requests per second from one address. `None`: no limit.
     pub rate_limit: Option<u32>,
-    /// Longest body of a request, and longest message, in bytes.
+    /// Maximum size of a request body or gRPC message, in bytes.
     pub body_max: usize,
-    /// Most connections of each API at a time.
+    /// Maximum concurrent connections to each API.
     pub connections_max: usize,
-    /// For each step of a client: a handshake, the headers of a request.
+    /// Timeout of each step of a client, such as the TLS handshake or the headers of a request.
     pub time_limit: Duration,
 }
 
-/// The settings, and where gRPC is served, under the same protection.
+/// Validates the settings, and returns them with the listen address of gRPC.
 ///
-/// `embedded` is the address of the embedded store if that store is used. It has no protection of its own.
+/// `embedded` is the listen address of the embedded store if it is used. It has neither TLS nor authentication.
 pub(super) fn check(
     layers: &Layers<'_>,
     embedded: Option<(&Given, SocketAddr)>,
@@ -41,13 +41,13 @@ pub(super) fn check(
     let (http, grpc) = (layers.given(setting!(http_listen))?, layers.given(setting!(grpc_listen))?);
     let (http_listen, grpc_listen) = (listen_address(&http)?, listen_address(&grpc)?);
     let (cert, key) = (layers.optional(setting!(http_cert))?, layers.optional(setting!(http_key))?);
-    let identity = identity(cert, key, ["give --http-cert too", "give --http-key too"])?;
+    let identity = identity(cert, key, ["also set --http-cert", "also set --http-key"])?;
     let client_ca = layers.optional(setting!(http_client_ca))?;
     if let (Some(lonely), None) = (&client_ca, &identity) {
-        return Err(lonely.wrong("clients show certificates over TLS only", "give --http-cert and --http-key too"));
+        return Err(lonely.wrong("client certificates require TLS", "also set --http-cert and --http-key"));
     }
     let rate_limit = layers.given(setting!(http_rate_limit))?;
-    let rate_limit: u32 = rate_limit.number("requests per second are expected, as 100; 0 sets no limit")?;
+    let rate_limit: u32 = rate_limit.number("expected requests per second, such as 100; 0 means no limit")?;
     let settings = HttpSettings {
         listen: http_listen,
         identity,
@@ -68,30 +68,32 @@ pub(super) fn check(
     Ok((settings, grpc_listen))
 }
 
-/// Nothing listens where other machines can reach it without TLS and credentials, unless the user insists.
+/// Rejects a listen address other than loopback without TLS and authentication, unless `--insecure-listen` is set.
 fn refuse_unprotected(given: &Given, listen: Option<SocketAddr>, is_protected: bool, insecure: bool) -> Result<(), ConfigError> {
     match listen {
         Some(address) if !address.ip().is_loopback() && !is_protected && !insecure => Err(given.wrong(
-            format!("{address} can be reached from other machines, and whoever reaches it could change the network of this one"),
-            "listen on 127.0.0.1, or give --http-cert and --http-key together with --tokens-file or --http-client-ca, or \
-             --insecure-listen if something else keeps others away",
+            format!("other machines can reach {address}, and without authentication could change the network of this machine"),
+            "listen on 127.0.0.1, or set --http-cert and --http-key together with --tokens-file or --http-client-ca, or set \
+             --insecure-listen if access is restricted otherwise, for example by a firewall",
         )),
         _ => Ok(()),
     }
 }
 
-/// Refuses an embedded store that other machines can reach, unless the user insists: it has neither TLS nor credentials.
+/// Rejects a listen address other than loopback for the embedded store, unless `--insecure-listen` is set.
+///
+/// The embedded store has neither TLS nor authentication.
 fn refuse_reachable_store(given: &Given, address: SocketAddr, insecure: bool) -> Result<(), ConfigError> {
     if address.ip().is_loopback() || insecure {
         return Ok(());
     }
     Err(given.wrong(
         format!(
-            "{address} can be reached from other machines; the embedded store has neither TLS nor credentials, and whoever reaches it \
-             could change the network of this one"
+            "other machines can reach {address}; the embedded store has neither TLS nor authentication, so they could change the network \
+             of this machine"
         ),
-        "listen on 127.0.0.1, or run an etcd with TLS and name it with --etcd-endpoints, or give --insecure-listen if something else \
-         keeps others away",
+        "listen on 127.0.0.1, or use an etcd with TLS (--etcd-endpoints), or set --insecure-listen if access is restricted otherwise, \
+         for example by a firewall",
     ))
 }
 
@@ -103,7 +105,7 @@ fn listen_address(given: &Given) -> Result<Option<SocketAddr>, ConfigError> {
 }
 
 pub(super) fn positive(given: &Given) -> Result<usize, ConfigError> {
-    let accepted = "a number from 1 on is expected";
+    let accepted = "expected a number greater than 0";
     match given.number(accepted)? {
         0 => Err(given.wrong("it is 0", accepted)),
         number => Ok(number),
@@ -113,9 +115,6 @@ pub(super) fn positive(given: &Given) -> Result<usize, ConfigError> {
 fn seconds(given: &Given) -> Result<Duration, ConfigError> {
     match positive(given)? {
         number if number <= DAY => Ok(Duration::from_secs(number as u64)),
-        number => Err(given.wrong(
-            format!("{number} s are more than a day"),
-            "a number of seconds from 1 to 86400 is expected",
-        )),
+        number => Err(given.wrong(format!("{number} s is more than a day"), "expected seconds from 1 to 86400")),
     }
 }

@@ -1,7 +1,6 @@
-//! The layers of settings: the command line before the environment before the file before the defaults.
+//! Layers of settings: the command line takes precedence over the environment, then the file, then the defaults.
 //!
-//! Owns which of them counts, and the memory of where a value was given. Must never know a setting by itself: their list is
-//! [`Layer`]. Start reading at [`Layers::given`].
+//! Each value carries its origin, which error messages name.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,16 +13,16 @@ use clap::{Args, Command};
 
 use super::{ConfigError, layer::Layer};
 
-/// Where a value was given.
+/// Origin of the value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// On the command line; the name is that of the setting.
+    /// A flag on the command line, with the name of the setting.
     Flag(&'static str),
-    /// In the environment, as this variable.
+    /// An environment variable, with its name.
     Environment(String),
-    /// In the configuration file, under this member.
+    /// A member of the configuration file, with its name.
     File(&'static str),
-    /// Nowhere; the name is that of the setting.
+    /// The default, with the name of the setting.
     Default(&'static str),
 }
 
@@ -38,7 +37,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A given value and where it was given.
+/// The value of a setting and its origin.
 #[derive(Clone)]
 pub(super) struct Given {
     pub value: String,
@@ -59,31 +58,31 @@ impl Given {
         text.parse().map_err(|error| self.wrong(format!("{text:?}: {error}"), accepted))
     }
 
-    /// The policy with this name.
+    /// Looks up the policy that the value names.
     pub fn policy<P: Copy>(&self, policies: &[(&str, P)], accepted: &'static str) -> Result<P, ConfigError> {
         let text = self.value.trim();
         let named = policies.iter().find(|(name, _)| *name == text);
         named
             .map(|(_, policy)| *policy)
-            .ok_or_else(|| self.wrong(format!("{text:?} is no policy"), accepted))
+            .ok_or_else(|| self.wrong(format!("{text:?} is not a policy"), accepted))
     }
 
     pub fn path(self) -> Result<PathBuf, ConfigError> {
         match self.value.is_empty() {
-            true => Err(self.wrong("it is empty", "name a path")),
+            true => Err(self.wrong("it is empty", "expected a path")),
             false => Ok(self.value.into()),
         }
     }
 }
 
-/// A setting, and how it is read from a layer; made by [`setting!`].
+/// A setting with its accessor in a layer. Created by [`setting!`].
 #[derive(Clone, Copy)]
 pub(super) struct Setting {
     pub name: &'static str,
     pub read: fn(&Layer) -> Option<&OsStr>,
 }
 
-/// The setting that is this field of [`Layer`].
+/// Creates the [`Setting`] of a field of [`Layer`].
 macro_rules! setting {
     ($field:ident) => {
         $crate::config::given::Setting {
@@ -94,20 +93,20 @@ macro_rules! setting {
 }
 pub(super) use setting;
 
-/// The environment, as a function from name to value.
+/// The environment as a function from name to value.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// All layers.
+/// All layers of settings.
 pub(super) struct Layers<'a> {
     flags: Layer,
     environment: Environment<'a>,
     file: Layer,
-    /// Variable and default of each setting.
+    /// Declares environment variable and default of each setting.
     list: Command,
 }
 
 impl<'a> Layers<'a> {
-    /// Reads the file, if one is named.
+    /// Reads the configuration file, if one is given.
     pub fn new(flags: Layer, environment: Environment<'a>) -> Result<Self, ConfigError> {
         let path = match &flags.config {
             Some(path) => Some(path.clone()),
@@ -121,8 +120,10 @@ impl<'a> Layers<'a> {
         })
     }
 
-    /// The value that counts. A setting without a default must be asked for as [`optional`](Self::optional): if nobody gave it, it is empty
-    /// here, which the checks refuse.
+    /// Returns the effective value.
+    ///
+    /// Only for settings with a default: other settings are empty here if not given, which the checks reject. For those, use
+    /// [`optional`](Self::optional).
     pub fn given(&self, setting: Setting) -> Result<Given, ConfigError> {
         let nothing = || Given {
             value: String::new(),
@@ -131,7 +132,7 @@ impl<'a> Layers<'a> {
         Ok(self.optional(setting)?.unwrap_or_else(nothing))
     }
 
-    /// The value that counts, if there is one.
+    /// Returns the effective value, or `None` if no layer has one.
     pub fn optional(&self, Setting { name, read }: Setting) -> Result<Option<Given>, ConfigError> {
         if let Some(value) = read(&self.flags) {
             return given(value.to_owned(), Origin::Flag(name), "the path is not UTF-8").map(Some);
@@ -154,23 +155,23 @@ impl<'a> Layers<'a> {
             .transpose()
     }
 
-    /// Whether a switch is on. On the command line it has no value; the environment and the file say so in words.
+    /// Returns whether a switch is on. It takes no value on the command line, and `true`, `1`, `false` or `0` elsewhere.
     pub fn is_on(&self, setting: Setting) -> Result<bool, ConfigError> {
         let Some(given) = self.optional(setting)? else { return Ok(false) };
         match given.value.trim() {
             "true" | "1" => Ok(true),
             "false" | "0" => Ok(false),
-            other => Err(given.wrong(format!("{other:?} is neither"), "true or false is expected")),
+            other => Err(given.wrong(format!("{other:?} is not a boolean"), "expected true or false")),
         }
     }
 
-    /// The password of the store, which is in the environment only.
+    /// Returns the password of the store, which only the environment can contain.
     pub fn password(&self) -> Result<Option<Given>, ConfigError> {
         from_environment("ETCD_PASSWORD", self.environment)
     }
 }
 
-/// An empty variable counts as absent.
+/// Returns the value of an environment variable. An empty variable counts as unset.
 fn from_environment(name: &str, environment: Environment<'_>) -> Result<Option<Given>, ConfigError> {
     let found = environment(name).filter(|value| !value.is_empty());
     found
@@ -184,7 +185,7 @@ fn given(value: OsString, origin: Origin, problem: &str) -> Result<Given, Config
         Err(_) => Err(ConfigError::Value {
             origin,
             problem: problem.to_owned(),
-            accepted: "write it in UTF-8",
+            accepted: "expected UTF-8",
         }),
     }
 }

@@ -1,16 +1,16 @@
-//! The filter of the log: directives as in `info,netns_agent::sources=debug`.
+//! Validation of the log filter, such as `info,netns_agent::sources=debug`.
 //!
-//! `EnvFilter` takes every word that it does not know for the name of a target, so a mistyped level would switch the whole log off.
-//! The words are therefore checked here first. Start at [`filter`].
+//! `EnvFilter` treats every unknown word as the name of a target, so a mistyped level would switch off the whole log. The words are
+//! therefore checked here first.
 
 use tracing_subscriber::EnvFilter;
 
 use super::{ConfigError, Given, Origin, suggest::did_you_mean};
 use crate::telemetry::LOGGERS;
 
-/// Names of levels, and `off`.
+/// Names of log levels, and `off`.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-/// Crate of the agent, and libraries that log.
+/// Names of the crates that log: the agent and its libraries.
 const CRATES: [&str; 16] = [
     "netns_agent",
     "axum",
@@ -29,13 +29,13 @@ const CRATES: [&str; 16] = [
     "tonic",
     "tower",
 ];
-/// Modules of the agent that log and cannot be given another level at run time.
+/// Modules of the agent that log but whose level cannot be changed at run time.
 const OTHER_MODULES: [&str; 2] = ["desired", "telemetry"];
-const ACCEPTED: &str = "error, warn, info, debug, trace, or a list as info,netns_agent::sources=debug is expected";
+const ACCEPTED: &str = "expected error, warn, info, debug, trace, or a list such as info,netns_agent::sources=debug";
 
-/// Checks the filter, and writes the names of loggers (`engine=debug`) in full.
+/// Validates the filter, and expands short names of loggers (`engine=debug`).
 pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
-    // RUST_LOG may be shared with other programs, which have targets of their own.
+    // RUST_LOG may be shared with other programs, which have other targets.
     let is_shared = matches!(given.origin, Origin::Environment(_));
     let directives = given.value.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let checked: Result<Vec<String>, String> = directives.map(|text| directive(text, is_shared)).collect();
@@ -46,7 +46,7 @@ pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
 }
 
 fn directive(text: &str, is_shared: bool) -> Result<String, String> {
-    // A span or field filter has a syntax of its own, which `EnvFilter` checks.
+    // `EnvFilter` validates the syntax of span and field filters.
     if text.contains(['[', '{']) {
         return Ok(text.to_owned());
     }
@@ -73,7 +73,7 @@ fn directive(text: &str, is_shared: bool) -> Result<String, String> {
 }
 
 fn is_level(text: &str) -> bool {
-    // `EnvFilter` knows the levels by number, too.
+    // `EnvFilter` accepts levels as numbers, too.
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text)) || matches!(text, "0" | "1" | "2" | "3" | "4" | "5")
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_and_targets_that_exist_are_accepted() {
+    fn existing_levels_and_targets_are_accepted() {
         for (text, filter) in [
             ("info", "info"),
             ("WARN", "WARN"),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn mistyped_levels_and_targets_are_refused_with_a_suggestion() {
+    fn mistyped_levels_and_targets_are_rejected_with_a_suggestion() {
         for (text, words) in [
             ("inof", "no level \"inof\"; did you mean info?"),
             (

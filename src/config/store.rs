@@ -1,28 +1,25 @@
-//! The settings of the store: endpoints, certificates, user and password.
+//! Settings of the store: endpoints, certificates, user and password.
 //!
-//! Owns the checks that need several of these settings together. Must never log or return a password other than as
-//! [`Password`]. Start reading at [`check`].
+//! Passwords are returned as [`Password`] only, which hides them in logs.
 
 use super::{ConfigError, Given, Layers, Origin, identity, setting};
 use crate::store::{Connector, Credentials, Password, StoreConfig, TlsFiles};
 
-/// What to do if the store has lost its content.
+/// Action if the store has lost its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStoreLoss {
-    /// What it lacks stays until somebody accepts the removals.
+    /// The agent keeps the values of missing keys until the removals are accepted.
     Hold,
-    /// What it lacks is deleted.
+    /// The agent deletes the values of missing keys.
     Apply,
 }
 
 pub(super) fn on_loss(layers: &Layers<'_>) -> Result<OnStoreLoss, ConfigError> {
     let policies = [("hold", OnStoreLoss::Hold), ("apply", OnStoreLoss::Apply)];
-    layers
-        .given(setting!(on_store_loss))?
-        .policy(&policies, "hold or apply is expected")
+    layers.given(setting!(on_store_loss))?.policy(&policies, "expected hold or apply")
 }
 
-/// The etcd to follow, if one is named.
+/// Returns the validated settings of the etcd to follow, or `None` without endpoints.
 pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigError> {
     let [endpoints, ca, cert, key, user, password_file] = [
         setting!(etcd_endpoints),
@@ -36,10 +33,10 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
     let (ca, cert, key, user, password_file) = (ca?, cert?, key?, user?, password_file?);
     let password = layers.password()?;
     let Some(endpoints) = endpoints? else {
-        // A password in the environment alone may be meant for another program.
+        // A password alone is accepted: the variable may be meant for another program.
         let idle = [ca, cert, key, user, password_file].into_iter().flatten().next();
         return idle.map_or(Ok(None), |given| {
-            Err(given.wrong("there is no etcd to use it for", "give --etcd-endpoints too"))
+            Err(given.wrong("it is used with etcd endpoints only", "also set --etcd-endpoints"))
         });
     };
     let list: Vec<String> = endpoints
@@ -51,8 +48,8 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
         .collect();
     if list.is_empty() {
         return Err(endpoints.wrong(
-            "it names no endpoint",
-            "a list as http://10.0.0.1:2379,http://10.0.0.2:2379 is expected",
+            "it contains no endpoint",
+            "expected a list such as http://10.0.0.1:2379,http://10.0.0.2:2379",
         ));
     }
     let tls = tls_files(ca, cert, key)?;
@@ -72,32 +69,34 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
 }
 
 fn tls_files(ca: Option<Given>, cert: Option<Given>, key: Option<Given>) -> Result<Option<TlsFiles>, ConfigError> {
-    let identity = identity(cert, key, ["give --etcd-cert too", "give --etcd-key too"])?;
+    let identity = identity(cert, key, ["also set --etcd-cert", "also set --etcd-key"])?;
     match (ca, identity) {
         (Some(ca), identity) => Ok(Some(TlsFiles { ca: ca.path()?, identity })),
         (None, Some(_)) => Err(ConfigError::Together(
-            "--etcd-cert needs --etcd-ca, by which etcd itself is recognised".to_owned(),
+            "--etcd-cert requires --etcd-ca, which verifies the etcd server".to_owned(),
         )),
         (None, None) => Ok(None),
     }
 }
 
-/// The flag for the file beats the password in the environment, which beats the file's path given there or in the file.
+/// Returns user and password.
+///
+/// `--etcd-password-file` overrides `ETCD_PASSWORD`, which overrides a password file named in the environment or the configuration file.
 fn credentials(user: Option<Given>, file: Option<Given>, password: Option<Given>) -> Result<Option<Credentials>, ConfigError> {
     let Some(user) = user else {
-        let unused = |file: Given| file.wrong("there is no user whose password it is", "give --etcd-user too");
+        let unused = |file: Given| file.wrong("a password is used with a user only", "also set --etcd-user");
         return file.map_or(Ok(None), |file| Err(unused(file)));
     };
     if user.value.is_empty() {
-        return Err(user.wrong("it is empty", "name a user of etcd"));
+        return Err(user.wrong("it is empty", "expected the name of an etcd user"));
     }
     let password = match (file, password) {
         (Some(file), password) if matches!(file.origin, Origin::Flag(_)) || password.is_none() => read_password(&file)?,
         (_, Some(password)) => Password::new(password.value),
         (_, None) => {
             return Err(user.wrong(
-                "its password is missing",
-                "give --etcd-password-file, or ETCD_PASSWORD in the environment",
+                "the password of the user is missing",
+                "set --etcd-password-file, or ETCD_PASSWORD in the environment",
             ));
         }
     };
@@ -108,7 +107,7 @@ fn credentials(user: Option<Given>, file: Option<Given>, password: Option<Given>
 }
 
 fn read_password(given: &Given) -> Result<Password, ConfigError> {
-    let accepted = "a readable file is expected whose first line is the password";
+    let accepted = "expected a readable file whose first line is the password";
     let content = std::fs::read_to_string(&given.value).map_err(|error| given.wrong(format!("{}: {error}", given.value), accepted))?;
     match content.lines().next() {
         Some(line) if !line.is_empty() => Ok(Password::new(line)),

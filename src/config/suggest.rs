@@ -1,14 +1,15 @@
 //! Suggestions for mistyped words.
 //!
-//! Shared by the settings and the command line, so that every place that refuses a word proposes the same correction. Start at [`did_you_mean`].
+//! Shared by settings and command line, so that both propose the same correction.
 
-/// Returns `; did you mean X?` if one of the candidates resembles the word, and an empty text otherwise.
+/// Returns `; did you mean X?` if one of the candidates resembles the word, and an empty string otherwise.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates).map_or_else(String::new, |found| format!("; did you mean {found}?"))
 }
 
-/// Returns the candidate with the fewest typing errors, if they are few for a word of this length: letters that are missing, added,
-/// replaced, or swapped with their neighbor. Letter case does not count.
+/// Returns the candidate with the smallest edit distance to the word, unless it exceeds a third of the length of the word (1 to 3).
+///
+/// Missing, added and replaced letters count one each, and so do two swapped neighbours. Letter case is ignored.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let most = (word.chars().count() / 3).clamp(1, 3);

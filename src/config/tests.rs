@@ -1,4 +1,4 @@
-//! Settings from every origin, and what is said about those that cannot be used.
+//! Tests of settings from each origin, and of the messages about invalid ones.
 
 use clap::{CommandFactory, Parser};
 
@@ -20,7 +20,7 @@ fn load(flags: &[&str], environment: &[(&str, &str)]) -> Result<Settings, Config
 }
 
 fn refusal(flags: &[&str], environment: &[(&str, &str)]) -> String {
-    load(flags, environment).expect_err("it is refused").to_string()
+    load(flags, environment).expect_err("an invalid setting").to_string()
 }
 
 /// Flags, environment, and parts of the message.
@@ -35,7 +35,7 @@ fn file(content: &str) -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn without_anything_the_documented_defaults_hold() {
+fn without_settings_the_documented_defaults_apply() {
     let settings = load(&[], &[]).expect("defaults are valid");
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let want = Settings {
@@ -76,7 +76,7 @@ fn without_anything_the_documented_defaults_hold() {
 }
 
 #[test]
-fn a_flag_beats_the_environment_which_beats_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let (_directory, path) = file("microservice_label: from-file\nhttp_listen: 127.0.0.1:1\ngrpc_listen: '[::1]:2'\nlog: debug\n");
     let environment = [("MICROSERVICE_LABEL", "from-env"), ("HTTP_LISTEN", "127.0.0.1:3"), ("RUST_LOG", "")];
     let settings = load(&["--config", &path, "--microservice-label", "from-flag"], &environment).expect("all are valid");
@@ -91,7 +91,7 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
 }
 
 #[test]
-fn the_settings_about_drift_can_be_given_everywhere() {
+fn drift_settings_are_accepted_from_flags_environment_and_file() {
     let (_directory, path) = file("watched_max: 20\nsweep_interval: 0.5\ndrift_policy: report\n");
     let settings = load(&["--config", &path, "--foreign-addresses", "strict"], &[("WATCHED_MAX", "0")]).expect("all are valid");
     let want = DriftSettings {
@@ -118,7 +118,7 @@ fn endpoints_are_a_comma_list_or_a_list_in_the_file() {
 }
 
 #[test]
-fn a_refused_value_names_where_it_was_given_and_what_is_accepted() {
+fn errors_name_the_origin_of_an_invalid_value_and_the_accepted_values() {
     let long = "x".repeat(64);
     let cases: &[Refused] = &[
         (&["--microservice-label", "a/b"], &[], &["--microservice-label", "'/'", "63 bytes"]),
@@ -175,7 +175,7 @@ fn a_refused_value_names_where_it_was_given_and_what_is_accepted() {
         (
             &["--grpc-listen", "127.0.0.1:9191"],
             &[],
-            &["default of --http-listen", "--grpc-listen", "own port"],
+            &["default of --http-listen", "--grpc-listen", "different ports"],
         ),
         (&["--config", "/nonexistent.yaml"], &[], &["/nonexistent.yaml", "No such file"]),
     ];
@@ -188,7 +188,7 @@ fn a_refused_value_names_where_it_was_given_and_what_is_accepted() {
 }
 
 #[test]
-fn an_unknown_member_of_the_file_is_named_with_its_place() {
+fn an_unknown_member_of_the_file_is_reported_with_its_line() {
     let (_directory, path) = file("microservice_label: a\nhttp-listen: 127.0.0.1:1\n");
     let message = refusal(&["--config", &path], &[]);
     for part in [path.as_str(), "http-listen", "http_listen", "line 2"] {
@@ -201,7 +201,7 @@ fn an_unknown_member_of_the_file_is_named_with_its_place() {
 }
 
 #[test]
-fn an_empty_file_and_a_label_that_looks_like_a_number_are_fine() {
+fn an_empty_file_and_a_numeric_label_are_accepted() {
     for content in ["", "# nothing yet\n"] {
         let (_directory, path) = file(content);
         load(&["--config", &path], &[]).expect("nothing is set");
@@ -230,7 +230,7 @@ fn a_password_comes_from_a_file_or_the_environment_and_is_never_shown() {
     Program::try_parse_from(["run", "--etcd-password", "x"])
         .err()
         .expect("there is no such flag");
-    load(&["--etcd-endpoints", "a:1"], &[("ETCD_PASSWORD", "of another program")]).expect("a stray variable does no harm");
+    load(&["--etcd-endpoints", "a:1"], &[("ETCD_PASSWORD", "of another program")]).expect("a password without a user is ignored");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn the_help_names_every_environment_variable() {
 }
 
 #[test]
-fn an_address_that_others_can_reach_needs_tls_and_credentials_or_insistence() {
+fn a_reachable_address_requires_tls_and_authentication_or_insecure_listen() {
     let reachable: &[&str] = &["--http-listen", "0.0.0.0:9191"];
     let tls: &[&str] = &["--http-cert", "/c", "--http-key", "/k"];
     let with = |more: &[&[&'static str]]| load(&[reachable, &more.concat()].concat(), &[]);
@@ -272,11 +272,11 @@ fn an_address_that_others_can_reach_needs_tls_and_credentials_or_insistence() {
         &[tls, &["--http-client-ca", "/ca"]],
         &[&["--insecure-listen"]],
     ] {
-        let settings = with(protection).expect("it is protected, or the user insists");
+        let settings = with(protection).expect("protected, or --insecure-listen is set");
         assert_eq!(settings.http.listen.map(|listen| listen.port()), Some(9191));
     }
     for gap in [&[] as &[&[&str]], &[tls], &[&["--tokens-file", "/t"]]] {
-        let refusal = with(gap).expect_err("it is not protected").to_string();
+        let refusal = with(gap).expect_err("not protected").to_string();
         for part in ["--http-listen", "0.0.0.0:9191", "--tokens-file", "--insecure-listen"] {
             assert!(refusal.contains(part), "{part} is missing in: {refusal}");
         }
@@ -284,20 +284,22 @@ fn an_address_that_others_can_reach_needs_tls_and_credentials_or_insistence() {
 }
 
 #[test]
-fn embedded_store_on_a_reachable_address_needs_insecure_listen() {
+fn embedded_store_on_a_reachable_address_requires_insecure_listen() {
     let reachable = ["--embedded-listen", "0.0.0.0:2379"];
     let with = |more: &[&str]| load(&[&reachable as &[&str], more].concat(), &[]);
     let tls: &[&str] = &["--http-cert", "/c", "--http-key", "/k", "--tokens-file", "/t"];
     for gap in [&[] as &[&str], tls] {
-        let refusal = with(gap).expect_err("the store has no protection of its own").to_string();
+        let refusal = with(gap)
+            .expect_err("the embedded store has neither TLS nor authentication")
+            .to_string();
         for part in ["--embedded-listen", "0.0.0.0:2379", "--etcd-endpoints", "--insecure-listen"] {
             assert!(refusal.contains(part), "{part} is missing in: {refusal}");
         }
     }
     assert!(with(&["--insecure-listen"]).is_ok());
-    // Nothing listens there if another store is named.
+    // With etcd endpoints, the embedded store does not listen.
     assert!(with(&["--etcd-endpoints", "10.0.0.1:2379"]).is_ok());
-    let in_environment = load(&[], &[("EMBEDDED_LISTEN", "[::]:2379")]).expect_err("refused as well");
+    let in_environment = load(&[], &[("EMBEDDED_LISTEN", "[::]:2379")]).expect_err("rejected as well");
     assert!(in_environment.to_string().contains("EMBEDDED_LISTEN"), "{in_environment}");
     for loopback in ["127.0.0.1:0", "[::1]:2379", "127.8.0.1:2379"] {
         assert!(load(&["--embedded-listen", loopback], &[]).is_ok(), "{loopback}");
@@ -305,12 +307,12 @@ fn embedded_store_on_a_reachable_address_needs_insecure_listen() {
 }
 
 #[test]
-fn the_rest_api_can_be_switched_off_and_is_told_what_goes_together() {
+fn the_rest_api_can_be_switched_off_and_its_settings_are_validated() {
     assert_eq!(load(&["--http-listen", "off"], &[]).expect("off is accepted").http.listen, None);
     let cases: &[Refused] = &[
-        (&["--http-cert", "/c"], &[], &["--http-cert", "--http-key too"]),
-        (&["--http-key", "/k"], &[], &["--http-key", "--http-cert too"]),
-        (&["--http-client-ca", "/ca"], &[], &["--http-client-ca", "TLS only"]),
+        (&["--http-cert", "/c"], &[], &["--http-cert", "also set --http-key"]),
+        (&["--http-key", "/k"], &[], &["--http-key", "also set --http-cert"]),
+        (&["--http-client-ca", "/ca"], &[], &["--http-client-ca", "require TLS"]),
         (&["--http-body-max", "0"], &[], &["--http-body-max", "it is 0"]),
         (&["--http-rate-limit", "many"], &[], &["--http-rate-limit", "\"many\""]),
         (&[], &[("INSECURE_LISTEN", "perhaps")], &["INSECURE_LISTEN", "true or false"]),
@@ -331,7 +333,7 @@ fn the_rest_api_can_be_switched_off_and_is_told_what_goes_together() {
 }
 
 #[test]
-fn a_port_of_the_privileged_is_noticed_if_somebody_listens_there() {
+fn privileged_ports_are_detected_only_where_a_server_listens() {
     let low = |flags: &[&str]| load(flags, &[]).expect("valid").has_low_port();
     assert!(!low(&[]));
     assert!(low(&["--http-listen", "127.0.0.1:80"]) && low(&["--grpc-listen", "127.0.0.1:1023"]));

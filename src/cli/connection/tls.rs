@@ -1,6 +1,4 @@
-//! TLS to the agent: whose certificate is believed, and which one is shown.
-//!
-//! Owns the reading of the files. Must never show a key. Start reading at [`Tls::new`].
+//! TLS client for the connection to the agent: CA certificates and client certificate.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -17,25 +15,25 @@ use tokio_rustls::{
 
 use crate::cli::failure::Failure;
 
-/// Where distributions keep the authorities that everybody believes: Debian, Fedora, Alpine.
+/// Files with the system's CA certificates: Debian, Fedora, Alpine.
 const AUTHORITIES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
 
-/// A client's side of TLS.
+/// TLS configuration of a client.
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 impl Tls {
-    /// Reads the files. Without `ca`, the authorities of this machine are believed.
+    /// Reads the files. Without `ca`, the system's CA certificates are trusted.
     pub fn new(host: &str, ca: Option<&Path>, cert: Option<&Path>, key: Option<&Path>) -> Result<Self, Failure> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            Failure::new(format!("--host {host:?} is neither an address nor a name"))
-                .next("TLS needs the name that is in the agent's certificate")
+            Failure::new(format!("--host {host:?} is neither an IP address nor a host name"))
+                .next("TLS requires a name or address that is in the agent's certificate")
         })?;
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -45,13 +43,13 @@ impl Tls {
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), Some(key)) => {
                 let private = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| Failure::new(format!("--key {}: no private key in PEM form: {error}", key.display())))?;
+                    .map_err(|error| Failure::new(format!("--key {}: not a private key in PEM format: {error}", key.display())))?;
                 builder
                     .with_client_auth_cert(certificates(cert)?, private)
                     .map_err(|error| Failure::new(format!("--cert {} and --key {}: {error}", cert.display(), key.display())))?
             }
-            (Some(_), None) => return Err(Failure::new("--cert needs the private key of the certificate").next("give --key too")),
-            (None, Some(_)) => return Err(Failure::new("--key needs its certificate").next("give --cert too")),
+            (Some(_), None) => return Err(Failure::new("--cert requires the private key of the certificate").next("also set --key")),
+            (None, Some(_)) => return Err(Failure::new("--key requires the certificate of the key").next("also set --cert")),
         };
         Ok(Tls {
             connector: TlsConnector::from(Arc::new(config)),
@@ -59,7 +57,7 @@ impl Tls {
         })
     }
 
-    /// Shakes hands.
+    /// Performs the TLS handshake.
     pub async fn connect(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.connector.connect(self.name.clone(), stream).await
     }
@@ -68,13 +66,13 @@ impl Tls {
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let path = ca.or_else(|| AUTHORITIES.iter().map(Path::new).find(|path| path.exists()));
     let path = path.ok_or_else(|| {
-        Failure::new("this machine has no list of authorities, so no certificate can be believed")
-            .next("give that of the agent with --ca FILE")
+        Failure::new("this machine has no CA certificates, so the agent's certificate cannot be verified")
+            .next("set the CA certificate of the agent with --ca FILE")
     })?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         match (roots.add(certificate), ca) {
-            // Of the hundred authorities of a machine, one may be unreadable; the one that the user names may not.
+            // Invalid certificates among those of the system are ignored, but not in the file of --ca.
             (Err(error), Some(path)) => return Err(Failure::new(format!("--ca {}: {error}", path.display()))),
             _ => continue,
         }
@@ -84,10 +82,10 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let wrong =
-        |words: String| Failure::new(format!("{}: {words}", path.display())).next("a file with certificates in PEM form is expected");
+        |words: String| Failure::new(format!("{}: {words}", path.display())).next("expected a file with certificates in PEM format");
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
-        Ok(list) if list.is_empty() => Err(wrong("it holds no certificate".to_owned())),
+        Ok(list) if list.is_empty() => Err(wrong("it contains no certificate".to_owned())),
         Ok(list) => Ok(list),
         Err(error) => Err(wrong(error.to_string())),
     }

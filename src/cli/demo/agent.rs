@@ -1,6 +1,4 @@
-//! The agent of the demo: another process of the same program, started as a user would start it.
-//!
-//! Owns its life and its log. Must never know anything of its inside. Start reading at [`Agent::start`].
+//! The agent of the demo: a process of the same program, started as a user would start it.
 
 use std::{
     fs::{self, File},
@@ -17,24 +15,24 @@ use tokio::{
 
 use super::{SHOWN_AS, THIS_PROGRAM, topology::LABEL};
 
-/// Where its store listens. Nothing else listens in the sandbox.
+/// Address of the embedded store, the only listener in the sandbox.
 pub const ENDPOINT: &str = "127.0.0.1:2379";
 const DATA_DIR: &str = "/run/netns-agent-demo";
 const LOG: &str = "/run/netns-agent-demo.log";
-/// Lines of the log that are shown when something fails.
+/// Number of log lines that are shown after a failure.
 const TAIL_LINES: usize = 30;
-/// How long the store may take to listen; a debug build on a busy machine takes a tenth of a second.
+/// Timeout until the store listens. A debug build on a busy machine needs about 0.1 s.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-/// There is no event for "somebody listens on this port now", only another try.
+/// Interval of connection attempts: there is no event that reports a new listener.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A running agent; it ends with this value.
+/// A running agent, which is killed when this value is dropped.
 pub struct Agent {
     child: Child,
 }
 
 impl Agent {
-    /// Starts it and waits until its store listens.
+    /// Starts the agent and waits until its store listens.
     pub async fn start() -> anyhow::Result<Self> {
         let log = File::options()
             .create(true)
@@ -44,7 +42,7 @@ impl Agent {
         let child = Command::new(THIS_PROGRAM)
             .arg0(SHOWN_AS)
             .args(arguments())
-            // Settings that the user has in the environment are for other agents.
+            // The environment may contain settings for other agents.
             .env_clear()
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
@@ -64,12 +62,12 @@ impl Agent {
             if TcpStream::connect(ENDPOINT).await.is_ok() {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait().context("cannot look after the agent")? {
-                bail!("the agent was expected to run and serve {ENDPOINT}, but it ended ({status})");
+            if let Some(status) = self.child.try_wait().context("cannot read the exit status of the agent")? {
+                bail!("expected the agent to serve {ENDPOINT}, but it exited ({status})");
             }
             if Instant::now() > deadline {
                 bail!(
-                    "the agent was expected to serve {ENDPOINT} within {} s, but nothing listens there",
+                    "expected the agent to serve {ENDPOINT} within {} s, but nothing listens there",
                     START_PATIENCE.as_secs()
                 );
             }
@@ -77,19 +75,19 @@ impl Agent {
         }
     }
 
-    /// SIGKILL, and the end of it.
+    /// Kills the agent with SIGKILL and waits for its end.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot kill the agent")
     }
 }
 
-/// The command, for the reader.
+/// Returns the command of the agent, for display.
 pub fn shown_command() -> String {
     format!("netns-agent {}", arguments().join(" "))
 }
 
 fn arguments() -> [&'static str; 9] {
-    // There is no Docker in the sandbox; a socket elsewhere than in /run would belong to the machine.
+    // The sandbox has no Docker. Outside of /run, a socket of the host would be visible.
     [
         "run",
         "--microservice-label",
@@ -103,9 +101,9 @@ fn arguments() -> [&'static str; 9] {
     ]
 }
 
-/// The end of the agent's log, all starts together.
+/// Returns the last lines of the agent's log, which contains all its runs.
 pub fn log_tail() -> String {
-    let text = fs::read_to_string(LOG).unwrap_or_else(|error| format!("({LOG} cannot be read: {error})"));
+    let text = fs::read_to_string(LOG).unwrap_or_else(|error| format!("(cannot read {LOG}: {error})"));
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }

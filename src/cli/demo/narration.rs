@@ -1,6 +1,4 @@
-//! What the reader sees: titles, commands, results with their time; colour where there is a terminal for it.
-//!
-//! Owns the layout. Must never decide what is told. Start reading at [`Narration::result`].
+//! Output of the demo: titles, commands, results with durations; coloured on a terminal.
 
 use std::{
     io::{IsTerminal, Write},
@@ -9,12 +7,12 @@ use std::{
 
 use super::agent::ENDPOINT;
 
-/// Width to which explanations are wrapped.
+/// Line width at which explanations are wrapped.
 const WIDTH: usize = 110;
-/// Where explanations begin.
+/// Column at which explanations begin.
 const INDENT: usize = 29;
 
-/// What something is, for its colour (SGR parameters of ECMA-48).
+/// Meaning of a text, with its colour as an SGR parameter (ECMA-48).
 #[derive(Clone, Copy)]
 enum Tone {
     Title = 1,
@@ -24,13 +22,13 @@ enum Tone {
     Waiting = 33,
 }
 
-/// See the [module documentation](self).
+/// Writer of the demo's output.
 pub struct Narration {
     colour: bool,
 }
 
 impl Narration {
-    /// Colour only for people: on a terminal, and unless `NO_COLOR` says otherwise (no-color.org).
+    /// Creates the writer, with colours if standard output is a terminal and `NO_COLOR` is not set (no-color.org).
     pub fn new() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Narration {
@@ -38,28 +36,28 @@ impl Narration {
         }
     }
 
-    /// A line as it is.
+    /// Prints a line.
     pub fn line(&self, text: &str) {
-        // A reader that has gone away (`| head`) is no reason to end: the network is still to be removed in order.
+        // Ignore a closed pipe (`| head`), so that the demo runs to its end and removes the network in order.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
-    /// The title of a step.
+    /// Prints the title of a step.
     pub fn step(&self, number: usize, title: &str) {
         self.line(&format!("\n{}", self.paint(Tone::Title, &format!("{number}. {title}"))));
     }
 
-    /// A command, or what would do the same.
+    /// Prints a command that is equivalent to what the demo does.
     pub fn command(&self, text: &str) {
         self.line(&self.paint(Tone::Dim, &format!("   $ {text}")));
     }
 
-    /// A remark.
+    /// Prints a remark.
     pub fn remark(&self, text: &str) {
         self.line(&format!("   {text}"));
     }
 
-    /// What came of it, after how long, and why.
+    /// Prints a result: the state, the duration until it was reached, and an explanation.
     pub fn result(&self, state: &str, took: Duration, explanation: &str) {
         let tone = if state == "PENDING" { Tone::Waiting } else { Tone::Good };
         let head = format!("     {} {:>8}  ", self.paint(tone, &format!("{state:<13}")), milliseconds(took));
@@ -71,16 +69,16 @@ impl Narration {
         }
     }
 
-    /// How long all took.
+    /// Prints the total duration.
     pub fn total(&self, took: Duration) {
         self.line(&format!(
-            "\n{} in {:.1} s: every step went as it should.",
+            "\n{} in {:.1} s: all steps succeeded.",
             self.paint(Tone::Good, "Done"),
             took.as_secs_f64()
         ));
     }
 
-    /// Something did not go as expected.
+    /// Prints a failure and the end of the agent's log to standard error.
     pub fn failure(&self, error: &str, log: &str) {
         let mut stderr = std::io::stderr();
         let _ = writeln!(
@@ -90,7 +88,7 @@ impl Narration {
         );
     }
 
-    /// How to reach what is kept.
+    /// Prints how to reach the agent that keeps running.
     pub fn kept(&self, way_in: &str) {
         self.line(&format!(
             "\n{}",
@@ -104,10 +102,10 @@ impl Narration {
         self.line(&format!(
             "  {way_in} etcdctl --endpoints {ENDPOINT} watch --prefix /vnf-agent/demo/config-status/"
         ));
-        self.line("etcdctl comes with Debian's etcd-client; the store listens inside the demo's own network namespace only.");
+        self.line("etcdctl is in Debian's package etcd-client; the store listens inside the network namespace of the demo only.");
     }
 
-    /// What to do next.
+    /// Prints commands for a first agent on this machine.
     pub fn next_commands(&self, privileges_missing: bool) {
         let program = shown_program();
         let sudo = if privileges_missing { "sudo " } else { "" };
@@ -115,17 +113,17 @@ impl Narration {
             "\n{}",
             self.paint(
                 Tone::Title,
-                "Next: the same on this machine. Start an agent, and speak to it from a second terminal:"
+                "Next: try it on this machine. Start an agent, and configure it from a second terminal:"
             )
         ));
         self.line(&format!("  {sudo}{program} run"));
-        // The one type that every kernel has and that needs nothing else.
+        // LOOPBACK is supported by every kernel and has no dependencies.
         let value = r#"{"name":"hello","type":"LOOPBACK","enabled":true,"ip_addresses":["10.1.2.3/32"],"namespace":{"type":"NSID","reference":"hello"}}"#;
         self.line(&format!(
             "  etcdctl put /vnf-agent/vpp1/config/linux/interfaces/v2/interface/hello '{value}'"
         ));
         self.line("  etcdctl get --prefix /vnf-agent/vpp1/config-status/");
-        self.line("etcdctl comes with Debian's etcd-client. The namespace \"hello\" goes when the key is deleted.");
+        self.line("etcdctl is in Debian's package etcd-client. The agent deletes the namespace \"hello\" when you delete the key.");
     }
 
     fn paint(&self, tone: Tone, text: &str) -> String {
@@ -137,7 +135,7 @@ impl Narration {
     }
 }
 
-/// Two decimals below one, one below ten, none above.
+/// Formats a duration in milliseconds, with two decimals below 1 ms, one below 10 ms and none above.
 pub fn milliseconds(time: Duration) -> String {
     let value = time.as_secs_f64() * 1000.0;
     match value {
@@ -147,7 +145,7 @@ pub fn milliseconds(time: Duration) -> String {
     }
 }
 
-/// The path of this program as one would type it here.
+/// Returns the path of this program as a user would type it in the current directory.
 fn shown_program() -> String {
     let Ok(program) = std::env::current_exe() else {
         return "netns-agent".to_owned();
@@ -155,14 +153,14 @@ fn shown_program() -> String {
     let here = std::env::current_dir().ok();
     let below = here.and_then(|here| program.strip_prefix(here).ok().map(std::path::Path::to_path_buf));
     match below {
-        // A name without a slash would be looked for on PATH.
+        // The shell searches PATH for a name without a slash.
         Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
         Some(path) => path.display().to_string(),
         None => program.display().to_string(),
     }
 }
 
-/// Breaks a text at spaces into lines of at most `width` characters; longer words stay whole.
+/// Wraps a text at spaces into lines of at most `width` characters. Longer words are not broken.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -182,14 +180,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_as_long_as_fits_and_words_stay_whole() {
+    fn lines_are_filled_up_to_the_width_without_breaking_words() {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("incomprehensible a b", 3), ["incomprehensible", "a b"]);
         assert!(wrap("", 3).is_empty());
     }
 
     #[test]
-    fn times_are_as_exact_as_they_are_short() {
+    fn shorter_durations_have_more_decimals() {
         assert_eq!(milliseconds(Duration::from_micros(41)), "0.04 ms");
         assert_eq!(milliseconds(Duration::from_micros(1230)), "1.2 ms");
         assert_eq!(milliseconds(Duration::from_micros(123_456)), "123 ms");

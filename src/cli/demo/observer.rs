@@ -1,7 +1,6 @@
-//! The store as a user of the agent sees it: puts go in, statuses come out.
+//! Store client of the demo, with a copy of all keys of the agent that an etcd watch keeps up to date.
 //!
-//! Owns the client and a mirror of all keys of the agent, kept by a watch. Must never ask again and again: it waits for events.
-//! Start reading at [`Observer::until`].
+//! It waits for watch events and never polls.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -15,40 +14,40 @@ use super::{
     topology::{CONFIG, HEALTH, LABEL, STATUS},
 };
 
-/// How long anything may take; usually it is milliseconds.
+/// Timeout of each request and each wait, which usually take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The members of a status that the demo shows.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub struct ValueStatus {
-    /// `CONFIGURED`, `PENDING`, …
+    /// State: `CONFIGURED`, `PENDING`, …
     pub state: String,
-    /// What the agent last did for the value; empty: nothing since it started.
+    /// Last operation of the agent. Empty if there was none since it started.
     pub last_operation: String,
-    /// Why it is not configured, for people.
+    /// Human-readable reason why the value is not configured.
     pub message: String,
-    /// Store revision that the status answers, a decimal text.
+    /// Store revision of the put that the status refers to, in decimal digits.
     pub mod_revision: String,
 }
 
 struct Entry {
     text: String,
-    /// Revision of the store in which it was written.
+    /// Store revision of the last write.
     revision: i64,
 }
 
-/// See the [module documentation](self).
+/// Store client with a watched copy of all keys of the agent.
 pub struct Observer {
     client: Client,
     watch: WatchStream,
     keys: BTreeMap<String, Entry>,
-    /// The newest revision that was seen.
+    /// Newest store revision observed so far.
     pub revision: i64,
 }
 
 impl Observer {
-    /// Reads all keys of the agent and watches them from there.
+    /// Connects to the store, reads all keys of the agent, and watches them from that revision on.
     pub async fn connect() -> anyhow::Result<Self> {
         let client = Client::connect([ENDPOINT], None)
             .await
@@ -79,7 +78,7 @@ impl Observer {
         })
     }
 
-    /// Puts a desired value; answers its revision.
+    /// Puts a desired value, and returns the revision of the put.
     pub async fn put(&self, key: &str, value: &str) -> anyhow::Result<i64> {
         let key = format!("{CONFIG}{key}");
         let mut kv = self.client.kv_client();
@@ -95,10 +94,10 @@ impl Observer {
         Ok(())
     }
 
-    /// Waits for events until `condition` answers something.
+    /// Waits for events until `condition` returns a value.
     ///
     /// # Errors
-    /// It still answers nothing after [`PATIENCE`]: tells what was expected and all statuses there are.
+    /// Fails after [`PATIENCE`], with the expectation and all published keys.
     pub async fn until<T>(&mut self, expected: &str, condition: impl Fn(&Observer) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -106,10 +105,14 @@ impl Observer {
                 return Ok(answer);
             }
             let Ok(message) = timeout_at(deadline, self.watch.message()).await else {
-                bail!("expected within {} s: {expected}\nseen:\n{}", PATIENCE.as_secs(), self.describe());
+                bail!(
+                    "expected within {} s: {expected}\nobserved:\n{}",
+                    PATIENCE.as_secs(),
+                    self.describe()
+                );
             };
             let Some(response) = message.context("the watch on the agent's store broke")? else {
-                bail!("expected: {expected}\nseen: the agent's store ended the watch");
+                bail!("expected: {expected}\nobserved: the agent's store ended the watch");
             };
             for event in response.events() {
                 let Some(kv) = event.kv() else { continue };
@@ -131,10 +134,11 @@ impl Observer {
         }
     }
 
-    /// Waits until the agent says that it has acted upon all that was desired when it started. What an agent before it said, up to
-    /// this revision, does not count.
+    /// Waits until the agent reports that it has applied all values that were desired when it started.
+    ///
+    /// Reports up to revision `since` are ignored: they are from an earlier agent.
     pub async fn until_in_sync(&mut self, since: i64) -> anyhow::Result<()> {
-        self.until(&format!("the agent is in sync ({HEALTH} says OK)"), |observer| {
+        self.until(&format!("the agent is in sync ({HEALTH} is OK)"), |observer| {
             let entry = observer.keys.get(HEALTH).filter(|entry| entry.revision > since)?;
             let health: serde_json::Value = serde_json::from_str(&entry.text).ok()?;
             (health["state"] == "OK").then_some(())
@@ -142,24 +146,24 @@ impl Observer {
         .await
     }
 
-    /// The status of a value, if it answers this revision.
+    /// Returns the status of a value if it refers to this revision.
     pub fn status(&self, key: &str, revision: i64) -> Option<ValueStatus> {
         let status: ValueStatus = serde_json::from_str(&self.keys.get(&format!("{STATUS}{key}"))?.text).ok()?;
         (status.mod_revision.parse() == Ok(revision)).then_some(status)
     }
 
-    /// When the status of a value was written, as a revision of the store.
+    /// Returns the store revision in which the status of a value was written.
     pub fn status_revision(&self, key: &str) -> Option<i64> {
         Some(self.keys.get(&format!("{STATUS}{key}"))?.revision)
     }
 
-    /// A number in a published value.
+    /// Returns a number in a published value.
     pub fn number(&self, key: &str, member: &str) -> Option<u64> {
         let value: serde_json::Value = serde_json::from_str(&self.keys.get(key)?.text).ok()?;
         value[member].as_u64()
     }
 
-    /// Whether nothing is published below this key.
+    /// Returns whether no key with this prefix exists.
     pub fn is_gone(&self, prefix: &str) -> bool {
         !self.keys.keys().any(|key| key.starts_with(prefix))
     }
@@ -174,12 +178,12 @@ impl Observer {
     }
 }
 
-/// The store's answer to a request; a store that cannot accept connections would never give one.
+/// Awaits the response of the store, with a timeout: a store that cannot accept connections would never respond.
 async fn answer<T>(expected: &str, request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     match timeout(PATIENCE, request).await {
-        Ok(answer) => answer.with_context(|| format!("expected of the agent's store at {ENDPOINT}: {expected}")),
+        Ok(answer) => answer.with_context(|| format!("expected from the agent's store at {ENDPOINT}: {expected}")),
         Err(_) => bail!(
-            "expected of the agent's store at {ENDPOINT} within {} s: {expected}\nseen: no answer",
+            "expected from the agent's store at {ENDPOINT} within {} s: {expected}\nobserved: no response",
             PATIENCE.as_secs()
         ),
     }

@@ -1,7 +1,6 @@
-//! The story: six steps, each with what was asked for, what came of it and how long that took.
+//! The six steps of the demo: each makes a change, waits for the expected result, and prints how long that took.
 //!
-//! Owns their order and what must be true after each. Must never go on after something unexpected. Start reading at
-//! [`Story::tell`].
+//! The demo fails at the first unexpected result.
 
 use std::{process::Child, time::Instant};
 
@@ -18,24 +17,22 @@ use super::{
     workload_command,
 };
 
-/// See the [module documentation](self).
+/// State of the demo between its steps.
 pub struct Story<'a> {
     narration: &'a Narration,
     agent: Option<Agent>,
     observer: Observer,
-    /// The process whose namespace has one end; it ends with its standard input, and so with this.
+    /// Process whose namespace contains one end of the pair. It exits when its standard input is closed, that is, with this value.
     workload: Option<Child>,
     /// Revision of each put, in the order of [`WANTED`].
     revisions: Vec<i64>,
 }
 
 impl<'a> Story<'a> {
-    /// Starts the agent.
+    /// Prints the introduction and starts the agent.
     pub async fn begin(narration: &'a Narration) -> anyhow::Result<Self> {
-        narration.line("netns-agent demo: a real agent in throw-away namespaces; nothing on this machine is changed.");
-        narration.line(&format!(
-            "In what follows, … stands for {CONFIG}, where this agent reads what is wanted."
-        ));
+        narration.line("netns-agent demo: a real agent in temporary namespaces; nothing on this machine is changed.");
+        narration.line(&format!("Below, … stands for {CONFIG}, the prefix of the desired values."));
         narration.command(&agent::shown_command());
         let started = begin_agent(0).await;
         let (agent, observer, began) =
@@ -43,7 +40,7 @@ impl<'a> Story<'a> {
         narration.result(
             "IN SYNC",
             began.elapsed(),
-            "with an empty store of its own, embedded in the agent, that speaks the etcd v3 API",
+            "with an empty embedded store, which serves the etcd v3 API",
         );
         Ok(Story {
             narration,
@@ -54,12 +51,12 @@ impl<'a> Story<'a> {
         })
     }
 
-    /// The end of the agent's log, for a failure.
+    /// Returns the end of the agent's log, for failures.
     pub fn log_tail(&self) -> String {
         agent::log_tail()
     }
 
-    /// All steps; `keep` leaves out the last.
+    /// Runs all steps, except the last one if `keep` is set.
     pub async fn tell(&mut self, keep: bool) -> anyhow::Result<()> {
         self.ask_for_what_cannot_be().await?;
         self.let_it_appear().await?;
@@ -67,7 +64,7 @@ impl<'a> Story<'a> {
         let mut witness = Witness::open().await?;
         let whole = self.break_a_link(&mut witness).await?;
         self.kill_the_agent(&witness, &whole).await?;
-        // It holds the namespaces open, which would keep them alive after their names are gone.
+        // It has the namespaces open, which would keep them alive after the deletion of their names.
         drop(witness);
         if keep { Ok(()) } else { self.delete_everything().await }
     }
@@ -75,7 +72,7 @@ impl<'a> Story<'a> {
     async fn ask_for_what_cannot_be(&mut self) -> anyhow::Result<()> {
         self.narration.step(
             1,
-            "Ask for things in the wrong order, before what they need exists: each one waits, and says for what",
+            "Put values in the wrong order: each one is PENDING, and its status names what it waits for",
         );
         for wanted in &WANTED {
             self.narration.remark(&format!("{}:", wanted.title));
@@ -98,7 +95,7 @@ impl<'a> Story<'a> {
     async fn let_it_appear(&mut self) -> anyhow::Result<()> {
         self.narration.step(
             2,
-            &format!("Start a process with PID {WORKLOAD_PID} and a network namespace of its own: all that waited is made"),
+            &format!("Start a process with PID {WORKLOAD_PID} and a network namespace of its own: the agent configures all pending values"),
         );
         let began = Instant::now();
         let workload = sandbox::start_with_pid(WORKLOAD_PID, workload_command);
@@ -114,7 +111,7 @@ impl<'a> Story<'a> {
                 .result(&status.state, began.elapsed(), wanted.key.trim_start_matches('/'));
         }
         self.narration.remark(&format!(
-            "(counted from the start of the process, which itself took {})",
+            "(measured from the start of the process, which itself took {})",
             milliseconds(started)
         ));
         Ok(())
@@ -123,35 +120,35 @@ impl<'a> Story<'a> {
     fn ping(&self) -> anyhow::Result<()> {
         self.narration.step(
             3,
-            "See that it works: an ICMP echo from one namespace to the other, through pair, route and ARP entry",
+            "Test connectivity: ping from one namespace to the other, through pair, route and ARP entry",
         );
         self.narration.command(&format!("ip netns exec web ping -c 1 {FAR_ADDRESS}"));
         self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
         Ok(())
     }
 
-    /// Answers the network as it is afterwards.
+    /// Deletes a link, waits for the repair, and returns the network afterwards.
     async fn break_a_link(&mut self, witness: &mut Witness) -> anyhow::Result<Network> {
         self.narration.step(
             4,
-            "Break it: delete one end by hand, which takes its other end, the addresses, the route and the ARP entry along",
+            "Break it: delete one end, with which the kernel deletes the other end, addresses, route and ARP entry",
         );
         let before = witness.network().await?;
         let index_of = |observer: &Observer| observer.number(LINK_STATE, "if_index");
-        let index = self.observer.until(&format!("{LINK_STATE} tells an if_index"), index_of).await?;
+        let index = self.observer.until(&format!("{LINK_STATE} has an if_index"), index_of).await?;
         self.narration.command("ip -n web link del eth0");
         let began = Instant::now();
         witness.delete_link().await?;
-        let repaired = witness.until("links, addresses, route and ARP entry are there again", |network| {
+        let repaired = witness.until("links, addresses, route and ARP entry exist again", |network| {
             network.objects == before.objects && network.links != before.links
         });
         let after = repaired.await?;
         self.narration.result(
             "REPAIRED",
             began.elapsed(),
-            "the kernel has all of it again; counted from the deletion",
+            "all objects exist again in the kernel (measured from the deletion)",
         );
-        let expected = format!("{LINK_STATE} tells another if_index than {index}");
+        let expected = format!("{LINK_STATE} has another if_index than {index}");
         let new_index = self
             .observer
             .until(&expected, |observer| index_of(observer).filter(|new| *new != index))
@@ -161,7 +158,7 @@ impl<'a> Story<'a> {
             let configured = |observer: &Observer| observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED");
             self.observer.until(&expected, configured).await?;
         }
-        let told = format!("all four values; the interface's own status key tells of the new link (if_index {index}, now {new_index})");
+        let told = format!("all four values; the interface's status shows the new link (if_index {index} is now {new_index})");
         self.narration.result("CONFIGURED", began.elapsed(), &told);
         self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
         Ok(after)
@@ -170,7 +167,7 @@ impl<'a> Story<'a> {
     async fn kill_the_agent(&mut self, witness: &Witness, before: &Network) -> anyhow::Result<()> {
         self.narration.step(
             5,
-            "Kill the agent and start it again, while pings go on: the network stays, and nothing has to be done to it",
+            "Kill and restart the agent during continuous pings: the network stays in place, and nothing needs to be changed",
         );
         let pings = Pings::start()?;
         let last = self.observer.revision;
@@ -179,16 +176,13 @@ impl<'a> Story<'a> {
         let down = witness.network().await?;
         ensure!(
             &down == before,
-            "expected: the network outlives the agent\nseen: {down:#?}\ninstead of: {before:#?}"
+            "expected: the network outlives the agent\nobserved: {down:#?}\ninstead of: {before:#?}"
         );
         self.narration.command(&agent::shown_command());
         let (agent, observer, began) = begin_agent(last).await?;
         (self.agent, self.observer) = (Some(agent), observer);
-        self.narration.result(
-            "IN SYNC",
-            began.elapsed(),
-            "after its start the agent has found everything in place",
-        );
+        self.narration
+            .result("IN SYNC", began.elapsed(), "after the restart, the agent found everything in place");
         for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
             let expected = format!("{STATUS}{} is CONFIGURED by the new agent", wanted.key);
             let found = self.observer.until(&expected, |observer| {
@@ -201,19 +195,19 @@ impl<'a> Story<'a> {
             let operation = status.last_operation;
             ensure!(
                 operation.is_empty(),
-                "expected: nothing is done for {}\nseen: last_operation {operation}",
+                "expected: no operation for {}\nobserved: last_operation {operation}",
                 wanted.key
             );
         }
         let after = witness.network().await?;
         ensure!(
             &after == before,
-            "expected: the same links as before\nseen: {after:#?}\ninstead of: {before:#?}"
+            "expected: the same links as before\nobserved: {after:#?}\ninstead of: {before:#?}"
         );
-        let told = "all four values, and no operation executed: the links are the very same, and no status names a last_operation";
+        let told = "all four values, without any operation: the links are the same, and no status has a last_operation";
         self.narration.result("CONFIGURED", began.elapsed(), told);
         let (sent, lost) = pings.stop()?;
-        ensure!(lost == 0, "expected: every ping has a reply\nseen: {lost} of {sent} have none");
+        ensure!(lost == 0, "expected: every ping has a reply\nobserved: {lost} of {sent} have none");
         self.narration.remark(&format!("pings: {sent} sent in the meantime, none lost"));
         Ok(())
     }
@@ -221,7 +215,7 @@ impl<'a> Story<'a> {
     async fn delete_everything(&mut self) -> anyhow::Result<()> {
         self.narration.step(
             6,
-            "Delete what was asked for: what the agent made goes, down to the namespace; the process and its namespace stay",
+            "Delete the values: the agent deletes everything that it created, including the namespace, but not that of the process",
         );
         self.narration.command("etcdctl del --prefix …/");
         let began = Instant::now();
@@ -241,24 +235,26 @@ impl<'a> Story<'a> {
         let left = std::path::Path::new(NAMESPACE_FILE).exists();
         ensure!(
             !left,
-            "expected: {NAMESPACE_FILE} is gone with the last value in it\nseen: it is still there"
+            "expected: {NAMESPACE_FILE} is deleted with the last value in it\nobserved: it still exists"
         );
         self.narration.result(
             "REMOVED",
             began.elapsed(),
-            &format!("namespace web, which the agent had made ({NAMESPACE_FILE})"),
+            &format!("namespace web, which the agent had created ({NAMESPACE_FILE})"),
         );
         let workload = self.workload.as_mut().context("the workload runs")?;
-        let ended = workload.try_wait().context("cannot look after the workload")?;
+        let ended = workload.try_wait().context("cannot read the exit status of the workload")?;
         ensure!(
             ended.is_none(),
-            "expected: the process with PID {WORKLOAD_PID} runs on\nseen: it ended ({ended:?})"
+            "expected: the process with PID {WORKLOAD_PID} keeps running\nobserved: it exited ({ended:?})"
         );
         Ok(())
     }
 }
 
-/// Starts an agent; what one before it wrote, up to this revision, does not count. Answers when it was started.
+/// Starts an agent, waits until it is in sync, and returns the time of its start.
+///
+/// Keys up to revision `last` are ignored: they are from an earlier agent.
 async fn begin_agent(last: i64) -> anyhow::Result<(Agent, Observer, Instant)> {
     let began = Instant::now();
     let agent = Agent::start().await?;

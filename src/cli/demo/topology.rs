@@ -1,7 +1,6 @@
-//! What the demo asks for: two ends of a veth pair, a route and an ARP entry.
+//! Desired values of the demo: two ends of a veth pair, a route and an ARP entry.
 //!
-//! Owns keys and values, in the order in which they are put: each needs something that comes after it. Must never know how they
-//! come about. Start reading at [`WANTED`].
+//! They are in the order in which they are put: each depends on something after it.
 //!
 //! ```text
 //!   named namespace "web"                         namespace of the process 1000
@@ -13,39 +12,39 @@ use std::net::Ipv4Addr;
 
 /// Microservice label of the agent.
 pub const LABEL: &str = "demo";
-/// What all keys below begin with.
+/// Prefix of the keys of the desired values.
 pub const CONFIG: &str = "/vnf-agent/demo/config/linux";
-/// What the keys of their statuses begin with.
+/// Prefix of the keys of their statuses.
 pub const STATUS: &str = "/vnf-agent/demo/config-status/linux";
-/// Health of the agent.
+/// Key of the agent's health.
 pub const HEALTH: &str = "/vnf-agent/demo/check/status/v1/agent";
-/// State of the interface that is destroyed by hand.
+/// Key of the state of the interface that the demo deletes.
 pub const LINK_STATE: &str = "/vnf-agent/demo/status/linux/interfaces/v2/interface/web-eth0";
-/// Status of the namespace that the agent makes.
+/// Key of the status of the namespace that the agent creates.
 pub const NAMESPACE_STATUS: &str = "/vnf-agent/demo/status/linux/namespace/NSID/web";
 
-/// Name of the namespace that the agent makes.
+/// Name of the namespace that the agent creates.
 pub const NAMESPACE: &str = "web";
-/// Its file.
+/// File of that namespace.
 pub const NAMESPACE_FILE: &str = "/run/netns/web";
-/// Kernel name of the link that is destroyed by hand.
+/// Kernel name of the link that the demo deletes.
 pub const LINK: &str = "eth0";
-/// PID of the process whose namespace has the other end.
+/// PID of the process whose namespace contains the other end.
 pub const WORKLOAD_PID: u32 = 1000;
-/// Reached from `web` through the route only.
+/// Address that is reachable from `web` through the route only.
 pub const FAR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 1);
 
-/// One thing to put.
+/// A desired value.
 pub struct Wanted {
-    /// What it is, for the title.
+    /// Description for the output.
     pub title: &'static str,
-    /// Key after [`CONFIG`] and [`STATUS`].
+    /// Key without the prefix [`CONFIG`] or [`STATUS`].
     pub key: &'static str,
-    /// Protobuf JSON.
+    /// Value in protobuf JSON.
     pub value: &'static str,
 }
 
-/// All that is asked for.
+/// All desired values.
 pub const WANTED: [Wanted; 4] = [
     Wanted {
         title: "a route",

@@ -1,7 +1,4 @@
-//! The kernel as somebody else sees it: what is really there, whoever says what.
-//!
-//! Owns a view of the two namespaces that does not depend on the agent, the damage that is done by hand, and the pings. Must never
-//! repair anything. Start reading at [`Witness::network`].
+//! Independent view of the kernel, without the agent: reads both namespaces, deletes a link, and sends pings.
 
 use std::{
     path::Path,
@@ -23,37 +20,37 @@ use netns_kernel::{Executor, ExecutorConfig, Guard, KernelOp, NamespaceRef, Netn
 
 use super::topology::{FAR_ADDRESS, LINK, NAMESPACE, NAMESPACE_FILE, WORKLOAD_PID};
 
-/// How long the kernel may take to look as expected.
+/// Timeout until the kernel has the expected objects.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a reply to a ping may take.
+/// Timeout of a reply to a ping.
 const PING_PATIENCE: Duration = Duration::from_secs(1);
-/// Pause between pings that go on.
+/// Interval of continuous pings.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
 /// `operstate` of a link that carries packets (RFC 2863, linux/if.h).
 const OPER_UP: u8 = 6;
 
-/// See the [module documentation](self).
+/// Reads and changes the two namespaces of the demo independently of the agent.
 pub struct Witness {
     executor: Executor,
     events: UnboundedReceiver<NetnsId>,
     namespaces: [(NamespaceRef, NetnsId); 2],
 }
 
-/// What makes up the network of the demo, one line for each object, sorted.
+/// The network of the demo, as sorted lines with one object each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// What is asked for: links, addresses, routes, neighbours.
+    /// Links, addresses, routes and neighbours.
     pub objects: Vec<String>,
-    /// What tells these very links from others made in their place.
+    /// Index and MAC address of each link, which change when it is re-created.
     pub links: Vec<String>,
 }
 
 impl Witness {
-    /// Looks into the two namespaces, which must exist.
+    /// Opens the two namespaces, which must exist.
     pub async fn open() -> anyhow::Result<Self> {
         let (sender, events) = unbounded_channel();
-        let executor = Executor::start(ExecutorConfig::new(sender)).context("cannot look into the namespaces")?;
-        let process = i32::try_from(WORKLOAD_PID).context("a PID")?;
+        let executor = Executor::start(ExecutorConfig::new(sender)).context("cannot start the reader of the namespaces")?;
+        let process = i32::try_from(WORKLOAD_PID).context("the PID is too large")?;
         let mut namespaces = Vec::new();
         for reference in [NamespaceRef::Named(NAMESPACE.to_owned()), NamespaceRef::Process(process)] {
             let open = KernelOp::OpenNamespace {
@@ -62,10 +59,10 @@ impl Witness {
             };
             match perform(&executor, open).await? {
                 Reply::Opened { netns, .. } => namespaces.push((reference, netns)),
-                other => bail!("expected an open namespace, seen: {other:?}"),
+                other => bail!("expected an open namespace, observed: {other:?}"),
             }
         }
-        let namespaces = namespaces.try_into().map_err(|_| anyhow!("two namespaces were expected"))?;
+        let namespaces = namespaces.try_into().map_err(|_| anyhow!("expected two namespaces"))?;
         Ok(Witness {
             executor,
             events,
@@ -73,7 +70,7 @@ impl Witness {
         })
     }
 
-    /// What is there now.
+    /// Reads the current network.
     pub async fn network(&self) -> anyhow::Result<Network> {
         let mut network = Network {
             objects: Vec::new(),
@@ -82,7 +79,7 @@ impl Witness {
         for (place, (_, netns)) in ["web", "db"].into_iter().zip(&self.namespaces) {
             match perform(&self.executor, KernelOp::DumpNamespace { netns: *netns }).await? {
                 Reply::Contents(snapshot) => network.add(place, &snapshot),
-                other => bail!("expected the contents of a namespace, seen: {other:?}"),
+                other => bail!("expected the contents of a namespace, observed: {other:?}"),
             }
         }
         network.objects.sort();
@@ -94,7 +91,7 @@ impl Witness {
     pub async fn until(&mut self, expected: &str, condition: impl Fn(&Network) -> bool) -> anyhow::Result<Network> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Armed before the look, so that nothing falls between.
+            // Rearm before reading, so that no change is missed.
             self.namespaces.iter().for_each(|(_, netns)| self.executor.rearm(*netns));
             let network = self.network().await?;
             if condition(&network) {
@@ -102,7 +99,7 @@ impl Witness {
             }
             if timeout_at(deadline, self.events.recv()).await.is_err() {
                 bail!(
-                    "expected within {} s: {expected}\nseen in the kernel:\n  {}",
+                    "expected within {} s: {expected}\nobserved in the kernel:\n  {}",
                     PATIENCE.as_secs(),
                     network.objects.join("\n  ")
                 );
@@ -110,7 +107,7 @@ impl Witness {
         }
     }
 
-    /// `ip -n web link del eth0`, by somebody who owes the agent no explanation.
+    /// Deletes a link behind the agent's back, like `ip -n web link del eth0`.
     pub async fn delete_link(&self) -> anyhow::Result<()> {
         let netns = self.namespaces[0].1;
         let delete = KernelOp::DeleteLink {
@@ -132,7 +129,7 @@ async fn perform(executor: &Executor, op: KernelOp) -> anyhow::Result<Reply> {
         .perform(vec![task])
         .await
         .pop()
-        .context("the kernel executor gave no answer")?;
+        .context("the kernel executor returned no outcome")?;
     Ok(outcome.result?)
 }
 
@@ -152,7 +149,7 @@ impl Network {
             self.links
                 .push(format!("{place}: link {} index {} mac {:02x?}", link.name, link.index, link.mac));
         }
-        // IPv6 link-local addresses are the kernel's own doing.
+        // The kernel adds IPv6 link-local addresses by itself.
         for address in snapshot.addresses.iter().filter(|address| address.address.address.is_ipv4()) {
             let spec = address.address;
             self.objects.push(format!(
@@ -177,20 +174,20 @@ impl Network {
     }
 }
 
-/// One ICMP echo from `web` to the far address; answers how long it took.
+/// Sends one ICMP echo request from `web` to [`FAR_ADDRESS`], and returns the round-trip time.
 pub fn ping() -> anyhow::Result<Duration> {
     let asked = Echo::open(Path::new(NAMESPACE_FILE), FAR_ADDRESS).and_then(|mut echo| echo.ask(PING_PATIENCE));
-    asked.with_context(|| format!("expected: a reply to a ping of {FAR_ADDRESS} from namespace {NAMESPACE}; seen: none"))
+    asked.with_context(|| format!("expected: a reply to a ping of {FAR_ADDRESS} from namespace {NAMESPACE}; observed: none"))
 }
 
-/// Pings that go on while something else happens.
+/// Continuous pings in a background thread.
 pub struct Pings {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(u32, u32)>,
 }
 
 impl Pings {
-    /// Starts to ping.
+    /// Starts the pings.
     pub fn start() -> anyhow::Result<Self> {
         let mut echo = Echo::open(Path::new(NAMESPACE_FILE), FAR_ADDRESS).context("cannot ping")?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -210,9 +207,9 @@ impl Pings {
         })
     }
 
-    /// Stops, and answers how many were sent and how many of them had no reply.
+    /// Stops the pings, and returns how many were sent and how many of them had no reply.
     pub fn stop(self) -> anyhow::Result<(u32, u32)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the thread of the pings ended"))
+        self.thread.join().map_err(|_| anyhow!("the thread of the pings panicked"))
     }
 }

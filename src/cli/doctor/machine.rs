@@ -1,6 +1,6 @@
-//! What the kernel and its settings say: rights, version, kinds of links, limits, mounts.
+//! Checks of the kernel and its settings: capabilities, version, kinds of links, limits, mounts.
 //!
-//! Owns the thresholds. Reads files below a root, so that tests can bring their own. Start reading at [`Machine::findings`].
+//! All files are read below a root directory, which tests replace.
 
 use std::{
     fs,
@@ -12,45 +12,45 @@ use netns_kernel::{LinkInfo, LinkKindTrial, privileges};
 
 use super::{Finding, Verdict};
 
-/// pidfds, without which a process cannot be followed.
+/// First kernel version with pidfds, which the agent needs to monitor processes.
 const KERNEL_MIN: (u32, u32) = (5, 3);
-/// `IFA_PROTO`, by which the agent tells its own addresses from others.
+/// First kernel version with `IFA_PROTO`, the ownership mark of addresses.
 const KERNEL_FULL: (u32, u32) = (5, 18);
 
-/// Settings, the least that is well, what it is for, and how much to recommend.
+/// Sysctl, lowest value without a warning, description, and recommended value.
 const LIMITS: [(&str, u64, &str, u64); 5] = [
-    ("user/max_net_namespaces", 64, "network namespaces of a user", 10_000),
-    ("fs/inotify/max_user_instances", 128, "watches of folders", 512),
-    ("fs/inotify/max_user_watches", 8_192, "watched folders", 65_536),
+    ("user/max_net_namespaces", 64, "network namespaces per user", 10_000),
+    ("fs/inotify/max_user_instances", 128, "inotify instances", 512),
+    ("fs/inotify/max_user_watches", 8_192, "inotify watches", 65_536),
     (
         "net/ipv4/neigh/default/gc_thresh3",
         1_024,
-        "neighbours of all namespaces together",
+        "neighbours in all namespaces together",
         16_384,
     ),
     (
         "net/ipv6/neigh/default/gc_thresh3",
         1_024,
-        "IPv6 neighbours of all namespaces together",
+        "IPv6 neighbours in all namespaces together",
         16_384,
     ),
 ];
 
-/// Descriptors that the agent needs beside those for namespaces, and for the number of namespaces that it watches by default.
+/// File descriptors that the agent needs for the namespaces that it monitors by default, and for everything else.
 const DESCRIPTORS_MIN: u64 = 1_024;
 
-/// What tries kinds of links: answers for each whether the kernel makes one, otherwise its own words.
+/// Function that tries to create a link of each kind, and returns the error of the kernel for those that fail.
 type Trial = fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>;
 
-/// A machine, as its files tell.
+/// A machine, represented by its files.
 pub(super) struct Machine {
     root: PathBuf,
-    /// What the kernel is tried with; `None`: it is not tried.
+    /// Function that tries to create links. `None`: kinds of links are not checked.
     trial: Option<Trial>,
 }
 
 impl Machine {
-    /// This one.
+    /// Returns this machine.
     pub fn this() -> Self {
         Machine {
             root: PathBuf::from("/"),
@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// Everything that files tell, and the kinds of links.
+    /// Performs all checks.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = vec![self.rights(), self.version()];
         findings.extend(self.link_kinds());
@@ -73,17 +73,17 @@ impl Machine {
         findings
     }
 
-    /// The text of a file; `None` if there is none.
+    /// Reads a file. Returns `None` if it cannot be read.
     pub fn read(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.at(path)).ok()
     }
 
-    /// Whether there is such a file.
+    /// Returns whether a file exists.
     pub fn has(&self, path: &str) -> bool {
         self.at(path).exists()
     }
 
-    /// The files of a folder.
+    /// Returns the sorted paths of the entries of a directory.
     pub fn list(&self, folder: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.at(folder)).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -91,7 +91,7 @@ impl Machine {
         paths
     }
 
-    /// Whether a program of this name runs (the first 15 bytes count: TASK_COMM_LEN).
+    /// Returns whether a process with this name runs. Only the first 15 bytes count (TASK_COMM_LEN).
     pub fn runs(&self, name: &str) -> bool {
         let name = &name[..name.len().min(15)];
         self.list("proc")
@@ -112,8 +112,8 @@ impl Machine {
         let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let bits = bits.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
         let Some(bits) = bits else {
-            return Finding::new("capabilities", Verdict::Unknown, "cannot be read from /proc/self/status")
-                .remedy("mount /proc, and call `sudo netns-agent doctor`");
+            return Finding::new("capabilities", Verdict::Unknown, "cannot read them from /proc/self/status")
+                .remedy("mount /proc, and run `sudo netns-agent doctor`");
         };
         let missing: Vec<&str> = privileges::NEEDED
             .iter()
@@ -121,10 +121,10 @@ impl Machine {
             .map(|capability| capability.name)
             .collect();
         match missing.is_empty() {
-            true => Finding::ok("capabilities", "this user has all that the agent needs"),
-            // Another user may run the agent, with what this one lacks.
+            true => Finding::ok("capabilities", "this user has all required capabilities"),
+            // The agent may run as another user, who has the missing capabilities.
             false => Finding::new("capabilities", Verdict::Unknown, format!("this user lacks {}", missing.join(", "))).remedy(
-                "call `sudo netns-agent doctor`; run the agent as root, or with these capabilities (packaging/netns-agent.service does)",
+                "run `sudo netns-agent doctor`; run the agent as root, or with these capabilities (as packaging/netns-agent.service does)",
             ),
         }
     }
@@ -135,16 +135,17 @@ impl Machine {
             .split(|c: char| !c.is_ascii_digit())
             .map_while(|text| text.parse::<u32>().ok());
         let (Some(major), Some(minor)) = (numbers.next(), numbers.next()) else {
-            return Finding::new("kernel", Verdict::Unknown, format!("its version is not understood: {release:?}"))
-                .remedy("the agent needs Linux 5.3 or newer");
+            return Finding::new("kernel", Verdict::Unknown, format!("unknown version: {release:?}"))
+                .remedy("the agent requires Linux 5.3 or newer");
         };
         let found = format!("Linux {release}");
         if (major, minor) < KERNEL_MIN {
-            return Finding::new("kernel", Verdict::Problem, found).remedy("the agent needs Linux 5.3 or newer, for pidfds");
+            return Finding::new("kernel", Verdict::Problem, found).remedy("the agent requires Linux 5.3 or newer, for pidfds");
         }
         if (major, minor) < KERNEL_FULL {
             return Finding::new("kernel", Verdict::Warning, found).remedy(
-                "before Linux 5.18 addresses carry no mark (IFA_PROTO): the agent cannot tell its own from others after a restart",
+                "before Linux 5.18, addresses have no ownership mark (IFA_PROTO): after a restart, the agent cannot distinguish its own \
+                 addresses from foreign ones",
             );
         }
         Finding::ok("kernel", found)
@@ -160,9 +161,9 @@ impl Machine {
                 Finding::new(
                     "link kinds",
                     Verdict::Unknown,
-                    format!("not tried: no network namespace for a trial ({error})"),
+                    format!("cannot create a network namespace for the check: {error}"),
                 )
-                .remedy("call `sudo netns-agent doctor`"),
+                .remedy("run `sudo netns-agent doctor`"),
             ],
         }
     }
@@ -171,23 +172,23 @@ impl Machine {
         let module = spec.module;
         let check = format!("link kind {}", spec.info_kind);
         let Err(words) = made else {
-            return Finding::ok(check, "the kernel makes it");
+            return Finding::ok(check, "supported by the kernel");
         };
         let verdict = if module.needed { Verdict::Problem } else { Verdict::Warning };
         let release = self.read("proc/sys/kernel/osrelease").unwrap_or_default();
         let has_modules = self.has(&format!("lib/modules/{}", release.trim()));
         Finding::new(check, verdict, words).remedy(match has_modules {
             true => format!("load the module: modprobe {}", module.name),
-            false => format!("this kernel has no modules to load: one with CONFIG_{} is needed", module.option),
+            false => format!("this kernel has no loadable modules: use a kernel with CONFIG_{}", module.option),
         })
     }
 
     fn ipv6(&self) -> Finding {
         match self.setting("net/ipv6/conf/all/disable_ipv6") {
             Some(0) => Finding::ok("IPv6", "enabled"),
-            Some(_) => Finding::new("IPv6", Verdict::Warning, "switched off here (net.ipv6.conf.all.disable_ipv6)")
-                .remedy("the agent switches it on for its own links with IPv6 addresses; in the agent's own namespace set the sysctl to 0"),
-            None => Finding::new("IPv6", Verdict::Warning, "this kernel has none")
+            Some(_) => Finding::new("IPv6", Verdict::Warning, "disabled (net.ipv6.conf.all.disable_ipv6)")
+                .remedy("the agent enables it for its own links with IPv6 addresses; in the agent's own namespace, set the sysctl to 0"),
+            None => Finding::new("IPv6", Verdict::Warning, "not supported by this kernel")
                 .remedy("values with IPv6 addresses will fail; boot without ipv6.disable=1"),
         }
     }
@@ -197,10 +198,11 @@ impl Machine {
         let name = setting.replace('/', ".");
         let text = format!("{found} {what}");
         Some(match found {
-            0 if setting == "user/max_net_namespaces" => {
-                Finding::new(name.clone(), Verdict::Problem, text).remedy(format!("no namespace can be made: sysctl -w {name}={better}"))
+            0 if setting == "user/max_net_namespaces" => Finding::new(name.clone(), Verdict::Problem, text)
+                .remedy(format!("namespaces cannot be created; raise the limit: sysctl -w {name}={better}")),
+            _ if found < least => {
+                Finding::new(name.clone(), Verdict::Warning, text).remedy(format!("raise the limit: sysctl -w {name}={better}"))
             }
-            _ if found < least => Finding::new(name.clone(), Verdict::Warning, text).remedy(format!("raise it: sysctl -w {name}={better}")),
             _ => Finding::ok(name, text),
         })
     }
@@ -212,33 +214,34 @@ impl Machine {
         let found = format!("at most {hard} open files");
         Some(match hard.parse::<u64>() {
             Ok(number) if number < DESCRIPTORS_MIN => Finding::new("open files", Verdict::Warning, found)
-                .remedy("each namespace takes one or two: raise it with ulimit -n, or LimitNOFILE= of the service"),
+                .remedy("each namespace needs one or two; raise the limit with ulimit -n, or LimitNOFILE= of the service"),
             _ => Finding::ok("open files", found),
         })
     }
 
-    /// Named namespaces reach other processes only when their mounts are passed on.
+    /// Checks mount propagation: other processes see named namespaces only if the mount of `/run/netns` is shared.
     fn named_namespaces(&self) -> Finding {
         let check = "/run/netns";
         let mounts = self.read("proc/self/mountinfo").unwrap_or_default();
         let nearest = mount_of(Path::new("/run/netns"), &mounts);
         match nearest {
-            Some(true) => Finding::ok(check, "what is mounted there reaches all"),
+            Some(true) => Finding::ok(check, "mounts are shared with other mount namespaces"),
             Some(false) => Finding::new(
                 check,
                 Verdict::Note,
-                "what is mounted there stays in this mount namespace until `ip netns` or the agent shares it",
+                "mounts are private to this mount namespace until `ip netns` or the agent shares them",
             )
             .remedy("in a container, mount the host's /run/netns with propagation: docker run -v /run/netns:/run/netns:shared"),
-            None => Finding::new(check, Verdict::Unknown, "its mount cannot be found in /proc/self/mountinfo")
-                .remedy("mount /proc, and call `sudo netns-agent doctor`"),
+            None => Finding::new(check, Verdict::Unknown, "cannot find its mount in /proc/self/mountinfo")
+                .remedy("mount /proc, and run `sudo netns-agent doctor`"),
         }
     }
 }
 
-/// Whether the mount on which a path lies passes on what is mounted below it; `None` if it is not known. Lines have ID, parent, device,
-/// root, mount point, options, and optional fields up to "-" (proc_pid_mountinfo(5)). A mount may hide another, so the path is followed
-/// from the top.
+/// Returns whether the mount of a path is shared, or `None` if it is unknown.
+///
+/// Lines of `mounts` have ID, parent, device, root, mount point, options, and optional fields up to "-" (proc_pid_mountinfo(5)). A mount
+/// may hide another one, so the path is resolved from the root.
 fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
     let mut ancestors: Vec<&Path> = path.ancestors().collect();
@@ -262,7 +265,7 @@ fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     )
 }
 
-/// What is tried of a kind: the least that the kernel makes a link of.
+/// Returns the trial of a kind: the smallest set of attributes with which the kernel creates a link.
 fn trial_of(spec: &KindSpec) -> LinkKindTrial {
     let data = spec.smallest().into_iter().map(|attribute| netns_kernel::Attr {
         number: attribute.number,
@@ -284,7 +287,7 @@ fn trial_of(spec: &KindSpec) -> LinkKindTrial {
 pub(super) mod tests {
     use super::*;
 
-    /// A machine with these files; nothing is tried.
+    /// Returns a machine with these files, without a check of the kinds of links.
     pub fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
         let folder = tempfile::tempdir().expect("a folder");
         for (path, text) in files {
@@ -306,7 +309,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn missing_capabilities_are_named() {
+    fn missing_capabilities_are_listed() {
         let all = finding(&[("proc/self/status", "Name:\tx\nCapEff:\t000001ffffffffff\n")], "capabilities");
         assert_eq!(all.verdict, Verdict::Ok);
         let few = finding(&[("proc/self/status", "CapEff:\t0000000000001000\n")], "capabilities");
@@ -320,7 +323,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_old_kernel_is_told_from_one_that_is_too_old() {
+    fn old_kernels_are_distinguished_from_unsupported_ones() {
         for (release, verdict) in [
             ("4.19.0-1-amd64", Verdict::Problem),
             ("5.3.0", Verdict::Warning),
@@ -337,7 +340,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn limits_that_are_too_low_come_with_the_command_that_raises_them() {
+    fn remedy_for_a_low_limit_contains_the_sysctl_command() {
         let none = finding(&[("proc/sys/user/max_net_namespaces", "0\n")], "user.max_net_namespaces");
         assert_eq!(none.verdict, Verdict::Problem);
         let few = finding(
@@ -346,7 +349,7 @@ pub(super) mod tests {
         );
         assert_eq!(
             (few.verdict, few.remedy.as_str()),
-            (Verdict::Warning, "raise it: sysctl -w fs.inotify.max_user_instances=512")
+            (Verdict::Warning, "raise the limit: sysctl -w fs.inotify.max_user_instances=512")
         );
         let enough = finding(
             &[("proc/sys/fs/inotify/max_user_instances", "128\n")],
@@ -361,10 +364,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_propagation_of_named_namespaces_is_that_of_the_nearest_mount() {
+    fn propagation_is_that_of_the_nearest_visible_mount() {
         let shared = "22 1 0:5 / / rw shared:1 - ext4 /dev/x rw\n23 22 0:6 / /run rw,nosuid shared:5 - tmpfs tmpfs rw\n";
         assert_eq!(finding(&[("proc/self/mountinfo", shared)], "/run/netns").verdict, Verdict::Ok);
-        // What was below the mount on /run is hidden by it.
+        // The mount on /run hides the earlier one below it.
         let hidden =
             "22 1 0:5 / / rw - ext4 /dev/x rw\n24 22 0:7 / /run/netns rw - ext4 /dev/x rw\n23 22 0:6 / /run rw shared:5 - tmpfs tmpfs rw\n";
         assert_eq!(finding(&[("proc/self/mountinfo", hidden)], "/run/netns").verdict, Verdict::Ok);
@@ -377,7 +380,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_kind_that_the_kernel_does_not_make_tells_how_to_get_it() {
+    fn remedy_for_an_unsupported_link_kind_names_the_module() {
         let (_folder, machine) = machine(&[("proc/sys/kernel/osrelease", "6.1.0\n"), ("lib/modules/6.1.0/modules.dep", "")]);
         let vrf = machine.link_kind(spec("VRF_DEVICE"), Err("not supported".to_owned()));
         assert_eq!(

@@ -1,13 +1,12 @@
-//! Other programs that configure networking on this machine, and what they would do to the agent's work.
+//! Checks for other programs that configure networking on this machine and may interfere with the agent.
 //!
-//! Owns what is known of each. They act in the host's namespace only; what the agent makes in others is none of their business. Start
-//! reading at [`findings`].
+//! They act in the network namespace of the host only, and do not affect links in other namespaces.
 
 use std::fs;
 
 use super::{Finding, Verdict, machine::Machine};
 
-/// Where the configuration of NetworkManager is; the last ones count most.
+/// Directories with the configuration of NetworkManager, in ascending order of precedence.
 const NETWORK_MANAGER: [&str; 4] = [
     "usr/lib/NetworkManager/conf.d",
     "run/NetworkManager/conf.d",
@@ -21,33 +20,29 @@ const NETWORKD: [&str; 4] = [
     "etc/systemd",
 ];
 
-/// Programs that give addresses and routes to every link that they see, and what keeps them from it.
+/// Programs that configure addresses and routes on every link, each with a remedy.
 const GREEDY: [(&str, &str); 2] = [
-    ("dhcpcd", "name the links that it may have: allowinterfaces in /etc/dhcpcd.conf"),
+    (
+        "dhcpcd",
+        "list the links that it may configure: allowinterfaces in /etc/dhcpcd.conf",
+    ),
     (
         "connmand",
-        "NetworkInterfaceBlacklist in /etc/connman/main.conf keeps it from links of the agent",
+        "exclude links of the agent: NetworkInterfaceBlacklist in /etc/connman/main.conf",
     ),
 ];
 
-/// What is running beside the agent.
+/// Checks which network managers run.
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(network_manager(machine));
     findings.extend(networkd(machine));
     findings.extend(udev(machine));
     for (program, remedy) in GREEDY.into_iter().filter(|(program, _)| machine.runs(program)) {
-        findings.push(
-            Finding::new(
-                program,
-                Verdict::Warning,
-                "runs, and configures every link in the namespace of the host",
-            )
-            .remedy(remedy),
-        );
+        findings.push(Finding::new(program, Verdict::Warning, "running; it configures every link in the host namespace").remedy(remedy));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("network managers", "none runs"));
+        findings.push(Finding::ok("network managers", "none running"));
     }
     findings
 }
@@ -59,15 +54,15 @@ fn network_manager(machine: &Machine) -> Option<Finding> {
     let name = "NetworkManager";
     let left_alone = lines(machine, &NETWORK_MANAGER).any(|line| line.starts_with("unmanaged-devices"));
     Some(match left_alone {
-        true => Finding::ok(name, "runs, and is told to leave some devices alone (unmanaged-devices)"),
+        true => Finding::ok(name, "running; it is configured to ignore some devices (unmanaged-devices)"),
         false => Finding::new(
             name,
             Verdict::Warning,
-            "runs; it may configure links that the agent makes in the namespace of the host",
+            "running; it may configure links that the agent creates in the host namespace",
         )
         .remedy(
-            "write to /etc/NetworkManager/conf.d/netns-agent.conf: [keyfile], and below it \
-             unmanaged-devices=type:veth;type:dummy;type:vrf, then systemctl reload NetworkManager",
+            "add unmanaged-devices=type:veth;type:dummy;type:vrf to section [keyfile] of \
+             /etc/NetworkManager/conf.d/netns-agent.conf, then run: systemctl reload NetworkManager",
         ),
     })
 }
@@ -84,20 +79,20 @@ fn networkd(machine: &Machine) -> Option<Finding> {
         value.is_some_and(|value| ["no", "false", "off", "0"].contains(&value.as_str()))
     });
     Some(match keeps_routes {
-        true => Finding::ok(name, "runs, and leaves routes of others alone (ManageForeignRoutes)"),
+        true => Finding::ok(name, "running; it keeps foreign routes (ManageForeignRoutes)"),
         false => Finding::new(
             name,
             Verdict::Warning,
-            "runs; on links that it manages it removes routes that it did not make, so the agent's there",
+            "running; it removes foreign routes, such as those of the agent, from links that it manages",
         )
         .remedy(
-            "write to /etc/systemd/networkd.conf.d/netns-agent.conf: [Network], and below it ManageForeignRoutes=no, then \
+            "add ManageForeignRoutes=no to section [Network] of /etc/systemd/networkd.conf.d/netns-agent.conf, then run: \
              systemctl restart systemd-networkd",
         ),
     })
 }
 
-/// systemd's default gives new links a MAC address of their own, shortly after the agent has made them.
+/// Checks whether udev changes the MAC addresses of new links shortly after their creation, as systemd's default policy does.
 fn udev(machine: &Machine) -> Option<Finding> {
     if !machine.runs("systemd-udevd") {
         return None;
@@ -109,13 +104,15 @@ fn udev(machine: &Machine) -> Option<Finding> {
         Finding::new(
             "systemd-udevd",
             Verdict::Note,
-            "gives links in the namespace of the host another MAC address after they were made (99-default.link)",
+            "changes the MAC addresses of new links in the host namespace (99-default.link)",
         )
-        .remedy("values whose phys_address says which one are repaired; nothing needs to be done for links in other namespaces")
+        .remedy(
+            "no action needed: the agent restores the address of values with phys_address, and links in other namespaces are not affected",
+        )
     })
 }
 
-/// All lines of the files with settings in these folders.
+/// Returns all lines of the `.conf` files in these directories.
 fn lines<'a>(machine: &'a Machine, folders: &'a [&'a str]) -> impl Iterator<Item = String> + 'a {
     let files = folders.iter().flat_map(|folder| machine.list(folder));
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "conf"));
@@ -138,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_counts_only_while_it_runs_and_until_it_is_told_to_keep_away() {
+    fn a_running_manager_is_a_warning_unless_it_is_configured_to_ignore_links() {
         assert_eq!(verdicts(&[]), [("network managers".to_owned(), Verdict::Ok)]);
         let manager = ("proc/7/comm", "NetworkManager\n");
         let found = verdicts(&[manager]);
@@ -148,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn networkd_must_be_told_to_keep_foreign_routes() {
-        // The kernel keeps 15 bytes of a name.
+    fn networkd_is_a_warning_unless_it_keeps_foreign_routes() {
+        // The kernel truncates names of processes to 15 bytes.
         let networkd = ("proc/9/comm", "systemd-network\n");
         assert_eq!(verdicts(&[networkd]), [("systemd-networkd".to_owned(), Verdict::Warning)]);
         for (text, verdict) in [
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mac_policy_of_udev_is_worth_a_note() {
+    fn mac_address_policy_of_udev_is_a_note() {
         let files = [
             ("proc/3/comm", "systemd-udevd\n"),
             ("usr/lib/systemd/network/99-default.link", "[Link]\nMACAddressPolicy=persistent\n"),

@@ -1,6 +1,6 @@
-//! What the agent speaks to: Docker, etcd, and the agent itself.
+//! Checks of Docker, etcd and a running agent, with one request to each.
 //!
-//! Owns one question to each. None of them has to be there for the agent to work, so none is a problem. Start reading at [`findings`].
+//! The agent can start without any of them, so their absence is never a [`Verdict::Problem`].
 
 use std::{
     path::{Path, PathBuf},
@@ -16,19 +16,19 @@ use tokio::{net::UnixStream, time::timeout};
 use super::{Finding, Verdict};
 use crate::cli::{connection::Agent, kvdb::innermost, output::visible};
 
-/// Where to look.
+/// Addresses of the services.
 #[derive(clap::Args, Debug)]
 pub(super) struct ServiceArgs {
-    /// Socket of the Docker daemon
+    /// Unix socket of the Docker daemon
     #[arg(long, value_name = "URL", env = "DOCKER_HOST", default_value = "unix:///var/run/docker.sock")]
     docker_host: String,
 
-    /// etcd servers, separated by commas; nothing means the store inside the agent
+    /// etcd endpoints, separated by commas; by default the embedded store is assumed
     #[arg(short, long, value_name = "URLS", env = "ETCD_ENDPOINTS")]
     etcd_endpoints: Option<String>,
 }
 
-/// Asks all of them.
+/// Checks all services concurrently.
 pub(super) async fn findings(args: &ServiceArgs, agent: &Agent, patience: Duration) -> Vec<Finding> {
     let (docker, etcd, agent) = tokio::join!(docker(args, patience), etcd(args, patience), the_agent(agent, patience));
     vec![docker, etcd, agent]
@@ -36,25 +36,25 @@ pub(super) async fn findings(args: &ServiceArgs, agent: &Agent, patience: Durati
 
 async fn docker(args: &ServiceArgs, patience: Duration) -> Finding {
     let Some(path) = args.docker_host.strip_prefix("unix://").map(PathBuf::from) else {
-        return Finding::new("Docker", Verdict::Warning, format!("{} is no Unix socket", args.docker_host))
-            .remedy("the agent finds containers over a Unix socket only: --docker-host unix:///var/run/docker.sock");
+        return Finding::new("Docker", Verdict::Warning, format!("{} is not a Unix socket", args.docker_host))
+            .remedy("the agent supports Unix sockets only: --docker-host unix:///var/run/docker.sock");
     };
     match timeout(patience, ping(&path)).await {
-        Ok(Ok(StatusCode::OK)) => Finding::ok("Docker", format!("answers at {}", path.display())),
-        Ok(Ok(status)) => Finding::new("Docker", Verdict::Warning, format!("answers {status} at {}", path.display()))
-            .remedy("see what else is at this socket, or say with --docker-host where Docker is"),
-        Ok(Err(error)) => Finding::new("Docker", Verdict::Note, format!("nothing answers at {}: {error}", path.display()))
-            .remedy("needed only for namespaces of type MICROSERVICE: start it, or say with --docker-host where its socket is"),
+        Ok(Ok(StatusCode::OK)) => Finding::ok("Docker", format!("available at {}", path.display())),
+        Ok(Ok(status)) => Finding::new("Docker", Verdict::Warning, format!("responds {status} at {}", path.display()))
+            .remedy("check which program uses this socket, or set that of Docker with --docker-host"),
+        Ok(Err(error)) => Finding::new("Docker", Verdict::Note, format!("not available at {}: {error}", path.display()))
+            .remedy("required only for namespaces of type MICROSERVICE: start Docker, or set its socket with --docker-host"),
         Err(_) => Finding::new(
             "Docker",
             Verdict::Warning,
-            format!("no answer at {} within {} s", path.display(), patience.as_secs()),
+            format!("no response at {} within {} s", path.display(), patience.as_secs()),
         )
-        .remedy("systemctl restart docker; values of containers wait meanwhile"),
+        .remedy("run: systemctl restart docker; values in containers wait until it responds"),
     }
 }
 
-/// `GET /_ping` (Docker Engine API).
+/// Sends `GET /_ping` (Docker Engine API).
 async fn ping(path: &Path) -> Result<StatusCode, String> {
     let stream = UnixStream::connect(path).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
@@ -71,7 +71,7 @@ async fn etcd(args: &ServiceArgs, patience: Duration) -> Finding {
         return Finding::new(
             "etcd",
             Verdict::Note,
-            "none is named (--etcd-endpoints): an agent uses the store inside it",
+            "no endpoints given (--etcd-endpoints): the agent uses its embedded store",
         );
     };
     let list: Vec<&str> = endpoints.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
@@ -82,13 +82,14 @@ async fn etcd(args: &ServiceArgs, patience: Duration) -> Finding {
     };
     let trouble = |words: String| {
         Finding::new("etcd", Verdict::Warning, format!("{endpoints}: {words}")).remedy(
-            "the agent waits for it and does nothing meanwhile: start it, or correct --etcd-endpoints; TLS and sign-in are not tried here",
+            "start etcd, or correct --etcd-endpoints; the agent applies nothing until it is connected. This check does not use TLS or \
+             authentication",
         )
     };
     match timeout(patience, asked).await {
-        Ok(Ok(version)) => Finding::ok("etcd", format!("version {} answers at {endpoints}", visible(&version))),
+        Ok(Ok(version)) => Finding::ok("etcd", format!("version {} available at {endpoints}", visible(&version))),
         Ok(Err(error)) => trouble(innermost(&error)),
-        Err(_) => trouble(format!("no answer within {} s", patience.as_secs())),
+        Err(_) => trouble(format!("no response within {} s", patience.as_secs())),
     }
 }
 
@@ -96,21 +97,21 @@ async fn the_agent(agent: &Agent, patience: Duration) -> Finding {
     match timeout(patience, agent.send(Method::GET, "/readiness", "")).await {
         Ok(Ok(answer)) if answer.status.is_success() => Finding::ok("agent", format!("ready at {}", agent.url())),
         Ok(Ok(answer)) if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Finding::ok("agent", format!("answers at {}, and wants to know who asks", agent.url()))
+            Finding::ok("agent", format!("running at {}, requires authentication", agent.url()))
         }
         Ok(Ok(answer)) => Finding::new(
             "agent",
             Verdict::Warning,
             format!("not ready at {} ({})", agent.url(), answer.status),
         )
-        .remedy("`netns-agent status` tells which part is in trouble"),
+        .remedy("`netns-agent status` shows which part has a problem"),
         Ok(Err(failure)) => Finding::new("agent", Verdict::Note, failure.message())
-            .remedy("start it with `sudo netns-agent run`, or say where it is with --host and --http-port"),
+            .remedy("start it with `sudo netns-agent run`, or set its address with --host and --http-port"),
         Err(_) => Finding::new(
             "agent",
             Verdict::Warning,
-            format!("no answer at {} within {} s", agent.url(), patience.as_secs()),
+            format!("no response at {} within {} s", agent.url(), patience.as_secs()),
         )
-        .remedy("it hangs, or something else listens there"),
+        .remedy("restart the agent, or check whether another program listens on this port"),
     }
 }

@@ -1,6 +1,4 @@
-//! Checks of a key and a value before they are put: the store takes everything, and no agent may read it.
-//!
-//! Start at [`check_key`] and [`check_value`].
+//! Validation of keys and values before they are put: the store accepts keys that no agent reads.
 
 use models::{
     Model,
@@ -16,11 +14,11 @@ use crate::{
     config::suggest::closest,
 };
 
-/// Key that accepts removals that the agent holds; it takes any value.
+/// Key that accepts held removals. It accepts any value.
 const ACCEPT_REMOVALS: &str = "config/removals/accept";
-const NEXT: &str = "nothing was put; --force puts it all the same";
+const NEXT: &str = "nothing was written; use --force to put it anyway";
 
-/// Refuses a key that no agent reads.
+/// Rejects a key that no agent reads.
 pub(super) fn check_key(key: &str) -> Result<(), Failure> {
     let wrong = |why: &str| Failure::new(format!("no agent reads {key}: {why}{}", suggestion(key))).next(NEXT);
     let Some((label, below)) = split(key) else {
@@ -31,17 +29,17 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(match below.split('/').next().unwrap_or_default() {
-        "config" if below.starts_with("config/vpp/") => wrong("it belongs to a model of VPP, and the agent manages Linux networking only"),
-        "config" => wrong("no model has such keys (`netns-agent model list` shows how keys begin)"),
-        "config-status" | "status" | "check" | "holder" => wrong("the agent writes such keys itself"),
+        "config" if below.starts_with("config/vpp/") => wrong("VPP models are not supported"),
+        "config" => wrong("no model has this key prefix (`netns-agent model list` shows all prefixes)"),
+        "config-status" | "status" | "check" | "holder" => wrong("only the agent writes such keys"),
         first => match Wanted::parse(below) {
-            Ok(Wanted::Name(_) | Wanted::Kind(_)) => wrong("a kind and a name are needed, as in interface/NAME"),
+            Ok(Wanted::Name(_) | Wanted::Kind(_)) => wrong("expected a kind and a name, such as interface/NAME"),
             _ => wrong(&format!("there is no kind {first:?}")),
         },
     })
 }
 
-/// Refuses a value that the agent would only report as INVALID.
+/// Rejects a value that the agent would report as INVALID.
 pub(super) fn check_value(key: &str, text: &str) -> Result<(), Failure> {
     let Some((_, below)) = split(key).filter(|(_, below)| model_of_key(below).is_some()) else {
         return Ok(());
@@ -51,7 +49,7 @@ pub(super) fn check_value(key: &str, text: &str) -> Result<(), Failure> {
     model.validate().map_err(|error| wrong(error.to_string()))
 }
 
-/// Returns `; did you mean KEY?` if a key of this form resembles one that an agent reads.
+/// Returns `; did you mean KEY?` if a key resembles one that an agent reads, and an empty string otherwise.
 pub(super) fn suggestion(key: &str) -> String {
     let Some((_, below)) = split(key).filter(|(_, below)| model_of_key(below).is_none()) else {
         return String::new();
@@ -66,7 +64,7 @@ pub(super) fn suggestion(key: &str) -> String {
     found.map_or_else(String::new, |key| format!("; did you mean {key}?"))
 }
 
-/// The key with the beginning of the model that it resembles most.
+/// Returns the key with its prefix replaced by the most similar prefix of a model.
 fn similar_prefix(below: &str) -> Option<String> {
     let beginnings = MODELS.iter().filter_map(|model| {
         let parts = model.key_prefix.matches('/').count();
@@ -78,7 +76,7 @@ fn similar_prefix(below: &str) -> Option<String> {
     nearest.map(|(prefix, name)| format!("{prefix}{name}"))
 }
 
-/// Label, and what follows it.
+/// Splits a full key into the label and the key after it.
 fn split(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(ALL_AGENTS_PREFIX)?.split_once('/')
 }
@@ -88,22 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_no_agent_reads_are_refused() {
+    fn keys_that_no_agent_reads_are_rejected() {
         for (key, words) in [
             (
                 "/vnf-agent/x/intrface/zz",
                 "there is no kind \"intrface\"; did you mean interface/zz?",
             ),
-            ("/vnf-agent/x/left", "a kind and a name are needed"),
+            ("/vnf-agent/x/left", "expected a kind and a name"),
             (
                 "/vnf-agent/x/config/linux/interface/v2/interface/zz",
-                "no model has such keys (`netns-agent model list` shows how keys begin); did you mean config/linux/interfaces/v2/interface/zz?",
+                "no model has this key prefix (`netns-agent model list` shows all prefixes); did you mean config/linux/interfaces/v2/interface/zz?",
             ),
-            ("/vnf-agent/x/config/vpp/v2/interfaces/a", "a model of VPP"),
-            (
-                "/vnf-agent/x/config-status/linux/l3/v2/arp/a/b",
-                "the agent writes such keys itself",
-            ),
+            ("/vnf-agent/x/config/vpp/v2/interfaces/a", "VPP models are not supported"),
+            ("/vnf-agent/x/config-status/linux/l3/v2/arp/a/b", "only the agent writes such keys"),
             ("/vnf-agent/a b/config/linux/l3/v2/arp/a/10.0.0.1", "white space"),
             ("/other/key", "keys of agents begin with /vnf-agent/LABEL/config/"),
         ] {
@@ -115,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_an_agent_could_not_use_are_refused() {
+    fn invalid_values_are_rejected() {
         let key = "/vnf-agent/x/config/linux/interfaces/v2/interface/left";
         check_value(key, r#"{"name":"left","type":"DUMMY"}"#).expect("usable");
         let failure = check_value(key, r#"{"nme":"left"}"#).expect_err("an unknown field");

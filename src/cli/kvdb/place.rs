@@ -1,7 +1,6 @@
-//! Which store, and the keys of which agent: as given, and otherwise as the agent says.
+//! Selection of the store and of the agent's label: from the options, otherwise from the running agent.
 //!
-//! A default label would be that of another agent as often as not, and what is put under it changes nothing anywhere. Start at
-//! [`Place::find`].
+//! There is no default label: it would often be that of another agent, and values put under it would have no effect.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,21 +13,21 @@ use crate::cli::{
     failure::Failure,
 };
 
-/// Limit for the question, of which the answer is in memory.
+/// Timeout of the request to the agent, which answers from memory.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Default address of the agent's own store.
+/// Default address of the embedded store.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
 
-/// Store and label.
+/// Endpoints of the store and label of the agent.
 pub(super) struct Place {
     /// Endpoints, separated by commas.
     pub endpoints: String,
-    /// Label of the agent whose keys short keys are; empty if no key is short.
+    /// Label of the agent that short keys belong to. Empty if no key is short.
     pub label: String,
 }
 
 impl Place {
-    /// Takes what was given, and asks the agent for the rest.
+    /// Takes the options, and reads those that are missing from the agent.
     pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
         let is_short = key.is_some_and(|key| !key.starts_with('/'));
         let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.service_label.as_ref()));
@@ -45,10 +44,8 @@ impl Place {
             (None, Err(_)) if !is_short => String::new(),
             (None, Err(failure)) => {
                 let key = key.unwrap_or_default();
-                return Err(
-                    Failure::new(format!("it is not known which agent {key} belongs to: {}", failure.message()))
-                        .next("name the agent with --service-label, or write the whole key: /vnf-agent/LABEL/config/…"),
-                );
+                return Err(Failure::new(format!("cannot determine the agent of {key}: {}", failure.message()))
+                    .next("set its label with --service-label, or specify the full key: /vnf-agent/LABEL/config/…"));
             }
         };
         let endpoints = match (endpoints, identity) {
@@ -60,7 +57,7 @@ impl Place {
     }
 }
 
-/// An empty flag or variable counts as absent.
+/// Returns the trimmed text. An empty flag or variable counts as unset.
 fn given(text: Option<&String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
@@ -78,19 +75,19 @@ async fn ask(connection: &ConnectionArgs) -> Result<Identity, Failure> {
     timeout(limit, answers::identity(&agent)).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// The endpoints of the agent's store, unless they mean another store here than where the agent runs.
+/// Returns the endpoints of the agent's store. Fails if they are loopback addresses of another machine.
 fn reachable(identity: &Identity, connection: &ConnectionArgs) -> Result<String, Failure> {
     let endpoints = identity.store.endpoints.join(",");
     if !connection.is_local() && identity.store.endpoints.iter().any(|url| is_loopback(url)) {
         return Err(Failure::new(format!(
-            "the store of the agent is at {endpoints} on its own machine, which this machine cannot reach"
+            "the store of the agent listens on {endpoints}, which is reachable only on the machine of the agent"
         ))
-        .next("--etcd-endpoints names another way to it"));
+        .next("set a reachable address with --etcd-endpoints"));
     }
     Ok(endpoints)
 }
 
-/// Returns whether a URL or `host:port` is an address of the machine where it is used.
+/// Returns whether a URL or `host:port` has a loopback or unspecified address.
 pub(super) fn is_loopback(url: &str) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
