@@ -1,12 +1,10 @@
-//! Runs seeds of the simulator.
+//! Runs seeds or scenario files in the simulator.
 //!
 //! ```text
 //! cargo run --release --features simulation --example simulate -- --seeds 0..1000000 --jobs 2
 //! cargo run --release --features simulation --example simulate -- --mutations
 //! cargo run --release --features simulation --example simulate -- --replay tests/scenarios/*.scenario
 //! ```
-//!
-//! Owns the command line and the threads. Must never decide whether a world went wrong. Start reading at `main`.
 
 use std::{
     fs, io,
@@ -23,9 +21,9 @@ use std::{
 use clap::Parser;
 use netns_agent::simulation::{self, mutation::Mutation, scenario::Scenario};
 
-/// Failing seeds that are listed.
+/// Maximum number of failing seeds that are listed.
 const LISTED_MAX: usize = 40;
-/// Within so many seeds each mutation must be found.
+/// Number of seeds within which each mutation must be found.
 const MUTATION_SEEDS: u64 = 10_000;
 
 #[derive(Parser)]
@@ -61,7 +59,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-/// What came of many seeds.
+/// Progress and failures of a run over many seeds.
 #[derive(Default)]
 struct Run {
     next: AtomicU64,
@@ -76,7 +74,7 @@ impl Run {
         failures
     }
 
-    /// Runs the seeds; with `first` until one has failed.
+    /// Runs the seeds. With `first`, stops at the first failure; with `loud`, prints the progress.
     fn over(seeds: (u64, u64), jobs: usize, mutation: Option<Mutation>, first: bool, loud: bool) -> Self {
         let run = Run {
             next: AtomicU64::new(seeds.0),
@@ -91,10 +89,10 @@ impl Run {
                 }
                 match simulation::run(&Scenario::of_seed(seed), mutation) {
                     Ok(events) => drop(run.events.fetch_add(events, Relaxed)),
-                    // What goes wrong anyway says nothing about the bug.
+                    // A seed that also fails without the mutation does not find the mutation.
                     Err(_) if mutation.is_some() && simulation::run(&Scenario::of_seed(seed), None).is_err() => {}
                     Err(text) => {
-                        // At once, for a long run is often ended before its end.
+                        // Printed at once, because long runs are often stopped early.
                         if loud {
                             eprintln!("seed {seed} failed: {}", short(&text));
                         }
@@ -150,7 +148,7 @@ fn check_the_checker(jobs: usize) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Writes the smallest failing scenario of a seed, with the violated rule as its first comment.
+/// Shrinks the failing scenario of a seed and writes it, with the violated rule as its first comment.
 fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<PathBuf> {
     let small = simulation::shrink(&Scenario::of_seed(seed), mutation);
     let rule = simulation::run(&small, mutation).err().unwrap_or_default();
@@ -160,7 +158,7 @@ fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<P
     Ok(path)
 }
 
-/// Runs scenario files; with `loud` it prints all that happens.
+/// Runs scenario files. With `loud`, prints all events.
 fn replay(files: &[PathBuf], mutation: Option<Mutation>, loud: bool) -> ExitCode {
     let mut failed = 0;
     for file in files {
@@ -203,7 +201,7 @@ fn main() -> ExitCode {
         for (seed, _) in failures.iter().take(LISTED_MAX) {
             match save(directory, *seed, arguments.mutation) {
                 Ok(path) => println!("saved {}", path.display()),
-                Err(error) => eprintln!("seed {seed} is not saved: {error}"),
+                Err(error) => eprintln!("cannot save seed {seed}: {error}"),
             }
         }
     }

@@ -1,7 +1,6 @@
-//! One life of the agent in a simulated world: its core, and what is under way for it.
+//! Agent process in a simulated world: its core, and its work in flight.
 //!
-//! Owns the parts that die with a kill. Must never decide anything of its own: what the product's shell does with threads and
-//! tasks is done here one step at a time. Start reading at [`Agent::start`].
+//! This state is lost when the agent is killed. The work that the agent does in threads and tasks is done here in single steps.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -35,7 +34,7 @@ use crate::{
 };
 use netns_kernel::{Failure, Outcome, Reply, Task};
 
-/// As in the product, unless it is told otherwise.
+/// Default of `--sweep-interval`.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Label of the agent.
@@ -44,32 +43,32 @@ pub const AGENT: &str = "vpp1";
 /// An event for the agent's core.
 pub type AgentEvent = Event<Network, Signal>;
 
-/// How an agent works.
+/// Configuration of a simulated agent.
 #[derive(Clone, Copy)]
 pub struct Manner {
-    /// It asks Docker.
+    /// True if the agent uses Docker.
     pub docker: bool,
-    /// The core is told of outcomes while others of the same batch are still to come.
+    /// Outcomes are reported to the core before the rest of their batch is complete.
     pub tells_early: bool,
-    /// Operations are handed out one by one.
+    /// The core hands out one task at a time.
     pub one_by_one: bool,
 }
 
-/// What the agent wants to be published, and what was said.
+/// Statuses to publish, and those published so far.
 #[derive(Default)]
 pub struct OutboxContent {
-    /// The product's own.
+    /// The agent's publisher state.
     pub state: State,
-    /// Something was set or removed since the writer was told.
+    /// True if a status changed since the writer was notified.
     pub changed: bool,
-    /// What must be in the store in the end.
+    /// Status keys that must be in the store in the end.
     pub shadow: BTreeMap<String, Arc<[u8]>>,
-    /// Values of which CONFIGURED was said since this was last emptied, with the revision.
+    /// Values reported as CONFIGURED since this list was last taken, with their revisions.
     pub claims: Vec<(String, i64)>,
 }
 
 impl OutboxContent {
-    /// Whether CONFIGURED was said before, and a status is written again only to say since when the removal of its value is held.
+    /// Returns whether a status repeats CONFIGURED and differs from the former one only in `removal_held_since`.
     fn has_said(&self, key: &str, status: &ValueStatus) -> bool {
         let former = self.shadow.get(key).and_then(|former| ValueStatus::decode(&**former).ok());
         former.is_some_and(|former| {
@@ -79,18 +78,18 @@ impl OutboxContent {
     }
 }
 
-/// The way to the writer.
+/// Outbox of statuses for the writer.
 #[derive(Clone, Default)]
 pub struct Outbox(Arc<Mutex<OutboxContent>>);
 
 impl Outbox {
-    /// The content.
+    /// Locks and returns the content.
     pub fn get(&self) -> MutexGuard<'_, OutboxContent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// In the simulation a status is its binary form: that is quick.
+/// Encodes a status. The simulation uses the binary form because it is fast.
 fn binary(message: &Published) -> Vec<u8> {
     match message {
         Published::Value(message) => message.as_ref().encode_to_vec(),
@@ -131,67 +130,67 @@ impl StatusStore for Outbox {
     }
 }
 
-/// What the outcomes of the tasks under way are for.
+/// Purpose of tasks in flight.
 enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// The scanned namespaces that are kept, while the others are closed.
+    /// Closing of scanned namespaces, with those that stay open.
     Closing(Vec<Scanned>),
 }
 
-/// Tasks under way.
+/// Tasks in flight.
 struct UnderWay {
     purpose: Purpose,
     tasks: VecDeque<Task>,
-    /// Operations of the first task that are done.
+    /// Number of completed operations of the first task.
     position: usize,
     answer: Result<Reply, Failure>,
     outcomes: Vec<Outcome>,
 }
 
-/// What became of a step of the work under way.
+/// Result of a step of the work in flight.
 pub enum Progress {
-    /// There is more to do.
+    /// The work continues.
     More,
-    /// There is more to do, and the core has been told of what is done.
+    /// The work continues, and the core has received the outcomes so far.
     Told,
-    /// It has come back to the core.
+    /// The core has received all outcomes.
     Finished,
 }
 
 /// See the [module documentation](self).
 pub struct Agent {
-    /// The product's own.
+    /// The agent's core.
     pub core: Core<NetworkEffects>,
-    /// Events that the core has not taken yet.
+    /// Events that the core has not processed yet.
     pub events: VecDeque<AgentEvent>,
-    /// The next wake-up that is planned.
+    /// Time of the next planned wake-up.
     pub wake_at: Option<Duration>,
-    /// The next look at references that is planned.
+    /// Time of the next planned check of references.
     pub look_at: Option<Duration>,
-    /// Status on its way out.
+    /// Statuses for the writer.
     pub outbox: Outbox,
-    /// Desired values on their way in.
+    /// Connection of the reader of desired values.
     pub reader: ReaderLink,
-    /// Desired values that have come in.
+    /// Desired values that were read, and held removals.
     pub following: Following,
-    /// Status on its way out.
+    /// Connection of the writer of statuses.
     pub writer: WriterLink,
     /// The Docker tracker.
     pub tracker: Tracker,
-    /// What is under way first.
+    /// Work in flight; the first is executed first.
     work: VecDeque<UnderWay>,
     tells_early: bool,
     mutation: Option<Mutation>,
-    /// The first desired values have been handed over.
+    /// The core has received the first desired values.
     pub begun: bool,
-    /// The values that were held when that was last looked at.
+    /// Values that were held at the last check.
     pub held: Vec<Held>,
 }
 
 impl Agent {
-    /// The agent starts.
+    /// Starts the agent.
     pub fn start(machine: &SharedMachine, clock: Clock, manner: Manner, disk: &mut Disk, mutation: Option<Mutation>) -> Self {
         let outbox = Outbox::default();
         let store: Arc<dyn StatusStore> = Arc::new(outbox.clone());
@@ -234,8 +233,7 @@ impl Agent {
         }
     }
 
-    /// The core takes its events, and starts what it wants to. The result is whether there is work to perform
-    /// and was none before.
+    /// Lets the core process its events and start work. Returns whether there is work now and was none before.
     pub fn wake(&mut self, now: Duration) -> bool {
         while let Some(event) = self.events.pop_front() {
             self.core.take(event, now);
@@ -265,10 +263,10 @@ impl Agent {
         self.work.push_back(UnderWay::new(purpose, tasks));
     }
 
-    /// One operation of the work under way; what failed goes to `failed`.
+    /// Performs one operation of the work in flight, and adds failures to `failed`.
     ///
     /// # Errors
-    /// The agent is killed on the way.
+    /// The agent was killed.
     pub fn perform(&mut self, machine: &SharedMachine, failed: &mut Vec<(String, Failure)>) -> Result<Progress, Killed> {
         let Some(work) = self.work.front_mut() else {
             return Ok(Progress::Finished);
@@ -317,12 +315,12 @@ impl Agent {
         Ok(Progress::Finished)
     }
 
-    /// Whether there is something to [perform](Self::perform).
+    /// Returns whether there is work to [perform](Self::perform).
     pub fn has_work(&self) -> bool {
         !self.work.is_empty()
     }
 
-    /// Whether nothing is under way in the core.
+    /// Returns whether nothing is in flight or pending in the core.
     pub fn is_idle(&self) -> bool {
         self.work.is_empty() && self.events.is_empty() && self.core.scheduler().idle()
     }

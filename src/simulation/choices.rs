@@ -1,7 +1,7 @@
 //! Delays and choices of a running world, each drawn at a named site.
 //!
-//! A seed draws every delay at random. A scenario file lists only the draws that matter; all others take the default of their
-//! site. Draws are counted per site, so a site that is added elsewhere does not change what a file means.
+//! A seed draws every delay at random. A scenario file lists only the draws that matter, and all others have the default of their site.
+//! Draws are counted per site, so that a new site does not change the meaning of a file.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ pub enum Site {
     Detected,
     /// Delay until the links of an ended namespace are deleted.
     Reap,
-    /// Delay until the writer looks for status to write.
+    /// Delay until the writer checks for statuses to write.
     Write,
     /// Delay of the reader's first connection.
     StartReader,
@@ -26,7 +26,7 @@ pub enum Site {
     StartDocker,
     /// Time that a killed agent is down.
     Restart,
-    /// Delay until the core takes its events.
+    /// Delay until the core processes its events.
     Wake,
     /// Delay until the first operation of a batch.
     Perform,
@@ -36,31 +36,31 @@ pub enum Site {
     PerformLater,
     /// Delay of a reference event.
     Probe,
-    /// Delay until the watcher looks at a reference.
+    /// Delay until the watcher checks a reference.
     Look,
     /// Delay of a listing of desired values.
     Listed,
     /// Delay of a comparison of revisions.
     Compared,
-    /// Delay of an answer of the watch.
+    /// Delay of a watch response.
     WatchAnswer,
-    /// Delay until the core is handed desired values.
+    /// Delay until the core receives desired values.
     Deliver,
-    /// Delay of a request of the writer.
+    /// Delay of a writer request.
     Request,
-    /// Time beyond the time limit that a hanging request takes.
+    /// Duration of a hanging request after its timeout.
     LateRequest,
-    /// Delay of an answer to the writer.
+    /// Delay of a response to the writer.
     WriterAnswer,
-    /// Delay until the writer hears of deleted keys.
+    /// Delay of a notification about deleted keys.
     DeletionTold,
     /// Delay of a lease renewal.
     Renewal,
-    /// Delay of the answer to a lease renewal.
+    /// Delay of the response to a lease renewal.
     RenewalAnswer,
     /// Delay of a list of containers.
     DockerList,
-    /// Delay of the answer to an inspection.
+    /// Delay of the response to an inspection.
     DockerAnswer,
     /// Delay of an inspection.
     Inspect,
@@ -68,15 +68,15 @@ pub enum Site {
     Hint,
     /// Delay of the notification that a process ended.
     Ended,
-    /// Whether another host has the address.
+    /// Choice: another host has the address.
     Duplicate,
-    /// Whether an answer of the watch holds one revision only.
+    /// Choice: a watch response contains only one revision.
     PartialAnswer,
-    /// Whether an answer of the watch repeats earlier revisions.
+    /// Choice: a watch response repeats earlier revisions.
     RepeatedAnswer,
-    /// Whether a request of the writer hangs.
+    /// Choice: a writer request hangs.
     HangingRequest,
-    /// Whether other events come between two operations of a batch.
+    /// Choice: other events occur between two operations of a batch.
     Pause,
 }
 
@@ -119,7 +119,7 @@ impl Site {
         Site::Pause,
     ];
 
-    /// Whether a yes or no is drawn here instead of a delay.
+    /// Returns whether this site draws a yes or no instead of a delay.
     pub fn is_choice(self) -> bool {
         matches!(
             self,
@@ -127,13 +127,13 @@ impl Site {
         )
     }
 
-    /// Number of the name (FNV-1a): it stays when other sites come or go.
+    /// Returns a hash of the name (FNV-1a), which does not depend on other sites.
     fn salt(self) -> u64 {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         kebab(&self).bytes().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
-    /// Draw of a scenario file that does not list one: microseconds, or 0 for no.
+    /// Returns the draw that a scenario file does not list: microseconds, or 0 for no.
     fn default_draw(self) -> u64 {
         match self {
             Site::Wake => 50,
@@ -145,29 +145,29 @@ impl Site {
     }
 }
 
-/// Draws of a scenario file by site and number; the first of each site has the number 1.
+/// Draws of a scenario file by site and number. The first draw of each site has the number 1.
 pub type Listed = BTreeMap<(Site, u32), u64>;
 
 /// Source of all draws of a world.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Draws {
-    /// At random, from this seed.
+    /// Random draws with this seed.
     OfSeed(u64),
-    /// As listed, else the default of the site.
+    /// Listed draws, and otherwise the default of the site.
     Listed(Listed),
 }
 
 enum Source {
-    /// One generator for each site, so that a draw that is added at one site moves none at another.
+    /// One generator per site, so that an additional draw at one site does not change the draws at others.
     Random(Vec<Random>),
     Listed(Listed),
 }
 
-/// Draws delays and choices, and keeps a record of them.
+/// Draws delays and choices, and records them.
 pub struct Choices {
     source: Source,
     counts: [u32; Site::ALL.len()],
-    /// Everything that was drawn, if it is recorded.
+    /// Recorded draws that differ from their defaults; `None` without recording.
     pub record: Option<Listed>,
 }
 
@@ -210,7 +210,7 @@ impl Choices {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a short delay, now and then a longer one; none is very long when nothing interferes any more.
+    /// Draws a short or sometimes a longer delay. With `calm`, after the end of all faults, no delay is very long.
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,
@@ -222,12 +222,12 @@ impl Choices {
         Duration::from_micros(self.draw(site, micros))
     }
 
-    /// Draws whether other events come between two operations of a batch: mostly not.
+    /// Draws whether other events occur between two operations of a batch, with a probability of 15 %.
     pub fn pause(&mut self) -> bool {
         self.draw(Site::Pause, |random| (!random.percent(85)).into()) != 0
     }
 
-    /// Draws a yes in so many of a hundred cases.
+    /// Draws true with a probability of `percent` %.
     pub fn choose(&mut self, site: Site, percent: usize) -> bool {
         self.draw(site, |random| random.percent(percent).into()) != 0
     }

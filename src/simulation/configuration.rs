@@ -1,8 +1,7 @@
-//! What users put into the simulated store: interfaces in six places, with neighbours and routes on them.
+//! Random desired values for the simulated store: interfaces in six namespaces, with neighbours and routes on them.
 //!
-//! Owns what values are drawn from. No two of them contradict each other, so that the end does not depend on the way to it; but for
-//! EXISTING interfaces of one link, and VLANs of one id.
-//! Must never use a value of the agent: it speaks JSON. Start reading at [`Inventory::item`].
+//! Except for EXISTING interfaces of one link and VLANs of one id, no two values conflict with each other, so that the result does not
+//! depend on the order of changes. The values are written as JSON and use no type of the agent.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +10,15 @@ pub use testbed::values::{arp_key, interface_key, route_key};
 
 use super::random::Random;
 
-/// The own namespace; one that somebody else made; one that only the agent makes; that of a process; that of a container; and
-/// the second one once more, by the path of its file.
+/// Number of places, which are references to namespaces.
+///
+/// The first five refer to different namespaces. The last one refers to the foreign namespace by the path of its file.
 pub const PLACES: usize = 6;
 /// Place of the agent's own namespace.
 pub const OWN_PLACE: usize = 0;
-/// Place of the namespace that somebody else made.
+/// Place of the foreign namespace.
 pub const FOREIGN_PLACE: usize = 1;
-/// Place of the namespace that only the agent makes.
+/// Place of the namespace that the agent creates.
 pub const CREATED_PLACE: usize = 2;
 /// Place of the process.
 pub const PROCESS_PLACE: usize = 3;
@@ -26,42 +26,43 @@ pub const PROCESS_PLACE: usize = 3;
 pub const CONTAINER_PLACE: usize = 4;
 /// Place of the file.
 pub const FILE_PLACE: usize = 5;
-/// Name of the namespace that somebody else made.
+/// Name of the foreign namespace.
 pub const FOREIGN_NAME: &str = "red";
-/// Name of the namespace that the agent makes.
+/// Name of the namespace that the agent creates.
 pub const CREATED_NAME: &str = "blue";
 /// Path of a namespace file.
 pub const FILE: &str = "/run/netns/red";
-/// The process with a namespace of its own.
+/// PID of the process with its own namespace.
 pub const PID: i32 = 100;
-/// Foreign links of the own namespace that EXISTING values use.
+/// Foreign links in the agent's own namespace, for EXISTING interfaces.
 pub const NICS: [&str; 3] = ["nic0", "nic1", TAP];
-/// The one of them that is a persistent TAP: without a carrier until a program opens it.
+/// Foreign link that is a persistent TAP, which has no carrier until a program opens it.
 pub const TAP: &str = "tap0";
-/// A VRF device of the own namespace that somebody else makes.
+/// Foreign VRF device in the agent's own namespace.
 pub const TENANT: &str = "tenant0";
-/// The EXISTING interface that is for that device.
+/// EXISTING interface of that device.
 pub const TENANT_INTERFACE: &str = "t0";
-/// Routing tables that the device has, one after the other.
+/// Routing tables between which the device changes.
 pub const TENANT_TABLES: [u32; 2] = [30, 31];
-/// Address that somebody else adds to such a link.
+/// Address that others add to a foreign link.
 pub const NIC_ADDRESS: &str = "10.5.5.1/24";
 /// Label of the containers.
 pub const LABEL: &str = "web";
 
-/// Whether a link of the own namespace is a foreign one that EXISTING values use.
+/// Returns whether a link in the agent's own namespace is a foreign link of EXISTING interfaces.
 pub fn is_nic(name: &str) -> bool {
     name == TENANT || NICS.contains(&name)
 }
 
-/// What values there are. Each has a slot: first the interfaces, then for each carrier two neighbours and three routes.
+/// Set of possible values. Each has a slot: first the interfaces, then two neighbours and three routes per carrier.
 pub struct Inventory {
-    /// Names of the interfaces, which tell their kinds: two of `w` in a row are a pair, `d` is a dummy, `v` a VRF, `l` a `lo`, `b` a
-    /// bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
+    /// Names of the interfaces, whose first letter is their kind: two consecutive `w` are a veth pair, `d` is a dummy, `v` a VRF, `l` a
+    /// `lo`,
+    /// `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
-    /// Interfaces that neighbours and routes are on.
+    /// Interfaces with neighbours and routes.
     pub carriers: &'static [usize],
-    /// Interfaces with the place that they are always in.
+    /// Interfaces with a fixed place.
     pub settled: &'static [(usize, usize)],
     /// Interfaces that are never in a VRF.
     pub without_vrf: &'static [usize],
@@ -70,67 +71,67 @@ pub struct Inventory {
 /// Kind of an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// With the name of the other end.
+    /// One end of a veth pair, with the name of the other end.
     Veth(&'static str),
-    /// A dummy.
+    /// A dummy interface.
     Dummy,
-    /// With its table.
+    /// A VRF device with its routing table.
     Vrf(u32),
-    /// `lo`.
+    /// The `lo` of the namespace.
     Loopback,
     /// A bridge.
     Bridge {
         /// Spanning tree protocol.
         stp: bool,
-        /// Ageing time in seconds; 0: not given.
+        /// Ageing time in seconds; 0 means unset.
         ageing: u32,
-        /// It keeps VLANs apart.
+        /// VLAN filtering.
         filtering: bool,
     },
     /// A VLAN.
     Vlan {
-        /// Name of the interface below.
+        /// Name of the parent.
         parent: &'static str,
-        /// Id.
+        /// VLAN id.
         id: u16,
-        /// It can be up while its parent is down.
+        /// Loose binding: the VLAN can be up while its parent is down.
         loose: bool,
     },
-    /// A foreign link of the own namespace; the agent adds the addresses unless others are to do that.
+    /// A foreign link in the agent's own namespace.
     Existing {
-        /// The addresses are only expected there.
+        /// Others add the addresses instead of the agent.
         link_only: bool,
     },
 }
 
-/// An interface.
+/// Interface.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Interface {
     /// Logical name.
     pub name: &'static str,
     /// Kind.
     pub kind: Kind,
-    /// Where it is.
+    /// Place of its namespace.
     pub place: usize,
-    /// Host name.
+    /// Kernel name.
     pub host: String,
-    /// Whether it is to be up.
+    /// Desired admin state.
     pub enabled: bool,
-    /// 0: the default.
+    /// MTU in bytes; 0 means the default.
     pub mtu: u32,
     /// Last byte of the MAC address.
     pub mac: Option<u8>,
-    /// The VRF that it is in.
+    /// Name of its VRF device.
     pub vrf: Option<&'static str>,
-    /// The bridge that it is a port of, and whether the port is isolated.
+    /// Name of its bridge, and whether the port is isolated.
     pub bridge: Option<(&'static str, bool)>,
-    /// The VLANs of the port, or of the bridge itself.
+    /// VLANs of the port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
-    /// With their prefix lengths.
+    /// Addresses with their prefix lengths.
     pub addresses: Vec<String>,
 }
 
-/// A neighbour.
+/// Neighbour.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Arp {
     /// Name of the interface.
@@ -139,11 +140,11 @@ pub struct Arp {
     pub address: String,
     /// Last byte of its MAC address.
     pub mac: u8,
-    /// A foreign entry in its place is taken over.
+    /// Adopts a foreign entry in its place.
     pub adopt: bool,
 }
 
-/// A route.
+/// Route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// Name of the interface.
@@ -152,15 +153,15 @@ pub struct Route {
     pub destination: String,
     /// Gateway.
     pub gateway: Option<String>,
-    /// Scope, as the model names it.
+    /// Scope, by its name in the model.
     pub scope: &'static str,
     /// Metric.
     pub metric: u32,
-    /// A foreign route in its place is taken over.
+    /// Adopts a foreign route in its place.
     pub adopt: bool,
 }
 
-/// A value.
+/// Desired value of any kind.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Item {
     /// An interface.
@@ -169,19 +170,19 @@ pub enum Item {
     Arp(Arp),
     /// A route.
     Route(Route),
-    /// Something that cannot be used, under this key.
+    /// An invalid value under this key.
     Unusable(String),
 }
 
-/// The values by key.
+/// Desired values by key.
 pub type Configuration = BTreeMap<String, Item>;
 
-/// A MAC address as text.
+/// Returns the text of a MAC address with this last byte.
 pub fn mac_text(last: u8) -> String {
     format!("02:00:00:00:00:{last:02x}")
 }
 
-/// How values name a place.
+/// Returns the reference of values to a place.
 pub fn reference(place: usize) -> Reference {
     match place {
         OWN_PLACE => Reference::Own,
@@ -194,7 +195,7 @@ pub fn reference(place: usize) -> Reference {
 }
 
 impl Item {
-    /// Key below the agent's `config/`.
+    /// Returns the key below the agent's `config/`.
     pub fn key(&self) -> String {
         match self {
             Item::Interface(Interface { name, .. }) => interface_key(name),
@@ -204,7 +205,7 @@ impl Item {
         }
     }
 
-    /// The value that it stands for.
+    /// Returns the value in the form of the test oracle.
     pub fn value(&self) -> Value {
         match self {
             Item::Interface(interface) => Value::Interface(interface.value()),
@@ -222,14 +223,14 @@ impl Item {
         }
     }
 
-    /// The value as it is put.
+    /// Returns the value as JSON, as it is put into the store.
     pub fn json(&self) -> String {
         self.value().json().to_string()
     }
 }
 
 impl Interface {
-    /// One that is to be up and of which nothing else is asked.
+    /// Creates an interface that is up, without other settings.
     pub fn plain(name: &'static str, kind: Kind, place: usize) -> Self {
         let host = if kind == Kind::Loopback { "lo" } else { name };
         Interface {
@@ -247,7 +248,7 @@ impl Interface {
         }
     }
 
-    /// The value that it stands for.
+    /// Returns the value in the form of the test oracle.
     pub fn value(&self) -> values::Interface {
         let kind = match self.kind {
             Kind::Veth(peer) => values::Kind::Veth(peer.to_owned()),
@@ -281,7 +282,7 @@ impl Interface {
     }
 }
 
-/// An EXISTING interface. Two of them are often the same link.
+/// Draws an EXISTING interface. Two of them often refer to the same link.
 fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let link_only = random.percent(30);
     let pool = [
@@ -289,14 +290,14 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         format!("10.{slot}.0.2/24"),
         format!("fd00:a{slot}::1/64"),
         "10.5.6.1/24".to_owned(),
-        // In a subnet of its own, where a gateway is for each of them.
+        // In a separate subnet that contains a gateway for all interfaces.
         format!("10.5.7.{slot}/24"),
     ];
     let mut chosen: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).collect();
     if random.percent(30) {
         chosen.reverse();
     }
-    // Most have no opinion, or the same one; others contradict each other.
+    // Most interfaces leave these settings unset or agree with each other; a few conflict.
     let odd = random.below(16);
     Interface {
         mtu: match odd {
@@ -312,7 +313,7 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     }
 }
 
-/// The EXISTING interface for the VRF device of somebody else.
+/// Draws the EXISTING interface of the foreign VRF device.
 fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let pool = [format!("10.{slot}.0.1/24"), format!("10.{slot}.0.2/24")];
     Interface {
@@ -322,7 +323,7 @@ fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     }
 }
 
-/// VLANs of a port; a port has one PVID at most.
+/// Draws the VLANs of a port, which has at most one PVID.
 fn vlans(random: &mut Random) -> Vec<PortVlan> {
     let pvid = random.pick(&[0, 10, 20]);
     let vids = [10, 20, 30].into_iter().filter(|_| random.percent(40)).collect::<Vec<u16>>();
@@ -335,12 +336,12 @@ fn vlans(random: &mut Random) -> Vec<PortVlan> {
 }
 
 impl Inventory {
-    /// Interfaces in all.
+    /// Returns the number of interfaces.
     pub const fn interfaces(&self) -> usize {
         self.names.len()
     }
 
-    /// Values in all.
+    /// Returns the number of values.
     pub const fn slots(&self) -> usize {
         self.names.len() + 5 * self.carriers.len()
     }
@@ -349,16 +350,16 @@ impl Inventory {
         self.names.iter().copied().filter(|name| name.starts_with('v')).collect()
     }
 
-    /// Key of a slot's value.
+    /// Returns the key of a slot.
     pub fn key(&self, slot: usize) -> String {
         if slot < self.interfaces() {
             return interface_key(self.names[slot]);
         }
-        // Neither depends on the numbers.
+        // The key does not depend on the random numbers.
         self.item(slot, &[OWN_PLACE], &mut Random::new(0)).key()
     }
 
-    /// A value for a slot. `places` are those that interfaces are put into.
+    /// Draws a value for a slot. Interfaces are in one of `places`.
     pub fn item(&self, slot: usize, places: &[usize], random: &mut Random) -> Item {
         if slot < self.interfaces() {
             return Item::Interface(self.interface(slot, places, random));
@@ -373,7 +374,7 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
-                // Always the same, so that a foreign entry is never in the way of a value that leaves it.
+                // Fixed per slot, so that a foreign entry never blocks a value that does not adopt it.
                 adopt: part == 1,
             }),
             _ => Item::Route(self.route(carrier, part, random)),
@@ -399,7 +400,7 @@ impl Inventory {
             },
             b'n' => Kind::Vlan {
                 parent: random.pick(&["w0a", "w1b", "d0"]),
-                // One of them is an id that every VLAN may ask for.
+                // All VLANs share the id 7.
                 id: random.pick(&[7, 10 * u16::try_from(slot).unwrap_or(0), 10 * u16::try_from(slot).unwrap_or(0) + 1]),
                 loose: random.percent(50),
             },
@@ -418,7 +419,7 @@ impl Inventory {
         let bridges: Vec<&'static str> = self.names.iter().copied().filter(|name| name.starts_with('b')).collect();
         let last = u8::try_from(16 * slot).unwrap_or(0);
         let mut addresses: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).take(3).collect();
-        // The first of a subnet is its primary address.
+        // The order matters: the first address of a subnet is its primary address.
         if random.percent(30) {
             addresses.reverse();
         }
@@ -433,7 +434,7 @@ impl Inventory {
             place: match self.settled.iter().find(|(settled, _)| *settled == slot) {
                 Some((_, place)) => *place,
                 None => match random.pick(places) {
-                    // VRFs only where the namespace goes by one name: an open finding.
+                    // Open issue: VRFs are not drawn in a namespace that has two references.
                     FILE_PLACE if matches!(kind, Kind::Vrf(_) | Kind::Bridge { .. }) => FOREIGN_PLACE,
                     place => place,
                 },
@@ -441,7 +442,7 @@ impl Inventory {
             name,
             enabled: random.percent(80),
             mtu: match kind {
-                // It depends on the ports, or on the parent.
+                // The MTU depends on the ports or on the parent.
                 Kind::Bridge { .. } | Kind::Vlan { .. } => 0,
                 _ => random.pick(&[0, 0, 1400, 9000]),
             },
@@ -456,7 +457,7 @@ impl Inventory {
 
     fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
         let metric = random.pick(&[0, 0, 5, 1024]);
-        // What others have on the link, and what another value has there.
+        // Gateways in the subnet of an address that others add, and of an address of another value.
         let of_link = if self.names[carrier].starts_with('e') {
             random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")])
         } else {

@@ -1,7 +1,6 @@
-//! The ways between the agent and the store: what the product's connections do, one step at a time.
+//! Connections between the agent and the store, with the messages in flight.
 //!
-//! Owns what is on its way. Must never decide: `sources::etcd::reading` and `publish::course` do. Start reading at
-//! [`super::world`], which carries the steps out.
+//! All decisions are made by the agent's `sources::etcd::reading` and `publish::course`. [`super::world`] executes the steps.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -14,30 +13,30 @@ use crate::{
     store::Backoff,
 };
 
-/// The reader of desired values.
+/// Connection of the reader of desired values.
 pub struct ReaderLink {
-    /// The product's own.
+    /// The agent's reader.
     pub reading: Reading,
-    /// The product's own.
+    /// The agent's coalescing buffer.
     pub mailbox: Mailbox,
-    /// The product's own.
+    /// The agent's back-off.
     pub backoff: Backoff,
-    /// Number of the connection; what belongs to an earlier one is lost.
+    /// Number of the connection. Messages of an earlier connection are lost.
     pub connection: u64,
-    /// Up to which revision the watch has told, while there is one.
+    /// Revision up to which the watch has reported; `None` without a watch.
     pub watched: Option<i64>,
-    /// Since when it works.
+    /// Time at which the connection was established.
     pub established: Option<Duration>,
-    /// An answer of the watch is on its way.
+    /// A watch response is in flight.
     pub answering: bool,
-    /// An event is about to be handed over.
+    /// An event is about to be delivered to the core.
     pub delivering: bool,
-    /// The note of the store is about to be written.
+    /// The note about the store is about to be written.
     pub noting: bool,
 }
 
 impl ReaderLink {
-    /// Not connected yet; the store should be the one of the note.
+    /// Creates a reader without a connection. The note identifies the expected store.
     pub fn new(note: Option<Note>) -> Self {
         ReaderLink {
             reading: Reading::recognizing(note),
@@ -53,40 +52,40 @@ impl ReaderLink {
     }
 }
 
-/// What happens on the way of desired values.
+/// Event on the connection of the reader.
 pub enum ReaderStep {
-    /// A connection is tried.
+    /// The reader tries to connect.
     Connect,
-    /// A listing arrives, made at this revision of this store.
+    /// A listing arrives, with its revision and the id of the store.
     Listed(i64, u64, Vec<RawItem>),
-    /// An answer of the watch arrives.
+    /// A watch response arrives.
     Answer,
-    /// All revisions are compared.
+    /// The reader compares all revisions.
     Compare,
-    /// The listing for it arrives.
+    /// The listing for a comparison arrives.
     Compared(i64, BTreeMap<RawKey, i64>),
 }
 
-/// The writer of status.
+/// Connection of the writer of statuses.
 pub struct WriterLink {
-    /// The product's own.
+    /// The agent's lease state.
     pub course: Course,
-    /// The product's own.
+    /// The agent's back-off.
     pub backoff: Backoff,
-    /// Number of the connection; answers of an earlier one are lost.
+    /// Number of the connection. Responses of an earlier connection are lost.
     pub connection: u64,
-    /// Whether there is a connection.
+    /// True while the writer is connected.
     pub connected: bool,
-    /// Since when it works.
+    /// Time at which the connection was established.
     pub established: Option<Duration>,
-    /// A renewal of the lease is not answered yet.
+    /// A lease renewal has no response yet.
     pub unanswered: bool,
-    /// Up to which revision deletions are on their way or told, while they are watched.
+    /// Revision up to which deletions are reported or in flight; `None` while they are not watched.
     pub watched: Option<i64>,
 }
 
 impl WriterLink {
-    /// Not connected yet.
+    /// Creates a writer without a connection.
     pub fn new() -> Self {
         WriterLink {
             course: Course::default(),
@@ -100,40 +99,40 @@ impl WriterLink {
     }
 }
 
-/// An answer to the writer.
+/// Response to the writer.
 pub enum WriterAnswer {
-    /// The lease exists, or not.
+    /// Response to a renewal after a reconnection: true if the lease still exists.
     Renewed(bool),
-    /// A new lease.
+    /// A new lease was granted.
     Granted(i64),
-    /// All status keys, at this revision.
+    /// All status keys at a revision.
     Listed(i64, Vec<Found>),
-    /// What came of a transaction.
+    /// Result of a transaction.
     Landed(Batch, Landed),
-    /// A former lease is gone.
+    /// A former lease was revoked.
     Revoked,
-    /// The renewal that is done from time to time: whether the lease still exists.
+    /// Response to a periodic renewal: true if the lease still exists.
     KeptAlive(bool),
 }
 
-/// What happens on the way of status.
+/// Event on the connection of the writer.
 pub enum WriterStep {
-    /// A connection is tried.
+    /// The writer tries to connect.
     Connect,
-    /// The watch tells of deleted keys and the revisions of their deletions.
+    /// The watch reports deleted keys with the revisions of their deletions.
     Deleted(Vec<(Arc<str>, i64)>),
-    /// All stored keys are to be compared with those that should be.
+    /// The writer compares all stored keys with the desired ones.
     Audit,
-    /// The writer looks for something to write.
+    /// The writer checks for statuses to write.
     Write,
-    /// A request arrives at the store; it does so even if the connection has been cut meanwhile. With the present lease.
+    /// A request with the current lease arrives at the store, even if the connection was cut in the meantime.
     Arrive(Request, i64),
-    /// An answer arrives.
+    /// A response arrives.
     Answer(WriterAnswer),
-    /// The lease is to be renewed.
+    /// The writer renews the lease.
     Renew,
     /// The renewal arrives at the store.
     RenewalArrives(i64),
-    /// The answer to a request has not come in time.
+    /// A request times out.
     Timeout,
 }

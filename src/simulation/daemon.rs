@@ -1,7 +1,6 @@
-//! A simulated Docker daemon with its containers, and the tracker's way to it.
+//! Simulated Docker daemon with its containers, and the tracker's connection to it.
 //!
-//! Owns what the daemon knows and tells. Must never decide who holds a label: the product's arbiter does. Start reading at
-//! [`Daemon::inspect`].
+//! The agent's container registry decides which container has a label.
 
 use std::{
     collections::BTreeMap,
@@ -17,49 +16,49 @@ use crate::signals::docker::{
     arbiter::{Arbiter, Inspection, ListedContainer, ProcessIdentity},
 };
 
-/// First PID of the containers; each has its own, and gets it again when it is started again.
+/// PID of the first container. Each container has its own PID, and keeps it over a restart.
 const PIDS: i32 = 500;
 
-/// A container.
+/// Container.
 #[derive(Clone, Debug)]
 pub struct Container {
-    /// When it was created.
+    /// Time of its creation.
     pub created: u64,
     /// Start time of its main process, while it runs.
     pub running: Option<u64>,
 }
 
-/// The daemon.
+/// Docker daemon.
 #[derive(Default)]
 pub struct Daemon {
-    /// Whether it answers.
+    /// True while the daemon runs.
     pub up: bool,
-    /// By number; all of them have the same label.
+    /// Containers by number; all have the same label.
     pub containers: BTreeMap<usize, Container>,
-    /// It does not tell of the next so many changes.
+    /// Number of following changes without an event.
     pub losing: usize,
-    /// It has not told of a change: nobody can know before the next comparison.
+    /// A change had no event, so that the agent cannot know of it before the next audit.
     pub untold: bool,
     clock: u64,
 }
 
 impl Daemon {
-    /// A daemon without containers.
+    /// Creates a daemon without containers.
     pub fn new(up: bool) -> Self {
         Daemon { up, ..Daemon::default() }
     }
 
-    /// PID of a container's main process.
+    /// Returns the PID of a container's main process.
     pub fn pid(number: usize) -> i32 {
         PIDS + i32::try_from(number).unwrap_or_default()
     }
 
-    /// Id of a container.
+    /// Returns the id of a container.
     pub fn id(number: usize) -> String {
         format!("container{number}")
     }
 
-    /// A container starts; one that is there already is started again.
+    /// Starts a container, which is created if it does not exist.
     pub fn start(&mut self, kernel: &mut Kernel, number: usize) {
         let process = kernel.start_process(Self::pid(number));
         self.clock += 1;
@@ -68,7 +67,7 @@ impl Daemon {
         container.running = Some(process.start_time);
     }
 
-    /// A container stops.
+    /// Stops a container.
     pub fn stop(&mut self, kernel: &mut Kernel, number: usize) {
         if let Some(container) = self.containers.get_mut(&number)
             && container.running.take().is_some()
@@ -77,7 +76,7 @@ impl Daemon {
         }
     }
 
-    /// The containers that run.
+    /// Returns the running containers.
     pub fn list(&self) -> Vec<ListedContainer> {
         let running = self.containers.iter().filter(|(_, container)| container.running.is_some());
         let listed = running.map(|(number, _)| ListedContainer {
@@ -87,13 +86,13 @@ impl Daemon {
         listed.collect()
     }
 
-    /// Who is to hold the label: the newest that runs.
+    /// Returns the container that should have the label: the newest running one.
     pub fn holder(&self) -> Option<usize> {
         let running = self.containers.iter().filter(|(_, container)| container.running.is_some());
         running.max_by_key(|(_, container)| container.created).map(|(number, _)| *number)
     }
 
-    /// The answer to an inspection, with the process pinned.
+    /// Returns the response to an inspection, for which the process is pinned.
     pub fn inspect(&self, kernel: &Kernel, container_id: &str) -> Inspection {
         let found = self.containers.iter().find(|(number, _)| Self::id(**number) == container_id);
         let Some((number, container)) = found else {
@@ -119,22 +118,22 @@ impl Daemon {
     }
 }
 
-/// The tracker's side.
+/// State of the tracker.
 pub struct Tracker {
-    /// The product's own.
+    /// The agent's container registry.
     pub arbiter: Arbiter,
-    /// Number of the connection; what belongs to an earlier one is lost.
+    /// Number of the connection. Messages of an earlier connection are lost.
     pub connection: u64,
-    /// Whether there is one.
+    /// True while the tracker is connected.
     pub connected: bool,
-    /// Pause before the next attempt.
+    /// Delay before the next connection attempt.
     pub pause: Duration,
-    /// The process of each container that is pinned.
+    /// Pinned process of each container.
     pub pinned: BTreeMap<String, ProcessIdentity>,
 }
 
 impl Tracker {
-    /// Not connected yet.
+    /// Creates a tracker without a connection.
     pub fn new() -> Self {
         Tracker {
             arbiter: Arbiter::default(),
@@ -146,20 +145,20 @@ impl Tracker {
     }
 }
 
-/// What happens between tracker and daemon.
+/// Event between tracker and daemon.
 pub enum DockerStep {
-    /// A connection is tried.
+    /// The tracker tries to connect.
     Connect,
-    /// A list arrives.
+    /// A list of containers arrives.
     Listed(Vec<ListedContainer>),
-    /// All are listed once more.
+    /// The tracker lists all containers again.
     Audit,
-    /// The daemon tells that something happened to a container.
+    /// The daemon reports an event of a container.
     Hint(String),
-    /// A container is inspected.
+    /// The tracker inspects a container.
     Inspect(String),
-    /// The answer arrives.
+    /// The response to an inspection arrives.
     Inspected(String, Inspection),
-    /// The kernel tells that a pinned process has ended.
+    /// The kernel reports the end of a pinned process.
     Ended(String, ProcessIdentity),
 }

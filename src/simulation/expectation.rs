@@ -1,7 +1,7 @@
-//! The simulated machine compared with what a configuration must lead to.
+//! Comparison of the simulated machine with the expected result of a configuration.
 //!
-//! Owns what the oracle (`testbed::expected`) is told of a simulated world, and what besides it must hold there: which namespaces exist,
-//! and the kernel's own routes. Must never call the agent's code. Start reading at [`judge`].
+//! The expected result is that of the test oracle (`testbed::expected`). Further checks concern the existence of namespaces and the
+//! kernel's own routes. The comparison does not call the agent's code.
 
 mod machine;
 mod nics;
@@ -25,7 +25,7 @@ use self::{
     nics::nics,
 };
 
-/// What of a machine the configuration does not decide, where nothing is in the way; `places` are those of the simulation.
+/// Returns the surroundings for the oracle, without foreign objects in the way. `places` are the namespaces of the simulation.
 pub fn surroundings(kernel: &Kernel, places: &[Option<NetnsId>]) -> Surroundings<NetnsId> {
     let found = places
         .iter()
@@ -41,7 +41,7 @@ fn values(configuration: &Configuration) -> Vec<Value> {
     configuration.values().map(Item::value).collect()
 }
 
-/// A namespace that the agent makes is there as long as a value names it, and no longer.
+/// Checks that a namespace created by the agent exists exactly as long as a value refers to it.
 fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> Result<(), String> {
     let named = [(FOREIGN_PLACE, FOREIGN_NAME), (CREATED_PLACE, CREATED_NAME)];
     let netns = |place: usize| surroundings.places.get(&reference(place));
@@ -51,7 +51,7 @@ fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings
     };
     let mut missing = named.iter().filter(|(place, _)| netns(*place).is_none() && is_wanted(*place));
     if let Some((place, _)) = missing.find(|(_, name)| !kernel.dangling.contains(*name)) {
-        return Err(format!("place {place} is wanted, and the agent has not made its namespace"));
+        return Err(format!("place {place} is desired, but the agent has not created its namespace"));
     }
     let unusable = unusable(configuration);
     let stays = |snapshot: &Snapshot| snapshot.links.iter().any(|link| is_of_any(link, &unusable));
@@ -62,12 +62,12 @@ fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings
     let is_named = |made: &NetnsId| named.iter().any(|(place, _)| netns(*place) == Some(made) && is_wanted(*place));
     let mut unwanted = made.filter(|(netns, _)| !is_named(netns));
     match unwanted.next() {
-        Some((netns, _)) => Err(format!("the agent has made {netns}, which nobody wants any more")),
+        Some((netns, _)) => Err(format!("the agent has created {netns}, which is no longer desired")),
         None => Ok(()),
     }
 }
 
-/// The routes that others have deleted are there again.
+/// Checks that the kernel's routes of the agent's addresses exist, even if others have deleted them.
 fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) -> Result<(), String> {
     for (netns, space) in &kernel.spaces {
         let Some(expected) = expected.get(netns) else { continue };
@@ -87,15 +87,15 @@ fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) ->
     Ok(())
 }
 
-/// Links on which the history has decided which interface applies: an agent that is started again may decide otherwise.
+/// Returns the links for which the history decides which interface is applied. A restarted agent may decide differently.
 pub fn contested(configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> BTreeSet<String> {
     Expected::of(&values(configuration), surroundings).contested()
 }
 
-/// Compares a machine with what it must look like in the end; answers what must be said of each value.
+/// Compares a machine with the expected final result, and returns the expected state of each value.
 ///
 /// # Errors
-/// A difference, in words.
+/// Describes the first difference.
 pub fn judge(
     kernel: &Kernel,
     configuration: &Configuration,
@@ -107,7 +107,7 @@ pub fn judge(
     rules.check_conflicts()?;
     let expected = rules.spaces();
     let mut found = spaces(kernel, &expected, configuration);
-    // An earlier version of a refused interface may have left its addresses.
+    // The addresses of an earlier version of an INVALID interface may still exist.
     if let Some(space) = found.get_mut(&OWN) {
         let is_expected = |address: &_| expected.get(&OWN).is_some_and(|space| space.addresses.contains(address));
         space

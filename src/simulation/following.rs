@@ -1,7 +1,7 @@
-//! From what the source reports to the core, and the removals that are held when the store has lost its content.
+//! Path of desired values from the source to the core, including the removals that are held after a store loss.
 //!
-//! Does in one step each what the product's `agent::removals` and `desired` do; both share the decisions (`agent::hold`) and the
-//! sources of desired values (`sources::merge`) with it.
+//! Replaces the agent's `agent::removals` and `desired` by single steps. The decisions (`agent::hold`) and the merge of sources
+//! (`sources::merge`) are the agent's own code.
 
 use std::{
     cell::RefCell,
@@ -30,23 +30,23 @@ use crate::{
     },
 };
 
-/// A desired value with its revision.
+/// Desired value with its revision.
 #[derive(Clone, PartialEq)]
 struct Wanted {
     revision: i64,
     value: Result<Value, Rejection>,
 }
 
-/// What the agent keeps over a restart.
+/// State that survives a restart of the agent.
 #[derive(Default)]
 pub struct Disk {
-    /// The store as it was read last.
+    /// Note about the store, as last read.
     pub note: Option<Note>,
     held: BTreeMap<Key, Wanted>,
 }
 
 impl Disk {
-    /// The agent has seen this cluster without keys, so it holds nothing when it starts.
+    /// Creates the disk of an agent that has read this store without keys, so that it holds nothing when it starts.
     pub fn of_known_store(cluster_id: u64) -> Self {
         let note = Note {
             cluster: format!("{cluster_id:x}"),
@@ -58,7 +58,7 @@ impl Disk {
         }
     }
 
-    /// Whether a value is held over a restart; its key is one below `config/`.
+    /// Returns whether the removal of a value is held over a restart. The key has no `config/` prefix.
     pub fn holds(&self, key: &str) -> bool {
         self.held.keys().any(|held| below_config(held) == key)
     }
@@ -70,9 +70,9 @@ pub struct Following {
     hold: Hold,
     /// Held removals that nobody has accepted yet.
     unaccepted: bool,
-    /// Revision of the store at which it was heard of last.
+    /// Revision of the last event of the store.
     revision: i64,
-    /// Keys of the held values when that was last looked at.
+    /// Keys of the held values at the last check.
     values: BTreeSet<Key>,
     orphans: watch::Receiver<Vec<String>>,
     in_sync: watch::Receiver<bool>,
@@ -80,7 +80,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// As an agent that starts with this disk; with the first events for its core.
+    /// Starts with this disk, and returns the first events for the core as well.
     pub fn start(
         disk: &mut Disk,
         orphans: watch::Receiver<Vec<String>>,
@@ -112,7 +112,7 @@ impl Following {
         (following, events)
     }
 
-    /// Takes an event of the source; `note` is the note of the store.
+    /// Processes an event of the source. `note` is the note about the store.
     pub fn take(&mut self, event: SourceEvent, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -146,7 +146,7 @@ impl Following {
         }
     }
 
-    /// After anything that can end the hold.
+    /// Checks whether the hold ends. Called after every event that can end it.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
@@ -170,35 +170,35 @@ impl Following {
         events
     }
 
-    /// The event that reports the held values. Nobody compares the times.
+    /// Returns the event that reports the held values. Its times are not checked.
     fn held_values(&self) -> AgentEvent {
         let values = self.values.iter().map(|key| (key.clone(), Duration::ZERO));
         Event::Signal(Signal::HeldValues(values.collect()))
     }
 
-    /// Writes what a later process needs to recognize the store.
+    /// Writes the note by which a later process recognizes the store.
     pub fn write_note(&self, note: Option<&Note>, disk: &mut Disk) {
         if let Some(note) = note.and_then(|note| self.hold.note(note)) {
             disk.note = Some(note);
         }
     }
 
-    /// Whether removals are held.
+    /// Returns whether removals are held.
     pub fn is_holding(&self) -> bool {
         self.hold.reason().is_some()
     }
 
-    /// Whether there are values or orphans that stay for no other reason.
+    /// Returns whether there are values or orphans whose removals are held.
     pub fn has_something(&self) -> bool {
         self.merge.held_by(HELD).next().is_some() || !self.orphans.borrow().is_empty()
     }
 
-    /// Whether orphans stay.
+    /// Returns whether there are held orphans.
     pub fn has_orphans(&self) -> bool {
         !self.orphans.borrow().is_empty()
     }
 
-    /// Returns whether the agent was given exactly this content of the store, and everything that was said until `revision`.
+    /// Returns whether the agent has read exactly this content of the store, and all changes up to `revision`.
     pub fn has_read<'a>(&self, stored: impl Iterator<Item = (&'a RawKey, i64, &'a [u8])>, revision: i64) -> bool {
         let stored = stored.map(|(raw, revision, value)| wanted(raw, revision, Some(value.to_vec())));
         let mut stored = stored.filter_map(|(key, wanted)| Some((key, wanted?)));
@@ -209,7 +209,7 @@ impl Following {
         same && stored.next().is_none() && self.revision >= revision
     }
 
-    /// Keys of held values.
+    /// Returns the keys of the held values.
     pub fn held(&self) -> impl Iterator<Item = &str> {
         let held = self.merge.held_by(HELD);
         held.map(|(key, _)| below_config(key))
@@ -262,8 +262,9 @@ impl Following {
         events
     }
 
-    /// The event for the core that an update becomes, if any. While orphans are held all is read again, so that what is put again is
-    /// found and not created a second time.
+    /// Returns the event for the core for an update, if there is one.
+    ///
+    /// While orphans are held, the event is a full resync, so that objects of values that are put again are read and not created again.
     fn desired(&self, update: Update<Wanted>, revision: i64) -> Option<AgentEvent> {
         if update.is_empty() || self.orphans.borrow().is_empty() {
             return desired(update, revision);
@@ -271,7 +272,7 @@ impl Following {
         desired(self.merge.everything(), revision)
     }
 
-    /// Held values survive the agent; those that cannot be used do not.
+    /// Writes the held values to the disk, except for invalid ones.
     fn keep(&self, disk: &mut Disk) {
         let held = self.merge.held_by(HELD).filter(|(_, wanted)| wanted.value.is_ok());
         let kept = |(key, wanted): (&Key, &Wanted)| {
@@ -292,11 +293,11 @@ fn below_config(key: &Key) -> &str {
 type Decoded = HashMap<(RawKey, Vec<u8>), Result<Value, Rejection>>;
 
 thread_local! {
-    /// Decoding is the costliest part of a world, and worlds have few values: each is decoded once.
+    /// Cache of decoded values. Decoding is the most expensive part of a run, and there are few different values.
     static DECODED: RefCell<Decoded> = RefCell::new(HashMap::new());
 }
 
-/// Decoded values that are kept.
+/// Maximum size of the cache of decoded values.
 const DECODED_MAX: usize = 50_000;
 
 fn decoded(raw: &RawKey, key: &Key, value: Vec<u8>) -> Result<Value, Rejection> {
@@ -319,7 +320,7 @@ fn wanted(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, Option<W
     (key, wanted)
 }
 
-/// The event for the core that an update becomes, if any; `revision` is that of values that go away.
+/// Returns the event for the core for an update, if there is one. `revision` is that of removed values.
 fn desired(update: Update<Wanted>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;
@@ -334,7 +335,7 @@ fn desired(update: Update<Wanted>, revision: i64) -> Option<AgentEvent> {
     Some(Event::Desired { transaction, reply: None })
 }
 
-/// The event for the core that an event of the only source becomes, if any.
+/// Returns the event for the core for an event of a single source, if there is one.
 #[cfg(test)]
 pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
     let (full, items): (_, Vec<_>) = match event {

@@ -1,8 +1,7 @@
-//! Any history in any order, without what takes time or fails around the agent: does a machine always end as desired?
+//! Tests of random histories of desired values, with the agent's core on the simulated kernel.
 //!
-//! Owns no rule of its own: `world` joins the product's core with the simulated kernel, `expectation` says what must come out.
-//! Where the seeded worlds beside it have a store, Docker and faults, here many more values are told and done at once. Must never
-//! need root or a network namespace. Start reading at [`world`], then `random`.
+//! `world` runs the core without a store, Docker, delays and faults, so that histories have many more values than the seeded scenarios.
+//! `expectation` checks the result. The tests need neither root nor a network namespace.
 
 mod difference;
 mod exchanges;

@@ -1,8 +1,7 @@
-//! A small simulated kernel: namespaces, links, addresses, routes and neighbours in memory, changed by [`KernelOp`]s alone.
+//! Small simulated kernel: namespaces, links, addresses, routes and neighbours in memory, changed by [`KernelOp`]s.
 //!
-//! Owns what Linux does by itself: the other end of a veth goes with the first, a link that goes down loses its routes, the
-//! links of a namespace that ended go a moment later. Must never know a value or a descriptor, only operations and snapshots.
-//! Start reading at [`Kernel::op`].
+//! The kernel simulates side effects of Linux: deleting one end of a veth deletes the other end, a link that is set down loses its routes,
+//! and the links of an ended namespace are deleted with a delay. It knows operations and snapshots only, no values and no descriptors.
 
 mod attributes;
 mod bridging;
@@ -32,74 +31,74 @@ pub const ENETDOWN: i32 = 100;
 /// ENETUNREACH of errno(3).
 pub const ENETUNREACH: i32 = 101;
 
-/// A process.
+/// Process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Process {
-    /// The namespace that it is in.
+    /// Network namespace.
     pub netns: NetnsId,
-    /// Tells it from others with its number.
+    /// Start time, which distinguishes processes with the same PID.
     pub start_time: u64,
 }
 
-/// An address about which is asked whether somebody else has it.
+/// Address in duplicate address detection: namespace, index of the link, address.
 pub type Asked = (NetnsId, u32, AddressSpec);
 
-/// Notifications of one namespace.
+/// Subscription to changes in a namespace.
 #[derive(Clone, Copy, Debug)]
 struct Subscription {
     armed: bool,
     pending: bool,
 }
 
-/// A machine. It survives the agent: what a killed agent leaves is what is in here, but for the namespaces that it kept open.
+/// Simulated kernel. It survives the agent, except for the namespaces that the agent keeps open.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// Everything in each namespace, foreign routes and neighbours included.
+    /// Content of each namespace, including foreign routes and neighbours.
     pub spaces: BTreeMap<NetnsId, Snapshot>,
-    /// Names of `ip netns`.
+    /// Named namespaces (`ip netns`).
     pub names: BTreeMap<String, NetnsId>,
-    /// Names that are symbolic links to nothing.
+    /// Names that are dangling symbolic links.
     pub dangling: BTreeSet<String>,
-    /// Processes by number.
+    /// Processes by PID.
     pub processes: BTreeMap<i32, Process>,
-    /// Which process each reference was bound to: the record that survives the agent.
+    /// Start time of the process to which each reference is bound. The record survives the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
-    /// Namespaces that the monitor is about to tell of.
+    /// Namespaces whose changes the monitor is about to report.
     pub told: Vec<NetnsId>,
-    /// Operations that changed something, or tried to.
+    /// Operations that changed something or tried to.
     pub log: Vec<KernelOp>,
-    /// How often an open namespace was read.
+    /// Number of reads of open namespaces.
     pub readings: usize,
-    /// After this many changing operations the agent is killed; `None`: never.
+    /// Number of changing operations after which the agent is killed; `None` for never.
     pub fuel: Option<usize>,
-    /// After this many changing operations one fails with this number.
+    /// Numbers of changing operations after which one fails, with its error number.
     pub failing: Vec<(usize, i32)>,
-    /// Namespaces that nobody may change: those of strangers who got a process number.
+    /// Namespaces that the agent must not change: those of foreign processes with a reused PID.
     pub strangers: BTreeSet<NetnsId>,
-    /// What must never happen and did.
+    /// Violated rules.
     pub violations: Vec<String>,
-    /// Counts what changes where references lead to.
+    /// Counter of changes that affect references to namespaces.
     pub references: u64,
-    /// An operation took more with it than it was about: other addresses of a subnet, a name that leads elsewhere too, or the old
-    /// name of a link that others in the same batch still use.
+    /// An operation had side effects on other objects: other addresses of a subnet, another reference by the same name, or the former name
+    /// of a link that other operations in the batch still use.
     pub side_effects: bool,
-    /// Which process a number was bound to is not looked at: a deliberate bug.
+    /// Ignores `bindings`; a deliberate bug.
     pub forgetful: bool,
-    /// At most so many namespaces are watched.
+    /// Maximum number of watched namespaces.
     pub watched_max: usize,
-    /// The agent does not want to be told of changes at the moment.
+    /// The agent has turned off notifications of changes.
     pub deaf: bool,
-    /// New addresses for which duplicate address detection has begun: namespace, index of the link, address.
+    /// Addresses whose duplicate address detection has begun.
     pub asking: Vec<Asked>,
-    /// Routes of addresses that somebody has deleted.
+    /// Kernel routes of addresses that somebody deleted.
     missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
-    /// The link below each link that has one.
+    /// Parent of each link that has one.
     parents: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
     pins: BTreeMap<NetnsId, usize>,
     subscriptions: BTreeMap<NetnsId, Subscription>,
-    /// Namespaces that have ended and whose links are about to go.
+    /// Ended namespaces whose links are about to be deleted.
     dying: Vec<NetnsId>,
     next_netns: u64,
     next_index: u32,
@@ -125,7 +124,7 @@ fn refused(errno: i32, message: impl Into<String>) -> Failure {
     failure(kind, errno, message.into())
 }
 
-/// Somebody else's object is in the way.
+/// Returns the failure of an operation that a foreign object blocks.
 fn foreign(message: String) -> Failure {
     failure(FailureKind::Foreign, EEXIST, message)
 }
@@ -146,7 +145,7 @@ fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
     }
 }
 
-/// Whether an operation changes the network; opening a namespace does when it creates it, which `Kernel::creates` tells.
+/// Returns whether an operation changes the network, except for the creation of a namespace, which `Kernel::creates` checks.
 fn changes_something(op: &KernelOp) -> bool {
     match op {
         KernelOp::OpenNamespace { .. }
@@ -161,7 +160,7 @@ fn changes_something(op: &KernelOp) -> bool {
 }
 
 impl Kernel {
-    /// A machine with nothing but the agent's own namespace.
+    /// Creates a kernel with only the agent's own namespace.
     pub fn new() -> Self {
         let mut kernel = Kernel {
             spaces: BTreeMap::new(),
@@ -200,7 +199,7 @@ impl Kernel {
     /// Performs one operation.
     ///
     /// # Errors
-    /// The agent is killed before it.
+    /// The agent is killed before the operation.
     pub fn op(&mut self, op: &KernelOp) -> Result<Result<Reply, Failure>, Killed> {
         if changes_something(op) || self.creates(op) {
             match &mut self.fuel {
@@ -214,7 +213,7 @@ impl Kernel {
             }
             if let Some(position) = self.failing.iter().position(|(left, _)| *left == usize::MAX) {
                 let (_, errno) = self.failing.swap_remove(position);
-                return Ok(Err(refused(errno, format!("error {errno}, as the simulation wants it"))));
+                return Ok(Err(refused(errno, format!("error {errno} injected by the simulation"))));
             }
             self.check(op);
         }
@@ -225,11 +224,11 @@ impl Kernel {
         matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.is_taken(name))
     }
 
-    /// Notes what no agent may ever do.
+    /// Records violations of rules that hold for every operation.
     fn check(&mut self, op: &KernelOp) {
         if let Some(netns) = op.works_in().into_iter().find(|netns| self.strangers.contains(netns)) {
             self.violations
-                .push(format!("{op:?} is about {netns}, which belongs to a stranger"));
+                .push(format!("{op:?} is in {netns}, which belongs to a foreign process"));
         }
         let target = match op {
             KernelOp::SetLink { netns, name, guard, .. } | KernelOp::DeleteLink { netns, name, guard } => {
@@ -243,7 +242,7 @@ impl Kernel {
             && !(op.on_link().is_some() && is_nic(name))
             && guarded(guard, link).is_ok()
         {
-            self.violations.push(format!("{op:?} is about a link that is not the agent's"));
+            self.violations.push(format!("{op:?} is for a foreign link"));
         }
     }
 
@@ -271,7 +270,7 @@ impl Kernel {
                 self.readings += 1;
                 return Ok(Reply::Contents(Box::new(self.read(*netns))));
             }
-            // Only the APIs ask for them.
+            // Only the APIs read links.
             KernelOp::ReadLinks { .. } => return Ok(Reply::Links(Vec::new())),
             KernelOp::CloseNamespace {
                 reference,
@@ -281,7 +280,7 @@ impl Kernel {
             } => self.close(reference, *netns, remove_if_marked.as_deref(), *forget),
             KernelOp::ForgetProcess { reference } => drop(self.bindings.remove(reference)),
             KernelOp::CreateLink(create) => self.create_link(create)?,
-            // Nothing in here depends on one.
+            // The simulation has no sysctls.
             KernelOp::EnsureSysctl { netns, .. } => drop(self.require(*netns, "lo")?),
             KernelOp::SetLink {
                 netns,
@@ -363,7 +362,7 @@ impl Kernel {
         Ok(Reply::Done)
     }
 
-    /// What a dump of the namespace shows to the agent.
+    /// Returns a dump of a namespace as the agent reads it.
     pub fn read(&self, netns: NetnsId) -> Snapshot {
         let mut snapshot = self.spaces.get(&netns).cloned().unwrap_or_default();
         snapshot.routes.retain(|route| route.protocol == PROTOCOL);
@@ -373,7 +372,7 @@ impl Kernel {
                 .into_iter()
                 .find_map(|linked| linked.get(&(netns, link.index)));
             link.linked = linked.map(|(_, index)| *index);
-            // The number that the kernel gives a namespace; any but that of another one will do.
+            // Any number works that differs from those of other namespaces.
             link.linked_netnsid = linked.filter(|(there, _)| *there != netns).map(|(there, _)| there.0 as i32);
             if link.alias.is_empty() {
                 (link.rx_checksum, link.tx_checksum) = (None, None);
@@ -383,29 +382,29 @@ impl Kernel {
         snapshot
     }
 
-    /// Whether the agent may work in the namespace.
+    /// Returns whether the agent has opened a namespace.
     fn pinned(&self, netns: NetnsId) -> bool {
         netns == OWN || self.pins.contains_key(&netns)
     }
 
-    /// A link by name.
+    /// Returns a link by name.
     pub fn link(&self, netns: NetnsId, name: &str) -> Option<&LinkState> {
         self.spaces.get(&netns)?.links.iter().find(|link| link.name == name)
     }
 
-    /// A link that must exist.
+    /// Returns a link by name, or ENODEV if it does not exist.
     fn require(&self, netns: NetnsId, name: &str) -> Result<LinkState, Failure> {
         let found = self.link(netns, name).cloned();
         found.ok_or_else(|| refused(ENODEV, format!("no link {name} in {netns}")))
     }
 
-    /// A namespace to change. Whoever asks for it has made sure that it exists.
+    /// Returns a namespace to change, which must exist.
     fn space(&mut self, netns: NetnsId) -> &mut Snapshot {
         self.changed(netns);
         self.spaces.get_mut(&netns).expect("the namespace exists")
     }
 
-    /// A link to change, which must exist.
+    /// Returns a link to change, which must exist.
     pub fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
         let links = &mut self.space(netns).links;
         links.iter_mut().find(|link| link.index == index).expect("the link exists")

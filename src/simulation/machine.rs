@@ -1,6 +1,4 @@
-//! The simulated machine as the agent sees it: the kernel to ask at once, and the watcher of references.
-//!
-//! Owns what joins the agent's narrow interfaces to the simulated kernel. Must never let time pass. Start reading at [`Machine`].
+//! Simulated machine from the agent's point of view: implements the agent's host traits with the simulated kernel.
 
 use std::{
     collections::BTreeMap,
@@ -23,29 +21,29 @@ use crate::{
 };
 use netns_kernel::{Failure, NamedTarget, NamespaceRef, NetnsId};
 
-/// A watched reference and when it is looked at next; `None`: not before something changes.
+/// Watched reference, with the time of its next check; `None` until something changes.
 struct Watched {
     entry: Entry,
     due: Option<Duration>,
 }
 
-/// What the machine knows of the agent that runs on it.
+/// Simulated machine, with the references that the agent watches.
 pub struct Machine {
-    /// The kernel.
+    /// Simulated kernel.
     pub kernel: Kernel,
     watched: BTreeMap<String, Watched>,
     now: Duration,
-    /// Stands for the beginning of time.
+    /// Instant at simulated time zero.
     origin: Instant,
     references: u64,
 }
 
-/// The machine, shared between the world and the agent on it.
+/// Machine, shared between the world and its agent.
 #[derive(Clone)]
 pub struct SharedMachine(Arc<Mutex<Machine>>);
 
 impl SharedMachine {
-    /// A machine with this kernel.
+    /// Creates a machine with this kernel.
     pub fn new(kernel: Kernel) -> Self {
         SharedMachine(Arc::new(Mutex::new(Machine {
             kernel,
@@ -56,14 +54,14 @@ impl SharedMachine {
         })))
     }
 
-    /// The machine itself. Must not be held while the agent is called.
+    /// Locks and returns the machine. The guard must not be held while the agent is called.
     pub fn get(&self) -> MutexGuard<'_, Machine> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Machine {
-    /// Lets time pass, and lets the watcher notice which names and processes have come and gone.
+    /// Advances the time, and schedules checks of references after changes of names and processes.
     pub fn pass_time(&mut self, now: Duration, choices: &mut Choices) {
         self.now = now;
         if std::mem::replace(&mut self.references, self.kernel.references) == self.kernel.references {
@@ -77,7 +75,7 @@ impl Machine {
                     watched.entry.start_burst(instant);
                     soon
                 }
-                // A process that is known is pinned: its end is told at once.
+                // The agent has a pidfd of a known process, so it notices its end soon.
                 Target::Process(_) if watched.entry.process().is_some() => soon,
                 _ => watched.entry.next_look(instant, self.origin, false).duration_since(self.origin),
             };
@@ -85,12 +83,12 @@ impl Machine {
         }
     }
 
-    /// When something is to be looked at next.
+    /// Returns the time of the next check.
     pub fn next_look(&self) -> Option<Duration> {
         self.watched.values().filter_map(|watched| watched.due).min()
     }
 
-    /// Looks at what is due; answers the keys that the agent must be told.
+    /// Checks the references that are due, and returns the keys to report to the agent.
     pub fn look(&mut self) -> Vec<String> {
         let (now, origin) = (self.now, self.origin);
         let mut told = Vec::new();
@@ -111,7 +109,7 @@ impl Machine {
         told
     }
 
-    /// The agent is gone, and with it its watcher.
+    /// Drops the watched references after the end of the agent.
     pub fn agent_gone(&mut self) {
         self.kernel.agent_gone();
         self.watched.clear();
@@ -206,7 +204,7 @@ impl ReferenceWatcher for SharedMachine {
     }
 }
 
-/// How the agent finds the places; `None`: through Docker.
+/// Returns the reference to a place; `None` for the one found through Docker.
 fn reference(place: usize) -> Option<NamespaceRef> {
     Some(match place {
         OWN_PLACE => NamespaceRef::Own,
@@ -218,7 +216,7 @@ fn reference(place: usize) -> Option<NamespaceRef> {
     })
 }
 
-/// Where the places are now, if anywhere. `container` is the main process of the container with the label.
+/// Returns the current namespace of each place, if it exists. `container` is the main process of the container with the label.
 pub fn places(kernel: &Kernel, container: Option<i32>) -> Vec<Option<NetnsId>> {
     let place = |place| match reference(place) {
         Some(reference) => kernel.find(&reference).ok().map(|(netns, _)| netns),

@@ -1,14 +1,14 @@
-//! A seeded simulator: the product's engine, scheduler, descriptors, sources, publisher and Docker logic in a simulated world.
+//! Deterministic simulator: runs the agent's engine, scheduler, descriptors, sources, publisher and Docker logic in a simulated world.
 //!
-//! Owns a simulated kernel, store, Docker daemon and clock, what goes wrong with them, and the rules that must hold all the same.
-//! Must never be part of a normal build: it is behind the feature `simulation`. Start reading at [`run`]; what happens in a world
-//! is decided in [`scenario`], what must hold in `world::judgement`.
+//! The world consists of a simulated kernel, store, Docker daemon and clock, with faults injected into them. [`scenario`] decides what
+//! happens, and `world::judgement` contains the rules that must hold. The simulator is not part of a normal build; the feature `simulation`
+//! enables it.
 //!
-//! A seed decides everything, so whatever goes wrong with a seed goes wrong with it every time. First come interference and faults,
-//! in which only safety is demanded. Then everything works again, and the world must come to what a naive computation
-//! ([`expectation`]) says; after that a restart must find nothing to do.
+//! A seed determines the whole run, so a failure is reproducible by its seed. A run begins with interference and faults, during which only
+//! safety properties are checked. Then all faults end, and the world must converge to the result of the test oracle ([`expectation`]).
+//! After that, a restart of the agent must change nothing.
 //!
-//! In tests the same kernel, values and rules also serve `histories`: there the agent's core and effects are alone with the machine.
+//! In tests, `histories` uses the same kernel, values and rules with only the agent's core and effects.
 
 pub(crate) mod agent;
 pub mod choices;
@@ -37,10 +37,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::{choices::Draws, mutation::Mutation, scenario::Scenario, world::World};
 
-/// Runs a scenario, with a deliberate bug in the agent or none; answers the number of events in it.
+/// Runs a scenario, optionally with a deliberate bug in the agent, and returns its number of events.
 ///
 /// # Errors
-/// What went wrong, in words.
+/// Describes the first violated rule.
 pub fn run(scenario: &Scenario, mutation: Option<Mutation>) -> Result<u64, String> {
     let world = || {
         let mut world = World::new(scenario.clone(), mutation, false);
@@ -49,17 +49,17 @@ pub fn run(scenario: &Scenario, mutation: Option<Mutation>) -> Result<u64, Strin
     catch_unwind(AssertUnwindSafe(world)).unwrap_or_else(|_| Err("a panic".to_owned()))
 }
 
-/// As [`run`], and tells all that happened.
+/// Runs a scenario like [`run`], and returns a trace of all events.
 pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), String>, Vec<String>) {
     let mut world = World::new(scenario.clone(), mutation, true);
     let result = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|_| Err("a panic".to_owned()));
     (result, world.trace().to_vec())
 }
 
-/// Returns the scenario with each of its draws listed, so that parts of it can be left out without changing the rest.
+/// Returns the scenario with all its draws listed, so that parts of it can be removed without changing the rest.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
-    // The draws are wanted however it ends.
+    // The result does not matter, only the draws.
     drop(catch_unwind(AssertUnwindSafe(|| world.run())));
     Scenario {
         draws: Draws::Listed(world.draws()),
@@ -67,7 +67,7 @@ pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     }
 }
 
-/// Returns the smallest scenario found that goes wrong as well.
+/// Returns the smallest failing scenario found by reducing this one.
 pub fn shrink(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let fails = |smaller: &Scenario| run(smaller, mutation).is_err();
     let recorded = record(scenario, mutation);

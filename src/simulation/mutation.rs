@@ -1,53 +1,50 @@
-//! Deliberate bugs, to check that the simulator would find them.
-//!
-//! Owns the list. Each one makes a part of the agent behave as if it were written wrongly; none is ever on but by choice. Start
-//! reading at [`Mutation`].
+//! Deliberate bugs in the agent, to check that the simulator finds them.
 
 use super::text::kebab;
 use crate::sources::etcd::SourceEvent;
 use netns_kernel::{Failure, Guard, KernelOp, Reply, Task};
 
-/// A deliberate bug.
+/// Deliberate bug.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutation {
-    /// A failed operation counts as done.
+    /// Treats failed operations as successful.
     BelieveFailures,
-    /// A route that is to be deleted stays.
+    /// Does not delete routes.
     KeepRoutes,
-    /// The end of a veth that is made second never gets its mark.
+    /// Does not set the ownership mark of the second end of a veth pair.
     ForgetPeer,
-    /// A change of the MTU is not passed on.
+    /// Does not apply changes of the MTU.
     ForgetMtuOnUpdate,
-    /// The mark is not looked at before a link is changed or deleted.
+    /// Does not check the ownership mark before a link is changed or deleted.
     IgnoreMark,
-    /// Changes in namespaces are not listened to.
+    /// Ignores changes in namespaces.
     DeafToNamespaces,
-    /// Changes of names and processes are not listened to.
+    /// Ignores changes of names and processes.
     DeafToReferences,
-    /// A process number means whoever has it.
+    /// Takes a reused PID for the former process.
     ForgetBindings,
-    /// Nothing is looked for at start.
+    /// Skips the startup scan.
     SkipStartupScan,
-    /// Failed operations are never tried again.
+    /// Never retries failed operations.
     NeverRetry,
-    /// A full listing is taken as changes.
+    /// Treats a full listing as changes.
     ListingAsChanges,
-    /// Deletions are not passed on.
+    /// Ignores deletions of desired values.
     ForgetDeletions,
-    /// After a lost connection nobody asks what became of the transactions that were on their way.
+    /// Does not check the result of transactions that were in flight when the connection was lost.
     ForgetInterruption,
-    /// Neither the watch of status keys nor their comparison shows that some are gone or changed.
+    /// Does not notice deleted or changed status keys.
     BelieveStatusStored,
-    /// What a store lacks that has lost its content is deleted.
+    /// Deletes the values that a store has lost.
     FollowLostStore,
-    /// The end of a container's process is not noticed.
+    /// Does not notice the end of a container's process.
     MissProcessEnd,
-    /// Foreign routes and neighbours are never taken over.
+    /// Never adopts foreign routes and neighbours.
     NeverAdopt,
 }
 
 impl Mutation {
-    /// All of them.
+    /// All mutations.
     pub const ALL: [Mutation; 17] = [
         Mutation::BelieveFailures,
         Mutation::KeepRoutes,
@@ -68,17 +65,17 @@ impl Mutation {
         Mutation::NeverAdopt,
     ];
 
-    /// Its name on the command line: `keep-routes`.
+    /// Returns the name for the command line, such as `keep-routes`.
     pub fn name(self) -> String {
         kebab(&self)
     }
 
-    /// The mutation of a name.
+    /// Returns the mutation with this name.
     pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mutation| mutation.name() == name)
     }
 
-    /// What it makes of tasks.
+    /// Changes tasks before their execution.
     pub(crate) fn tasks(self, tasks: &mut [Task]) {
         for task in tasks {
             match self {
@@ -115,7 +112,7 @@ impl Mutation {
         }
     }
 
-    /// What it makes of an answer of the kernel.
+    /// Changes a reply of the kernel.
     pub(crate) fn answer(self, answer: Result<Reply, Failure>) -> Result<Reply, Failure> {
         match answer {
             Err(failure) if self == Mutation::BelieveFailures && failure.errno != Some(2) => Ok(Reply::Done),
@@ -123,7 +120,7 @@ impl Mutation {
         }
     }
 
-    /// What it makes of an event of the source.
+    /// Changes an event of the source.
     pub(crate) fn event(self, event: SourceEvent, first: bool) -> SourceEvent {
         match event {
             SourceEvent::Snapshot { revision, items, .. } if self == Mutation::ListingAsChanges && !first => {

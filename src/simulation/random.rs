@@ -1,13 +1,11 @@
-//! Random numbers from a seed, or numbers that were drawn elsewhere.
-//!
-//! Owns what the simulation chooses with them. Must never be seeded by anything but numbers that were given. Start reading at [`Random`].
+//! Random numbers from a seed, or from a given list of numbers.
 
-/// Where the numbers come from.
+/// Source of the numbers.
 #[derive(Clone, Debug)]
 enum Source {
-    /// Drawn.
+    /// Seeded generator.
     Seed(testbed::random::Random),
-    /// As they are, and then 0.
+    /// Given numbers, followed by zeros.
     Given(std::vec::IntoIter<u32>),
 }
 
@@ -16,18 +14,19 @@ enum Source {
 pub struct Random(Source);
 
 impl Random {
-    /// The generator of a seed.
+    /// Creates a generator with a seed.
     pub fn new(seed: u64) -> Self {
         Random(Source::Seed(testbed::random::Random::new(seed)))
     }
 
-    /// Numbers that somebody else has drawn. The smaller they are, the less is in what is drawn with them: so a case that goes wrong
-    /// can be made smaller.
+    /// Creates a source of given numbers.
+    ///
+    /// Smaller numbers result in smaller test cases, so that proptest can shrink failing ones.
     pub fn given(numbers: Vec<u32>) -> Self {
         Random(Source::Given(numbers.into_iter()))
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn any(&mut self) -> u64 {
         match &mut self.0 {
             Source::Seed(random) => random.bits(),
@@ -35,12 +34,12 @@ impl Random {
         }
     }
 
-    /// A number below `limit`, which must not be 0.
+    /// Returns a number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.any() % limit as u64).unwrap_or(0)
     }
 
-    /// True in so many of a hundred cases.
+    /// Returns true with a probability of `percent` %.
     pub fn percent(&mut self, percent: usize) -> bool {
         let number = self.below(100);
         match self.0 {
@@ -49,7 +48,7 @@ impl Random {
         }
     }
 
-    /// One of the alternatives; of a single one no number is drawn.
+    /// Returns one of the alternatives. A single alternative draws no number.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         match of {
             [only] => *only,

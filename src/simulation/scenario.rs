@@ -1,7 +1,7 @@
-//! What happens in a world, decided by its seed alone: who puts what, who interferes, what fails, when the agent is killed.
+//! Scenarios: changes of desired values, interference, faults and kills of the agent, as determined by a seed.
 //!
-//! Owns the choice. Must never look at what the agent does, so that a script without some of its steps is a script as well: that
-//! is how a failing one is made smaller. Start reading at [`Scenario::of_seed`].
+//! A scenario does not depend on what the agent does. Any subset of its steps is a valid scenario as well, so that failing scenarios can be
+//! reduced.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,13 +17,13 @@ use super::{
     tampering::Tampering,
 };
 
-/// The interface that keeps the process referred to, in worlds where its number is given away.
+/// Interface that refers to the process in scenarios in which its PID is reused.
 pub const KEEPER: &str = INVENTORY.names[KEEPER_SLOT];
 const KEEPER_SLOT: usize = 5;
-/// The slot that is sometimes put with a value that cannot be used.
+/// Slot that sometimes has an invalid value.
 const INVALID: usize = 7;
 
-/// Few interfaces, so that they have much to do with each other.
+/// Possible values. There are few interfaces, so that they depend on each other often.
 pub const INVENTORY: Inventory = Inventory {
     names: &[
         "w0a",
@@ -48,110 +48,110 @@ pub const INVENTORY: Inventory = Inventory {
 };
 const INTERFACES: usize = INVENTORY.interfaces();
 const SLOTS: usize = INVENTORY.slots();
-/// Worlds of a hundred in which EXISTING values are put.
+/// Percentage of scenarios with EXISTING interfaces.
 const WITH_NICS: usize = 30;
-/// The first interface on a foreign link.
+/// Slot of the first interface on a foreign link.
 const FIRST_EXISTING: usize = 12;
-/// Neighbours and routes on interfaces before that one.
+/// Number of neighbours and routes on interfaces before that one.
 const ON_OWN_LINKS: usize = 15;
 
-/// Whether a slot is an interface on a foreign link, or something on one.
+/// Returns whether a slot is an interface on a foreign link, or a neighbour or a route on one.
 fn is_on_nic(slot: usize) -> bool {
     (FIRST_EXISTING..INTERFACES).contains(&slot) || slot >= INTERFACES + ON_OWN_LINKS
 }
 
-/// One part of a user's transaction.
+/// Change of one key in a user's transaction.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
     /// Puts a value.
     Put(Item),
-    /// Deletes the value of a key, if there is one.
+    /// Deletes a key, if it exists.
     Delete(String),
 }
 
-/// One thing that happens.
+/// Event of a scenario.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
-    /// A user's transaction.
+    /// A user writes a transaction.
     Put(Vec<Change>),
-    /// A user puts the value that a key already has.
+    /// A user puts the same value of a key again.
     PutAgain(String),
-    /// Somebody does something to one of the agent's links, or to what is on it; the number chooses.
+    /// A user tampers with an object of the agent, which the number selects.
     Tamper(Tampering, usize),
-    /// Somebody adds or removes a named namespace.
+    /// A user adds a named namespace.
     AddName(&'static str),
-    /// See [`Self::AddName`].
+    /// A user removes a named namespace.
     RemoveName(&'static str),
-    /// Somebody makes the name of a namespace a symbolic link that leads nowhere.
+    /// A user replaces the name of a namespace by a dangling symbolic link.
     Dangle(&'static str),
-    /// A foreign link appears in the own namespace.
+    /// A foreign link appears in the agent's own namespace.
     AddNic(&'static str),
-    /// A foreign link of the own namespace is deleted.
+    /// A foreign link in the agent's own namespace is deleted.
     RemoveNic(&'static str),
-    /// A program opens the TAP, or closes it.
+    /// A program opens or closes the TAP.
     SetCarrier(bool),
-    /// Somebody makes a VRF device in the own namespace with this table, or makes it again.
+    /// A user creates the foreign VRF device with this table, or re-creates it.
     MakeVrf(u32),
-    /// Somebody adds an address to a foreign link.
+    /// A user adds an address to a foreign link.
     AddNicAddress(&'static str),
-    /// Somebody deletes that address.
+    /// A user deletes that address from a foreign link.
     RemoveNicAddress(&'static str),
     /// The process ends.
     EndProcess,
-    /// A process with that number starts, be it the first one or a stranger.
+    /// A process with the same PID starts.
     StartProcess,
-    /// A container with the label starts (0 or 1), or is started again.
+    /// A container with the label (0 or 1) starts.
     StartContainer(usize),
     /// A container stops.
     StopContainer(usize),
-    /// The daemon stops.
+    /// The Docker daemon stops.
     StopDocker,
-    /// The daemon starts.
+    /// The Docker daemon starts.
     StartDocker,
-    /// The daemon tells nothing of the next so many changes.
+    /// The Docker daemon sends no event for this number of changes.
     LoseDockerEvents(usize),
-    /// The store cannot be reached for this long.
+    /// The store is unreachable for this time.
     CutStore(Duration),
-    /// The connection of the reader is cut, with what is on its way.
+    /// The connection of the reader is cut, and messages in flight are lost.
     CutReader,
-    /// The connection of the writer is cut; what is on its way may arrive all the same.
+    /// The connection of the writer is cut. Requests in flight may still arrive.
     CutWriter,
-    /// The store forgets its history.
+    /// The store compacts its history.
     Compact,
     /// The lease of the status keys ends.
     EndLease,
-    /// Somebody deletes each status key of a number that this divides.
+    /// A user deletes every n-th status key.
     LoseStatus(usize),
-    /// Somebody writes something else over these status keys.
+    /// A user overwrites every n-th status key.
     OverwriteStatus(usize),
-    /// Another agent of the label publishes all status keys as they are, and ends after this time: they are gone with its lease.
+    /// Another agent with the same label publishes all status keys unchanged. It ends after this time, and its lease deletes the keys.
     SecondPublisher(Duration),
-    /// Another store with the same values takes the place; at a lower or at a higher revision.
+    /// Another store with the same values replaces the store, at a lower (true) or a higher revision.
     ReplaceStore(bool),
     /// The store loses its content.
     EmptyStore(Loss),
-    /// The store goes back to an older snapshot, so many changes ago.
+    /// The store is restored from a snapshot that is this number of changes old.
     RestoreStore(usize),
-    /// Somebody puts what the store has lost again.
+    /// A user puts the lost values again.
     PutBack,
-    /// Somebody accepts the removals that are held.
+    /// A user accepts the held removals.
     AcceptRemovals,
-    /// The watch loses what it should tell of the next transaction.
+    /// The watch loses its event about the next transaction.
     LoseWatch,
-    /// After so many operations one fails with this error.
+    /// An operation fails with this error, after this number of operations.
     Fail(usize, i32),
-    /// After so many operations the agent is killed.
+    /// The agent is killed after this number of operations.
     KillAtOperation(usize),
-    /// The agent is killed now.
+    /// The agent is killed.
     Kill,
-    /// Somebody takes the host name of an interface, with either variant of it.
+    /// Foreign links appear with both possible kernel names of an interface.
     Squat(&'static str),
-    /// A foreign link with all that one can have appears.
+    /// Foreign links with addresses, neighbours and routes appear.
     Foreign,
 }
 
 impl Step {
-    /// Whether it leaves everything in the kernel and all desired values as they are.
+    /// Returns whether the step leaves the kernel and all desired values unchanged.
     pub fn is_about_connections(&self) -> bool {
         matches!(
             self,
@@ -170,39 +170,39 @@ impl Step {
     }
 }
 
-/// ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM of errno(3).
+/// Errors of failing operations: ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM (errno(3)).
 const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
 
-/// A world and its script.
+/// Initial state of a world, and its events.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Scenario {
-    /// How long everything takes, and what else is left to chance.
+    /// Delays and random choices.
     pub draws: Draws,
-    /// The core is told of outcomes while others of the same batch are still to come.
+    /// Outcomes are reported to the core before the rest of their batch is complete.
     pub tells_early: bool,
-    /// Operations are handed out one by one.
+    /// The core hands out one task at a time.
     pub one_by_one: bool,
-    /// How many namespaces are watched; the others are only swept.
+    /// Number of namespaces that are watched by events. Others are read periodically.
     pub watched_max: usize,
-    /// Whether Docker is asked at all.
+    /// True if the agent uses Docker.
     pub docker: bool,
-    /// Whether the namespace `red` is there before the agent.
+    /// True if the namespace `red` exists before the agent starts.
     pub foreign_name: bool,
-    /// Whether the process is there before the agent.
+    /// True if the process exists before the agent starts.
     pub process: bool,
-    /// Whether the store now and then hangs and goes on later.
+    /// True if requests to the store sometimes hang.
     pub slow_store: bool,
-    /// Whether the foreign links of the own namespace are there before the agent.
+    /// True if the foreign links exist before the agent starts.
     pub nics: bool,
-    /// What a store that lost its content lacks in the end is given up, and not put again.
+    /// True if lost values are given up in the end, instead of being put again.
     pub accepts: bool,
-    /// What is in the store before the agent starts.
+    /// Desired values in the store before the agent starts.
     pub initial: Vec<Item>,
-    /// What happens, each after a pause.
+    /// Events, each after a pause.
     pub steps: Vec<(Duration, Step)>,
 }
 
-/// What a seed allows to happen; a world with everything in it finds less than many with a few things each.
+/// Kinds of events in a scenario. Many scenarios with few kinds of events find more bugs than scenarios with all of them.
 struct Repertoire {
     kernel: bool,
     failures: bool,
@@ -216,7 +216,7 @@ struct Repertoire {
 }
 
 impl Scenario {
-    /// How the agent works in this world.
+    /// Returns the configuration of the agent in this scenario.
     pub fn manner(&self) -> Manner {
         Manner {
             docker: self.docker,
@@ -225,7 +225,7 @@ impl Scenario {
         }
     }
 
-    /// A world in which nothing happens and every draw is the default.
+    /// Creates a scenario without events, in which every draw is the default.
     pub fn empty() -> Self {
         Scenario {
             draws: Draws::Listed(BTreeMap::new()),
@@ -243,7 +243,7 @@ impl Scenario {
         }
     }
 
-    /// The scenario of a seed.
+    /// Creates the scenario of a seed.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let docker = random.percent(40);
@@ -305,8 +305,10 @@ impl Scenario {
     }
 }
 
-/// Nobody puts anything else after the store was emptied: of an agent that starts then, the links of values that are put again with
-/// another host name or address are orphans, and it is not settled yet what becomes of them while orphans are held.
+/// Removes steps that change values after the store was emptied.
+///
+/// After a restart of the agent, the links of values that are put again with another kernel name or address are orphans. The behaviour for
+/// them while orphans are held is not specified yet.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -329,7 +331,7 @@ fn pause(fast: bool, random: &mut Random) -> Duration {
 
 impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
-        // Not where its links go behind its back: what becomes of its surroundings then is not settled yet.
+        // Not with tampering: the behaviour for dependents of an invalid value whose link is deleted is not specified yet.
         if slot == INVALID && !self.kernel && random.percent(30) {
             return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
@@ -348,8 +350,9 @@ impl Repertoire {
         item
     }
 
-    /// Whether an interface is on one foreign link for ever. Nothing on a foreign link tells which agent has set it: an agent that was
-    /// killed does not know it again once no value names the link.
+    /// Returns whether an interface always stays on one foreign link.
+    ///
+    /// Foreign links have no ownership mark, so a restarted agent cannot recognize its objects on a link that no value names any more.
     fn settles(&self, slot: usize) -> bool {
         self.kills && (FIRST_EXISTING..INTERFACES).contains(&slot)
     }
@@ -360,7 +363,7 @@ impl Repertoire {
         let mut changes = Vec::new();
         for _ in 0..count {
             let slot = random.below(SLOTS);
-            // An interface matters more often than what is on it.
+            // Prefers interfaces to neighbours and routes.
             let slot = if random.percent(30) { slot % INTERFACES } else { slot };
             let keep = slot == KEEPER_SLOT;
             if slots.contains(&slot) || (is_on_nic(slot) && !self.nics) || (keep && !self.process) {
@@ -409,8 +412,10 @@ impl Repertoire {
         }
     }
 
-    /// Where host names are taken, a link that was renamed could not get its name back. And nowhere yet: a link that is renamed and no
-    /// longer wanted before that is noticed stays until the next start.
+    /// Draws tampering without `Rename`.
+    ///
+    /// A renamed link could not get its name back if a foreign link has taken it. Open issue: a link that is renamed and whose value is
+    /// deleted before the agent notices stays until the next start.
     fn tamper(&self, random: &mut Random) -> Step {
         let tampering = random.pick(&Tampering::ALL);
         let tampering = match tampering {
@@ -445,7 +450,9 @@ fn nic_step(random: &mut Random) -> Step {
     }
 }
 
-/// With `loses` the store may lose its content. Not beside EXISTING values: nothing on a foreign link tells that it was lost with one.
+/// Draws a fault of the store. With `loses`, it may lose its content.
+///
+/// Not used together with EXISTING interfaces: foreign links have no ownership mark that shows which values were lost.
 fn store_step(loses: bool, random: &mut Random) -> Step {
     match random.below(if loses { 20 } else { 14 }) {
         0 | 1 => Step::CutReader,

@@ -1,4 +1,4 @@
-//! Makes scenarios smaller: leaves out steps, values and draws, and rounds times, as long as a property holds.
+//! Reduction of scenarios: removes steps, values and draws and rounds times, as long as a property holds.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{
     scenario::Scenario,
 };
 
-/// Returns the smallest scenario found that has the property, which the given one must have.
+/// Returns the smallest scenario found that has the property. The given scenario must have it.
 pub fn shrink(mut scenario: Scenario, holds: &dyn Fn(&Scenario) -> bool) -> Scenario {
     loop {
         let before = scenario.clone();
@@ -68,7 +68,7 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     for (from, to) in halves.into_iter().filter(|_| steps > 3).chain(each) {
         let mut smaller = scenario.clone();
         let removed: Vec<_> = smaller.steps.drain(from..to).collect();
-        // Later steps keep their time.
+        // Later steps stay at the same time.
         if let Some(next) = smaller.steps.get_mut(from) {
             next.0 += removed.iter().map(|(pause, _)| *pause).sum::<Duration>();
         }

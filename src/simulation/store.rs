@@ -1,8 +1,7 @@
-//! A simulated etcd: keys with revisions, a history to watch, leases.
+//! Simulated etcd: keys with revisions, a history for watches, and leases.
 //!
-//! Owns what a store guarantees: one revision for a transaction, a history up to its compaction, keys that go with their lease.
-//! Must never reorder anything. What happens on the way to it and back is up to [`super::connections`]. Start reading at
-//! [`Store`].
+//! The store provides etcd's guarantees: one revision per transaction, a history since the last compaction, and keys that are deleted with
+//! their lease. [`super::connections`] simulates the delays of requests and responses.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,66 +10,66 @@ use crate::{
     sources::etcd::{RawChange, RawItem, RawKey, note::Past},
 };
 
-/// How long a lease lives without renewal.
+/// Time to live of a lease without renewal.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// How a store that loses its content comes back.
+/// State of a store after it lost its content.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
-    /// As another cluster.
+    /// Another cluster.
     OtherCluster,
-    /// As the same cluster, at its first revision.
+    /// The same cluster, at its first revision.
     LowerRevision,
-    /// As the same cluster, at the same revision.
+    /// The same cluster, at the same revision.
     SameRevision,
-    /// As the same cluster, at a higher revision.
+    /// The same cluster, at a higher revision.
     HigherRevision,
 }
 
 impl Loss {
-    /// All of them.
+    /// All kinds of loss.
     pub const ALL: [Loss; 4] = [Loss::OtherCluster, Loss::LowerRevision, Loss::SameRevision, Loss::HigherRevision];
 }
 
-/// A status key.
+/// Value of a status key.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// What was written.
+    /// Content.
     pub value: Arc<[u8]>,
-    /// The lease that it goes with.
+    /// Lease of the key.
     pub lease: i64,
-    /// When it was written.
+    /// Revision of the last write.
     pub mod_revision: i64,
 }
 
-/// The store.
+/// Simulated store.
 pub struct Store {
-    /// Another number is another store.
+    /// Cluster id, which identifies the store.
     pub cluster_id: u64,
-    /// Of the last transaction.
+    /// Revision of the last transaction.
     pub revision: i64,
-    /// Of the last one that was about desired values.
+    /// Revision of the last transaction on desired values.
     pub config_revision: i64,
-    /// Whether it can be reached.
+    /// True while the store is reachable.
     pub reachable: bool,
-    /// Desired values: with the revision of the last put.
+    /// Desired values, with the revision of their last put.
     pub config: BTreeMap<RawKey, (i64, Vec<u8>)>,
     /// Status keys.
     pub status: BTreeMap<Arc<str>, Status>,
     /// Desired values at the revision of the compaction.
     base: BTreeMap<RawKey, (i64, Vec<u8>)>,
-    /// Everything that happened to desired values since the compaction.
+    /// Changes of desired values since the compaction.
     history: Vec<RawChange>,
-    /// Deletions of status keys, whoever made them.
+    /// Deletions of status keys by anyone, with their revisions.
     deletions: Vec<(Arc<str>, i64)>,
     compacted: i64,
-    /// When each lease ends.
+    /// End of each lease.
     leases: BTreeMap<i64, Duration>,
     next_lease: i64,
 }
 
 impl Store {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Store {
             cluster_id: 1,
@@ -88,7 +87,7 @@ impl Store {
         }
     }
 
-    /// One transaction of a user; answers its revision.
+    /// Executes a transaction of a user, and returns its revision.
     pub fn transaction(&mut self, changes: Vec<(String, Option<String>)>) -> i64 {
         self.revision += 1;
         self.config_revision = self.revision;
@@ -109,14 +108,14 @@ impl Store {
         self.revision
     }
 
-    /// Another store stands in its place, with the same desired values and nothing else.
+    /// Replaces the store by another one with the same desired values and nothing else.
     pub fn replace(&mut self, revision: i64) {
         self.cluster_id += 1;
         self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
         self.begin_anew(revision);
     }
 
-    /// It goes on from a revision with its desired values and nothing else.
+    /// Continues at a revision with the desired values and nothing else.
     fn begin_anew(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();
@@ -126,7 +125,7 @@ impl Store {
         self.compact();
     }
 
-    /// All content is lost.
+    /// Loses all content.
     pub fn empty(&mut self, loss: Loss) {
         self.config.clear();
         self.cluster_id += u64::from(loss == Loss::OtherCluster);
@@ -136,11 +135,11 @@ impl Store {
             Loss::HigherRevision => self.revision + 5,
         };
         self.begin_anew(revision);
-        // Nothing was compacted: it was always empty.
+        // The new store has never contained anything, so nothing was compacted.
         self.compacted = 0;
     }
 
-    /// Goes back to an older snapshot of itself, so many changes ago. Returns whether there is one.
+    /// Restores the snapshot before this number of changes. Returns whether there is one.
     pub fn restore(&mut self, changes: usize) -> bool {
         let revisions = self.history.iter().rev().map(|change| change.mod_revision);
         let Some(revision) = revisions.skip(changes).find(|revision| *revision < self.revision) else {
@@ -152,7 +151,7 @@ impl Store {
         true
     }
 
-    /// Desired values at an earlier revision; `None` if it is compacted.
+    /// Returns the desired values at an earlier revision; `None` if it is compacted.
     fn content_at(&self, revision: i64) -> Option<BTreeMap<RawKey, (i64, Vec<u8>)>> {
         if revision < self.compacted {
             return None;
@@ -167,7 +166,7 @@ impl Store {
         Some(content)
     }
 
-    /// The keys at an earlier revision.
+    /// Returns the keys at an earlier revision.
     pub fn past(&self, revision: i64) -> Past {
         match self.content_at(revision) {
             Some(content) => Past::Listed(content.into_iter().map(|(key, (revision, _))| (key, revision)).collect()),
@@ -175,14 +174,14 @@ impl Store {
         }
     }
 
-    /// Forgets the history before now.
+    /// Compacts the history up to the current revision.
     pub fn compact(&mut self) {
         self.compacted = self.revision;
         self.history.clear();
         self.base.clone_from(&self.config);
     }
 
-    /// All desired values.
+    /// Returns all desired values.
     pub fn list(&self) -> Vec<RawItem> {
         let listed = self.config.iter().map(|(key, (mod_revision, value))| RawItem {
             key: key.clone(),
@@ -192,13 +191,13 @@ impl Store {
         listed.collect()
     }
 
-    /// What happened after a revision, up to another one; `None` when that is compacted.
+    /// Returns the changes after one revision up to another; `None` if they are compacted.
     pub fn since(&self, revision: i64, until: i64) -> Option<Vec<RawChange>> {
         let wanted = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
         (revision >= self.compacted).then(|| self.history.iter().filter(wanted).cloned().collect())
     }
 
-    /// The newest revision of the history after this one, if any.
+    /// Returns the next revision of the history after this one, if any.
     pub fn next_revision(&self, after: i64) -> Option<i64> {
         self.history
             .iter()
@@ -206,14 +205,14 @@ impl Store {
             .find(|revision| *revision > after)
     }
 
-    /// A new lease.
+    /// Grants a lease, and returns its id.
     pub fn grant(&mut self, now: Duration) -> i64 {
         self.next_lease += 1;
         self.leases.insert(self.next_lease, now + TTL);
         self.next_lease
     }
 
-    /// Renews a lease; false when there is none.
+    /// Renews a lease. Returns false if it does not exist.
     pub fn renew(&mut self, lease: i64, now: Duration) -> bool {
         match self.leases.get_mut(&lease) {
             Some(until) => {
@@ -224,7 +223,7 @@ impl Store {
         }
     }
 
-    /// A lease ends, and its keys with it.
+    /// Revokes a lease, and deletes its keys.
     pub fn revoke(&mut self, lease: i64) {
         if self.leases.remove(&lease).is_some() {
             self.delete_status(|_, status| status.lease == lease);
@@ -244,12 +243,12 @@ impl Store {
         });
     }
 
-    /// Somebody deletes each status key of a number that this divides.
+    /// Deletes every n-th status key.
     pub fn lose_status(&mut self, every: usize) {
         self.delete_status(|number, _| number % every.max(1) == 0);
     }
 
-    /// Somebody writes something else over these keys.
+    /// Overwrites every n-th status key.
     pub fn overwrite_status(&mut self, every: usize) {
         self.revision += 1;
         let values = self.status.values_mut();
@@ -262,7 +261,7 @@ impl Store {
         }
     }
 
-    /// Another publisher writes all status keys as they are, under a lease of its own.
+    /// Writes all status keys unchanged under a new lease, like another publisher.
     pub fn take_status(&mut self, now: Duration) -> i64 {
         let lease = self.grant(now);
         self.revision += 1;
@@ -272,7 +271,7 @@ impl Store {
         lease
     }
 
-    /// Status keys that were deleted after a revision, with the revisions of their deletions.
+    /// Returns the status keys that were deleted after a revision, with the revisions of their deletions.
     pub fn deleted_since(&self, revision: i64) -> Vec<(Arc<str>, i64)> {
         let deletions = self.deletions.iter().rev().take_while(|(_, deleted)| *deleted > revision);
         let mut deletions: Vec<_> = deletions.cloned().collect();
@@ -280,7 +279,7 @@ impl Store {
         deletions
     }
 
-    /// Ends the leases that nobody has renewed.
+    /// Ends the leases that were not renewed.
     pub fn expire(&mut self, now: Duration) {
         let over: Vec<i64> = self
             .leases
@@ -291,14 +290,14 @@ impl Store {
         over.into_iter().for_each(|lease| self.revoke(lease));
     }
 
-    /// Any lease ends, as an operator can make it.
+    /// Revokes the newest lease, like an operator.
     pub fn revoke_any(&mut self) {
         if let Some(lease) = self.leases.keys().next_back().copied() {
             self.revoke(lease);
         }
     }
 
-    /// All status keys.
+    /// Returns all status keys.
     pub fn list_status(&self) -> Vec<Found> {
         let found = self.status.iter().map(|(key, status)| Found {
             key: key.clone(),
@@ -309,13 +308,13 @@ impl Store {
         found.collect()
     }
 
-    /// A transaction of the publisher: whether its guards held; `None` when its lease is gone.
+    /// Executes a transaction of the publisher. Returns whether its guards held; `None` if its lease does not exist.
     pub fn write(&mut self, lease: i64, batch: &Batch) -> Option<bool> {
         let holds = |(key, write): &(Arc<str>, Write)| match (write, self.status.get(key)) {
             (Write::Put(_), _) => true,
             (Write::Delete(Guard::Lease(lease)), Some(status)) => status.lease == *lease,
             (Write::Delete(Guard::Revision(revision)), Some(status)) => status.mod_revision == *revision,
-            // What is not there has lease 0 and revision 0.
+            // A missing key has lease 0 and revision 0, so no guard holds.
             (Write::Delete(_), None) => false,
         };
         if !batch.iter().all(holds) {

@@ -1,7 +1,6 @@
-//! What others do on the machine, to the agent's objects and beside them.
+//! Actions of others on the machine: tampering with the agent's objects, and foreign objects.
 //!
-//! Owns the ways to tamper, and the look-alikes that are not the agent's. Must never use what the agent believes: it looks at the
-//! machine only. Start reading at [`Tampering`].
+//! Objects are selected from the state of the simulated kernel, not from that of the agent.
 
 use super::{
     configuration::{TAP, TENANT},
@@ -9,12 +8,12 @@ use super::{
 };
 use netns_kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot};
 
-/// RTPROT_STATIC of linux/rtnetlink.h: what users add by hand.
+/// Protocol of objects that users add by hand (RTPROT_STATIC of linux/rtnetlink.h).
 const OTHER_PROTOCOL: u8 = 4;
 /// RT_TABLE_MAIN of linux/rtnetlink.h.
 const TABLE_MAIN: u32 = 254;
 
-/// What can be done to an object of the agent.
+/// Tampering with an object of the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tampering {
     /// `ip link del`.
@@ -46,7 +45,7 @@ pub enum Tampering {
 }
 
 impl Tampering {
-    /// All of them.
+    /// All kinds of tampering.
     pub const ALL: [Tampering; 13] = [
         Tampering::DeleteLink,
         Tampering::Down,
@@ -63,7 +62,7 @@ impl Tampering {
         Tampering::FlushRoutes,
     ];
 
-    /// Does it to one of the agent's objects of that kind, if there are any; the number chooses.
+    /// Tampers with one of the agent's objects, if there is one. The number selects the object.
     pub(crate) fn apply(self, kernel: &mut Kernel, number: usize) {
         match self {
             Tampering::DeleteAddress => {
@@ -105,7 +104,7 @@ impl Tampering {
                 let all = |space: &Snapshot| space.routes.iter().filter(adoptable).cloned().collect();
                 on_any(kernel, number, all, |kernel, netns, state| {
                     let link = name_of(kernel, netns, state.link);
-                    // Refused if the link is down, as `ip` is.
+                    // Fails if the link is down, like `ip`.
                     drop(kernel.add_route(netns, &link, &state.route, true, OTHER_PROTOCOL));
                 });
             }
@@ -160,7 +159,7 @@ fn on_any<T>(kernel: &mut Kernel, number: usize, all: impl Fn(&Snapshot) -> Vec<
     }
 }
 
-/// The agent's links but for `lo`, which nobody can delete.
+/// Returns the agent's links except for `lo`, which cannot be deleted.
 fn own_links(space: &Snapshot) -> Vec<LinkState> {
     let links = space.links.iter();
     links
@@ -176,23 +175,23 @@ fn name_of(kernel: &Kernel, netns: NetnsId, index: u32) -> String {
 }
 
 impl Kernel {
-    /// Somebody adds a link to the agent's own namespace, unless it is there.
+    /// Adds a foreign link to the agent's own namespace, unless it exists.
     pub fn add_nic(&mut self, name: &str) {
         if self.link(OWN, name).is_none() {
             let index = self.add_foreign_link(OWN, name, if name == TAP { "tun" } else { "dummy" });
-            // Nobody has opened it yet.
+            // No program has opened the TAP yet.
             self.set_carrier(OWN, index, name != TAP);
         }
     }
 
-    /// A program opens the TAP, or closes it.
+    /// Sets the carrier of the TAP, like a program that opens or closes it.
     pub fn set_tap_carrier(&mut self, carrier: bool) {
         if let Some(index) = self.link(OWN, TAP).map(|link| link.index) {
             self.set_carrier(OWN, index, carrier);
         }
     }
 
-    /// Somebody makes a VRF device in the agent's own namespace with a routing table; one with another table is made again.
+    /// Creates the foreign VRF device with a routing table. A device with another table is re-created.
     pub fn make_vrf(&mut self, table: u32) {
         if self.link(OWN, TENANT).is_some_and(|link| link.vrf_table() != Some(table)) {
             self.remove_nic(TENANT);
@@ -203,14 +202,14 @@ impl Kernel {
         }
     }
 
-    /// Somebody deletes such a link.
+    /// Deletes a foreign link from the agent's own namespace.
     pub fn remove_nic(&mut self, name: &str) {
         if let Some(index) = self.link(OWN, name).map(|link| link.index) {
             self.remove_link(OWN, index);
         }
     }
 
-    /// Somebody adds an address to such a link, or deletes it.
+    /// Adds the foreign address to a link in the agent's own namespace, or deletes it.
     pub fn set_nic_address(&mut self, name: &str, add: bool) {
         if self.link(OWN, name).is_none() {
             return;
@@ -228,7 +227,7 @@ impl Kernel {
     }
 }
 
-/// Adds look-alikes that are not the agent's, unless they are there: a link of another agent, one without a mark, and a pair.
+/// Adds foreign links, unless they exist: one of another agent, one without an ownership mark, and a veth pair.
 pub(crate) fn add_look_alikes(kernel: &mut Kernel, netns: NetnsId) {
     if kernel.link(netns, "foreign0").is_some() {
         return;
@@ -238,13 +237,13 @@ pub(crate) fn add_look_alikes(kernel: &mut Kernel, netns: NetnsId) {
         kernel.link_mut(netns, index).alias = alias.to_owned();
         add_to_link(kernel, netns, name, number, OTHER_PROTOCOL);
     }
-    // The other agent marks what is its own with the same number.
+    // The other agent uses the same protocol number for its objects.
     add_to_link(kernel, netns, "foreign0", 3, PROTOCOL);
     let ends = ["foreign2", "foreign3"].map(|name| (netns, kernel.add_foreign_link(netns, name, "veth")));
     kernel.pair(ends[0], ends[1]);
 }
 
-/// An address, a neighbour and a route that differ from those with another number.
+/// Adds an address, a neighbour and a route to a link. They differ for each number.
 fn add_to_link(kernel: &mut Kernel, netns: NetnsId, link: &str, number: u8, protocol: u8) {
     let address = AddressSpec {
         address: [10, 99, number, 1].into(),

@@ -1,7 +1,6 @@
-//! The simulator as a test: some thousand seeds, the replay, and the deliberate bugs.
+//! Runs of the simulator as tests: some thousand seeds, the stored scenarios and the deliberate bugs.
 //!
-//! Owns how many. Must never contain a rule. Start reading at [`no_world_goes_wrong`]; for any number of seeds there is
-//! `examples/simulate.rs`.
+//! `examples/simulate.rs` runs any number of seeds.
 
 use std::{
     fs,
@@ -24,7 +23,7 @@ fn seeds() -> u64 {
 }
 
 #[test]
-fn no_world_goes_wrong() {
+fn random_scenarios_violate_no_rule() {
     for seed in 0..seeds() {
         if let Err(text) = run(&Scenario::of_seed(seed), None) {
             panic!("seed {seed}: {text}");
@@ -32,12 +31,12 @@ fn no_world_goes_wrong() {
     }
 }
 
-/// Worlds that once went wrong, and recordings of worlds in which something was once mended.
+/// Scenarios that failed once, and recordings of scenarios that cover earlier fixes.
 #[test]
-fn every_scenario_file_holds() {
+fn stored_scenarios_violate_no_rule() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-        .expect("a folder of scenarios")
+        .expect("the directory of scenarios")
         .map(|entry| entry.expect("an entry").path())
         .collect();
     files.sort();
@@ -54,7 +53,7 @@ fn every_scenario_file_holds() {
 }
 
 #[test]
-fn a_recorded_world_replays_its_seed_from_its_text() {
+fn recorded_scenario_replays_its_seed() {
     for seed in 0..40 {
         let scenario = Scenario::of_seed(seed);
         let read: Scenario = record(&scenario, None).to_string().parse().expect("what was printed");
@@ -64,7 +63,7 @@ fn a_recorded_world_replays_its_seed_from_its_text() {
 
 proptest! {
     #[test]
-    fn a_printed_scenario_parses_to_itself(seed in any::<u64>(), draws in prop::collection::btree_map((0..Site::ALL.len(), 1..50u32), any::<u32>(), 0..8)) {
+    fn printed_scenario_parses_to_itself(seed in any::<u64>(), draws in prop::collection::btree_map((0..Site::ALL.len(), 1..50u32), any::<u32>(), 0..8)) {
         let drawn = |((site, number), drawn): ((usize, u32), u32)| {
             let site = Site::ALL[site];
             ((site, number), if site.is_choice() { u64::from(drawn % 2) } else { u64::from(drawn) })
@@ -79,7 +78,7 @@ proptest! {
 }
 
 #[test]
-fn a_seed_replays_exactly() {
+fn seed_replays_exactly() {
     for seed in 0..40 {
         let scenario = Scenario::of_seed(seed);
         assert_eq!(trace(&scenario, None), trace(&scenario, None), "seed {seed}");
@@ -91,7 +90,7 @@ fn deliberate_bugs_are_found() {
     for mutation in Mutation::ALL {
         let finds = |seed: &u64| {
             let scenario = Scenario::of_seed(*seed);
-            // What goes wrong anyway says nothing about the bug.
+            // A seed that also fails without the mutation does not find the mutation.
             run(&scenario, Some(mutation)).is_err() && run(&scenario, None).is_ok()
         };
         let found = (0..10_000).find(finds);

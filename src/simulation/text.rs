@@ -1,6 +1,6 @@
-//! Text form of values, steps and scenarios: one line each, names instead of numbers.
+//! Text form of values, steps and scenarios: one line each, with names instead of numbers.
 //!
-//! Printing and parsing are inverse to each other. `simulate --save` writes this form, `tests/scenarios/` holds it.
+//! Parsing is the inverse of printing. `simulate --save` writes this form, and `tests/scenarios/` contains files in this form.
 
 mod file;
 mod step;
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// Returns a copy of the text that lives for ever. There are few names, and each is kept once.
+/// Returns a static copy of the text. There are few names, and each is leaked once.
 fn intern(text: &str) -> &'static str {
     static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -25,7 +25,7 @@ fn intern(text: &str) -> &'static str {
     kept
 }
 
-/// Splits off the part after the first separator; both are trimmed.
+/// Splits the text at the first separator, and trims both parts.
 fn halves<'a>(text: &'a str, separator: &str) -> Result<(&'a str, &'a str), String> {
     let (before, after) = text.split_once(separator).ok_or_else(|| format!("no {separator:?} in {text:?}"))?;
     Ok((before.trim(), after.trim()))
@@ -35,7 +35,7 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.trim().parse().map_err(|_| format!("{text:?} is not a number"))
 }
 
-/// A duration as `2s`, `15ms` or `200us`.
+/// Duration, printed as `2s`, `15ms` or `200us`.
 struct Time(Duration);
 
 impl Display for Time {
@@ -64,7 +64,7 @@ impl Time {
     }
 }
 
-/// A Rust name as words in small letters: `WatchAnswer` becomes `watch-answer`.
+/// Converts a Rust name to kebab case: `WatchAnswer` becomes `watch-answer`.
 pub(super) fn kebab(name: &impl fmt::Debug) -> String {
     let mut text = String::new();
     for letter in format!("{name:?}").chars() {
@@ -76,8 +76,8 @@ pub(super) fn kebab(name: &impl fmt::Debug) -> String {
     text
 }
 
-/// The member of a list with this name in [kebab] form.
+/// Returns the member of a list with this name in [kebab] case.
 fn named<T: fmt::Debug + Copy>(all: &[T], name: &str) -> Result<T, String> {
     let found = all.iter().find(|known| kebab(*known) == name);
-    found.copied().ok_or_else(|| format!("{name:?} is unknown here"))
+    found.copied().ok_or_else(|| format!("unknown name {name:?}"))
 }

@@ -1,7 +1,6 @@
-//! A simulated world: one agent on one machine, with a store, Docker and a clock, driven by what is due next.
+//! Simulated world: one agent on one machine, with a store, Docker and a clock, driven by a queue of timed events.
 //!
-//! Owns the order of events, which the seed decides by how long everything takes. Must never contain a rule about what the agent
-//! does: that is `judgement`. Start reading at [`World::run`].
+//! The delays of the scenario determine the order of events. `judgement` contains the rules for the behaviour of the agent.
 
 mod docker;
 mod interference;
@@ -39,50 +38,50 @@ use crate::{
 };
 use netns_kernel::NetnsId;
 
-/// Time at the beginning, since the Unix epoch.
+/// Time at the beginning of a run, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);
 
-/// Within so long each failed operation is tried again.
+/// Maximum delay of the retry of a failed operation.
 const LONGEST_RETRY: Duration = Duration::from_secs(61);
 
-/// The shortest time that duplicate address detection takes.
+/// Minimum duration of duplicate address detection.
 const DETECTION: Duration = Duration::from_secs(1);
 
-/// What is going to happen. Numbers are lives of the agent and connections within one.
+/// Planned event. The numbers are the life of the agent and the connection within it.
 enum Occurrence {
-    /// A step of the script.
+    /// A step of the scenario.
     Step(usize),
-    /// The agent is started.
+    /// The agent starts.
     Start,
-    /// The core takes events and decides.
+    /// The core processes its events.
     Wake(u64),
     /// An operation is performed.
     Perform(u64),
-    /// The monitor tells of a namespace.
+    /// The monitor reports a change in a namespace.
     Told(u64, NetnsId),
     /// An event reaches the core.
     Event(u64, Box<AgentEvent>),
-    /// The watcher looks at references.
+    /// The watcher checks references.
     Look(u64),
-    /// The links of ended namespaces go.
+    /// The links of ended namespaces are deleted.
     Reap,
     /// Duplicate address detection ends.
     Detected(Asked),
     /// Leases may end.
     Expire,
-    /// The store can be reached again.
+    /// The store is reachable again.
     StoreBack,
-    /// A second publisher ends, and its lease with it.
+    /// A second publisher ends, and so does its lease.
     Leave(i64),
-    /// On the way of desired values.
+    /// Event on the connection of the reader.
     Reader(u64, u64, ReaderStep),
-    /// The next desired values are handed over.
+    /// The next desired values are delivered to the core.
     Deliver(u64),
-    /// The agent writes the note of the store.
+    /// The agent writes the note about the store.
     Note(u64),
-    /// On the way of status.
+    /// Event on the connection of the writer.
     Writer(u64, u64, WriterStep),
-    /// Between tracker and daemon.
+    /// Event between tracker and Docker daemon.
     Docker(u64, u64, DockerStep),
 }
 
@@ -124,37 +123,36 @@ pub struct World {
     machine: SharedMachine,
     store: Store,
     daemon: Daemon,
-    /// What is in the store, and what it has lost without anybody deleting it.
+    /// Values in the store, and values that it has lost without a deletion.
     configuration: Configuration,
-    /// What became of it.
+    /// State of the lost values.
     losses: Losses,
-    /// What the agent keeps over a restart.
+    /// State that survives a restart of the agent.
     disk: Disk,
-    /// What was put at each revision: one store after the other may have had it.
+    /// Values that were put at each revision, possibly in successive stores.
     versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
-    /// Number of the present or the next life of the agent.
+    /// Number of the current or the next life of the agent.
     life: u64,
-    /// The watch loses the next transaction.
+    /// The watch loses its event about the next transaction.
     losing_watch: bool,
     reaping: bool,
-    /// When the script is over: nothing interferes any more.
+    /// Time at which the scenario and all faults ended.
     calm_since: Option<Duration>,
-    /// When something last interfered below the agent.
+    /// Time of the last interference below the agent.
     disturbed: Duration,
-    /// Somebody has taken a host name for good.
+    /// A foreign link has permanently taken a kernel name.
     squatted: bool,
-    /// What went wrong.
+    /// First violated rule.
     failure: Option<String>,
-    /// What happened, in words, if somebody wants to read it.
+    /// Trace of all events, if requested.
     trace: Option<Vec<String>>,
-    /// Events that happened, as a measure.
+    /// Number of events so far.
     pub events: u64,
 }
 
 impl World {
-    /// The world of a scenario, before anything happens, with a deliberate bug in the agent or none. With `traced` it tells what
-    /// happens.
+    /// Creates the world of a scenario, optionally with a deliberate bug in the agent. With `traced`, it records a trace.
     pub fn new(scenario: Scenario, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut kernel = Kernel::new();
         kernel.watched_max = scenario.watched_max;
@@ -210,10 +208,10 @@ impl World {
         world
     }
 
-    /// Lets everything happen: the script, then calm until the world is as it should be, then a restart.
+    /// Runs the scenario, waits without faults until the world has converged, and restarts the agent.
     ///
     /// # Errors
-    /// What is not as it should be.
+    /// Describes the first violated rule.
     pub fn run(&mut self) -> Result<(), String> {
         let script: Duration = self.scenario.steps.iter().map(|(pause, _)| *pause).sum();
         self.run_until(BEGINNING + script + Duration::from_millis(1))?;
@@ -221,7 +219,7 @@ impl World {
         self.end_losses()?;
         self.come_to_rest()?;
         if self.expect_idle().is_err() {
-            // A removal that failed may be due once more although what was to go has gone by itself.
+            // The retry of a failed deletion may still be planned although the object has disappeared.
             self.run_until(self.now + LONGEST_RETRY)?;
             self.come_to_rest()?;
         }
@@ -235,7 +233,7 @@ impl World {
         }
     }
 
-    /// Starts the agent again, which has nothing to do but for some links of the own namespace.
+    /// Restarts the agent, which must change nothing except for these links of its own namespace.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
@@ -246,12 +244,12 @@ impl World {
         self.come_to_rest()
     }
 
-    /// Draws so far that differ from the defaults, if they are recorded.
+    /// Returns the recorded draws, which are those that differ from the defaults.
     pub fn draws(&self) -> Listed {
         self.choices.record.clone().unwrap_or_default()
     }
 
-    /// What happened, if it was to be told.
+    /// Returns the trace; empty if it was not requested.
     pub fn trace(&self) -> &[String] {
         self.trace.as_deref().unwrap_or_default()
     }
@@ -288,7 +286,7 @@ impl World {
         Clock::told_by(move || Duration::from_nanos(clock.load(Relaxed)))
     }
 
-    /// Lets time run.
+    /// Processes all events until `end`.
     fn run_until(&mut self, end: Duration) -> Result<(), String> {
         while self.failure.is_none() && self.queue.peek().is_some_and(|Reverse(due)| due.at <= end) {
             let Some(Reverse(due)) = self.queue.pop() else { break };
@@ -339,17 +337,17 @@ impl World {
         }
     }
 
-    /// In one of twenty cases somebody else has the address, as long as anything interferes.
+    /// Ends a duplicate address detection. Before the end of all faults, 5 % of addresses are duplicates.
     fn end_detection(&mut self, of: Asked) {
         let duplicate = self.choices.choose(Site::Duplicate, 5) && self.calm_since.is_none();
         if duplicate {
-            self.tell(|| format!("somebody else has {of:?}"));
+            self.tell(|| format!("{of:?} is a duplicate"));
             self.disturbed = self.now;
         }
         self.machine.get().kernel.end_detection(of, duplicate);
     }
 
-    /// What follows from whatever happened: those who wait for it are told.
+    /// Plans the consequences of an event: notifications, wake-ups and checks.
     fn follow_up(&mut self) {
         let (told, dying, asking) = {
             let kernel = &mut self.machine.get().kernel;
@@ -422,7 +420,7 @@ impl World {
         }
     }
 
-    /// The agent ends without any chance to do something about it.
+    /// Kills the agent.
     fn kill(&mut self) {
         self.tell(|| "the agent is killed".to_owned());
         self.note_kill();
@@ -496,7 +494,7 @@ impl World {
                     }
                     break;
                 }
-                // Several operations in a row, mostly, so that the others come in between only now and then.
+                // Usually performs several operations in a row, with other events in between only sometimes.
                 Ok(Progress::More) if !self.choices.pause() => {}
                 Ok(Progress::More) => {
                     let after = self.moment(Site::PerformLater);

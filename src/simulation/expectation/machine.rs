@@ -1,7 +1,4 @@
-//! What of the agent's is on the simulated machine, in the words of the oracle.
-//!
-//! Owns telling the agent's objects from those of others. Must never know what is expected but for what it is asked to compare. Start
-//! reading at [`spaces`].
+//! Conversion of the agent's objects on the simulated machine to the types of the test oracle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +14,14 @@ use crate::simulation::{
 };
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
-/// Ends the alias of `lo` where the agent made the namespace.
+/// Suffix of the alias of `lo` in a namespace that the agent created.
 const CREATED: &str = "//netns";
-/// Alias of a foreign link that takes a host name.
+/// Alias of a foreign link that takes the kernel name of an interface.
 pub const SQUATTER: &str = "squatter";
-/// IFLA_BRPORT_ISOLATED.
+/// IFLA_BRPORT_ISOLATED of linux/if_link.h.
 const ISOLATED: u16 = 33;
 
-/// What of the agent's is in each namespace, as far as `expected` has an opinion.
+/// Returns the agent's objects in each namespace, limited to the properties that `expected` determines.
 pub fn spaces(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>, configuration: &Configuration) -> BTreeMap<NetnsId, Space> {
     let unusable = unusable(configuration);
     let spaces = kernel.spaces.iter().map(|(netns, snapshot)| {
@@ -34,7 +31,7 @@ pub fn spaces(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>, configuratio
     spaces.filter(|(_, space)| *space != Space::default()).collect()
 }
 
-/// A namespace, and which of its links do not count.
+/// Snapshot of a namespace, with the links to ignore.
 struct Reading<'a> {
     snapshot: &'a Snapshot,
     ignored: BTreeSet<u32>,
@@ -95,7 +92,7 @@ impl<'a> Reading<'a> {
         space
     }
 
-    /// Whether an address is the primary one of an IPv4 subnet in which there is something to choose.
+    /// Returns whether an address is the primary one of an IPv4 subnet with several addresses.
     fn is_primary_of_several(&self, state: &AddressState) -> bool {
         let subnet = network((state.address.address, state.address.prefix_len));
         let of_subnet = self.snapshot.addresses.iter().filter(|other| {
@@ -135,7 +132,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// A setting of a link's kind: IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_VLAN_ID and IFLA_VLAN_FLAGS.
+/// Returns a setting of a link: its VRF table, IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_VLAN_ID or
+/// IFLA_VLAN_FLAGS.
 fn setting(link: &LinkState, name: &str) -> Option<u64> {
     let number = |attribute: u16| link.attribute(attribute)?.first_chunk().copied().map(u32::from_ne_bytes);
     match name {
@@ -149,7 +147,7 @@ fn setting(link: &LinkState, name: &str) -> Option<u64> {
     }
 }
 
-/// Whether a link is what an interface asks for, but for what can be changed while it stays.
+/// Returns whether a link could become that of an interface by changes in place.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let identity = identity(&interface.value());
     let mut settings = identity.settings.iter();
@@ -158,13 +156,13 @@ pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
         && settings.all(|(name, value)| setting(link, name) == Some(*value))
 }
 
-/// Returns whether the agent made a namespace.
+/// Returns whether the agent created a namespace.
 pub fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     let mut links = snapshot.links.iter();
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
 }
 
-/// Interfaces whose values cannot be used. What they stand for may be there or not: the last usable version stays.
+/// Returns the interfaces with invalid values. Their links may or may not exist, because the last valid version stays applied.
 pub fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
     let names = configuration.values().filter_map(|item| match item {
         Item::Unusable(key) => key.strip_prefix(&*interface_key("")),
@@ -173,17 +171,17 @@ pub fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
     names.collect()
 }
 
-/// Whether a link is that of one of these interfaces.
+/// Returns whether a link is that of one of these interfaces.
 pub fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
     subject(link).is_some_and(|subject| names.contains(subject.split("//").next().unwrap_or_default()))
 }
 
-/// What the agent's mark on a link says that it is.
+/// Returns the ownership mark of a link, without the prefix of the agent.
 fn subject(link: &LinkState) -> Option<&str> {
     link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
 }
 
-/// Whether a link is neither the agent's nor something that the agent left half-done.
+/// Returns whether a link is foreign: neither the agent's nor left by an interrupted creation.
 fn is_foreign(link: &LinkState) -> bool {
     link.name.starts_with("foreign")
         || is_nic(&link.name)

@@ -1,6 +1,4 @@
-//! Foreign links of the own namespace, which EXISTING values use, as the machine shows them.
-//!
-//! Owns what of them the configuration does not decide. Must never call the agent's code. Start reading at [`nics`].
+//! Foreign links of the simulated machine, converted for the test oracle.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +10,7 @@ use crate::simulation::{
     kernel::{Kernel, OWN},
 };
 
-/// The foreign links of the own namespace that EXISTING values use, if they are up.
+/// Returns the foreign links of EXISTING interfaces that are up, by name.
 pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
     let own = &kernel.spaces[&OWN];
     let addresses = |index: u32, counts: &dyn Fn(&AddressState) -> bool| {

@@ -1,6 +1,4 @@
-//! Which links differ between two machines, and whether an operation keeps to them.
-//!
-//! Owns the comparison. Must never use what the agent believes: it looks at the machine only. Start reading at [`affected`].
+//! Differences between two states of the simulated machine, by link, and the links that an operation touches.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +14,7 @@ fn name_of(space: &Snapshot, index: u32) -> String {
         .expect("a link")
 }
 
-/// A link with all that is on it; the master by name, for its index changes when it is made again.
+/// Returns a text of a link with everything on it. The master has its name, because its index changes when it is re-created.
 fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) -> String {
     let mut text = format!(
         "{:?}",
@@ -52,7 +50,7 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
     text + &states.collect::<Vec<_>>().join("\n")
 }
 
-/// The links on which something differs between two machines, and those above them: the repair of a link takes what is above it down and up.
+/// Returns the links that differ between two machines, and the links on top of them, which the repair of a link sets down and up.
 pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();
@@ -75,12 +73,12 @@ pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> 
     affected
 }
 
-/// Whether an operation touches nothing but these links.
+/// Returns whether an operation touches only these links.
 pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
     let touched = match op {
         KernelOp::CreateLink(create) => create.ends().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
-        // It writes only what differs.
+        // It only writes a sysctl that differs.
         KernelOp::EnsureSysctl { .. } => return true,
         other => match other.on_link() {
             Some((netns, link, _)) => vec![(netns, link.to_owned())],

@@ -1,7 +1,4 @@
-//! Host names that change hands, in what is wanted and in the kernel.
-//!
-//! Owns scenarios of a few values with a known end. Must never look into the scheduler: it compares the machine. Start reading at
-//! [`a_pair_waits_for_the_name_of_a_link_on_its_way_out`].
+//! Tests of kernel names that move from one interface to another, in the desired state and in the kernel.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
@@ -9,7 +6,7 @@ use super::{strategies::machine, world::World};
 use crate::simulation::configuration::{Configuration, FOREIGN_NAME, FOREIGN_PLACE, Interface, Item, Kind, interface_key};
 use netns_kernel::NetnsId;
 
-/// A link of the namespace that somebody else made, with one address.
+/// Returns an interface in the foreign namespace, with one address.
 fn link(name: &'static str, kind: Kind, host: &'static str, address: &'static str) -> Item {
     Item::Interface(Interface {
         host: host.to_owned(),
@@ -31,20 +28,20 @@ fn foreign(world: &World) -> NetnsId {
     world.named(FOREIGN_NAME)
 }
 
-/// The value has the link of this name, and everything of it is in the kernel.
+/// Asserts that an interface is configured and has the link of this name.
 fn assert_has(world: &World, name: &str, host_name: &str) {
     assert_eq!(world.state(&interface_key(name)), Some(ValueState::Configured), "{name}");
     let alias = world.link(foreign(world), host_name).map_or(String::new(), |link| link.alias);
     assert!(
         alias.split('/').any(|part| part == name),
-        "{host_name} is {alias:?}, not that of {name}"
+        "{host_name} has the alias {alias:?}, and is not the link of {name}"
     );
 }
 
 #[test]
-fn a_pair_waits_for_the_name_of_a_link_on_its_way_out() {
+fn pair_waits_for_the_name_of_a_link_in_deletion() {
     let mut world = World::start(machine(), &Configuration::new());
-    // With an address, so that it takes more than one step to go.
+    // The address makes the deletion take more than one step.
     world.put(&dummy("z", "eth0", "10.0.0.1/24"));
     world.rest();
     world.delete(&interface_key("z"));
@@ -56,7 +53,7 @@ fn a_pair_waits_for_the_name_of_a_link_on_its_way_out() {
 }
 
 #[test]
-fn two_links_may_be_asked_to_exchange_their_names() {
+fn two_links_can_exchange_their_names() {
     for together in [true, false] {
         let mut world = World::start(machine(), &Configuration::new());
         world.put(&dummy("a", "eth0", "10.0.0.1/24"));
@@ -65,7 +62,7 @@ fn two_links_may_be_asked_to_exchange_their_names() {
         world.put(&dummy("a", "eth1", "10.0.0.1/24"));
         if !together {
             world.rest();
-            assert_eq!(world.state(&interface_key("a")), Some(ValueState::Invalid), "b has that name still");
+            assert_eq!(world.state(&interface_key("a")), Some(ValueState::Invalid), "b still has the name");
         }
         world.put(&dummy("b", "eth0", "10.0.1.1/24"));
         world.rest();
@@ -75,7 +72,7 @@ fn two_links_may_be_asked_to_exchange_their_names() {
 }
 
 #[test]
-fn ends_of_three_pairs_may_be_asked_to_pass_their_names_round() {
+fn three_pairs_can_rotate_their_names() {
     let mut world = World::start(machine(), &Configuration::new());
     let put = |world: &mut World, host_names: [&'static str; 3]| {
         for ([own, other], host_name) in [["a0", "a1"], ["b0", "b1"], ["c0", "c1"]].into_iter().zip(host_names) {
@@ -93,7 +90,7 @@ fn ends_of_three_pairs_may_be_asked_to_pass_their_names_round() {
 }
 
 #[test]
-fn two_links_whose_names_somebody_exchanged_get_their_own_back() {
+fn names_exchanged_by_others_are_restored() {
     let mut world = World::start(machine(), &Configuration::new());
     world.put(&dummy("a", "eth0", "10.0.0.1/24"));
     world.put(&dummy("b", "eth1", "10.0.1.1/24"));

@@ -1,7 +1,4 @@
-//! Veth pairs whose ends are changed at the worst moment.
-//!
-//! Owns scenarios of a few values with a known end. Must never look into the scheduler: it compares the machine. Start reading at
-//! [`an_end_that_is_put_elsewhere_before_it_is_finished_is_made_there`].
+//! Tests of veth pairs whose ends change while they are created, moved or deleted.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
@@ -18,7 +15,7 @@ fn end(name: &'static str, peer: &'static str, place: usize) -> Item {
     Item::Interface(Interface::plain(name, Kind::Veth(peer), place))
 }
 
-/// The pair of `a` and `b`, in these places.
+/// Returns the pair of `a` and `b` in these places.
 fn pair(a: usize, b: usize) -> Configuration {
     Configuration::from([end("a", "b", a), end("b", "a", b)].map(|item| (item.key(), item)))
 }
@@ -30,67 +27,67 @@ fn assert_configured(world: &World, names: &[&str]) {
 }
 
 #[test]
-fn an_end_that_is_put_elsewhere_before_it_is_finished_is_made_there() {
+fn end_moved_during_its_creation_is_created_at_its_new_place() {
     let mut world = World::start(machine(), &Configuration::new());
     world.put(&end("a", "b", OWN_PLACE));
     world.put(&end("b", "a", OWN_PLACE));
     while world.link(OWN, "b").is_none() {
-        assert!(world.round().expect("nobody kills the agent"), "the pair is never made");
+        assert!(world.round().expect("the agent is not killed"), "the pair is not created");
     }
     assert_eq!(
         world.link(OWN, "b").map(|link| link.alias),
         Some(String::new()),
-        "b is not finished"
+        "b has no ownership mark yet"
     );
     world.put(&end("b", "a", FOREIGN_PLACE));
-    world.settle().expect("nobody kills the agent");
+    world.settle().expect("the agent is not killed");
     assert_configured(&world, &["a", "b"]);
     let foreign = world.named(FOREIGN_NAME);
     assert!(world.link(foreign, "b").is_some_and(|link| link.alias.ends_with("/b/a")));
-    assert!(world.link(OWN, "b").is_none(), "nothing is left where it was");
+    assert!(world.link(OWN, "b").is_none(), "b still exists in its former namespace");
     assert!(world.link(OWN, "a").is_some());
 }
 
 #[test]
-fn an_end_that_is_deleted_before_it_is_finished_leaves_nothing() {
+fn end_deleted_during_its_creation_leaves_nothing() {
     let mut world = World::start(machine(), &Configuration::new());
     world.put(&end("a", "b", OWN_PLACE));
     world.put(&end("b", "a", CREATED_PLACE));
     while world.link(OWN, "a").is_none() {
-        assert!(world.round().expect("nobody kills the agent"), "the pair is never made");
+        assert!(world.round().expect("the agent is not killed"), "the pair is not created");
     }
     world.delete(&interface_key("b"));
-    world.settle().expect("nobody kills the agent");
+    world.settle().expect("the agent is not killed");
     assert!(world.link(OWN, "a").is_none());
     let names = world.machine.get().kernel.names.clone();
-    assert!(!names.contains_key(CREATED_NAME), "the namespace was made for b alone");
+    assert!(!names.contains_key(CREATED_NAME), "the namespace of b still exists");
     assert_eq!(world.state(&interface_key("a")), Some(ValueState::Pending));
 }
 
 #[test]
-fn a_pair_of_which_one_end_moved_while_the_agent_was_down_is_made_anew() {
+fn pair_with_an_end_moved_while_the_agent_was_down_is_recreated() {
     let mut world = World::start(machine(), &pair(OWN_PLACE, OWN_PLACE));
     world.rest();
     let mut world = world.restart(&pair(FOREIGN_PLACE, OWN_PLACE));
-    world.settle().expect("nobody kills the agent");
+    world.settle().expect("the agent is not killed");
     assert_configured(&world, &["a", "b"]);
     assert!(world.link(world.named(FOREIGN_NAME), "a").is_some());
     assert!(world.link(OWN, "a").is_none() && world.link(OWN, "b").is_some());
 }
 
 #[test]
-fn a_link_whose_namespace_is_another_since_the_last_run_is_removed_where_it_was() {
+fn link_moved_while_the_agent_was_down_is_deleted_at_its_old_place() {
     let dummy = |place: usize| Configuration::from([(interface_key("d"), Item::Interface(Interface::plain("d", Kind::Dummy, place)))]);
     let mut world = World::start(machine(), &dummy(OWN_PLACE));
     world.rest();
     let mut world = world.restart(&dummy(FOREIGN_PLACE));
-    world.settle().expect("nobody kills the agent");
+    world.settle().expect("the agent is not killed");
     assert!(world.link(OWN, "d").is_none());
     assert!(world.link(world.named(FOREIGN_NAME), "d").is_some());
 }
 
 #[test]
-fn a_pair_being_moved_when_the_agent_was_killed_is_whole_after_the_next_start() {
+fn pair_is_complete_after_a_kill_during_its_move() {
     let mut kills = 0;
     for fuel in 0..20 {
         let mut world = World::start(machine(), &pair(FOREIGN_PLACE, FOREIGN_PLACE));
@@ -100,13 +97,13 @@ fn a_pair_being_moved_when_the_agent_was_killed_is_whole_after_the_next_start() 
         let killed = world.settle().is_err();
         kills += usize::from(killed);
         let mut world = world.restart(&pair(PROCESS_PLACE, FOREIGN_PLACE));
-        world.settle().expect("nobody kills the agent");
+        world.settle().expect("the agent is not killed");
         let link = world.link(world.named(FOREIGN_NAME), "b").expect("b is there");
         assert!(link.alias.ends_with("/b/a"), "killed: {killed} at {fuel}: {link:?}");
         assert_configured(&world, &["a", "b"]);
     }
     assert!(
         (5..20).contains(&kills),
-        "killed at each operation of the move, and after it: {kills}"
+        "the agent was killed in {kills} of 20 runs, which should be 5 to 19"
     );
 }

@@ -1,7 +1,4 @@
-//! Properties that hold for any configuration and any history: the machine ends as desired, a restart changes nothing.
-//!
-//! Owns the histories. Must never know how a value is applied: it compares machines. Start reading at
-//! [`any_history_ends_as_desired_and_a_restart_then_does_nothing`].
+//! Properties of arbitrary histories: the machine converges to the desired state, and a restart then changes nothing.
 
 use proptest::prelude::*;
 
@@ -49,7 +46,7 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 0..25)
 }
 
-/// Lets a history happen; the agent may be killed on the way.
+/// Runs a history. Returns false if the agent was killed.
 fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) -> bool {
     for step in history {
         let alive = match step {
@@ -86,7 +83,7 @@ fn check_idle(world: &World, when: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The namespaces that exist before the agent.
+/// Returns the namespaces that exist before the agent starts.
 fn inhabited(kernel: &Kernel) -> [NetnsId; 3] {
     [OWN, kernel.names[FOREIGN_NAME], kernel.processes[&PID].netns]
 }
@@ -97,7 +94,7 @@ fn place_foreign(kernel: &mut Kernel) {
     }
 }
 
-/// Everything that is on foreign links.
+/// Returns the foreign links with everything on them.
 fn foreign(kernel: &Kernel) -> Vec<(Vec<LinkState>, Snapshot)> {
     let of_space = |snapshot: &Snapshot| {
         let mut snapshot = snapshot.clone();
@@ -122,7 +119,7 @@ proptest! {
     #![proptest_config(cases(300))]
 
     #[test]
-    fn any_history_ends_as_desired_and_a_restart_then_does_nothing(start in configuration(), history in history()) {
+    fn any_history_converges_and_a_restart_changes_nothing(start in configuration(), history in history()) {
         let mut configuration = start;
         let mut world = World::start(machine(), &configuration);
         prop_assert!(live(&mut world, &mut configuration, &history));
@@ -130,7 +127,7 @@ proptest! {
         world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
-        check_idle(&world, "a second look")?;
+        check_idle(&world, "a second read")?;
         let mut world = world.restart(&configuration);
         world.rest();
         check_idle(&world, "a restart")?;
@@ -138,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn a_restart_removes_what_is_no_longer_desired_and_nothing_else(start in configuration(), gone in prop::collection::btree_set(0..SLOTS, 0..20)) {
+    fn restart_deletes_only_what_is_no_longer_desired(start in configuration(), gone in prop::collection::btree_set(0..SLOTS, 0..20)) {
         let mut kernel = machine();
         place_foreign(&mut kernel);
         let before = foreign(&kernel);
@@ -156,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn a_restart_after_everything_was_removed_leaves_nothing(start in configuration()) {
+    fn restart_without_desired_values_deletes_everything(start in configuration()) {
         let mut kernel = machine();
         place_foreign(&mut kernel);
         let before = foreign(&kernel);
@@ -169,7 +166,7 @@ proptest! {
     }
 
     #[test]
-    fn an_agent_killed_at_any_operation_converges_when_it_is_started_again(
+    fn agent_killed_at_any_operation_converges_after_a_restart(
         start in configuration(), history in history(), fuel in 0..120usize, gone in prop::collection::btree_set(0..SLOTS, 0..8)
     ) {
         let mut kernel = machine();
@@ -190,7 +187,7 @@ proptest! {
     }
 
     #[test]
-    fn tampering_is_repaired_and_nothing_else_is_touched(start in configuration(), tamperings in prop::collection::vec(tampering(), 1..6)) {
+    fn tampering_is_repaired_without_touching_other_links(start in configuration(), tamperings in prop::collection::vec(tampering(), 1..6)) {
         let mut world = World::start(machine(), &start);
         world.rest();
         let before = world.machine.get().kernel.clone();
@@ -208,6 +205,6 @@ proptest! {
         world.machine.get().kernel.log.clear();
         world.refresh();
         world.rest();
-        check_idle(&world, "a second look")?;
+        check_idle(&world, "a second read")?;
     }
 }

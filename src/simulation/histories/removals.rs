@@ -1,7 +1,4 @@
-//! What is being taken down when something else happens to it.
-//!
-//! Owns scenarios of one value with a known end. Must never look into the scheduler: it compares the machine. Start reading at
-//! [`an_address_whose_removal_failed_goes_with_its_interface`].
+//! Tests of deletions that fail or overlap with other changes.
 
 use super::{strategies::machine, world::World};
 use crate::{
@@ -21,14 +18,14 @@ fn loopback(addresses: &[&str]) -> Item {
 }
 
 #[test]
-fn an_address_whose_removal_failed_goes_with_its_interface() {
+fn address_whose_deletion_failed_is_deleted_with_its_interface() {
     let mut world = World::start(machine(), &Configuration::new());
     world.put(&loopback(&["10.0.0.1/24"]));
     world.rest();
     world.put(&loopback(&[]));
     world.machine.get().kernel.log.clear();
     world.machine.get().kernel.failing.push((0, EBUSY));
-    world.settle().expect("nobody kills the agent");
+    world.settle().expect("the agent is not killed");
     let log = std::mem::take(&mut world.machine.get().kernel.log);
     assert!(matches!(log.as_slice(), [KernelOp::DeleteAddress { .. }]), "{log:?}");
     assert_eq!(world.failures.len(), 1, "{:?}", world.failures);
@@ -41,7 +38,7 @@ fn an_address_whose_removal_failed_goes_with_its_interface() {
 }
 
 #[test]
-fn a_name_that_changes_while_its_namespace_is_being_given_up_is_followed_when_it_is_wanted_again() {
+fn namespace_removed_during_deletion_of_its_link_is_created_again() {
     let mut world = World::start(machine(), &Configuration::new());
     let dummy = Item::Interface(Interface::plain("i", Kind::Dummy, FOREIGN_PLACE));
     world.put(&dummy);
@@ -52,16 +49,16 @@ fn a_name_that_changes_while_its_namespace_is_being_given_up_is_followed_when_it
     world.machine.get().kernel.remove_named(FOREIGN_NAME);
     world.probe(&NamespaceName::Named(FOREIGN_NAME.to_owned()).key());
     world.put(&dummy);
-    assert!(!world.decide(), "the removal is under way");
+    assert!(!world.decide(), "the deletion is in flight");
     assert!(world.link(before, "i").is_some());
-    world.perform().expect("nobody kills the agent");
+    world.perform().expect("the agent is not killed");
     world.rest();
     assert!(world.link(before, "i").is_none());
-    assert!(world.link(world.named(FOREIGN_NAME), "i").is_some(), "the name is made again");
+    assert!(world.link(world.named(FOREIGN_NAME), "i").is_some(), "the namespace exists again");
 }
 
 #[test]
-fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
+fn objects_of_an_invalid_value_are_deleted_with_it_after_restarts() {
     let route = |metric| {
         Item::Route(Route {
             interface: "i",
@@ -98,9 +95,9 @@ fn what_an_unusable_value_left_in_place_goes_with_it_even_after_a_restart() {
             world = world.restart(&desired);
             world.rest();
             let log = world.machine.get().kernel.log.clone();
-            assert_eq!(log, [], "a restart has nothing to do");
+            assert_eq!(log, [], "a restart changes nothing");
         }
-        assert_eq!(left(&world), (1, 1), "what was usable stays in place");
+        assert_eq!(left(&world), (1, 1), "the last valid version stays applied");
         keys.iter().for_each(|key| world.delete(key));
         world.rest();
         assert_eq!(left(&world), (0, 0), "after {restarts} restarts");

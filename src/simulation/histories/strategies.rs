@@ -1,7 +1,6 @@
-//! Random configurations for histories: twenty interfaces in four namespaces, with neighbours and routes on them.
+//! Proptest strategies for configurations: some twenty interfaces in four namespaces, with neighbours and routes on them.
 //!
-//! Owns how proptest chooses: it gives numbers, of which the simulator makes values. Must never say what a value looks like; that
-//! is `configuration`. Start reading at [`item`].
+//! Proptest generates numbers, from which `configuration` creates values.
 
 use proptest::prelude::*;
 
@@ -12,28 +11,28 @@ use crate::simulation::{
     tampering::Tampering,
 };
 
-/// Without Docker and a watcher of names: what is always there, or made by the agent.
+/// Places that always exist or that the agent creates, because histories have neither Docker nor a watcher of names.
 const PLACES: [usize; 4] = [OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE, PROCESS_PLACE];
 
-/// Many interfaces, so that much is under way at once.
+/// Possible values. There are many interfaces, so that many operations are in flight at once.
 const INVENTORY: Inventory = Inventory {
     names: &[
         "w0a", "w0b", "w1a", "w1b", "w2a", "w2b", "w3a", "w3b", "w4a", "w4b", "d0", "d1", "d2", "d3", "v0", "v1", "v2", "l0", "l1", "l2",
         "b0", "n0", "n1",
     ],
     carriers: &[0, 1, 4, 10, 12, 21],
-    // One loopback in one place, so that none contradicts another.
+    // One loopback per place, so that no two conflict.
     settled: &[(17, FOREIGN_PLACE), (18, CREATED_PLACE), (19, PROCESS_PLACE)],
     without_vrf: &[],
 };
 
-/// Values in all.
+/// Number of values.
 pub const SLOTS: usize = INVENTORY.slots();
 
-/// More numbers than any value is drawn with.
+/// Number of random numbers for a value, which is more than any value needs.
 const NUMBERS: usize = 24;
 
-/// The machine before the agent comes.
+/// Returns the machine before the agent starts.
 pub fn machine() -> Kernel {
     let mut kernel = Kernel::new();
     kernel.add_named(FOREIGN_NAME);
@@ -41,24 +40,24 @@ pub fn machine() -> Kernel {
     kernel
 }
 
-/// Key of a slot's value.
+/// Returns the key of a slot.
 pub fn key(slot: usize) -> String {
     INVENTORY.key(slot)
 }
 
-/// A value for a slot.
+/// Generates a value for a slot.
 pub fn item(slot: usize) -> impl Strategy<Value = Item> {
     prop::array::uniform::<_, NUMBERS>(any::<u32>())
         .prop_map(move |numbers| INVENTORY.item(slot, &PLACES, &mut Random::given(numbers.into())))
 }
 
-/// A configuration in which about three of four slots are used.
+/// Generates a configuration that uses about three of four slots.
 pub fn configuration() -> impl Strategy<Value = Configuration> {
     let slots: Vec<_> = (0..SLOTS).map(|slot| prop::option::weighted(0.75, item(slot))).collect();
     slots.prop_map(|items| items.into_iter().flatten().map(|item| (item.key(), item)).collect())
 }
 
-/// Something that others do; the number chooses to what.
+/// Generates tampering, with the number that selects its object.
 pub fn tampering() -> impl Strategy<Value = (Tampering, usize)> {
     (prop::sample::select(&Tampering::ALL[..]), 0..1000usize)
 }

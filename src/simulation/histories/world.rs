@@ -1,7 +1,4 @@
-//! An agent on a simulated machine and nothing else: what is desired reaches it at once, what it does is done at once.
-//!
-//! Owns the order in which the agent decides, acts and hears of changes, and a clock that is turned by hand. Must never decide what
-//! is to be done. Start reading at [`World::rest`].
+//! Agent on a simulated machine without a store: desired values and operations have no delay, and tests advance the clock.
 
 use std::time::Duration;
 
@@ -27,7 +24,7 @@ use crate::{
 use netns_kernel::{Failure, LinkState, NetnsId};
 use testbed::expected::Surroundings;
 
-/// More steps than any test needs before it comes to rest.
+/// Maximum number of rounds until the agent is idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -35,7 +32,7 @@ const MANNER: Manner = Manner {
     one_by_one: false,
 };
 
-/// Attempts after a failure that are waited for.
+/// Maximum number of retries to wait for.
 const RETRIES_MAX: usize = 8;
 
 /// See the [module documentation](self).
@@ -52,7 +49,7 @@ fn raw(key: &str) -> RawKey {
 }
 
 impl World {
-    /// Starts an agent on a machine, up to the look around that every start begins with.
+    /// Starts an agent on a machine, and runs its startup scan.
     pub fn start(mut kernel: Kernel, desired: &Configuration) -> Self {
         kernel.log.clear();
         let machine = SharedMachine::new(kernel);
@@ -74,13 +71,13 @@ impl World {
             items: desired.values().map(raw).collect(),
         });
         assert!(
-            world.round().expect("looking costs no fuel"),
-            "every start begins with a look around"
+            world.round().expect("the startup scan changes nothing"),
+            "every start begins with a startup scan"
         );
         world
     }
 
-    /// The agent is killed and started again.
+    /// Kills and restarts the agent.
     pub fn restart(self, desired: &Configuration) -> Self {
         let mut kernel = {
             let mut machine = self.machine.get();
@@ -113,19 +110,19 @@ impl World {
         self.change(key, None);
     }
 
-    /// What a value refers to may have changed.
+    /// Notifies the agent that a referenced namespace may have changed.
     pub fn probe(&mut self, key: &Key) {
         self.agent.events.push_back(Event::Probe(key.clone()));
     }
 
-    /// Has the agent hear of everything and decide; false when there is nothing to do, or something is under way already.
+    /// Notifies the agent of all changes and lets it decide. Returns whether there is work now and was none before.
     pub fn decide(&mut self) -> bool {
         let told = std::mem::take(&mut self.machine.get().kernel.told);
         self.suspect(told);
         self.agent.wake(self.now)
     }
 
-    /// Performs what was decided.
+    /// Performs all work in flight.
     pub fn perform(&mut self) -> Result<(), Killed> {
         loop {
             let progress = self.agent.perform(&self.machine, &mut self.failures)?;
@@ -136,7 +133,7 @@ impl World {
         }
     }
 
-    /// One round of the engine: false when there was nothing to do.
+    /// Runs one round of the engine. Returns false if there was no work.
     pub fn round(&mut self) -> Result<bool, Killed> {
         let decided = self.decide();
         if decided {
@@ -145,7 +142,7 @@ impl World {
         Ok(decided)
     }
 
-    /// Works until nothing is to be done, and every namespace in which something changed has been read.
+    /// Runs until there is no work, and all changed namespaces have been read.
     pub fn settle(&mut self) -> Result<(), Killed> {
         for _ in 0..STEPS_MAX {
             if self.round()? {
@@ -161,12 +158,12 @@ impl World {
         }
         let log = &self.machine.get().kernel.log;
         panic!(
-            "does not come to rest; last operations: {:#?}",
+            "the agent does not become idle; last operations: {:#?}",
             &log[log.len().saturating_sub(12)..]
         );
     }
 
-    /// Nobody answers for a tentative address; false when there is none.
+    /// Completes duplicate address detection without duplicates. Returns false if there was none.
     fn end_detections(&mut self) -> bool {
         let kernel = &mut self.machine.get().kernel;
         let asking = std::mem::take(&mut kernel.asking);
@@ -174,12 +171,15 @@ impl World {
         !asking.is_empty()
     }
 
-    /// As [`World::settle`], and lets a few retries pass.
+    /// Runs like [`World::settle`], and waits for a few retries.
     pub fn rest(&mut self) {
-        self.try_rest().expect("nobody kills the agent");
+        self.try_rest().expect("the agent is not killed");
     }
 
-    /// As [`World::rest`], unless the agent is killed before.
+    /// Runs like [`World::rest`].
+    ///
+    /// # Errors
+    /// The agent was killed.
     pub fn try_rest(&mut self) -> Result<(), Killed> {
         self.settle()?;
         for _ in 0..RETRIES_MAX {
@@ -192,7 +192,7 @@ impl World {
         Ok(())
     }
 
-    /// State of a desired value, as published last.
+    /// Returns the last published state of a desired value.
     pub fn state(&self, key: &str) -> Option<ValueState> {
         let outbox = self.agent.outbox.get();
         let published = outbox.shadow.get(&format!("config-status/{key}"))?;
@@ -200,17 +200,17 @@ impl World {
         Some(status.state())
     }
 
-    /// A link on the machine.
+    /// Returns a link on the machine.
     pub fn link(&self, netns: NetnsId, name: &str) -> Option<LinkState> {
         self.machine.get().kernel.link(netns, name).cloned()
     }
 
-    /// The namespace that has a name, which must exist.
+    /// Returns the namespace with this name, which must exist.
     pub fn named(&self, name: &str) -> NetnsId {
         self.machine.get().kernel.names[name]
     }
 
-    /// Compares the machine and what is published with what must come of a configuration.
+    /// Compares the machine and the published states with the expected result of a configuration.
     pub fn judge(&self, configuration: &Configuration) -> Result<(), String> {
         let kernel = &self.machine.get().kernel;
         if let Some(violation) = kernel.violations.first() {
@@ -231,10 +231,10 @@ impl World {
             .filter(|key| key.starts_with("config-status/"))
             .count();
         if told != verdicts.len() {
-            return Err(format!("{told} values have a status, {} should", verdicts.len()));
+            return Err(format!("{told} values have a status, but {} should have one", verdicts.len()));
         }
         if !self.agent.is_idle() {
-            return Err("the core has not come to rest".to_owned());
+            return Err("the core is not idle".to_owned());
         }
         for (key, verdict) in verdicts {
             let state = self.state(&key);
@@ -245,7 +245,7 @@ impl World {
         Ok(())
     }
 
-    /// Has every open namespace read again, as the sweeps do.
+    /// Lets the agent read every namespace again, like a sweep.
     pub fn refresh(&mut self) {
         let all = self.machine.get().kernel.spaces.keys().copied().collect();
         self.suspect(all);

@@ -1,16 +1,15 @@
-//! Attributes of link kinds in the simulated kernel: bytes, as in a message.
+//! Attributes of link kinds in the simulated kernel, as the bytes of netlink messages.
 //!
-//! Owns what the kernel does with an attribute of an existing link, by facts of its own and not by the tables of the agent. Must never
-//! look at those. Start reading at [`change`].
+//! The behaviour for changes of existing links is written independently of the agent's tables.
 
 use netns_kernel::{Attr, LinkState};
 
-/// IFLA_VLAN_FLAGS of linux/if_link.h: a pair of flags and mask, of which the masked bits are taken.
+/// Attributes with flags and a mask, of which only the masked bits are set: IFLA_VLAN_FLAGS (linux/if_link.h).
 const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
-/// Attributes that the kernel passes over without a word when a link exists: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
+/// Attributes that the kernel silently ignores for existing links: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
 const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
 
-/// What a new link has that is told nothing, as `ip -d link` shows it: IFLA_BR_*, IFLA_VLAN_*.
+/// Default attributes of a new link, as shown by `ip -d link`: IFLA_BR_*, IFLA_VLAN_*.
 const BRIDGE: &[(u16, &[u8])] = &[
     (1, &1_500_u32.to_ne_bytes()),
     (2, &200_u32.to_ne_bytes()),
@@ -26,7 +25,7 @@ const BRIDGE: &[(u16, &[u8])] = &[
     (39, &1_u16.to_ne_bytes()),
 ];
 const VLAN: &[(u16, &[u8])] = &[(5, &0x8100_u16.to_be_bytes()), (2, &[1, 0, 0, 0, 255, 255, 255, 255])];
-/// IFLA_BRPORT_* of a new port of a bridge.
+/// Default attributes of a new bridge port: IFLA_BRPORT_*.
 const BRIDGE_PORT: &[(u16, &[u8])] = &[
     (2, &32_u16.to_ne_bytes()),
     (3, &2_u32.to_ne_bytes()),
@@ -39,7 +38,7 @@ const BRIDGE_PORT: &[(u16, &[u8])] = &[
     (33, &[0]),
 ];
 
-/// Gives a new link what a link of its kind has by itself.
+/// Sets the default attributes of a new link.
 pub(super) fn begin(link: &mut LinkState) {
     let defaults = match link.kind.as_str() {
         "bridge" => BRIDGE,
@@ -49,7 +48,7 @@ pub(super) fn begin(link: &mut LinkState) {
     defaults.iter().for_each(|(number, value)| set(link, *number, value));
 }
 
-/// Makes a link a port of a master of some kind, or none any more.
+/// Makes a link a port of a master of this kind, or of none.
 pub(super) fn begin_port(link: &mut LinkState, kind: &str) {
     link.port.clear();
     link.port_kind = kind.to_owned();
@@ -68,7 +67,7 @@ pub(super) fn change_port(link: &mut LinkState, changes: &[Attr]) {
     link.port = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
 }
 
-/// Gives a new link an attribute, which it may have already.
+/// Sets an attribute of a new link.
 pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {
     let mut found: Vec<(u16, Vec<u8>)> = attributes(&link.info);
     let is_flags = FLAGS.contains(&(link.kind.as_str(), number));
@@ -84,7 +83,7 @@ pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {
     link.info = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
 }
 
-/// Changes attributes of a link that exists.
+/// Changes attributes of an existing link.
 pub(super) fn change(link: &mut LinkState, attributes: &[Attr]) {
     for attribute in attributes {
         if !IGNORED.contains(&(link.kind.as_str(), attribute.number)) {
@@ -105,7 +104,7 @@ fn masked(old: &[u8], new: &[u8]) -> Vec<u8> {
     [flags.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat()
 }
 
-/// `struct nlattr` with its value, padded.
+/// Encodes a `struct nlattr` with its value and padding.
 fn encode(number: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(4 + value.len()).expect("an attribute is short");
     let mut bytes = [length.to_ne_bytes(), number.to_ne_bytes()].concat();

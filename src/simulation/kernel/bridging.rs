@@ -1,7 +1,4 @@
-//! Bridges, VLANs and what is below a link in the simulated kernel.
-//!
-//! Owns which links are ports, their VLANs, and that a VLAN device follows its parent. Must never look at who asks. Start reading at
-//! [`Kernel::set_bridge_vlan`].
+//! Bridges, bridge ports, VLANs and parents of links in the simulated kernel.
 
 use super::{EEXIST, ENETDOWN, Kernel, attributes, refused};
 use netns_kernel::{BridgeVlan, CreateLink, Failure, KernelOp, LinkInfo, NetnsId};
@@ -13,11 +10,11 @@ const DEFAULT_PVID: u16 = 39;
 const VLAN_ID: u16 = 1;
 const VLAN_PROTOCOL: u16 = 5;
 const VLAN_FLAGS: u16 = 2;
-/// VLAN_FLAG_LOOSE_BINDING.
+/// VLAN_FLAG_LOOSE_BINDING of linux/if_vlan.h.
 const LOOSE_BINDING: u8 = 4;
 
 impl Kernel {
-    /// A VLAN id is there once on a parent.
+    /// Checks that a new VLAN has an unused id on its parent.
     pub(super) fn check_vlan(&self, create: &CreateLink, parent: Option<(NetnsId, u32)>) -> Result<(), Failure> {
         if create.info.kind != "vlan" {
             return Ok(());
@@ -45,7 +42,7 @@ impl Kernel {
         }
     }
 
-    /// A VLAN device is up only while its parent is, unless its binding is loose.
+    /// Checks that the parent of a VLAN device is up, unless its binding is loose.
     pub(super) fn check_up(&self, netns: NetnsId, index: u32) -> Result<(), Failure> {
         let below = self.parents.get(&(netns, index)).filter(|_| !self.is_loose(netns, index));
         let is_down = below.is_some_and(|(netns, below)| {
@@ -69,7 +66,7 @@ impl Kernel {
         flags.unwrap_or_default() & LOOSE_BINDING != 0
     }
 
-    /// What is above a link goes down and up with it (`vlan_device_event` in net/8021q/vlan.c).
+    /// Sets the VLANs on a link up or down together with the link (`vlan_device_event` in net/8021q/vlan.c).
     pub(super) fn follow_parent(&mut self, netns: NetnsId, index: u32, up: bool) {
         let is_above = |upper: &&(NetnsId, u32)| self.parents.get(*upper) == Some(&(netns, index));
         let uppers: Vec<(NetnsId, u32)> = self.parents.keys().filter(is_above).copied().collect();
@@ -81,7 +78,7 @@ impl Kernel {
         }
     }
 
-    /// The links above a link, each with its namespace.
+    /// Returns the links on top of a link, with their namespaces.
     #[cfg(test)]
     pub fn above(&self, netns: NetnsId, name: &str) -> Vec<(NetnsId, String)> {
         let Some(below) = self.link(netns, name).map(|link| (netns, link.index)) else {
@@ -95,7 +92,7 @@ impl Kernel {
         uppers.filter_map(|(upper, _)| name(upper)).collect()
     }
 
-    /// A port begins with the default settings, and with the default VLAN of its bridge.
+    /// Sets the default settings of a new port, and the default VLAN of its bridge.
     pub(super) fn begin_port(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         self.space(netns).bridge_vlans.retain(|vlan| vlan.link != index);
         let device = master.map(|master| self.link_mut(netns, master).clone());
@@ -106,7 +103,7 @@ impl Kernel {
         }
     }
 
-    /// A new bridge is in its default VLAN itself.
+    /// Adds a new bridge device to its default VLAN.
     pub(super) fn begin_bridge(&mut self, netns: NetnsId, index: u32) {
         let bridge = self.link_mut(netns, index).clone();
         if let Some(vid) = default_pvid(&bridge).filter(|_| bridge.kind == "bridge") {
@@ -117,7 +114,7 @@ impl Kernel {
     pub(super) fn change_port(&mut self, netns: NetnsId, index: u32, port: &LinkInfo) -> Result<(), Failure> {
         let link = self.link_mut(netns, index);
         if link.port_kind != port.kind {
-            return Err(refused(EOPNOTSUPP, format!("{} is no port of a {}", link.name, port.kind)));
+            return Err(refused(EOPNOTSUPP, format!("{} is not a port of a {}", link.name, port.kind)));
         }
         attributes::change_port(link, &port.data);
         Ok(())

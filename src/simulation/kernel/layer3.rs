@@ -1,7 +1,4 @@
-//! Addresses, neighbours and routes of the simulated kernel.
-//!
-//! Owns what the kernel refuses, and what it takes away by itself. Must never remove what another protocol marked, where the
-//! kernel looks at it. Start reading at [`Kernel::add_route`].
+//! Addresses, neighbours and routes of the simulated kernel, with the checks and side effects of Linux.
 
 use std::net::IpAddr;
 
@@ -20,10 +17,10 @@ const TENTATIVE: u32 = 0x40;
 /// IF_OPER_DOWN and IF_OPER_UP (linux/if.h).
 const NO_CARRIER: u8 = 2;
 const CARRIER: u8 = 6;
-/// Scope of what can be reached without a gateway (linux/rtnetlink.h).
+/// RT_SCOPE_LINK (linux/rtnetlink.h): the destination is reachable without a gateway.
 const SCOPE_LINK: u8 = 253;
 
-/// What the kernel makes of a metric.
+/// Returns the metric that the kernel stores.
 fn stored_metric(route: &RouteSpec) -> u32 {
     if route.destination.is_ipv6() && route.metric == 0 {
         1024
@@ -40,7 +37,7 @@ fn adopted(protocol: Option<u8>, adopt: bool) -> Result<Reply, Failure> {
     match protocol {
         None | Some(PROTOCOL) => Ok(Reply::Done),
         Some(_) if adopt => Ok(Reply::Adopted),
-        Some(protocol) => Err(foreign(format!("one of protocol {protocol} is there"))),
+        Some(protocol) => Err(foreign(format!("one of protocol {protocol} exists"))),
     }
 }
 
@@ -48,7 +45,7 @@ fn subnet(spec: AddressSpec) -> (IpAddr, u8) {
     (network_of(spec.address, spec.prefix_len), spec.prefix_len)
 }
 
-/// The routes that come with an address.
+/// Returns the kernel routes of an address.
 fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
     let link_of = |index: u32| space.links.iter().find(|link| link.index == index);
     let Some(link) = link_of(state.link) else { return Vec::new() };
@@ -57,25 +54,25 @@ fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
 }
 
 impl Kernel {
-    /// The routes of all addresses in a namespace that are there.
+    /// Returns the existing kernel routes of all addresses in a namespace.
     pub fn routes_of_addresses(&self, netns: NetnsId) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
         let routes = space.addresses.iter().flat_map(|state| routes_of(space, state));
         routes.filter(|route| !self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// The routes that come with an address, whether they are there or not.
+    /// Returns the kernel routes of an address, including deleted ones.
     pub fn routes_of(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
         self.spaces.get(&netns).map(|space| routes_of(space, state)).unwrap_or_default()
     }
 
-    /// Somebody deletes all routes of a table on a link.
+    /// Deletes all routes of a table on a link.
     pub fn delete_routes_of(&mut self, netns: NetnsId, index: u32, table: u32) {
         let routes = &mut self.space(netns).routes;
         routes.retain(|state| (state.link, state.route.table) != (index, table));
     }
 
-    /// The routes of an address that somebody has deleted.
+    /// Returns the deleted kernel routes of an address.
     pub fn missing_routes(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns).filter(|_| !self.missing.is_empty()) else {
             return Vec::new();
@@ -84,13 +81,13 @@ impl Kernel {
         routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Returns whether an address lacks some of its routes.
+    /// Returns whether any address lacks some of its kernel routes.
     pub fn lacks_address_routes(&self) -> bool {
         let mut spaces = self.spaces.iter();
         spaces.any(|(netns, space)| space.addresses.iter().any(|state| !self.missing_routes(*netns, state).is_empty()))
     }
 
-    /// The routes of addresses as the agent reads them: of the families of which it would ask the real kernel.
+    /// Returns the kernel routes of addresses, limited to the address families that the agent would read from a real kernel.
     pub(super) fn read_address_routes(&self, netns: NetnsId) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
         let is_read = |ipv4: bool| {
@@ -103,13 +100,13 @@ impl Kernel {
         routes
     }
 
-    /// Somebody deletes routes of addresses, which the kernel does not make again by itself.
+    /// Deletes kernel routes of addresses, which the kernel does not create again by itself.
     pub fn delete_address_routes(&mut self, netns: NetnsId, routes: impl IntoIterator<Item = AddressRoute>) {
         self.missing.extend(routes.into_iter().map(|route| (netns, route)));
         self.changed(netns);
     }
 
-    /// The agent makes the routes of an address again.
+    /// Creates the deleted kernel routes of an address again.
     pub(super) fn restore_routes(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let same = |state: &&AddressState| (state.link, state.address) == (found.index, address);
@@ -122,7 +119,7 @@ impl Kernel {
         }
     }
 
-    /// A link comes up: the kernel makes the routes of all its addresses.
+    /// Creates the kernel routes of all addresses of a link again, when it is set up.
     pub(super) fn restore_all_routes(&mut self, netns: NetnsId, index: u32) {
         self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
     }
@@ -195,7 +192,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// One that is there already gets the mark. Of the IPv4 addresses of a subnet the first one is the primary.
+    /// Adds an address, or sets the protocol of an existing one. The first IPv4 address of a subnet is its primary address.
     pub fn add_address(&mut self, netns: NetnsId, name: &str, address: AddressSpec, protocol: u8) -> Result<(), Failure> {
         let link = self.require(netns, name)?.index;
         let addresses = &mut self.space(netns).addresses;
@@ -216,7 +213,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// On links that have neighbours an IPv6 address is tentative at first, and without a carrier it stays so.
+    /// Begins duplicate address detection on links that perform it. Without a carrier, an IPv6 address stays tentative.
     pub(super) fn begin_detection(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         if ["veth", "tun"].contains(&&*found.kind) && address.address.is_ipv6() {
@@ -228,7 +225,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// A link gets a carrier or loses it. With one, what is tentative is asked.
+    /// Sets the carrier of a link. With a carrier, the detection of tentative addresses begins.
     pub fn set_carrier(&mut self, netns: NetnsId, index: u32, carrier: bool) {
         let link = self.link_mut(netns, index);
         let had_carrier = link.oper_state != NO_CARRIER;
@@ -240,7 +237,7 @@ impl Kernel {
         }
     }
 
-    /// Whether an address of a link may turn out to be somebody else's.
+    /// Returns whether a link has a tentative address.
     pub fn has_tentative_address(&self, netns: NetnsId, link: &str) -> bool {
         let Some(index) = self.link(netns, link).map(|link| link.index) else {
             return false;
@@ -249,7 +246,7 @@ impl Kernel {
         addresses.any(|state| state.link == index && state.flags & TENTATIVE != 0)
     }
 
-    /// Somebody else answered for a tentative address, or nobody did. Without a carrier there was nobody to ask.
+    /// Ends the detection of an address. Without a carrier, the address stays tentative.
     pub fn end_detection(&mut self, of: Asked, duplicate: bool) {
         let links = self.spaces.get(&of.0).map(|space| space.links.as_slice()).unwrap_or_default();
         if links.iter().any(|link| link.index == of.1 && link.oper_state == NO_CARRIER) {
@@ -267,7 +264,7 @@ impl Kernel {
         }
     }
 
-    /// Whether the address of a link may be used.
+    /// Checks that an address of a link is neither tentative nor a duplicate.
     pub(super) fn confirm_address(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
         let index = self.require(netns, link)?.index;
         let mut addresses = self.spaces.get(&netns).into_iter().flat_map(|space| &space.addresses);
@@ -278,14 +275,14 @@ impl Kernel {
             None => Err(refused(ENODEV, format!("no address {address:?} on {link} in {netns}"))),
             Some(flags) if flags & DAD_FAILED != 0 => {
                 self.begin_detection(netns, link, address)?;
-                Err(failure(FailureKind::Duplicate, 0, format!("somebody else has {address:?}")))
+                Err(failure(FailureKind::Duplicate, 0, format!("{address:?} is a duplicate")))
             }
             Some(flags) if flags & TENTATIVE != 0 => Err(failure(FailureKind::Tentative, 0, format!("{address:?} is tentative"))),
             Some(_) => Ok(()),
         }
     }
 
-    /// IFA_PROTO of an address, if it is there.
+    /// Returns the IFA_PROTO of an address, if it exists.
     pub fn address_protocol(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Option<u8> {
         let index = self.require(netns, link).ok()?.index;
         let found = self
@@ -296,8 +293,10 @@ impl Kernel {
         found.map(|state| state.protocol)
     }
 
-    /// With the first IPv4 address of a subnet go the others of it, and with the last one all that speaks IPv4
-    /// (`__inet_del_ifa` and `fib_disable_ip`).
+    /// Deletes an address.
+    ///
+    /// The secondary addresses of a subnet are deleted with its primary IPv4 address (`__inet_del_ifa`). All IPv4 routes and neighbours of
+    /// the link are deleted with its last IPv4 address (`fib_disable_ip`).
     pub fn delete_address(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let on_link = |state: &&AddressState| state.link == found.index && state.address.address.is_ipv4();
@@ -342,7 +341,7 @@ impl Kernel {
             .retain(|entry| (entry.link, entry.address) != (found.index, address));
     }
 
-    /// Whether a foreign entry is in the way, and may be taken over.
+    /// Checks that no foreign entry is in the way, or that it is adopted.
     pub(super) fn adopt_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, adopt: bool) -> Result<Reply, Failure> {
         let link = self.require(netns, link)?.index;
         let neighbours = &self.space(netns).neighbours;
@@ -350,14 +349,14 @@ impl Kernel {
         adopted(there.map(|entry| entry.protocol), adopt)
     }
 
-    /// As [`Self::adopt_neighbour`], for a route.
+    /// Checks a route like [`Self::adopt_neighbour`].
     pub(super) fn adopt_route(&mut self, netns: NetnsId, route: &RouteSpec, adopt: bool) -> Result<Reply, Failure> {
         let same = |state: &&RouteState| same_place(&state.route, route) && state.route.metric == stored_metric(route);
         let there = self.space(netns).routes.iter().find(same);
         adopted(there.map(|state| state.protocol), adopt)
     }
 
-    /// Needs a link that is up, and for a gateway an address or a route of the link that covers it.
+    /// Adds a route. The link must be up, and an address or a route of the link must cover the gateway.
     pub fn add_route(&mut self, netns: NetnsId, link: &str, route: &RouteSpec, replace: bool, protocol: u8) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         let metric = stored_metric(route);
@@ -369,7 +368,7 @@ impl Kernel {
         }
         if let Some(gateway) = route.gateway {
             let connected = self.routes_of_addresses(netns);
-            // The subnets of `lo` are local ones.
+            // The subnets of `lo` are local routes.
             let of_address = |to: &AddressRoute| {
                 let counts = found.name == "lo" || (to.table, to.local) == (route.table, false);
                 to.link == found.index && counts && contains(to.destination, to.prefix_len, gateway)
@@ -384,13 +383,13 @@ impl Kernel {
                     && contains(to.destination, to.prefix_len, gateway)
             };
             if !connected.iter().any(of_address) && !self.spaces[&netns].routes.iter().any(of_route) {
-                return Err(refused(ENETUNREACH, format!("gateway {gateway} cannot be reached through {link}")));
+                return Err(refused(ENETUNREACH, format!("gateway {gateway} is unreachable through {link}")));
             }
         }
         let same = |state: &RouteState| same_place(&state.route, route) && state.route.metric == metric;
         let space = self.space(netns);
         match space.routes.iter().position(same) {
-            Some(_) if !replace => return Err(refused(EEXIST, format!("there is a route to {}", route.destination))),
+            Some(_) if !replace => return Err(refused(EEXIST, format!("a route to {} exists", route.destination))),
             Some(position) => drop(space.routes.remove(position)),
             None => {}
         }
@@ -407,7 +406,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// IPv4 metric 0 means any, the lowest first.
+    /// Deletes a route. The IPv4 metric 0 matches any metric, the lowest first.
     pub fn delete_route(&mut self, netns: NetnsId, link: &str, route: &RouteSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let metric = stored_metric(route);

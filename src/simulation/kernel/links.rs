@@ -1,12 +1,10 @@
-//! Links of the simulated kernel.
-//!
-//! Owns their life and what goes with a change of one. Must never look at who asks. Start reading at [`Kernel::set_link`].
+//! Links of the simulated kernel, with the side effects of their changes.
 
 use super::{EEXIST, Kernel, attributes, foreign, guarded, refused};
 use netns_kernel::{CreateLink, Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink};
 
 impl Kernel {
-    /// A link that somebody else made.
+    /// Adds a foreign link that is up, and returns its index.
     pub fn add_foreign_link(&mut self, netns: NetnsId, name: &str, kind: &str) -> u32 {
         let index = self.add_link(netns, name, kind);
         self.link_mut(netns, index).up = true;
@@ -34,7 +32,7 @@ impl Kernel {
         index
     }
 
-    /// The other end of a pair, as the tests name it.
+    /// Makes two links the ends of a veth pair.
     pub fn pair(&mut self, first: (NetnsId, u32), second: (NetnsId, u32)) {
         self.peers.extend([(first, second), (second, first)]);
     }
@@ -48,7 +46,7 @@ impl Kernel {
         index
     }
 
-    /// The links of a namespace, if there is such.
+    /// Returns the links of a namespace, if it exists.
     fn space_of(&self, netns: NetnsId) -> impl Iterator<Item = &LinkState> {
         self.spaces.get(&netns).into_iter().flat_map(|space| &space.links)
     }
@@ -56,8 +54,8 @@ impl Kernel {
     fn check_free(&self, netns: NetnsId, name: &str) -> Result<(), Failure> {
         self.require(netns, "lo")?;
         match self.link(netns, name) {
-            Some(link) if self.foreign.contains(&(netns, link.index)) => Err(foreign(format!("somebody's link {name} is in {netns}"))),
-            Some(_) => Err(refused(EEXIST, format!("there is a link {name} in {netns}"))),
+            Some(link) if self.foreign.contains(&(netns, link.index)) => Err(foreign(format!("a foreign link {name} exists in {netns}"))),
+            Some(_) => Err(refused(EEXIST, format!("link {name} exists in {netns}"))),
             None => Ok(()),
         }
     }
@@ -80,7 +78,7 @@ impl Kernel {
         if let Some(peer) = &create.peer {
             if (peer.end.netns, &peer.end.name) == (create.end.netns, &create.end.name) {
                 self.remove_link(place.0, place.1);
-                return Err(refused(EEXIST, "both ends have one name"));
+                return Err(refused(EEXIST, "both ends have the same name"));
             }
             let other = self.add_new(&peer.end, create.info.kind);
             self.pair(place, (peer.end.netns, other));
@@ -88,7 +86,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Gives a VRF device of somebody else its routing table.
+    /// Sets the routing table of a foreign VRF device.
     pub fn set_vrf_table(&mut self, netns: NetnsId, index: u32, table: u32) {
         attributes::set(self.link_mut(netns, index), 1, &table.to_ne_bytes());
     }
@@ -135,7 +133,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Both need the link down, which costs what hangs on it; it comes up again afterwards.
+    /// Renames or moves a link. The link is set down for this, which deletes its routes and neighbours, and then up again.
     fn relocate(&mut self, netns: NetnsId, found: &LinkState, changes: &LinkChanges) -> Result<(NetnsId, u32), Failure> {
         let name = changes.rename.clone().unwrap_or_else(|| found.name.clone());
         let target = changes.move_to.unwrap_or(netns);
@@ -163,7 +161,7 @@ impl Kernel {
         self.finish_relocation(netns, found.index, name, found.up)
     }
 
-    /// A link that moves stays above its parent and below its uppers.
+    /// Keeps the parent of a moved link, and the links on top of it.
     fn move_in_parents(&mut self, from: (NetnsId, u32), to: (NetnsId, u32)) {
         if let Some(parent) = self.parents.remove(&from) {
             self.parents.insert(to, parent);
@@ -180,7 +178,7 @@ impl Kernel {
         Ok((netns, index))
     }
 
-    /// Neighbours are learnt for a MAC: they go when it changes (`neigh_changeaddr`), the permanent ones too.
+    /// Sets the MAC address. A change deletes all neighbours of the link, including permanent ones (`neigh_changeaddr`).
     pub fn set_mac(&mut self, netns: NetnsId, index: u32, mac: [u8; 6]) {
         let link = self.link_mut(netns, index);
         if link.mac != Some(mac) {
@@ -189,7 +187,7 @@ impl Kernel {
         }
     }
 
-    /// A link that goes down loses its routes, its neighbours and its IPv6 addresses.
+    /// Sets a link up or down. A link that is set down loses its routes, its neighbours and its IPv6 addresses.
     pub fn set_up(&mut self, netns: NetnsId, index: u32, up: bool) {
         let link = self.link_mut(netns, index);
         let (goes_down, comes_up) = (link.up && !up, up && !link.up);
@@ -206,7 +204,7 @@ impl Kernel {
         }
     }
 
-    /// A VRF takes a link down and up again, and IPv6 starts anew on it. A bridge does not.
+    /// Sets the master of a link. Entering or leaving a VRF, but not a bridge, sets the link down and up, and deletes its IPv6 addresses.
     pub fn set_master(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         let link = self.link_mut(netns, index);
         if link.master == master {
@@ -236,7 +234,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The link goes, with all that is on it, its peer and its uppers; what it was the master of is free.
+    /// Deletes a link with everything on it, its peer and the links on top of it, and releases its ports.
     pub fn remove_link(&mut self, netns: NetnsId, index: u32) {
         let slaves: Vec<u32> = self
             .space(netns)

@@ -1,7 +1,4 @@
-//! Namespaces of the simulated kernel: how they are found, what keeps them, and who is told of changes in them.
-//!
-//! Owns names, processes, open namespaces and subscriptions. Must never look into a namespace but at the alias of its `lo`.
-//! Start reading at [`Kernel::find`].
+//! Namespaces of the simulated kernel: names, processes, open namespaces, and subscriptions to changes.
 
 use super::{Kernel, OWN, Process, Subscription, failure};
 use netns_kernel::{Failure, FailureKind, LinkState, NamespaceRef, NetnsId, Reply, Snapshot};
@@ -14,12 +11,12 @@ fn unavailable(message: String) -> Failure {
 }
 
 impl Kernel {
-    /// Whether a name leads to a namespace, or is a symbolic link to nothing.
+    /// Returns whether a name is that of a namespace or a dangling symbolic link.
     pub(super) fn is_taken(&self, name: &str) -> bool {
         self.names.contains_key(name) || self.dangling.contains(name)
     }
 
-    /// Somebody makes a name a symbolic link to nothing, unless it is taken.
+    /// Makes a name a dangling symbolic link, unless it is taken.
     pub fn dangle(&mut self, name: &str) {
         if !self.is_taken(name) {
             self.dangling.insert(name.to_owned());
@@ -27,7 +24,7 @@ impl Kernel {
         }
     }
 
-    /// A namespace that somebody else made with `ip netns add`, or the one that has the name.
+    /// Adds a foreign namespace (`ip netns add`), or returns the one with this name.
     pub fn add_named(&mut self, name: &str) -> NetnsId {
         if let Some(netns) = self.names.get(name) {
             return *netns;
@@ -38,7 +35,7 @@ impl Kernel {
         netns
     }
 
-    /// Somebody does `ip netns del`.
+    /// Deletes a name (`ip netns del`).
     pub fn remove_named(&mut self, name: &str) {
         self.references += u64::from(self.dangling.remove(name));
         if let Some(netns) = self.names.remove(name) {
@@ -47,7 +44,7 @@ impl Kernel {
         }
     }
 
-    /// A process with a namespace of its own starts; one with this number ends before.
+    /// Starts a process in a new namespace, after ending a process with the same PID.
     pub fn start_process(&mut self, pid: i32) -> Process {
         self.end_process(pid);
         let netns = self.new_space("");
@@ -61,7 +58,7 @@ impl Kernel {
         process
     }
 
-    /// A process ends.
+    /// Ends a process.
     pub fn end_process(&mut self, pid: i32) {
         if let Some(process) = self.processes.remove(&pid) {
             self.references += 1;
@@ -69,7 +66,7 @@ impl Kernel {
         }
     }
 
-    /// The agent was killed or stopped: its open files are gone, the network is not.
+    /// Closes all files of the agent after its end. The network stays.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
         self.told.clear();
@@ -102,7 +99,7 @@ impl Kernel {
         netns
     }
 
-    /// A namespace that nothing refers to any more has ended. Its links go a moment later; see [`Self::reap`].
+    /// Ends a namespace that nothing refers to any more. [`Self::reap`] deletes its links later.
     fn collect(&mut self, netns: NetnsId) {
         let mut kept_by_process = self.processes.values().map(|process| process.netns);
         let mut kept_by_name = self.names.values();
@@ -115,12 +112,12 @@ impl Kernel {
         }
     }
 
-    /// Whether a namespace that has ended still has its links.
+    /// Returns whether the links of an ended namespace still exist.
     pub fn has_dying(&self) -> bool {
         !self.dying.is_empty()
     }
 
-    /// The links of the namespaces that have ended go now, with their other ends elsewhere.
+    /// Deletes the links of all ended namespaces, with their peers in other namespaces.
     pub fn reap(&mut self) {
         for netns in std::mem::take(&mut self.dying) {
             let links: Vec<u32> = self
@@ -134,7 +131,7 @@ impl Kernel {
         }
     }
 
-    /// Follows a reference; for a process also which one it is.
+    /// Resolves a reference, for a process with its start time.
     pub fn find(&self, reference: &NamespaceRef) -> Result<(NetnsId, Option<u64>), Failure> {
         let missing = || unavailable(format!("{reference:?} does not exist"));
         match reference {
@@ -171,7 +168,7 @@ impl Kernel {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;
-                // A file of that name led nowhere or elsewhere.
+                // A file reference with this name was unresolved before, or resolved to another namespace.
                 self.side_effects = true;
                 (netns, None)
             }
@@ -217,7 +214,7 @@ impl Kernel {
         }
     }
 
-    /// Something changed in a namespace: whoever watches it is told once.
+    /// Takes note of a change in a namespace. A subscription is notified once until it is re-armed.
     pub(super) fn changed(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns).filter(|_| !self.deaf) {
             if std::mem::take(&mut subscription.armed) {
@@ -228,7 +225,7 @@ impl Kernel {
         }
     }
 
-    /// Lets a change be told again; at once, when something happened since.
+    /// Re-arms the subscription to a namespace, and notifies it at once if there was a change since.
     pub fn rearm(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.pending) {
@@ -239,7 +236,7 @@ impl Kernel {
         }
     }
 
-    /// Whether changes in a namespace are told.
+    /// Returns whether changes in a namespace are reported.
     pub fn is_watched(&self, netns: NetnsId) -> bool {
         self.subscriptions.contains_key(&netns)
     }

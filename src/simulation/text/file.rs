@@ -1,4 +1,4 @@
-//! Text form of a whole scenario, as the files in `tests/scenarios/` hold it.
+//! Text form of a whole scenario, for the files in `tests/scenarios/`.
 
 use std::{
     fmt::{self, Display},
@@ -92,7 +92,7 @@ fn parse_line(line: &str, scenario: &mut Scenario, listed: &mut Listed, now: &mu
             let (site, count) = halves(which, " ")?;
             let site = named(&Site::ALL, site)?;
             if site.is_choice() != (word == "choose") {
-                return Err(format!("{} is not drawn with {word}", kebab(&site)));
+                return Err(format!("{} cannot be used with {word}", kebab(&site)));
             }
             let drawn = match (word, drawn) {
                 ("delay", _) => u64::try_from(Time::parse(drawn)?.as_micros()).map_err(|error| error.to_string())?,
@@ -102,7 +102,7 @@ fn parse_line(line: &str, scenario: &mut Scenario, listed: &mut Listed, now: &mu
             };
             listed.insert((site, number(count)?), drawn);
         }
-        _ => return Err(format!("{word:?} is unknown")),
+        _ => return Err(format!("unknown word {word:?}")),
     }
     Ok(())
 }
@@ -120,7 +120,7 @@ fn parse_world(part: &str, scenario: &mut Scenario) -> Result<(), String> {
         _ => {
             let watched = part
                 .strip_prefix("watched ")
-                .ok_or_else(|| format!("{part:?} is unknown in a world"))?;
+                .ok_or_else(|| format!("unknown property {part:?} of a world"))?;
             scenario.watched_max = number(watched)?;
         }
     }

@@ -140,7 +140,7 @@ impl FromStr for Step {
             }
             "kill-at-operation" => Step::KillAtOperation(number(rest)?),
             "squat" => Step::Squat(intern(rest)),
-            _ => return Err(format!("{text:?} is no step")),
+            _ => return Err(format!("{text:?} is not a step")),
         })
     }
 }

@@ -36,14 +36,14 @@ pub(super) fn show_key(key: &str) -> String {
     }
 }
 
-/// Parses what [`show_key`] prints.
+/// Parses the short form of [`show_key`].
 pub(super) fn parse_key(text: &str) -> Result<String, String> {
     let (kind, rest) = halves(text, " ")?;
     match kind {
         "interface" => Ok(interface_key(rest)),
         "arp" => halves(rest, " on ").map(|(address, interface)| arp_key(interface, address)),
         "route" => halves(rest, " on ").map(|(destination, interface)| route_key(destination, interface)),
-        _ => Err(format!("{text:?} is no key")),
+        _ => Err(format!("{text:?} is not a key")),
     }
 }
 
@@ -136,7 +136,7 @@ fn parse_interface(name: &str, parts: &[&str]) -> Result<Interface, String> {
             ("up" | "down", _) => interface.enabled = *part == "up",
             (_, Some(("in", place))) => {
                 let found = PLACES.iter().find(|(_, name)| *name == place);
-                interface.place = found.ok_or_else(|| format!("{place:?} is no place"))?.0;
+                interface.place = found.ok_or_else(|| format!("{place:?} is not a place"))?.0;
             }
             (_, Some(("host", host))) => interface.host = host.to_owned(),
             (_, Some(("mtu", mtu))) => interface.mtu = number(mtu)?,
@@ -152,7 +152,7 @@ fn parse_interface(name: &str, parts: &[&str]) -> Result<Interface, String> {
                 });
             }
             (_, None) => interface.addresses.push((*part).to_owned()),
-            _ => return Err(format!("{part:?} is unknown in an interface")),
+            _ => return Err(format!("unknown property {part:?} of an interface")),
         }
     }
     Ok(interface)
@@ -181,7 +181,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
                 loose: vlan.starts_with("loose "),
             })
         }
-        _ => Err(format!("{text:?} is no kind of interface")),
+        _ => Err(format!("{text:?} is not a kind of interface")),
     }
 }
 
@@ -204,7 +204,7 @@ fn parse_route(head: &str, parts: &[&str]) -> Result<Route, String> {
             Some(("via", gateway)) => route.gateway = Some(gateway.to_owned()),
             Some(("scope", scope)) => route.scope = intern(scope),
             Some(("metric", metric)) => route.metric = number(metric)?,
-            _ => return Err(format!("{part:?} is unknown in a route")),
+            _ => return Err(format!("unknown property {part:?} of a route")),
         }
     }
     Ok(route)

@@ -1,7 +1,4 @@
-//! What happens between the Docker tracker and the daemon.
-//!
-//! Owns the steps, and the processes that the tracker has pinned. Must never judge a container: the arbiter does. Start reading
-//! at [`World::docker`].
+//! Events between the Docker tracker and the daemon, and the processes that the tracker has pinned.
 
 use std::time::Duration;
 
@@ -17,9 +14,9 @@ use crate::{
     },
 };
 
-/// As in the product.
+/// Maximum delay between connection attempts, as in the agent.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// As in the product.
+/// Interval between audits, as in the agent.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
 
 impl World {
@@ -30,7 +27,7 @@ impl World {
         }
     }
 
-    /// A step between tracker and daemon.
+    /// Executes a step between tracker and daemon.
     pub(super) fn docker(&mut self, connection: u64, step: DockerStep) {
         let after = match step {
             DockerStep::Connect | DockerStep::Audit => self.moment(Site::DockerList),
@@ -39,7 +36,7 @@ impl World {
         };
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
-        // The kernel tells of ended processes, connection or not.
+        // The kernel reports ended processes with or without a connection.
         if connection != tracker.connection && !matches!(step, DockerStep::Ended(..)) {
             return;
         }
@@ -73,7 +70,7 @@ impl World {
         }
     }
 
-    /// The daemon answers a list. What it has not told before is news only now.
+    /// Plans the response to a list. The agent learns of changes without an event only then.
     fn list(&mut self, after: Duration) {
         if std::mem::take(&mut self.daemon.untold) {
             self.disturbed = self.now;
@@ -94,7 +91,7 @@ impl World {
             if alive == Some(microservice.process_start_time) {
                 agent.tracker.pinned.insert(container_id.clone(), ProcessIdentity::of(microservice));
             } else {
-                found = Inspection::Failed("its main process ended while it was inspected".to_owned());
+                found = Inspection::Failed("its main process ended during the inspection".to_owned());
             }
         }
         self.step_arbiter(Input::Inspected { container_id, found });
@@ -115,7 +112,7 @@ impl World {
     }
 
     fn docker_lost(&mut self) {
-        // What happened a moment ago may not have been asked about yet, and is not to be learnt before the daemon is back.
+        // The tracker may not have inspected recent changes yet, and cannot learn of them before the daemon is back.
         self.daemon.untold |= !self.is_undisturbed();
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
@@ -129,19 +126,19 @@ impl World {
         self.plan_docker(after, DockerStep::Connect);
     }
 
-    /// The daemon stops or starts.
+    /// Stops or starts the daemon.
     pub(super) fn set_docker(&mut self, up: bool) {
         if std::mem::replace(&mut self.daemon.up, up) && !up {
             self.docker_lost();
         }
     }
 
-    /// A container starts or stops.
+    /// Starts or stops a container.
     pub(super) fn set_container(&mut self, number: usize, runs: bool) {
         self.disturbed = self.now;
         {
             let kernel = &mut self.machine.get().kernel;
-            // Without the daemon nothing is started; a container that ends needs no daemon for that.
+            // Only a running daemon can start containers, but they can end without it.
             match runs && self.daemon.up {
                 true => self.daemon.start(kernel, number),
                 false if runs => return,
@@ -156,12 +153,12 @@ impl World {
             let after = self.moment(Site::Hint);
             self.plan_docker(after, DockerStep::Hint(Daemon::id(number)));
         } else if self.daemon.up {
-            // Without a connection it is learnt with the list that follows the next one.
+            // Without a connection, the tracker learns of the change from the list after the next connection.
             self.daemon.untold = true;
         }
     }
 
-    /// Tells the tracker of pinned processes that have ended.
+    /// Plans the notifications about pinned processes that have ended.
     fn processes_changed(&mut self) {
         let Some(agent) = &self.agent else { return };
         let ended = |process: &ProcessIdentity| {

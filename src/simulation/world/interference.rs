@@ -1,7 +1,4 @@
-//! The steps of a script: what users and others do.
-//!
-//! Owns what each step does to machine, store and daemon. Must never use what the agent believes. Start reading at
-//! [`World::interfere`].
+//! Effects of the steps of a scenario on machine, store and Docker daemon. They do not depend on the state of the agent.
 
 use super::{Occurrence, World};
 use crate::simulation::{
@@ -14,7 +11,7 @@ use crate::simulation::{
 use netns_kernel::{NamespaceRef, NetnsId};
 
 impl World {
-    /// Something happens.
+    /// Executes a step of the scenario.
     pub(super) fn interfere(&mut self, step: Step) {
         self.losses.note_step(&step);
         match step {
@@ -133,7 +130,7 @@ impl World {
     }
 }
 
-/// A process starts. While the number has been referred to all the time it is a stranger to whoever was bound to another one.
+/// Starts a process. If a value has always referred to its PID, the process is foreign to the agent, which is bound to the former process.
 fn start_process(kernel: &mut Kernel, referred_to: bool) {
     let process = kernel.start_process(PID);
     if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {
@@ -145,12 +142,12 @@ fn named_and_own(kernel: &Kernel) -> Vec<NetnsId> {
     kernel.names.values().copied().chain([OWN]).collect()
 }
 
-/// Takes a host name wherever it is free.
+/// Adds foreign links with both kernel names of an interface to all namespaces in which neither is in use.
 fn squat(kernel: &mut Kernel, name: &str) -> bool {
     let mut taken = false;
     for netns in named_and_own(kernel) {
         let hosts = ["x", "y"].map(|variant| format!("{variant}{name}"));
-        // Where the interface is it stays, and can be renamed.
+        // The interface itself stays and can still be renamed.
         if hosts.iter().any(|host| kernel.link(netns, host).is_some()) {
             continue;
         }

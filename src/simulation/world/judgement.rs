@@ -1,7 +1,6 @@
-//! What must never happen in a world, and what it must come to.
+//! Rules for the behaviour of the agent: what must never happen, and the final state of a world.
 //!
-//! Owns the rules. Must never trust what the agent says: they look at the simulated kernel and the simulated store. Start reading
-//! at [`World::come_to_rest`].
+//! The rules check the simulated kernel and the simulated store, and do not trust the agent's own state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,17 +23,17 @@ use crate::simulation::{
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 use testbed::expected::{Surroundings, Verdict};
 
-/// How long the agent may need to notice that something changed below: its slowest look at what gives no event.
+/// Time within which the agent notices a change below: its slowest check of what sends no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
-/// The same where namespaces are not watched but swept.
+/// Time within which the agent notices a change in a namespace that is not watched by events.
 const SWEPT_WITHIN: Duration = Duration::from_secs(14);
-/// When the world is looked at after the last interference: retries wait up to a minute, comparisons too.
+/// Times in seconds after the last interference at which the world is checked. Retries and comparisons wait up to a minute.
 const PATIENCE: [u64; 4] = [3, 15, 75, 160];
 
 impl World {
-    /// Nothing interferes any more, and everything works.
+    /// Ends all faults and interference.
     pub(super) fn calm_down(&mut self) {
-        self.tell(|| "from now on nothing interferes".to_owned());
+        self.tell(|| "all faults end".to_owned());
         self.calm_since = Some(self.now);
         self.losing_watch = false;
         self.store.reachable = true;
@@ -49,10 +48,10 @@ impl World {
         }
     }
 
-    /// Lets time run until kernel and store are as they must be.
+    /// Waits until kernel and store are in their final state.
     ///
     /// # Errors
-    /// They never are.
+    /// They do not reach it in time.
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
         let begin = self.now;
         let mut wrong = String::new();
@@ -63,7 +62,7 @@ impl World {
                 Err(found) => wrong = found,
             }
         }
-        self.tell(|| format!("NOT AT REST: {wrong}"));
+        self.tell(|| format!("NOT CONVERGED: {wrong}"));
         self.tell_statuses();
         Err(wrong)
     }
@@ -84,7 +83,7 @@ impl World {
         self.configuration.values().filter_map(taken).collect()
     }
 
-    /// What the agent says of each value that is not configured.
+    /// Adds the status of each value that is not CONFIGURED to the trace.
     fn tell_statuses(&mut self) {
         let published = self.store.status.values();
         let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
@@ -95,7 +94,7 @@ impl World {
         told.into_iter().for_each(|text| self.tell(|| text));
     }
 
-    /// What the agent says of each value.
+    /// Returns the published state of each value.
     fn told(&self) -> BTreeMap<String, &'static str> {
         let published = self.store.status.values();
         let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
@@ -111,14 +110,14 @@ impl World {
         }
     }
 
-    /// Links on which an agent that is started again may decide otherwise which value applies.
+    /// Returns the links for which a restarted agent may decide differently which value is applied.
     pub(super) fn contested(&self) -> BTreeSet<String> {
         let places = self.places();
         let blocked = self.blocked(&places);
         expectation::contested(&self.configuration, &self.surroundings(&places, &blocked))
     }
 
-    /// Whether everything is as it must be in the end.
+    /// Checks that everything is in its final state.
     fn judge(&self) -> Result<(), String> {
         let Some(agent) = &self.agent else {
             return Err("the agent does not run".to_owned());
@@ -134,13 +133,13 @@ impl World {
         let wanted = verdicts.len();
         let told = self.store.status.keys().filter(|key| key.starts_with("config-status/")).count();
         if wanted != told {
-            return Err(format!("{told} values have a status, {wanted} should"));
+            return Err(format!("{told} values have a status, but {wanted} should have one"));
         }
         if self.losses.is_over() {
             self.expect_nothing_held()?;
         }
         if !agent.is_idle() && blocked.is_empty() {
-            return Err("the core has not come to rest".to_owned());
+            return Err("the core is not idle".to_owned());
         }
         Ok(())
     }
@@ -168,13 +167,13 @@ impl World {
         if !self.losses.contains(key) && revision != Some(status.mod_revision) {
             let answered = status.mod_revision;
             return Err(format!(
-                "the status of {key} answers revision {answered}, it was put at {revision:?}"
+                "the status of {key} is for revision {answered}, but the value was put at {revision:?}"
             ));
         }
         Ok(())
     }
 
-    /// The store holds what the agent wanted to publish, and nothing else.
+    /// Checks that the status keys in the store are exactly those that the agent published.
     fn judge_store(&self) -> Result<(), String> {
         let Some(agent) = &self.agent else { return Ok(()) };
         let content = agent.outbox.get();
@@ -190,7 +189,7 @@ impl World {
         Ok(())
     }
 
-    /// No timers remain but the slow ones.
+    /// Checks that no retries are planned.
     pub(super) fn expect_idle(&self) -> Result<(), String> {
         let Some(agent) = &self.agent else { return Ok(()) };
         let blocked = self.blocked(&self.places());
@@ -198,14 +197,14 @@ impl World {
             Some(deadline) if blocked.is_empty() => {
                 let in_time = deadline.saturating_sub(self.now);
                 Err(format!(
-                    "everything is as desired, but something is to be tried again in {in_time:?}"
+                    "everything is in its desired state, but the core has planned a retry in {in_time:?}"
                 ))
             }
             _ => Ok(()),
         }
     }
 
-    /// A restart in a world at rest has nothing to do, but for some links of the own namespace.
+    /// Checks that a restart after convergence changed nothing, except for these links of the agent's own namespace.
     pub(super) fn expect_no_operation(&self, but_for: &BTreeSet<String>) -> Result<(), String> {
         if !self.blocked(&self.places()).is_empty() {
             return Ok(());
@@ -213,7 +212,7 @@ impl World {
         let is_excused = |op: &KernelOp| op.on_link().is_some_and(|(netns, link, _)| netns == OWN && but_for.contains(link));
         let kernel = &self.machine.get().kernel;
         match kernel.log.iter().find(|op| !is_excused(op)) {
-            Some(op) => Err(format!("a restart in a world at rest did this first: {op:?}")),
+            Some(op) => Err(format!("a restart after convergence changed something: {op:?}")),
             None => Ok(()),
         }
     }
@@ -227,30 +226,30 @@ impl World {
         self.now > self.disturbed + window
     }
 
-    /// Where nobody interferes the kernel refuses nothing: an operation that it refuses came before what it depends on.
+    /// Checks that no operation failed without interference. Otherwise it was performed before its dependencies.
     pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
         for (what, failure) in failed {
-            let wanted = failure.message.contains("as the simulation wants it");
-            // None of these is an operation that came too early.
+            let wanted = failure.message.contains("injected by the simulation");
+            // These failures do not mean that an operation was performed too early.
             let unavailable = matches!(
                 failure.kind,
                 FailureKind::Unavailable | FailureKind::Tentative | FailureKind::Duplicate
             );
             let taken = self.squatted && failure.errno == Some(EEXIST);
-            // Which addresses others have on a foreign link is known from the last reading only.
+            // The agent knows the addresses that others added to a foreign link only from the last read.
             let of_others = NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
-            // The repair of an address has failed, so its gateways cannot be reached for as long.
+            // The repair of an address failed, so gateways in its subnet are unreachable until the retry.
             let lacking = self.machine.get().kernel.lacks_address_routes();
             let unreachable = failure.errno == Some(ENETUNREACH) && (of_others || lacking);
             self.tell(|| format!("failed: {what}: {failure}"));
             if !wanted && !unavailable && !taken && !unreachable && self.is_undisturbed() {
-                self.fail(format!("refused although nothing interfered: {what}: {failure}"));
+                self.fail(format!("operation failed without interference: {what}: {failure}"));
             }
         }
     }
 
-    /// What failed or waits is tried again when something that it depends on comes: what waits at once, what failed at the earliest time
-    /// at which that is allowed.
+    /// Checks that values are retried when one of their dependencies becomes available: pending values at once, failed ones at the earliest
+    /// allowed time.
     pub(super) fn judge_held(&mut self) {
         let now = self.now;
         let Some(agent) = &mut self.agent else { return };
@@ -274,7 +273,7 @@ impl World {
         late.into_iter().for_each(|text| self.fail(text));
     }
 
-    /// CONFIGURED is said of what is in the kernel, unless somebody has interfered a moment ago.
+    /// Checks that values reported as CONFIGURED are in the kernel, unless there was recent interference.
     pub(super) fn judge_claims(&mut self, claims: &[(String, i64)]) {
         if claims.is_empty() || !self.is_undisturbed() {
             return;
@@ -286,22 +285,22 @@ impl World {
         }
     }
 
-    /// What is wrong with the claim that a value is configured.
+    /// Returns why it is false that a value is CONFIGURED; `None` if it is true.
     fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
         let short = key.strip_prefix("config/").unwrap_or(key);
         let versions = self.versions.get(&revision)?.iter().filter(|item| item.key() == short);
         let wrong: Vec<Option<String>> = versions.map(|item| self.falsehood(places, item)).collect();
         let wrong = wrong.into_iter().collect::<Option<Vec<String>>>()?.pop()?;
-        Some(format!("{key} at revision {revision} is said to be configured, but {wrong}"))
+        Some(format!("{key} at revision {revision} is reported as CONFIGURED, but {wrong}"))
     }
 
-    /// What shows that a version of a value is not configured.
+    /// Returns why a version of a value is not configured; `None` if it is.
     fn falsehood(&self, places: &[Option<NetnsId>], item: &Item) -> Option<String> {
         let Item::Interface(interface) = item else { return None };
         if matches!(interface.kind, Kind::Existing { .. }) {
             return None;
         }
-        // As far as the agent can know, the label is still where it was.
+        // The agent cannot know yet that the label has moved to another container.
         if interface.place == CONTAINER_PLACE && self.daemon.untold {
             return None;
         }

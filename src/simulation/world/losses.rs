@@ -1,7 +1,7 @@
-//! A store that loses its content: what must stay, and how it ends.
+//! Rules for a store that loses its content.
 //!
-//! While nobody has accepted it, nothing is deleted for this reason. In the end what is lacking is put again or given up, whatever the
-//! agent knew of it, so that it is certain what the world must come to.
+//! Until the removals are accepted, the agent must not delete anything because of the loss. In the end, the lost values are put again or
+//! given up, so that the expected final state is certain.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,22 +14,22 @@ use crate::simulation::{
 };
 use netns_kernel::NetnsId;
 
-/// Within so long the agent has listed the store again after a lost connection.
+/// Time within which the agent lists the store again after a lost connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// The same where only a comparison shows that something is missing: the watch has told less than there was, or goes on at the revision
-/// at which the store lost its content.
+/// Time within which the agent notices a loss that only a comparison shows: the watch lost events, or continues at the revision at which
+/// the store lost its content.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
-/// A key that accepts removals, below `config/`.
+/// Key that accepts removals, below `config/`.
 const ACCEPTANCE: &str = "removals/accept";
 
-/// What the store has lost.
+/// Values that the store has lost, and what must hold for them.
 pub(super) struct Losses {
-    /// Keys of the configuration that the store does not have.
+    /// Keys of the configuration that the store lacks.
     lost: BTreeSet<String>,
-    /// Whether the agent must hold exactly these: it knew all values, and nothing was said about the lost ones.
+    /// True if the agent must hold exactly these removals, because it knew all values and no lost value was changed.
     certain: bool,
-    /// The store was emptied, restored or replaced, or does not tell what it deleted.
+    /// The store was emptied, restored or replaced, or does not report what it deleted.
     happened: bool,
     /// The store was emptied before.
     emptied: bool,
@@ -37,9 +37,9 @@ pub(super) struct Losses {
     put_again: bool,
     /// The agent was killed while values were lost.
     killed: bool,
-    /// Only a comparison may show what the store has lost.
+    /// The agent may notice the loss only by a comparison.
     untold: bool,
-    /// Links that must stay: namespace, index and name.
+    /// Links that must not be deleted: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,
 }
 
@@ -59,22 +59,22 @@ impl Default for Losses {
 }
 
 impl Losses {
-    /// Whether the store does not have a key of the configuration.
+    /// Returns whether the store lacks a key of the configuration.
     pub(super) fn contains(&self, key: &str) -> bool {
         self.lost.contains(key)
     }
 
-    /// Whether the agent may have given up values although nobody has deleted them.
+    /// Returns whether the agent may have given up values that nobody deleted.
     pub(super) fn may_be_given_up(&self) -> bool {
         self.happened
     }
 
-    /// Whether the store has everything.
+    /// Returns whether the store has all values.
     pub(super) fn is_over(&self) -> bool {
         self.lost.is_empty()
     }
 
-    /// A step follows: only some leave everything in the kernel as it is.
+    /// Takes note of the next step. Only some steps leave the kernel unchanged.
     pub(super) fn note_step(&mut self, step: &Step) {
         self.untold |= matches!(step, Step::LoseWatch | Step::EmptyStore(Loss::SameRevision));
         self.happened |= matches!(
@@ -87,39 +87,39 @@ impl Losses {
         }
     }
 
-    /// A value is put.
+    /// Takes note of a put value.
     pub(super) fn put(&mut self, key: &str) {
         self.put_again |= self.lost.remove(key);
         self.note_superseded();
     }
 
-    /// A value is put again as the store had it at the same revision: that looks like a snapshot of it.
+    /// Takes note of a value that is put again unchanged at its former revision, which looks like a snapshot of the store.
     pub(super) fn note_look_alike(&mut self) {
         self.certain &= !self.happened;
     }
 
-    /// What a lost value stood for before it was put again is an orphan for an agent that starts then: it stays.
+    /// Takes note that the objects of a lost value's former version may be held orphans for a restarted agent.
     fn note_superseded(&mut self) {
         self.certain &= !(self.put_again && self.killed);
     }
 
-    /// Whether the store has a key that is to be deleted, as far as it is part of the configuration.
+    /// Returns whether the store has a key to delete.
     pub(super) fn can_delete(&mut self, key: &str) -> bool {
-        // The agent may not have seen the value that was put again, nor its deletion.
+        // The agent may have seen neither the value that was put again nor its deletion.
         self.certain &= self.lost.is_empty();
         !self.lost.contains(key)
     }
 }
 
 impl World {
-    /// The store loses its content.
+    /// Empties the store.
     pub(super) fn empty_store(&mut self, loss: Loss) {
         let usable = self.configuration.values().all(|item| !matches!(item, Item::Unusable(_)));
-        // An unusable value is not held over a restart.
+        // The removal of an invalid value is not held over a restart.
         self.losses.certain &= usable && self.agent_knows_all();
         let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
             && (self.agent.is_none() || self.agent_knows_all())
-            // A container that the agent has not heard of moves links.
+            // A container that the agent does not know of moves links.
             && !self.daemon.untold;
         self.losses.kept = if knows && !self.losses.emptied {
             self.agents_links()
@@ -129,12 +129,12 @@ impl World {
         self.losses.emptied = true;
         self.losses.lost = self.configuration.keys().cloned().collect();
         self.store.empty(loss);
-        // The agent may give up the values that refer to a process.
+        // The agent may give up values that refer to a process.
         self.machine.get().kernel.strangers.clear();
         self.lose_connections("the store was emptied");
     }
 
-    /// The store goes back to an older snapshot.
+    /// Restores the store from an older snapshot.
     pub(super) fn restore_store(&mut self, changes: usize) {
         if !self.store.restore(changes) {
             return;
@@ -162,18 +162,18 @@ impl World {
         self.cut_writer();
     }
 
-    /// The agent is killed; it may not have noticed yet what the store has lost.
+    /// Takes note of a kill. The agent may not have noticed the loss yet.
     pub(super) fn note_kill(&mut self) {
         if let Some(agent) = &self.agent {
             let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
-            // A namespace that it made and was about to remove may be that of a lost value for an agent that starts now.
+            // To a restarted agent, a namespace that was about to be deleted may look like that of a lost value.
             self.losses.certain &= noticed && !self.has_unwanted_namespace();
             self.losses.killed |= !self.losses.lost.is_empty();
             self.losses.note_superseded();
         }
     }
 
-    /// Whether the configuration does not name a namespace that the agent made.
+    /// Returns whether there is a namespace that the agent created and the configuration does not refer to.
     fn has_unwanted_namespace(&self) -> bool {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -189,7 +189,7 @@ impl World {
         made.any(|(netns, _)| !is_named(*netns))
     }
 
-    /// Whether the agent has been given exactly what is in the store, and holds exactly what was lost before.
+    /// Returns whether the agent has read the current content of the store, and holds exactly the removals of lost values.
     fn agent_knows_all(&self) -> bool {
         let Some(agent) = &self.agent else { return false };
         let stored = self.store.config.iter().filter(|(key, _)| key.as_bytes() != ACCEPTANCE.as_bytes());
@@ -198,9 +198,10 @@ impl World {
         has_read && !agent.following.has_orphans() && agent.following.held().eq(self.losses.lost.iter().map(String::as_str))
     }
 
-    /// The links that are the agent's and stand for a part of the configuration as it is. What stands for an earlier version of a value
-    /// is deleted for this reason, even if the first attempt has failed, and the other end of the pair with it. So is a pair of which
-    /// somebody has deleted an end, unless the agent holds that end because it cannot know.
+    /// Returns the agent's links that belong to the current configuration.
+    ///
+    /// Links of an earlier version of a value are not among them, because the agent deletes them, together with the other end of a pair.
+    /// Nor is a pair whose other end was deleted by a user, unless the agent holds the removal of that end.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -243,14 +244,14 @@ impl World {
         }
     }
 
-    /// Somebody puts the values that the store has lost again.
+    /// Puts the lost values again.
     pub(super) fn put_back(&mut self) {
         let lost = self.losses.lost.iter().filter_map(|key| self.configuration.get(key));
         let changes: Vec<Change> = lost.cloned().map(Change::Put).collect();
         self.put(changes);
     }
 
-    /// Somebody accepts the removals that are held. Which ones these are depends on what the agent has seen.
+    /// Accepts the held removals. Which removals are held depends on what the agent has read.
     pub(super) fn accept_removals(&mut self) {
         self.losses.certain &= self.losses.lost.is_empty();
         self.store.transaction(vec![(ACCEPTANCE.to_owned(), Some("{}".to_owned()))]);
@@ -262,7 +263,7 @@ impl World {
         self.accept_removals();
     }
 
-    /// Nothing is held in the end: what the store lacks is put again, or given up.
+    /// Puts the lost values again or gives them up, so that no removals are held in the end.
     pub(super) fn end_losses(&mut self) -> Result<(), String> {
         let holds = self.agent.as_ref().is_none_or(|agent| agent.following.is_holding());
         if !holds && !self.losses.happened {
@@ -271,7 +272,7 @@ impl World {
         let noticed = if self.losses.untold { COMPARED_WITHIN } else { LISTED_WITHIN };
         self.run_until(self.now + noticed)?;
         if !self.losses.lost.is_empty() {
-            // What an operation in flight made for a value that was changed meanwhile is a held orphan as well.
+            // An operation in flight may have created a held orphan for a value that was changed in the meantime.
             let has_orphans = self.agent.as_ref().is_some_and(|agent| agent.following.has_orphans());
             if self.losses.certain && !has_orphans {
                 self.come_to_rest()?;
@@ -279,10 +280,10 @@ impl World {
             self.expect_kept_links()?;
             self.losses.kept.clear();
             if self.scenario.accepts {
-                self.tell(|| "what the store has lost is given up".to_owned());
+                self.tell(|| "the lost values are given up".to_owned());
                 self.give_up_lost();
             } else {
-                self.tell(|| "what the store has lost is put again".to_owned());
+                self.tell(|| "the lost values are put again".to_owned());
                 self.put_back();
             }
             self.run_until(self.now + LISTED_WITHIN)?;
@@ -291,16 +292,16 @@ impl World {
             return Ok(());
         };
         if following.is_holding() && following.has_something() {
-            self.tell(|| "the removals that are still held are accepted".to_owned());
+            self.tell(|| "the remaining held removals are accepted".to_owned());
             self.accept_removals();
         }
         Ok(())
     }
 
-    /// Nothing is held any more.
+    /// Checks that no removals are held.
     pub(super) fn expect_nothing_held(&self) -> Result<(), String> {
         match self.agent.as_ref().is_some_and(|agent| agent.following.is_holding()) {
-            true => Err("removals are held although nothing is lacking".to_owned()),
+            true => Err("removals are held although no values are missing".to_owned()),
             false => Ok(()),
         }
     }

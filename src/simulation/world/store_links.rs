@@ -1,7 +1,6 @@
-//! What happens between the agent and the store.
+//! Events on the connections between the agent and the store, including their faults.
 //!
-//! Owns the steps on both ways, and what goes wrong there. Must never put the answers of the store in another order. Start
-//! reading at [`World::read`] and [`World::write`].
+//! [`World::read`] executes the steps of the reader and [`World::write`] those of the writer.
 
 use std::time::Duration;
 
@@ -17,15 +16,15 @@ use crate::{
     sources::etcd::{SnapshotReason, SourceEvent, note::Past, reading::Compared},
 };
 
-/// As in the product.
+/// Interval between comparisons, as in the agent.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
-/// As in the product.
+/// Delay before a comparison is repeated, as in the agent.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
-/// As in the product.
+/// Delay before the note about the store is written, as in the agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
-/// Much shorter than in the product, so that a world need not go on for so long.
+/// Interval between audits. Much shorter than in the agent, so that runs are shorter.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
-/// How long the writer waits for an answer.
+/// Timeout of a writer request.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 impl World {
@@ -36,7 +35,7 @@ impl World {
         }
     }
 
-    /// A step on the way of desired values.
+    /// Executes a step on the connection of the reader.
     pub(super) fn read(&mut self, connection: u64, step: ReaderStep) {
         let after = match step {
             ReaderStep::Connect => self.moment(Site::Listed),
@@ -49,7 +48,7 @@ impl World {
             return;
         }
         match step {
-            ReaderStep::Connect if !self.store.reachable => self.cut_reader("the store cannot be reached"),
+            ReaderStep::Connect if !self.store.reachable => self.cut_reader("the store is unreachable"),
             ReaderStep::Connect => {
                 let listed = ReaderStep::Listed(self.store.revision, self.store.cluster_id, self.store.list());
                 self.plan_read(after, listed);
@@ -80,7 +79,7 @@ impl World {
         }
     }
 
-    /// An answer holds one revision or several; some revisions come twice.
+    /// Processes a watch response, which contains one or several revisions. Some revisions are repeated.
     fn answer_watch(&mut self) {
         let partly = self.choices.choose(Site::PartialAnswer, 30);
         let again = self.choices.choose(Site::RepeatedAnswer, 10);
@@ -110,7 +109,7 @@ impl World {
         }
     }
 
-    /// Whoever watches is told of what is new.
+    /// Plans a watch response if there are new revisions.
     pub(super) fn wake_reader(&mut self) {
         let revision = self.store.config_revision;
         let Some(agent) = &mut self.agent else { return };
@@ -129,7 +128,7 @@ impl World {
         }
     }
 
-    /// The next desired values reach the core.
+    /// Delivers the next desired values to the core.
     pub(super) fn deliver(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.delivering = false;
@@ -154,14 +153,14 @@ impl World {
         }
     }
 
-    /// The agent writes what a later life needs to recognize the store.
+    /// Writes the note by which a later life of the agent recognizes the store.
     pub(super) fn write_note(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.noting = false;
         agent.following.write_note(agent.reader.reading.note().as_ref(), &mut self.disk);
     }
 
-    /// The agent looks whether removals are still to be held.
+    /// Lets the agent check whether the hold ends.
     pub(super) fn judge_hold(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let note = agent.following.is_holding().then(|| agent.reader.reading.note()).flatten();
@@ -177,7 +176,7 @@ impl World {
         self.reconnect_reader();
     }
 
-    /// The reader loses its connection.
+    /// Cuts the connection of the reader.
     pub(super) fn cut_reader(&mut self, why: &str) {
         if let Some(agent) = &mut self.agent {
             agent.reader.reading.lost(why.to_owned());
@@ -203,8 +202,10 @@ impl World {
         }
     }
 
-    /// A step on the way of status. A request arrives even if its connection has been cut, but not if who sent it is dead: the store
-    /// gives up what a closed connection asked for.
+    /// Executes a step on the connection of the writer.
+    ///
+    /// A request arrives even if its connection was cut, but not after the end of the agent that sent it: the store cancels the requests of
+    /// a closed connection.
     pub(super) fn write(&mut self, life: u64, connection: u64, step: WriterStep) {
         if life != self.life {
             return;
@@ -266,7 +267,7 @@ impl World {
         }
     }
 
-    /// The watch of deletions tells what is new.
+    /// Plans the notification about newly deleted keys.
     pub(super) fn wake_writer(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let Some(watched) = &mut agent.writer.watched else { return };
@@ -293,7 +294,7 @@ impl World {
             let lease = link.course.lease().unwrap_or_default();
             let mut after = self.choices.moment(Site::Request, self.calm_since.is_some());
             if self.calm_since.is_none() && self.scenario.slow_store && self.choices.choose(Site::HangingRequest, 3) {
-                // A server that hangs, and goes on later with what it had received.
+                // A server that hangs, and later executes the requests that it has received.
                 after = TIME_LIMIT + self.choices.millis(Site::LateRequest, 3000);
                 self.plan_write(TIME_LIMIT, WriterStep::Timeout);
             }
@@ -301,7 +302,7 @@ impl World {
         }
     }
 
-    /// What the store says; `None` when it cannot be reached.
+    /// Returns the response of the store; `None` if it is unreachable.
     fn answer_request(&mut self, request: Request, lease: i64) -> Option<WriterAnswer> {
         if !self.store.reachable {
             return None;
@@ -360,7 +361,7 @@ impl World {
         }
     }
 
-    /// The writer loses its connection; what it has sent may arrive all the same.
+    /// Cuts the connection of the writer. Requests in flight may still arrive.
     pub(super) fn cut_writer(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.writer;
