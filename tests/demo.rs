@@ -1,6 +1,4 @@
-//! `netns-agent demo`, the first command of a newcomer: it tells every step, ends well, and leaves nothing behind.
-//!
-//! Owns the promise of the demo. Must never rely on what another test leaves. Start reading at [`Demo`].
+//! Tests of `netns-agent demo`: it prints every step, ends successfully, and leaves nothing behind. See [`Demo`].
 
 use std::{
     fs,
@@ -17,12 +15,12 @@ use nix::{
 };
 use testbed::process::Awaited;
 
-/// The kernel ends the processes of a PID namespace on its own time.
+/// Timeout until the kernel has ended the processes of a PID namespace.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The user `nobody`.
+/// UID of the user `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A copy of the program: its path tells the processes of one test from all others, and everybody may execute it.
+/// A copy of the program, so that the processes of each test have a path of their own, and everybody may execute it.
 struct Demo {
     folder: tempfile::TempDir,
     names_before: Vec<PathBuf>,
@@ -30,10 +28,10 @@ struct Demo {
 
 impl Demo {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder that everybody may enter");
-        // By a process of its own: what is open for writing in this one would be inherited by whatever another test starts just now, and the
-        // kernel executes no file that somebody has open for writing (ETXTBSY).
+        let folder = tempfile::tempdir().expect("create a temporary directory");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("make the directory accessible to everybody");
+        // Copy with another process: a process that another test starts at the same time would inherit a file that is
+        // open for writing in this one, and the kernel executes no file that is open for writing (ETXTBSY).
         let copied = Command::new("cp")
             .arg(env!("CARGO_BIN_EXE_netns-agent"))
             .arg(folder.path())
@@ -55,7 +53,7 @@ impl Demo {
         command
     }
 
-    /// Starts `demo --keep` in a process group of its own, as a shell does, and reads it up to the point where it waits.
+    /// Starts `demo --keep` in a process group of its own, as a shell does, and reads its output until it waits.
     fn keep(&self) -> Child {
         let mut child = self
             .command()
@@ -63,15 +61,15 @@ impl Demo {
             .process_group(0)
             .stdout(Stdio::piped())
             .spawn()
-            .expect("the demo starts");
+            .expect("start the demo");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let waits = lines.any(|line| line.expect("readable text").contains("the store listens inside"));
-        assert!(waits, "the demo ended before it told how to reach what it keeps");
-        assert_eq!(self.processes().len(), 4, "outside, inside, agent, workload");
+        assert!(waits, "the demo ended before it said how to reach its store");
+        assert_eq!(self.processes().len(), 4, "expected outside, inside, agent, workload");
         child
     }
 
-    /// PIDs of all processes that run this copy.
+    /// Returns the `/proc` directories of all processes that run this copy.
     fn processes(&self) -> Vec<PathBuf> {
         let runs_this = |process: &PathBuf| fs::read_link(process.join("exe")).is_ok_and(|exe| exe.starts_with(self.folder.path()));
         names("/proc").into_iter().filter(runs_this).collect()
@@ -80,7 +78,7 @@ impl Demo {
     fn assert_nothing_is_left(&self) {
         for process in self.processes() {
             let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
-            let awaited = Awaited::begin(number.expect("a folder of /proc"));
+            let awaited = Awaited::begin(number.expect("a directory of /proc"));
             assert!(awaited.ends_within(PATIENCE), "still running: {}", process.display());
         }
         assert_eq!(self.processes(), [] as [PathBuf; 0], "a process has started another one");
@@ -91,7 +89,7 @@ impl Demo {
     }
 }
 
-/// Everything in a folder, sorted.
+/// Returns the paths of everything in a directory, sorted.
 fn names(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
     let mut names: Vec<PathBuf> = entries.unwrap_or_default();
@@ -104,14 +102,14 @@ fn text(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// What each step must show: the beginning of its title, then the results in their order.
+/// Expected steps: the beginning of the title, then the results in their order.
 const STEPS: &[(&str, &[&str])] = &[
-    ("1. Ask for things in the wrong order", &["PENDING"; 4]),
+    ("1. Put values in the wrong order", &["PENDING"; 4]),
     ("2. Start a process with PID 1000", &["CONFIGURED"; 4]),
-    ("3. See that it works", &["REPLY"]),
+    ("3. Test connectivity", &["REPLY"]),
     ("4. Break it", &["REPAIRED", "CONFIGURED", "REPLY"]),
-    ("5. Kill the agent", &["IN SYNC", "CONFIGURED"]),
-    ("6. Delete what was asked for", &["REMOVED", "REMOVED"]),
+    ("5. Kill and restart the agent", &["IN SYNC", "CONFIGURED"]),
+    ("6. Delete the values", &["REMOVED", "REMOVED"]),
 ];
 
 fn assert_every_step_is_told(told: &str) {
@@ -120,7 +118,7 @@ fn assert_every_step_is_told(told: &str) {
         let chapter = chapters
             .find(|chapter| chapter.starts_with(title))
             .unwrap_or_else(|| panic!("no step {title:?} in:\n{told}"));
-        // Results have a time: `     STATE   1.2 ms  explanation`.
+        // Lines of results contain a time: `     STATE   1.2 ms  explanation`.
         let states = chapter.lines().filter(|line| line.starts_with("     ") && line.contains(" ms  "));
         let states: Vec<&str> = states
             .map(|line| line.trim_start().split("  ").next().unwrap_or_default())
@@ -130,7 +128,7 @@ fn assert_every_step_is_told(told: &str) {
     for told_too in [
         "for namespace-available: namespace of process 1000 is not available",
         "none lost",
-        "every step went as it should",
+        "all steps succeeded",
         "config-status/",
     ] {
         let one_line = told.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -142,36 +140,36 @@ fn assert_success(output: &Output) {
     let (told, complaints) = text(output);
     assert!(output.status.success(), "{}:\n{told}\n{complaints}", output.status);
     assert_eq!(complaints, "");
-    assert!(!told.contains('\x1b'), "no colour where there is no terminal:\n{told}");
+    assert!(!told.contains('\x1b'), "colour without a terminal:\n{told}");
     assert_every_step_is_told(&told);
 }
 
 #[test]
-fn every_step_is_told_and_nothing_is_left() {
+fn every_step_is_printed_and_nothing_is_left() {
     let demo = Demo::new();
-    // Settings that the user has for real agents must not reach the one of the demo.
+    // The user's settings for real agents must not affect the agent of the demo.
     let output = demo
         .command()
         .env("ETCD_ENDPOINTS", "http://192.0.2.1:2379")
         .env("MICROSERVICE_LABEL", "mine")
         .output();
-    assert_success(&output.expect("the demo starts"));
+    assert_success(&output.expect("start the demo"));
     demo.assert_nothing_is_left();
 }
 
 #[test]
-fn a_user_without_privileges_sees_the_same() {
+fn demo_works_without_privileges() {
     if fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_ok_and(|value| value.trim() == "1") {
         panic!("this machine forbids user namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
     }
     let demo = Demo::new();
-    let output = demo.command().uid(NOBODY).gid(NOBODY).output().expect("the demo starts");
+    let output = demo.command().uid(NOBODY).gid(NOBODY).output().expect("start the demo");
     assert_success(&output);
     demo.assert_nothing_is_left();
 }
 
 #[test]
-fn what_is_kept_ends_well_with_ctrl_c() {
+fn kept_demo_ends_with_ctrl_c() {
     let demo = Demo::new();
     let mut child = demo.keep();
     // A terminal sends the signal to the whole group.
@@ -182,7 +180,7 @@ fn what_is_kept_ends_well_with_ctrl_c() {
 }
 
 #[test]
-fn what_is_kept_does_not_outlive_a_killed_demo() {
+fn kept_processes_do_not_outlive_a_killed_demo() {
     let demo = Demo::new();
     let mut child = demo.keep();
     child.kill().expect("the demo runs");
@@ -191,9 +189,9 @@ fn what_is_kept_does_not_outlive_a_killed_demo() {
 }
 
 #[test]
-fn a_machine_that_allows_no_namespaces_is_named_as_the_reason() {
+fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
     let demo = Demo::new();
-    // Inside a user namespace that may have no further ones, and without the rights of its root.
+    // Run in a user namespace that allows no further ones, without the capabilities of its root.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" demo";
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-c", script])
@@ -210,9 +208,9 @@ fn a_machine_that_allows_no_namespaces_is_named_as_the_reason() {
 }
 
 #[test]
-fn a_step_that_goes_wrong_ends_the_demo_with_what_was_expected_and_the_log() {
+fn failed_step_ends_the_demo_with_the_expectation_and_the_log() {
     let demo = Demo::new();
-    // The agent cannot open all that it needs, so it does not come up.
+    // The agent cannot open all files that it needs, so it does not start.
     let output = Command::new("prlimit")
         .args(["--nofile=16:16"])
         .arg(demo.program())

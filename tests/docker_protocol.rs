@@ -1,6 +1,6 @@
-//! What the Docker tracker says to a daemon, and how it takes answers that a real daemon gives only rarely.
+//! Tests the requests of the Docker tracker, and its handling of answers that are rare with a real daemon.
 //!
-//! A stand-in speaks just enough HTTP on a Unix socket; the "containers" are processes of the test. Needs no privilege.
+//! A fake daemon speaks just enough HTTP on a Unix socket; the "containers" are processes of the test. Needs no privileges.
 
 use std::{
     path::PathBuf,
@@ -23,19 +23,19 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// How long a change may take; only waited for in full when a test fails.
+/// Timeout of a change, reached only if a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The only container there is.
+/// Id of the only container.
 const CONTAINER: &str = "c0ffee";
-/// When its last event happened: 2026-11-24, in seconds after the epoch.
+/// Time of its last event: 2026-11-24, in seconds since the epoch.
 const EVENT_TIME: i64 = 1_795_492_182;
 
-/// What the stand-in answers, and what it was asked.
+/// Answers of the fake daemon, and the requests that it received.
 struct Script {
     newest_version: &'static str,
     /// PID in each inspection, in order; the last one is repeated.
     pids: Vec<i32>,
-    /// Status and body of the answer to a list.
+    /// Status and body of the answer to a list request.
     list: (u16, String),
     requests: Vec<String>,
 }
@@ -75,7 +75,7 @@ fn inspection(pid: i32) -> String {
     format!(r#"{{"Id":"{CONTAINER}","Created":"2026-11-24T03:49:21.491547589Z","Name":"/web","State":{state},"Config":{config}}}"#)
 }
 
-/// A stand-in for a daemon.
+/// A fake daemon.
 struct StandIn {
     directory: tempfile::TempDir,
     script: Arc<Mutex<Script>>,
@@ -125,7 +125,9 @@ impl Drop for StandIn {
     }
 }
 
-/// Answers one request and closes the connection; an answer to `/events` is one event, and lasts until it is cut.
+/// Answers one request and closes the connection.
+///
+/// The answer to `/events` is one event, and the stream stays open until it is cut.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Mutex<Script>>, mut cuts: watch::Receiver<u32>) -> Option<()> {
     cuts.mark_unchanged();
     let mut stream = BufReader::new(stream);
@@ -153,7 +155,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Mutex<Sc
     }
 }
 
-/// A process that stands for a container, ended with the test.
+/// A process that represents a container, killed on drop.
 struct Process(Child);
 
 impl Process {
@@ -174,12 +176,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have been ended by the test.
+        // The test may have killed it already.
         let _ = self.end();
     }
 }
 
-/// Starts a tracker. No namespace has the number 0, so that processes in the test's own namespace count as containers.
+/// Starts a tracker. No namespace has the inode 0, so processes in the test's own namespace are accepted as containers.
 fn track(stand_in: &StandIn) -> TestResult<(Tracker, UnboundedReceiver<MicroserviceChange>)> {
     let docker_host = format!("unix://{}", stand_in.socket().display());
     let (sender, changes) = unbounded_channel();
@@ -207,7 +209,7 @@ async fn next_available(changes: &mut UnboundedReceiver<MicroserviceChange>) -> 
 }
 
 #[tokio::test]
-async fn every_request_after_the_first_carries_the_newest_version_that_both_sides_speak() -> TestResult {
+async fn requests_after_the_first_have_the_newest_common_version() -> TestResult {
     let process = Process::start()?;
     for (newest_version, prefix) in [("1.41", "/v1.41/"), ("1.44", "/v1.44/"), ("9.99", "/v1.53/")] {
         let stand_in = StandIn::start(Script {
@@ -233,7 +235,7 @@ async fn every_request_after_the_first_carries_the_newest_version_that_both_side
 }
 
 #[tokio::test]
-async fn after_a_cut_stream_events_are_asked_for_from_just_before_the_last_one_and_nothing_is_told_twice() -> TestResult {
+async fn events_resume_after_a_cut_without_duplicates() -> TestResult {
     let mut process = Process::start()?;
     let stand_in = StandIn::start(Script::with_container(vec![process.pid()]))?;
     let (_tracker, mut changes) = track(&stand_in)?;
@@ -255,20 +257,20 @@ async fn after_a_cut_stream_events_are_asked_for_from_just_before_the_last_one_a
 }
 
 #[tokio::test]
-async fn a_process_that_ended_before_it_could_be_pinned_leads_to_another_inspection() -> TestResult {
+async fn process_that_ends_before_it_is_pinned_is_inspected_again() -> TestResult {
     let (mut ended, alive) = (Process::start()?, Process::start()?);
     let gone = ended.pid();
     ended.end()?;
     let stand_in = StandIn::start(Script::with_container(vec![gone, gone, gone, alive.pid()]))?;
     let (_tracker, mut changes) = track(&stand_in)?;
-    // The list is processed after the first inspection; the repetitions come later.
+    // The list is processed after the first inspection; the repetitions follow later.
     assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
     assert_eq!(next_available(&mut changes).await?.pid, alive.pid());
     Ok(())
 }
 
 #[tokio::test]
-async fn a_process_that_is_not_in_the_containers_control_group_counts_only_when_the_daemon_says_so_twice() -> TestResult {
+async fn process_outside_the_container_cgroup_must_be_confirmed() -> TestResult {
     let (stranger, main) = (Process::start()?, Process::start()?);
     let stand_in = StandIn::start(Script::with_container(vec![stranger.pid(), main.pid()]))?;
     let (_tracker, mut changes) = track(&stand_in)?;
@@ -278,7 +280,7 @@ async fn a_process_that_is_not_in_the_containers_control_group_counts_only_when_
 }
 
 #[tokio::test]
-async fn a_refusal_is_passed_on_in_the_daemons_words_and_the_daemon_is_tried_again() -> TestResult {
+async fn error_of_the_daemon_is_passed_on_and_retried() -> TestResult {
     let process = Process::start()?;
     let stand_in = StandIn::start(Script::with_container(vec![process.pid()]))?;
     stand_in.change(|script| script.list = (403, r#"{"message":"listing is forbidden here"}"#.to_owned()));
@@ -291,7 +293,7 @@ async fn a_refusal_is_passed_on_in_the_daemons_words_and_the_daemon_is_tried_aga
         "list containers",
         &stand_in.socket().display().to_string(),
     ] {
-        assert!(message.contains(words), "{message:?} does not say {words:?}");
+        assert!(message.contains(words), "{message:?} does not contain {words:?}");
     }
     stand_in.change(|script| script.list = Script::with_container(Vec::new()).list);
     loop {
@@ -307,7 +309,7 @@ async fn a_refusal_is_passed_on_in_the_daemons_words_and_the_daemon_is_tried_aga
 }
 
 #[tokio::test]
-async fn a_daemon_on_a_tcp_port_is_followed_as_one_on_a_socket() -> TestResult {
+async fn daemon_on_a_tcp_port_is_followed() -> TestResult {
     let process = Process::start()?;
     let stand_in = StandIn::start(Script::with_container(vec![process.pid()]))?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -329,13 +331,13 @@ async fn a_daemon_on_a_tcp_port_is_followed_as_one_on_a_socket() -> TestResult {
     assert_eq!(next_available(&mut changes).await?.pid, process.pid());
     assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
     drop(tracker);
-    assert_eq!(timeout(PATIENCE, changes.recv()).await?, None, "a dropped tracker stops");
+    assert_eq!(timeout(PATIENCE, changes.recv()).await?, None, "a dropped tracker must stop");
     port.abort();
     Ok(())
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_be_used_is_refused_with_the_forms_that_can() -> TestResult {
+async fn unsupported_host_fails_with_the_supported_forms() -> TestResult {
     let (sender, _changes) = unbounded_channel();
     let config = TrackerConfig {
         docker_host: "https://localhost:2376".to_owned(),

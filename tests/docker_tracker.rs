@@ -1,7 +1,7 @@
-//! The Docker tracker against a real daemon, which each scenario starts for itself.
+//! Tests of the Docker tracker with a real daemon, which each test starts for itself.
 //!
-//! Needs root and the programs that `support::docker` names. Without them a test says so and passes, unless
-//! `REQUIRE_DOCKER_TESTS` is set, which turns the skip into a failure.
+//! Needs root and the programs that `support::docker` names. If they are missing, a test prints a message and passes, or
+//! fails if `REQUIRE_DOCKER_TESTS` is set.
 
 mod support;
 
@@ -20,14 +20,14 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a change may take to be told; far more than it takes, and only waited for in full when a test fails.
+/// Timeout of a change: far more than it takes, and reached only if a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long nothing must be told where nothing is to be told.
+/// Time in which no change may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(300);
-/// Starts and ends that are timed.
+/// Number of starts and ends that are timed.
 const ROUNDS: usize = 20;
 
-/// Whether the test can run; says so when it cannot.
+/// Returns true if the test can run; otherwise prints why not.
 fn ready() -> bool {
     let Some(missing) = missing_requirement() else { return true };
     assert!(
@@ -38,7 +38,7 @@ fn ready() -> bool {
     false
 }
 
-/// A tracker and what it tells.
+/// A tracker and its changes.
 struct Tracked {
     _tracker: Tracker,
     changes: UnboundedReceiver<MicroserviceChange>,
@@ -71,11 +71,11 @@ impl Tracked {
     async fn next(&mut self) -> TestResult<MicroserviceChange> {
         let change = timeout(PATIENCE, self.changes.recv())
             .await
-            .map_err(|_| "nothing was told in time")?;
+            .map_err(|_| "timed out without a change")?;
         Ok(change.ok_or("the tracker ended")?)
     }
 
-    /// The next change apart from messages about the connection.
+    /// Returns the next change, except changes of the connection.
     async fn next_about_labels(&mut self) -> TestResult<MicroserviceChange> {
         loop {
             match self.next().await? {
@@ -85,7 +85,7 @@ impl Tracked {
         }
     }
 
-    /// Expects a container to become available, and checks what is said about it against the kernel.
+    /// Expects a container to become available, and checks the reported data against the kernel.
     async fn expect_available(&mut self, label: &str, container_id: &str) -> TestResult<Microservice> {
         let change = self.next_about_labels().await?;
         let MicroserviceChange::Available(found) = change else {
@@ -122,7 +122,7 @@ impl Tracked {
         }
     }
 
-    /// Waits for the next `Synced`, past further messages about the connection.
+    /// Waits for the next `Synced`, and skips further changes of the connection.
     async fn expect_reconnected(&mut self) -> TestResult {
         loop {
             match self.next().await? {
@@ -142,7 +142,7 @@ impl Tracked {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn containers_are_found_whether_they_start_before_or_after_the_tracker() -> TestResult {
+async fn containers_started_before_or_after_the_tracker_are_found() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -174,7 +174,7 @@ async fn containers_are_found_whether_they_start_before_or_after_the_tracker() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_end_of_a_container_is_told_however_it_ends() -> TestResult {
+async fn every_kind_of_end_of_a_container_is_reported() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -202,7 +202,7 @@ async fn the_end_of_a_container_is_told_however_it_ends() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_newest_container_holds_a_label_and_the_next_newest_one_inherits_it() -> TestResult {
+async fn newest_container_has_the_label_and_the_next_newest_inherits_it() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -231,7 +231,7 @@ async fn the_newest_container_holds_a_label_and_the_next_newest_one_inherits_it(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_container_in_the_agents_own_namespace_is_never_a_microservice() -> TestResult {
+async fn container_in_the_own_namespace_is_no_microservice() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -253,7 +253,7 @@ async fn a_container_in_the_agents_own_namespace_is_never_a_microservice() -> Te
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_daemon_that_is_started_after_the_tracker_is_found_at_once() -> TestResult {
+async fn daemon_started_after_the_tracker_is_found_at_once() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -261,7 +261,7 @@ async fn a_daemon_that_is_started_after_the_tracker_is_found_at_once() -> TestRe
     let mut tracked = Tracked::start(&daemon)?;
     let message = tracked.expect_disconnected().await?;
     assert!(message.contains(&daemon.host()), "{message}");
-    // Lets the pauses between attempts grow, so that only the appearance of the socket can be what ends one.
+    // Lets the pauses between attempts grow, so that only the appearance of the socket can end one.
     tracked.expect_silence().await?;
     daemon.launch()?;
     tracked.expect_reconnected().await?;
@@ -272,7 +272,7 @@ async fn a_daemon_that_is_started_after_the_tracker_is_found_at_once() -> TestRe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn containers_that_outlive_a_crashed_daemon_stay_available_when_it_takes_them_over() -> TestResult {
+async fn containers_taken_over_after_a_daemon_crash_stay_available() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -289,7 +289,7 @@ async fn containers_that_outlive_a_crashed_daemon_stay_available_when_it_takes_t
     assert_eq!(
         tracked.expect_gone("dies", &dies).await?,
         GoneReason::ProcessEnded,
-        "nobody but the pidfd could tell"
+        "only the pidfd can report it"
     );
     daemon.launch()?;
     tracked.expect_reconnected().await?;
@@ -301,7 +301,7 @@ async fn containers_that_outlive_a_crashed_daemon_stay_available_when_it_takes_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn containers_that_a_restarted_daemon_ends_are_gone_and_come_back_when_they_are_started() -> TestResult {
+async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -314,7 +314,7 @@ async fn containers_that_a_restarted_daemon_ends_are_gone_and_come_back_when_the
 
     daemon.crash()?;
     daemon.launch()?;
-    // The two are ended in either order, and one is started again: per label the order is certain.
+    // The two are ended in either order, and one is started again; only the order per label is certain.
     let mut told = Vec::new();
     while told.len() < 3 {
         told.push(match tracked.next_about_labels().await? {
@@ -338,7 +338,7 @@ async fn containers_that_a_restarted_daemon_ends_are_gone_and_come_back_when_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_stop_and_start_of_an_idle_daemon_tells_of_no_label() -> TestResult {
+async fn restart_of_an_idle_daemon_changes_no_label() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -352,7 +352,7 @@ async fn a_stop_and_start_of_an_idle_daemon_tells_of_no_label() -> TestResult {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn starts_and_ends_are_told_within_milliseconds() -> TestResult {
+async fn starts_and_ends_are_reported_within_milliseconds() -> TestResult {
     if !ready() {
         return Ok(());
     }
@@ -376,7 +376,7 @@ async fn starts_and_ends_are_told_within_milliseconds() -> TestResult {
         daemon.docker(&["wait", &container])?;
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    // The client cuts a relative time to whole seconds.
+    // The client truncates a relative time to whole seconds.
     let until = format!("--until={}.{:09}", now.as_secs(), now.subsec_nanos());
     let events = daemon.docker(&["events", "--since=1h", &until, "--filter=event=start", "--format={{.TimeNano}}"])?;
     let events: Vec<Duration> = events
@@ -394,7 +394,7 @@ async fn starts_and_ends_are_told_within_milliseconds() -> TestResult {
     let (median, worst) = (ROUNDS / 2, ROUNDS - 1);
     eprintln!("start event to available: median {:?}, worst {:?}", starts[median], starts[worst]);
     eprintln!("kill to gone: median {:?}, worst {:?}", ends[median], ends[worst]);
-    // Generous bounds: a machine that runs tests is busy.
+    // Generous limits, because a machine that runs tests is busy.
     assert!(starts[median] < Duration::from_millis(500), "{starts:?}");
     assert!(ends[median] < Duration::from_millis(500), "{ends:?}");
     Ok(())

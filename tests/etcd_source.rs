@@ -1,4 +1,5 @@
-//! The etcd source against a real etcd: whatever happens to server or network, the events lead to the store's exact state.
+//! Tests of the etcd source with a real etcd: whatever happens to the server or the network, the events lead to the exact
+//! state of the store.
 mod support;
 
 use std::{
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 const PREFIX: &str = "/vnf-agent/vpp1/config/";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Applies events as the engine would, and remembers what kinds came.
+/// Applies events as the engine would, and records their kinds.
 struct Follower {
     source: Source,
     state: BTreeMap<RawKey, (i64, Vec<u8>)>,
@@ -57,7 +58,7 @@ impl Follower {
                 let replaced = matches!(reason, SnapshotReason::StoreReplaced { .. });
                 assert!(
                     replaced || *revision >= self.revision,
-                    "a snapshot never goes back in the same store"
+                    "a snapshot of the same store must not go back"
                 );
                 self.revision = *revision;
                 self.state = items
@@ -131,7 +132,7 @@ async fn delete(client: &mut Client, key: &str) {
 }
 
 #[tokio::test]
-async fn the_initial_content_comes_as_one_snapshot_and_a_transaction_as_one_event() {
+async fn initial_content_is_one_snapshot_and_a_transaction_is_one_event() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     for index in 0..2_500 {
@@ -145,38 +146,38 @@ async fn the_initial_content_comes_as_one_snapshot_and_a_transaction_as_one_even
 
     let mut follower = Follower::start(etcd.config());
     let SourceEvent::Snapshot { items, reason, .. } = follower.next().await else {
-        panic!("a snapshot is first")
+        panic!("the first event must be a snapshot")
     };
     assert_eq!(
         (items.len(), reason),
         (2_501, SnapshotReason::Initial),
-        "pages are joined, neighbours left out"
+        "pages are joined, other keys omitted"
     );
     assert_eq!(items.last().expect("an item").key.as_bytes(), b"\xff\xfe");
 
     let operations: Vec<TxnOp> = (0..100).map(|index| TxnOp::put(format!("{PREFIX}txn{index}"), "x", None)).collect();
     client.txn(Txn::new().and_then(operations)).await.expect("a transaction");
     let SourceEvent::Changes { items, .. } = follower.next().await else {
-        panic!("changes follow")
+        panic!("expected changes")
     };
     assert_eq!(items.len(), 100);
     assert!(items.iter().all(|item| item.mod_revision == items[0].mod_revision));
 
     delete(&mut client, "key0").await;
     let SourceEvent::Changes { items, .. } = follower.next().await else {
-        panic!("changes follow")
+        panic!("expected changes")
     };
     assert_eq!((items[0].key.to_string(), items[0].value.clone()), ("key0".to_owned(), None));
     assert!(follower.losses.is_empty());
 }
 
 #[tokio::test]
-async fn a_store_that_is_not_there_yet_is_waited_for() {
+async fn source_waits_for_an_unavailable_store() {
     let mut etcd = Etcd::start().await;
     etcd.kill();
     let mut follower = Follower::start(etcd.config());
     let SourceEvent::Disconnected { message } = follower.next().await else {
-        panic!("the loss is told first")
+        panic!("the loss must be reported first")
     };
     assert!(message.contains(&etcd.url()) && message.contains("Connection refused"), "{message}");
     etcd.restart().await;
@@ -191,7 +192,7 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_resumed_with_what_changed_and_without_a_snapshot() {
+async fn watch_resumes_after_a_server_crash_without_a_snapshot() {
     let mut etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     put(&mut client, "a", "1").await;
@@ -210,7 +211,7 @@ async fn a_killed_server_is_resumed_with_what_changed_and_without_a_snapshot() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_is_noticed_and_resumed_when_it_goes_on() {
+async fn watch_resumes_after_a_frozen_server_continues() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     put(&mut client, "a", "1").await;
@@ -222,11 +223,11 @@ async fn a_frozen_server_is_noticed_and_resumed_when_it_goes_on() {
     etcd.thaw();
     put(&mut client, "a", "2").await;
     follower.converge(&mut client).await;
-    assert_eq!(follower.snapshots, [SnapshotReason::Initial], "nothing was listed as a whole again");
+    assert_eq!(follower.snapshots, [SnapshotReason::Initial], "the store must not be listed again");
 }
 
 #[tokio::test]
-async fn changes_and_a_compaction_while_cut_off_lose_nothing() {
+async fn changes_and_a_compaction_during_an_outage_lose_nothing() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     for key in ["stays", "changes", "goes"] {
@@ -260,12 +261,12 @@ async fn changes_and_a_compaction_while_cut_off_lose_nothing() {
     assert_eq!(
         follower.snapshots,
         [SnapshotReason::Initial],
-        "the difference is delivered, not everything"
+        "only the difference must be delivered"
     );
 }
 
 #[tokio::test]
-async fn a_wiped_store_is_told_loudly_even_if_it_was_filled_up_again() {
+async fn wiped_store_is_reported_even_if_it_was_refilled() {
     for refill in [0, 1, 3] {
         let mut etcd = Etcd::start().await;
         let mut client = etcd.client().await;
@@ -282,7 +283,7 @@ async fn a_wiped_store_is_told_loudly_even_if_it_was_filled_up_again() {
         etcd.wipe();
         etcd.restart().await;
         let mut client = etcd.client().await;
-        // Three puts of the same keys give the same revisions as before: only the values tell.
+        // Three puts of the same keys give the same revisions as before, so that only the values differ.
         for index in 0..refill {
             put(&mut client, ["a", "b", "c"][index % 3], "2").await;
         }
@@ -298,7 +299,7 @@ async fn a_wiped_store_is_told_loudly_even_if_it_was_filled_up_again() {
 }
 
 #[tokio::test]
-async fn a_wiped_store_that_has_overtaken_the_old_one_is_followed_exactly() {
+async fn wiped_store_with_a_higher_revision_is_followed_exactly() {
     let mut etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     for key in ["a", "b", "c"] {
@@ -322,12 +323,13 @@ async fn a_wiped_store_that_has_overtaken_the_old_one_is_followed_exactly() {
 }
 
 #[tokio::test]
-async fn an_idle_watch_is_not_taken_for_an_attack_by_its_pings() {
+async fn pings_of_an_idle_watch_do_not_close_the_connection() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
     follower.converge(&mut client).await;
-    // Two pings; etcd hangs up at the third that comes too early, which took four seconds with a ping every second.
+    // Two pings. etcd closes the connection at the third ping that comes too early, which took four seconds with one ping
+    // per second.
     tokio::time::sleep(Duration::from_secs(14)).await;
     put(&mut client, "a", "1").await;
     follower.converge(&mut client).await;
@@ -335,7 +337,7 @@ async fn an_idle_watch_is_not_taken_for_an_attack_by_its_pings() {
 }
 
 #[tokio::test]
-async fn a_burst_is_merged_for_a_slow_receiver_and_ends_exactly() {
+async fn burst_is_merged_for_a_slow_receiver() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
@@ -355,19 +357,19 @@ async fn a_burst_is_merged_for_a_slow_receiver_and_ends_exactly() {
         })
     });
     for task in puts.collect::<Vec<_>>() {
-        task.await.expect("5,000 puts in all");
+        task.await.expect("join a task of puts");
     }
     follower.converge(&mut client).await;
     assert_eq!(follower.state.len(), 200);
     assert!(
         follower.change_events <= 3,
-        "{} events for 5,000 revisions that nobody took",
+        "{} events for 5,000 revisions that were not received",
         follower.change_events
     );
 }
 
 #[tokio::test]
-async fn a_watch_that_lags_behind_a_compaction_or_a_slow_comparison_ends_in_the_same_state() {
+async fn watch_behind_a_compaction_or_comparison_reaches_the_same_state() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     put(&mut client, "a", "1").await;
@@ -376,7 +378,7 @@ async fn a_watch_that_lags_behind_a_compaction_or_a_slow_comparison_ends_in_the_
         ..SourceOptions::default()
     };
     let mut follower = Follower::start_with(etcd.config(), options);
-    // Comparing all the time while writing must never be taken for a difference.
+    // Constant comparison during writes must never report a difference.
     for index in 0..500 {
         put(&mut client, &format!("key{}", index % 20), &index.to_string()).await;
         if index % 7 == 0 {
@@ -396,7 +398,7 @@ async fn a_watch_that_lags_behind_a_compaction_or_a_slow_comparison_ends_in_the_
 }
 
 #[tokio::test]
-async fn tls_needs_the_right_authority_and_the_client_certificate() {
+async fn tls_requires_the_right_authority_and_a_client_certificate() {
     let etcd = Etcd::start_with(&[], Some(Certificates::create())).await;
     let certificates = etcd.certificates();
     let mut client = etcd.client().await;
@@ -442,7 +444,7 @@ async fn tls_needs_the_right_authority_and_the_client_certificate() {
 }
 
 #[tokio::test]
-async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expired() {
+async fn restricted_user_continues_after_its_token_has_expired() {
     let etcd = Etcd::start_with(&["--auth-token-ttl=1"], None).await;
     let mut root = etcd.client().await;
     put(&mut root, "a", "1").await;
@@ -460,13 +462,13 @@ async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expi
         ..etcd.config()
     });
     let SourceEvent::Disconnected { message } = refused.next().await else {
-        panic!("a wrong password is told")
+        panic!("a wrong password must be reported")
     };
     assert!(
         message.contains("authentication failed") && message.contains("--etcd-user"),
         "{message}"
     );
-    assert!(!message.contains("wrong"), "the password is never shown: {message}");
+    assert!(!message.contains("wrong"), "the password must not be shown: {message}");
 
     // The comparison is the first call after the token has expired.
     let options = SourceOptions {
@@ -479,7 +481,7 @@ async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expi
     };
     let mut follower = Follower::start_with(config, options);
     follower.converge(&mut root).await;
-    // etcd tells nobody that a token has expired; it looks at them once a second.
+    // etcd does not announce that a token has expired; it checks once per second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     put(&mut root, "a", "2").await;
     follower.converge(&mut root).await;
@@ -487,7 +489,7 @@ async fn a_user_with_rights_on_its_prefix_only_reads_on_after_its_token_has_expi
 }
 
 #[tokio::test]
-async fn a_dead_endpoint_in_the_list_does_not_matter() {
+async fn dead_endpoint_in_the_list_is_skipped() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     put(&mut client, "a", "1").await;
@@ -498,7 +500,7 @@ async fn a_dead_endpoint_in_the_list_does_not_matter() {
 }
 
 #[tokio::test]
-async fn when_one_endpoint_goes_the_next_one_is_used() {
+async fn next_endpoint_is_used_when_one_fails() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let (first, second) = (CuttingProxy::start(etcd.address()).await, CuttingProxy::start(etcd.address()).await);
@@ -515,7 +517,7 @@ async fn when_one_endpoint_goes_the_next_one_is_used() {
 }
 
 #[tokio::test]
-async fn a_change_is_delivered_at_once() {
+async fn change_is_delivered_at_once() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
@@ -536,7 +538,7 @@ async fn a_change_is_delivered_at_once() {
 }
 
 #[tokio::test]
-async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
+async fn random_connection_cuts_lose_repeat_or_reorder_no_change() {
     let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_u64);
     println!("SEED={seed}");
     let mut random = Random::new(seed);
@@ -564,7 +566,7 @@ async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
             }
         }
     });
-    // `Follower::next` checks every event: newer than all before it.
+    // `Follower::next` checks that every event is newer than all before it.
     while !writes.is_finished() {
         let pause = Duration::from_millis(random.below(150) as u64);
         let _ = timeout(pause, async {
@@ -577,6 +579,6 @@ async fn under_random_cuts_no_change_is_lost_doubled_or_reordered() {
     }
     writes.await.expect("all writes succeed");
     follower.converge(&mut client).await;
-    assert!(proxy.accepted() > 3, "the connection was cut");
+    assert!(proxy.accepted() > 3, "the connection must have been cut");
     assert_eq!(follower.snapshots, [SnapshotReason::Initial]);
 }

@@ -1,5 +1,5 @@
-//! The etcd source against a server that does what a real etcd does rarely or never: loses an event, repeats an old one,
-//! cancels a watch.
+//! Tests of the etcd source with a fake server that does what a real etcd does rarely or never: it loses an event, repeats
+//! an old one, cancels a watch.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 const PREFIX: &str = "/p/";
 type Answer = Result<PbWatchResponse, Status>;
 
-/// What the server says; each watch takes the next list of answers, and stays open and silent after it.
+/// Content and answers of the server. Each watch takes the next list of answers, and stays open and silent after it.
 #[derive(Default)]
 struct Script {
     revision: i64,
@@ -53,7 +53,7 @@ struct ScriptedStore(Arc<Mutex<Script>>);
 
 impl ScriptedStore {
     fn change(&self, change: impl FnOnce(&mut Script)) {
-        change(&mut self.0.lock().expect("no test panics while it holds this"));
+        change(&mut self.0.lock().expect("not poisoned"));
     }
 }
 
@@ -63,7 +63,7 @@ impl PbKvService for ScriptedStore {
 
     async fn range(&self, request: Request<PbRangeRequest>) -> Result<Response<PbRangeResponse>, Status> {
         let PbRangeRequest { keys_only, revision, .. } = request.into_inner();
-        let script = self.0.lock().expect("no test panics while it holds this");
+        let script = self.0.lock().expect("not poisoned");
         let mut kvs = script.items_at(revision).clone();
         if keys_only {
             kvs.iter_mut().for_each(|kv| kv.value.clear());
@@ -113,7 +113,7 @@ impl PbWatchService for ScriptedStore {
         };
         self.change(|script| {
             for answer in [created].into_iter().chain(script.watches.pop_front().unwrap_or_default()) {
-                // The receiver is in hand.
+                // The receiver exists, so sending cannot fail.
                 let _ = sender.send(Ok(answer));
             }
             script.open.push(sender);
@@ -170,7 +170,7 @@ impl Run {
             .add_service(PbKvServer::new(store.clone()))
             .add_service(PbWatchServer::new(store.clone()));
         let server = tokio::spawn(async move {
-            // It ends by being aborted.
+            // The server runs until it is aborted.
             let _ = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
         });
         let options = SourceOptions {
@@ -198,7 +198,7 @@ impl Run {
                     items.iter().map(|item| format!("{}={}", item.key, show(&item.value))).collect(),
                 )
             }
-            other => panic!("a snapshot is expected: {other:?}"),
+            other => panic!("expected a snapshot: {other:?}"),
         }
     }
 
@@ -217,7 +217,7 @@ fn script(items: Vec<PbKeyValue>) -> Script {
 }
 
 #[tokio::test]
-async fn an_event_that_the_watch_has_lost_is_found_by_comparing() {
+async fn comparison_finds_an_event_that_the_watch_has_lost() {
     let mut run = Run::start(script(vec![item("a", "1", 5), item("b", "1", 6)])).await;
     assert_eq!(run.snapshot().await.0, SnapshotReason::Initial);
     run.store.change(|script| script.advance_to(12, vec![item("a", "2", 12)]));
@@ -226,7 +226,7 @@ async fn an_event_that_the_watch_has_lost_is_found_by_comparing() {
 }
 
 #[tokio::test]
-async fn a_watch_that_has_fallen_behind_a_compaction_ends_in_a_snapshot() {
+async fn watch_behind_a_compaction_gets_a_snapshot() {
     let mut script = script(vec![item("a", "1", 5)]);
     script.watches.push_back(vec![PbWatchResponse {
         canceled: true,
@@ -241,7 +241,7 @@ async fn a_watch_that_has_fallen_behind_a_compaction_ends_in_a_snapshot() {
 }
 
 #[tokio::test]
-async fn a_canceled_watch_is_told_with_the_words_of_the_store_and_opened_again() {
+async fn cancelled_watch_is_reported_with_its_reason_and_opened_again() {
     let mut script = script(vec![item("a", "1", 5)]);
     let cancel_reason = "etcdserver: permission denied".to_owned();
     script.watches.push_back(vec![PbWatchResponse {
@@ -252,19 +252,19 @@ async fn a_canceled_watch_is_told_with_the_words_of_the_store_and_opened_again()
     let mut run = Run::start(script).await;
     run.snapshot().await;
     let SourceEvent::Disconnected { message } = run.next().await else {
-        panic!("the loss is told")
+        panic!("the loss must be reported")
     };
     assert!(message.contains("etcdserver: permission denied"), "{message}");
     assert_eq!(run.next().await, SourceEvent::Reconnected);
     run.send(&events(vec![item("a", "2", 11)]));
     assert!(
         matches!(run.next().await, SourceEvent::Changes { revision: 11, .. }),
-        "nothing else was to be delivered"
+        "nothing else may be delivered"
     );
 }
 
 #[tokio::test]
-async fn old_events_unknown_kinds_and_foreign_keys_do_no_harm() {
+async fn old_events_unknown_kinds_and_foreign_keys_are_ignored() {
     let mut run = Run::start(script(vec![item("a", "1", 5)])).await;
     run.snapshot().await;
     let old = item("a", "older", 4);
@@ -292,7 +292,7 @@ async fn old_events_unknown_kinds_and_foreign_keys_do_no_harm() {
         ..Default::default()
     });
     let SourceEvent::Changes { revision, items } = run.next().await else {
-        panic!("changes follow")
+        panic!("expected changes")
     };
     let keys: Vec<String> = items.iter().map(|change: &RawChange| change.key.to_string()).collect();
     assert_eq!((revision, keys), (11, vec!["b".to_owned()]));

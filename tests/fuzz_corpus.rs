@@ -1,8 +1,8 @@
-//! What fuzzing has found worth keeping, once more: on a stable compiler, without the fuzzer.
+//! Replays the fuzzing corpus with a stable compiler, without the fuzzer.
 //!
-//! Owns the replay of `fuzz/corpus`. Must never be the only place where a bug is held fast: that has a test named after what it is about.
-//! The requests to the embedded store are replayed in `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. Start reading at
-//! [`replay`]; `fuzz/README.md` tells how the corpus is made.
+//! Replays `fuzz/corpus`. A bug that fuzzing found also has a regular test that is named after it. The requests to the
+//! embedded store are replayed in `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. See
+//! [`replay`]; `fuzz/README.md` explains how the corpus is made.
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ mod keys;
 #[path = "fuzz/bodies/values.rs"]
 mod values;
 
-/// Runs every file of a corpus; the name of the one at fault is on standard error before the panic.
+/// Runs every file of a corpus; prints the name of each file to standard error before it runs.
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -27,16 +27,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
-fn any_value_is_decoded_and_written_back_or_refused() {
+fn any_value_is_rejected_or_survives_decoding_and_encoding() {
     replay("values", values::run);
 }
 
 #[test]
-fn any_key_is_read_and_written_back_or_refused() {
+fn any_key_is_rejected_or_survives_parsing_and_writing() {
     replay("keys", keys::run);
 }
 
 #[test]
-fn any_document_is_read_written_back_and_planned_or_refused() {
+fn any_document_is_rejected_or_survives_reading_and_planning() {
     replay("documents", documents::run);
 }

@@ -1,7 +1,8 @@
-//! The netns executor against the real kernel, with `ip` of iproute2 as the second witness.
+//! Tests of the netns executor against the real kernel, compared with `ip` of iproute2.
 //!
-//! Each test runs on a thread of its own in a private mount and network namespace, with an empty `/run`: neither the machine's
-//! named namespaces nor its links are ever touched, and everything ends with the thread. Needs root; without it the tests fail.
+//! Each test runs on a thread of its own in a private mount and network namespace, with an empty `/run`. Neither the
+//! machine's named namespaces nor its links are touched, and everything ends with the thread. Needs root; without it the
+//! tests fail.
 
 #[path = "kernel_executor/adoption.rs"]
 mod adoption;

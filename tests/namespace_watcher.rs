@@ -1,7 +1,7 @@
-//! The namespace watcher against the kernel, each scenario in a mount namespace of its own.
+//! Tests of the namespace watcher with the kernel, each in a mount namespace of its own.
 //!
-//! Needs root and `unshare` (util-linux). Without root a test says so and passes, unless `REQUIRE_ROOT_TESTS` is set, which
-//! turns the skip into a failure.
+//! Needs root and `unshare` (util-linux). Without root, a test prints a message and passes, or fails if
+//! `REQUIRE_ROOT_TESTS` is set.
 
 use std::{
     fs,
@@ -28,12 +28,13 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// How long a key may take to be sent; only waited for in full when a test fails.
+/// Timeout of a key, reached only if a test fails.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long nothing must be sent where nothing is to be sent.
+/// Time in which no key may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(350);
 
-/// Runs a scenario on a thread with a mount namespace of its own, so that no mount of it is seen outside or left behind.
+/// Runs a test on a thread with a mount namespace of its own, so that its mounts are neither visible outside nor left
+/// behind.
 fn isolated<F: Future<Output = TestResult>>(scenario: impl FnOnce() -> F + Send) -> TestResult {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("REQUIRE_ROOT_TESTS").is_none(), "mounting needs root");
@@ -48,10 +49,10 @@ fn isolated<F: Future<Output = TestResult>>(scenario: impl FnOnce() -> F + Send)
             .build()?
             .block_on(scenario())
     };
-    thread::scope(|scope| scope.spawn(run).join().map_err(|_| "the scenario panicked")?)
+    thread::scope(|scope| scope.spawn(run).join().map_err(|_| "the test panicked")?)
 }
 
-/// A process that is ended with the test.
+/// A process that is killed on drop.
 struct Process(Child);
 
 impl Process {
@@ -59,7 +60,7 @@ impl Process {
         Ok(Self(command.stdin(Stdio::piped()).spawn()?))
     }
 
-    /// A process in a network namespace of its own.
+    /// Starts a process in a network namespace of its own.
     fn in_new_namespace() -> TestResult<Self> {
         let mut command = Command::new("unshare");
         let mut process = Self::spawn(
@@ -67,7 +68,7 @@ impl Process {
                 .args(["--net", "sh", "-c", "echo && exec sleep 3600"])
                 .stdout(Stdio::piped()),
         )?;
-        // The line comes from inside.
+        // The line is printed inside the new namespace.
         let mut inside = process.0.stdout.take().ok_or("no pipe")?;
         inside.read_exact(&mut [0])?;
         Ok(process)
@@ -87,7 +88,7 @@ impl Process {
         Ok(())
     }
 
-    /// Binds its namespace to a file, as `ip netns add` does.
+    /// Mounts the namespace on a file, as `ip netns add` does.
     fn mount_on(&self, file: &Path) -> TestResult {
         let namespace = format!("/proc/{}/ns/net", self.pid());
         Ok(mount(Some(namespace.as_str()), file, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
@@ -96,7 +97,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have been ended by the test.
+        // The test may have killed it already.
         let _ = self.end();
     }
 }
@@ -125,7 +126,7 @@ impl Watched {
         self.watcher.watch(key.to_owned(), target, binding);
     }
 
-    /// Waits for a key and returns how long it took.
+    /// Waits for a key; returns how long it took.
     async fn expect(&mut self, key: &str) -> TestResult<Duration> {
         let start = Instant::now();
         let sent = timeout(PATIENCE, self.changed.recv())
@@ -148,7 +149,7 @@ fn named(name: &str) -> Target {
 }
 
 #[test]
-fn a_missing_name_is_told_when_its_namespace_is_mounted_and_not_when_its_file_is_created() -> TestResult {
+fn missing_name_is_reported_when_its_namespace_is_mounted() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let namespace = Process::in_new_namespace()?;
@@ -158,7 +159,7 @@ fn a_missing_name_is_told_when_its_namespace_is_mounted_and_not_when_its_file_is
         let mut took = Vec::new();
         for _ in 0..10 {
             fs::write(directory.path().join("blue"), "")?;
-            // The watcher sees the file first: it shares this thread and gets it here. Nothing tells that it has passed over it.
+            // The watcher, which runs on this thread, sees the file first. No event shows that it has ignored the file.
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(watched.changed.try_recv().is_err(), "a file is no namespace");
             namespace.mount_on(&directory.path().join("blue"))?;
@@ -169,7 +170,7 @@ fn a_missing_name_is_told_when_its_namespace_is_mounted_and_not_when_its_file_is
         }
         took.sort();
         eprintln!(
-            "mount to told, after 5 ms between file and mount: median {:?}, worst {:?}",
+            "mount to report, after 5 ms between file and mount: median {:?}, worst {:?}",
             took[5], took[9]
         );
         assert!(took[5] < Duration::from_millis(50), "{took:?}");
@@ -178,7 +179,7 @@ fn a_missing_name_is_told_when_its_namespace_is_mounted_and_not_when_its_file_is
 }
 
 #[test]
-fn a_name_is_told_even_when_its_directory_is_created_later() -> TestResult {
+fn name_is_reported_even_if_its_directory_is_created_later() -> TestResult {
     isolated(|| async {
         let parent = tempfile::tempdir()?;
         let directory = parent.path().join("netns");
@@ -201,7 +202,7 @@ fn a_name_is_told_even_when_its_directory_is_created_later() -> TestResult {
 }
 
 #[test]
-fn a_bound_name_is_told_when_it_is_deleted_or_mounted_over() -> TestResult {
+fn bound_name_is_reported_when_deleted_or_mounted_over() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let (first, second) = (Process::in_new_namespace()?, Process::in_new_namespace()?);
@@ -230,7 +231,7 @@ fn a_bound_name_is_told_when_it_is_deleted_or_mounted_over() -> TestResult {
 }
 
 #[test]
-fn a_binding_that_was_outdated_when_the_watch_began_is_told_at_once() -> TestResult {
+fn outdated_binding_is_reported_at_once() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let process = Process::in_new_namespace()?;
@@ -249,7 +250,7 @@ fn a_binding_that_was_outdated_when_the_watch_began_is_told_at_once() -> TestRes
 }
 
 #[test]
-fn the_end_of_a_bound_process_is_told_at_once_by_pid_and_by_path() -> TestResult {
+fn end_of_a_bound_process_is_reported_at_once() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let mut watched = Watched::start(directory.path())?;
@@ -261,7 +262,7 @@ fn the_end_of_a_bound_process_is_told_at_once_by_pid_and_by_path() -> TestResult
             watched.expect_silence().await?;
             process.end()?;
             let took = watched.expect("process").await?;
-            eprintln!("end of a process to told: {took:?}");
+            eprintln!("end of a process to report: {took:?}");
             assert!(took < Duration::from_millis(90), "{took:?} is a poll, not the pidfd");
             watched.expect_silence().await?;
         }
@@ -270,7 +271,7 @@ fn the_end_of_a_bound_process_is_told_at_once_by_pid_and_by_path() -> TestResult
 }
 
 #[test]
-fn a_process_in_the_agents_own_namespace_is_told_once_and_again_when_it_has_left_it() -> TestResult {
+fn process_in_the_own_namespace_is_reported_again_when_it_leaves() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let mut watched = Watched::start(directory.path())?;
@@ -278,7 +279,7 @@ fn a_process_in_the_agents_own_namespace_is_told_once_and_again_when_it_has_left
         let target = Target::Process(process.pid());
         watched.watch("process", target.clone(), Binding::Missing);
         watched.expect("process").await?;
-        // The engine finds a namespace that it cannot use, and says so.
+        // The engine cannot use the namespace, and watches again.
         watched.watch("process", target, Binding::Missing);
         watched.expect_silence().await?;
         process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;
@@ -290,7 +291,7 @@ fn a_process_in_the_agents_own_namespace_is_told_once_and_again_when_it_has_left
 }
 
 #[test]
-fn a_namespace_file_is_told_when_it_appears_and_when_it_goes() -> TestResult {
+fn namespace_file_is_reported_when_it_appears_and_disappears() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let process = Process::in_new_namespace()?;
@@ -309,7 +310,7 @@ fn a_namespace_file_is_told_when_it_appears_and_when_it_goes() -> TestResult {
 }
 
 #[test]
-fn a_key_that_is_not_watched_any_more_is_not_sent() -> TestResult {
+fn unwatched_key_is_not_sent() -> TestResult {
     isolated(|| async {
         let directory = tempfile::tempdir()?;
         let mut process = Process::in_new_namespace()?;

@@ -1,8 +1,8 @@
-//! What is shipped beside the binary: the compose file, the systemd unit, and what `packaging/install` adds, must be well-formed and must
-//! not drift apart.
+//! Tests that the compose file, the systemd unit and the files of `packaging/install` are well-formed and consistent with
+//! each other.
 //!
-//! Owns checks that need neither Docker nor systemd; must never build or start anything, nor install outside a folder of its own. Start
-//! reading at [`compose`].
+//! They need neither Docker nor systemd, build and start nothing, and install only into temporary directories. See
+//! [`compose`].
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -13,12 +13,12 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The compose file as a value.
+/// Returns the compose file as a value.
 fn compose() -> serde_json::Value {
     serde_saphyr::from_str(&read("docker-compose.yml")).expect("docker-compose.yml is YAML")
 }
 
-/// The values of a setting in the systemd unit.
+/// Returns the values of a setting in the systemd unit.
 fn unit_setting(name: &str) -> BTreeSet<String> {
     let unit = read("packaging/netns-agent.service");
     let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -28,13 +28,13 @@ fn unit_setting(name: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_compose_file_names_only_stages_and_volumes_that_exist() {
+fn compose_file_names_only_existing_stages_and_volumes() {
     let compose = compose();
     let dockerfile = read("packaging/Dockerfile");
     for (name, service) in compose["services"].as_object().expect("services") {
         let target = service["build"]["target"]
             .as_str()
-            .unwrap_or_else(|| panic!("{name} is built from a stage"));
+            .unwrap_or_else(|| panic!("{name} has no build stage"));
         assert!(
             dockerfile.contains(&format!(" AS {target}\n")),
             "packaging/Dockerfile has no stage {target}"
@@ -55,7 +55,7 @@ fn the_compose_file_names_only_stages_and_volumes_that_exist() {
 }
 
 #[test]
-fn the_container_and_the_service_have_the_capabilities_that_the_agent_keeps() {
+fn container_and_service_have_the_capabilities_that_the_agent_keeps() {
     let container: BTreeSet<String> = compose()["services"]["agent"]["cap_add"]
         .as_array()
         .expect("cap_add of the agent")
@@ -66,13 +66,13 @@ fn the_container_and_the_service_have_the_capabilities_that_the_agent_keeps() {
     assert_eq!(container, needed);
     assert_eq!(unit_setting("CapabilityBoundingSet"), needed);
     assert_eq!(unit_setting("NoNewPrivileges"), BTreeSet::from(["yes".to_owned()]));
-    // Without privileges that are handed on, no program can be started with any.
+    // Without ambient capabilities, no program that the agent starts gets any.
     assert_eq!(unit_setting("AmbientCapabilities"), BTreeSet::new());
     assert_eq!(compose()["services"]["agent"]["cap_drop"], serde_json::json!(["ALL"]));
 }
 
 #[test]
-fn named_namespaces_reach_the_host_from_the_container_and_the_service() {
+fn named_namespaces_of_container_and_service_are_visible_on_the_host() {
     let compose = compose();
     let volumes = compose["services"]["agent"]["volumes"].as_array().expect("volumes of the agent");
     let netns = volumes
@@ -97,17 +97,17 @@ fn named_namespaces_reach_the_host_from_the_container_and_the_service() {
     }
 }
 
-/// Runs `packaging/install` into a folder.
+/// Runs `packaging/install` into a directory.
 fn install(root: &Path) {
     let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/install"));
     let script = script.arg(env!("CARGO_BIN_EXE_netns-agent")).env("DESTDIR", root);
-    let output = script.output().expect("packaging/install can be run");
+    let output = script.output().expect("run packaging/install");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
-fn the_program_is_installed_where_its_unit_looks_with_a_manual_page_of_every_command() {
-    let root = tempfile::tempdir().expect("a folder");
+fn program_is_installed_at_the_path_of_its_unit_with_all_manual_pages() {
+    let root = tempfile::tempdir().expect("a directory");
     install(root.path());
     let installed = |path: &str| fs::read_to_string(root.path().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
 
@@ -121,7 +121,7 @@ fn the_program_is_installed_where_its_unit_looks_with_a_manual_page_of_every_com
     let help = Command::new(root.path().join(program))
         .arg("--help")
         .output()
-        .expect("it can be run");
+        .expect("run the program");
     let help = String::from_utf8(help.stdout).expect("text");
     let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let commands: Vec<&str> = commands
@@ -140,8 +140,8 @@ fn the_program_is_installed_where_its_unit_looks_with_a_manual_page_of_every_com
 }
 
 #[test]
-fn every_shell_finds_a_completion_that_knows_the_commands() {
-    let root = tempfile::tempdir().expect("a folder");
+fn completion_is_installed_for_every_shell() {
+    let root = tempfile::tempdir().expect("a directory");
     install(root.path());
     for path in [
         "usr/share/bash-completion/completions/netns-agent",

@@ -1,4 +1,4 @@
-//! The status publisher against a real etcd: what was set last is what the store holds, whatever happens in between.
+//! Tests of the status publisher with a real etcd: the store gets what was set last, whatever happens in between.
 mod support;
 
 use std::{
@@ -42,7 +42,7 @@ async fn flush(publisher: &Publisher) {
         .expect("the publisher runs");
 }
 
-/// Everything under the prefix, as key → value.
+/// Returns everything under the prefix, as key → value.
 async fn stored(client: &mut Client) -> BTreeMap<String, String> {
     let answer = client
         .get(PREFIX, Some(GetOptions::new().with_prefix()))
@@ -60,7 +60,7 @@ fn map(items: &[(&str, &str)]) -> BTreeMap<String, String> {
     items.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Polls, since an expiry in the store is not announced to a reader.
+/// Polls, because the store does not announce an expiry to a reader.
 async fn eventually<F: Future<Output = bool>>(what: &str, mut reached: impl FnMut() -> F) {
     let limit = Instant::now() + LIMIT;
     while !reached().await {
@@ -75,7 +75,7 @@ async fn lease_of(client: &mut Client, key: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn the_newest_state_is_stored_and_vanishes_at_shutdown() {
+async fn newest_state_is_stored_and_deleted_at_shutdown() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     client.put(format!("{PREFIX}config/foreign"), "stays", None).await.expect("a put");
@@ -96,16 +96,16 @@ async fn the_newest_state_is_stored_and_vanishes_at_shutdown() {
     set(&publisher, "status/linux/a", "999");
     flush(&publisher).await;
     let after = client.get("x", None).await.expect("a read").header().expect("a header").revision();
-    assert_eq!(revision, after, "an unchanged value is not written again");
+    assert_eq!(revision, after, "an unchanged value was written again");
 
     publisher.shutdown().await.expect("the lease is revoked");
     assert_eq!(stored(&mut client).await, map(&[("config/foreign", "stays")]));
-    publisher.flush().await.expect_err("nothing is stored after the end");
-    publisher.shutdown().await.expect("a second call does nothing");
+    publisher.flush().await.expect_err("nothing may be stored after shutdown");
+    publisher.shutdown().await.expect("a second shutdown must do nothing");
 }
 
 #[tokio::test]
-async fn keys_that_somebody_else_deletes_are_written_again_at_once() {
+async fn keys_deleted_by_others_are_written_again_at_once() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let publisher = start(etcd.config());
@@ -123,7 +123,7 @@ async fn keys_that_somebody_else_deletes_are_written_again_at_once() {
         eventually(&format!("round {round}: the keys are back"), is_back).await;
         assert!(started.elapsed() < Duration::from_secs(2), "by an event: {:?}", started.elapsed());
     }
-    // What this publisher deletes itself stays deleted, and a second publisher that ends takes nothing with it.
+    // Keys that this publisher deletes stay deleted, and a second publisher that ends deletes none of this one's keys.
     publisher.remove("status/b");
     flush(&publisher).await;
     let second = start(etcd.config());
@@ -131,7 +131,7 @@ async fn keys_that_somebody_else_deletes_are_written_again_at_once() {
     flush(&second).await;
     second.shutdown().await.expect("the lease is revoked");
     let want = map(&all[..2]);
-    eventually("the key of the second is the first one's again", async || {
+    eventually("the first publisher has restored its key", async || {
         stored(&mut etcd.client().await).await == want
     })
     .await;
@@ -161,7 +161,7 @@ async fn ten_thousand_keys_are_stored_in_batches() {
 }
 
 #[tokio::test]
-async fn a_single_state_is_stored_at_once() {
+async fn single_state_is_stored_at_once() {
     let etcd = Etcd::start().await;
     let publisher = start(etcd.config());
     let mut delays = Vec::new();
@@ -177,7 +177,7 @@ async fn a_single_state_is_stored_at_once() {
 }
 
 #[tokio::test]
-async fn keys_of_an_earlier_run_are_deleted_when_told_so_and_only_in_its_own_key_spaces() {
+async fn keys_of_an_earlier_run_are_deleted_on_request_in_own_key_spaces() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     for index in 0..250 {
@@ -192,11 +192,11 @@ async fn keys_of_an_earlier_run_are_deleted_when_told_so_and_only_in_its_own_key
     let publisher = start(etcd.config());
     set(&publisher, "status/kept", "1");
     flush(&publisher).await;
-    assert_eq!(stored(&mut client).await.len(), 254, "nothing is deleted before");
+    assert_eq!(stored(&mut client).await.len(), 254, "nothing may be deleted before");
     assert_ne!(
         lease_of(&mut client, "status/kept").await,
         0,
-        "an equal value is taken under the lease"
+        "an equal value is put under the lease"
     );
     publisher.retain_only_current();
     flush(&publisher).await;
@@ -207,7 +207,7 @@ async fn keys_of_an_earlier_run_are_deleted_when_told_so_and_only_in_its_own_key
 }
 
 #[tokio::test]
-async fn a_lost_lease_is_replaced_and_everything_is_published_again() {
+async fn lost_lease_is_replaced_and_everything_is_published_again() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let publisher = start_with_ttl(etcd.config(), 2);
@@ -223,12 +223,12 @@ async fn a_lost_lease_is_replaced_and_everything_is_published_again() {
 }
 
 #[tokio::test]
-async fn keys_of_an_agent_that_died_expire() {
+async fn keys_of_a_dead_agent_expire() {
     let etcd = Etcd::start().await;
     let publisher = start_with_ttl(etcd.config(), 1);
     set(&publisher, "status/a", "1");
     flush(&publisher).await;
-    // Longer than the time to live: the lease is renewed.
+    // Longer than the time to live, so the lease must have been renewed.
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(stored(&mut etcd.client().await).await.len(), 1);
     drop(publisher);
@@ -236,7 +236,7 @@ async fn keys_of_an_agent_that_died_expire() {
 }
 
 #[tokio::test]
-async fn a_killed_server_gets_what_was_set_meanwhile_and_a_wiped_one_everything() {
+async fn restarted_server_gets_changes_and_a_wiped_one_gets_everything() {
     let mut etcd = Etcd::start().await;
     let publisher = start(etcd.config());
     let mut health = publisher.health();
@@ -266,7 +266,7 @@ async fn a_killed_server_gets_what_was_set_meanwhile_and_a_wiped_one_everything(
 }
 
 #[tokio::test]
-async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_state() {
+async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
     let etcd = Etcd::start().await;
     let publisher = start_with_ttl(etcd.config(), 3);
     for round in 0..3 {
@@ -275,7 +275,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
         }
         flush(&publisher).await;
         etcd.freeze();
-        // These are sent and lie in the server's socket; the lease runs out meanwhile.
+        // These requests are sent and wait in the server's socket, while the lease expires.
         for index in 0..500 {
             match index % 3 {
                 0 => publisher.remove(&format!("status/{index}")),
@@ -293,7 +293,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
         }
         etcd.thaw();
         flush(&publisher).await;
-        // Nothing that is late may come after the flush, and nothing tells that it does not.
+        // No late request may take effect after the flush, but there is no event to wait for.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stored = stored(&mut etcd.client().await).await;
         assert_eq!(stored.len(), 500);
@@ -302,7 +302,7 @@ async fn a_frozen_server_that_goes_on_with_old_requests_ends_with_the_newest_sta
 }
 
 #[tokio::test]
-async fn a_value_that_the_store_refuses_holds_up_nothing() {
+async fn value_that_the_store_rejects_blocks_no_other() {
     let etcd = Etcd::start().await;
     let publisher = start(etcd.config());
     for index in 0..50 {
@@ -320,7 +320,7 @@ async fn a_value_that_the_store_refuses_holds_up_nothing() {
 }
 
 #[tokio::test]
-async fn what_others_do_to_its_keys_is_set_right_at_the_next_deletion() {
+async fn foreign_changes_of_its_keys_are_undone_at_the_next_deletion() {
     let etcd = Etcd::start().await;
     let mut client = etcd.client().await;
     let publisher = start(etcd.config());
@@ -338,7 +338,7 @@ async fn what_others_do_to_its_keys_is_set_right_at_the_next_deletion() {
 }
 
 #[tokio::test]
-async fn it_writes_with_tls_and_with_a_user_whose_token_expires() {
+async fn publishing_works_with_tls_and_with_expiring_tokens() {
     let etcd = Etcd::start_with(&["--auth-token-ttl=1"], Some(Certificates::create())).await;
     let certificates = etcd.certificates();
     let tls = Some(TlsFiles {
@@ -361,7 +361,7 @@ async fn it_writes_with_tls_and_with_a_user_whose_token_expires() {
     });
     set(&publisher, "status/a", "1");
     flush(&publisher).await;
-    // etcd tells nobody that a token has expired; it looks at them once a second.
+    // etcd does not announce that a token has expired; it checks once per second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     set(&publisher, "status/a", "2");
     flush(&publisher).await;
@@ -369,7 +369,7 @@ async fn it_writes_with_tls_and_with_a_user_whose_token_expires() {
 }
 
 #[tokio::test]
-async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_back() {
+async fn flush_stores_the_newest_state_despite_random_connection_cuts() {
     let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(30_u64);
     println!("SEED={seed}");
     let mut random = Random::new(seed);
@@ -390,7 +390,7 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
                 wanted.insert(key, value);
             }
             if random.below(100) == 0 {
-                // How far the publisher gets before the cut is left to chance, so it is a time and not an event.
+                // The progress of the publisher before the cut is left to chance, so it is a time and not an event.
                 tokio::time::sleep(Duration::from_millis(random.below(5) as u64)).await;
                 proxy.cut();
             }
@@ -402,5 +402,5 @@ async fn under_random_cuts_every_flush_shows_the_newest_state_and_no_key_goes_ba
     }
     flush(&publisher).await;
     assert_eq!(stored(&mut client).await, wanted);
-    assert!(proxy.accepted() > 3, "the connection was cut");
+    assert!(proxy.accepted() > 3, "the connection must have been cut");
 }

@@ -1,7 +1,8 @@
-//! The house rules, as tests: which module may import which, where `unsafe` may stand, and what a file must open with.
+//! Rules for the source code, as tests: which module may import which, where `unsafe` is allowed, and how a file must
+//! begin.
 //!
-//! Owns the table of allowed imports; `src/ARCHITECTURE.md` explains it. Must never grow an exception without a reason beside it.
-//! Start reading at [`ALLOWED_IMPORTS`].
+//! The allowed imports are in [`ALLOWED_IMPORTS`], and explained in `src/ARCHITECTURE.md`. Every exception needs a reason
+//! beside it.
 
 use std::{
     collections::BTreeSet,
@@ -9,11 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Crates of this repository that modules of the agent may name only if the table says so; `models` is open to all.
+/// Crates of this repository that a module of the agent may use only if the table allows it; `models` is open to all.
 const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel", "testbed"];
 
-/// Top-level modules of the agent, and the other modules and crates of this repository that each may name. `agent` wires everything
-/// and is not listed. What the crates may use of one another stands in their manifests, and the compiler guards it.
+/// Top-level modules of the agent, and the other modules and crates of this repository that each may use.
+///
+/// `agent` wires everything and is not listed. The dependencies between crates are in their manifests, and the compiler
+/// enforces them.
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     // Turns flags, environment and file into the settings of the parts.
     ("config", &["store", "telemetry", "yaml"]),
@@ -29,10 +32,10 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("store", &["telemetry"]),
     ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
     ("publish", &["engine", "store", "telemetry"]),
-    // Models become values here, and sources are handed to the engine.
+    // Converts models to values and passes sources to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),
-    // Values and their history as copies from the engine; what is published; of `sources` the documents and items that clients send.
-    // Of `netns_kernel` only the types of what was read: reading goes through `api::retrieval::KernelReader`.
+    // Uses copies of values and history from the engine, published statuses, and from `sources` the documents and items of
+    // clients. From `netns_kernel` it uses only the types of snapshots: it reads through `api::retrieval::KernelReader`.
     (
         "api",
         &[
@@ -48,18 +51,18 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // Speaks to the agent over the wire only. `config` has the arguments of `run`; of `netns_kernel` the demo uses what makes its
-    // sandbox and what looks at the kernel independently of the agent, and the doctor what tries out kinds of links.
+    // Talks to the agent only through its APIs. `config` has the arguments of `run`. From `netns_kernel`, the demo uses the
+    // sandbox and reads the kernel independently of the agent, and the doctor tries link kinds.
     ("cli", &["config", "netns_kernel", "telemetry", "yaml"]),
 ];
 
-/// Ending of a file beside a module that holds its unit tests; what holds for the module holds for them.
+/// End of the name of a file beside a module that contains its unit tests, to which the rules of the module apply.
 const TESTS_OF_A_MODULE: &str = "_tests";
 
-/// File names that say nothing about what belongs inside.
+/// File names that do not say what the file contains.
 const BANNED_NAMES: &[&str] = &["utils", "util", "common", "misc", "types"];
 
-/// Words of unfinished work; spelt in two halves so that this file passes its own test.
+/// Marks of unfinished work, split in two so that this file passes its own test.
 const UNFINISHED: &[&str] = &[
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -72,7 +75,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All Rust files below a folder, sorted.
+/// Returns all Rust files below a directory, sorted.
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -90,7 +93,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The sources of the agent and of its crates, without their benchmarks and tests.
+/// Returns the sources of the agent and of its crates, without benchmarks and tests.
 fn source_files() -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join("crates")).expect("crates");
     let mut crates: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory entry").path().join("src")).collect();
@@ -103,12 +106,12 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The path below the repository, for messages.
+/// Returns the path relative to the repository, for messages.
 fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
 
-/// Source text without comments and string literals, line by line: what the compiler acts on.
+/// Returns the lines of a source text without comments and string literals.
 fn code_lines(text: &str) -> Vec<String> {
     text.lines()
         .map(|line| {
@@ -129,7 +132,7 @@ fn code_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// First path segments after `crate::`, braces included: `use crate::{kernel::X, scheduler}` names two.
+/// Returns the first path segments after `crate::`, including braces: `use crate::{kernel::X, scheduler}` names two.
 fn crate_imports(text: &str) -> BTreeSet<String> {
     let code = code_lines(text).join("\n");
     let mut modules = BTreeSet::new();
@@ -146,8 +149,9 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
     modules
 }
 
-/// Crates of this repository that the text imports or names in a path, other than `models`. A module of the same name inside an imported
-/// group (`ligato::{kvscheduler::…}`) is another thing.
+/// Returns the crates of this repository, except `models`, that the text imports or names in a path.
+///
+/// A module of the same name in an imported group (`ligato::{kvscheduler::…}`) does not count.
 fn own_crates(text: &str) -> BTreeSet<String> {
     let lines = code_lines(text);
     let names = |line: &str, name: &str| {
@@ -162,7 +166,7 @@ fn own_crates(text: &str) -> BTreeSet<String> {
     named.map(|name| (*name).to_owned()).collect()
 }
 
-/// The first identifier of each item of a brace group.
+/// Returns the first identifier of each item of a brace group.
 fn group_heads(group: &str) -> Vec<String> {
     let (mut heads, mut depth, mut at_head) = (Vec::new(), 0, true);
     for (position, character) in group.char_indices() {
@@ -189,14 +193,14 @@ fn identifier(text: &str) -> Option<String> {
 }
 
 #[test]
-fn the_import_reader_finds_every_form_of_an_import() {
+fn crate_imports_finds_every_form_of_an_import() {
     let text = "use crate::kernel::X;\nuse crate::{engine::{A, B}, scheduler};\nlet x = crate::publish::f();\n// use crate::api::Y;\n$crate::cli::z";
     let found: Vec<String> = crate_imports(text).into_iter().collect();
     assert_eq!(found, ["engine", "kernel", "publish", "scheduler"]);
 }
 
 #[test]
-fn the_import_reader_finds_crates_of_this_repository() {
+fn own_crates_finds_crates_of_this_repository() {
     let text = "use kvscheduler::X;\nlet x = f(netns_kernel::y());\nuse proto::{\n    ligato::{listener::Y},\n};\n// data_dir::Z";
     let found: Vec<String> = own_crates(text).into_iter().collect();
     assert_eq!(found, ["kvscheduler", "netns_kernel"]);
@@ -236,7 +240,7 @@ fn modules_import_only_what_the_architecture_allows() {
 }
 
 #[test]
-fn every_module_of_the_crate_has_its_place_in_the_table() {
+fn every_module_of_the_crate_is_in_the_table() {
     // The simulator drives all parts, as the agent does.
     let wiring = ["agent", "main", "lib", "bin", "simulation"];
     let mut unknown = Vec::new();
@@ -255,12 +259,12 @@ fn every_module_of_the_crate_has_its_place_in_the_table() {
     }
     assert!(
         unknown.is_empty(),
-        "say in tests/tidy.rs and src/ARCHITECTURE.md what these may import: {unknown:?}"
+        "add the allowed imports of these to tests/tidy.rs and src/ARCHITECTURE.md: {unknown:?}"
     );
 }
 
 #[test]
-fn unsafe_code_stands_only_in_netns_kernel_and_says_why_it_is_sound() {
+fn unsafe_code_is_only_in_netns_kernel_and_has_safety_comments() {
     let mut violations = Vec::new();
     for path in source_files() {
         let text = read(&path);
@@ -280,7 +284,7 @@ fn unsafe_code_stands_only_in_netns_kernel_and_says_why_it_is_sound() {
 }
 
 #[test]
-fn file_names_say_what_belongs_inside() {
+fn file_names_describe_their_content() {
     let tests = rust_files(&root().join("tests"));
     let banned = source_files().into_iter().chain(tests).filter(|path| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -288,11 +292,11 @@ fn file_names_say_what_belongs_inside() {
         BANNED_NAMES.contains(&stem.as_ref()) || BANNED_NAMES.contains(&folder.as_ref())
     });
     let banned: Vec<String> = banned.map(|path| shown(&path)).collect();
-    assert!(banned.is_empty(), "name these after what they own: {banned:?}");
+    assert!(banned.is_empty(), "name these after their content: {banned:?}");
 }
 
 #[test]
-fn every_source_file_opens_with_its_module_comment() {
+fn every_source_file_begins_with_a_module_comment() {
     let tests = rust_files(&root().join("tests"));
     let silent = source_files()
         .into_iter()
@@ -302,12 +306,12 @@ fn every_source_file_opens_with_its_module_comment() {
     let silent: Vec<String> = silent.map(|path| shown(&path)).collect();
     assert!(
         silent.is_empty(),
-        "these do not open with `//!` (what it owns, what it must never do, where to start): {silent:?}"
+        "these do not begin with `//!` (what the module does, and for whom): {silent:?}"
     );
 }
 
 #[test]
-fn no_source_file_carries_unfinished_work() {
+fn no_source_file_contains_unfinished_work() {
     let mut found = Vec::new();
     for path in source_files().into_iter().chain(rust_files(&root().join("tests"))) {
         for (number, line) in read(&path).lines().enumerate() {
@@ -320,7 +324,7 @@ fn no_source_file_carries_unfinished_work() {
 }
 
 #[test]
-fn the_architecture_page_names_every_module() {
+fn architecture_page_names_every_module() {
     let page = read(&root().join("src/ARCHITECTURE.md"));
     let missing: Vec<&str> = ALLOWED_IMPORTS
         .iter()
@@ -331,29 +335,30 @@ fn the_architecture_page_names_every_module() {
     assert!(missing.is_empty(), "src/ARCHITECTURE.md does not mention {missing:?}");
 }
 
-/// Every place in the descriptors where nothing is done on purpose: file, function, reason. A new one belongs here only if nothing is to be
-/// done indeed; what cannot be is `Effect::Impossible`.
+/// Every place in the descriptors where nothing is done on purpose: file, function, reason.
+///
+/// Operations that cannot be done are `Effect::Impossible` instead.
 const NOOPS: &[&str] = &[
     "address.rs: spec_of: others set the address, the agent only waits for it",
     "address.rs: make_primary: it is the only address of its subnet",
     "address.rs: keep_others: no other address of its subnet stays",
-    "address.rs: update: the routes of the address are there",
+    "address.rs: update: the routes of the address exist",
     "address.rs: delete: another interface on the link has the same address",
-    "detection.rs: delete: a detection is only awaited, never begun: the address goes by itself",
+    "detection.rs: delete: a detection is only awaited, never started, so there is nothing to stop",
     "interface.rs: create: others make the link of an EXISTING interface and change it",
-    "interface.rs: recover: a link that was there before is taken over again as it is",
+    "interface.rs: recover: the link existed before, and is taken over again as it is",
     "interface.rs: recover: others make the link of an EXISTING interface and change it",
     "interface.rs: update: others make the link of an EXISTING interface and change it",
     "interface.rs: delete: others make the link of an EXISTING interface and change it",
-    "kind.rs: recover: one request creates it or does not",
-    "kind.rs: verify: reading its namespace tells",
-    "membership.rs: set_port: no setting of the port is asked for",
+    "kind.rs: recover: a single request creates it, so a failed creation leaves nothing behind",
+    "kind.rs: verify: reading its namespace shows whether it exists",
+    "membership.rs: set_port: the port has no desired settings",
     "membership.rs: wait_for_vrf: only its owner puts an EXISTING interface into a VRF",
     "membership.rs: delete: only its owner puts an EXISTING interface into a VRF",
-    "mod.rs: off_link: the link is gone, and took along what was on it",
+    "mod.rs: off_link: the link was deleted, and with it everything on it",
 ];
 
-/// The places in a file where an effect is a `Noop`, each with its reason, which may be a constant of the file.
+/// Returns the places in a file where an effect is a `Noop`, with their reasons, which may be constants of the file.
 fn noops(text: &str) -> Vec<String> {
     const NOOP: &str = "Effect::Noop(";
     let constant = |name: &str| {
@@ -370,13 +375,13 @@ fn noops(text: &str) -> Vec<String> {
     places.collect()
 }
 
-/// The string literal that a text begins with.
+/// Returns the string literal at the beginning of a text.
 fn literal(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.split('"').next()
 }
 
 #[test]
-fn descriptors_do_nothing_only_where_that_is_meant() {
+fn descriptors_do_nothing_only_on_purpose() {
     let mut found = Vec::new();
     for path in rust_files(&root().join("src/descriptors")) {
         let name = shown(&path).replace("src/descriptors/", "");

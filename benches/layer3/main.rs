@@ -1,14 +1,14 @@
-//! Reading and inspecting one interface with very many routes.
+//! Measures reading and inspecting one interface with a very large number of routes.
 //!
 //! ```text
 //! cargo bench --bench layer3                  # 20,000 routes
 //! cargo bench --bench layer3 -- --routes 8000
 //! ```
 //!
-//! Prints the time that the kernel takes to list the routes and the time that the agent takes to compare them with what it applied.
-//! Together they must stay below 100 ms at 20,000 routes: nothing else is done in the meantime. The first line is
-//! what 100 namespaces with 20 links each take, as in the W1 benchmark. While the executor is busy with a batch, no other value is
-//! applied. Needs root.
+//! Prints the time that the kernel takes to list the routes, and the time that the agent takes to compare them with what it applied.
+//! Together they must stay below 100 ms for 20,000 routes, because nothing else is done in the meantime. The first line is the time for
+//! 100 namespaces with 20 links each, as in the W1 benchmark. While the executor is busy with a batch, no other value is applied.
+//! Needs root.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -28,20 +28,20 @@ use netns_agent::descriptors::{
 use netns_agent::scheduler::{Change, Outcome, Scheduler};
 use netns_kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
-/// Longest time that everything may take.
+/// Time limit of the whole run.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Reading and inspecting [`ROUTES`] routes must take less than this.
+/// Time limit of reading and inspecting [`ROUTES`] routes.
 const TARGET: Duration = Duration::from_millis(100);
-/// Routes on one interface unless the command line says otherwise.
+/// Default number of routes on one interface.
 const ROUTES: u32 = 20_000;
-/// The median of so many rounds is printed.
+/// Number of rounds, of which the median is printed.
 const ROUNDS: usize = 11;
 
 fn main() {
     support::isolation::run_program("layer3", LIMIT, run);
 }
 
-/// The agent's parts that are measured: the scheduler with its belief, and the executor.
+/// The measured parts of the agent: the scheduler with the applied state, and the executor.
 struct Parts {
     network: Network,
     scheduler: Scheduler<Network>,
@@ -56,7 +56,7 @@ impl Parts {
         Parts {
             scheduler: Scheduler::new(network.clone()),
             network,
-            executor: Executor::start(ExecutorConfig::new(events)).expect("the executor starts"),
+            executor: Executor::start(ExecutorConfig::new(events)).expect("start the executor"),
             next_task: 0,
         }
     }
@@ -95,7 +95,7 @@ impl Parts {
         netns
     }
 
-    /// Applies values until nothing is left to do. Returns for how long the executor was busy with it.
+    /// Applies values until nothing is left to do; returns how long the executor was busy.
     async fn apply(&mut self, values: Vec<(String, String)>) -> Duration {
         let change = |(key, json): (String, String)| {
             let model = Model::decode(&key, json.as_bytes()).expect("a valid value");
@@ -181,7 +181,7 @@ async fn run() {
     }
 }
 
-/// Reads and inspects so many times in each round; returns the medians of both times.
+/// Reads and inspects this many times in each round; returns the medians of both times.
 async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, Duration) {
     let (mut read, mut inspected) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

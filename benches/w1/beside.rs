@@ -1,6 +1,4 @@
-//! How long a pair takes while somebody else's very many routes are made and removed.
-//!
-//! Owns this part. Start reading at [`beside`].
+//! Measures how long a pair takes while a very large number of other routes is added and deleted. See [`beside`].
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -13,14 +11,14 @@ use crate::{
     support::config::{Config, Interface, Reference, Route},
 };
 
-/// Routes on one interface.
+/// Number of routes on one interface.
 const ROUTES: usize = 20_000;
-/// The first of them, a /24 each.
+/// Network of the first route; each route is a /24.
 const FIRST: u32 = 20 << 24;
-/// The interface with the routes, and its other end.
+/// The interface with the routes, and its peer.
 const MANY: [&str; 2] = ["many-left", "many-right"];
 
-/// Pairs between two namespaces, one after the other.
+/// Pairs between two namespaces, made one after the other.
 struct Pairs {
     namespaces: [Reference; 2],
     statuses: Statuses,
@@ -28,7 +26,8 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Makes pairs until the routes are as they are to be. Returns how long each pair took, in milliseconds.
+    /// Makes pairs until `is_done`, which gets the numbers of configured and present routes; returns how long each pair
+    /// took, in milliseconds.
     async fn until(&mut self, stand: &Stand, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut took = Vec::new();
         loop {
@@ -47,8 +46,8 @@ impl Pairs {
     }
 }
 
-/// From the put of a pair until its left end is published as CONFIGURED, while 20,000 routes that waited for another interface are made,
-/// and while they are removed.
+/// Measures the time from the put of a pair until its left end is published as CONFIGURED, while 20,000 routes that waited
+/// for another interface are added, and while they are deleted.
 pub async fn beside(setting: &mut Setting, report: &mut Report) {
     let mut longest = setting.series("pair beside 20,000 routes made: longest", "ms");
     let mut median = setting.series("pair beside 20,000 routes made: median", "ms");
@@ -59,7 +58,7 @@ pub async fn beside(setting: &mut Setting, report: &mut Report) {
         let stand = &setting.stand;
         let all = stand.follow().await;
         let process = stand.launch();
-        all.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        all.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
         let routes = stand.follow_below("linux/l3/v2/route/").await;
         let network = |number: u32| format!("{}/24", Ipv4Addr::from(FIRST + 256 * number));
         let many = Config {

@@ -1,9 +1,10 @@
-//! W1 while a thousand clients are connected and fifty of them ask: what the APIs cost the work.
+//! Measures how much the APIs slow down W1 while a thousand clients are connected and fifty of them send requests.
 //!
-//! Owns the rounds. In each one W1 is put into a running agent, once alone and once with the clients of [`super::generator`], in another
-//! order each time. Start reading at [`clients`].
+//! In each round, W1 is put into a running agent once alone and once with the clients of [`super::generator`], in
+//! alternating order. See [`clients`].
 //!
-//! The clients run on the same two processors, in a process of their own at nice 19: what they take themselves is measured beside it.
+//! The clients run on the same two processors, in a process of their own at nice 19; their own processor time is measured
+//! too.
 
 use std::time::{Duration, Instant};
 
@@ -18,16 +19,16 @@ use crate::{
     support::{agent::Agent, store::StoreKind},
 };
 
-/// What an agent with so many clients is told. A connection of REST that is kept open is closed after the time limit.
+/// Arguments of an agent with so many clients. An idle REST connection is closed after the time limit.
 const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
 
-/// What one turn came to.
+/// Result of one turn.
 struct Turn {
     applied: Duration,
     agent_ms: f64,
 }
 
-/// From the first put until the last status, without clients and with them.
+/// Measures the time from the first put until the last status, without clients and with them.
 pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut Report) {
     let stand = Stand::new().await;
     let series = |name: &str, unit| Series::new(name, unit, size);
@@ -51,7 +52,7 @@ pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut
             let mut generator = Generator::start();
             let done = apply(&stand, network, Some(&mut generator)).await;
             let load = generator.end().await;
-            assert_eq!(load.failed, 0, "all clients are served; the last one was told: {}", load.words);
+            assert_eq!(load.failed, 0, "a client was not served; the last answer was: {}", load.words);
             with.values.push(ms(done.applied));
             agent_with.values.push(done.agent_ms);
             own.values.push(load.processor_ms);
@@ -67,13 +68,13 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Starts an agent, lets the clients come, if there are any, and puts W1. Nothing is left of it.
+/// Starts an agent, connects the clients if there are any, puts W1, and removes everything again.
 async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generator>) -> Turn {
     let entries = network.entries();
     let statuses = stand.follow().await;
     let further = ARGUMENTS.map(str::to_owned);
     let agent = Agent::start(LABEL, StoreKind::Etcd, stand.store.endpoint(), &stand.docker_host, "info", &further);
-    statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+    statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
     let mut generator = generator;
     if let Some(generator) = &mut generator {
         generator.connect().await;
@@ -97,7 +98,7 @@ async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generato
     }
 }
 
-/// User and system time of a process so far.
+/// Returns the user and system time of a process so far.
 fn processor_ms(pid: i32) -> f64 {
     ms(ProcessStat::of(pid).expect("the agent runs").processor_time())
 }

@@ -1,12 +1,14 @@
-//! Clients of the APIs in a process of their own: many that are only connected, some that ask at a bounded rate.
+//! Clients of the APIs in a process of their own: many that are only connected, and some that send requests at a fixed
+//! rate.
 //!
-//! Owns the process, its commands (a line on its standard input each, a line of JSON in answer), and the mix of requests. Must never ask
-//! faster than it says, however quick the answers are. Start reading at [`Generator`], then [`generate`].
+//! The process reads commands, one line each, from its standard input, and answers with one line of JSON each. It never
+//! exceeds the rate, however fast the answers are. See [`Generator`] and [`generate`].
 //!
-//! The idle ones are [`IDLE`] connections: half keep one of REST open, half follow the state of one link each (Subscribe), each over a
-//! connection of its own; with `W1_FOLLOW=all` in the environment all states, some two million of them for one W1. Of the [`BUSY`] ones
-//! each makes [`RATE`] requests per second, the first at a moment of its own, in turn those of [`MIX`]: most are cheap, one in twenty
-//! each writes all metrics, lists all desired values, and dumps all links that are cached.
+//! Half of the [`IDLE`] idle clients keep a REST connection open, and half subscribe to the state of one link each, over a
+//! connection of their own. With `W1_FOLLOW=all` in the environment they subscribe to all states, which are about two
+//! million messages for one W1. Each of the [`BUSY`] busy clients makes [`RATE`] requests per second, starting at a
+//! different moment, and taken in turn from [`MIX`]: most are cheap, but one in twenty each writes all metrics, lists all
+//! desired values, and dumps all cached links.
 
 use std::{
     process::Stdio,
@@ -34,21 +36,21 @@ use tokio::{
 use tonic::{client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 use tonic_prost::ProstCodec;
 
-/// Clients that are only connected.
+/// Number of idle clients.
 pub const IDLE: usize = 1000;
-/// Clients that ask.
+/// Number of busy clients.
 pub const BUSY: usize = 50;
-/// Requests per second of each of them.
+/// Requests per second of each busy client.
 pub const RATE: u32 = 10;
 
-/// Set in the environment of the process.
+/// Environment variable that makes this process the clients.
 const PART: &str = "W1_CLIENTS";
 const REST: &str = "127.0.0.1:9191";
 const GRPC: &str = "http://127.0.0.1:9111";
-/// Longest time until all are connected, and until the last answers are there.
+/// Timeout until all clients are connected, and until the last answers have arrived.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What is asked in turn. The empty path is GetConfig over gRPC.
+/// Requests, made in turn. The empty path is GetConfig over gRPC.
 const MIX: [&str; 20] = [
     "/liveness",
     "/readiness",
@@ -73,14 +75,14 @@ const MIX: [&str; 20] = [
 ];
 const STATUS: &str = "/scheduler/status?key=config/linux/interfaces/v2/interface/l1";
 
-/// What the clients came to since they were told to begin.
+/// Results of the clients since the command `begin`.
 #[derive(Default, Clone, Serialize, Deserialize)]
 pub struct Load {
-    /// Requests answered well.
+    /// Number of successful requests.
     pub served: usize,
-    /// Others.
+    /// Number of failed requests.
     pub failed: usize,
-    /// What the last of those were told.
+    /// Error of the last failed request.
     pub words: String,
     /// 99th percentile of the time to an answer.
     pub latency_ms: f64,
@@ -97,15 +99,15 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Starts it; nothing is connected yet.
+    /// Starts the process; nothing is connected yet.
     pub fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("the path of the benchmark"))
+        let mut child = Command::new(std::env::current_exe().expect("get the path of the benchmark"))
             .env(PART, "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .expect("it starts");
+            .expect("start the clients");
         Generator {
             commands: child.stdin.take().expect("a pipe"),
             answers: BufReader::new(child.stdout.take().expect("a pipe")).lines(),
@@ -115,34 +117,34 @@ impl Generator {
     }
 
     async fn command(&mut self, command: &str) -> Load {
-        self.commands.write_all(command.as_bytes()).await.expect("it listens");
+        self.commands.write_all(command.as_bytes()).await.expect("send a command");
         let answer = tokio::time::timeout(PATIENCE, self.answers.next_line())
             .await
-            .expect("it answers in time");
-        let answer = answer.expect("it answers").expect("it goes on");
+            .expect("no answer in time");
+        let answer = answer.expect("read the answer").expect("an answer");
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    /// Connects all clients; the busy ones begin.
+    /// Connects all clients; the busy ones start their requests.
     pub async fn connect(&mut self) {
         let load = self.command("connect\n").await;
-        assert_eq!(load.failed, 0, "all are connected: {}", load.words);
+        assert_eq!(load.failed, 0, "a client is not connected: {}", load.words);
     }
 
-    /// Begins to count.
+    /// Starts to count.
     pub async fn begin(&mut self) {
         self.command("begin\n").await;
     }
 
-    /// Takes what was counted.
+    /// Records the results.
     pub async fn measure(&mut self) {
         self.load = Some(self.command("measure\n").await);
     }
 
-    /// What was counted.
+    /// Ends the process and returns the recorded results.
     pub async fn end(mut self) -> Load {
-        self.child.kill().await.expect("it can be ended");
-        self.load.expect("it was measured")
+        self.child.kill().await.expect("kill the clients");
+        self.load.expect("measured before")
     }
 }
 
@@ -161,25 +163,25 @@ fn processor_ms() -> f64 {
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
-/// Whether this process is one of clients.
+/// Returns true if this process runs the clients.
 pub fn is_wanted() -> bool {
     std::env::var_os(PART).is_some()
 }
 
 /// The process, from inside.
 pub fn generate() {
-    // The work that is measured comes first.
-    nice(19).expect("one may always be nicer");
+    // The measured work has priority.
+    nice(19).expect("lower the priority");
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
-    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("the hard limit is allowed");
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("raise the limit to the hard limit");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(obey());
 }
 
 async fn obey() {
     let (sender, mut commands) = mpsc::unbounded_channel();
-    // When the benchmark is gone, so is its end of the pipe, and this process ends.
+    // When the benchmark ends, its end of the pipe closes, and this process ends.
     std::thread::spawn(move || {
         std::io::stdin()
             .lines()
@@ -244,21 +246,21 @@ async fn get(sender: &mut Rest, path: &str) -> Result<(), String> {
     let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = answer.status();
     answer.into_body().collect().await.map_err(|error| error.to_string())?;
-    // A value that is not there yet is an answer.
+    // A value that does not exist yet counts as an answer.
     match status.is_success() || path == STATUS {
         true => Ok(()),
         false => Err(format!("{path}: {status}")),
     }
 }
 
-/// Asks once, and keeps the connection.
+/// Sends one request, and keeps the connection open.
 async fn keep_open(mut sender: Rest) {
-    get(&mut sender, "/liveness").await.expect("it is served");
+    get(&mut sender, "/liveness").await.expect("send a request");
     std::future::pending::<()>().await;
     drop(sender);
 }
 
-/// Follows the state of a link, or all states.
+/// Subscribes to the state of a link, or to all states.
 async fn follow(number: usize, mut client: Grpc<Channel>) {
     let id = Id {
         model: "linux.interfaces.interface".to_owned(),
@@ -280,13 +282,13 @@ async fn follow(number: usize, mut client: Grpc<Channel>) {
 async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
     client.ready().await.map_err(|error| error.to_string())?;
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
-    // A whole W1 in one message is more than the usual limit.
+    // A whole W1 in one message exceeds the default limit.
     let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
     let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
     answer.map(drop).map_err(|status| status.to_string())
 }
 
-/// A busy client: a request at each tick. One that is late leaves ticks out.
+/// A busy client: sends a request at each tick, and skips ticks if it is late.
 async fn ask(number: usize, counter: Counter) {
     let (mut sender, client) = (rest().await, grpc().await);
     let mut client = client.max_decoding_message_size(64 << 20);

@@ -1,12 +1,14 @@
 #!/bin/sh
-# The best that `ip -batch` can do for W1, as far as we know: as few processes as possible, both ends of a pair created in place with
-# one queue each, and two processes at a time where the order leaves room (more gain nothing: the kernel configures one thing at a time).
+# The fastest known way to make W1 with `ip -batch`: as few processes as possible, both ends of a pair created in place with
+# one queue each, and two processes at a time where the order allows it (more do not help, because the kernel configures one
+# thing at a time).
 #
 #   ip-batch.sh make FOLDER           makes the state that the files of FOLDER describe
 #   ip-batch.sh delete FOLDER         deletes the links one by one, from each namespace in turn
 #
-# FOLDER holds `namespaces` (one `ip netns add` a line), `links/*` (one `ip link add` a line), `names` (the names of the namespaces),
-# and for each namespace a file `in/NAME` of what is done inside, and a file `del/NAME` of what is deleted there.
+# FOLDER contains `namespaces` (one `ip netns add` per line), `links/*` (one `ip link add` per line), `names` (the names of
+# the namespaces), and for each namespace a file `in/NAME` with the commands to run inside, and a file `del/NAME` with the
+# deletions.
 set -eu
 folder=$2
 case $1 in

@@ -1,7 +1,6 @@
-//! The first anchor: `ip -batch`, driven by `ip-batch.sh`.
+//! The first baseline: `ip -batch`, run by `ip-batch.sh`.
 //!
-//! Owns the files that the script reads. Writing them is not part of what is measured. Must never do what the script should do.
-//! Start reading at [`Script::write`].
+//! Writes the files that the script reads, which is not part of the measured time. See [`Script::write`].
 
 use std::{
     fmt::Write,
@@ -15,25 +14,25 @@ use crate::network::{Network, PAIR_PREFIX, ROUTE_PREFIX, show_mac};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/w1/ip-batch.sh");
 
-/// Pairs that one `ip` makes: it leaves two descriptors open for each.
+/// Maximum number of pairs that one `ip` makes, because it leaves two descriptors open for each.
 const LINKS_MAX: usize = 5_000;
 
-/// The files of one state.
+/// The files for one state.
 pub struct Script {
     folder: PathBuf,
 }
 
 impl Script {
-    /// Writes them into a folder of their own. Of the pairs, `deleted` are named for a deletion.
+    /// Writes the files into a directory of their own, with deletions for the first `deleted` pairs.
     pub fn write(network: &Network, deleted: usize) -> Self {
         let folder = PathBuf::from("/run/live/ip-batch");
         if folder.exists() {
-            fs::remove_dir_all(&folder).expect("the files of an earlier size can be removed");
+            fs::remove_dir_all(&folder).expect("remove the files of an earlier size");
         }
         for folder in ["in", "del", "links"].map(|name| folder.join(name)) {
-            fs::create_dir_all(&folder).expect("a folder for the script's files");
+            fs::create_dir_all(&folder).expect("create a directory for the script");
         }
-        let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("a file for the script");
+        let write = |name: &str, text: String| fs::write(folder.join(name), text).expect("write a file for the script");
         let lines = |line: &dyn Fn(&String) -> String| network.namespaces.iter().map(line).collect::<String>();
         write("namespaces", lines(&|name| format!("netns add {name}\n")));
         write("names", lines(&|name| format!("{name}\n")));
@@ -83,7 +82,7 @@ impl Script {
         self.run("make")
     }
 
-    /// Deletes the pairs one by one.
+    /// Deletes the pairs one by one; returns how long that took.
     pub fn delete(&self) -> Duration {
         self.run("delete")
     }
@@ -95,7 +94,7 @@ impl Script {
             .arg(&self.folder)
             .stdin(Stdio::null())
             .status()
-            .expect("the script can be run");
+            .expect("run the script");
         let elapsed = start.elapsed();
         assert!(status.success(), "ip-batch.sh {verb} ended with {status}");
         elapsed

@@ -1,6 +1,6 @@
-//! What is in the kernel, by counting, and making it empty again.
+//! Counts the objects in the kernel, and removes them again.
 //!
-//! Owns both; must never be part of a measured time. Start reading at [`check`] and [`clear`].
+//! Neither is part of a measured time. See [`check`] and [`clear`].
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,12 @@ use crate::{
     wire::WireSocket,
 };
 
-/// How long the kernel may take to clean up.
+/// Timeout until the kernel has cleaned up.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// A namespace that is deleted last, and the link whose end tells that it is gone.
+/// Namespace that is deleted last; the end of its link shows that all are cleaned up.
 const CANARY: &str = "canary";
 
-/// Objects of all namespaces.
+/// Numbers of objects in all namespaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Named namespaces.
@@ -36,12 +36,12 @@ pub struct Counts {
     pub addresses: usize,
     /// IPv4 routes of protocol 158.
     pub routes: usize,
-    /// Permanent neighbours, not of `lo`.
+    /// Permanent neighbours, except on `lo`.
     pub neighbours: usize,
 }
 
 impl Counts {
-    /// What the state consists of.
+    /// Returns the numbers for a complete state.
     pub fn of(network: &Network) -> Self {
         let pairs = network.pairs.len();
         Self {
@@ -53,7 +53,7 @@ impl Counts {
         }
     }
 
-    /// The same namespaces with nothing in them.
+    /// Returns the numbers for the same namespaces without content.
     pub fn empty(network: &Network) -> Self {
         Self {
             namespaces: network.namespaces.len(),
@@ -61,7 +61,7 @@ impl Counts {
         }
     }
 
-    /// Counts what is there.
+    /// Counts the objects in the kernel.
     pub fn read() -> Self {
         let names = named_namespaces();
         let mut counts = Self {
@@ -69,7 +69,7 @@ impl Counts {
             ..Self::default()
         };
         let work = || names.iter().for_each(|name| counts.add(&visit(name)));
-        thread::scope(|scope| scope.spawn(work).join().expect("the thread that counts"));
+        thread::scope(|scope| scope.spawn(work).join().expect("join the counting thread"));
         counts
     }
 
@@ -89,16 +89,16 @@ impl Counts {
     }
 }
 
-/// Fails unless exactly this is there.
+/// Panics unless the kernel has exactly these objects.
 pub fn check(what: &str, expected: Counts) {
     let found = Counts::read();
-    assert_eq!(found, expected, "after {what} the kernel holds something else than it should");
+    assert_eq!(found, expected, "unexpected objects in the kernel after {what}");
 }
 
-/// Enters a namespace (for good: this is done by a thread that ends afterwards) and opens a socket there.
+/// Enters a namespace, which the calling thread never leaves, and opens a socket there.
 fn visit(name: &str) -> WireSocket {
     let file = File::open(format!("/run/netns/{name}")).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
-    setns(file, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+    setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
     WireSocket::open()
 }
 
@@ -113,7 +113,7 @@ fn has_attribute(mut attributes: &[u8], wanted: u16) -> bool {
     false
 }
 
-/// Deletes all named namespaces, and waits until the kernel has cleaned up after them: what it does later would count as somebody's.
+/// Deletes all named namespaces and waits until the kernel has cleaned up, which would otherwise slow down the next turn.
 pub fn clear() {
     ip(&format!("netns add {CANARY}"));
     ip(&format!("link add {CANARY} type veth peer name {CANARY} netns {CANARY}"));

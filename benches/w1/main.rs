@@ -1,19 +1,19 @@
-//! W1 and the other promises that need a kernel, each measured beside its anchor in the same run.
+//! Measures W1 and the other performance targets that need a kernel, each against its baseline in the same run.
 //!
 //! ```text
 //! cargo bench --bench w1                                          # everything at size 1, 7 rounds
 //! cargo bench --bench w1 -- apply live --size 1,4,10 --runs 3     # only these parts, at these sizes
-//! cargo bench --bench w1 -- apply --load 2                        # with two busy threads beside it
-//! cargo bench --bench w1 -- --json FILE                           # the figures as JSON, too
+//! cargo bench --bench w1 -- apply --load 2                        # with two busy threads in parallel
+//! cargo bench --bench w1 -- --json FILE                           # writes the figures as JSON too
 //! ```
 //!
-//! `W1_LOG` is what the agent logs (`--log`), and `W1_LOG_FILE` where its log is copied to.
+//! `W1_LOG` is the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which its log is copied.
 //!
-//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and iproute2, and Docker for `container`.
+//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and iproute2,
+//! and Docker for `container`.
 //!
-//! Everything happens in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its anchors take
-//! their turn, in another order each time, and after each turn the state is counted; so what disturbs the machine disturbs both sides.
-//! Owns the command line. Start reading at [`scenarios`].
+//! Everything runs in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its baselines take
+//! turns, in another order each time, so that disturbances affect both sides. After each turn the state is counted. See [`scenarios`].
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -39,7 +39,7 @@ use std::{
 
 use report::Report;
 
-/// Longest time that everything may take.
+/// Time limit of the whole run.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 const PARTS: [&str; 9] = [
     "apply",
@@ -53,7 +53,7 @@ const PARTS: [&str; 9] = [
     "clients",
 ];
 
-/// What the command line says.
+/// Arguments of the command line.
 struct Arguments {
     parts: Vec<String>,
     sizes: Vec<usize>,
@@ -80,7 +80,7 @@ impl Arguments {
                 "--load" => arguments.load = number(&value()),
                 "--json" => arguments.json = Some(value()),
                 part if PARTS.contains(&part) => arguments.parts.push(word),
-                _ => usage(&format!("what is {word}?")),
+                _ => usage(&format!("unknown argument {word}")),
             }
         }
         arguments
@@ -93,7 +93,7 @@ impl Arguments {
 
 fn number(text: &str) -> usize {
     match text.parse() {
-        Ok(0) | Err(_) => usage(&format!("{text} is no number above 0")),
+        Ok(0) | Err(_) => usage(&format!("{text} is no positive number")),
         Ok(number) => number,
     }
 }
@@ -110,7 +110,7 @@ fn main() {
     if generator::is_wanted() {
         return generator::generate();
     }
-    // Before anything is started.
+    // Parse the arguments before anything is started.
     let arguments = Arguments::read();
     support::isolation::run_program("w1", LIMIT, || run(arguments));
 }
@@ -150,7 +150,7 @@ async fn run(arguments: Arguments) {
     }
 }
 
-/// The sandbox takes the log along when it ends.
+/// Copies the log out of the sandbox, which is removed at the end.
 fn keep_log() {
     if let Ok(path) = std::env::var("W1_LOG_FILE") {
         std::fs::copy(support::agent::LOG, &path).unwrap_or_else(|error| panic!("{path}: {error}"));

@@ -1,10 +1,9 @@
-//! The state W1: which namespaces, pairs, addresses, routes and ARP entries there are.
+//! The state W1: its namespaces, pairs, addresses, routes and ARP entries.
 //!
-//! Owns the numbers; the same size always gives the same state, so that the agent and every anchor make the same. Must never make
-//! anything. Start reading at [`Network::of_size`].
+//! The same size always gives the same state, so that the agent and every baseline make the same. See [`Network::of_size`].
 //!
-//! At size 1: 100 namespaces, 1,000 veth pairs with their ends in random different namespaces, an address on each end, a route by
-//! gateway at each left end, and an ARP entry at each right one.
+//! At size 1: 100 namespaces, 1,000 veth pairs with their ends in random different namespaces, an address on each end, a
+//! route by gateway on each left end, and an ARP entry on each right one.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -14,11 +13,11 @@ use crate::support::config::{Arp, Config, Interface, Reference, Route};
 
 /// Microservice label of the measured agent.
 pub const LABEL: &str = "w1";
-/// Namespaces at size 1.
+/// Number of namespaces at size 1.
 const NAMESPACES: usize = 100;
-/// Pairs at size 1.
+/// Number of pairs at size 1.
 const PAIRS: usize = 1_000;
-/// The first networks: of the pairs, /29 each, and behind the gateways, /24 each.
+/// First networks of the pairs (/29 each), and behind the gateways (/24 each).
 const PAIR_NETWORKS: u32 = 10 << 24;
 const ROUTE_NETWORKS: u32 = 20 << 24;
 
@@ -27,15 +26,15 @@ const ROUTE_NETWORKS: u32 = 20 << 24;
 pub struct End {
     /// Number of its namespace.
     pub netns: usize,
-    /// Logical and kernel name.
+    /// Logical name and kernel name.
     pub name: String,
     /// Its address, in a /29.
     pub address: Ipv4Addr,
-    /// The alias by which an agent knows it.
+    /// Alias with the ownership mark of the agent.
     pub alias: String,
 }
 
-/// A pair and what hangs on it.
+/// A pair with its route and ARP entry.
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// The end with the route, and the one with the ARP entry.
@@ -48,7 +47,7 @@ pub struct Pair {
 
 /// Prefix length of a pair's network.
 pub const PAIR_PREFIX: u8 = 29;
-/// Prefix length behind a gateway.
+/// Prefix length of a network behind a gateway.
 pub const ROUTE_PREFIX: u8 = 24;
 
 /// W1 at some size.
@@ -61,7 +60,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// W1, this many times.
+    /// Returns W1, this many times as large.
     pub fn of_size(size: usize) -> Self {
         let mut random = Random::new(1);
         let namespaces: Vec<String> = (0..NAMESPACES * size).map(|number| format!("w1-{number}")).collect();
@@ -74,7 +73,7 @@ impl Network {
         Self { namespaces, pairs }
     }
 
-    /// The same as desired values.
+    /// Returns the state as desired values.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         for pair in &self.pairs {
@@ -91,19 +90,19 @@ impl Network {
         config
     }
 
-    /// As [`full_entries`].
+    /// Returns the full keys and values, see [`full_entries`].
     pub fn entries(&self) -> BTreeMap<String, String> {
         full_entries(&self.config())
     }
 }
 
-/// Full keys and values of the measured agent, in the order of the keys.
+/// Returns the full keys and values of the measured agent, in the order of the keys.
 pub fn full_entries(config: &Config) -> BTreeMap<String, String> {
     let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
     config.entries().into_iter().map(full).collect()
 }
 
-/// A pair of links without addresses, numbered, with its ends in two namespaces.
+/// Returns a numbered pair of links without addresses, with its ends in two namespaces.
 pub fn plain_pair(number: usize, namespaces: &[Reference; 2]) -> BTreeMap<String, String> {
     let names = [format!("l{number}"), format!("r{number}")];
     let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
@@ -127,13 +126,13 @@ impl Pair {
         Self {
             ends: [end(0), end(1)],
             route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
-            // Not the address of the other end, which is to be reached.
+            // Not the address of the other end, which must stay reachable.
             neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
         }
     }
 }
 
-/// A MAC address as `ip` shows it.
+/// Returns a MAC address as `ip` shows it.
 pub fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

@@ -1,8 +1,8 @@
-//! The second anchor: raw netlink in the order that was found to be the fastest.
+//! The second baseline: raw netlink in the fastest known order.
 //!
-//! Namespaces by two threads; all pairs packed, created in place with preset indexes, from a private namespace; then in each namespace
-//! all links up and named by their alias, and after that addresses, routes and neighbours, only the last one acknowledged. Owns that
-//! order. Start reading at [`make`] and [`delete_grouped`].
+//! Two threads create the namespaces. All pairs are created in place, packed and with preset indexes, from a private
+//! namespace. Then, in each namespace, all links are set up and get their alias, and after that addresses, routes and
+//! neighbours are added, with an acknowledgement only of the last one. See [`make`] and [`delete_grouped`].
 
 use std::{
     fs::File,
@@ -26,11 +26,11 @@ use crate::{
     wire::{Batch, WireSocket},
 };
 
-/// Index of the first link: both ends of a pair get a number that is free in every namespace.
+/// Index of the first link; both ends of a pair get an index that is free in every namespace.
 const FIRST_INDEX: u32 = 1_000_000;
-/// Threads that wait for deletions at the same time.
+/// Number of threads that wait for deletions.
 const DELETERS: usize = 32;
-/// Group of the links that are deleted.
+/// Group of the links to delete.
 const DOOMED: u32 = 4711;
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
@@ -83,8 +83,10 @@ pub fn make(network: &Network) -> Duration {
     start.elapsed()
 }
 
-/// Deletes all pairs: the left ends of each namespace are put into a group, and the groups are deleted by many threads, for each
-/// deletion waits for the kernel and they wait together. Needs the indexes that [`make`] gave. Returns how long it took.
+/// Deletes all pairs; returns how long that took.
+///
+/// The left ends of each namespace are put into a group, and the groups are deleted by many threads, because each deletion
+/// waits for the kernel and the waits overlap. Needs the indexes that [`make`] assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(
@@ -96,7 +98,7 @@ pub fn delete_grouped(network: &Network) -> Duration {
         for _ in 0..DELETERS {
             scope.spawn(|| {
                 loop {
-                    // Only the opening of the next one happens under the lock.
+                    // The lock is held only while the next namespace is opened.
                     let Some((number, place)) = places.lock().expect("no thread fails").next() else {
                         return;
                     };
@@ -130,14 +132,14 @@ fn index(pair: usize, side: usize) -> u32 {
     FIRST_INDEX + u32::try_from(2 * pair + side).expect("some thousand links")
 }
 
-/// A socket in a namespace that exists.
+/// Opens a socket in an existing namespace.
 fn open(name: &str) -> Place {
     let file = File::open(format!("/run/netns/{name}")).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
     let enter = || {
-        setns(&file, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+        setns(&file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
         WireSocket::open()
     };
-    let socket = thread::scope(|scope| scope.spawn(enter).join().expect("the thread that enters the namespace"));
+    let socket = thread::scope(|scope| scope.spawn(enter).join().expect("join the entering thread"));
     Place { file, socket }
 }
 
@@ -155,16 +157,16 @@ fn create_namespaces(network: &Network) -> Vec<Place> {
         let threads = [scope.spawn(work), scope.spawn(work)];
         let mut places: Vec<_> = threads
             .into_iter()
-            .flat_map(|thread| thread.join().expect("a thread that creates namespaces"))
+            .flat_map(|thread| thread.join().expect("join a creating thread"))
             .collect();
         places.sort_by_key(|(number, _)| *number);
         places.into_iter().map(|(_, place)| place).collect()
     })
 }
 
-/// Leaves the thread in the new namespace.
+/// Creates a named namespace, and leaves the calling thread in it.
 fn create_namespace(name: &str) -> Place {
-    unshare(CloneFlags::CLONE_NEWNET).expect("a namespace can be made");
+    unshare(CloneFlags::CLONE_NEWNET).expect("make a namespace");
     let socket = WireSocket::open();
     let up = libc::IFF_UP as u32;
     let mut batch = Batch::default();
@@ -173,19 +175,19 @@ fn create_namespace(name: &str) -> Place {
     let path = format!("/run/netns/{name}");
     File::create_new(&path).expect("the name is free");
     let current = "/proc/thread-self/ns/net";
-    mount(Some(current), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("it can be mounted");
+    mount(Some(current), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace");
     Place {
-        file: File::open(current).expect("the thread's namespace"),
+        file: File::open(current).expect("open the namespace"),
         socket,
     }
 }
 
 fn create_pairs(network: &Network, places: &[Place]) {
     let private = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("a namespace can be made");
+        unshare(CloneFlags::CLONE_NEWNET).expect("make a namespace");
         WireSocket::open()
     });
-    let private = private.join().expect("the thread with a private namespace");
+    let private = private.join().expect("join the thread in the private namespace");
     let mut batch = Batch::default();
     for (number, pair) in network.pairs.iter().enumerate() {
         let [left, right] = [0, 1].map(|side| {
@@ -213,7 +215,7 @@ fn create_pairs(network: &Network, places: &[Place]) {
     batch.send(&private);
 }
 
-/// `struct ifinfomsg`.
+/// Returns a `struct ifinfomsg`.
 fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut header = [0; 16];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -222,19 +224,19 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; 16] {
     header
 }
 
-/// `struct ifaddrmsg`.
+/// Returns a `struct ifaddrmsg`.
 fn address_header(index: u32) -> [u8; 8] {
     let [a, b, c, d] = index.to_ne_bytes();
     [libc::AF_INET as u8, PAIR_PREFIX, 0, 0, a, b, c, d]
 }
 
-/// `struct rtmsg`.
+/// Returns a `struct rtmsg`.
 fn route_header() -> [u8; 12] {
     let (table, scope, kind) = (libc::RT_TABLE_MAIN, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
     [libc::AF_INET as u8, ROUTE_PREFIX, 0, 0, table, PROTOCOL, scope, kind, 0, 0, 0, 0]
 }
 
-/// `struct ndmsg`.
+/// Returns a `struct ndmsg`.
 fn neighbour_header(index: u32) -> [u8; 12] {
     let [a, b, c, d] = index.to_ne_bytes();
     let [low, high] = libc::NUD_PERMANENT.to_ne_bytes();

@@ -1,14 +1,15 @@
-//! The figures: what was promised first, as ratios; then what they come from. As Markdown and as JSON.
+//! Report of the figures as Markdown and JSON: first the ratios with their targets, then the series that they are made
+//! from.
 //!
-//! Owns their form. Must never show a ratio whose two sides were not measured in the same run. Start reading at [`Report`].
+//! The two sides of a ratio are always measured in the same run. See [`Report`].
 
 use serde_json::{Value, json};
 
-/// Measured values of one thing, one for each round.
+/// Measured values of one quantity, mostly one per round.
 pub struct Series {
     /// What was measured.
     pub name: String,
-    /// The unit of the values.
+    /// Unit of the values.
     pub unit: &'static str,
     /// Size of the state.
     pub size: usize,
@@ -17,7 +18,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// An empty one.
+    /// Returns an empty series.
     pub fn new(name: &str, unit: &'static str, size: usize) -> Self {
         Self {
             name: name.to_owned(),
@@ -27,7 +28,7 @@ impl Series {
         }
     }
 
-    /// The value below which this part of all values is.
+    /// Returns the quantile (0 to 1) of the values.
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -35,13 +36,13 @@ impl Series {
         sorted.get((last * part).round() as usize).copied().unwrap_or(f64::NAN)
     }
 
-    /// The median.
+    /// Returns the median.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 }
 
-/// Something that was promised, and what came of it.
+/// A target, and the measured value.
 struct Promise {
     text: String,
     size: usize,
@@ -49,19 +50,19 @@ struct Promise {
     limit: f64,
 }
 
-/// Everything that was measured.
+/// All results.
 #[derive(Default)]
 pub struct Report {
     promises: Vec<Promise>,
     series: Vec<Series>,
-    /// The machine's load before and after.
+    /// Load of the machine before and after.
     pub load: Vec<String>,
 }
 
 impl Report {
-    /// A promise that `measured` is at most `limit`.
+    /// Adds the target that `measured` is at most `limit`.
     pub fn promise(&mut self, text: &str, size: usize, measured: f64, limit: f64) {
-        println!("  {text}: {measured:.2} (promised: at most {limit})");
+        println!("  {text}: {measured:.2} (target: at most {limit})");
         self.promises.push(Promise {
             text: text.to_owned(),
             size,
@@ -70,12 +71,12 @@ impl Report {
         });
     }
 
-    /// What a promise was computed from.
+    /// Adds the series that a target was computed from.
     pub fn add(&mut self, series: impl IntoIterator<Item = Series>) {
         self.series.extend(series);
     }
 
-    /// How a thing grows with the size, by its smallest one.
+    /// Returns the growth of each series relative to its smallest size; 1 is linear.
     fn growth(&self) -> Vec<(&Series, f64)> {
         let smallest = |series: &Series| {
             let same = self.series.iter().filter(|other| other.name == series.name);
@@ -91,9 +92,9 @@ impl Report {
             .collect()
     }
 
-    /// As Markdown.
+    /// Prints the report as Markdown.
     pub fn print(&self) {
-        println!("\n| promise | size | measured | promised at most | met |\n|---|--:|--:|--:|---|");
+        println!("\n| target | size | measured | at most | met |\n|---|--:|--:|--:|---|");
         for promise in &self.promises {
             let met = if promise.measured <= promise.limit { "yes" } else { "**no**" };
             println!(
@@ -124,7 +125,7 @@ impl Report {
         println!("\nLoad of the machine (1, 5 and 15 minutes): {}", self.load.join("; then "));
     }
 
-    /// As JSON.
+    /// Returns the report as JSON.
     pub fn to_json(&self) -> Value {
         let promises: Vec<Value> = self
             .promises

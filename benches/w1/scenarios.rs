@@ -1,7 +1,6 @@
-//! What is measured, and beside what.
+//! The measurements and their baselines.
 //!
-//! Owns the rounds: in each one the agent and its anchors take turns, the state is counted after each turn and removed again. Start
-//! reading at [`apply`].
+//! In each round the agent and its baselines take turns; after each turn the state is counted and removed. See [`apply`].
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,14 @@ use crate::{
     support::{agent::Agent, command::ip, config::Reference, container_restarts, ping::Stream},
 };
 
-/// Pairs of the part `pair`.
+/// Number of pairs of the part `pair`.
 const PAIRS: usize = 200;
-/// Restarts of the part `container`.
+/// Number of restarts of the part `container`.
 const RESTARTS: u64 = 100;
-/// Of the pairs, one in so many is deleted one by one: all would take 20 s a round.
+/// One of this many pairs is deleted one by one, because all would take 20 s per round.
 const DELETED_PART: usize = 10;
 
-/// What a size is measured with.
+/// Fixture of the measurements at one size.
 pub struct Setting {
     network: Network,
     size: usize,
@@ -50,17 +49,17 @@ impl Setting {
         Series::new(name, unit, self.size)
     }
 
-    /// Checks the state that somebody made: in the first round all of it, as `ip` shows it; otherwise by counting.
+    /// Checks the resulting state: in the first round completely, as `ip` shows it, otherwise by counting.
     fn check(&self, who: &str, round: usize) {
         kernel::check(who, Counts::of(&self.network));
-        // It takes a process for each namespace.
+        // The complete check needs a process for each namespace.
         if round == 0 && self.size == 1 {
             let checked = self.network.config().check(LABEL);
-            checked.unwrap_or_else(|difference| panic!("{who} made something else:\n{difference}"));
+            checked.unwrap_or_else(|difference| panic!("{who} made another state:\n{difference}"));
         }
     }
 
-    /// Ends an agent as a crash does, and removes what it made and published.
+    /// Kills an agent and removes what it made and published.
     pub async fn end(&self, agent: Agent) {
         agent.kill().await;
         kernel::clear();
@@ -72,7 +71,7 @@ impl Setting {
         let statuses = self.stand.follow().await;
         let agent = self.stand.launch();
         statuses.until_configured(self.entries.len()).await;
-        statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
         agent
     }
 }
@@ -81,7 +80,7 @@ pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// From the start of the agent until everything is made and published, all keys being in the store.
+/// Measures the time from the start of the agent until everything is made and published, with all keys in the store.
 pub async fn apply(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("W1: agent", "ms");
     let mut used = setting.series("W1: agent, processor time", "ms");
@@ -120,7 +119,7 @@ pub async fn apply(setting: &mut Setting, report: &mut Report) {
     report.add([agent, used, ip_batch, raw_netlink]);
 }
 
-/// From the first put until the last status, the agent being there.
+/// Measures the time from the first put until the last status, with a running agent.
 pub async fn live(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("W1 live: agent", "ms");
     let mut puts = setting.series("W1 live: the puts alone", "ms");
@@ -133,7 +132,7 @@ pub async fn live(setting: &mut Setting, report: &mut Report) {
             }
             let statuses = setting.stand.follow().await;
             let process = setting.stand.launch();
-            statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+            statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
             let start = Instant::now();
             setting.stand.put_each(&setting.entries).await;
             let done = statuses.until_configured(setting.entries.len()).await;
@@ -146,7 +145,7 @@ pub async fn live(setting: &mut Setting, report: &mut Report) {
     report.add([agent, puts]);
 }
 
-/// From the deletion of all keys until the last status is gone; the namespaces are somebody else's and stay.
+/// Measures the time from the deletion of all keys until the last status is deleted; the namespaces are foreign and stay.
 pub async fn teardown(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("tear-down: agent", "ms");
     let mut one_by_one = setting.series("tear-down: ip -batch one by one (a tenth, times ten)", "ms");
@@ -189,7 +188,7 @@ pub async fn teardown(setting: &mut Setting, report: &mut Report) {
     report.add([agent, one_by_one, grouped]);
 }
 
-/// From the start of an agent until it is in sync with a state that is there already.
+/// Measures the time from the start of an agent until it is in sync with a state that exists already.
 pub async fn restart(setting: &mut Setting, report: &mut Report) {
     let mut in_sync = setting.series("restart: until in order", "ms");
     let mut published = setting.series("restart: until all is published again", "ms");
@@ -206,7 +205,7 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
         let start = Instant::now();
         process = setting.stand.launch();
         let done = statuses.until_configured(setting.entries.len()).await;
-        let healthy = statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+        let healthy = statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
         used.values.push(ms(process.processor_time()));
         published.values.push(ms(done.at - start));
         in_sync.values.push(ms(healthy.healthy.unwrap_or(start) - start));
@@ -238,13 +237,13 @@ pub fn namespaces_of_pairs() -> [Reference; 2] {
     })
 }
 
-/// From the put of a pair until both ends are published as CONFIGURED.
+/// Measures the time from the put of a pair until both ends are published as CONFIGURED.
 pub async fn pair(setting: &mut Setting, report: &mut Report) {
     let mut latency = setting.series("one pair", "ms");
     let namespaces = namespaces_of_pairs();
     let statuses = setting.stand.follow().await;
     let process = setting.stand.launch();
-    statuses.until("the agent is in order", |progress| progress.healthy.is_some()).await;
+    statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
     let before = process.processor_time();
     for number in 0..PAIRS {
         let entries = plain_pair(number, &namespaces);
@@ -266,7 +265,9 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
     report.add([latency, used]);
 }
 
-/// From Docker's event `start` until the container's interface is complete. The bench of the tests has an etcd and an agent of its own.
+/// Measures the time from Docker's event `start` until the container's interface is complete.
+///
+/// The fixture has an etcd and an agent of its own.
 pub async fn container(report: &mut Report) {
     let mut latency = Series::new("container", "ms", 1);
     latency.values = container_restarts::measure(RESTARTS).await.into_iter().map(ms).collect();
@@ -274,7 +275,7 @@ pub async fn container(report: &mut Report) {
     report.add([latency]);
 }
 
-/// What the agent takes, and what each further value adds.
+/// Measures the resident memory of the agent, and how much each additional value adds.
 pub async fn memory(setting: &mut Setting, report: &mut Report) {
     let mut resident = setting.series("resident memory", "MiB");
     let mut more = setting.series("resident memory for each value more", "bytes");
@@ -305,8 +306,8 @@ pub async fn memory(setting: &mut Setting, report: &mut Report) {
 }
 
 fn resident_bytes(pid: i32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("the kernel tells it");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent is running");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has VmRSS");
     let kib: f64 = line
         .split_whitespace()
         .nth(1)

@@ -1,6 +1,4 @@
-//! A store, and agents that are started and stopped before it.
-//!
-//! Owns the order of that, and the writing of desired values. Start reading at [`Stand`].
+//! Fixture of the benchmarks: a store with desired values, and agents that are started and stopped. See [`Stand`].
 
 use std::{
     collections::BTreeMap,
@@ -19,23 +17,23 @@ use crate::{
     },
 };
 
-/// Operations of one transaction when many values are put at once.
+/// Number of operations in one transaction when many values are put at once.
 const TRANSACTION: usize = 100;
-/// Puts that a client has under way at the same time.
+/// Number of concurrent puts of a client.
 const IN_FLIGHT: usize = 128;
 
 /// See the [module documentation](self).
 pub struct Stand {
     /// The store.
     pub store: Store,
-    /// Where the agent finds Docker, if it does.
+    /// Docker address of the agent.
     pub docker_host: String,
 }
 
 impl Stand {
-    /// With an empty etcd.
+    /// Starts an empty etcd.
     pub async fn new() -> Self {
-        // What the benchmark writes in an hour must not be the end of it.
+        // The default quota would be exceeded within an hour.
         let store = Store::start_etcd(&["--quota-backend-bytes=8589934592"]).await;
         Self {
             store,
@@ -43,7 +41,7 @@ impl Stand {
         }
     }
 
-    /// Puts values in large transactions, as they would be there when an agent starts.
+    /// Puts values in large transactions, as a state that exists before the agent starts.
     pub async fn fill(&self, entries: &BTreeMap<String, String>) {
         let entries: Vec<_> = entries.iter().collect();
         for part in entries.chunks(TRANSACTION) {
@@ -52,7 +50,7 @@ impl Stand {
         }
     }
 
-    /// Puts values one by one, with many puts under way; returns how long that took.
+    /// Puts values one by one, with many puts in flight; returns how long that took.
     pub async fn put_each(&self, entries: &BTreeMap<String, String>) -> Duration {
         let start = Instant::now();
         let client = self.store.client();
@@ -61,14 +59,14 @@ impl Stand {
                 let mut client = client.kv_client();
                 async move {
                     let put = client.put(key.as_str(), value.as_str(), None::<PutOptions>).await;
-                    put.expect("the store takes a value");
+                    put.expect("put a value");
                 }
             })
             .await;
         start.elapsed()
     }
 
-    /// Deletes all values of the measured agent, its own included.
+    /// Deletes all keys of the measured agent, including those that it published.
     pub async fn empty(&self) {
         self.delete(&format!("/vnf-agent/{LABEL}/")).await;
     }
@@ -77,7 +75,7 @@ impl Stand {
     pub async fn delete(&self, prefix: &str) {
         let options = DeleteOptions::new().with_prefix();
         let deleted = self.store.client().kv_client().delete(prefix, Some(options)).await;
-        deleted.expect("the store deletes");
+        deleted.expect("delete the keys");
     }
 
     /// Starts an agent.
@@ -86,12 +84,12 @@ impl Stand {
         Agent::start(LABEL, StoreKind::Etcd, self.store.endpoint(), &self.docker_host, &filter, &[])
     }
 
-    /// A watch on what the agent publishes from now on.
+    /// Watches what the agent publishes from now on.
     pub async fn follow(&self) -> Statuses {
         self.follow_below("").await
     }
 
-    /// As [`Self::follow`], of the statuses below this part of `config-status/`.
+    /// Like [`Self::follow`], for the statuses below this part of `config-status/`.
     pub async fn follow_below(&self, part: &str) -> Statuses {
         Statuses::follow(self.store.client(), part).await
     }

@@ -1,6 +1,7 @@
-//! What the agent publishes, counted with as little work as possible: who looks shares the processors with who is looked at.
+//! Watches the agent's value statuses and health with as little work as possible, because it shares the processors with the
+//! agent.
 //!
-//! Owns a watch on the value statuses and the health of the agent. Must never parse a value status. Start reading at [`Statuses::follow`].
+//! Counts statuses without parsing them. See [`Statuses::follow`].
 
 use std::{
     collections::HashMap,
@@ -12,21 +13,21 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::network::LABEL;
 
-/// How long the agent may take for anything.
+/// Timeout of each wait.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// How far the agent has come.
+/// Progress of the agent.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Values with a status, as far as it was published since the watch began.
+    /// Number of values with a status.
     pub present: usize,
-    /// Of these, the CONFIGURED ones.
+    /// Number of values whose status became CONFIGURED since the watch began.
     pub configured: usize,
-    /// Statuses published since the watch began that tell of an operation.
+    /// Number of statuses since the watch began that report an operation.
     pub operated: usize,
-    /// When the last status was heard of.
+    /// Time of the last status.
     pub at: Instant,
-    /// When the agent said that it is in order.
+    /// Time at which the agent reported that it is healthy.
     pub healthy: Option<Instant>,
 }
 
@@ -37,7 +38,9 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Watches the statuses below `config-status/` and `part` from now on. Those that are there already count as present, not as CONFIGURED.
+    /// Watches the statuses below `config-status/` and `part` from now on.
+    ///
+    /// Existing ones count as present, but not as CONFIGURED.
     pub async fn follow(client: Client, part: &str) -> Self {
         let prefix = format!("/vnf-agent/{LABEL}/config-status/{part}");
         let health = format!("/vnf-agent/{LABEL}/check/status/v1/agent");
@@ -45,14 +48,14 @@ impl Statuses {
             .kv_client()
             .get(prefix.as_str(), Some(GetOptions::new().with_prefix().with_keys_only()))
             .await
-            .expect("the store answers");
+            .expect("read the statuses");
         let next = all.header().map_or(0, |header| header.revision()) + 1;
         let from = WatchOptions::new().with_start_revision(next);
         let mut states: HashMap<Vec<u8>, bool> = all.kvs().iter().map(|entry| (entry.key().to_vec(), false)).collect();
         let mut watch_client = client.watch_client();
         let statuses = watch_client.watch(prefix, Some(from.clone().with_prefix())).await;
-        let mut statuses = statuses.expect("the store takes a watch");
-        let mut health = watch_client.watch(health, Some(from)).await.expect("the store takes a watch");
+        let mut statuses = statuses.expect("watch the statuses");
+        let mut health = watch_client.watch(health, Some(from)).await.expect("watch the health");
         let (sender, progress) = watch::channel(Progress {
             present: states.len(),
             configured: 0,
@@ -69,7 +72,7 @@ impl Statuses {
                         next.at = Instant::now();
                     }
                     response = message(&mut health) => {
-                        // The parts of the agent have states, too.
+                        // The parts of the agent have states too, so parse the JSON.
                         let state = |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).unwrap_or_default()["state"].clone();
                         let fine = |value: &[u8]| state(value) == "OK";
                         if response.events().iter().filter_map(|event| event.kv()).any(|entry| fine(entry.value())) {
@@ -85,12 +88,12 @@ impl Statuses {
         Self { progress, task }
     }
 
-    /// How far the agent has come by now.
+    /// Returns the present progress.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
     }
 
-    /// Waits until this holds.
+    /// Waits until `condition` holds.
     pub async fn until(&self, what: &str, mut condition: impl FnMut(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.clone();
         match tokio::time::timeout(PATIENCE, progress.wait_for(|progress| condition(progress))).await {
@@ -100,7 +103,7 @@ impl Statuses {
         }
     }
 
-    /// Waits until so many values are CONFIGURED by statuses that were published since the watch began.
+    /// Waits until this many values are CONFIGURED by statuses that were published since the watch began.
     pub async fn until_configured(&self, count: usize) -> Progress {
         let what = format!("{count} values are CONFIGURED");
         self.until(&what, |progress| progress.configured == count).await
@@ -114,7 +117,7 @@ impl Drop for Statuses {
 }
 
 async fn message(stream: &mut WatchStream) -> WatchResponse {
-    stream.message().await.expect("the watch goes on").expect("the watch goes on")
+    stream.message().await.expect("read the watch").expect("the watch goes on")
 }
 
 fn take(states: &mut HashMap<Vec<u8>, bool>, response: &WatchResponse, progress: &mut Progress) {
@@ -134,7 +137,7 @@ fn take(states: &mut HashMap<Vec<u8>, bool>, response: &WatchResponse, progress:
     progress.present = states.len();
 }
 
-/// Whether a text stands in a value.
+/// Returns true if a value contains a text.
 fn contains(value: &[u8], text: &[u8]) -> bool {
     value.windows(text.len()).any(|window| window == text)
 }

@@ -1,23 +1,23 @@
-//! rtnetlink as bytes: what the raw anchor sends, and what counts the state.
+//! rtnetlink messages as bytes, for the raw baseline and for counting the state.
 //!
-//! Owns a message builder and a socket with as little in them as possible, and nothing of the agent's code: an anchor must not get
-//! slower when the agent does. Start reading at [`Batch`].
+//! A minimal message builder and socket without code of the agent, so that the baseline does not change with the agent. See
+//! [`Batch`].
 
 use std::io;
 
 use nix::libc;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Messages in one send: as many acknowledgements fit into the default receive buffer.
+/// Maximum number of messages in one send; their acknowledgements fit into the default receive buffer.
 const MESSAGES_MAX: usize = 200;
-/// Receive and send buffer in bytes.
+/// Size of the receive and send buffers in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Requests, packed.
+/// Packed requests.
 #[derive(Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Where each request begins.
+    /// Offsets of the requests.
     starts: Vec<usize>,
 }
 
@@ -44,7 +44,7 @@ impl Batch {
         self.finish()
     }
 
-    /// An attribute as bytes, to be nested.
+    /// Returns an attribute as bytes, to be nested.
     pub fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut nest = Self::default();
         nest.starts.push(0);
@@ -60,8 +60,10 @@ impl Batch {
         self
     }
 
-    /// Sends everything, and fails at the first refusal. Only the last request of each send asks for an acknowledgement: requests are
-    /// answered in order, and a refusal is told in any case.
+    /// Sends everything; panics at the first error.
+    ///
+    /// Only the last request of each send asks for an acknowledgement: requests are answered in order, and errors are
+    /// always reported.
     pub fn send(&mut self, socket: &WireSocket) {
         for starts in self.starts.chunks(MESSAGES_MAX) {
             let (first, last) = (starts[0], *starts.last().expect("chunks are not empty"));
@@ -74,7 +76,7 @@ impl Batch {
             assert_eq!(
                 errno,
                 0,
-                "the kernel refused a request of the raw anchor: {}",
+                "the kernel rejected a request of the raw baseline: {}",
                 io::Error::from_raw_os_error(-errno)
             );
         }
@@ -89,7 +91,7 @@ impl Batch {
 pub struct WireSocket(Socket);
 
 impl WireSocket {
-    /// Opens one in the namespace of this thread.
+    /// Opens a socket in the namespace of this thread.
     pub fn open() -> Self {
         let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
         socket.bind(&SocketAddr::new(0, 0)).expect("an address for it");
@@ -105,7 +107,7 @@ impl WireSocket {
         datagram
     }
 
-    /// Dumps objects; `matches` is asked for the payload of each one, and the number of matches is returned.
+    /// Dumps objects; returns the number of payloads for which `matches` returns true.
     pub fn count(&self, kind: u16, fixed: &[u8], matches: impl Fn(&[u8]) -> bool) -> usize {
         let mut batch = Batch::default();
         batch.request(kind, libc::NLM_F_DUMP, fixed);
@@ -118,7 +120,7 @@ impl WireSocket {
                 let length = u32::from_ne_bytes(rest[..4].try_into().expect("four bytes")) as usize;
                 match i32::from(u16::from_ne_bytes([rest[4], rest[5]])) {
                     libc::NLMSG_DONE => return count,
-                    libc::NLMSG_ERROR => panic!("the kernel refuses to dump objects by request {kind}"),
+                    libc::NLMSG_ERROR => panic!("the kernel rejected the dump request {kind}"),
                     _ => count += usize::from(matches(&rest[16..length])),
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();

@@ -1,6 +1,4 @@
-//! Certificates of all sorts, made by openssl, and TLS connections with them.
-//!
-//! Owns the authority of the tests. Start reading at [`make`].
+//! Certificates for the tests, made by openssl, and TLS connections with them. See [`make`].
 
 use std::{io, sync::Arc};
 
@@ -17,14 +15,14 @@ use tokio_rustls::{
 
 use crate::support::command;
 
-/// Where they are.
+/// Directory of the certificates.
 pub const FOLDER: &str = "/run/live";
 
-/// What an agent with TLS is told.
+/// Arguments of an agent with TLS.
 pub const IDENTITY: [&str; 4] = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
 
-/// Makes an authority (`ca`), certificates of the server (`server`), of a client (`client`) and of one whose time is over (`expired`), all
-/// signed by it, and those of a `stranger` and of `nobodys`, whom another authority has signed.
+/// Makes a certificate authority (`ca`); certificates of a server (`server`), a client (`client`) and an expired one
+/// (`expired`), all signed by it; and another authority (`stranger`) with a certificate signed by it (`nobodys`).
 pub fn make() {
     let script = "set -e
         cd /run/live
@@ -52,11 +50,12 @@ pub fn make() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// What a client is: it trusts the authority, shows the certificate of this name, and says that it speaks these protocols.
+/// Returns a client configuration that trusts the authority, presents the certificate with this name, and offers these
+/// protocols.
 pub fn config(identity: Option<&str>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    let authority = CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("a certificate");
-    roots.add(authority).expect("an authority");
+    let authority = CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("read the certificate");
+    roots.add(authority).expect("add the authority");
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the versions are known")
@@ -64,9 +63,9 @@ pub fn config(identity: Option<&str>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(name) => {
-            let certificate = CertificateDer::from_pem_file(format!("{FOLDER}/{name}.pem")).expect("a certificate");
-            let key = PrivateKeyDer::from_pem_file(format!("{FOLDER}/{name}.key")).expect("a key");
-            builder.with_client_auth_cert(vec![certificate], key).expect("they fit")
+            let certificate = CertificateDer::from_pem_file(format!("{FOLDER}/{name}.pem")).expect("read the certificate");
+            let key = PrivateKeyDer::from_pem_file(format!("{FOLDER}/{name}.key")).expect("read the key");
+            builder.with_client_auth_cert(vec![certificate], key).expect("the key fits")
         }
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
@@ -77,16 +76,16 @@ fn server() -> ServerName<'static> {
     ServerName::try_from("127.0.0.1").expect("an address")
 }
 
-/// A TLS connection to this address.
+/// Opens a TLS connection to this address.
 pub async fn connect(address: &str, identity: Option<&str>, protocols: &[&str]) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     TlsConnector::from(config(identity, protocols)).connect(server(), stream).await
 }
 
-/// What a client of TLS sends first.
+/// Returns the first message of a TLS client.
 pub fn hello() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut client = ClientConnection::new(config(None, &[]), server()).expect("a client");
-    client.write_tls(&mut bytes).expect("it goes to memory");
+    client.write_tls(&mut bytes).expect("write the message to memory");
     bytes
 }

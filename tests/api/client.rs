@@ -1,7 +1,6 @@
-//! A client that shows what really goes over the wire.
+//! An HTTP/1.1 client that shows exactly what the server sends.
 //!
-//! Owns one HTTP/1.1 exchange over a connection of its own. Must never hide a header or repair an answer. Start reading at
-//! [`Request::send`].
+//! Makes one exchange over a connection of its own, and neither hides headers nor repairs answers. See [`Request::send`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,13 +10,13 @@ use tokio::{
     time::timeout,
 };
 
-/// No answer takes so long.
+/// Timeout of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where the agent of a scenario serves REST.
+/// Address at which the agent of a test serves REST.
 pub const ADDRESS: &str = "127.0.0.1:9191";
 
-/// A request to be sent.
+/// A request to send.
 pub struct Request {
     method: String,
     target: String,
@@ -25,19 +24,19 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// Status code.
     pub status: u16,
-    /// Headers, names in lower case.
+    /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
     /// Body.
     pub body: String,
 }
 
 impl Request {
-    /// A request without a body.
+    /// Makes a request without a body.
     pub fn new(method: &str, target: &str) -> Self {
         Request {
             method: method.to_owned(),
@@ -47,23 +46,23 @@ impl Request {
         }
     }
 
-    /// GET.
+    /// Makes a GET request.
     pub fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
 
-    /// With a header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With a token.
+    /// Adds a token.
     pub fn token(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    /// With a body.
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
@@ -84,7 +83,7 @@ impl Request {
         [text.as_bytes(), &self.body].concat()
     }
 
-    /// Sends it to the agent of the scenario.
+    /// Sends the request to the agent of the test.
     pub async fn send(&self) -> Answer {
         let stream = TcpStream::connect(ADDRESS)
             .await
@@ -92,9 +91,9 @@ impl Request {
         self.send_over(stream).await
     }
 
-    /// Sends it over a connection.
+    /// Sends the request over a connection.
     pub async fn send_over(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
-        // A server may answer and close before it has read all.
+        // A server may answer and close before it has read everything.
         let _ = stream.write_all(&self.bytes()).await;
         read_answer(stream).await
     }
@@ -103,10 +102,10 @@ impl Request {
 /// Reads until the server closes the connection.
 pub async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
-    // What came before a reset is an answer, too.
+    // Data that came before a reset is an answer too.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
         .await
-        .expect("the server answers in time");
+        .expect("the server did not answer in time");
     parse(&String::from_utf8(bytes).expect("UTF-8"))
 }
 
@@ -126,7 +125,7 @@ fn parse(text: &str) -> Answer {
 }
 
 impl Answer {
-    /// The content type.
+    /// Returns the content type.
     pub fn content_type(&self) -> &str {
         self.headers.get("content-type").map(String::as_str).unwrap_or_default()
     }

@@ -1,4 +1,5 @@
-//! `/configuration`: documents in and out, all or nothing, with a net, and kept over a restart.
+//! Tests of `/configuration`: documents in and out, atomic changes, changes that must be confirmed, and persistence over a
+//! restart.
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::{
 
 const ONE: &str = "linux/interfaces/v2/interface/one";
 
-/// A pair, the first end with this MTU.
+/// Returns a document with a pair whose first end has this MTU.
 fn document(mtu: u32) -> String {
     format!(
         "linuxConfig:\n  interfaces:\n\
@@ -21,7 +22,7 @@ fn document(mtu: u32) -> String {
     )
 }
 
-/// The MTU of the first end in the kernel.
+/// Returns the MTU of the first end in the kernel.
 fn mtu() -> String {
     let shown = ip_in(&Reference::named("put").path(), "-o link show one");
     let mut words = shown.split_whitespace();
@@ -44,7 +45,7 @@ async fn values_are_put_read_planned_and_let_go(mut bench: Bench) {
     golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
     golden::check("plan.json", &send("POST", "/configuration/plan", &document(1400)).await);
     golden::check("configuration-put.json", &send("PUT", "/configuration", &document(1400)).await);
-    // It answers when there is nothing left to do.
+    // The request is answered when nothing is left to do.
     assert_eq!(mtu(), "1400");
     golden::check("configuration.yaml", &Request::get("/configuration").send().await);
     golden::check("plan-nothing.json", &send("POST", "/configuration/plan", &document(1400)).await);
@@ -91,7 +92,7 @@ on_one_store!(what_cannot_be_used_is_told_with_its_place, Embedded, 120);
 async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
     bench.start_agent().await;
     assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);
-    // The second value can never be: its kernel name is too long.
+    // The second value can never be configured, because its kernel name is too long.
     let wrong = document(1300).replace("hostIfName: two", "hostIfName: a-name-of-more-than-15-bytes");
     let answer = send("PUT", "/configuration?atomic", &wrong).await;
     assert_eq!((answer.status, &parsed(&answer)["reverted"]), (422, &json!(true)), "{answer:?}");
@@ -105,7 +106,7 @@ async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
 }
 on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
 
-/// A value that waits is no failure of its change, nor of a resync, the first time and the second.
+/// A pending value is no failure of its change or of a resync, however often it is put.
 async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
     bench.start_agent().await;
     let absent = "linuxConfig:\n  interfaces:\n    \
@@ -146,7 +147,7 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
 
     let waiting = send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
     let state = format!("/configuration/confirm?id={}", id(&waiting));
-    bench.until_true("the MTU is taken back", || mtu() == "1400").await;
+    bench.until_true("the MTU is reverted", || mtu() == "1400").await;
     let mut told = Value::Null;
     for _ in 0..100 {
         told = parsed(&Request::get(&state).send().await)["state"].clone();
@@ -155,26 +156,26 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
         }
     }
     assert_eq!(told, "TAKEN_BACK");
-    assert_eq!(send("POST", &state, "").await.status, 409, "too late");
+    assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
     let waiting = send("PUT", "/configuration?confirm-within=600", &document(1200)).await;
     let state = format!("/configuration/confirm?id={}", id(&waiting));
     assert_eq!(send("POST", &state, "").await.status, 200);
     assert_eq!(parsed(&Request::get(&state).send().await)["state"], "CONFIRMED");
 
-    // One that waits is not kept, what was confirmed is.
+    // A restart drops an unconfirmed change and keeps the confirmed one.
     let waiting = send("PUT", "/configuration?confirm-within=600", &document(1100)).await;
     assert_eq!((waiting.status, mtu()), (200, "1100".to_owned()));
     bench.kill_agent().await;
     bench.start_agent().await;
     bench.until_state(ONE, "CONFIGURED").await;
-    bench.until_true("the MTU is the one that was confirmed", || mtu() == "1200").await;
+    bench.until_true("the MTU is the confirmed one", || mtu() == "1200").await;
     bench.stop_agent().await;
 }
 on_one_store!(a_change_that_nobody_confirms_is_taken_back, Embedded, 120);
 
 async fn before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go(mut bench: Bench) {
-    // Nothing listens there.
+    // This endpoint has no listener.
     bench.endpoint = "http://127.0.0.1:1".to_owned();
     bench.launch_agent_now();
     bench

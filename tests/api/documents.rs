@@ -1,9 +1,9 @@
-//! The OpenAPI document: it says what the routes are, and changes only when somebody wants it to.
+//! Test of the OpenAPI document, which changes only on purpose.
 
 use crate::{client::Answer, golden};
 
 #[test]
-fn the_openapi_document_is_as_it_was() {
+fn openapi_document_is_unchanged() {
     golden::check(
         "openapi.json",
         &Answer {

@@ -1,6 +1,4 @@
-//! What each endpoint answers, exactly.
-//!
-//! Owns one scenario for each. Start reading at the macro `answers`.
+//! Tests of the exact answers of each endpoint, one test per group of endpoints. See the macro `answers`.
 
 use crate::{
     client::Request,
@@ -9,7 +7,7 @@ use crate::{
     world::{self, WAITING},
 };
 
-/// A scenario: requests to a converged agent, and the files that the answers are compared with.
+/// Makes a test that sends requests to a converged agent, and compares the answers with files.
 macro_rules! answers {
     ($name:ident, $($method:literal $target:expr => $file:literal),+ $(,)?) => {
         async fn $name(mut bench: Bench) {

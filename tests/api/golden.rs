@@ -1,7 +1,6 @@
-//! Answers that are kept in files.
+//! Comparison of answers with files, after masking what differs from run to run, such as times and inodes.
 //!
-//! Owns the comparison, and what is blotted out because it differs from run to run: times, inodes. Must never blot out anything that
-//! a client looks at for its meaning. Start reading at [`check`].
+//! Data that is meaningful to a client is not masked. See [`check`].
 
 use std::{fs, path::PathBuf};
 
@@ -19,7 +18,7 @@ pub fn check(name: &str, answer: &Answer) {
     assert_eq!(text, expected, "the answer differs from {}", path.display());
 }
 
-/// Replaces what differs from run to run.
+/// Masks what differs from run to run.
 fn blot(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -46,12 +45,12 @@ fn blot(text: &str) -> String {
         text = replace_after(&text, &format!("\"{member}\":"), "NUMBER");
         text = replace_after(&text, &format!("\"{member}\": "), "NUMBER");
     }
-    // The agent's own writes to the store count, too.
+    // The agent's own writes to the store count too.
     text = replace_after(&text, "\"mod_revision\": \"", "NUMBER");
     text
 }
 
-/// `2026-01-02T03:04:05.678Z` becomes `TIME`. The zero time stays: it has a meaning.
+/// Replaces times such as `2026-01-02T03:04:05.678Z` with `TIME`. The zero time stays, because it has a meaning.
 fn replace_times(line: &str) -> String {
     let mut left = line;
     let mut made = String::new();
@@ -65,7 +64,7 @@ fn replace_times(line: &str) -> String {
     made
 }
 
-/// Where a time of this century begins.
+/// Returns the position of the first time of this century.
 fn time_at(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     (0..bytes.len().saturating_sub(19)).find(|&at| {

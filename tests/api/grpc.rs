@@ -1,4 +1,4 @@
-//! The gRPC API of a real agent, message by message, by a client that knows only paths and messages.
+//! Tests of the gRPC API of a real agent with a client that knows only paths and messages.
 
 use std::collections::HashMap;
 
@@ -106,7 +106,7 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     };
     let answer: GetConfigResponse = client.call(MANAGER, "GetConfig", request).await.expect("answered").into_inner();
     let [item] = answer.items.as_slice() else {
-        panic!("one item was asked for: {answer:?}")
+        panic!("expected one item: {answer:?}")
     };
     assert_eq!(item.item.as_ref().and_then(|item| item.id.clone()), Some(id("one")));
     assert_eq!(item.status.as_ref().map(|status| status.status.as_str()), Some("CONFIGURED"));
@@ -114,7 +114,7 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
 
-/// A value that waits for its process is accepted, the first time and the second: waiting is no failure.
+/// A value that waits for its process is accepted each time it is put: waiting is no failure.
 async fn a_value_that_waits_is_accepted(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
@@ -157,7 +157,7 @@ on_one_store!(a_value_that_waits_is_accepted, Embedded, 120);
 async fn the_manager_says_why_it_refuses(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
-    // What fails is accepted all the same, and says so.
+    // A value that is INVALID is stored, and the call fails with its error.
     let arp = Model::from(ArpEntry {
         interface: "one".to_owned(),
         ip_address: "10.0.0.9".to_owned(),
@@ -175,7 +175,7 @@ async fn the_manager_says_why_it_refuses(mut bench: Bench) {
         labels: HashMap::new(),
     };
     let refused = client.call::<_, SetConfigResponse>(MANAGER, "SetConfig", set(vec![nothing])).await;
-    let refused = refused.expect_err("it says nothing");
+    let refused = refused.expect_err("an empty item is rejected");
     assert_eq!(
         (refused.code(), refused.message()),
         (Code::InvalidArgument, "ProtoItem has no key or val defined.")
@@ -195,7 +195,7 @@ async fn whoever_subscribes_is_told_of_states(mut bench: Bench) {
         let told = answer.notifications.iter().filter_map(|told| told.status.as_ref());
         told.map(|status| status.status.clone()).collect()
     };
-    // First what is, then what changes.
+    // First the present state, then changes.
     follower
         .first(MANAGER, "Subscribe", subscribe.clone(), |answer| states(answer) == ["CONFIGURED"])
         .await;
@@ -299,7 +299,7 @@ async fn clients_learn_models_and_their_files(mut bench: Bench) {
         let imports = FileDescriptorSet::decode(imports.as_bytes()).expect("descriptors").file;
         let own = files.file_descriptor.expect("the file");
         let own = FileDescriptorProto::decode(own.as_bytes()).expect("a descriptor");
-        // All that is imported anywhere is among them.
+        // Every import of any of these files is among them.
         for file in imports.iter().chain([&own]) {
             for import in &file.dependency {
                 assert!(

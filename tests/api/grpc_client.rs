@@ -1,6 +1,4 @@
-//! A client of gRPC that knows only paths and messages.
-//!
-//! Owns one connection. Start reading at [`Client::call`].
+//! A gRPC client without generated code, which knows only paths and messages. See [`Client::call`].
 
 use std::time::Duration;
 
@@ -13,9 +11,9 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-/// Where the agent of a scenario serves gRPC.
+/// Address at which the agent of a test serves gRPC.
 pub const ADDRESS: &str = "127.0.0.1:9111";
-/// The service of values.
+/// Path of the service that sets and gets values.
 pub const MANAGER: &str = "/ligato.generic.ManagerService/";
 
 /// A client without generated code.
@@ -25,12 +23,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// To the agent of the scenario, without TLS.
+    /// Connects to the agent of the test without TLS.
     pub async fn connect() -> Self {
         Self::over(None).await
     }
 
-    /// Whose library takes no more than this of what is not read.
+    /// Connects with this initial stream window, which limits how much unread data the agent can send.
     pub async fn with_window(bytes: u32) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{ADDRESS}")).expect("an address");
         let endpoint = endpoint.initial_stream_window_size(bytes);
@@ -41,7 +39,7 @@ impl Client {
         }
     }
 
-    /// Over TLS, if there is any.
+    /// Connects, with TLS if given.
     pub async fn over(tls: Option<ClientTlsConfig>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{ADDRESS}")).expect("an address");
@@ -55,7 +53,7 @@ impl Client {
         }
     }
 
-    /// With this in the metadata `authorization`.
+    /// Sends this text as metadata `authorization`.
     pub fn authorization(mut self, text: &str) -> Self {
         self.token = Some(text.to_owned());
         self
@@ -71,7 +69,7 @@ impl Client {
         request
     }
 
-    /// One message for another.
+    /// Makes a unary call.
     pub async fn call<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Result<Response<A>, Status>
     where
         Q: Message + Default + Send + Sync + 'static,
@@ -83,7 +81,7 @@ impl Client {
         self.grpc.unary(request, path, ProstCodec::<Q, A>::default()).await
     }
 
-    /// A stream of answers.
+    /// Makes a call with a stream of answers.
     pub async fn stream<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Streaming<A>
     where
         Q: Message + Default + Send + Sync + 'static,
@@ -96,7 +94,7 @@ impl Client {
         stream.expect("a stream").into_inner()
     }
 
-    /// The first answer of a stream that is as wanted.
+    /// Returns the first answer of a stream for which `wanted` holds.
     pub async fn first<Q, A>(&mut self, service: &str, method: &str, message: Q, wanted: impl Fn(&A) -> bool) -> A
     where
         Q: Message + Default + Send + Sync + 'static,

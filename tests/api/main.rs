@@ -1,9 +1,10 @@
-//! The REST API of a real agent: what each endpoint answers, exactly, and what the server refuses.
+//! Tests of the APIs of a real agent: the exact answers of each endpoint, and what the servers reject.
 //!
-//! Owns the scenarios and the answers expected (`golden/`). Each runs in namespaces of its own, with the embedded store. Must never look into
-//! the agent. Start reading at [`endpoints`].
+//! The expected answers are in `golden/`. Each test runs in namespaces of its own, with the embedded store, and uses only
+//! the APIs. [`endpoints`] is a simple example.
 //!
-//! After a wanted change of an answer, `UPDATE_GOLDEN=1 cargo test --test api` writes the files anew; read the difference.
+//! After an intended change of an answer, `UPDATE_GOLDEN=1 cargo test --test api` writes the files again; review the
+//! difference.
 
 #[path = "../support/mod.rs"]
 mod support;

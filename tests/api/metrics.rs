@@ -1,6 +1,4 @@
-//! `/metrics`: every name is there, and what happens is counted.
-//!
-//! Owns the scenarios. Start reading at [`what_happens_is_counted`].
+//! Tests of `/metrics`: all names exist, and events are counted. See [`what_happens_is_counted`].
 
 use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, item::Id};
 
@@ -17,7 +15,7 @@ async fn read() -> Answer {
     Request::get("/metrics").send().await
 }
 
-/// The value of a sample.
+/// Returns the value of a sample.
 fn sample(answer: &Answer, name: &str) -> Option<f64> {
     let line = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok())
@@ -26,7 +24,7 @@ fn sample(answer: &Answer, name: &str) -> Option<f64> {
 async fn what_happens_is_counted(mut bench: Bench) {
     world::converged(&mut bench).await;
     let mut before = read().await;
-    // What a value comes to is told before the transaction is over; the test binary's own limit ends the wait.
+    // The status of a value is published before its transaction is complete. The time limit of the test ends the wait.
     while sample(&before, "ligato_kvscheduler_queue_length") != Some(0.0) {
         before = read().await;
     }
@@ -65,7 +63,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
     let repaired = r#"netns_agent_drift_repairs{kind="linux.interfaces.interface"}"#;
     let mut repairs = None;
     while repairs.is_none() {
-        // The agent hears of it from the kernel; the test binary's own limit ends the wait.
+        // The kernel notifies the agent of the deletion. The time limit of the test ends the wait.
         repairs = sample(&read().await, repaired);
     }
     assert!(repairs >= Some(1.0), "{repairs:?}");
@@ -73,7 +71,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
 }
 on_one_store!(what_happens_is_counted, Embedded, 120);
 
-/// The lines of these metrics, without what depends on time: sums, and buckets but the last.
+/// Returns the lines of these metrics, except those that depend on time: sums, and buckets but the last.
 fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
     let lines = answer.body.lines().filter(|line| {
         let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
@@ -105,7 +103,7 @@ async fn grpc_calls_are_counted_as_in_the_reference(mut bench: Bench) {
     bench.until_state(world::WAITING, "PENDING").await;
     let subscribe = SubscribeRequest::default();
     client.first(MANAGER, "Subscribe", subscribe, |_: &SubscribeResponse| true).await;
-    // The end of a stream that its client has let go reaches the agent in its own time.
+    // The agent notices later that the client has cancelled the stream.
     let mut answer = read().await;
     while !answer.body.contains("grpc_code=\"Canceled\"") {
         answer = read().await;
@@ -136,7 +134,7 @@ async fn one_metric_and_the_health_are_told(mut bench: Bench) {
     let version = format!("build_version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let starting = format!("dependency=\"docker\",service=\"{}\"}} 0", bench.label);
     let mut health = Request::get("/health").send().await;
-    // There is no Docker here, which the agent finds out in its own time.
+    // Docker is not running here, which the agent notices after a while.
     while !health.body.contains("service_dependency_health{dependency=\"docker\"") || health.body.contains(&starting) {
         health = Request::get("/health").send().await;
     }

@@ -1,7 +1,8 @@
-//! The reference's own clients can read every answer that they ask for.
+//! The clients of the reference agent can read every answer to their requests.
 //!
-//! Their types are made from `proto/` without the additions of this agent: fields and enum values from number 100 on, and the package
-//! `netns_agent`. A strict JSON reader refuses everything that these types lack, as the command line client of the reference does.
+//! Their types are made from `proto/` without the additions of this agent, which are fields and enum values with numbers
+//! from 100 on, and the package `netns_agent`. A strict JSON reader rejects everything that these types lack, as the
+//! command line client of the reference agent does.
 
 use std::collections::HashMap;
 
@@ -34,17 +35,17 @@ use crate::{
 
 const META: &str = "/ligato.generic.MetaService/";
 const CONFIGURATOR: &str = "/ligato.configurator.ConfiguratorService/";
-/// Additions of this agent have this number or a higher one.
+/// Number of the first addition of this agent.
 const FIRST_ADDITION: i32 = 100;
 /// Package of messages that only this agent has.
 const OWN_PACKAGE: &str = "netns_agent/";
 
-/// The reference's messages.
+/// Returns the messages of the reference agent.
 fn reference() -> DescriptorPool {
-    let mut set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("the descriptors of this program");
+    let mut set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("decode the descriptors of this program");
     set.file.retain(|file| !file.name().starts_with(OWN_PACKAGE));
     set.file.iter_mut().for_each(strip_file);
-    DescriptorPool::from_file_descriptor_set(set).expect("the reference's files stand by themselves")
+    DescriptorPool::from_file_descriptor_set(set).expect("the files of the reference agent are complete")
 }
 
 fn strip_file(file: &mut FileDescriptorProto) {
@@ -57,11 +58,11 @@ fn strip_file(file: &mut FileDescriptorProto) {
 }
 
 fn strip_message(message: &mut DescriptorProto) {
-    // The only field of the reference with such a number: InterfaceState.statistics.
+    // The only field of the reference agent with such a number is InterfaceState.statistics.
     message
         .field
         .retain(|field| field.number() < FIRST_ADDITION || field.name() == "statistics");
-    // The oneofs of `optional` fields stand last, so the others keep their indices.
+    // The oneofs of `optional` fields are the last ones, so the others keep their indices.
     let used = message.field.iter().filter_map(|field| field.oneof_index).max();
     message.oneof_decl.truncate(used.map_or(0, |index| index as usize + 1));
     message.nested_type.iter_mut().for_each(strip_message);
@@ -72,8 +73,8 @@ fn strip_enum(values: &mut EnumDescriptorProto) {
     values.value.retain(|value| value.number() < FIRST_ADDITION);
 }
 
-/// The client of the reference reads a message by the descriptors that the agent sends, writes it as JSON together with fields that are
-/// not set, and reads that into its own type.
+/// Converts a message as the client of the reference agent does: decodes it with the descriptors that the agent sends,
+/// writes it as JSON including unset fields, and reads that into its own type.
 fn convert(reference: &DescriptorPool, message: &DynamicMessage) -> Result<(), String> {
     let options = SerializeOptions::new().skip_default_fields(false);
     let mut text = Vec::new();
@@ -92,10 +93,9 @@ fn message_of(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor, St
         .ok_or_else(|| format!("the reference has no message {name}"))
 }
 
-/// Fields that are not in the reference's messages have to know whether they are set: a client that writes fields which are not set then
-/// leaves them out.
+/// Additions must have presence, because a client that writes unset fields then omits them.
 #[test]
-fn additions_are_not_written_unless_they_are_set() {
+fn additions_are_optional_fields() {
     let reference = reference();
     let (mut next, mut seen, mut additions) = (vec![document_descriptor().clone()], Vec::new(), 0);
     while let Some(message) = next.pop() {
@@ -117,9 +117,9 @@ fn additions_are_not_written_unless_they_are_set() {
     assert!(additions >= 7, "{additions} additions in {seen:?}");
 }
 
-/// Additions that hold their default value are as good as not set.
+/// Additions with their default value are treated as unset.
 #[test]
-fn additions_with_their_default_values_are_left_out() {
+fn additions_with_their_default_values_are_omitted() {
     for (model, text) in [
         ("linux.interfaces.interface", r#""name":"a""#),
         ("linux.l3.arp", r#""interface":"a""#),
@@ -128,7 +128,7 @@ fn additions_with_their_default_values_are_left_out() {
         let info = MODELS.iter().find(|info| info.name == model).expect(model);
         let descriptor = message_of(descriptor_pool(), info.proto_name).expect(model);
         let additions = descriptor.fields().filter(|field| field.number() >= FIRST_ADDITION as u32);
-        // A message that is there says something even if it is empty.
+        // A present message has a meaning even if it is empty.
         let defaults: Vec<String> = additions
             .filter_map(|field| match field.kind() {
                 Kind::Message(_) => None,
@@ -145,7 +145,7 @@ fn additions_with_their_default_values_are_left_out() {
     }
 }
 
-/// What the client looks at in JSON answers: values by the name of their message, states and operations by name.
+/// Checks what the client reads in JSON answers: values by the name of their message, states and operations by name.
 fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     match json {
         Json::Array(list) => list.iter().for_each(|one| check_json(reference, place, one)),
@@ -188,7 +188,7 @@ fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     }
 }
 
-/// Puts one value of each kind, some of which wait, with fields whose defaults are spelled out.
+/// Puts one value of each kind, some of which wait, with some default values given explicitly.
 async fn everything(bench: &mut Bench) {
     world::converged(bench).await;
     let body = "vppConfig: {}\nlinuxConfig:\n  interfaces:\n  - {name: e1, type: VETH, hostIfName: e1, enabled: true, ipAddresses: [10.9.0.1/24], veth: {peerIfName: e2}}\n  \
@@ -224,7 +224,7 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
         values += answer.body.matches("ProtoMsgName").count();
         check_json(&reference, &target, &json);
     }
-    assert!(values > 30, "{values} values were looked at");
+    assert!(values > 30, "only {values} values were checked");
 
     let own = message_of(&reference, "ligato.kvscheduler.BaseValueStatus").expect("statuses");
     let mut statuses = 0;
@@ -238,7 +238,7 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
     }
     assert!(statuses > 10, "{statuses}");
 
-    // Read by the names of members, whatever else is there.
+    // The client reads these members by name and ignores the others.
     let readiness: Json = serde_json::from_str(&Request::get("/readiness").send().await.body).expect("JSON");
     assert_eq!(
         (&readiness["state"], &readiness["PluginStatus"]["VPPAgent"]["state"]),
@@ -250,7 +250,7 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
 }
 on_one_store!(rest_answers_have_the_references_types, Embedded, 120);
 
-/// What the agent answers to a gRPC call, as the reference's message; no field is unknown to it.
+/// Returns the agent's answer to a gRPC call as a message of the reference agent; panics if it has unknown fields.
 async fn call<Q: Message + Default + 'static>(
     reference: &DescriptorPool,
     client: &mut Client,
@@ -286,7 +286,8 @@ fn refuse_unknown(place: &str, message: &DynamicMessage) {
     }
 }
 
-/// Follows `agentctl config get` and `config update FILE`: values go from the message that the agent describes to the client's own.
+/// Does the same as `agentctl config get` and `config update FILE`: converts values from the messages that the agent
+/// describes to the client's own.
 async fn values_survive_the_way_through_the_references_client(mut bench: Bench) {
     everything(&mut bench).await;
     let reference = reference();
@@ -340,13 +341,13 @@ async fn values_survive_the_way_through_the_references_client(mut bench: Bench) 
         overwrite_all: false,
     };
     let answer = client.call::<_, Encoded>(MANAGER, "SetConfig", update).await;
-    // Rule chains and allocations are stored and not applied yet.
+    // Rule chains and allocations are stored but not applied yet.
     assert!(answer.is_ok() || answer.is_err_and(|status| status.code() == tonic::Code::FailedPrecondition));
     bench.stop_agent().await;
 }
 on_one_store!(values_survive_the_way_through_the_references_client, Embedded, 120);
 
-/// The scope and the kernel name that somebody wrote are shown, and a filter for VPP matches nothing.
+/// The scope and the kernel name are shown as given in the value, and a filter for VPP matches nothing.
 async fn what_was_written_is_shown(mut bench: Bench) {
     everything(&mut bench).await;
     let key = "config/linux/l3/v2/route/10.10.0.0/16/e1";
@@ -380,7 +381,7 @@ async fn what_was_written_is_shown(mut bench: Bench) {
     assert_eq!((none.status, none.body.trim()), (200, "null"));
 
     let mut client = Client::connect().await;
-    // An update that holds something for VPP: `vpp_config { 1: "x" }`.
+    // An update with content for VPP: `vpp_config { 1: "x" }`.
     let update = Encoded::new(vec![0x0a, 0x05, 0x0a, 0x03, 0x0a, 0x01, b'x']);
     let refused = client
         .call::<_, Encoded>(CONFIGURATOR, "Update", update)
@@ -396,9 +397,9 @@ async fn what_was_written_is_shown(mut bench: Bench) {
 }
 on_one_store!(what_was_written_is_shown, Embedded, 120);
 
-/// A document of the agent is read by the reference's client as it is.
+/// The client of the reference agent can read a document of the agent.
 #[test]
-fn a_document_is_written_as_the_reference_reads_it() {
+fn reference_client_can_read_a_document() {
     let text =
         "linuxConfig: {interfaces: [{name: a, type: DUMMY, adopt: false}], routes: [{outgoingInterface: a, dstNetwork: 10.0.0.0/8}]}";
     let reference = reference();

@@ -1,7 +1,7 @@
-"""A client of the gRPC API that is not ours: Google's own library for Python, which knows no message before it has asked for it.
+"""Foreign client of the gRPC API: Google's own library for Python, which learns every message from the server.
 
-Owns one walk through the API and prints, as one JSON object, what it has seen; `reflection_client.rs` says what that must be. Must never
-hold a copy of a `.proto` file: all types come from the reflection service, or from ProtoFileDescriptor. Start reading at main().
+Calls the API and prints the results as one JSON object, which `reflection_client.rs` checks. Uses no copy of a `.proto` file: all
+types come from the reflection service, or from ProtoFileDescriptor. See main().
 
 Usage: reflection_client.py HOST:PORT (with the packages of reflection_client.txt).
 """
@@ -17,7 +17,7 @@ MANAGER = "ligato.generic.ManagerService"
 META = "ligato.generic.MetaService"
 INTERFACE = "ligato.linux.interfaces.Interface"
 MODEL = "linux.interfaces.interface"
-# No answer takes so long; a call that hangs ends with DEADLINE_EXCEEDED.
+# Timeout of an answer; a call that hangs ends with DEADLINE_EXCEEDED.
 PATIENCE = 30
 
 
@@ -33,7 +33,7 @@ class Client:
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
 
     def call(self, service, method, **fields):
-        """One answer, or a stream of answers, as the server says that the method has."""
+        """Returns one answer or a stream of answers, depending on the method."""
         described = self.pool.FindServiceByName(service).FindMethodByName(method)
         request = message_factory.GetMessageClass(described.input_type)(**fields)
         answer = message_factory.GetMessageClass(described.output_type)
@@ -46,7 +46,7 @@ class Client:
         return stub(request, timeout=PATIENCE)
 
     def end_of_pair(self, name, peer):
-        """What SetConfig takes: one end of a veth pair, as an Any, with a label."""
+        """Returns an update for SetConfig: one end of a veth pair, as an Any, with a label."""
         interface = self.message(INTERFACE)(name=name, type="VETH", enabled=True, host_if_name=name)
         interface.veth.peer_if_name = peer
         update = self.message("ligato.generic.UpdateItem")()
@@ -62,7 +62,7 @@ class Client:
 
 
 def states(stream, wanted):
-    """The states that a subscriber hears of, up to the wanted one."""
+    """Returns the states that a subscriber receives, up to the wanted one."""
     heard = []
     for answer in stream:
         for notification in answer.notifications:
@@ -73,7 +73,7 @@ def states(stream, wanted):
 
 
 def models(client):
-    """Name, message and file of each model that the agent knows."""
+    """Returns name, message and file of each model that the agent knows."""
     answer = client.call(META, "KnownModels", **{"class": "config"})
     found = []
     for model in answer.known_models:
@@ -84,14 +84,14 @@ def models(client):
 
 
 def files(client, name):
-    """A file and all that it imports, from ProtoFileDescriptor; by name, in bytes."""
+    """Returns a file and all its imports from ProtoFileDescriptor, by name, in bytes."""
     answer = client.call(META, "ProtoFileDescriptor", full_proto_file_name=name)
     found = [answer.file_descriptor, *answer.file_import_descriptors.file]
     return {file.name: file.SerializeToString(deterministic=True) for file in found}
 
 
 def in_order(found):
-    """Files after those that they import."""
+    """Sorts files after those that they import."""
     done = {}
 
     def add(name):
@@ -107,12 +107,12 @@ def in_order(found):
 
 
 def hint_of(client):
-    """The custom option of a field, read with nothing but what ProtoFileDescriptor gives."""
+    """Returns the custom option of a field, read only with the answer of ProtoFileDescriptor."""
     pool = descriptor_pool.DescriptorPool()
     for file in in_order(files(client, "ligato/linux/interfaces/interface.proto")):
         pool.Add(file)
     extension = pool.FindExtensionByName("ligato.ligato_options")
-    # The options are those of a pool that does not know the extension; in the pool that does, they are read again.
+    # The options belong to a pool that does not know the extension; read them again with the pool that does.
     known = message_factory.GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FieldOptions"))
     field = pool.FindMessageTypeByName(INTERFACE).fields_by_name["ip_addresses"]
     message_factory.GetMessageClass(extension.containing_type)
@@ -122,7 +122,7 @@ def hint_of(client):
 
 
 def differing(client, known):
-    """Files that ProtoFileDescriptor and reflection describe differently."""
+    """Returns the files that ProtoFileDescriptor and reflection describe differently."""
     differ = set()
     for model in known:
         for name, file in files(client, model["file"]).items():

@@ -1,7 +1,7 @@
-//! The gRPC API of a real agent, by a client that is not ours: grpcio of Python, which learns every message by reflection.
+//! Tests the gRPC API of a real agent with a foreign client: grpcio of Python, which learns every message by reflection.
 //!
-//! Owns the client's environment, a venv with pinned packages that is made once, and what the client must see. Must never pass when the
-//! client could not be installed or run: then it fails and says why. Start reading at [`the_client_of_another_language_sees_the_same`].
+//! The client runs in a venv with pinned packages, which is made once. If the packages cannot be installed or the client
+//! cannot run, the test fails and says why. See [`the_client_of_another_language_sees_the_same`].
 
 use std::{
     fs,
@@ -17,19 +17,20 @@ const CLIENT: &str = "tests/api/reflection_client.py";
 const PACKAGES: &str = "tests/api/reflection_client.txt";
 const ADDRESS: &str = "127.0.0.1:9111";
 
-/// The interpreter of a venv that has the packages. It is made outside the scenario's namespaces, where the registry can be reached;
-/// inside, it is already there.
+/// Returns the Python interpreter of a venv with the packages.
+///
+/// The venv is made outside the test's namespaces, where the package registry is reachable; inside, it exists already.
 fn python() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reflection-client");
     let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));
-    let packages = fs::read_to_string(PACKAGES).expect("the list of packages");
+    let packages = fs::read_to_string(PACKAGES).expect("read the list of packages");
     if fs::read_to_string(&installed).is_ok_and(|text| text == packages) {
         return python;
     }
     command::run("python3", &["-m", "venv", "--clear", &folder.to_string_lossy()]);
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", PACKAGES];
     command::run(&python.to_string_lossy(), &pip);
-    fs::write(&installed, packages).expect("written");
+    fs::write(&installed, packages).expect("write the stamp");
     python
 }
 
@@ -41,7 +42,7 @@ fn the_client_of_another_language_sees_the_same() {
         let mut bench = Bench::new(StoreKind::Embedded).await;
         bench.start_agent().await;
         let seen = tokio::task::spawn_blocking(move || command::run(&python.to_string_lossy(), &[CLIENT, ADDRESS]));
-        let seen: Json = serde_json::from_str(&seen.await.expect("the client ran")).expect("one object");
+        let seen: Json = serde_json::from_str(&seen.await.expect("run the client")).expect("one object");
         judge(&seen);
         bench.stop_agent().await;
     });
@@ -72,7 +73,7 @@ fn judge(seen: &Json) {
     let removed = seen["removed"].as_array().and_then(|states| states.last());
     assert_eq!((removed, &seen["left"]), (Some(&json!("REMOVED")), &json!(0)));
     assert_eq!(seen["refused"], "INVALID_ARGUMENT");
-    // What the custom options say is told by both ways of asking.
+    // Reflection and ProtoFileDescriptor must describe the same custom options.
     assert_eq!(seen["hint"], "IP_WITH_MASK");
     assert_eq!(seen["differing"], json!([]));
 }

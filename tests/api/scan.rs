@@ -1,8 +1,8 @@
-//! Everything that must be refused, tried on every listener at once, while somebody who behaves well is served all along.
+//! Bad requests of all kinds to every listener at once, while legitimate clients must be served all the time.
 //!
-//! Owns the attempts; `scan/wire.rs` has the ways to be slow, silent and wrong, `scan/rest.rs` and `scan/grpc.rs` what is wrong in each
-//! protocol. Each attempt ends when the agent closes the connection: one that it leaves open is never finished, and fails. Start reading
-//! at [`Scan`].
+//! Each attempt ends when the agent closes the connection; a connection that stays open fails the test. `scan/wire.rs`
+//! contains ways to be slow, silent and wrong, `scan/rest.rs` and `scan/grpc.rs` the bad requests in each protocol. See
+//! [`Scan`].
 
 mod grpc;
 mod rest;
@@ -18,11 +18,11 @@ use crate::{
     support::bench::Bench,
 };
 
-/// How often each attempt is made, at the same time.
+/// Number of simultaneous repetitions of each attempt.
 const TIMES: usize = 5;
-/// Between two requests of who behaves well: what is tried is on the same processors.
+/// Pause between two requests of a legitimate client, which shares the processors with the attempts.
 const PAUSE: Duration = Duration::from_millis(20);
-/// The settings of the scanned agent: small, so that it takes seconds.
+/// Settings of the scanned agent: small limits, so that the test takes only seconds.
 const LIMITS: [&str; 6] = ["--http-time-limit", "1", "--http-body-max", "1000", "--tokens-file", TOKENS];
 
 const GOOD: &str = "token-of-otto-0123456789";
@@ -30,21 +30,21 @@ const READER: &str = "token-of-anna-0123456789";
 const EXPIRED: &str = "token-of-emil-0123456789";
 const UNKNOWN: &str = "token-of-nobody-01234567";
 
-/// Attempts under way.
+/// Running attempts.
 struct Scan {
     listener: &'static str,
     tries: JoinSet<(&'static str, &'static str, String)>,
     welcome: Vec<Welcome>,
 }
 
-/// Somebody who is served all along.
+/// A legitimate client that must be served all the time.
 struct Welcome {
     stop: watch::Sender<bool>,
     served: JoinHandle<usize>,
 }
 
 impl Welcome {
-    /// Asks again and again; `ask` fails if it is not served.
+    /// Makes requests again and again; `ask` panics if one is not served.
     fn begin<F>(mut ask: impl FnMut() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
@@ -69,8 +69,9 @@ impl Scan {
         Scan { listener, tries, welcome }
     }
 
-    /// Makes an attempt, several times at once. What is told to who makes it must contain `expected`; if that is empty, nothing may be
-    /// told at all.
+    /// Makes an attempt several times at once.
+    ///
+    /// The answer must contain `expected`; if that is empty, there must be no answer.
     fn attempt<F>(&mut self, name: &'static str, expected: &'static str, attempt: impl Fn() -> F)
     where
         F: Future<Output = String> + Send + 'static,
@@ -81,7 +82,7 @@ impl Scan {
         }
     }
 
-    /// Waits for all, holds what was told against what was expected, and prints the figures.
+    /// Waits for all attempts, compares the answers with what is expected, and prints the figures.
     async fn finish(mut self) {
         let (mut refused, mut wrong) = (BTreeMap::new(), Vec::new());
         while let Some(done) = self.tries.join_next().await {
@@ -98,12 +99,12 @@ impl Scan {
         }
         let attempts: usize = refused.values().sum();
         println!(
-            "{}: {attempts} attempts of {} kinds refused; {served} good requests served meanwhile",
+            "{}: {attempts} attempts of {} kinds rejected; {served} good requests served",
             self.listener,
             refused.len()
         );
         for ((name, expected), times) in &refused {
-            let told = if expected.is_empty() { "closed without a word" } else { expected };
+            let told = if expected.is_empty() { "closed silently" } else { expected };
             println!("  {times} × {name}: {told}");
         }
         assert!(wrong.is_empty(), "{}:\n{}", self.listener, wrong.join("\n"));
@@ -111,7 +112,7 @@ impl Scan {
     }
 }
 
-/// An agent with small limits and tokens; with TLS and client certificates, if it is told so.
+/// Starts an agent with small limits and tokens, optionally with TLS and client certificates.
 async fn scanned(bench: &mut Bench, with_tls: bool) {
     write_tokens(&format!(
         "anna read {READER}\notto write {GOOD}\nemil write {EXPIRED} 2001-01-01T00:00:00Z\n"

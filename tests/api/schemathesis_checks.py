@@ -1,7 +1,6 @@
-"""Rules for schemathesis that the OpenAPI document cannot say.
+"""Rules for schemathesis that the OpenAPI document cannot express.
 
-Owns what a server error is, and what counts as refused. Must never excuse an answer by its code alone. Start reading at
-server_errors_are_the_contracts().
+They define server errors and rejected bodies, never by the status code alone. See server_errors_are_the_contracts().
 """
 
 import functools
@@ -12,7 +11,7 @@ import re
 import jsonschema_rs
 import schemathesis
 
-# The contract answers 500 to parameters that make no sense, in these words. A 500 in other words is a server error.
+# The contract is to answer 500 to invalid parameters, with these texts. A 500 with another text is a server error.
 REFUSALS = re.compile(
     "|".join([
         "argument listed more than once",
@@ -29,7 +28,7 @@ REFUSALS = re.compile(
     ]),
     re.DOTALL,
 )
-# A resync in which an operation fails answers 500 with the record of what was done.
+# A resync with a failed operation answers 500 with the record of the transaction.
 RESYNC = "/scheduler/downstream-resync"
 
 
@@ -41,7 +40,7 @@ def after_call(context, case, response):
 
 @schemathesis.check
 def server_errors_are_the_contracts(ctx, response, case):
-    """No 5xx but those of the contract; their body says what is wrong, as that of every error."""
+    """Allows only the 5xx answers of the contract, with a body that says what is wrong."""
     if response.status_code < 500:
         return
     body = response.json()
@@ -52,14 +51,15 @@ def server_errors_are_the_contracts(ctx, response, case):
 
 
 def as_read(form):
-    """A schema with what the reader does with scalars: in YAML one without quotes is a text where a text belongs, and in protobuf JSON
-    numbers can have quotes."""
+    """Returns a schema that accepts scalars as the agent does: unquoted YAML scalars as texts, and quoted numbers as in protobuf
+    JSON."""
     if isinstance(form, list):
         return [as_read(one) for one in form]
     if not isinstance(form, dict):
         return form
     form = {name: as_read(one) for name, one in form.items()}
-    # A member can be named `type` as well, and is no text. Numbers without limits are those of enums, which have no quotes.
+    # A member can also be named `type`, and is no text then. Numbers without limits are those of enums, which cannot have
+    # quotes.
     types = form.get("type", [])
     types = {one for one in (types if isinstance(types, list) else [types]) if isinstance(one, str)}
     if "string" in types and "enum" not in form:
@@ -71,7 +71,7 @@ def as_read(form):
 
 @functools.cache
 def reader(document):
-    """Judges bodies by the document's schema of them."""
+    """Returns a validator for bodies, made from the schema in the document."""
     document = json.loads(document)
     return jsonschema_rs.validator_for({
         "$ref": "#/components/schemas/ligato.configurator.Dynamic_config",
@@ -81,7 +81,7 @@ def reader(document):
 
 @schemathesis.check
 def unreadable_bodies_are_refused(ctx, response, case):
-    """A body that breaks the schema of the configuration document is never accepted."""
+    """Rejects success for a body that violates the schema of the configuration document."""
     meta = case.meta
     if meta is None or not meta.generation.mode.is_negative or case.operation.body is None:
         return

@@ -1,7 +1,8 @@
-//! Who gets no answer: wrong, missing and expired credentials, strangers' pages, bodies that are too long, clients that are too slow, too
-//! many or too fast.
+//! Tests of rejected requests to the REST API: wrong, missing and expired credentials, foreign web pages, bodies that are
+//! too long, and clients that are too slow, too many or too fast.
 //!
-//! Owns one scenario for each refusal of REST; `scan` has all of them together, of every listener. Start reading at [`tokens_and_roles`].
+//! Each kind of rejection has a test of its own; `scan` tests all of them together on every listener. See
+//! [`tokens_and_roles`].
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -17,23 +18,23 @@ use crate::{
     support::{bench::Bench, command},
 };
 
-/// The file of tokens.
+/// Path of the token file.
 pub const TOKENS: &str = "/run/live/tokens";
 
-/// Writes it.
+/// Writes the token file.
 pub fn write_tokens(content: &str) {
-    fs::write(TOKENS, content).expect("the file can be written");
-    fs::set_permissions(TOKENS, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    fs::write(TOKENS, content).expect("write the token file");
+    fs::set_permissions(TOKENS, fs::Permissions::from_mode(0o600)).expect("set the mode of the token file");
 }
 
-/// Starts an agent that is told so.
+/// Starts an agent with these arguments.
 pub async fn start(bench: &mut Bench, arguments: &[&str]) {
     bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     bench.start_agent().await;
 }
 
 fn log() -> String {
-    fs::read_to_string(crate::support::agent::LOG).expect("the agent logs")
+    fs::read_to_string(crate::support::agent::LOG).expect("read the log of the agent")
 }
 
 async fn tokens_and_roles(mut bench: Bench) {
@@ -63,10 +64,10 @@ async fn tokens_and_roles(mut bench: Bench) {
     assert_eq!(
         look().token("token-of-anna-0123456789").send().await.status,
         401,
-        "a changed file counts at once"
+        "a changed token file must apply at once"
     );
     assert_eq!(look().token("another-token-of-otto-01").send().await.status, 200);
-    assert!(!log().contains("0123456789"), "no token is logged");
+    assert!(!log().contains("0123456789"), "a token is in the log");
     bench.stop_agent().await;
 }
 on_one_store!(tokens_and_roles, Embedded, 120);
@@ -89,7 +90,7 @@ async fn pages_of_strangers(mut bench: Bench) {
 }
 on_one_store!(pages_of_strangers, Embedded, 120);
 
-/// The flag alone decides how long a body may be, above the 2 MiB at which the framework stops by itself, too.
+/// The flag alone limits the length of a body, also above 2 MiB, the default limit of the HTTP framework.
 async fn the_flag_limits_bodies(mut bench: Bench) {
     start(&mut bench, &["--http-body-max", "3000000"]).await;
     let put = |length: usize| Request::new("PUT", "/configuration").body(format!("{}\n", "#".repeat(length - 1)));
@@ -116,14 +117,14 @@ async fn bodies_and_headers_that_are_too_long(mut bench: Bench) {
         "PUT /log/engine/debug HTTP/1.1\r\nHost: {ADDRESS}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n"
     );
     stream.write_all(text.as_bytes()).await.expect("writable");
-    assert_eq!(read_answer(stream).await.status, 413, "whose length was not announced");
+    assert_eq!(read_answer(stream).await.status, 413, "a chunked body must be limited too");
     let long = Request::get("/").header("X-Long", &"x".repeat(1_000_000)).send().await;
     assert_eq!(long.status, 431);
     bench.stop_agent().await;
 }
 on_one_store!(bodies_and_headers_that_are_too_long, Embedded, 120);
 
-/// A client that sends its headers drop by drop, or nothing at all, loses its connection, and takes no place from others meanwhile.
+/// A client that sends its headers slowly or not at all is disconnected, and does not block others in the meantime.
 async fn slow_clients(mut bench: Bench) {
     start(&mut bench, &["--http-connections-max", "4", "--http-time-limit", "2"]).await;
     let mut silent = TcpStream::connect(ADDRESS).await.expect("a connection");
@@ -154,12 +155,12 @@ async fn too_many_connections(mut bench: Bench) {
         TcpStream::connect(ADDRESS).await.expect("a connection"),
         TcpStream::connect(ADDRESS).await.expect("a connection"),
     ];
-    // Connections are accepted in their order, so these two have their places.
+    // Connections are accepted in their order, so these two are accepted before the next.
     golden::check("security-connections.json", &Request::get("/").send().await);
     drop(held);
     let mut served = false;
     while !served {
-        // The server hears of the closed ones in its own time.
+        // The server notices later that they are closed.
         served = Request::get("/").send().await.status == 200;
     }
     bench.stop_agent().await;
@@ -170,7 +171,7 @@ async fn too_many_requests(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2"]).await;
     let mut codes = Vec::new();
     let mut refused: Option<Answer> = None;
-    // Faster than two a second in any case: a hundred of them come in the time of a few.
+    // A hundred requests take less time than the limit of two per second allows.
     for _ in 0..100 {
         let answer = Request::get("/info/version").send().await;
         codes.push(answer.status);
@@ -180,7 +181,7 @@ async fn too_many_requests(mut bench: Bench) {
         }
     }
     assert_eq!(codes[..2], [200, 200]);
-    let refused = refused.expect("one of a hundred is refused");
+    let refused = refused.expect("one of a hundred requests is rejected");
     assert_eq!(
         (
             refused.headers["retry-after"].as_str(),
@@ -213,7 +214,7 @@ async fn tls_and_client_certificates(mut bench: Bench) {
         .await
         .expect("both sides trust each other");
     assert_eq!(Request::new("PUT", "/log/engine/debug").send_over(stream).await.status, 200);
-    // A browser shows the certificate for whichever page asks.
+    // A browser presents the certificate for requests of any page.
     let stream = certificates::connect(ADDRESS, Some("client"), &[])
         .await
         .expect("both sides trust each other");
@@ -231,15 +232,15 @@ async fn tls_and_client_certificates(mut bench: Bench) {
                 String::from_utf8_lossy(&bytes).contains("HTTP/1.1")
             }
         };
-        assert!(!answered, "a client with {unwanted:?} gets no answer");
+        assert!(!answered, "a client with {unwanted:?} got an answer");
     }
     bench.stop_agent().await;
 }
 on_one_store!(tls_and_client_certificates, Embedded, 120);
 
-/// What cannot be served is told at the start, by exit code and in words.
+/// If the API cannot be served, the agent fails at its start with an exit code and an explanation.
 async fn refusals_to_start(bench: Bench) {
-    let _taken = tokio::net::TcpListener::bind(ADDRESS).await.expect("the port is free");
+    let _taken = tokio::net::TcpListener::bind(ADDRESS).await.expect("bind to the port");
     fs::write(TOKENS, "anna read short\n").expect("writable");
     let refused = |code: i32, arguments: &[&str], parts: &[&str]| {
         let all = [

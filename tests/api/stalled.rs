@@ -1,6 +1,7 @@
-//! Clients that ask and then do not read: they cost little, are let go in the end, and harm nobody meanwhile.
+//! Clients that send requests and do not read the answers: they cost little, are disconnected in the end, and harm no other
+//! client.
 //!
-//! Owns the clients that stall: over REST, over HTTP/2 without reading a byte, and over gRPC without taking a message. Start reading at
+//! They stall in three ways: over REST, over HTTP/2 without reading a byte, and over gRPC without taking a message. See
 //! [`who_does_not_read_harms_nobody`].
 
 use std::collections::BTreeSet;
@@ -20,26 +21,29 @@ use crate::{
     support::bench::Bench,
 };
 
-/// Of each sort.
+/// Number of stalled clients of each kind.
 const STALLED: usize = 20;
-/// Values that change, and how often each does.
+/// Number of values that change, and how often each changes.
 const VALUES: usize = 100;
 const ROUNDS: usize = 25;
-/// What a client's library takes although nobody reads it. (With many small messages in more than that, ours gives up by itself.)
+/// Stream window of a gRPC client. (With a larger one full of small messages, our client library closes the stream by
+/// itself.)
 const WINDOW: u32 = 8192;
-/// Requests that a client of REST sends without reading an answer: together much more than all buffers hold.
+/// Number of requests of a REST client that reads no answer; together the answers exceed all buffers.
 const UNREAD: usize = 1000;
-/// Most that all of them together may cost the agent: each could otherwise make it keep 50 MB (REST) or all changes (gRPC).
+/// Maximum memory that all of them together may cost the agent.
+///
+/// Each could otherwise make it keep 50 MB (REST) or all changes (gRPC).
 const MEMORY_MAX_MIB: u64 = 64;
 
-/// A connection whose kernel takes little that is not read.
+/// Opens a connection with a small receive buffer.
 async fn small(address: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(address.parse().expect("an address")).await.expect("a connection")
 }
 
-/// Asks REST for much, and reads nothing. Only as much is written as the agent takes.
+/// Sends many REST requests and reads nothing. Writes only as much as the agent accepts.
 async fn stalled_rest() -> TcpStream {
     let stream = small(client::ADDRESS).await;
     let request = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(UNREAD);
@@ -53,13 +57,13 @@ async fn stalled_rest() -> TcpStream {
     stream
 }
 
-/// A frame of HTTP/2 (RFC 9113 §4.1).
+/// Returns an HTTP/2 frame (RFC 9113 §4.1).
 fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
     let length = u8::try_from(content.len()).expect("it is short");
     [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], content].concat()
 }
 
-/// Subscribes over HTTP/2, allows the agent to send as much as there is, and reads nothing.
+/// Subscribes over HTTP/2, allows the agent to send without limit, and reads nothing.
 async fn stalled_http2() -> TcpStream {
     let path = format!("{MANAGER}Subscribe");
     // POST and http from the static table, then literals without indexing (RFC 7541): path, content-type, te.
@@ -74,7 +78,7 @@ async fn stalled_http2() -> TcpStream {
     let (settings, window_update) = (4, 8);
     let begin = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection: all that there can be.
+        // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection, both at their maximum.
         frame(settings, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
         frame(window_update, 0, 0, &[0x7f, 0xff, 0, 0]),
         // HEADERS with END_HEADERS, and DATA with END_STREAM: an empty message.
@@ -97,7 +101,7 @@ fn key(number: usize) -> String {
     format!("linux/l3/v2/arp/absent/10.0.{}.{}", number / 200, number % 200 + 1)
 }
 
-/// Changes all values, and waits until each change was answered: the engine goes on.
+/// Changes all values, and waits for the status of the last change, which shows that the engine keeps working.
 async fn change(bench: &Bench, round: usize) {
     let mut last = 0;
     for number in 0..VALUES {
@@ -113,18 +117,18 @@ async fn change(bench: &Bench, round: usize) {
 }
 
 fn resident_mib(bench: &mut Bench) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.agent().pid())).expect("the agent runs");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", bench.agent().pid())).expect("the agent is running");
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))
-        .expect("the kernel tells it");
+        .expect("the status has VmRSS");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib / 1024
 }
 
 fn descriptors(bench: &mut Bench) -> usize {
     let folder = format!("/proc/{}/fd", bench.agent().pid());
-    std::fs::read_dir(folder).expect("the agent runs").count()
+    std::fs::read_dir(folder).expect("the agent is running").count()
 }
 
 async fn who_does_not_read_harms_nobody(mut bench: Bench) {
@@ -145,37 +149,37 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
     }
     let grown = highest.saturating_sub(memory);
     println!(
-        "{} clients that do not read, {} changes: {memory} MiB before, at most {highest} MiB meanwhile",
+        "{} clients that do not read, {} changes: {memory} MiB before, at most {highest} MiB during them",
         3 * STALLED,
         VALUES * ROUNDS
     );
     assert!(grown <= MEMORY_MAX_MIB, "{grown} MiB more");
 
-    // Those who took nothing of what was sent are let go; those whose library still answers are not.
+    // Clients that read nothing are disconnected; those whose library still answers are not.
     let agent = bench.agent().pid();
     let count = || std::fs::read_dir(format!("/proc/{agent}/fd")).map_or(0, Iterator::count);
     bench
-        .until_true("the agent has let go of who reads nothing", || count() <= open + STALLED)
+        .until_true("the agent has closed the stalled connections", || count() <= open + STALLED)
         .await;
     for (number, mut stream) in deaf.into_iter().enumerate() {
         let mut told = Vec::new();
-        // What was in the kernel's buffers still comes, and then the end.
+        // The data in the kernel's buffers still arrives, and then the end.
         let _ = stream.read_to_end(&mut told).await;
-        // Every second one is of REST. The others were told of values.
+        // Every second one is a REST client. The others received values.
         let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };
         assert!(
             told.windows(answered.len()).any(|bytes| bytes == answered),
-            "{number}: it was served at first"
+            "{number}: not served at first"
         );
     }
 
-    // Who reads again is told what holds now; what was in between is left out.
+    // A client that reads again gets the latest state; intermediate states are omitted.
     bench.delete_all().await;
     for (_client, mut stream) in subscriptions {
         let mut gone = BTreeSet::new();
         let mut told = 0;
         while gone.len() < VALUES {
-            let answer = stream.message().await.expect("it was not let go").expect("it goes on");
+            let answer = stream.message().await.expect("the stream is open").expect("a message");
             for notification in answer.notifications {
                 told += 1;
                 let name = notification.item.and_then(|item| item.id).expect("an ID").name;
@@ -184,7 +188,7 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
                 }
             }
         }
-        assert!(told < VALUES * ROUNDS, "{told} messages: not all that there were");
+        assert!(told < VALUES * ROUNDS, "{told} messages: intermediate states were sent");
     }
     bench.stop_agent().await;
 }

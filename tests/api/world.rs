@@ -1,13 +1,11 @@
-//! What the agent has been asked for when its answers are looked at.
-//!
-//! Owns the value that waits beside the configuration. Start reading at [`converged`].
+//! Desired state of the agent whose answers are tested: a configuration, and a value that waits. See [`converged`].
 
 use crate::support::{bench::Bench, config::Config};
 
-/// Key of a value that waits for an interface that nobody asked for.
+/// Key of a value that waits for an interface that is not desired.
 pub const WAITING: &str = "linux/l3/v2/arp/absent/10.0.0.2";
 
-/// An agent that has done all that it can: the configuration is CONFIGURED, and one value waits.
+/// Starts an agent and waits until it has converged: the configuration is CONFIGURED, and one value waits.
 pub async fn converged(bench: &mut Bench) {
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;

@@ -1,6 +1,4 @@
-//! What is told of this machine, and made for shells and manual readers.
-//!
-//! Owns the looks at what differs from machine to machine, so that no transcript can hold it. Start reading at [`doctor`].
+//! Tests of commands whose output depends on the machine, and of the output for shells and manual pages. See [`doctor`].
 
 use std::{
     ffi::OsStr,
@@ -47,14 +45,14 @@ async fn doctor(mut bench: Bench) {
         let finding = findings.iter().find(|finding| finding["check"] == check);
         finding.unwrap_or_else(|| panic!("no {check} in {findings:?}"))["verdict"].clone()
     };
-    // What the other tests need, they have: root, a kernel that makes veth pairs, a /run that is shared, an agent and its store.
+    // The other tests need these too: root, a kernel with veth pairs, a shared /run, an agent and its store.
     for check in ["capabilities", "kernel", "link kind veth", "/run/netns", "etcd", "agent"] {
         assert_eq!(verdict(check), "ok", "{check} in {findings:?}");
     }
     assert_eq!(verdict("Docker"), "note");
     let has_problem = findings.iter().any(|finding| finding["verdict"] == "problem");
     assert_eq!(status.code(), Some(i32::from(has_problem)));
-    // Whatever is not well comes with what to do.
+    // Every finding that is not well comes with a remedy.
     for finding in &findings {
         let is_well = matches!(finding["verdict"].as_str(), Some("ok" | "note"));
         assert!(
@@ -71,14 +69,14 @@ async fn doctor(mut bench: Bench) {
 on_one_store!(doctor, Embedded, 120);
 
 #[test]
-fn arguments_that_are_not_text_are_a_usage_error() {
+fn argument_that_is_not_utf8_is_a_usage_error() {
     let output = program().arg("run").arg(OsStr::from_bytes(b"--http-listen=\xff")).output();
     let Output { status, stderr, .. } = output.expect("the program");
     assert_eq!(status.code(), Some(2), "{}", String::from_utf8_lossy(&stderr));
 }
 
 #[test]
-fn shells_are_told_all_commands() {
+fn completion_scripts_contain_all_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = text(&["completion", shell]);
         for command in COMMANDS {
@@ -90,7 +88,7 @@ fn shells_are_told_all_commands() {
 
 #[test]
 fn every_command_has_a_manual_page() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     text(&["man", "--dir", folder.path().to_str().expect("UTF-8")]);
     for command in COMMANDS {
         let page = folder.path().join(format!("netns-agent-{command}.1"));
@@ -101,7 +99,7 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn closed_output_pipe_is_no_failure() {
     let mut child = program()
         .args(["completion", "bash"])
         .stdout(Stdio::piped())
@@ -109,6 +107,6 @@ fn a_reader_that_goes_away_is_no_failure() {
         .spawn()
         .expect("the program");
     drop(child.stdout.take());
-    let output = child.wait_with_output().expect("its end");
+    let output = child.wait_with_output().expect("wait for the end");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

@@ -1,10 +1,10 @@
-//! The command line client against a real agent: what each command prints, exactly.
+//! Tests of the command line client against a real agent: the exact output of each command.
 //!
-//! Owns the scenarios and the transcripts (`*.trycmd`). Each runs in namespaces of its own, with the embedded store. Must never look into the
-//! agent. Start reading at [`transcripts`].
+//! The expected output is in the transcripts (`*.trycmd`). Each test runs in namespaces of its own, with the embedded
+//! store. See [`transcripts`].
 //!
-//! After a wanted change, `TRYCMD=overwrite cargo test --test cli` writes the transcripts anew; put the wildcards for times back and read the
-//! difference.
+//! After an intended change, `TRYCMD=overwrite cargo test --test cli` writes the transcripts again; restore the wildcards
+//! for times and review the difference.
 
 #[path = "../support/mod.rs"]
 mod support;

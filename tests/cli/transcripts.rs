@@ -1,6 +1,4 @@
-//! Transcripts of commands, and what they are run against.
-//!
-//! Owns one scenario for each: an agent with a known configuration. Start reading at the macro `transcript`.
+//! Runs the transcripts, each against an agent with a known configuration. See the macro `transcript`.
 
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
 
@@ -14,7 +12,7 @@ use crate::{
     support::{bench::Bench, config::Config, etcd::Certificates},
 };
 
-/// An agent that has done all that it can: the configuration is CONFIGURED, one value waits, and one makes no sense.
+/// Starts an agent and waits until it has converged: the configuration is CONFIGURED, one value waits, and one is INVALID.
 async fn converged(bench: &mut Bench) {
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;
@@ -27,7 +25,7 @@ async fn converged(bench: &mut Bench) {
     bench.until_state(oops, "INVALID").await;
 }
 
-/// Runs a transcript. A folder `NAME.in` is where its commands run.
+/// Runs a transcript, in the directory `NAME.in` if it exists.
 fn run(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
     trycmd::TestCases::new()
@@ -37,7 +35,7 @@ fn run(name: &str) {
         .run();
 }
 
-/// A scenario: a converged agent, and the transcript of this name.
+/// Makes a test that runs the transcript of this name against a converged agent.
 macro_rules! transcript {
     ($name:ident) => {
         async fn $name(mut bench: Bench) {
@@ -49,7 +47,7 @@ macro_rules! transcript {
     };
 }
 
-/// Scenarios, and the list of their names.
+/// Makes the tests, and the list of their names.
 macro_rules! transcripts {
     ($($name:ident)*) => {
         $(transcript!($name);)*
@@ -69,13 +67,13 @@ fn every_transcript_is_run() {
     assert_eq!(found, run.map(|name| (*name).to_owned()).collect());
 }
 
-/// An agent with TLS that wants a certificate and a token, and what is told to those who have not both.
+/// An agent with TLS requires a certificate and a token, and rejects clients without either.
 async fn secured(mut bench: Bench) {
     let certificates = Certificates::create();
-    let folder = certificates.ca().parent().expect("a folder").to_owned();
+    let folder = certificates.ca().parent().expect("a directory").to_owned();
     std::os::unix::fs::symlink(folder, "/run/live/tls").expect("a link");
     std::fs::write("/run/live/tokens", "anna read token-of-anna-0123456789\n").expect("a file");
-    std::fs::set_permissions("/run/live/tokens", std::fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    std::fs::set_permissions("/run/live/tokens", std::fs::Permissions::from_mode(0o600)).expect("set the mode of the file");
     std::fs::write("/run/live/anna", "token-of-anna-0123456789\n").expect("a file");
     let arguments = [
         "--http-cert",
@@ -94,7 +92,7 @@ async fn secured(mut bench: Bench) {
 }
 on_one_store!(secured, Embedded, 120);
 
-/// Each change is a line as it happens; a restart of the agent removes nothing.
+/// Each change is printed as a line when it happens; a restart of the agent removes nothing.
 async fn watch_follows(mut bench: Bench) {
     converged(&mut bench).await;
     let (arp, route) = ("arp/absent/10.0.0.2", "route/10.12.0.0/16/left");
@@ -105,15 +103,15 @@ async fn watch_follows(mut bench: Bench) {
         .kill_on_drop(true)
         .spawn()
         .expect("the program");
-    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let mut lines = BufReader::new(child.stdout.take().expect("the output")).lines();
     let mut until = async |state: &str, key: &str| {
         loop {
             let line = timeout(Duration::from_secs(30), lines.next_line()).await.expect("a line in time");
-            let line = line.expect("readable").expect("it goes on");
+            let line = line.expect("read a line").expect("the watch goes on");
             if line.contains(state) && line.contains(key) {
                 return;
             }
-            assert!(!line.contains("REMOVED"), "{line:?} while {key} was to become {state}");
+            assert!(!line.contains("REMOVED"), "{line:?} while {key} must become {state}");
         }
     };
     until("PENDING", arp).await;
@@ -122,11 +120,11 @@ async fn watch_follows(mut bench: Bench) {
     until("REMOVED", arp).await;
     bench.stop_agent().await;
     bench.start_agent().await;
-    // It was found in place, so it has no last operation any more: the value shows once more.
+    // After the restart the value has no last operation any more, so it is printed once more.
     until("CONFIGURED", route).await;
     bench.delete("linux/l3/v2/route/10.12.0.0/16/left").await;
     until("REMOVED", route).await;
-    // Nobody reads any more: the next line ends it, and well.
+    // Without a reader, the next line ends the command, successfully.
     drop(lines);
     bench
         .put(
@@ -135,12 +133,12 @@ async fn watch_follows(mut bench: Bench) {
         )
         .await;
     let ended = timeout(Duration::from_secs(30), child.wait()).await.expect("its end in time");
-    assert!(ended.expect("its end").success());
+    assert!(ended.expect("wait for the end").success());
     bench.stop_agent().await;
 }
 on_one_store!(watch_follows, Embedded, 120);
 
-/// What is told without an agent, and what is told when one is missing.
+/// The output of commands that need no agent, and of commands without the agent that they need.
 #[test]
 fn without_an_agent() {
     run("without_agent");

@@ -1,4 +1,4 @@
-//! Requests at the edges of the API, written down one by one, to a real etcd and to the embedded store.
+//! Sends chosen requests at the edges of the API to a real etcd and to the embedded store.
 
 use etcd_client::{
     Client, CompactionOptions, DeleteOptions, GetOptions, LeaseGrantOptions, PutOptions, Txn, TxnOp, WatchFilterType, WatchOptions,
@@ -49,12 +49,12 @@ fn steps() -> Vec<Step> {
         puts(0),
         Step::Put("large", "x".repeat(1_500_000), PutOptions::new()),
         Step::Put("large", "x".repeat(1_600_000), PutOptions::new()),
-        // Values that are there without content, and what ignores them.
+        // Existing values without content, and puts that ignore values.
         Step::Put("empty", String::new(), PutOptions::new()),
         Step::Put("empty", String::new(), PutOptions::new().with_ignore_value().with_prev_key()),
         Step::Put("none", String::new(), PutOptions::new().with_ignore_value()),
         Step::Put("none", "v".into(), PutOptions::new().with_ignore_lease()),
-        // Ranges that hold nothing or everything, in both directions.
+        // Ranges that contain nothing or everything, in both directions.
         Step::Get("z", GetOptions::new().with_range("a")),
         Step::Get("a", GetOptions::new().with_range("a")),
         Step::Get("", GetOptions::new()),
@@ -63,7 +63,7 @@ fn steps() -> Vec<Step> {
         Step::Get("k", GetOptions::new().with_revision(-7)),
         Step::Delete("z", DeleteOptions::new().with_range("a").with_prev_key()),
         Step::Delete("", DeleteOptions::new()),
-        // Reads of a transaction at revisions of its own.
+        // Reads in a transaction at other revisions.
         Step::Txn(Txn::new().and_then([
             TxnOp::put("t", "1", None),
             TxnOp::get("t", Some(GetOptions::new().with_revision(4))),
@@ -82,9 +82,9 @@ fn steps() -> Vec<Step> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_at_the_edges_of_the_api_are_answered_as_by_a_real_etcd() {
+async fn edge_case_requests_get_the_answers_of_a_real_etcd() {
     let Some(etcd) = RealEtcd::start() else { return };
-    let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
+    let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("connect to etcd");
     let mut embedded = fixture().await;
     for (number, step) in steps().into_iter().enumerate() {
         let expected = within(perform(&mut real, step.clone())).await;
@@ -101,14 +101,14 @@ async fn requests_at_the_edges_of_the_api_are_answered_as_by_a_real_etcd() {
     embedded.store.shutdown().await;
 }
 
-/// All there is to a watch response but the header, as text.
+/// Returns a watch response without its header, as text.
 async fn response(stream: &mut WatchStream) -> String {
     let mut response = next(stream).await;
     response.take_header();
     format!("{:?}", response.0)
 }
 
-/// A conversation on one watch stream; everything that was answered.
+/// Makes a series of requests on one watch stream; returns all responses.
 async fn converse(client: &mut Client) -> Vec<String> {
     for value in ["1", "2", "3", "4"] {
         client.put("w", value, None).await.expect("a put");
@@ -153,7 +153,7 @@ async fn converse(client: &mut Client) -> Vec<String> {
     stream.cancel(7).await.expect("a request");
     heard.push(response(&mut stream).await);
     client.put("w", "unheard", None).await.expect("a put");
-    // An empty key watches the first key there can be, and an ID that was chosen by the client is free again.
+    // An empty key watches the smallest possible key, and an ID that the client chose is free again.
     stream
         .watch("", Some(WatchOptions::new().with_watch_id(7)))
         .await
@@ -165,9 +165,9 @@ async fn converse(client: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_conversation_on_a_watch_stream_goes_as_with_a_real_etcd() {
+async fn watch_stream_gives_the_responses_of_a_real_etcd() {
     let Some(etcd) = RealEtcd::start() else { return };
-    let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
+    let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("connect to etcd");
     let mut embedded = fixture().await;
     let (expected, found) = (converse(&mut real).await, converse(&mut embedded.client).await);
     for (number, (expected, found)) in expected.iter().zip(&found).enumerate() {

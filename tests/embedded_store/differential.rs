@@ -1,6 +1,7 @@
-//! The same random requests to a real etcd and to the embedded store: every answer, every refusal and every watch must be the same.
+//! Sends the same random requests to a real etcd and to the embedded store: all answers, errors and watch events must be
+//! equal.
 //!
-//! Only IDs of cluster, member and term differ, and are blanked. Leases are given chosen IDs.
+//! Only the IDs of cluster and member and the term differ; they are blanked. Leases get chosen IDs.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use testbed::random::Random;
 use super::real_etcd::RealEtcd;
 use super::{fixture, next, within};
 
-/// Few keys, so that requests meet; at most a dozen, so that etcd's unstable sort is a stable one.
+/// A few keys, so that requests affect each other; at most a dozen, so that etcd's unstable sort behaves like a stable one.
 const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u{0}x"];
 const LEASES: [i64; 4] = [101, 102, 103, 104];
 
@@ -33,7 +34,7 @@ pub enum Step {
 
 struct Generator {
     random: Random,
-    /// What the store's revision is about to be; learnt from the answers.
+    /// Present revision of the store, taken from its answers.
     revision: i64,
 }
 
@@ -55,7 +56,7 @@ impl Generator {
         }
     }
 
-    /// Mostly a revision that exists, now and then one of the future.
+    /// Returns a revision that mostly exists, and sometimes is in the future.
     fn any_revision(&mut self) -> i64 {
         self.signed_below(self.revision + 2)
     }
@@ -125,7 +126,7 @@ impl Generator {
         (self.key(), options)
     }
 
-    /// Inside a transaction no delete "from key on": after one, an `ignore_value` put makes etcd 3.4 panic.
+    /// In a transaction, "from key" deletes are excluded, because an `ignore_value` put after one makes etcd 3.4 panic.
     fn delete(&mut self, inside: bool) -> (&'static str, DeleteOptions) {
         let mut options = DeleteOptions::new();
         match self.random.below(12) {
@@ -217,7 +218,7 @@ impl Generator {
                 Step::Delete(key, options)
             }
             25..=33 => Step::Txn(self.txn(2)),
-            // Rare, and mostly some way back, so that there is history to read in between.
+            // Rare, and mostly some revisions back, so that there is history to read in between.
             34 if self.random.one_in(3) => Step::Compact(self.any_revision() - 10),
             35 | 36 => Step::Grant(lease, 1000 + self.signed_below(9)),
             37 => Step::Revoke(lease),
@@ -252,7 +253,7 @@ fn refusal(error: Error) -> String {
     }
 }
 
-/// Performs one step; the answer as text, without what may differ.
+/// Performs one step; returns the answer as text, without what may differ.
 pub async fn perform(client: &mut Client, step: Step) -> String {
     let answer = match step {
         Step::Put(key, value, options) => client.put(key, value, Some(options)).await.map(|mut response| {
@@ -303,7 +304,7 @@ pub async fn perform(client: &mut Client, step: Step) -> String {
     answer.unwrap_or_else(refusal)
 }
 
-/// Watches of different kinds, opened at `start` (0: now).
+/// Opens watches of different kinds from the revision `start` (0: now).
 async fn watches(client: &mut Client, start: i64) -> Vec<WatchStream> {
     let plain = || WatchOptions::new().with_start_revision(start);
     let mut streams = Vec::new();
@@ -313,12 +314,13 @@ async fn watches(client: &mut Client, start: i64) -> Vec<WatchStream> {
         ("b/1", plain().with_filters([WatchFilterType::NoDelete]).with_prev_key()),
         ("a/2", plain().with_from_key()),
     ] {
-        streams.push(within(client.watch(key, Some(options))).await.expect("a watch opens"));
+        streams.push(within(client.watch(key, Some(options))).await.expect("open a watch"));
     }
     streams
 }
 
-/// Reads a watch up to the event of `last`, or up to its cancellation; events by revision.
+/// Reads a watch up to the event of `last`, or up to its cancellation; returns the events by revision, and the compact
+/// revision if cancelled.
 async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<PbEvent>>, Option<i64>) {
     let mut events: BTreeMap<i64, Vec<PbEvent>> = BTreeMap::new();
     loop {
@@ -329,10 +331,10 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
         let mut revisions = Vec::new();
         for event in response.0.events {
             let revision = event.kv.as_ref().expect("an event has a key").mod_revision;
-            assert!(revisions.last().is_none_or(|before| *before <= revision), "events come in order");
+            assert!(revisions.last().is_none_or(|before| *before <= revision), "events must be in order");
             assert!(
                 revisions.contains(&revision) || !events.contains_key(&revision),
-                "all events of one revision come at once"
+                "all events of one revision must come at once"
             );
             revisions.push(revision);
             events.entry(revision).or_default().push(event);
@@ -343,7 +345,8 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
     }
 }
 
-/// A last change that every one of the watches is told of: at `last` the keys are put and at `last + 1` deleted.
+/// Makes last changes that every watch reports, and returns the last revision: keys are put, then deleted, and one is put
+/// again.
 async fn finish(client: &mut Client) -> i64 {
     client
         .txn(Txn::new().and_then([TxnOp::put("b/1", "end", None), TxnOp::put("z", "end", None)]))
@@ -360,7 +363,7 @@ async fn finish(client: &mut Client) -> i64 {
 async fn compare_run(seed: u64, steps: usize) {
     let Some(etcd) = RealEtcd::start() else { return };
     let mut embedded = fixture().await;
-    let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
+    let mut real = Client::connect([etcd.endpoint.as_str()], None).await.expect("connect to etcd");
     let live = [watches(&mut real, 0).await, watches(&mut embedded.client, 0).await];
     let mut generator = Generator {
         random: Random::new(seed),
@@ -378,7 +381,7 @@ async fn compare_run(seed: u64, steps: usize) {
         if let (Step::Compact(revision), false) = (&step, refused) {
             compacted = *revision;
         }
-        let status = real.get("none", None).await.expect("the revision");
+        let status = real.get("none", None).await.expect("get the revision");
         generator.revision = status.header().expect("a header").revision();
     }
     let last = finish(&mut real).await;
@@ -389,19 +392,19 @@ async fn compare_run(seed: u64, steps: usize) {
     };
     assert_eq!(hash(&mut embedded.client).await, hash(&mut real).await, "seed {seed}: HashKV");
     println!("seed {seed}: {steps} steps, {kinds:?}, compacted at {compacted}, last revision {last}");
-    // The watch that is filtered by NOPUT is told of the delete last.
+    // The last event of the watch with NOPUT is the deletion.
     let lasts = [last, last - 1, last, last];
     let [real_live, embedded_live] = live;
     for (kind, (mut expected, mut found)) in real_live.into_iter().zip(embedded_live).enumerate() {
         let expected = read_until(&mut expected, lasts[kind]).await;
-        assert!(expected.1.is_none() && expected.0.len() > 1, "the watch has something to compare");
+        assert!(expected.1.is_none() && expected.0.len() > 1, "the watch must have events");
         assert_eq!(
             read_until(&mut found, lasts[kind]).await,
             expected,
             "seed {seed}, live watch {kind}"
         );
     }
-    // Resumed watches: from before the compaction, from right after it, from later ones.
+    // Resumed watches: from before the compaction, from right after it, and from later revisions.
     for start in [1, compacted - 1, compacted + 1, compacted + 7, last - 2] {
         let expected = watches(&mut real, start.max(1)).await;
         let found = watches(&mut embedded.client, start.max(1)).await;
@@ -418,7 +421,7 @@ async fn compare_run(seed: u64, steps: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_random_run_of_requests_is_answered_as_by_a_real_etcd() {
+async fn random_requests_get_the_answers_of_a_real_etcd() {
     for seed in 1..=4 {
         compare_run(seed, 400).await;
     }

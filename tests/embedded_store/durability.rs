@@ -1,4 +1,4 @@
-//! A kill at any moment loses nothing that was acknowledged.
+//! Test that a kill at any moment loses no acknowledged write.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,19 +13,19 @@ use testbed::random::Random;
 
 use super::{connect, open};
 
-/// Names the data directory to the child process, and makes it a server.
+/// Environment variable with the data directory, which makes the child process a server.
 const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
 
-/// What the store has promised: by key, the number written and its revision.
+/// Acknowledged writes: number and revision by key.
 type Acknowledged = BTreeMap<String, (usize, i64)>;
 
-/// Not a test of its own: what the child process runs. It serves until it is killed.
+/// Runs in the child process and serves until it is killed; not a test of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in the child process of another test"]
 async fn serve_until_killed() {
-    let directory = std::env::var_os(DIRECTORY).expect("the test that starts this one says where");
+    let directory = std::env::var_os(DIRECTORY).expect("the variable is set by the other test");
     let listen = "127.0.0.1:0".parse().expect("an address");
     let retention = Retention {
         revisions: 200,
@@ -39,12 +39,12 @@ async fn serve_until_killed() {
         },
         retention,
     )
-    .expect("the store starts");
+    .expect("start the store");
     println!("serving on {}", store.local_addr());
     std::future::pending::<()>().await;
 }
 
-/// A server of its own process, killed at the latest when the test is over.
+/// A server in a process of its own, which is killed on drop.
 struct Server {
     process: Child,
     address: SocketAddr,
@@ -52,13 +52,13 @@ struct Server {
 
 impl Server {
     fn start(directory: &Path) -> Server {
-        let mut process = Command::new(std::env::current_exe().expect("our own path"))
+        let mut process = Command::new(std::env::current_exe().expect("get the path of the test binary"))
             .args(["--exact", "durability::serve_until_killed", "--ignored", "--nocapture"])
             .env(DIRECTORY, directory)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("the child starts");
+            .expect("start the child");
         let output = process.stdout.take().expect("a pipe");
         let mut server = Server {
             process,
@@ -66,7 +66,7 @@ impl Server {
         };
         let mut lines = BufReader::new(output)
             .lines()
-            .map(|line| line.expect("the child's output can be read"));
+            .map(|line| line.expect("read the output of the child"));
         let address = lines.find_map(|line| Some(line.split_once("serving on ")?.1.to_owned()));
         server.address = address.expect("the child serves").parse().expect("an address");
         server
@@ -75,12 +75,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.process.kill().expect("the child can be killed");
+        self.process.kill().expect("kill the child");
         self.process.wait().expect("the child ends");
     }
 }
 
-/// Writes until the server is gone; notes what was acknowledged.
+/// Writes until the server is killed; records the acknowledged writes.
 async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Arc<Mutex<Acknowledged>>, first: usize) {
     let mut client = connect(address).await;
     let lease = client.lease_grant(600, None).await.map_or(0, |lease| lease.id());
@@ -101,7 +101,7 @@ async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Ar
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_was_acknowledged_is_there_after_a_kill_at_any_moment() {
+async fn acknowledged_writes_survive_a_kill_at_any_moment() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
     let mut random = Random::new(7);
@@ -116,7 +116,7 @@ async fn whatever_was_acknowledged_is_there_after_a_kill_at_any_moment() {
                 round * 1_000_000,
             ));
         }
-        // The moment of the kill is what varies; nothing is waited for.
+        // Varies the moment of the kill; there is no event to wait for.
         tokio::time::sleep(std::time::Duration::from_millis(100 + random.below(200) as u64)).await;
         drop(server);
         writers.join_all().await;
@@ -147,7 +147,7 @@ async fn check(directory: &tempfile::TempDir, acknowledged: &Acknowledged) {
         .collect();
     for (key, expected) in acknowledged {
         let kept = found.get(key.as_str()).unwrap_or_else(|| panic!("{key} is lost"));
-        // What was sent last may have been written without its acknowledgement having arrived.
+        // The last write may be stored although its acknowledgement did not arrive.
         assert!(
             kept.0 >= expected.0 && kept.1 >= expected.1,
             "{key}: acknowledged {expected:?}, found {kept:?}"
@@ -155,9 +155,9 @@ async fn check(directory: &tempfile::TempDir, acknowledged: &Acknowledged) {
         assert!(kept.1 <= revision);
         let other = key.strip_prefix("d/").map(|rest| format!("pair/{rest}"));
         if let Some(other) = other {
-            assert_eq!(found.get(other.as_str()), Some(kept), "a transaction is kept whole");
+            assert_eq!(found.get(other.as_str()), Some(kept), "transactions must be atomic");
         }
     }
-    println!("{} keys acknowledged, all there at revision {revision}", acknowledged.len());
+    println!("{} keys acknowledged, all present at revision {revision}", acknowledged.len());
     store.shutdown().await;
 }

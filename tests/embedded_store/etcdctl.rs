@@ -1,4 +1,4 @@
-//! A plain `etcdctl` of etcd 3.4 against the embedded store. The transcript is printed.
+//! Tests the embedded store with an unmodified `etcdctl` of etcd 3.4, and prints the transcript.
 
 use std::process::Stdio;
 
@@ -26,7 +26,7 @@ impl Etcdctl {
         command
     }
 
-    /// Output and errors of a call, and whether it succeeded.
+    /// Runs etcdctl; returns its output and errors, and whether it succeeded.
     async fn call(&self, arguments: &[&str], input: &str) -> (String, bool) {
         let mut child = self.command(arguments).spawn().expect("etcdctl starts");
         let mut stdin = child.stdin.take().expect("a pipe");
@@ -169,6 +169,6 @@ async fn etcdctl_watch_follows_a_prefix_from_the_past_on() {
     expect(&["PUT", "w/1", "past", "w/1", "now"]).await;
     running.client.delete("w/1", None).await.expect("a delete");
     expect(&["DELETE", "w/1", "now", "w/1", ""]).await;
-    watch.kill().await.expect("etcdctl can be killed");
+    watch.kill().await.expect("kill etcdctl");
     running.store.shutdown().await;
 }

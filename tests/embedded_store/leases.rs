@@ -1,4 +1,4 @@
-//! Leases as clients see them. Their clock itself is tested where it is an argument, in the unit tests.
+//! Tests of leases as clients see them. Their clock is tested in the unit tests, where it is an argument.
 
 use etcd_client::{EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
 use etcd_embedded::Retention;
@@ -6,11 +6,11 @@ use etcd_embedded::Retention;
 use super::{connect, fixture, next, open, within};
 
 #[tokio::test]
-async fn an_expired_lease_takes_all_its_keys_in_one_revision_and_watches_are_told() {
+async fn expired_lease_deletes_all_its_keys_in_one_revision() {
     let mut running = fixture().await;
     let client = &mut running.client;
     let lease = client.lease_grant(1, None).await.expect("a lease");
-    assert_eq!(lease.ttl(), 2, "the shortest TTL is granted");
+    assert_eq!(lease.ttl(), 2, "the shortest TTL must be granted");
     let options = || Some(PutOptions::new().with_lease(lease.id()));
     for key in ["l/1", "l/2", "l/3"] {
         client.put(key, "x", options()).await.expect("a put");
@@ -37,7 +37,7 @@ async fn an_expired_lease_takes_all_its_keys_in_one_revision_and_watches_are_tol
 }
 
 #[tokio::test]
-async fn a_keep_alive_of_a_lease_that_is_gone_answers_a_ttl_of_zero_and_goes_on() {
+async fn keep_alive_of_a_revoked_lease_returns_a_ttl_of_zero() {
     let mut running = fixture().await;
     let lease = running.client.lease_grant(60, None).await.expect("a lease").id();
     let (mut keeper, mut answers) = running.client.lease_keep_alive(lease).await.expect("a keep-alive");

@@ -1,4 +1,4 @@
-//! What clients can make the store keep: connections, calls, watches, bytes.
+//! Tests of the limits on what clients can make the store keep: connections, calls, watches, bytes.
 
 use std::time::Duration;
 
@@ -10,15 +10,17 @@ use tokio::net::TcpStream;
 use super::real_etcd::RealEtcd;
 use super::{connect, fixture, fixture_limited, next, open_limited, within};
 
-/// Code and message of a refusal.
+/// Returns the code and message of an expected error.
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     match result {
         Err(Error::GRpcStatus(status)) => (i32::from(status.code()), status.message().to_owned()),
-        other => panic!("a refusal is expected: {other:?}"),
+        other => panic!("an error is expected: {other:?}"),
     }
 }
 
-/// Refusals of a store without space: put, transaction with a put, grant; and whether a deletion and a read are still possible.
+/// Returns the errors of a store without space for a put, a transaction with a put, and a grant.
+///
+/// Deletions and reads must still be possible.
 async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {
     let put = TxnOp::put("k", "v", None);
     let refused = vec![
@@ -26,8 +28,8 @@ async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {
         refusal(client.txn(Txn::new().and_then([put])).await),
         refusal(client.lease_grant(60, None).await),
     ];
-    client.delete("k", None).await.expect("a deletion is possible");
-    client.get("k", None).await.expect("a read is possible");
+    client.delete("k", None).await.expect("deletions must be possible");
+    client.get("k", None).await.expect("reads must be possible");
     refused
 }
 
@@ -37,7 +39,7 @@ async fn alarms(client: &mut Client) -> usize {
 }
 
 #[tokio::test]
-async fn quota_raises_the_alarm_until_space_is_made_and_it_is_disarmed() {
+async fn exceeded_quota_raises_an_alarm_until_it_is_disarmed() {
     let limits = StoreLimits {
         quota: 100_000,
         ..StoreLimits::default()
@@ -64,14 +66,14 @@ async fn quota_raises_the_alarm_until_space_is_made_and_it_is_disarmed() {
         .expect("a deletion");
     let revision = deleted.header().expect("a header").revision();
     client.compact(revision, None).await.expect("a compaction");
-    // Space alone does not end the alarm.
+    // Free space alone does not end the alarm.
     assert_eq!(refusal(client.put("k", "v", None).await), ours[0]);
     let disarmed = client
         .alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(AlarmOptions::new()))
         .await
         .expect("an answer");
     assert_eq!((disarmed.alarms().len(), alarms(&mut client).await), (1, 0));
-    client.put("k", "v", None).await.expect("there is space again");
+    client.put("k", "v", None).await.expect("puts must be possible again");
     store.shutdown().await;
 
     // A quota below the size of an empty database.
@@ -101,7 +103,7 @@ async fn calls_and_connections_are_bounded() {
     };
     assert_eq!(refused.message(), "etcdserver: too many requests");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    // Those that have a place go on, and a place that is given back is used.
+    // The open watches continue, and a closed one makes room.
     streams.pop();
     let put = async {
         loop {
@@ -129,7 +131,7 @@ async fn calls_and_connections_are_bounded() {
 }
 
 #[tokio::test]
-async fn clients_that_say_nothing_are_disconnected() {
+async fn silent_clients_are_disconnected() {
     let limits = StoreLimits {
         step: Duration::from_millis(50),
         ..StoreLimits::default()
@@ -139,7 +141,7 @@ async fn clients_that_say_nothing_are_disconnected() {
         let mut stream = TcpStream::connect(running.store.local_addr()).await.expect("connected");
         stream.write_all(beginning).await.expect("sent");
         let mut rest = Vec::new();
-        // A reset is an end as well.
+        // A reset ends the connection too.
         let _ = within(stream.read_to_end(&mut rest)).await;
     }
 }
@@ -167,7 +169,7 @@ async fn memory_of_watches_is_bounded() {
     running.client.put("small", "v", None).await.expect("a put");
     let event = within(stream.message()).await.expect("an answer").expect("no end");
     assert_eq!(event.events().len(), 1);
-    // What is cancelled makes room.
+    // A cancelled watch makes room.
     watch.cancel(1).await.expect("a request");
     assert!(within(stream.message()).await.expect("an answer").expect("no end").canceled());
     watch.watch(long, Some(WatchOptions::new())).await.expect("a request");
@@ -185,14 +187,14 @@ fn nested(depth: usize) -> Txn {
 }
 
 #[tokio::test]
-async fn deeply_nested_transactions_are_refused_in_the_words_of_etcd() {
+async fn deeply_nested_transaction_fails_with_the_error_of_etcd() {
     let mut running = fixture().await;
     running.client.txn(nested(30)).await.expect("not too deep");
     let ours = refusal(running.client.txn(nested(60)).await);
     assert_eq!(ours.1, "etcdserver: too many operations in txn request");
     let Some(etcd) = RealEtcd::start() else { return };
     let mut client = Client::connect([&etcd.endpoint], None).await.expect("an address");
-    // etcd follows deeper, up to its limit of operations.
+    // etcd accepts more nesting, up to its limit of operations.
     assert_eq!(ours, refusal(client.txn(nested(129)).await));
 }
 
@@ -206,7 +208,7 @@ async fn http(address: std::net::SocketAddr, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn http_clients_get_version_and_health_and_a_refusal_in_words() {
+async fn http_serves_version_and_health_and_explains_that_there_is_no_gateway() {
     let running = fixture().await;
     let address = running.store.local_addr();
     let version = http(address, "GET /version").await;

@@ -1,7 +1,7 @@
-//! The embedded store seen through its clients: etcd-client and etcdctl, side by side with a real etcd where one is installed.
+//! Tests of the embedded store through its clients, etcd-client and etcdctl, compared with a real etcd if one is installed.
 //!
-//! Start reading at `differential`. Tests that need `etcd` or `etcdctl` say so loudly and pass when it is missing, unless
-//! `REQUIRE_ETCD` is set.
+//! Tests that need `etcd` or `etcdctl` print a message and pass if it is missing, unless `REQUIRE_ETCD` is set. The
+//! comparison with random requests is in `differential`.
 
 mod corner_cases;
 mod differential;
@@ -21,7 +21,7 @@ use etcd_client::{Client, WatchResponse, WatchStream};
 use etcd_embedded::{Options, Retention, Store, StoreLimits};
 use tempfile::TempDir;
 
-/// No single step of a test may take longer.
+/// Time limit of a single step of a test.
 const STEP_MAX: Duration = Duration::from_secs(30);
 
 /// A store on a free loopback port, with its directory and a client.
@@ -42,7 +42,7 @@ async fn fixture_with(retention: Retention) -> Fixture {
     Fixture { store, client, directory }
 }
 
-/// A store with limits of its own.
+/// Starts a store with these limits.
 async fn fixture_limited(limits: StoreLimits) -> Fixture {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let store = open_limited(&directory, limits);
@@ -56,7 +56,7 @@ fn open_limited(directory: &TempDir, limits: StoreLimits) -> Store {
         data_dir: directory.path().to_path_buf(),
         limits,
     })
-    .expect("the store starts")
+    .expect("start the store")
 }
 
 fn open(directory: &TempDir, retention: Retention) -> Store {
@@ -69,16 +69,16 @@ fn open(directory: &TempDir, retention: Retention) -> Store {
         },
         retention,
     )
-    .expect("the store starts")
+    .expect("start the store")
 }
 
 async fn connect(address: std::net::SocketAddr) -> Client {
     Client::connect([address.to_string()], None)
         .await
-        .expect("an address to connect to")
+        .expect("connect to the store by its address")
 }
 
-/// Awaits with the bound of a step.
+/// Awaits a step, with the time limit.
 async fn within<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(STEP_MAX, step).await.expect("the step ends in time")
 }
@@ -90,7 +90,7 @@ async fn next(stream: &mut WatchStream) -> WatchResponse {
         .expect("the watch is not ended")
 }
 
-/// Whether a program is installed; complains when not.
+/// Returns true if a program is installed; otherwise prints a message, or panics if `REQUIRE_ETCD` is set.
 fn installed(program: &str) -> bool {
     let found =
         std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));

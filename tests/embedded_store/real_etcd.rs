@@ -1,4 +1,4 @@
-//! A real etcd of one member, for comparison.
+//! A real etcd with one member, for comparison.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -14,12 +14,12 @@ pub struct RealEtcd {
 }
 
 impl RealEtcd {
-    /// None when it is not installed. Returns when it serves.
+    /// Starts etcd and waits until it serves; returns `None` if it is not installed.
     pub fn start() -> Option<RealEtcd> {
         RealEtcd::start_with(&[])
     }
 
-    /// With further arguments.
+    /// Starts etcd with further arguments.
     pub fn start_with(further: &[&str]) -> Option<RealEtcd> {
         if !super::installed("etcd") {
             return None;
@@ -30,7 +30,7 @@ impl RealEtcd {
         }))
     }
 
-    /// Starts again while others take the ports before etcd does: nothing reserves a port that is free.
+    /// Retries if another process takes a port before etcd does, because a free port cannot be reserved.
     fn on_free_ports(start: impl Fn() -> Result<RealEtcd, String>) -> RealEtcd {
         for _ in 0..5 {
             match start() {
@@ -41,7 +41,7 @@ impl RealEtcd {
         panic!("etcd finds no free ports");
     }
 
-    /// With the content of a snapshot.
+    /// Starts etcd with the content of a snapshot.
     pub fn restore(snapshot: &Path) -> RealEtcd {
         RealEtcd::on_free_ports(|| RealEtcd::restore_once(snapshot))
     }
@@ -68,7 +68,7 @@ impl RealEtcd {
         RealEtcd::run(directory, peer, &[])
     }
 
-    /// The error is all that etcd logged before it ended.
+    /// Runs etcd. The error is its log until it ended.
     fn run(directory: TempDir, peer: u16, further: &[&str]) -> Result<RealEtcd, String> {
         let client = free_port();
         let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
@@ -93,12 +93,12 @@ impl RealEtcd {
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe"));
         let mut log = String::new();
         while !log.contains("ready to serve client requests") {
-            if lines.read_line(&mut log).expect("etcd's log can be read") == 0 {
+            if lines.read_line(&mut log).expect("read the log of etcd") == 0 {
                 process.wait().expect("etcd has ended");
                 return Err(log);
             }
         }
-        // The pipe must be emptied, or etcd would block on a full one.
+        // The pipe must be drained, or etcd would block on a full one.
         std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
         Ok(RealEtcd {
             endpoint: client,
@@ -110,7 +110,7 @@ impl RealEtcd {
 
 impl Drop for RealEtcd {
     fn drop(&mut self) {
-        self.process.kill().expect("etcd can be killed");
+        self.process.kill().expect("kill etcd");
         self.process.wait().expect("etcd ends");
     }
 }

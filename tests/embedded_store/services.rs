@@ -1,4 +1,4 @@
-//! Locks, elections, hashes and backups, held against a real etcd where one is installed.
+//! Tests of locks, elections, hashes and backups, compared with a real etcd if one is installed.
 
 use std::process::Command;
 
@@ -9,11 +9,11 @@ use etcd_client::{
 use super::real_etcd::RealEtcd;
 use super::{connect, fixture, installed, within};
 
-/// Code and message of a refusal.
+/// Returns the code and message of an expected error.
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     match result {
         Err(Error::GRpcStatus(status)) => (i32::from(status.code()), status.message().to_owned()),
-        other => panic!("a refusal is expected: {other:?}"),
+        other => panic!("an error is expected: {other:?}"),
     }
 }
 
@@ -28,7 +28,7 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     response.kvs().iter().map(text).collect()
 }
 
-/// What a client sees of a lock; the same from etcd and from the embedded store.
+/// Returns what a client observes of a lock; etcd and the embedded store must give the same.
 async fn lock_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     grant(client, 0xab, 600).await;
@@ -38,7 +38,7 @@ async fn lock_story(client: &mut Client) -> Vec<String> {
     seen.push(String::from_utf8_lossy(first.key()).into_owned());
     let again = within(client.lock("door", with(0xab))).await.expect("the same lock");
     assert_eq!(again.key(), first.key());
-    // The second one waits, and gets the lock when the first gives it back.
+    // The second client waits, and gets the lock when the first one releases it.
     let mut other = client.clone();
     let mut waiting = tokio::spawn(async move { other.lock("door", with(0xcd)).await.map(|lock| lock.key().to_vec()) });
     while keys(client, "door/").await.len() < 2 {
@@ -61,7 +61,7 @@ async fn lock_story(client: &mut Client) -> Vec<String> {
         tokio::task::yield_now().await;
     }
     seen.push(format!("{:?}", refusal(client.lock("door", with(0x99)).await)));
-    // The end of a lease is the end of its lock.
+    // A lock ends with its lease.
     client.lease_revoke(0xcd).await.expect("an answer");
     let third = within(client.lock("door", with(0xab))).await.expect("a lock");
     seen.push(String::from_utf8_lossy(third.key()).into_owned());
@@ -71,7 +71,7 @@ async fn lock_story(client: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn locks_are_those_of_etcd() {
+async fn locks_behave_as_in_etcd() {
     let mut running = fixture().await;
     let ours = within(lock_story(&mut running.client)).await;
     assert_eq!(ours[..2], ["door/ab", "door/cd"]);
@@ -80,7 +80,7 @@ async fn locks_are_those_of_etcd() {
     assert_eq!(ours, within(lock_story(&mut client)).await);
 }
 
-/// What a client sees of an election.
+/// Returns what a client observes of an election.
 async fn election_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     let shown = |leader: &LeaderKey| {
@@ -120,7 +120,7 @@ async fn election_story(client: &mut Client) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn elections_are_those_of_etcd() {
+async fn elections_behave_as_in_etcd() {
     let mut running = fixture().await;
     let ours = within(election_story(&mut running.client)).await;
     assert_eq!(ours.last().map(String::as_str), Some("b"));
@@ -129,7 +129,7 @@ async fn elections_are_those_of_etcd() {
     assert_eq!(ours, within(election_story(&mut client)).await);
 }
 
-/// A history with everything that a database can hold.
+/// Makes a history with everything that a database can contain.
 async fn fill(client: &mut Client) {
     grant(client, 77, 1000).await;
     for number in 0..3000 {
@@ -149,7 +149,7 @@ async fn fill(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn hashes_are_those_of_etcd() {
+async fn hashes_equal_those_of_etcd() {
     let mut running = fixture().await;
     let Some(etcd) = RealEtcd::start() else { return };
     let mut theirs = Client::connect([&etcd.endpoint], None).await.expect("an address");
@@ -189,7 +189,7 @@ async fn hashes_are_those_of_etcd() {
     assert_eq!(refusal(ours.hash_kv(99).await), refusal(theirs.hash_kv(99).await));
 }
 
-/// Keys with everything that belongs to them.
+/// Returns keys and values with their revisions, version and lease.
 fn plain(kvs: &[etcd_client::KeyValue]) -> Vec<(&[u8], &[u8], [i64; 4])> {
     let numbers = |kv: &etcd_client::KeyValue| [kv.create_revision(), kv.mod_revision(), kv.version(), kv.lease()];
     kvs.iter().map(|kv| (kv.key(), kv.value(), numbers(kv))).collect()
@@ -237,9 +237,9 @@ async fn snapshot_of_the_running_store_is_restored_into_an_etcd() {
     let mut client = connect(etcd.endpoint.trim_start_matches("http://").parse().expect("an address")).await;
     let theirs = client.get("", Some(GetOptions::new().with_all_keys())).await.expect("an answer");
     assert_eq!(ours.count(), theirs.count());
-    assert!(plain(ours.kvs()) == plain(theirs.kvs()), "every key with its revisions");
+    assert!(plain(ours.kvs()) == plain(theirs.kvs()), "keys or revisions differ");
     let at = Some(GetOptions::new().with_revision(revision - 2));
-    let old = client.get("key/00007", at.clone()).await.expect("history is there, too");
+    let old = client.get("key/00007", at.clone()).await.expect("the history is restored");
     let expected = running.client.get("key/00007", at).await.expect("an answer");
     assert_eq!(plain(old.kvs()), plain(expected.kvs()));
     let compacted = Some(GetOptions::new().with_revision(49));
@@ -249,5 +249,5 @@ async fn snapshot_of_the_running_store_is_restored_into_an_etcd() {
     );
     let lease = client.lease_time_to_live(77, None).await.expect("an answer");
     assert_eq!(lease.granted_ttl(), 1000);
-    client.put("after", "x", None).await.expect("the restored etcd goes on");
+    client.put("after", "x", None).await.expect("the restored etcd accepts writes");
 }

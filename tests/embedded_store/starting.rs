@@ -1,4 +1,4 @@
-//! Starting, stopping and starting again.
+//! Tests of starting, stopping and restarting the store.
 
 use std::net::TcpListener;
 
@@ -8,7 +8,7 @@ use etcd_embedded::{Options, Retention, StartError, Store, StoreLimits};
 use super::{connect, fixture, fixture_with, next, open, within};
 
 #[tokio::test]
-async fn an_address_in_use_is_named_and_the_data_directory_left_unlocked() {
+async fn address_in_use_is_named_and_data_directory_stays_unlocked() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let listen = taken.local_addr().expect("an address");
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -25,7 +25,7 @@ async fn an_address_in_use_is_named_and_the_data_directory_left_unlocked() {
 }
 
 #[tokio::test]
-async fn a_second_store_on_the_same_directory_is_told_that_another_agent_has_it_until_that_one_stops() {
+async fn data_directory_is_locked_until_the_first_store_stops() {
     let first = fixture().await;
     let options = || Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
@@ -37,11 +37,11 @@ async fn a_second_store_on_the_same_directory_is_told_that_another_agent_has_it_
     };
     assert!(error.to_string().contains("locked by another running agent"), "{error}");
     first.store.shutdown().await;
-    Store::start(options()).expect("the lock is released").shutdown().await;
+    Store::start(options()).expect("the lock must be released").shutdown().await;
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_reported_as_such() {
+async fn damaged_file_is_reported_as_damaged() {
     for content in [b"this is no database ".repeat(1000), b"short".to_vec(), Vec::new()] {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("store.redb"), content).expect("a file");
@@ -59,7 +59,7 @@ async fn a_damaged_file_is_reported_as_such() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_cannot_be_made_is_named() {
+async fn data_directory_that_cannot_be_created_is_named() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
@@ -73,7 +73,7 @@ async fn a_data_directory_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn outside_a_runtime_the_start_is_refused_and_does_not_panic() {
+fn start_without_a_runtime_fails_and_does_not_panic() {
     let options = Options {
         listen: "127.0.0.1:0".parse().expect("an address"),
         data_dir: std::env::temp_dir(),
@@ -116,7 +116,7 @@ async fn content_history_revisions_and_identity_survive_a_restart() {
         .expect("revision 3 is kept");
     assert_eq!(old.kvs()[0].value(), b"2");
     let Err(Error::GRpcStatus(status)) = client.get("a", Some(GetOptions::new().with_revision(2))).await else {
-        panic!("compacted")
+        panic!("must be compacted")
     };
     assert_eq!(status.message(), "etcdserver: mvcc: required revision has been compacted");
     let mut stream = client
@@ -130,12 +130,12 @@ async fn content_history_revisions_and_identity_survive_a_restart() {
         .map(|event| (event.kv.as_ref().expect("a key").mod_revision, event.r#type))
         .collect();
     assert_eq!(told, [(4, EventType::Delete as i32), (5, EventType::Put as i32)]);
-    assert_eq!(events[0].prev_kv.as_ref().expect("what was deleted").value, b"2");
+    assert_eq!(events[0].prev_kv.as_ref().expect("the deleted value").value, b"2");
     store.shutdown().await;
 }
 
 #[tokio::test]
-async fn the_revision_survives_a_restart_even_when_nothing_else_is_left() {
+async fn revision_survives_a_restart_of_an_empty_store() {
     let mut before = fixture().await;
     before.client.put("a", "1", None).await.expect("a put");
     before.client.delete("a", None).await.expect("a delete");
@@ -149,7 +149,7 @@ async fn the_revision_survives_a_restart_even_when_nothing_else_is_left() {
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_open_watches_and_keep_alives() {
+async fn shutdown_ends_open_watches_and_keep_alives() {
     let mut running = fixture().await;
     let mut stream = running.client.watch("a", None).await.expect("a watch");
     assert!(next(&mut stream).await.created());
@@ -157,12 +157,12 @@ async fn a_shutdown_ends_open_watches_and_keep_alives() {
     let (_keeper, mut kept) = running.client.lease_keep_alive(lease).await.expect("a keep-alive");
     within(running.store.shutdown()).await;
     assert!(!matches!(within(stream.message()).await, Ok(Some(_))));
-    // The first answer is the one that opening the keep-alive asked for.
+    // The first answer is for the request that opened the keep-alive.
     while let Ok(Some(_)) = within(kept.message()).await {}
 }
 
 #[tokio::test]
-async fn a_key_that_is_overwritten_again_and_again_does_not_make_the_file_grow() {
+async fn file_does_not_grow_when_a_key_is_overwritten_repeatedly() {
     let retention = Retention {
         revisions: 20,
         ..Retention::default()

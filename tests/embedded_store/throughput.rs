@@ -1,4 +1,4 @@
-//! How fast it is. Figures for people, printed; nothing is asserted about time.
+//! Measures and prints the throughput of the store; no time is asserted.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const PUTS: usize = 12_800;
 const IN_FLIGHT: usize = 128;
 const TXNS: usize = 200;
 const LATENCIES: usize = 300;
-/// Roughly an interface in protobuf JSON.
+/// About the size of an interface in protobuf JSON.
 const VALUE: [u8; 300] = [b'x'; 300];
 
 async fn puts_per_second(client: &Client) -> f64 {
@@ -41,7 +41,7 @@ async fn txn_puts_per_second(client: &mut Client) -> f64 {
     rate(TXNS * 100, start.elapsed())
 }
 
-/// From the call of put: until its answer, and until a watch tells of it; medians and 99th percentiles.
+/// Returns the medians and 99th percentiles of the times from a put until its answer, and until a watch reports it.
 async fn latencies(client: &mut Client) -> [Duration; 4] {
     let mut stream = client
         .watch("/latency", Some(WatchOptions::new().with_prefix()))
@@ -88,18 +88,18 @@ async fn report(name: &str, client: &mut Client) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn throughput_and_latency_are_printed_beside_those_of_a_real_etcd() {
+async fn print_throughput_and_latency_and_those_of_a_real_etcd() {
     let mut embedded = fixture().await;
     report("embedded", &mut embedded.client).await;
     embedded.store.shutdown().await;
     if let Some(etcd) = RealEtcd::start() {
-        let mut client = Client::connect([etcd.endpoint.as_str()], None).await.expect("etcd can be reached");
+        let mut client = Client::connect([etcd.endpoint.as_str()], None).await.expect("connect to etcd");
         report("etcd    ", &mut client).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_time_to_start_with_many_keys_is_printed_and_they_are_all_there() {
+async fn print_the_time_to_start_with_many_keys() {
     let mut first = fixture().await;
     let keys = 256 * 100;
     for txn in 0..256 {

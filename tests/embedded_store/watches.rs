@@ -1,4 +1,4 @@
-//! Watches: many of them, slow ones, and those that ask for what is gone.
+//! Tests of watches: many of them, slow ones, and watches of compacted revisions.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ async fn put_many(client: &mut Client, key: &str, count: usize, bytes: usize) {
     for number in 0..count {
         let mut value = format!("{number}/").into_bytes();
         value.resize(bytes, b'.');
-        within(client.put(key, value, None)).await.expect("writers are not held up");
+        within(client.put(key, value, None)).await.expect("writers are not blocked");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_that_does_not_read_holds_up_no_writer_and_misses_nothing() {
+async fn stalled_watch_blocks_no_writer_and_misses_nothing() {
     let mut running = fixture().await;
     let client = &mut running.client;
     let mut stream = client.watch("slow", None).await.expect("a watch");
     assert!(next(&mut stream).await.created());
-    // Far more than the windows of the connection and all buffers in between can take.
+    // Far more than the windows of the connection and all buffers can hold.
     let (count, bytes) = (600, 50_000);
-    // A client of its own, since the windows of the first connection are full of what is not read.
+    // A separate client, because the windows of the first connection are full of unread data.
     let mut writer = super::connect(running.store.local_addr()).await;
     put_many(&mut writer, "slow", count, bytes).await;
     let mut told = Vec::new();
@@ -38,7 +38,7 @@ async fn a_watch_that_does_not_read_holds_up_no_writer_and_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_watch_that_is_slower_than_the_history_is_long_is_cancelled_as_compacted() {
+async fn watch_that_falls_behind_the_history_is_cancelled_as_compacted() {
     let retention = Retention {
         revisions: 100,
         ..Retention::default()
@@ -56,7 +56,7 @@ async fn a_watch_that_is_slower_than_the_history_is_long_is_cancelled_as_compact
         }
         for event in response.events() {
             let revision = event.kv().expect("a key").mod_revision();
-            assert_eq!(revision, last + 1, "up to the end nothing is left out");
+            assert_eq!(revision, last + 1, "no event may be missing before the end");
             last = revision;
         }
     };
@@ -65,7 +65,7 @@ async fn a_watch_that_is_slower_than_the_history_is_long_is_cancelled_as_compact
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_watches_on_streams_of_their_own_are_all_told() {
+async fn thousand_watches_on_separate_streams_get_their_events() {
     let mut running = fixture().await;
     let mut streams = Vec::new();
     for number in 0..1_000 {
@@ -87,7 +87,7 @@ async fn a_thousand_watches_on_streams_of_their_own_are_all_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_watches_on_one_stream_are_told_apart_by_their_ids() {
+async fn thousand_watches_on_one_stream_have_separate_ids() {
     let mut running = fixture().await;
     let mut stream = running
         .client
@@ -119,7 +119,7 @@ async fn a_thousand_watches_on_one_stream_are_told_apart_by_their_ids() {
 }
 
 #[tokio::test]
-async fn a_watch_from_a_compacted_revision_is_created_and_then_cancelled_with_the_compact_revision() {
+async fn watch_from_a_compacted_revision_is_created_and_then_cancelled() {
     let mut running = fixture().await;
     put_many(&mut running.client, "k", 5, 10).await;
     running
@@ -136,7 +136,7 @@ async fn a_watch_from_a_compacted_revision_is_created_and_then_cancelled_with_th
     assert!(created.created() && !created.canceled());
     let cancelled = next(&mut stream).await;
     assert!(cancelled.canceled() && cancelled.compact_revision() == 4 && cancelled.cancel_reason().is_empty());
-    // At the compaction itself the last version is still there, and the stream is of use for other watches.
+    // At the compacted revision itself the last version still exists, and the stream can be used for other watches.
     stream
         .watch("k", Some(WatchOptions::new().with_start_revision(4)))
         .await
@@ -153,7 +153,7 @@ async fn a_watch_from_a_compacted_revision_is_created_and_then_cancelled_with_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_watch_is_not_cut_off_by_a_compaction_of_what_it_is_about_to_read() {
+async fn running_watch_survives_a_compaction_of_what_it_has_not_read() {
     let mut running = fixture().await;
     let mut stream = running.client.watch("k", None).await.expect("a watch");
     assert!(next(&mut stream).await.created());
@@ -172,7 +172,7 @@ async fn a_running_watch_is_not_cut_off_by_a_compaction_of_what_it_is_about_to_r
 }
 
 #[tokio::test]
-async fn a_requested_progress_notification_comes_after_the_events_it_speaks_of() {
+async fn progress_notification_comes_after_the_events_it_covers() {
     let mut running = fixture().await;
     put_many(&mut running.client, "k", 50, 10).await;
     let mut stream = running
@@ -198,7 +198,7 @@ async fn a_requested_progress_notification_comes_after_the_events_it_speaks_of()
 }
 
 #[tokio::test]
-async fn wrong_watches_are_refused_one_by_one_and_the_stream_goes_on() {
+async fn invalid_watches_are_rejected_and_the_stream_continues() {
     let mut running = fixture().await;
     let mut stream = running
         .client
@@ -223,7 +223,7 @@ async fn wrong_watches_are_refused_one_by_one_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn a_large_revision_is_sent_in_fragments_to_a_watch_that_asks_for_them() {
+async fn large_revision_is_sent_in_fragments_on_request() {
     let mut running = fixture().await;
     let options = WatchOptions::new().with_prefix().with_prev_key().with_fragment();
     let mut stream = running.client.watch("f/", Some(options)).await.expect("a watch");
@@ -254,7 +254,7 @@ async fn a_large_revision_is_sent_in_fragments_to_a_watch_that_asks_for_them() {
 }
 
 #[tokio::test]
-async fn history_over_the_limits_is_compacted_by_itself_and_live_keys_stay() {
+async fn history_over_the_limits_is_compacted_and_live_keys_stay() {
     let limits = [
         Retention {
             revisions: 10,

@@ -1,8 +1,8 @@
-//! Random faults for a long time; whenever they pause, everything must be as it is wanted.
+//! Causes random faults for a long time; after each round of faults, everything must become as desired.
 //!
-//! Owns the course of the run: faults, checkpoints, the judgement and its report. All choices come from one seed; moments do not, so a
-//! seed tells what was done and not how it met with what the agent did. Must never forgive: what is wrong at a checkpoint ends the run.
-//! Start reading at [`run`].
+//! Runs the faults and the checkpoints, and reports what is wrong. All choices come from one seed, but the timing does not,
+//! so a seed does not reproduce how faults coincide with the agent's work. Anything wrong at a checkpoint ends the run. See
+//! [`run`].
 
 mod changes;
 mod expectation;
@@ -39,44 +39,44 @@ use expectation::{Expectation, strangers_as_they_are};
 use places::{Count, Kind, Places};
 use values::Catalogue;
 
-/// How long everything may take after the last fault; stretched by the load of the machine.
+/// Time limit of a checkpoint after the last fault; stretched by the load of the machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Namespaces beyond these are not watched but looked at every ten seconds, so that much is added to the limit.
+/// Namespaces beyond this number are not watched but read every ten seconds, which is added to the limit.
 const WATCHED: usize = 300;
-/// A pause between two faults is at most this long.
+/// Maximum pause between two faults.
 const PAUSE_MS: usize = 300;
-/// Descriptors may differ by this many between two checkpoints with the same number of namespaces: connections come and go.
+/// Allowed growth of the number of descriptors between two checkpoints, because connections come and go.
 const DESCRIPTOR_SLACK: usize = 24;
-/// Threads: a dozen, and up to 64 for some seconds after many namespace files were looked at.
+/// Maximum number of threads: a dozen, and up to 64 for some seconds after many namespace files were opened.
 const THREADS_MAX: usize = 96;
 
-/// Lines of what is wrong that are printed; the rest is in the report that is kept.
+/// Maximum number of lines of a report to print; the rest is only in the kept report.
 const SHOWN_MAX: usize = 60;
 
-/// A run.
+/// State of a run.
 struct Chaos {
     bench: Bench,
     random: Random,
     places: Places,
     catalogue: Catalogue,
-    /// The pair that nothing touches, and the revision of its put.
+    /// Pair that no fault affects, and the revision of its put.
     steady: (Config, i64),
     strangers: Vec<String>,
     kernel_has_dummies: bool,
-    /// When what was ended or stopped is to go on.
+    /// When the process that was killed, stopped or suspended is due to continue.
     agent_returns: Option<Instant>,
     agent_thaws: Option<Instant>,
     etcd_returns: Option<Instant>,
     docker_returns: Option<Instant>,
-    /// Containers that stand still, by id.
+    /// Ids of paused containers.
     paused: BTreeSet<String>,
     counts: BTreeMap<&'static str, usize>,
     began: Instant,
-    /// What was done since the last checkpoint.
+    /// Faults since the last checkpoint.
     done: Vec<String>,
 }
 
-/// The pair that nothing touches.
+/// Returns the pair that no fault affects.
 fn steady_pair() -> Config {
     let end = |name: &str, peer: &str, host: usize| {
         Interface::veth(name, peer, Reference::named(name))
@@ -99,7 +99,7 @@ fn chaos_leaves_everything_as_it_is_wanted() {
     );
 }
 
-/// The whole run.
+/// Runs the test.
 async fn run() {
     let random = Random::from_environment(1);
     let duration = Duration::from_secs(number("ENDURANCE_SECONDS", 15));
@@ -108,7 +108,7 @@ async fn run() {
         containers: number("ENDURANCE_CONTAINERS", 3) as usize,
     };
     let interval = Duration::from_secs(number("ENDURANCE_CHECKPOINT_SECONDS", 6));
-    // No process gets the number of one that ended: a reference that never met its process would mean the next one.
+    // PIDs must not be reused: a reference whose process the agent has not seen would otherwise refer to the next one.
     let _ = std::fs::write("/proc/sys/kernel/pid_max", "4194304");
     let mut chaos = Chaos::set_up(random, count).await;
     let first = chaos.checkpoint("at the beginning", None).await;
@@ -116,12 +116,12 @@ async fn run() {
     let strangers = strangers_as_they_are(&chaos.strangers);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
-        // In every second round, and in the last third of the run, the agent lives on, so that leaks add up.
+        // In every second round, and in the last third of the run, the agent is not killed, so that leaks add up.
         let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
         let until = Instant::now() + interval;
         while Instant::now() < until {
             chaos.fault(!spared).await;
-            // How close together faults come is part of what is drawn, so it is a time and not an event.
+            // The distance of faults is part of the random choices, so it is a time and not an event.
             let pause = chaos.random.below(4) * chaos.random.below(PAUSE_MS) / 3;
             tokio::time::sleep(Duration::from_millis(pause as u64)).await;
             chaos.start_what_is_due(false).await;
@@ -132,7 +132,7 @@ async fn run() {
         assert_eq!(
             strangers,
             strangers_as_they_are(&chaos.strangers),
-            "namespaces of somebody else changed"
+            "the foreign namespaces have changed"
         );
         println!(
             "    ping between untouched namespaces: {} answers, none lost",
@@ -161,12 +161,12 @@ impl Chaos {
         let store = Store::start_etcd(&["--auto-compaction-mode=revision", "--auto-compaction-retention=2000"]).await;
         let mut bench = Bench::with_store(store);
         bench.agent_log = std::env::var("ENDURANCE_AGENT_LOG").unwrap_or_else(|_| "debug".to_owned());
-        let mut docker = Daemon::prepare(Survival::TakenOver).expect("a folder for dockerd");
-        docker.launch().expect("dockerd starts");
-        docker.import_image().expect("the image can be made");
+        let mut docker = Daemon::prepare(Survival::TakenOver).expect("prepare the directory of dockerd");
+        docker.launch().expect("start dockerd");
+        docker.import_image().expect("import the image");
         bench.docker_host = docker.host();
         let strangers = found_namespaces("stranger", &bench.label).await;
-        let places = Places::make(count, docker).expect("places can be made");
+        let places = Places::make(count, docker).expect("make the places");
         let catalogue = Catalogue::make(&mut random, &places);
         let kernel_has_dummies = command::output("ip", &["link", "add", "probe", "type", "dummy"]).status.success();
         if kernel_has_dummies {
@@ -210,12 +210,12 @@ impl Chaos {
         chaos
     }
 
-    /// Notes what was done.
+    /// Records a fault.
     fn tell(&mut self, what: String) {
         self.done.push(format!("{:9.3} {what}", self.began.elapsed().as_secs_f64()));
     }
 
-    /// Starts again what was ended, if its time has come or `all` of it.
+    /// Restarts or resumes the processes whose time has come, or `all` of them.
     async fn start_what_is_due(&mut self, all: bool) {
         let now = Instant::now();
         let due = |at: &mut Option<Instant>| at.take_if(|at| all || *at <= now).is_some();
@@ -231,7 +231,7 @@ impl Chaos {
         }
         if due(&mut self.agent_thaws) {
             self.bench.agent().thaw();
-            self.tell("agent goes on".to_owned());
+            self.tell("agent resumed".to_owned());
         }
         if due(&mut self.agent_returns) {
             self.bench.launch_agent_now();
@@ -239,7 +239,8 @@ impl Chaos {
         }
     }
 
-    /// Demands that everything comes to be as it is wanted, and that the agent holds no more than it did `before`.
+    /// Waits until everything is as desired, panics after a time limit, and checks that the agent's resources have not
+    /// grown since `before`.
     async fn checkpoint(&mut self, name: &str, before: Option<&Figures>) -> Figures {
         let began = Instant::now();
         self.places.look_at_containers();
@@ -247,9 +248,9 @@ impl Chaos {
         let limit = if managed > WATCHED { LIMIT * 2 } else { LIMIT };
         let mut right: BTreeSet<u64> = BTreeSet::new();
         let expectation = loop {
-            // The agent may still make and remove namespaces, so what is expected where is asked anew.
+            // The agent may still make and remove namespaces, so the expectation is made again each time.
             let expectation = self.expectation();
-            // Looks that began in time count, however long they take.
+            // Checks that began in time count, however long they take.
             let stretched = limit.mul_f64(stretch());
             let in_time = began.elapsed() < stretched;
             let statuses = expectation.wrong_statuses(&self.bench.published());
@@ -265,7 +266,7 @@ impl Chaos {
                 if right.is_empty() {
                     break expectation;
                 }
-                // Everything once more: nothing must have changed after it was right.
+                // Check everything once more, because something may have changed after it was right.
                 right.clear();
                 continue;
             }
@@ -277,7 +278,8 @@ impl Chaos {
             if are_told {
                 right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
             }
-            // What must be right is partly in the kernel, which tells nobody that it is all there; a look costs a process for each namespace.
+            // Part of the condition concerns the kernel, which sends no event for it; a check costs a process per
+            // namespace, so wait.
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let figures = Figures::of(self.bench.agent().pid());
@@ -294,7 +296,7 @@ impl Chaos {
             self.judge_figures(name, before, &figures);
         }
         self.done.clear();
-        // The log of what went well is of no use to anybody.
+        // The log of a successful round is not needed.
         let _ = std::fs::File::options().write(true).open(agent::LOG).and_then(|log| log.set_len(0));
         figures
     }
@@ -310,7 +312,7 @@ impl Chaos {
         )
     }
 
-    /// What the agent holds follows from how many namespaces it manages, and those are about as many as before.
+    /// Checks the agent's resources, which depend on the number of managed namespaces, and that number hardly changes.
     fn judge_figures(&self, name: &str, before: &Figures, now: &Figures) {
         let places = self.places.all.len();
         let fewer = |what: &str, now: usize, bound: usize| {
@@ -357,7 +359,7 @@ impl Chaos {
         panic!("{shown}{kept}");
     }
 
-    /// Everything is deleted: what is left is what was there before.
+    /// Deletes all values; only what existed before may remain.
     async fn finish(mut self, strangers: &[String]) {
         let figures = Figures::of(self.bench.agent().pid());
         println!("before the end: {figures}");
@@ -369,7 +371,7 @@ impl Chaos {
         assert_eq!(
             strangers,
             strangers_as_they_are(&self.strangers),
-            "namespaces of somebody else changed"
+            "the foreign namespaces have changed"
         );
         println!("at the end: {last}");
         for number in self.places.which(|kind| matches!(kind, Kind::File { mounted: true, .. })) {

@@ -1,6 +1,4 @@
-//! What a running agent holds, read from outside.
-//!
-//! Owns reading `/proc`; must never ask the agent. Start reading at [`Figures::of`].
+//! Resources of a running agent, read from `/proc` without asking the agent. See [`Figures::of`].
 
 use std::{collections::BTreeSet, fmt, fs};
 
@@ -8,25 +6,25 @@ use netns_kernel::ProcessStat;
 
 use crate::support::command;
 
-/// What a process, and the agent's own network namespace, hold at one moment.
+/// Resources of a process and of the agent's own network namespace at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Open file descriptors.
+    /// Number of open file descriptors.
     pub descriptors: usize,
     /// Resident memory in KiB.
     pub resident_kib: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// Namespaces that have a number in the agent's own namespace (`ip netns list-id`).
+    /// Number of namespaces with an id in the agent's own namespace (`ip netns list-id`).
     pub nsids: usize,
-    /// Links in the agent's own namespace.
+    /// Number of links in the agent's own namespace.
     pub links: usize,
-    /// Namespaces held open by a descriptor of their file.
+    /// Inodes of namespaces that are held open by a descriptor of their file.
     pub held: BTreeSet<u64>,
 }
 
 impl Figures {
-    /// Figures of the process with this PID.
+    /// Reads the figures of the process with this PID.
     pub fn of(pid: i32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("status of process {pid}: {error}"));
         let targets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
@@ -59,8 +57,8 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Processor time (user and system) of a process so far, in clock ticks of 10 ms; and context switches of all its threads,
-/// voluntary and involuntary.
+/// Returns the processor time (user and system) of a process so far, in clock ticks of 10 ms, and the voluntary and
+/// involuntary context switches of all its threads.
 pub fn effort(pid: i32) -> (u64, u64, u64) {
     let ticks = ProcessStat::of(pid).expect("stat of a running process").processor_ticks;
     let mut switches = (0, 0);
@@ -68,7 +66,7 @@ pub fn effort(pid: i32) -> (u64, u64, u64) {
         .expect("threads of a running process")
         .flatten()
     {
-        // A thread may end meanwhile.
+        // A thread may have ended in the meantime.
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         switches.0 += status_number(&status, "voluntary_ctxt_switches");
         switches.1 += status_number(&status, "nonvoluntary_ctxt_switches");
@@ -84,12 +82,12 @@ fn status_number(status: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// The inode in `net:[4026532457]`.
+/// Parses the inode in a link target such as `net:[4026532457]`.
 pub fn namespace_inode(link: &str) -> Option<u64> {
     link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// How much longer than on an idle machine a limit is: the load by processors, at least 1. Whoever stretches a limit prints this.
+/// Returns the factor by which limits are stretched: the load per processor, at least 1. Callers print it.
 pub fn stretch() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(1.0);

@@ -1,7 +1,8 @@
-//! What an agent costs that has nothing to do: processor time, wake-ups, memory, and how much slower others' netlink writes become.
+//! Measures what an idle agent costs: processor time, wake-ups, memory, and how much it slows down netlink writes of
+//! others.
 //!
-//! Owns the measurement; must never assert a time, for machines differ. What is asserted: an idle agent publishes
-//! nothing about its values. Start reading at [`run`].
+//! Times are printed and never asserted, because machines differ. It asserts that an idle agent publishes nothing about its
+//! values. See [`run`].
 
 use std::{
     collections::BTreeMap,
@@ -32,9 +33,9 @@ use crate::{
     },
 };
 
-/// A namespace that the agent has nothing to do with.
+/// Namespace that the agent does not use.
 const BYSTANDER: &str = "/run/netns/bystander";
-/// Addresses that are added and deleted again in one measurement.
+/// Number of addresses that are added and deleted again in one measurement.
 const ADDRESSES: u16 = 1000;
 
 #[test]
@@ -47,7 +48,7 @@ fn idle_agents_cost_little() {
     );
 }
 
-/// A ring of namespaces, each with an end of the pair to either neighbour.
+/// Returns a ring of namespaces, each with a pair to either neighbour.
 fn ring(count: usize) -> Config {
     let end = |pair: usize, side: usize| {
         let netns = Reference::named(&format!("ring{}", (pair + side) % count));
@@ -95,7 +96,7 @@ async fn run() {
         })
     };
     bench
-        .until("all links are told to be up", |published| is_told(&config, published))
+        .until("all links are reported as UP", |published| is_told(&config, published))
         .await;
 
     println!("{count} namespaces, {} values", keys.len());
@@ -120,7 +121,7 @@ async fn run() {
             times[times.len() / 2]
         });
         println!(
-            "an address added or deleted in a namespace of somebody else, {what}, median of {rounds} interleaved runs: \
+            "an address added or deleted in a foreign namespace, {what}, median of {rounds} interleaved runs: \
              {with:.2} µs with the agent, {without:.2} µs without: {:.2} ×",
             with / without
         );
@@ -128,13 +129,13 @@ async fn run() {
     bench.stop_agent().await;
 }
 
-/// Lets the agent be idle for so long, and tells what it did meanwhile.
+/// Lets the agent idle for this many seconds, and prints what it did in this time.
 async fn rest(bench: &mut Bench, seconds: u64) {
     let pid = bench.agent().pid();
     let before_idle = statuses(bench);
     println!("converged; {}", Figures::of(pid));
     let (before, began) = (effort(pid), Instant::now());
-    // How long it is idle is what is measured here, so it is a time and not an event.
+    // The length of the idle time is part of the measurement, so it is a time and not an event.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let (after, elapsed) = (effort(pid), began.elapsed().as_secs_f64());
     println!(
@@ -158,7 +159,7 @@ before: {before:#?}"
     );
 }
 
-/// Everything published but the health of the agent, which tells now and then that it lives.
+/// Returns everything published except the health of the agent, which is written regularly.
 fn statuses(bench: &Bench) -> BTreeMap<String, String> {
     let published = bench.published();
     let about_values = published.keys.iter().filter(|(key, _)| !key.starts_with("check/"));
@@ -171,32 +172,34 @@ fn addresses() -> impl Iterator<Item = Ipv4Addr> {
     (0..ADDRESSES).map(|number| Ipv4Addr::new(10, 77, (number >> 8) as u8, (number & 0xff) as u8))
 }
 
-/// Adds and deletes all addresses, request by request; µs for each. The requests are made before the clock starts.
+/// Adds and deletes all addresses, request by request; returns µs per request.
+///
+/// The requests are made before the clock starts.
 fn netlink_writes() -> f64 {
-    let netns = File::open(BYSTANDER).expect("the bystander's namespace");
+    let netns = File::open(BYSTANDER).expect("open the namespace");
     let requests: Vec<Vec<u8>> = [true, false]
         .iter()
         .flat_map(|add| addresses().map(|address| request(address, *add)))
         .collect();
     let writer = std::thread::spawn(move || {
-        nix::sched::setns(&netns, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
-        let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
-        socket.bind(&SocketAddr::new(0, 0)).expect("the socket can be bound");
+        nix::sched::setns(&netns, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+        let mut socket = Socket::new(NETLINK_ROUTE).expect("open a netlink socket");
+        socket.bind(&SocketAddr::new(0, 0)).expect("bind the socket");
         let mut answer = Vec::with_capacity(4096);
         let began = Instant::now();
         for request in &requests {
-            socket.send(request, 0).expect("the kernel takes the request");
+            socket.send(request, 0).expect("send the request");
             answer.clear();
-            socket.recv(&mut answer, 0).expect("the kernel answers");
-            // The error number follows the header of 16 bytes; 0 acknowledges.
+            socket.recv(&mut answer, 0).expect("receive the answer");
+            // The error number follows the header of 16 bytes; 0 is an acknowledgement.
             assert_eq!(answer.get(16..20), Some(&[0; 4][..]), "the kernel refused {request:?}");
         }
         began.elapsed().as_secs_f64() * 1e6 / requests.len() as f64
     });
-    writer.join().expect("the thread that writes")
+    writer.join().expect("join the writing thread")
 }
 
-/// The request to add or delete an address of `lo`.
+/// Returns the request to add or delete an address of `lo`.
 fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -215,7 +218,7 @@ fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     bytes
 }
 
-/// The same by one process of iproute2; µs for each.
+/// Does the same with one process of iproute2; returns µs per request.
 fn ip_batch() -> f64 {
     let line = |verb: &str| {
         addresses()
@@ -223,7 +226,7 @@ fn ip_batch() -> f64 {
             .collect::<String>()
     };
     let file = "/run/live/bystander.batch";
-    std::fs::write(file, line("add") + &line("del")).expect("a file for ip -batch");
+    std::fs::write(file, line("add") + &line("del")).expect("write the file for ip -batch");
     let began = Instant::now();
     command::run("nsenter", &[&format!("--net={BYSTANDER}"), "ip", "-batch", file]);
     began.elapsed().as_secs_f64() * 1e6 / f64::from(2 * ADDRESSES)

@@ -1,6 +1,6 @@
-//! One container restarted again and again: its interface comes back each time, and how long that takes is told.
+//! Restarts one container again and again; its interface is restored each time, and the times are printed, not asserted.
 //!
-//! Owns the length of the run; [`container_restarts`] measures. Must never assert a time. Start reading at [`run`].
+//! [`container_restarts`] measures. See [`run`].
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! Taking over links that somebody else made, and leaving alone those that do not fit.
+//! Kernel tests of adopting foreign links, and of leaving alone those that do not match.
 
 use netns_kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 
 use crate::world::*;
 
-/// An end that may be adopted.
+/// Returns an end that may be adopted.
 fn adopting(netns: NetnsId, name: &str) -> NewLink {
     NewLink {
         adopt: Some(format!("{PREFIX}{name}{ADOPTED_MARK}")),
@@ -16,7 +16,7 @@ fn pair(a: NewLink, b: NewLink) -> KernelOp {
     create_pair(a, b)
 }
 
-/// What a descriptor does after a creation.
+/// Returns the operation that a descriptor starts after a creation.
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
     let changes = LinkChanges {
         alias: Some(format!("{PREFIX}{name}")),
@@ -33,7 +33,7 @@ fn alias(netns: &str, name: &str) -> serde_json::Value {
 }
 
 #[test]
-fn a_foreign_pair_across_namespaces_is_taken_over_and_changed_and_then_deleted_as_ones_own() {
+fn foreign_pair_is_adopted_changed_and_deleted() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         run("ip", "-n a link add x mtu 1400 type veth peer name y netns b");
@@ -44,7 +44,7 @@ fn a_foreign_pair_across_namespaces_is_taken_over_and_changed_and_then_deleted_a
         ]);
         assert_eq!(results, [Ok(Reply::Adopted), Ok(Reply::Adopted)]);
         let found = &ip("-n a link show dev x")[0];
-        assert_eq!((&found["ifindex"], &found["mtu"]), (&index, &1500.into()), "the same link");
+        assert_eq!((&found["ifindex"], &found["mtu"]), (&index, &1500.into()), "another link");
         assert_eq!(alias("a", "x"), format!("{PREFIX}x{ADOPTED_MARK}"));
         assert_eq!(alias("b", "y"), format!("{PREFIX}y{ADOPTED_MARK}"));
         world.op(delete_link(a, "x"));
@@ -56,7 +56,7 @@ fn a_foreign_pair_across_namespaces_is_taken_over_and_changed_and_then_deleted_a
 }
 
 #[test]
-fn a_pair_that_is_new_carries_no_mark_of_adoption() {
+fn new_pair_has_no_adoption_mark() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         let results = world.tasks(vec![vec![pair(adopting(a, "x"), adopting(a, "y")), finish(a, "x")]]);
@@ -66,7 +66,7 @@ fn a_pair_that_is_new_carries_no_mark_of_adoption() {
 }
 
 #[test]
-fn an_adoption_that_was_interrupted_between_the_ends_is_completed() {
+fn interrupted_adoption_of_a_pair_is_completed() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
@@ -77,10 +77,10 @@ fn an_adoption_that_was_interrupted_between_the_ends_is_completed() {
 }
 
 #[test]
-fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
+fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
     in_private_namespaces(|world| {
         let (a, b, c) = (world.open("a"), world.open("b"), world.open("c"));
-        // `x` in a and `y` in b have the same indexes as ends of one pair would have, but are ends of two.
+        // `x` in a and `y` in b have the indexes that the ends of one pair would have, but are ends of two pairs.
         run("ip", "-n a link add x index 20 type veth peer name elsewhere index 30 netns c");
         run("ip", "-n b link add y index 30 type veth peer name other index 20 netns c");
         run("ip", "-n a link add third type veth peer name fourth");
@@ -90,7 +90,7 @@ fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
             (pair(adopting(a, "x"), adopting(c, "new")), "no link \"new\""),
             (
                 pair(adopting(a, "third"), new_link(a, "fourth")),
-                "other end \"fourth\" does not say `adopt`",
+                "other end \"fourth\" does not set `adopt`",
             ),
             (pair(new_link(a, "third"), new_link(a, "fourth")), "alias \"somebody-else\""),
         ] {
@@ -99,7 +99,7 @@ fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
             assert!(failure.message.contains(words), "{words} in {failure}");
         }
         let dummy = world.try_op(create_link(adopting(a, "x"), "dummy", &[]));
-        // A kernel without dummies says that first.
+        // A kernel without dummy links reports that first.
         let failure = dummy.expect_err("a veth is no dummy");
         assert!(
             failure.kind == FailureKind::KindMissing || failure.message.contains("of kind veth and not dummy"),
@@ -112,7 +112,7 @@ fn what_does_not_fit_is_left_alone_and_the_failure_says_why() {
 }
 
 #[test]
-fn a_link_of_another_agent_is_named_as_such_and_one_of_the_same_agent_is_not_foreign() {
+fn failure_names_the_agent_of_a_foreign_link_but_own_links_just_exist() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         run("ip", "-n a link add x type veth peer name y");

@@ -1,4 +1,4 @@
-//! What the agent writes is what the kernel has afterwards: complete, as requested, or refused with the reason.
+//! Kernel tests that each write is in the kernel afterwards, complete and as requested, or fails with the reason.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     world::{World, in_private_namespaces, ip_address, route, run},
 };
 
-/// Routes of the agent's addresses that are missing in a snapshot.
+/// Returns the routes of the agent's addresses that are missing in a snapshot.
 fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     let mut missing = Vec::new();
     for state in snapshot.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
@@ -25,7 +25,7 @@ fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     missing
 }
 
-/// Adds an address of each form to a link that is up, and returns them.
+/// Adds an address of each form to links that are up; returns them.
 fn addresses_of_all_forms(world: &World, a: NetnsId) -> Vec<(&'static str, &'static str)> {
     world.veth((a, "x"), (a, "y"));
     let all = vec![
@@ -53,7 +53,7 @@ fn without_detection(mut op: KernelOp) -> KernelOp {
 }
 
 #[test]
-fn the_kernel_makes_exactly_the_routes_that_the_agent_expects_of_an_address() {
+fn kernel_makes_exactly_the_expected_routes_of_an_address() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         addresses_of_all_forms(world, a);
@@ -62,14 +62,15 @@ fn the_kernel_makes_exactly_the_routes_that_the_agent_expects_of_an_address() {
         assert_eq!(
             missing_routes(&world.dump(a)),
             Vec::<String>::new(),
-            "nothing is expected while the link is down"
+            "a route is expected while the link is down"
         );
     });
 }
 
-/// The routes of a family are read only where the agent has addresses that may be judged: each form must be one of them by itself.
+/// The routes of a family are read only if the agent has an address whose routes are checked: each form must be such an
+/// address.
 #[test]
-fn the_routes_of_an_address_without_others_are_read() {
+fn routes_are_read_for_a_single_address_of_any_form() {
     in_private_namespaces(|world| {
         let forms = [
             ("x", "10.1.0.1/24"),
@@ -97,7 +98,7 @@ fn the_routes_of_an_address_without_others_are_read() {
 }
 
 #[test]
-fn adding_an_address_that_is_there_restores_its_routes_and_leaves_the_rest_alone() {
+fn adding_an_existing_address_again_restores_only_its_routes() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         let all = addresses_of_all_forms(world, a);
@@ -118,7 +119,7 @@ fn adding_an_address_that_is_there_restores_its_routes_and_leaves_the_rest_alone
             }
             let snapshot = world.dump(a);
             assert_eq!(missing_routes(&snapshot), Vec::<String>::new(), "{damage}");
-            assert_eq!(snapshot.routes.len(), 1, "{damage}: the route through a gateway stays");
+            assert_eq!(snapshot.routes.len(), 1, "{damage}: the route through a gateway was deleted");
         }
         for (link, address) in all.iter().rev() {
             run("ip", &format!("-n a address del {address} dev {link}"));
@@ -127,14 +128,14 @@ fn adding_an_address_that_is_there_restores_its_routes_and_leaves_the_rest_alone
         let left = run("ip", "-n a route show table all proto kernel") + &format!("{left:?}");
         assert!(
             !left.contains("10.1.0.") && !left.contains("fd00:1:"),
-            "restored routes go with the address: {left}"
+            "restored routes outlived their address: {left}"
         );
     });
 }
 
-/// The agent reads all routes of a namespace at once, unless others have very many there: then the kernel picks out what matters.
+/// The agent reads all routes of a namespace at once, unless it has very many foreign ones: then the kernel filters them.
 #[test]
-fn a_snapshot_is_the_same_however_many_routes_others_have() {
+fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         addresses_of_all_forms(world, a);
@@ -142,7 +143,7 @@ fn a_snapshot_is_the_same_however_many_routes_others_have() {
         world.op(add_route(a, "x", route("fd00:9::/64", Some("fd00:1::9"))));
         let of_agent = |snapshot: Snapshot| {
             let mut address_routes = snapshot.address_routes;
-            // The kernel makes the local route of an IPv6 address, and all of link-local ones, a moment later.
+            // The kernel adds the local route of an IPv6 address, and all routes of link-local ones, a moment later.
             address_routes.retain(|route| route.destination.is_ipv4() || !route.local && route.prefix_len != 64);
             address_routes.sort_unstable();
             (snapshot.routes, address_routes)
@@ -159,17 +160,17 @@ fn a_snapshot_is_the_same_however_many_routes_others_have() {
         };
         let batch: String = (0..600).map(foreign).collect();
         let file = std::path::Path::new("/run/foreign-routes.batch");
-        std::fs::write(file, batch).expect("written");
+        std::fs::write(file, batch).expect("write the batch");
         run("ip", &format!("-n a -batch {}", file.display()));
-        // The first reading finds out how many there are, the second one takes them into account.
+        // The first read counts the routes, and the second one takes the number into account.
         for reading in ["first", "second"] {
-            assert_eq!(of_agent(world.dump(a)), alone, "{reading} reading with the routes of others");
+            assert_eq!(of_agent(world.dump(a)), alone, "{reading} read with foreign routes");
         }
     });
 }
 
 #[test]
-fn a_route_that_the_kernel_made_is_neither_adopted_nor_advised_for_adoption() {
+fn kernel_route_is_not_adopted_and_the_failure_does_not_suggest_adopt() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -209,19 +210,19 @@ fn set_neighbour(netns: NetnsId, link: &str, address: &str) -> KernelOp {
     }
 }
 
-/// Whether a neighbour was set and is in the kernel as requested.
+/// Sets a neighbour and asserts that it is in the kernel as requested, unless it is refused.
 fn is_kept(world: &World, netns: NetnsId, link: &str, address: &str) -> Result<(), Failure> {
     world.try_op(set_neighbour(netns, link, address))?;
     let snapshot = world.dump(netns);
     let index = snapshot.links.iter().find(|found| found.name == link).expect("the link").index;
     let mut entries = snapshot.neighbours.iter();
     let kept = entries.any(|entry| (entry.link, entry.address, entry.mac) == (index, ip_address(address), [2, 0, 0, 0, 0, 9]));
-    assert!(kept, "{address} on {link} counts as done: {:?}", snapshot.neighbours);
+    assert!(kept, "{address} on {link} counts as set: {:?}", snapshot.neighbours);
     Ok(())
 }
 
 #[test]
-fn a_neighbour_is_kept_as_requested_or_refused_with_the_reason_on_every_kind_of_link() {
+fn neighbour_on_any_kind_of_link_is_set_or_fails_with_a_reason() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -251,7 +252,7 @@ fn a_neighbour_is_kept_as_requested_or_refused_with_the_reason_on_every_kind_of_
         }
         assert!(
             !run("ip", "-n a neighbour show dev tun0 nud all").contains("proto 158"),
-            "nothing is left there"
+            "a refused neighbour was left behind"
         );
         let together = (0..8)
             .map(|number| vec![set_neighbour(a, "lo", &format!("10.78.0.{number}"))])
@@ -260,14 +261,14 @@ fn a_neighbour_is_kept_as_requested_or_refused_with_the_reason_on_every_kind_of_
             assert_eq!(
                 result.map_err(|failure| failure.kind),
                 Err(FailureKind::Unsupported),
-                "in a batch, too"
+                "no failure in a batch"
             );
         }
     });
 }
 
 #[test]
-fn an_ipv6_address_with_another_prefix_length_is_refused_and_not_taken_for_done() {
+fn ipv6_address_with_another_prefix_length_fails() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -279,7 +280,7 @@ fn an_ipv6_address_with_another_prefix_length_is_refused_and_not_taken_for_done(
 }
 
 #[test]
-fn changing_very_many_routes_does_not_read_the_table_for_each() {
+fn changing_many_routes_does_not_read_the_table_for_each() {
     const COUNT: u32 = 4_000;
     in_private_namespaces(|world| {
         let a = world.open("a");

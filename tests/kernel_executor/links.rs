@@ -1,4 +1,4 @@
-//! Links: creation in place, changes, the protection of foreign links, deletion.
+//! Kernel tests of links: creation in their final namespaces, changes, protection of foreign links, and deletion.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use nix::libc;
 use crate::world::*;
 
 #[test]
-fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
+fn veth_pair_is_created_in_its_final_namespaces() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         let mut ends = [new_link(a, "left"), new_link(b, "right")];
@@ -31,11 +31,11 @@ fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
             assert_eq!(
                 link.group,
                 provisional_group(PREFIX),
-                "killed now, the agent would know its link again: {link:?}"
+                "the agent must recognize its link after a crash: {link:?}"
             );
         }
         assert_eq!(link_names(None), ["lo"]);
-        // Indexes count up: had the pair passed through the own namespace, the next link there would show it.
+        // Indexes count up, so the index of the next link shows whether the pair was in the own namespace.
         run("ip", "link add probe0 type veth peer name probe1");
         let index = ip("link show dev probe0")[0]["ifindex"].as_u64().expect("an index");
         assert!(index <= 3, "links have been in the own namespace: the next index is {index}");
@@ -43,7 +43,7 @@ fn a_veth_pair_is_born_in_its_final_namespaces_and_never_seen_in_the_own_one() {
 }
 
 #[test]
-fn all_properties_of_a_link_are_set_and_the_same_changes_again_are_harmless() {
+fn all_link_properties_are_set_and_repeated_changes_are_harmless() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.op(create_veth((a, "x"), (a, "y")));
@@ -87,7 +87,7 @@ fn all_properties_of_a_link_are_set_and_the_same_changes_again_are_harmless() {
 }
 
 #[test]
-fn a_link_that_is_up_is_renamed_and_up_again() {
+fn link_that_is_up_is_renamed_and_set_up_again() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -127,13 +127,13 @@ fn a_link_that_is_up_is_renamed_and_up_again() {
                 .as_array()
                 .expect("flags")
                 .contains(&"UP".into()),
-            "as it was"
+            "the link must be up as before"
         );
     });
 }
 
 #[test]
-fn a_link_moves_to_another_namespace_with_its_alias_and_state() {
+fn link_moves_to_another_namespace_with_its_alias_and_state() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         world.veth((a, "x"), (a, "y"));
@@ -153,7 +153,7 @@ fn a_link_moves_to_another_namespace_with_its_alias_and_state() {
 }
 
 #[test]
-fn a_foreign_link_is_neither_changed_nor_deleted() {
+fn foreign_link_is_neither_changed_nor_deleted() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         run("ip", "-n a link add foreign type veth peer name other");
@@ -178,7 +178,7 @@ fn a_foreign_link_is_neither_changed_nor_deleted() {
         assert!(failure.message.contains("somebody-else"), "{failure}");
         assert_eq!(ip("-n a link show dev foreign")[0]["mtu"], 1500);
 
-        // Among deletions of ours, too.
+        // The same among deletions of the agent's links.
         world.veth((a, "x"), (a, "y"));
         let results = world.tasks(vec![vec![delete_link(a, "foreign")], vec![delete_link(a, "x")]]);
         assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Foreign));
@@ -190,7 +190,7 @@ fn a_foreign_link_is_neither_changed_nor_deleted() {
 }
 
 #[test]
-fn any_link_may_be_changed_when_the_guard_says_so() {
+fn any_link_may_be_changed_with_guard_any() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         let changes = LinkChanges {
@@ -208,7 +208,7 @@ fn any_link_may_be_changed_when_the_guard_says_so() {
 }
 
 #[test]
-fn deleting_what_is_gone_is_success() {
+fn deleting_a_missing_link_succeeds() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.op(delete_link(a, "never"));
@@ -220,13 +220,13 @@ fn deleting_what_is_gone_is_success() {
 }
 
 #[test]
-fn a_kind_that_the_kernel_lacks_names_its_module() {
+fn missing_link_kind_names_its_module() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         let table = 10_u32.to_ne_bytes();
         for (name, data) in [("dummy", &[][..]), ("vrf", &[(1, &table[..])])] {
             match world.try_op(create_link(new_link(a, "d0"), name, data)) {
-                // A kernel that has the kind: nothing to say about a lack of it.
+                // The kernel has this kind, so its absence cannot be tested.
                 Ok(_) => world.op(delete_link(a, "d0")),
                 Err(failure) => {
                     assert_eq!(failure.kind, FailureKind::KindMissing, "{failure}");
@@ -240,7 +240,7 @@ fn a_kind_that_the_kernel_lacks_names_its_module() {
 }
 
 #[test]
-fn many_deletions_across_namespaces_wait_together() {
+fn many_deletions_across_namespaces_are_batched() {
     in_private_namespaces(|world| {
         let namespaces: Vec<_> = (0..10).map(|index| world.open(&format!("ns{index}"))).collect();
         let name = |index: usize| format!("link{index}");
@@ -273,7 +273,7 @@ fn many_deletions_across_namespaces_wait_together() {
 }
 
 #[test]
-fn more_deletions_than_one_send_may_hold_are_all_done() {
+fn deletions_that_exceed_one_send_are_all_done() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         let pairs = 450;
@@ -282,7 +282,7 @@ fn more_deletions_than_one_send_may_hold_are_all_done() {
             .tasks(create.collect())
             .into_iter()
             .for_each(|result| assert!(result.is_ok(), "{result:?}"));
-        // Both ends, as the two values of a pair ask for.
+        // Both ends, as the two values of a pair would be deleted.
         let delete = (0..pairs).flat_map(|index| {
             [
                 vec![delete_link(a, &format!("x{index}"))],
@@ -299,7 +299,7 @@ fn more_deletions_than_one_send_may_hold_are_all_done() {
 }
 
 #[test]
-fn a_failing_task_does_not_affect_the_next_one() {
+fn failing_task_does_not_affect_the_next_one() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         let results = world.tasks(vec![
@@ -324,12 +324,12 @@ fn a_failing_task_does_not_affect_the_next_one() {
         assert!(results[2].is_ok(), "{results:?}");
         let mut names = link_names(Some("a"));
         names.sort();
-        assert_eq!(names, ["lo", "x", "y"], "the first failure ends its task");
+        assert_eq!(names, ["lo", "x", "y"], "the first failure must end its task");
     });
 }
 
 #[test]
-fn a_property_that_is_refused_is_named_and_the_others_are_tried() {
+fn failure_names_the_property_that_the_kernel_rejects() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -348,7 +348,7 @@ fn a_property_that_is_refused_is_named_and_the_others_are_tried() {
 }
 
 #[test]
-fn the_cost_of_a_veth_pair_is_printed() {
+fn print_the_cost_of_a_veth_pair() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         let pairs = 200;
@@ -385,7 +385,7 @@ fn the_cost_of_a_veth_pair_is_printed() {
 }
 
 #[test]
-fn an_alternative_name_in_the_way_is_told_with_the_link_that_has_it() {
+fn failure_names_the_link_with_a_conflicting_alternative_name() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         run("ip", "-n a link add nic0 type veth peer name nic1");
@@ -403,7 +403,7 @@ fn an_alternative_name_in_the_way_is_told_with_the_link_that_has_it() {
 }
 
 #[test]
-fn ipv6_on_a_link_with_a_small_mtu_is_refused_with_the_reason() {
+fn ipv6_on_a_link_with_a_small_mtu_fails_with_the_reason() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.op(create_veth((a, "x"), (a, "y")));

@@ -1,4 +1,4 @@
-//! Namespaces: finding, creating, verifying, giving back, watching.
+//! Kernel tests of namespaces: opening, creating, verifying, closing, and watching.
 
 use std::{
     collections::BTreeSet,
@@ -29,9 +29,9 @@ fn close(reference: NamespaceRef, netns: NetnsId, remove: bool, forget: bool) ->
     }
 }
 
-/// Whether the alias or state of a new namespace can be seen before it is complete is decided by its name.
+/// The name appears only after `lo` is up and has its alias, so nobody sees an incomplete namespace.
 #[test]
-fn a_missing_name_is_created_as_ip_netns_add_does_it() {
+fn missing_namespace_is_created_as_by_ip_netns_add() {
     in_private_namespaces(|world| {
         let (netns, created, contents) = world.try_open(by_name("fresh")).expect("opened");
         assert!(created);
@@ -39,7 +39,7 @@ fn a_missing_name_is_created_as_ip_netns_add_does_it() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
-        // The last one is on top: a machine on which `ip netns` was used has one of its own below.
+        // The last line is the topmost mount: if `ip netns` was used on the machine, its own mount is below.
         let line = mounts
             .lines()
             .rfind(|line| line.contains(" /run/netns "))
@@ -53,12 +53,12 @@ fn a_missing_name_is_created_as_ip_netns_add_does_it() {
         let (again, created, _) = world.try_open(by_name("fresh")).expect("opened");
         assert_eq!((again, created), (netns, false));
         run("ip", "netns del fresh");
-        assert_eq!(world.dump(netns).links.len(), 1, "the open namespace outlives its name");
+        assert_eq!(world.dump(netns).links.len(), 1, "the open namespace must outlive its name");
     });
 }
 
 #[test]
-fn a_namespace_of_ip_netns_add_is_opened_and_left_unmarked() {
+fn namespace_of_ip_netns_add_is_opened_without_a_mark() {
     in_private_namespaces(|world| {
         run("ip", "netns add theirs");
         let (netns, created, contents) = world.try_open(by_name("theirs")).expect("opened");
@@ -66,12 +66,12 @@ fn a_namespace_of_ip_netns_add_is_opened_and_left_unmarked() {
         assert_eq!(contents.links[0].alias, "");
         assert!(!contents.links[0].up);
         world.op(close(by_name("theirs"), netns, true, true));
-        assert_eq!(run("ip", "netns list").trim(), "theirs", "not ours, so it stays");
+        assert_eq!(run("ip", "netns list").trim(), "theirs", "a foreign namespace must stay");
     });
 }
 
 #[test]
-fn a_created_namespace_is_removed_only_by_its_last_name_and_only_if_marked() {
+fn created_namespace_is_removed_only_on_request_and_only_if_same() {
     in_private_namespaces(|world| {
         let netns = world.open("ours");
         world.op(close(by_name("ours"), netns, false, false));
@@ -82,7 +82,7 @@ fn a_created_namespace_is_removed_only_by_its_last_name_and_only_if_marked() {
         assert!(!named("ours").exists());
         world.op(close(by_name("ours"), netns, true, false));
 
-        // The name now leads to another namespace: not the one that is given back.
+        // The name now refers to another namespace, which must not be removed.
         let netns = world.open("ours");
         run("ip", "netns del ours");
         run("ip", "netns add ours");
@@ -99,18 +99,18 @@ fn two_references_to_one_namespace_share_it() {
         assert_eq!(netns, same);
         for _ in 0..2 {
             world.op(close(by_name("one"), netns, false, true));
-            assert_eq!(world.dump(netns).links.len(), 1, "still open by the other");
+            assert_eq!(world.dump(netns).links.len(), 1, "the other reference must keep it open");
         }
         world.op(close(NamespaceRef::File(named("one")), netns, false, false));
         assert!(world.try_op(KernelOp::DumpNamespace { netns }).is_err());
-        // Giving back once more, and removing from it, is success.
+        // Closing a closed namespace, and deleting from it, succeeds.
         world.op(close(by_name("one"), netns, false, false));
         world.op(delete_link(netns, "x"));
     });
 }
 
 #[test]
-fn empty_file_and_crash_leftover_become_a_namespace() {
+fn empty_file_and_file_left_by_a_crash_become_a_namespace() {
     in_private_namespaces(|world| {
         world.open("other");
         for (name, content) in [("stale", String::new()), ("leftover", format!("netns-agent {MARK}\n"))] {
@@ -120,13 +120,13 @@ fn empty_file_and_crash_leftover_become_a_namespace() {
             assert_eq!(fs::metadata(named(name)).expect("a file").ino(), netns.0);
             assert_eq!(ip(&format!("-n {name} link show dev lo"))[0]["ifalias"], MARK);
             world.op(close(by_name(name), netns, true, false));
-            assert!(!named(name).exists(), "{name} is removed with its namespace");
+            assert!(!named(name).exists(), "{name} must be removed with its namespace");
         }
     });
 }
 
 #[test]
-fn file_with_content_is_refused_and_untouched() {
+fn file_with_content_is_rejected_and_untouched() {
     in_private_namespaces(|world| {
         world.open("other");
         fs::write(named("notes"), "somebody's text").expect("written");
@@ -142,7 +142,7 @@ fn file_with_content_is_refused_and_untouched() {
         }
         assert_eq!(fs::read_to_string(named("notes")).expect("text"), "somebody's text");
         assert!(fs::symlink_metadata(named("link")).expect("it exists").is_symlink());
-        assert!(!run("findmnt", "-rno TARGET").contains("notes"), "nothing is mounted over it");
+        assert!(!run("findmnt", "-rno TARGET").contains("notes"), "the file is a mount point");
     });
 }
 
@@ -162,7 +162,7 @@ fn dangling_link_is_unavailable_and_waits_for_its_target() {
         symlink(named("other"), named("web")).expect("linked");
         let (netns, created, _) = world.try_open(by_name("web")).expect("opened");
         assert!(!created);
-        // The name under which the namespace was created stays mounted when a link to it is given back.
+        // The name under which the namespace was created stays mounted when a symbolic link to it is closed.
         world.op(close(by_name("web"), netns, true, false));
         assert_eq!(fs::metadata(named("other")).expect("mounted").ino(), netns.0);
         assert!(fs::symlink_metadata(named("web")).expect("it exists").is_symlink());
@@ -170,7 +170,7 @@ fn dangling_link_is_unavailable_and_waits_for_its_target() {
 }
 
 #[test]
-fn file_under_a_namespace_is_deleted_only_if_it_has_no_content() {
+fn file_below_a_namespace_mount_is_deleted_only_if_empty() {
     in_private_namespaces(|world| {
         let netns = world.open("made");
         fs::write(named("notes"), "somebody's text").expect("written");
@@ -188,9 +188,9 @@ fn file_under_a_namespace_is_deleted_only_if_it_has_no_content() {
     });
 }
 
-/// Creating a file behind such a link fails with EEXIST for ever, which looked like another program that was faster.
+/// Creating a file through such a link always fails with EEXIST, as if another program had been faster.
 #[test]
-fn a_dangling_symbolic_link_is_unavailable_until_its_target_exists() {
+fn dangling_symbolic_link_is_unavailable_until_its_target_exists() {
     in_private_namespaces(|world| {
         world.open("other");
         for (name, target) in [
@@ -226,7 +226,7 @@ fn nothing_is_created_or_removed_through_a_symbolic_link() {
         symlink(named("ours"), named("alias")).expect("linked");
         assert_eq!(world.open("alias"), netns);
         world.op(close(by_name("alias"), netns, true, false));
-        assert!(named("alias").is_symlink(), "a link is never the agent's");
+        assert!(named("alias").is_symlink(), "a foreign symbolic link was removed");
         assert_eq!(fs::metadata(named("ours")).expect("still mounted").ino(), netns.0);
 
         fs::write("/run/text", "somebody's text").expect("written");
@@ -238,13 +238,13 @@ fn nothing_is_created_or_removed_through_a_symbolic_link() {
 }
 
 #[test]
-fn a_file_that_is_mounted_while_we_look_is_taken_as_it_is() {
+fn namespace_mounted_during_creation_is_opened_instead() {
     in_private_namespaces(|world| {
         run("ip", "netns add theirs");
         fs::write(named("slow"), "").expect("written");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // As another program between creating the file and mounting on it; no condition to wait for exists.
+                // Behaves like another program between creating the file and mounting on it; there is no event to wait for.
                 std::thread::sleep(Duration::from_millis(5));
                 let (from, to) = (named("theirs"), named("slow"));
                 nix::mount::mount(Some(&from), &to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).expect("mounted");
@@ -257,13 +257,13 @@ fn a_file_that_is_mounted_while_we_look_is_taken_as_it_is() {
 }
 
 #[test]
-fn creating_the_same_names_as_ip_netns_add_at_the_same_time_gives_one_namespace_each() {
+fn concurrent_creation_with_ip_netns_add_makes_one_namespace_per_name() {
     in_private_namespaces(|world| {
         let names: Vec<String> = (0..20).map(|index| format!("n{index}")).collect();
         let theirs = names.clone();
         std::thread::scope(|scope| {
             let other = scope.spawn(move || {
-                // The same name twice is an error of `ip`, and expected.
+                // `ip` fails if the name exists already, which is expected.
                 theirs
                     .iter()
                     .for_each(|name| drop(Command::new("ip").args(["netns", "add", name]).output()));
@@ -279,7 +279,7 @@ fn creating_the_same_names_as_ip_netns_add_at_the_same_time_gives_one_namespace_
 }
 
 #[test]
-fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
+fn namespaces_opened_in_one_batch_get_separate_results_in_order() {
     in_private_namespaces(|world| {
         run("ip", "netns add theirs");
         fs::create_dir(named("directory")).expect("created");
@@ -317,7 +317,7 @@ fn namespaces_opened_together_are_answered_one_by_one_and_in_order() {
 }
 
 #[test]
-fn namespaces_read_together_each_show_what_is_in_them() {
+fn namespaces_read_in_one_batch_get_their_own_contents() {
     in_private_namespaces(|world| {
         let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
         for name in &names {
@@ -341,7 +341,7 @@ fn namespaces_read_together_each_show_what_is_in_them() {
             opened.push(netns);
         }
         let unknown = NetnsId(1);
-        // One of them is asked for twice, and one is not open.
+        // One of the namespaces is read twice, and one is not open.
         let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
         let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         let whose = names.iter().chain([&names[3]]);
@@ -355,7 +355,7 @@ fn namespaces_read_together_each_show_what_is_in_them() {
     });
 }
 
-/// In how many of the namespaces somebody has an rtnetlink socket open.
+/// Returns the number of these namespaces in which any process has an rtnetlink socket open.
 fn awake(names: &[String]) -> usize {
     let sockets = |name: &String| run("ip", &format!("netns exec {name} cat /proc/net/netlink"));
     // Protocol 0 is NETLINK_ROUTE; port 0 is the kernel's own end.
@@ -364,7 +364,7 @@ fn awake(names: &[String]) -> usize {
 }
 
 #[test]
-fn sockets_are_open_in_a_bounded_number_of_namespaces_and_all_can_be_worked_on() {
+fn number_of_namespaces_with_open_sockets_is_bounded() {
     const AWAKE_MAX: usize = 6;
     in_private_namespaces(|_| {
         let world = World::start(0, AWAKE_MAX);
@@ -397,10 +397,10 @@ fn sockets_are_open_in_a_bounded_number_of_namespaces_and_all_can_be_worked_on()
             ["left", "right"].map(|name| set_link(at(place), name, changes(name))).to_vec()
         };
         done(world.tasks((0..opened.len()).map(mark).collect()));
-        // One by one, and all together.
+        // First one by one, then all together.
         for name in &names[3..5] {
             let up = ip(&format!("-n {name} link show up"));
-            assert_eq!(up.as_array().map(Vec::len), Some(3), "lo and two ends: {up}");
+            assert_eq!(up.as_array().map(Vec::len), Some(3), "expected lo and two ends: {up}");
         }
         let results = world.tasks(opened.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         for result in &results {
@@ -420,7 +420,7 @@ fn sockets_are_open_in_a_bounded_number_of_namespaces_and_all_can_be_worked_on()
 }
 
 #[test]
-fn a_creation_that_fails_leaves_no_name_and_says_what_failed() {
+fn failed_creation_leaves_no_name_and_says_what_failed() {
     in_private_namespaces(|world| {
         world.open("first");
         run("mount", "-o remount,ro /run/netns");
@@ -437,7 +437,7 @@ fn a_creation_that_fails_leaves_no_name_and_says_what_failed() {
 }
 
 #[test]
-fn a_crash_leftover_is_recognised_and_removed_and_nothing_else_is() {
+fn only_a_file_left_by_a_crash_is_recognized_and_removed() {
     in_private_namespaces(|world| {
         let netns = world.open("real");
         fs::write(named("leftover"), format!("netns-agent {MARK}\n")).expect("written");
@@ -463,7 +463,7 @@ fn a_crash_leftover_is_recognised_and_removed_and_nothing_else_is() {
 }
 
 #[test]
-fn the_placeholder_under_a_created_name_tells_whose_it_is() {
+fn placeholder_below_a_created_name_contains_the_mark() {
     in_private_namespaces(|world| {
         world.open("ours");
         nix::mount::umount(&named("ours")).expect("unmounted");
@@ -473,7 +473,7 @@ fn the_placeholder_under_a_created_name_tells_whose_it_is() {
 }
 
 #[test]
-fn what_is_no_network_namespace_is_unusable_and_what_is_missing_unavailable() {
+fn wrong_file_is_unusable_and_missing_file_is_unavailable() {
     in_private_namespaces(|world| {
         world.open("other");
         fs::create_dir(named("directory")).expect("created");
@@ -508,7 +508,7 @@ fn what_is_no_network_namespace_is_unusable_and_what_is_missing_unavailable() {
 }
 
 #[test]
-fn the_own_namespace_is_never_taken_for_that_of_a_process() {
+fn own_namespace_is_never_used_for_a_process() {
     in_private_namespaces(|world| {
         let (own, created, _) = world.try_open(NamespaceRef::Own).expect("opened");
         assert_eq!((own, created), (world.executor.own_namespace(), false));
@@ -533,7 +533,7 @@ fn the_own_namespace_is_never_taken_for_that_of_a_process() {
 }
 
 #[test]
-fn the_namespace_of_a_process_is_found_until_it_ends_even_as_a_zombie() {
+fn namespace_of_a_process_is_unavailable_once_it_is_a_zombie() {
     in_private_namespaces(|world| {
         let mut process = Process::in_new_namespace();
         let reference = NamespaceRef::Process(process.pid());
@@ -551,7 +551,7 @@ fn the_namespace_of_a_process_is_found_until_it_ends_even_as_a_zombie() {
         assert_eq!(world.op(verify.clone()), Reply::Same);
 
         process.kill();
-        // The kill is asynchronous; what is awaited is the zombie.
+        // The kill is asynchronous; wait for the zombie.
         let until = Instant::now() + PATIENCE;
         let failure = loop {
             match world.try_open(reference.clone()) {
@@ -562,12 +562,12 @@ fn the_namespace_of_a_process_is_found_until_it_ends_even_as_a_zombie() {
         assert_eq!(failure.kind, FailureKind::Unavailable);
         assert!(failure.message.contains("has ended"), "{failure}");
         assert!(matches!(world.op(verify), Reply::Changed(text) if text.contains("has ended")));
-        assert_eq!(world.dump(netns).links.len(), 1, "pinned, whatever became of the process");
+        assert_eq!(world.dump(netns).links.len(), 1, "an open namespace must outlive its process");
     });
 }
 
 #[test]
-fn a_container_whose_pid_is_another_process_is_unavailable() {
+fn container_with_a_reused_pid_is_unavailable() {
     in_private_namespaces(|world| {
         let process = Process::in_new_namespace();
         let reference = NamespaceRef::Container {
@@ -584,9 +584,9 @@ fn a_container_whose_pid_is_another_process_is_unavailable() {
     });
 }
 
-/// PIDs can only be steered in a PID namespace of one's own, where this test runs itself again.
+/// PIDs can be chosen only in a PID namespace of one's own, in which this test runs another one.
 #[test]
-fn a_reused_pid_does_not_lead_to_the_new_process_until_it_is_forgotten() {
+fn reused_pid_is_unavailable_until_its_reference_is_closed() {
     let this = std::env::current_exe().expect("this program");
     let output = Command::new("unshare")
         .args(["--pid", "--fork", "--mount-proc", "--mount"])
@@ -613,14 +613,14 @@ fn reuse_of_a_pid() {
         drop(first);
         let mut second = None;
         for _ in 0..100 {
-            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("a PID namespace of one's own");
+            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("set ns_last_pid");
             let process = Process::in_new_namespace();
             if process.pid() == pid {
                 second = Some(process);
                 break;
             }
         }
-        let _second = second.expect("the PID is used again");
+        let _second = second.expect("reuse the PID");
         let failure = world.try_open(reference.clone()).expect_err("another process");
         assert_eq!(failure.kind, FailureKind::Unavailable);
         let words = format!("PID {pid} ended and now belongs to another process (`cat`); put the value again after deleting it");
@@ -632,13 +632,13 @@ fn reuse_of_a_pid() {
         assert!(matches!(world.op(verify), Reply::Changed(text) if text.contains("another process")));
 
         world.op(close(reference.clone(), netns, false, true));
-        let (other, ..) = world.try_open(reference).expect("forgotten, so the new process is meant");
+        let (other, ..) = world.try_open(reference).expect("open the namespace of the new process");
         assert_ne!(other, netns);
     });
 }
 
 #[test]
-fn verification_notices_a_name_that_leads_elsewhere() {
+fn verification_notices_a_name_of_another_namespace() {
     in_private_namespaces(|world| {
         let netns = world.open("name");
         let verify = KernelOp::VerifyNamespace {
@@ -654,7 +654,7 @@ fn verification_notices_a_name_that_leads_elsewhere() {
 }
 
 #[test]
-fn a_deleted_link_is_one_event_and_a_storm_is_one_more_after_rearming() {
+fn each_rearming_allows_one_event_however_many_changes_happen() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
@@ -663,7 +663,7 @@ fn a_deleted_link_is_one_event_and_a_storm_is_one_more_after_rearming() {
         run("ip", "-n a link add x type veth peer name y");
         assert_eq!(world.event(Duration::from_millis(50)), None, "not armed");
         world.executor.rearm(netns);
-        assert_eq!(world.event(PATIENCE), Some(netns), "what happened meanwhile is told at once");
+        assert_eq!(world.event(PATIENCE), Some(netns), "an earlier change is an event");
         world.executor.rearm(netns);
         run("ip", "-n a link del x");
         assert_eq!(world.event(PATIENCE), Some(netns));
@@ -672,12 +672,12 @@ fn a_deleted_link_is_one_event_and_a_storm_is_one_more_after_rearming() {
 }
 
 #[test]
-fn an_overrun_of_notifications_is_an_event_too() {
+fn overrun_of_notifications_is_an_event() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
         assert_eq!(world.event(PATIENCE), Some(netns));
-        // Not armed, so nobody reads: far more than a socket buffer holds.
+        // The socket is not read while the watch is not armed: send far more than its buffer holds.
         let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
         fs::write("/run/batch", commands).expect("written");
         run("ip", "-n a -batch /run/batch");
@@ -685,15 +685,15 @@ fn an_overrun_of_notifications_is_an_event_too() {
         assert_eq!(world.event(PATIENCE), Some(netns));
         world.executor.rearm(netns);
         run("ip", "-n a link del x");
-        assert_eq!(world.event(PATIENCE), Some(netns), "watching goes on");
+        assert_eq!(world.event(PATIENCE), Some(netns), "the watch must continue");
     });
 }
 
 #[test]
-fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
+fn only_deletions_of_own_neighbours_and_routes_are_events() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
-        // IPv6 would get ready by itself for some seconds.
+        // IPv6 would cause notifications for some seconds.
         run("ip", "netns exec a sysctl -q -w net.ipv6.conf.default.disable_ipv6=1");
         world.veth((netns, "x"), (netns, "y"));
         let mac = [2, 0, 0, 0, 0, 1];
@@ -722,7 +722,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
             replace: false,
             adopt: false,
         });
-        // The kernel tells the operational state of a link up to a second late (net/core/link_watch.c).
+        // The kernel reports the operational state of a link up to a second late (net/core/link_watch.c).
         let quiet = |world: &mut World| {
             while world.event(Duration::from_millis(1200)).is_some() {
                 world.executor.rearm(netns);
@@ -733,7 +733,7 @@ fn our_deleted_neighbour_and_route_are_events_and_those_of_others_are_not() {
         run("ip", "-n a route del 10.3.0.0/16");
         run("ip", "-n a neighbour add 10.1.0.9 lladdr 02:00:00:00:00:09 dev x nud stale");
         run("ip", "-n a neighbour del 10.1.0.9 dev x");
-        assert_eq!(world.event(Duration::from_millis(100)), None, "of others");
+        assert_eq!(world.event(Duration::from_millis(100)), None, "foreign deletions");
         run("ip", "-n a neighbour del 10.1.0.2 dev x");
         assert_eq!(world.event(PATIENCE), Some(netns));
         world.executor.rearm(netns);
@@ -767,8 +767,8 @@ fn namespaces_stay_within_their_share_of_open_files() {
             "{}",
             failure.message
         );
-        assert!(!named("one-more").exists(), "what was created for it is removed again");
-        // The others can still be worked on, and one that is given back makes room.
+        assert!(!named("one-more").exists(), "the created name must be removed again");
+        // The others still work, and closing one frees its descriptors.
         for netns in &opened {
             assert_eq!(world.dump(*netns).links.len(), 1);
         }
@@ -778,7 +778,7 @@ fn namespaces_stay_within_their_share_of_open_files() {
 }
 
 #[test]
-fn no_more_namespaces_are_watched_than_configured_and_a_freed_place_is_used() {
+fn number_of_watched_namespaces_is_bounded_and_freed_watches_are_reused() {
     in_private_namespaces(|_| {
         let world = &mut World::start(1, 4096);
         let (a, b) = (world.open("a"), world.open("b"));
@@ -798,7 +798,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
         let threads = || {
             let tasks = fs::read_dir("/proc/self/task").expect("tasks");
             let own = fs::read_link("/proc/thread-self/ns/mnt").expect("own mounts");
-            // Other tests run in this process; the threads of this one share its mount namespace.
+            // Other tests run in this process; the threads of this test share its mount namespace.
             tasks
                 .filter_map(Result::ok)
                 .filter(|task| fs::read_link(task.path().join("ns/mnt")).is_ok_and(|found| found == own))
@@ -820,12 +820,12 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
                 .filter_map(Result::ok)
                 .any(|found| fs::metadata(found.path()).is_ok_and(|found| found.ino() == netns.0))
         };
-        assert!(!pinned(), "the namespace is still held");
+        assert!(!pinned(), "the namespace is still open");
     });
 }
 
 #[test]
-fn a_name_that_is_only_looked_into_is_not_made() {
+fn opening_without_a_mark_does_not_create_a_missing_namespace() {
     in_private_namespaces(|world| {
         let open = KernelOp::OpenNamespace {
             reference: by_name("gone"),
@@ -838,7 +838,7 @@ fn a_name_that_is_only_looked_into_is_not_made() {
 }
 
 #[test]
-fn the_cost_of_creating_opening_and_reading_is_printed() {
+fn print_the_cost_of_creating_opening_and_reading() {
     in_private_namespaces(|world| {
         let count = 100;
         let open = |index| {

@@ -1,4 +1,4 @@
-//! Addresses, neighbours, routes, and what a snapshot tells of them.
+//! Kernel tests of addresses, neighbours, routes, and of snapshots of them.
 
 use netns_kernel::{
     AddressDetection, AddressState, FailureKind, Guard, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec,
@@ -70,7 +70,7 @@ fn addresses_of<'a>(snapshot: &'a Snapshot, link: &str) -> Vec<&'a AddressState>
 }
 
 #[test]
-fn addresses_are_added_with_our_mark_and_deleted() {
+fn addresses_are_added_with_the_ownership_mark_and_deleted() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -101,7 +101,7 @@ fn addresses_are_added_with_our_mark_and_deleted() {
 }
 
 #[test]
-fn an_address_that_exists_is_taken_over_with_our_mark() {
+fn existing_address_gets_the_ownership_mark() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -117,7 +117,7 @@ fn an_address_that_exists_is_taken_over_with_our_mark() {
 }
 
 #[test]
-fn an_ipv6_address_enables_ipv6_on_its_link() {
+fn ipv6_address_enables_ipv6_on_its_link() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -130,7 +130,7 @@ fn an_ipv6_address_enables_ipv6_on_its_link() {
 }
 
 #[test]
-fn a_neighbour_is_permanent_replaced_in_place_and_marked() {
+fn neighbour_is_permanent_marked_and_replaced_in_place() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -161,7 +161,7 @@ fn a_neighbour_is_permanent_replaced_in_place_and_marked() {
 }
 
 #[test]
-fn routes_of_both_families_tables_and_metrics_are_added_and_deleted() {
+fn routes_with_tables_and_metrics_are_added_and_deleted() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -219,7 +219,7 @@ fn routes_of_both_families_tables_and_metrics_are_added_and_deleted() {
 }
 
 #[test]
-fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
+fn foreign_route_is_replaced_only_when_adopted_and_never_deleted() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -234,7 +234,7 @@ fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
             "{failure}"
         );
         world.op(delete_route(a, "x", ours.clone()));
-        assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.9", "foreign, so it stays");
+        assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.9", "it must stay");
 
         let route = RouteSpec {
             gateway: Some(ip_address("10.1.0.3")),
@@ -252,17 +252,17 @@ fn an_equal_route_is_refused_or_replaced_and_a_foreign_one_is_never_deleted() {
         assert_eq!(
             ip("-n a route show 10.2.0.0/16")[0]["gateway"],
             "10.1.0.9",
-            "foreign, so it is not replaced"
+            "the foreign route must not be replaced"
         );
         assert_eq!(world.op(replace(true)), Reply::Adopted);
         assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.3");
-        assert_eq!(world.dump(a).routes.len(), 1, "the foreign route is not told");
-        assert_eq!(world.op(replace(false)), Reply::Done, "it is ours now");
+        assert_eq!(world.dump(a).routes.len(), 1, "a foreign route is in the snapshot");
+        assert_eq!(world.op(replace(false)), Reply::Done, "the route is the agent's now");
     });
 }
 
 #[test]
-fn a_foreign_route_of_ipv6_or_another_table_is_not_replaced_either() {
+fn foreign_ipv6_route_or_route_in_a_table_is_not_replaced() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -296,7 +296,7 @@ fn a_foreign_route_of_ipv6_or_another_table_is_not_replaced_either() {
 }
 
 #[test]
-fn a_foreign_neighbour_is_replaced_only_when_adopted_and_a_learnt_one_always() {
+fn permanent_foreign_neighbour_is_replaced_only_when_adopted() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -316,13 +316,13 @@ fn a_foreign_neighbour_is_replaced_only_when_adopted_and_a_learnt_one_always() {
         assert!(failure.message.contains("02:00:00:00:00:99"), "{failure}");
         assert_eq!(world.op(set("10.1.0.8", false)), Reply::Done);
         assert_eq!(world.op(set("10.1.0.7", true)), Reply::Adopted);
-        assert_eq!(world.op(set("10.1.0.7", false)), Reply::Done, "it is ours now");
+        assert_eq!(world.op(set("10.1.0.7", false)), Reply::Done, "the neighbour is the agent's now");
         assert_eq!(world.dump(a).neighbours.len(), 2);
     });
 }
 
 #[test]
-fn the_kernels_own_words_and_a_remedy_are_in_the_failure() {
+fn failure_contains_the_kernel_message_and_a_remedy() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -348,7 +348,7 @@ fn the_kernels_own_words_and_a_remedy_are_in_the_failure() {
 }
 
 #[test]
-fn a_snapshot_tells_exactly_what_is_there() {
+fn snapshot_contains_exactly_the_own_objects_and_all_links() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         world.veth((a, "x"), (b, "y"));
@@ -364,7 +364,7 @@ fn a_snapshot_tells_exactly_what_is_there() {
         world.op(add_address(a, "x", "10.1.0.1/24"));
         world.op(add_route(a, "x", route("10.2.0.0/16", Some("10.1.0.2"))));
         world.op(set_neighbour(a, "x", "10.1.0.2", [2, 0, 0, 0, 0, 7]));
-        // Of others: not told.
+        // Foreign objects, which are not in the snapshot, except links.
         run("ip", "-n a neighbour add 10.1.0.3 lladdr 02:00:00:00:00:08 dev x nud permanent");
         run("ip", "-n a route add 10.3.0.0/16 via 10.1.0.2 dev x");
         run("ip", "-n a link add foreign type veth peer name other");
@@ -385,7 +385,7 @@ fn a_snapshot_tells_exactly_what_is_there() {
         assert_eq!(x.linked.map(u64::from), peer);
         assert_eq!((x.oper_state, x.rx_checksum, x.tx_checksum), (6, Some(true), Some(false)));
         let foreign = snapshot.links.iter().find(|link| link.name == "foreign").expect("foreign");
-        assert_eq!((foreign.rx_checksum, foreign.tx_checksum), (None, None), "nobody's: not asked for");
+        assert_eq!((foreign.rx_checksum, foreign.tx_checksum), (None, None), "read for a foreign link");
 
         let lo = snapshot.links.iter().find(|link| link.name == "lo").expect("lo");
         assert_eq!((lo.alias.as_str(), lo.up, lo.kind.as_str()), (MARK, true, ""));
@@ -418,7 +418,7 @@ fn a_snapshot_tells_exactly_what_is_there() {
 }
 
 #[test]
-fn a_snapshot_larger_than_one_datagram_is_complete() {
+fn snapshot_larger_than_one_datagram_is_complete() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         world.veth((a, "x"), (a, "y"));
@@ -440,9 +440,9 @@ fn a_snapshot_larger_than_one_datagram_is_complete() {
     });
 }
 
-/// The link of a value went, and another of its name came, before the agent noticed.
+/// The link of a value is deleted, and another one gets its name, before the agent notices.
 #[test]
-fn nothing_is_put_on_a_link_that_took_the_name_of_ours() {
+fn nothing_is_added_to_a_foreign_link_with_the_name_of_ours() {
     in_private_namespaces(|world| {
         let a = world.open("a");
         run("ip", "-n a link add x up type veth peer name y");

@@ -1,4 +1,5 @@
-//! Many tasks in one batch: what is packed into few requests must come out as if each task had been performed alone.
+//! Kernel tests of large batches: tasks that are packed into few requests must have the same results as if each was
+//! performed alone.
 
 use std::sync::mpsc;
 
@@ -9,7 +10,7 @@ use super::{
     world::{PREFIX, World, create_veth, in_private_namespaces, link_names, owned, route, run, set_link},
 };
 
-/// More than one send may hold.
+/// More pairs than fit into one send.
 const PAIRS: usize = 250;
 
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
@@ -34,7 +35,7 @@ fn guarded(mut op: KernelOp) -> KernelOp {
     op
 }
 
-/// Pairs `xN` in `a` and `yN` in `b`, up and ours.
+/// Makes pairs of owned links `xN` in `a` and `yN` in `b` that are up.
 fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     let make = |number: usize| {
         let (x, y) = (format!("x{number}"), format!("y{number}"));
@@ -45,14 +46,14 @@ fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     }
 }
 
-/// So many tasks that they are packed together with those of the test: an address each, on a link of ours.
+/// Returns enough tasks to have them packed together with those of the test: an address each, on an owned link.
 fn fillers(netns: NetnsId, link: &str) -> Vec<Vec<KernelOp>> {
     let address = |number: usize| vec![guarded(add_address(netns, link, &format!("10.100.{number}.1/24")))];
     (0..10).map(address).collect()
 }
 
 #[test]
-fn a_large_batch_makes_all_it_says() {
+fn large_batch_performs_all_operations() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         make_pairs(world, a, b, PAIRS);
@@ -84,7 +85,7 @@ fn a_large_batch_makes_all_it_says() {
             let name = format!("x{number}");
             vec![guarded(delete_address(a, &name, &format!("10.1.{number}.1/24")))]
         });
-        // The kernel removes the routes by gateway with the addresses that led to the gateways: there is nothing left to delete.
+        // The kernel removes the routes through a gateway with the address that reaches it, so nothing is left to delete.
         let routes = (0..PAIRS).map(|number| {
             let gone = route(&format!("10.2.{number}.0/24"), Some(&format!("10.1.{number}.2")));
             vec![guarded(delete_route(a, &format!("x{number}"), gone))]
@@ -99,7 +100,7 @@ fn a_large_batch_makes_all_it_says() {
 }
 
 #[test]
-fn a_link_that_a_stranger_replaces_between_two_large_batches_is_found_out() {
+fn link_replaced_by_a_foreign_one_between_batches_is_noticed() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         make_pairs(world, a, b, PAIRS);
@@ -117,7 +118,7 @@ fn a_link_that_a_stranger_replaces_between_two_large_batches_is_found_out() {
 }
 
 #[test]
-fn what_is_refused_in_a_batch_stays_with_its_task() {
+fn failure_in_a_batch_affects_only_its_task() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         make_pairs(world, a, b, 3);
@@ -143,25 +144,25 @@ fn what_is_refused_in_a_batch_stays_with_its_task() {
             .collect();
         let (foreign, exists, other) = (Some(FailureKind::Foreign), Some(FailureKind::Exists), Some(FailureKind::Other));
         assert_eq!(kinds, [None, foreign, exists, other, foreign, foreign, other, None], "{results:#?}");
-        let unreachable = results[6].as_ref().expect_err("the gateway cannot be reached");
+        let unreachable = results[6].as_ref().expect_err("the gateway is unreachable");
         assert!(unreachable.message.contains("10.6.0.0/16 via 10.5.0.1"), "{unreachable}");
         assert!(!unreachable.kernel_text.is_empty(), "{unreachable:?}");
         assert!(link_names(Some("a")).contains(&"new".to_owned()));
         assert!(
             !link_names(Some("b")).contains(&"never".to_owned()),
-            "a task ends with its first failure"
+            "a task must end with its first failure"
         );
         assert!(run("ip", "-n a -4 address show dev x2").contains("10.4.0.1/24"));
         assert!(!run("ip", "-n a -4 address show dev foreign").contains("10.7."));
         assert!(
             run("ip", "-n a route show 10.8.0.0/16").contains("proto static"),
-            "it is somebody else's"
+            "the foreign route must stay"
         );
     });
 }
 
 #[test]
-fn a_batch_puts_nothing_on_a_link_that_took_the_name_of_ours() {
+fn batch_adds_nothing_to_a_foreign_link_with_the_name_of_ours() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         make_pairs(world, a, b, 2);
@@ -179,7 +180,7 @@ fn a_batch_puts_nothing_on_a_link_that_took_the_name_of_ours() {
 }
 
 #[test]
-fn an_adopted_link_is_told_from_others_in_a_batch() {
+fn adopted_link_is_reported_as_adopted_in_a_batch() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         make_pairs(world, a, b, 1);
@@ -197,13 +198,13 @@ fn an_adopted_link_is_told_from_others_in_a_batch() {
         let results = world.tasks(vec![vec![deletion]; 10]);
         assert!(
             results.iter().all(|result| *result == Ok(Reply::Done)),
-            "what is gone need not be deleted"
+            "deleting a missing object must succeed"
         );
     });
 }
 
 #[test]
-fn of_a_very_large_batch_outcomes_are_told_before_the_end_and_each_once() {
+fn very_large_batch_reports_outcomes_early_and_each_once() {
     in_private_namespaces(|world| {
         let (a, b) = (world.open("a"), world.open("b"));
         world.veth((a, "x"), (b, "y"));

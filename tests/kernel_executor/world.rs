@@ -1,4 +1,4 @@
-//! A throw-away world: private namespaces, an executor in them, and short ways to ask both sides.
+//! Private namespaces for a test, an executor in them, and short functions to use the executor and `ip`.
 
 use std::{
     io::{Read, Write},
@@ -19,18 +19,18 @@ use nix::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// What the alias of a link of ours starts with.
+/// Prefix of the alias of owned links.
 pub const PREFIX: &str = "/vnf-agent/test/";
 /// Alias of `lo` in namespaces that the tests create.
 pub const MARK: &str = "netns-agent:test";
-/// How long an event may take before the test fails; a passing test does not wait for it.
+/// Timeout of an event; a passing test does not wait that long.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// An executor in private namespaces, with the runtime to call it.
+/// An executor in private namespaces, with a runtime to call it.
 pub struct World {
     /// The executor under test.
     pub executor: Executor,
-    /// Its events.
+    /// Events of the executor.
     pub events: UnboundedReceiver<NetnsId>,
     runtime: tokio::runtime::Runtime,
 }
@@ -40,8 +40,8 @@ pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
     let run = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("these tests need root (CAP_SYS_ADMIN)");
         let none = None::<&str>;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private mounts");
-        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("make all mounts private");
+        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("mount an empty /run");
         test(&mut World::start(300, 4096));
     });
     if let Err(panic) = run.join() {
@@ -50,7 +50,7 @@ pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
 }
 
 impl World {
-    /// An executor in the namespace of the calling thread.
+    /// Starts an executor in the namespace of the calling thread.
     pub fn start(watched_max: usize, awake_max: usize) -> Self {
         Self::start_with(|config| ExecutorConfig {
             watched_max,
@@ -59,10 +59,10 @@ impl World {
         })
     }
 
-    /// An executor in the namespace of the calling thread, with changed settings.
+    /// Starts an executor in the namespace of the calling thread, with changed settings.
     pub fn start_with(change: impl FnOnce(ExecutorConfig) -> ExecutorConfig) -> Self {
         let (event_sender, events) = unbounded_channel();
-        let executor = Executor::start(change(ExecutorConfig::new(event_sender))).expect("the executor starts");
+        let executor = Executor::start(change(ExecutorConfig::new(event_sender))).expect("start the executor");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -83,7 +83,7 @@ impl World {
         assert_eq!(
             outcomes.iter().map(|outcome| outcome.id).collect::<Vec<_>>(),
             ids,
-            "each task has its outcome"
+            "each task must have its outcome"
         );
         outcomes.into_iter().map(|outcome| outcome.result).collect()
     }
@@ -102,10 +102,10 @@ impl World {
     /// Performs one operation that must fail.
     #[track_caller]
     pub fn refused(&self, op: KernelOp) -> Failure {
-        self.try_op(op).expect_err("the operation is refused")
+        self.try_op(op).expect_err("the operation must fail")
     }
 
-    /// Opens a reference.
+    /// Opens the namespace of a reference; returns its id, whether it was created, and its contents.
     pub fn try_open(&self, reference: NamespaceRef) -> Result<(NetnsId, bool, Snapshot), Failure> {
         match self.try_op(KernelOp::OpenNamespace {
             reference,
@@ -132,13 +132,13 @@ impl World {
         }
     }
 
-    /// The next event, or `None` when there is none for as long as the patience lasts.
+    /// Returns the next event, or `None` after the timeout `patience`.
     pub fn event(&mut self, patience: Duration) -> Option<NetnsId> {
         self.runtime
             .block_on(async { tokio::time::timeout(patience, self.events.recv()).await.ok().flatten() })
     }
 
-    /// A pair `a` in the first and `b` in the second namespace, both up and ours.
+    /// Makes a veth pair `a` and `b`, both ends up and owned.
     pub fn veth(&self, a: (NetnsId, &str), b: (NetnsId, &str)) {
         self.op(create_veth(a, b));
         for (netns, name) in [a, b] {
@@ -153,14 +153,14 @@ impl World {
     }
 }
 
-/// The guard for links of ours.
+/// Returns the guard for owned links.
 pub fn owned() -> Guard {
     Guard::Owned {
         alias_prefix: PREFIX.to_owned(),
     }
 }
 
-/// A link to create, without MTU and MAC.
+/// Returns a link to create, without MTU and MAC.
 pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
     NewLink {
         netns,
@@ -172,12 +172,12 @@ pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
     }
 }
 
-/// A veth pair to create.
+/// Returns the creation of a veth pair.
 pub fn create_veth(a: (NetnsId, &str), b: (NetnsId, &str)) -> KernelOp {
     create_pair(new_link(a.0, a.1), new_link(b.0, b.1))
 }
 
-/// A veth pair to create, of which the ends are given (VETH_INFO_PEER has the number 1).
+/// Returns the creation of a veth pair with these ends (VETH_INFO_PEER has the number 1).
 pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
     KernelOp::CreateLink(Box::new(CreateLink {
         peer: Some(NewPeer { attribute: 1, end: b }),
@@ -185,7 +185,7 @@ pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
     }))
 }
 
-/// A link of another kind to create, with attributes.
+/// Returns the creation of a link of another kind, with attributes.
 pub fn create_link(end: NewLink, kind: &'static str, data: &[(u16, &[u8])]) -> KernelOp {
     let mut create = CreateLink::new(end, kind);
     let attribute = |(number, value): &(u16, &[u8])| Attr {
@@ -198,7 +198,7 @@ pub fn create_link(end: NewLink, kind: &'static str, data: &[(u16, &[u8])]) -> K
     KernelOp::CreateLink(Box::new(create))
 }
 
-/// Changes to a link of ours.
+/// Returns the operation that changes an owned link.
 pub fn set_link(netns: NetnsId, name: &str, changes: LinkChanges) -> KernelOp {
     KernelOp::SetLink {
         netns,
@@ -208,7 +208,7 @@ pub fn set_link(netns: NetnsId, name: &str, changes: LinkChanges) -> KernelOp {
     }
 }
 
-/// Deletion of a link of ours.
+/// Returns the operation that deletes an owned link.
 pub fn delete_link(netns: NetnsId, name: &str) -> KernelOp {
     KernelOp::DeleteLink {
         netns,
@@ -217,7 +217,7 @@ pub fn delete_link(netns: NetnsId, name: &str) -> KernelOp {
     }
 }
 
-/// `10.0.0.1/24`.
+/// Parses an address with prefix length, such as `10.0.0.1/24`.
 pub fn address(text: &str) -> AddressSpec {
     let (address, prefix_len) = text.split_once('/').expect("address/length");
     AddressSpec {
@@ -226,12 +226,12 @@ pub fn address(text: &str) -> AddressSpec {
     }
 }
 
-/// An IP address.
+/// Parses an IP address.
 pub fn ip_address(text: &str) -> IpAddr {
     text.parse().expect("an IP address")
 }
 
-/// A route in the main table, of scope universe with a gateway and link without.
+/// Returns a route in the main table, of scope universe with a gateway or for IPv6, otherwise of scope link.
 pub fn route(destination: &str, gateway: Option<&str>) -> RouteSpec {
     let AddressSpec {
         address: destination,
@@ -248,13 +248,13 @@ pub fn route(destination: &str, gateway: Option<&str>) -> RouteSpec {
     }
 }
 
-/// Runs a program that must succeed; answers what it printed.
+/// Runs a program that must succeed; returns its output.
 #[track_caller]
 pub fn run(program: &str, arguments: &str) -> String {
     let output = Command::new(program)
         .args(arguments.split_whitespace())
         .output()
-        .expect("the program starts");
+        .expect("start the program");
     assert!(
         output.status.success(),
         "{program} {arguments}: {}",
@@ -263,7 +263,7 @@ pub fn run(program: &str, arguments: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// What `ip -j` tells.
+/// Runs `ip -d -j` with these arguments; returns its JSON output.
 #[track_caller]
 pub fn ip(arguments: &str) -> serde_json::Value {
     let text = run("ip", &format!("-d -j {arguments}"));
@@ -274,7 +274,7 @@ pub fn ip(arguments: &str) -> serde_json::Value {
     }
 }
 
-/// Names of the links that `ip` sees in a named namespace, or in the own one.
+/// Returns the names of the links that `ip` shows in a named namespace, or in the own one.
 pub fn link_names(namespace: Option<&str>) -> Vec<String> {
     let links = ip(&namespace.map_or("link show".to_owned(), |name| format!("-n {name} link show")));
     links
@@ -285,7 +285,7 @@ pub fn link_names(namespace: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-/// A child process that is killed by its PID when dropped.
+/// A child process that is killed on drop.
 pub struct Process(pub Child);
 
 impl Process {
@@ -295,32 +295,32 @@ impl Process {
             .args(arguments.split_whitespace())
             .stdin(Stdio::null())
             .spawn()
-            .expect("the program starts");
+            .expect("start the program");
         Self(child)
     }
 
-    /// Starts a process in a network namespace of its own, and waits until it is there. It is a `cat`, whose echo comes from inside.
+    /// Starts `cat` in a network namespace of its own, and waits for its echo, which shows that it runs inside.
     pub fn in_new_namespace() -> Self {
         let mut child = Command::new("unshare")
             .args(["--net", "cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("unshare (util-linux) starts");
+            .expect("start unshare (util-linux)");
         let (input, output) = (child.stdin.as_mut().expect("a pipe"), child.stdout.as_mut().expect("a pipe"));
-        input.write_all(b"\n").expect("it reads");
-        output.read_exact(&mut [0]).expect("it answers");
+        input.write_all(b"\n").expect("write to cat");
+        output.read_exact(&mut [0]).expect("read the echo");
         Self(child)
     }
 
-    /// Its number.
+    /// Returns the PID.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.0.id()).expect("a PID")
     }
 
-    /// Kills it; it stays a zombie until it is dropped.
+    /// Kills the process; it stays a zombie until this is dropped.
     pub fn kill(&mut self) {
-        self.0.kill().expect("it can be killed");
+        self.0.kill().expect("kill the process");
     }
 }
 
@@ -331,7 +331,7 @@ impl Drop for Process {
     }
 }
 
-/// Path of a name.
+/// Returns the path of a named namespace.
 pub fn named(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)
 }

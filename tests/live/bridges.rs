@@ -1,6 +1,7 @@
-//! BRIDGE: namespaces that reach one another through one, ports that come, change and move, and a bridge that somebody deletes.
+//! Live tests of BRIDGE interfaces: traffic through a bridge, ports that are added, changed and moved, and repair of a
+//! deleted bridge.
 //!
-//! What needs VLAN filtering, which not every kernel has, is tested in `tests/vm/links.rs`.
+//! Tests of VLAN filtering are in `tests/vm/links.rs`, because not every kernel has it.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -15,7 +16,7 @@ use crate::{
     },
 };
 
-/// Puts interfaces in order; answers the revisions by key.
+/// Puts interfaces in order and returns the revisions by key.
 async fn put_all(bench: &Bench, values: &[Value]) -> BTreeMap<String, i64> {
     let mut revisions = BTreeMap::new();
     for value in values {
@@ -34,7 +35,7 @@ fn namespace(name: &str) -> Value {
     json!({ "type": "NSID", "reference": name })
 }
 
-/// A bridge with an address in namespace `br-sw`, and two ports whose other ends are in namespaces of their own.
+/// Returns a bridge with an address in namespace `br-sw`, and two ports whose peers are in namespaces of their own.
 fn switch() -> Vec<Value> {
     let mut values = vec![json!({
         "name": "switch", "type": "BRIDGE", "namespace": namespace("br-sw"), "host_if_name": "br0", "enabled": true,
@@ -70,8 +71,10 @@ fn ping(netns: &str, address: &str) {
 const SWITCH: &str = "/run/netns/br-sw";
 const HOST1: &str = "/run/netns/br-h1";
 
-/// Two namespaces and the side of the bridge itself reach one another, whatever the order of the puts; a restart writes nothing; settings
-/// of bridge and port change in place, and go back to what the kernel has by itself when they are no longer given.
+/// Two namespaces and the bridge itself reach one another, whatever the order of the puts.
+///
+/// A restart writes nothing. Settings of bridge and port change in place, and return to the kernel's defaults when they are
+/// no longer given.
 async fn namespaces_reach_one_another_through_a_bridge(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = switch();
@@ -112,7 +115,7 @@ async fn namespaces_reach_one_another_through_a_bridge(mut bench: Bench) {
 }
 on_both_stores!(namespaces_reach_one_another_through_a_bridge);
 
-/// Whatever somebody does to a bridge or a port is made good: the bridge deleted, a port released, a setting changed.
+/// The agent repairs a deleted bridge, a released port and changed settings.
 async fn a_bridge_and_its_ports_are_repaired(mut bench: Bench) {
     bench.start_agent().await;
     let values = switch();
@@ -145,7 +148,9 @@ async fn a_bridge_and_its_ports_are_repaired(mut bench: Bench) {
 }
 on_one_store!(a_bridge_and_its_ports_are_repaired, Embedded, 300);
 
-/// A port moves between bridges by its value alone; a master that is none, or in another namespace, is INVALID and says why.
+/// A port moves between bridges when its value changes.
+///
+/// A master that is not a master, or is in another namespace, makes the port INVALID with a reason.
 async fn a_port_moves_between_bridges(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = switch();
@@ -175,7 +180,8 @@ async fn a_port_moves_between_bridges(mut bench: Bench) {
 }
 on_one_store!(a_port_moves_between_bridges, Embedded, 300);
 
-/// The kernel takes 1,023 ports: all of them are configured, one more fails with its words and harms nobody.
+/// The kernel allows 1,023 ports per bridge: all of them are configured, and one more fails with the kernel's error without
+/// affecting the others.
 async fn a_bridge_takes_as_many_ports_as_the_kernel(mut bench: Bench) {
     const PORTS: usize = 1_023;
     bench.start_agent().await;
@@ -211,7 +217,7 @@ async fn a_bridge_takes_as_many_ports_as_the_kernel(mut bench: Bench) {
 }
 on_one_store!(a_bridge_takes_as_many_ports_as_the_kernel, Embedded, 300);
 
-/// A foreign bridge is taken over only if the value says so, and is made what is asked for.
+/// A foreign bridge is adopted only if the value says so, and is then changed to match the value.
 async fn a_foreign_bridge_is_adopted(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add br-sw");

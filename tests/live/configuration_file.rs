@@ -1,4 +1,4 @@
-//! A configuration file beside the store: it is followed, and the store says otherwise where both have a value.
+//! Live tests of a configuration file beside the store: the agent follows the file, and the store has priority.
 
 use std::{fs, path::Path};
 
@@ -16,7 +16,7 @@ fn end(name: &str, peer: &str) -> Interface {
     Interface::veth(name, peer, Reference::named("in-file")).host_name(name)
 }
 
-/// A document with a pair whose first end has this MTU.
+/// Returns a document with a pair whose first end has this MTU.
 fn document(mtu: u32) -> String {
     let end = |name: &str, peer: &str, mtu: u32| {
         format!(
@@ -27,14 +27,14 @@ fn document(mtu: u32) -> String {
     format!("linuxConfig:\n  interfaces:\n{}{}", end("one", "two", mtu), end("two", "one", 1500))
 }
 
-/// Puts a new file in the place of the old one, as editors do.
+/// Replaces a file by renaming, as editors do.
 fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
-    fs::write(&new, text).expect("the file is written");
-    fs::rename(&new, path).expect("the file is replaced");
+    fs::write(&new, text).expect("write the file");
+    fs::rename(&new, path).expect("replace the file");
 }
 
-/// Waits until the kernel shows this MTU; whatever the agent does ends with a status.
+/// Waits until the kernel shows this MTU. Every action of the agent ends with a status, which wakes this wait.
 async fn until_mtu(bench: &Bench, mtu: u32) {
     let path = end("one", "two").netns.path();
     let shown =
@@ -43,9 +43,9 @@ async fn until_mtu(bench: &Bench, mtu: u32) {
 }
 
 async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("initial-config.yaml");
-    fs::write(&path, document(1400)).expect("the file is written");
+    fs::write(&path, document(1400)).expect("write the file");
     bench.agent_arguments = vec!["--initial-config".to_owned(), path.display().to_string()];
     bench.start_agent().await;
     let key = end("one", "two").key();
@@ -55,7 +55,7 @@ async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
     replace(&path, &document(1300));
     until_mtu(&bench, 1300).await;
 
-    // The store has the last word while it has one.
+    // The store has priority as long as it has a value.
     let mut value = end("one", "two").json();
     value["mtu"] = 1200.into();
     bench.put(&key, value.to_string()).await;
@@ -63,12 +63,12 @@ async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
     bench.delete(&key).await;
     until_mtu(&bench, 1300).await;
 
-    // One that cannot be used changes nothing; the next one does.
+    // An invalid file changes nothing; the next valid one is applied.
     replace(&path, "linuxConfig: [");
     replace(&path, "linuxConfig:\n  interfaces: []\n");
     let gone = |status: Option<&ValueStatus>| status.is_none();
     bench
-        .until("the value of the file is gone", |publication| gone(publication.of(&key)))
+        .until("the value from the file is deleted", |publication| gone(publication.of(&key)))
         .await;
     bench.stop_agent().await;
 }

@@ -1,4 +1,5 @@
-//! MICROSERVICE references: containers come, die, restart and are replaced, and their interfaces come back untouched by hand.
+//! Live tests of MICROSERVICE references: containers start, die, restart and are replaced, and the agent restores their
+//! interfaces.
 
 use std::path::PathBuf;
 
@@ -16,10 +17,10 @@ use crate::{
     },
 };
 
-/// Key after `config/` of the end inside the container.
+/// Key (after `config/`) of the end inside the container.
 const INSIDE: &str = "linux/interfaces/v2/interface/app";
 
-/// A pair between a container and a named namespace.
+/// Returns a pair between a container and a named namespace.
 fn to_container(label: &str) -> Config {
     let inside = Interface::veth("app", "app-peer", Reference::Microservice(label.to_owned()))
         .host_name("net0")
@@ -34,29 +35,29 @@ fn to_container(label: &str) -> Config {
     }
 }
 
-/// The scenario's Docker daemon, whose failures fail the scenario.
+/// Docker daemon of a test. Panics if an operation fails.
 struct Docker(Daemon);
 
 impl Docker {
-    /// A daemon that is not started yet, named to the bench's agent.
+    /// Prepares a daemon without starting it, and passes its address to the agent of the bench.
     fn announced_to(bench: &mut Bench) -> Self {
-        let daemon = Daemon::prepare(Survival::TakenOver).expect("a folder for dockerd");
+        let daemon = Daemon::prepare(Survival::TakenOver).expect("prepare the directory of dockerd");
         bench.docker_host = daemon.host();
         Self(daemon)
     }
 
     /// Starts the daemon for the first time.
     fn start(&mut self) {
-        self.0.launch().expect("dockerd starts");
-        self.0.import_image().expect("the image can be made");
+        self.0.launch().expect("start dockerd");
+        self.0.import_image().expect("import the image");
     }
 
-    /// `docker` with these arguments; must succeed.
+    /// Runs `docker` with these arguments and returns its output.
     fn run(&self, arguments: &[&str]) -> String {
         self.0.docker(arguments).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Starts a new container that is a microservice with this label.
+    /// Starts a new container with this microservice label.
     fn run_container(&self, name: &str, label: &str) {
         let variable = format!("MICROSERVICE_LABEL={label}");
         self.0
@@ -64,20 +65,20 @@ impl Docker {
             .unwrap_or_else(|error| panic!("container {name}: {error}"));
     }
 
-    /// PID of the main process of a running container.
+    /// Returns the PID of the main process of a running container.
     fn pid(&self, name: &str) -> i32 {
         let pid = self.0.pid(name).unwrap_or_else(|error| panic!("container {name}: {error}"));
-        assert_ne!(pid, 0, "container {name} does not run");
+        assert_ne!(pid, 0, "container {name} is not running");
         pid
     }
 
-    /// The namespace file of a running container.
+    /// Returns the path of the network namespace of a running container.
     fn netns(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid(name)))
     }
 }
 
-/// Waits until the pair works in this container: interface, address and route are there, and the other end answers.
+/// Waits until the pair works in this container: interface, address and route exist, and the peer answers.
 async fn until_it_works_in(bench: &Bench, docker: &Docker, container: &str, revisions: &Revisions) {
     let netns = docker.netns(container);
     let wanted = [
@@ -93,7 +94,7 @@ async fn until_it_works_in(bench: &Bench, docker: &Docker, container: &str, revi
     ping::reaches(&Reference::named("container-outside").path(), "10.91.0.1");
 }
 
-/// Waits until the end in the container waits for the container.
+/// Waits until the end in the container is pending because the container is missing.
 async fn until_it_waits(bench: &Bench) {
     bench
         .until("the interface waits for its container", |publication| {
@@ -104,9 +105,9 @@ async fn until_it_waits(bench: &Bench) {
         .await;
 }
 
-/// The configuration is there first; the container comes, is killed, started, restarted, removed, and replaced.
+/// The configuration is put first; then the container is started, killed, started again, restarted, removed, and replaced.
 async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
-    // Neither Docker nor the container exists yet; both may come later.
+    // Neither Docker nor the container exists yet; the agent must accept both later.
     let mut docker = Docker::announced_to(&mut bench);
     bench.start_agent().await;
     let revisions = bench.put_together(&to_container("front")).await;
@@ -122,7 +123,7 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     docker.run(&["kill", "first"]);
     until_it_waits(&bench).await;
     bench
-        .until("the microservice is gone", |publication| {
+        .until("the microservice is no longer published", |publication| {
             !publication.keys.contains_key("status/linux/microservice/front")
         })
         .await;
@@ -135,7 +136,8 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     docker.run_container("second", "front");
     until_it_works_in(&bench, &docker, "second", &revisions).await;
 
-    // Another container with the label: the newest has the interface. When it goes, the one that still runs has it again.
+    // If several containers have the label, the newest gets the interface. When it is removed, the one that is still
+    // running gets it back.
     docker.run_container("third", "front");
     until_it_works_in(&bench, &docker, "third", &revisions).await;
     docker.run(&["rm", "--force", "third"]);
@@ -144,12 +146,13 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     let left = NetnsState::read(&docker.netns("second")).unwrap_or_else(|error| panic!("{error}"));
-    assert!(left.lines.is_empty(), "left over in the container: {left:?}");
+    assert!(left.lines.is_empty(), "left behind in the container: {left:?}");
     bench.stop_agent().await;
 }
 on_both_stores!(a_containers_interface_follows_it_through_its_lives, 240);
 
-/// The daemon stops and crashes while its containers go on: nothing changes; what happens after its return is noticed.
+/// The daemon stops and crashes while its containers keep running: nothing changes, and the agent notices later events once
+/// the daemon is back.
 async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -160,7 +163,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
     let netns = docker.netns("steady");
     settle::until_quiet(std::slice::from_ref(&netns)).await;
     let mut monitor = Monitor::open(&netns);
-    // The agent comes back to a running container: nothing is written, whatever it hears of first.
+    // The agent restarts beside a running container: it writes nothing, whichever of its sources reports first.
     for _ in 0..3 {
         bench.kill_agent().await;
         let before = bench.start_agent().await;
@@ -169,14 +172,14 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
     }
     for crash in [false, true] {
         if crash {
-            docker.0.crash().expect("dockerd can be killed");
+            docker.0.crash().expect("kill dockerd");
         } else {
-            docker.0.stop().expect("dockerd stops");
+            docker.0.stop().expect("stop dockerd");
         }
         ping::reaches(&netns, "10.91.0.2");
-        docker.0.launch().expect("dockerd starts again");
+        docker.0.launch().expect("start dockerd again");
         assert_eq!(netns, docker.netns("steady"), "the container outlived its daemon");
-        // A container that comes now is the proof that the agent listens to the new daemon.
+        // A container that starts now proves that the agent is connected to the new daemon.
         let late = format!("late{}", u8::from(crash));
         docker.run_container(&late, &late);
         let microservice = format!("status/linux/microservice/{late}");
@@ -188,19 +191,20 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
         monitor.assert_silent("while the daemon was away");
         bench.until_configured(&revisions).await;
     }
-    // What dies while nobody listens is noticed too: by the kernel, and when the daemon is back.
+    // A container that dies while the daemon is down is noticed through the kernel; its restart is noticed once the daemon
+    // is back.
     let pid = docker.pid("steady").to_string();
-    docker.0.stop().expect("dockerd stops");
+    docker.0.stop().expect("stop dockerd");
     crate::support::command::run("kill", &["-KILL", &pid]);
     until_it_waits(&bench).await;
-    docker.0.launch().expect("dockerd starts again");
+    docker.0.launch().expect("start dockerd again");
     docker.run(&["start", "steady"]);
     until_it_works_in(&bench, &docker, "steady", &revisions).await;
     bench.stop_agent().await;
 }
 on_both_stores!(a_lost_docker_daemon_changes_nothing_and_is_found_again, 240);
 
-/// A veth between two containers: whichever of them restarts, both ends come back.
+/// A veth between two containers: both ends are restored whichever container restarts.
 async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -228,7 +232,7 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
             docker.run(&["restart", "--time", "0", restarted]);
         }
         bench
-            .until_true(&format!("both ends are there (restarted: {restarted:?})"), both)
+            .until_true(&format!("both ends exist again (restarted: {restarted:?})"), both)
             .await;
         bench.until_configured(&revisions).await;
         ping::reaches(&docker.netns("left"), "10.91.0.2");
@@ -238,7 +242,7 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
 }
 on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
 
-/// Keys of desired values that the history of an agent says were deleted.
+/// Returns the keys of desired values that the history of an agent reports as deleted.
 fn deleted_values(history: &str) -> Vec<String> {
     let records: Vec<serde_json::Value> = serde_json::from_str(history).expect("a list of transactions");
     assert!(records.len() > 1, "the start is recorded: {history}");
@@ -250,8 +254,8 @@ fn deleted_values(history: &str) -> Vec<String> {
     keys.filter(|key| key.starts_with("config/")).collect()
 }
 
-/// A restart reports what it finds in a container as found: no operation made it, so none is shown. What is found must not be judged
-/// before Docker has told which container it belongs to.
+/// After a restart, what exists in a container is reported without an operation, because the agent did not create it in
+/// this run. The agent must not judge observed objects before Docker has reported which container they belong to.
 async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -266,11 +270,11 @@ async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench
     for daemon_is_late in [false, false, true] {
         bench.kill_agent().await;
         if daemon_is_late {
-            docker.0.stop().expect("dockerd stops");
+            docker.0.stop().expect("stop dockerd");
         }
         let before = bench.start_agent().await;
         if daemon_is_late {
-            docker.0.launch().expect("dockerd starts again");
+            docker.0.launch().expect("start dockerd again");
         }
         bench.until_configured_since(&revisions, before).await;
         monitor.assert_silent("restart of the agent");
@@ -285,21 +289,21 @@ async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench
 }
 on_both_stores!(a_restart_shows_no_operation_for_what_it_finds_in_a_container, 240);
 
-/// The harness itself: a container outlives a stop and a crash of its daemon, and can be entered.
+/// Tests the harness: a container outlives a stop and a crash of its daemon, and its namespace can be entered.
 async fn containers_outlive_the_daemon_of_the_scenario(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
     docker.run_container("steady", "front");
     let netns = docker.netns("steady");
-    docker.0.stop().expect("dockerd stops");
-    docker.0.launch().expect("dockerd starts again");
+    docker.0.stop().expect("stop dockerd");
+    docker.0.launch().expect("start dockerd again");
     assert_eq!(netns, docker.netns("steady"));
-    docker.0.crash().expect("dockerd can be killed");
-    docker.0.launch().expect("dockerd starts again");
+    docker.0.crash().expect("kill dockerd");
+    docker.0.launch().expect("start dockerd again");
     assert_eq!(netns, docker.netns("steady"));
     assert!(
         NetnsState::read(&netns).is_ok_and(|state| state.lines.is_empty()),
-        "a fresh container has nothing but lo"
+        "a new container has only lo"
     );
     docker.run(&["restart", "--time", "0", "steady"]);
     assert_ne!(netns, docker.netns("steady"));

@@ -1,4 +1,5 @@
-//! Killed at any moment, the agent converges after its next start, leaves nothing over and touches nothing foreign.
+//! Live test of crashes: the agent is killed at random moments, converges after each start, leaves nothing behind and
+//! touches nothing foreign.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -15,12 +16,12 @@ use crate::{
     },
 };
 
-/// How often the agent is killed.
+/// Returns how many times the agent is killed (`LIVE_KILLS`, 50 by default).
 fn kills() -> usize {
     std::env::var("LIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
 
-/// The differences between two configurations, as writes of single keys in random order.
+/// Returns the differences between two configurations, as writes of single keys in random order.
 fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec<(String, Change)> {
     let (before, after) = (old.entries(), new.entries());
     let gone = before
@@ -34,12 +35,12 @@ fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec
     writes
 }
 
-/// The next configuration: changed in place, or with another part of the values missing.
+/// Returns the next configuration: changed in place, or with some of the values missing.
 fn next(random: &mut Random, full: &mut Config) -> Config {
     change(random, full, 12);
     let mut config = full.clone();
     if random.below(2) == 0 {
-        // Without some pairs, and then without the routes and entries on them.
+        // Drop some pairs, and the routes and entries on them.
         let dropped = 1 + random.below(6);
         config.interfaces.drain(..2 * dropped);
         let names: Vec<String> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
@@ -49,7 +50,7 @@ fn next(random: &mut Random, full: &mut Config) -> Config {
     config
 }
 
-/// Writes one by one; returns when all are acknowledged.
+/// Writes the changes one by one and returns when all are acknowledged.
 async fn write_all(bench: &Bench, writes: &[(String, Change)], revisions: &mut Revisions) {
     for (key, write) in writes {
         let revision = bench.store.transact(vec![write.clone()]).await;
@@ -60,7 +61,8 @@ async fn write_all(bench: &Bench, writes: &[(String, Change)], revisions: &mut R
     }
 }
 
-/// Fifty times: values change, the agent is killed in the middle, started again, and everything is as the last values ask.
+/// Changes values, kills the agent in the middle, starts it again, and checks that everything matches the last values;
+/// fifty times by default.
 async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench: Bench) {
     let mut random = Random::from_environment(6);
     let found = found_namespaces("crash", &bench.label).await;
@@ -81,10 +83,10 @@ async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench
     for kill in 0..kills() {
         let target = next(&mut random, &mut full);
         let all = writes(&bench, &mut random, &current, &target);
-        // The writes before the kill happen while the agent applies them, the rest while it is down or starts again.
+        // The writes before the kill happen while the agent applies them, the others while it is down or starts again.
         let (early, late) = all.split_at(random.below(all.len() + 1));
         write_all(&bench, early, &mut revisions).await;
-        // The moment is the fault that is injected here, so it is a time and not an event.
+        // The moment of the kill is the injected fault, so it is a time and not an event.
         tokio::time::sleep(Duration::from_micros(random.below(40_000) as u64)).await;
         bench.kill_agent().await;
         let started_at = bench.launch_agent().await;
@@ -106,13 +108,14 @@ async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench
     bench.until_nothing_is_published().await;
     bench.until_namespaces_are(&found).await;
     bench
-        .until_true("what was found is as it was", || before == fingerprints(&found))
+        .until_true("the foreign namespaces are unchanged", || before == fingerprints(&found))
         .await;
     bench.stop_agent().await;
 }
 on_both_stores!(killed_at_random_moments_it_converges_and_leaves_nothing_over, 420);
 
-/// The namespaces that exist are those asked for and those found; in each stands what was asked for and what was found.
+/// Checks that exactly the desired and the foreign namespaces exist, and that each contains exactly its desired and foreign
+/// objects.
 async fn check_everything(bench: &Bench, config: &Config, found: &[String], when: &str) {
     let expected = config.expected(&bench.label);
     let mut names: Vec<String> = config
@@ -127,7 +130,8 @@ async fn check_everything(bench: &Bench, config: &Config, found: &[String], when
     bench.until_namespaces_are(&names).await;
     for (reference, state) in expected {
         let name = file_name(&reference.path());
-        // What the agent no longer wants may still be on its way out (a deletion is acknowledged before its peer is gone).
+        // Objects that are no longer desired may still be disappearing (the kernel acknowledges a deletion before the peer
+        // is gone).
         let mut report = String::new();
         let converged = bench.becomes(|| {
             let mut state = state.clone();

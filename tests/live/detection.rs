@@ -1,4 +1,4 @@
-//! An IPv6 address counts when the kernel has found out that nobody else on the link has it (RFC 4862 §5.4).
+//! Live tests of IPv6 duplicate address detection (RFC 4862 §5.4): an address is CONFIGURED once the kernel has checked it.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ fn right() -> Interface {
     Interface::veth("right", "left", Reference::named("dad-right")).host_name("eth0")
 }
 
-/// The left end with the address, and what is to become of it.
+/// Returns the value of the left end with the address and this setting of duplicate address detection.
 fn addressed(policy: &str) -> String {
     let mut value = left().address(ADDRESS).json();
     value.as_object_mut().expect("an object").remove("duplicate_address_detection");
@@ -39,7 +39,7 @@ fn netns(end: &Interface) -> PathBuf {
     end.netns.path()
 }
 
-/// Puts both ends without any address, and waits for them.
+/// Puts both ends without addresses and waits until they are CONFIGURED.
 async fn pair(bench: &mut Bench) {
     bench.start_agent().await;
     for end in [left(), right()] {
@@ -50,12 +50,12 @@ async fn pair(bench: &mut Bench) {
     }
 }
 
-/// Another machine of the link has the address already.
+/// Adds the same address at the right end, as another machine on the link would.
 fn somebody_else_takes_the_address() {
     ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
 }
 
-/// What `ip` shows of the address; `null` when it is not there.
+/// Returns what `ip` shows of the address; `null` if it does not exist.
 fn shown() -> Value {
     let text = ip_in(&netns(&left()), "-j -6 address show dev eth0 scope global");
     let links: Value = serde_json::from_str(&text).expect("ip prints JSON");
@@ -73,7 +73,7 @@ async fn until_told(bench: &Bench, state: &str, reason: &str) -> ValueStatus {
     publication.of(&key).cloned().unwrap_or_default()
 }
 
-/// Waits until a put is CONFIGURED.
+/// Waits until the put with this revision is CONFIGURED.
 async fn until_answered(bench: &Bench, revision: i64) {
     bench.until_configured(&[(left().key(), revision)].into()).await;
 }
@@ -87,9 +87,9 @@ async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
     assert_eq!(
         shown()["tentative"],
         Value::Null,
-        "CONFIGURED is said of an address that is still being checked"
+        "CONFIGURED was reported for an address that is still tentative"
     );
-    // An agent that finds it so has nothing to wait for.
+    // A restarted agent that reads a checked address has nothing to wait for.
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&[(left().key(), revision)].into(), before).await;
@@ -105,7 +105,7 @@ async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mu
     assert_eq!(failed.mod_revision, revision);
     assert!(failed.error.contains("dadfailed") && !failed.next_retry.is_empty(), "{failed:?}");
     ip_in(&netns(&right()), &format!("address del {ADDRESS} dev eth0"));
-    // Without this it is asked again within a minute.
+    // Without this put, the agent retries within a minute.
     let revision = bench.put(&left().key(), addressed("")).await;
     until_answered(&bench, revision).await;
     assert_eq!(shown()["dadfailed"], Value::Null);
@@ -127,13 +127,13 @@ async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) 
     pair(&mut bench).await;
     let revision = bench.put(&left().key(), addressed("OPTIMISTIC")).await;
     until_answered(&bench, revision).await;
-    let until_over = bench.until_true("the detection is over", || {
+    let until_over = bench.until_true("duplicate address detection is complete", || {
         shown()["tentative"].is_null() && shown()["optimistic"].is_null()
     });
     until_over.await;
     bench.delete(&left().key()).await;
     bench.until_waiting_for(&right().key(), &["veth-peer-exists"]).await;
-    // Nobody answers for an address before there is a link: the pair first, then the other one's address, then ours.
+    // An address is detected as a duplicate only over an existing link: create the pair first, then the foreign address, then ours.
     bench.put(&left().key(), left().json().to_string()).await;
     bench.until_state(&left().key(), "CONFIGURED").await;
     bench.until_state(&right().key(), "CONFIGURED").await;
@@ -159,12 +159,12 @@ async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
 }
 on_both_stores!(a_link_without_carrier_is_said_to_be_why);
 
-/// Runs `apply --atomic` on the left end with the address: exit code and what it said.
+/// Runs `apply --atomic` on the left end with the address; returns the exit code and the output.
 fn apply_atomically() -> (Option<i32>, String) {
     let left: Value = serde_json::from_str(&addressed("")).expect("JSON");
-    // JSON is YAML, too.
+    // JSON is a subset of YAML.
     let document = json!({"linuxConfig": {"interfaces": [left]}});
-    std::fs::write("/run/live/left.yaml", document.to_string()).expect("written");
+    std::fs::write("/run/live/left.yaml", document.to_string()).expect("write the document");
     let output = command::output(&agent::program(), &["apply", "--atomic", "-f", "/run/live/left.yaml"]);
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code(), text.concat())

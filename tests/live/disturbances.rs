@@ -1,7 +1,7 @@
-//! What people, programs in containers and other managers do to a managed network, as a table.
+//! Table of what people, programs in containers and other managers do to a managed network.
 //!
-//! Owns the values that are disturbed, the disturbances, and how many writes at least repair each. Must never know how the agent
-//! works. Start reading at [`TABLE`].
+//! Contains the values that are disturbed, the disturbances, and the minimum number of writes that repair each. It knows
+//! nothing about how the agent works. The rows are in [`TABLE`].
 
 use serde_json::{Value, json};
 
@@ -10,50 +10,50 @@ use crate::support::{
     process::Holder,
 };
 
-/// A place in which something is done.
+/// Place where an act is performed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// The agent's own namespace.
+    /// Namespace of the agent.
     Own,
-    /// A namespace that the agent made: one end of the pair, `lo` and a TAP.
+    /// Namespace that the agent made: one end of the pair, `lo` and a TAP.
     A,
-    /// A foreign namespace: the other end.
+    /// Foreign namespace with the other end.
     B,
-    /// A namespace that the agent made, for deleting it.
+    /// Namespace that the agent made, to be deleted.
     Made,
-    /// A foreign namespace, for deleting it and adding it again.
+    /// Foreign namespace, to be deleted and added again.
     Found,
-    /// The namespace of a process.
+    /// Namespace of a process.
     Process,
-    /// A foreign namespace without anything managed in it.
+    /// Foreign namespace without managed objects.
     Elsewhere,
 }
 
-/// Something that is done.
+/// Action that disturbs the network.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Lines of `ip -batch` in a place: one process, so that nothing comes between them.
+    /// Lines of one `ip -batch` process in a place, so that nothing happens between them.
     Ip(Place, &'static [&'static str]),
-    /// A program with its arguments in a place.
+    /// Program with its arguments, run in a place.
     Run(Place, &'static str),
 }
 
-/// A row of the table.
+/// Row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Disturbance {
-    /// What it is.
+    /// Name of the disturbance.
     pub name: &'static str,
-    /// What is done.
+    /// Acts that cause it.
     pub acts: &'static [Act],
-    /// How many writes repair it at least: netlink requests, offload switches and sysctls.
+    /// Minimum number of writes that repair it: netlink requests, offload switches and sysctls.
     pub least: u64,
-    /// How many it may take, and why it is more.
+    /// Maximum number of writes allowed, and why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// What puts back, afterwards, what is nobody's business; the agent must not have done it.
+    /// Acts that undo afterwards what no value is about; the agent must not have undone it.
     pub after: &'static [Act],
 }
 
-/// Name of the namespace of a place, where it has one.
+/// Returns the name of the namespace of a place, if it has one.
 pub fn name_of(place: Place) -> Option<&'static str> {
     Some(match place {
         Place::A => "drift-a",
@@ -65,7 +65,7 @@ pub fn name_of(place: Place) -> Option<&'static str> {
     })
 }
 
-/// The values, by key after `config/`.
+/// Returns the values by key (after `config/`).
 pub fn values(process: &Holder) -> Vec<(String, Value)> {
     let named = |place| Reference::named(name_of(place).unwrap_or_default());
     let pair = |left: (&str, Reference, &str, &str), right: (&str, Reference, &str, &str)| {
@@ -132,7 +132,7 @@ pub fn values(process: &Holder) -> Vec<(String, Value)> {
     with_details(&config, left)
 }
 
-/// The values of a configuration, and those with members that [`Config`] does not know.
+/// Adds the values with members that [`Config`] does not have.
 fn with_details(config: &Config, left: Interface) -> Vec<(String, Value)> {
     let parse = |text: String| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let mut values: Vec<(String, Value)> = config.entries().into_iter().map(|(key, text)| (key, parse(text))).collect();
@@ -160,7 +160,7 @@ const fn row(name: &'static str, least: u64, acts: &'static [Act]) -> Disturbanc
     }
 }
 
-/// One whose repair takes more than the fewest writes.
+/// A disturbance whose repair takes more than the minimum number of writes.
 const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts: &'static [Act]) -> Disturbance {
     Disturbance {
         allowed,
@@ -168,7 +168,9 @@ const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts
     }
 }
 
-/// Something that no value is about: it stays. With it comes a change that is repaired, by which one knows that the agent has looked.
+/// A disturbance that no value is about, so it must stay.
+///
+/// It includes a change that is repaired, which shows that the agent has read the state.
 const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]) -> Disturbance {
     Disturbance {
         after,
@@ -176,15 +178,15 @@ const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]
     }
 }
 
-/// The end that stays is in the way of a new pair, which is found out by trying; its addresses are removed before it is.
-const OTHER_END: &str = "the other end is in the way and removed address by address";
-/// What stands in the old namespace is removed piece by piece, because somebody may hold that namespace.
+/// The agent learns only by trying that the remaining end blocks the new pair, and removes its addresses first.
+const OTHER_END: &str = "the other end blocks the new pair and is removed address by address";
+/// The objects in the old namespace are deleted one by one, because a process may keep that namespace alive.
 const OLD_NAMESPACE: &str = "the old namespace is emptied first";
 
 use Act::{Ip, Run};
 use Place::{A, B, Own, Process};
 
-/// The disturbances.
+/// All disturbances.
 #[rustfmt::skip]
 pub const TABLE: &[Disturbance] = &[
     // Links.
@@ -199,7 +201,7 @@ pub const TABLE: &[Disturbance] = &[
     row("link set down at its other end", 2, &[Ip(B, &["link set eth0 down"])]),
     row("link set down and up", 11, &[Ip(A, &["link set eth0 down", "link set eth0 up"])]),
     row("MTU changed", 1, &[Ip(A, &["link set eth0 mtu 1300"])]),
-    row("MTU changed that was left to the default", 1, &[Ip(B, &["link set eth0 mtu 1300"])]),
+    row("MTU changed where the value gives none", 1, &[Ip(B, &["link set eth0 mtu 1300"])]),
     row("MAC changed", 4, &[Ip(A, &["link set eth0 address 02:00:00:00:66:66"])]),
     row("alias changed", 1, &[Ip(A, &["link set eth0 alias mine-now"])]),
     row("alias removed", 1, &[Run(A, "ip link set eth0 alias ")]),
@@ -227,11 +229,11 @@ pub const TABLE: &[Disturbance] = &[
     row("address of an existing interface removed", 1, &[Ip(Own, &["address del 10.17.0.1/24 dev ext0"])]),
     // Routes.
     row("route by gateway removed", 1, &[Ip(A, &["route del 10.20.0.0/16"])]),
-    row("route by gateway replaced by somebody's", 2, &[Ip(A, &["route replace 10.20.0.0/16 via 10.11.0.99"])]),
+    row("route by gateway replaced by a foreign one", 2, &[Ip(A, &["route replace 10.20.0.0/16 via 10.11.0.99"])]),
     row("route by gateway replaced by a blackhole", 2, &[Ip(A, &["route replace blackhole 10.20.0.0/16"])]),
     row("route by gateway changed in place", 2, &[Ip(A, &["route change 10.20.0.0/16 via 10.11.0.99 proto 158"])]),
-    row("route on link removed, on which a gateway rests", 1, &[Ip(A, &["route del 10.21.0.0/16"])]),
-    row("route by such a gateway removed", 1, &[Ip(A, &["route del 10.22.0.0/16"])]),
+    row("route on link removed that another route's gateway needs", 1, &[Ip(A, &["route del 10.21.0.0/16"])]),
+    row("route through that gateway removed", 1, &[Ip(A, &["route del 10.22.0.0/16"])]),
     row("route with a metric removed", 1, &[Ip(A, &["route del 10.23.0.0/16"])]),
     row("route of scope host removed", 1, &[Ip(A, &["route del 10.24.0.0/16"])]),
     row("route of scope site removed", 1, &[Ip(A, &["route del 10.25.0.0/16"])]),
@@ -244,7 +246,7 @@ pub const TABLE: &[Disturbance] = &[
     row("neighbour removed", 1, &[Ip(A, &["neighbour del 10.11.0.2 dev eth0"])]),
     row("neighbour with another MAC", 2, &[Ip(A, &["neighbour replace 10.11.0.2 lladdr 02:00:00:00:66:66 dev eth0 nud permanent"])]),
     row("neighbour no longer permanent", 2, &[Ip(A, &["neighbour replace 10.11.0.2 lladdr 02:00:00:00:10:02 dev eth0 nud stale"])]),
-    row("neighbour replaced by somebody's", 2, &[Ip(A, &["neighbour del 10.11.0.50 dev eth0", "neighbour add 10.11.0.50 lladdr 02:00:00:00:66:66 dev eth0 nud permanent"])]),
+    row("neighbour replaced by a foreign one", 2, &[Ip(A, &["neighbour del 10.11.0.50 dev eth0", "neighbour add 10.11.0.50 lladdr 02:00:00:00:66:66 dev eth0 nud permanent"])]),
     row("IPv6 neighbour removed", 1, &[Ip(A, &["neighbour del fd11::2 dev eth0"])]),
     row("IPv6 neighbour with another MAC", 2, &[Ip(A, &["neighbour replace fd11::2 lladdr 02:00:00:00:66:66 dev eth0 nud permanent"])]),
     row("all neighbours removed", 3, &[Ip(A, &["neighbour flush dev eth0 nud permanent"])]),
@@ -254,11 +256,11 @@ pub const TABLE: &[Disturbance] = &[
     row("TAP deleted and made again", 4, &[Ip(A, &["tuntap del mode tap name app0"]), Ip(Own, &["tuntap add mode tap name tap7"])]),
     // Namespaces.
     dear("namespace of the agent deleted", 8, (14, OLD_NAMESPACE), &[Ip(Own, &["netns del drift-made"])]),
-    dear("namespace of somebody deleted and added again", 5, (9, OLD_NAMESPACE), &[Ip(Own, &["netns del drift-found", "netns add drift-found"])]),
+    dear("foreign namespace deleted and added again", 5, (9, OLD_NAMESPACE), &[Ip(Own, &["netns del drift-found", "netns add drift-found"])]),
     // The agent's own namespace.
     row("link in the own namespace deleted", 8, &[Ip(Own, &["link del home0"])]),
     row("link in the own namespace set down", 1, &[Ip(Own, &["link set home0 down"])]),
-    // Nobody's.
+    // Settings and objects that no value is about.
     nobodys("group, queue length and promiscuity", &[Ip(A, &["link set eth0 group 7 txqueuelen 500 promisc on mtu 1300"])],
         &[Ip(A, &["link set eth0 group 0 txqueuelen 1000 promisc off"])]),
     nobodys("foreign address", &[Ip(A, &["address add 10.66.0.1/24 dev eth0", "link set eth0 mtu 1300"])],

@@ -1,4 +1,4 @@
-//! What somebody changes by hand in a managed namespace is noticed and repaired.
+//! Live tests of drift: the agent notices and repairs manual changes in a managed namespace.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Applies the pair and returns it.
+/// Applies the pair and returns its configuration and the path of the left namespace.
 async fn applied(bench: &mut Bench) -> (Config, PathBuf) {
     bench.start_agent().await;
     let config = two_namespaces();
@@ -22,7 +22,7 @@ async fn applied(bench: &mut Bench) -> (Config, PathBuf) {
     (config, Reference::named("pair-left").path())
 }
 
-/// Waits until the kernel is again as asked for, prints how long that took, and pings.
+/// Waits until the kernel matches the configuration again, prints how long that took, and pings.
 async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     let began = std::time::Instant::now();
     let repaired = bench.becomes(|| config.check(&bench.label).is_ok()).await;
@@ -36,8 +36,8 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
 
-/// An address flush, a link that is set down and a deleted neighbour within seconds: each value was broken once by itself, so none of
-/// them is contended, although the kernel took routes and neighbours along each time.
+/// An address flush, a link that is set down and a deleted neighbour within seconds are no contention: each value was
+/// changed once by itself, although the kernel removed routes and neighbours as a side effect each time.
 async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [
@@ -63,7 +63,7 @@ async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Benc
 }
 on_both_stores!(damage_that_the_kernel_does_in_passing_is_no_contention);
 
-/// Each kind of damage, one after the other.
+/// The agent repairs each kind of damage, one after the other.
 async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [
@@ -78,7 +78,7 @@ async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
     ] {
         ip_in(&left, damage);
         until_repaired(&bench, &config, damage).await;
-        // Put again, so that the next one is not taken for a fight.
+        // Put the values again, so that the next damage does not count as contention.
         bench.until_configured(&bench.put_together(&config).await).await;
     }
     ip_in(&left, "link set eth0 down");
@@ -88,7 +88,7 @@ async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
 }
 on_both_stores!(damage_done_by_hand_is_repaired);
 
-/// The whole namespace of one end is deleted: it is made again, with everything in it.
+/// Deletes the namespace of each end: the agent makes it again, with everything in it.
 async fn a_deleted_namespace_of_the_agent_is_made_again(mut bench: Bench) {
     let (config, _) = applied(&mut bench).await;
     for name in ["pair-left", "pair-right"] {
@@ -99,7 +99,7 @@ async fn a_deleted_namespace_of_the_agent_is_made_again(mut bench: Bench) {
 }
 on_both_stores!(a_deleted_namespace_of_the_agent_is_made_again);
 
-/// What somebody else adds beside the agent's objects is theirs: it stays.
+/// Foreign objects on the agent's links stay.
 async fn foreign_objects_beside_the_agents_stay(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     ip_in(&left, "address add 10.60.0.1/24 dev eth0");

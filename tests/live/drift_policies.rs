@@ -1,4 +1,4 @@
-//! What is done about drift where a repair is not all: somebody fights, or nothing is to be repaired, or addresses are nobody's.
+//! Live tests of drift beyond a simple repair: contention, the policy REPORT, and foreign addresses.
 
 use serde_json::json;
 
@@ -23,23 +23,24 @@ async fn applied(bench: &mut Bench) -> Config {
     config
 }
 
-/// Somebody removes an address whenever it is there: the agent gives way, says so, and wins when the value is put again.
+/// An address is removed each time it is restored: the agent backs off and reports contention, and a new put is applied at
+/// once.
 async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
     let config = applied(&mut bench).await;
     let netns = Reference::named("pair-left").path();
     for _ in 0..4 {
         bench
-            .until_true("the address is there", || ip_in(&netns, "address").contains("10.11.0.1/24"))
+            .until_true("the address exists", || ip_in(&netns, "address").contains("10.11.0.1/24"))
             .await;
         ip_in(&netns, "address del 10.11.0.1/24 dev eth0");
     }
     let status = bench.until_state(LEFT, "RETRYING").await;
     assert_eq!(status.reason, "Contended", "{status:?}");
-    for words in ["10.11.0.1/24", "again and again", "4 times", "does not tell who"] {
+    for words in ["10.11.0.1/24", "others keep changing", "4 times", "does not report who"] {
         assert!(status.message.contains(words), "{words} in {status:?}");
     }
     assert!(!status.next_retry.is_empty());
-    // Its turn comes.
+    // The agent retries after its back-off.
     bench.until_state(LEFT, "CONFIGURED").await;
     ip_in(&netns, "address del 10.11.0.1/24 dev eth0");
     bench.until_state(LEFT, "RETRYING").await;
@@ -49,12 +50,12 @@ async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
 }
 on_both_stores!(a_fight_is_told_and_not_fought_to_the_end);
 
-/// A container that is restarted again and again is no fight.
+/// A namespace that is deleted again and again, as by a container that keeps restarting, is no contention.
 async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
     let config = applied(&mut bench).await;
     for _ in 0..8 {
         ip("netns del pair-right");
-        bench.until_true("all is there again", || config.check(&bench.label).is_ok()).await;
+        bench.until_true("all is restored", || config.check(&bench.label).is_ok()).await;
         let contended = bench.published().keys.values().any(|entry| entry.text.contains("Contended"));
         assert!(!contended, "{}", bench.report());
     }
@@ -62,7 +63,8 @@ async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
 }
 on_both_stores!(a_namespace_that_comes_and_goes_is_no_fight);
 
-/// An agent that only reports touches nothing; a value may still ask for repairs, and one that is put again is applied.
+/// With `drift_policy` REPORT the agent changes nothing, a value may still choose REPAIR, and a value that is put again is
+/// applied.
 async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     bench.agent_arguments = ["--drift-policy", "report"].map(str::to_owned).to_vec();
     let config = applied(&mut bench).await;
@@ -80,23 +82,23 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     ip_in(&left, "route del 10.12.0.0/16");
     let route = &config.routes[0].key();
     let status = bench.until_state(route, "FAILED").await;
-    assert!(status.message.contains("it was removed"), "{status:?}");
+    assert!(status.message.contains("it was deleted"), "{status:?}");
     ip_in(&left, "neighbour del 10.11.0.2 dev eth0");
     bench
-        .until_true("the neighbour that is to be repaired is back", || {
+        .until_true("the neighbour with drift_policy REPAIR is restored", || {
             ip_in(&left, "neighbour").contains("10.11.0.2 dev eth0 lladdr 02:00:00:00:11:02 PERMANENT")
         })
         .await;
-    assert!(ip_in(&left, "link show eth0").contains("mtu 1400"), "it was only to be reported");
+    assert!(ip_in(&left, "link show eth0").contains("mtu 1400"), "the MTU was repaired");
 
-    // Undone by hand, and put again.
+    // Undo one change by hand, and put the other value again.
     ip_in(&left, "link set eth0 mtu 1500");
     bench.until_state(LEFT, "CONFIGURED").await;
     bench.put(route, config.routes[0].json().to_string()).await;
     bench.until_state(route, "CONFIGURED").await;
     bench.check(&config);
 
-    // Far-reaching damage is left alone as well.
+    // The deletion of a link is not repaired either.
     settle::until_quiet(&[left.clone(), right.clone()]).await;
     ip_in(&left, "link del eth0");
     bench.until_state(LEFT, "FAILED").await;
@@ -116,7 +118,7 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
 }
 on_both_stores!(drift_is_only_reported_where_that_is_asked_for);
 
-/// With `strict`, addresses that nobody asked for go at a resync, from the agent's own links only.
+/// With `--foreign-addresses strict`, a resync removes foreign addresses, but only from the agent's own links.
 async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
     let config = applied(&mut bench).await;
     let left = Reference::named("pair-left").path();
@@ -138,25 +140,25 @@ async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
         .await;
     assert!(
         ip_in(&left, "address show dev eth0").contains("10.60.0.1/24"),
-        "they are kept unless told otherwise"
+        "foreign addresses are kept by default"
     );
     bench.kill_agent().await;
     bench.agent_arguments = ["--foreign-addresses", "strict"].map(str::to_owned).to_vec();
     bench.start_agent().await;
     bench
-        .until_true("the foreign addresses are gone", || {
+        .until_true("the foreign addresses are removed", || {
             let text = ip_in(&left, "address show dev eth0");
             !text.contains("10.60.0.1/24") && !text.contains("fd60::1/64")
         })
         .await;
-    assert!(ip_in(&left, "address show dev eth0").contains("fe80::"), "that is the kernel's");
+    assert!(ip_in(&left, "address show dev eth0").contains("fe80::"), "fe80:: was removed");
     assert!(
         ip_in(&left, "address show dev lo").contains("10.60.0.2/32"),
-        "`lo` is not the agent's"
+        "foreign addresses on `lo` are kept"
     );
     ip_in(&left, "address del 10.60.0.2/32 dev lo");
     bench.check(&config);
-    assert!(ip("address show dev ext0").contains("10.60.0.1/24"), "nor is this");
+    assert!(ip("address show dev ext0").contains("10.60.0.1/24"), "ext0 was changed");
     bench.stop_agent().await;
 }
 on_both_stores!(foreign_addresses_go_where_that_is_asked_for);

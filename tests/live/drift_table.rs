@@ -1,9 +1,10 @@
-//! Each disturbance of the table is noticed and repaired, by an event as well as by a sweep, with as few writes as can be.
+//! Live test of the table of disturbances: each is noticed and repaired with as few writes as possible, by events and by
+//! sweeps.
 //!
-//! Owns the run and the figures. Times are printed and never asserted; how many writes a repair takes is asserted. Start reading at
+//! Times are printed and never asserted; the number of writes is asserted. See
 //! [`every_disturbance_is_repaired_with_the_fewest_writes`].
 //!
-//! `DRIFT_ROUNDS=10 cargo test --test live drift_table -- --nocapture` measures each ten times.
+//! `DRIFT_ROUNDS=10 cargo test --test live drift_table -- --nocapture` measures each disturbance ten times.
 
 use std::{
     collections::BTreeMap,
@@ -25,21 +26,21 @@ use crate::{
     },
 };
 
-/// Places with something managed in them.
+/// Places with managed objects.
 const MANAGED: [Place; 6] = [Place::Own, Place::A, Place::B, Place::Made, Place::Found, Place::Process];
-/// Names that are nearly those of managed namespaces.
+/// Names that resemble those of managed namespaces.
 const LOOKALIKES: [&str; 3] = ["drift", "drift-a1", "drift-b-old"];
-/// A sweep may fall between two commands of a disturbance, which then costs two repairs.
+/// A sweep between two commands of a disturbance costs two repairs, so a row may be tried again.
 const ATTEMPTS: usize = 3;
 
-/// The scenario's world: the places and what stands in them.
+/// Places of the test and their expected contents.
 struct World {
     process: Holder,
-    /// What is in the places when all is well.
+    /// Contents of the places when everything is configured.
     whole: BTreeMap<PathBuf, NetnsState>,
 }
 
-/// What one repair took.
+/// Result of one repair.
 struct Repair {
     time: Duration,
     writes: u64,
@@ -64,7 +65,7 @@ impl World {
         }
     }
 
-    /// What differs from how it was when all was well.
+    /// Returns the differences from the state in which everything was configured.
     fn difference(&self) -> String {
         let mut text = String::new();
         for (path, whole) in &self.whole {
@@ -77,7 +78,7 @@ impl World {
     }
 }
 
-/// A namespace with what `ip` tells, and the offload flags.
+/// Reads a namespace through `ip`, and the offload flags.
 fn look(path: &Path) -> Result<NetnsState, String> {
     let mut state = NetnsState::read(path)?;
     for name in ["eth0", "eth1"] {
@@ -86,14 +87,15 @@ fn look(path: &Path) -> Result<NetnsState, String> {
             state.lines.extend(command::offloads(path, name)?);
         }
     }
-    // A TAP has another MAC each time it is made.
+    // A TAP gets a new MAC each time it is made.
     state
         .lines
         .retain(|line| !line.starts_with("mac app0") && !line.starts_with("mac ext"));
     Ok(state)
 }
 
-/// Foreign objects that look like the agent's: names, addresses, routes and neighbours alike, in namespaces named alike.
+/// Makes foreign objects with the names, addresses, routes and neighbours of managed ones, in namespaces with similar
+/// names.
 fn make_lookalikes() {
     for name in LOOKALIKES {
         ip(&format!("netns add {name}"));
@@ -130,7 +132,7 @@ const BESIDE: &[&str] = &[
     "neighbour add 10.91.0.2 lladdr 02:00:00:00:99:02 dev eth00 nud permanent",
 ];
 
-/// Makes the foreign parts of the world.
+/// Creates the foreign objects, starts the agent and puts the values.
 async fn set_up(bench: &mut Bench) -> World {
     make_lookalikes();
     ip("link add ext0 type veth peer name ext1");
@@ -144,7 +146,7 @@ async fn set_up(bench: &mut Bench) -> World {
     world
 }
 
-/// Puts the values and waits until all is well.
+/// Puts the values, waits until all are configured, and records the state of the places.
 async fn fill(bench: &Bench, world: &mut World) {
     for place in [Place::B, Place::Found, Place::Elsewhere] {
         ip(&format!("netns add {}", name_of(place).unwrap_or_default()));
@@ -165,7 +167,7 @@ async fn fill(bench: &Bench, world: &mut World) {
     }
 }
 
-/// After something was not repaired: all anew, so that the other rows can be tried.
+/// Deletes everything and sets it up again after a failed repair, so that the other rows can be tried.
 async fn begin_anew(bench: &Bench, world: &mut World) {
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
@@ -173,20 +175,19 @@ async fn begin_anew(bench: &Bench, world: &mut World) {
         .iter()
         .filter(|name| !LOOKALIKES.contains(&name.as_str()))
     {
-        // The agent may be about to remove its own.
+        // The agent may be removing its own namespaces at the same time.
         command::output("ip", &["netns", "del", name]);
     }
     world.process = Holder::start(None);
-    // A TAP goes with its namespace, unless it was given back.
+    // A TAP is deleted with its namespace, unless it was moved back before.
     command::output("ip", &["link", "del", "tap7"]);
     bench
-        .until_true("the links of the namespaces are gone", || !ip("-br link").contains("home0"))
+        .until_true("the links of the namespaces are deleted", || !ip("-br link").contains("home0"))
         .await;
     fill(bench, world).await;
 }
 
-/// Puts all values again, unchanged. So one disturbance after the other is not taken for a fight about a value, in which the agent gives
-/// way.
+/// Puts all values again, unchanged, so that the agent does not take successive disturbances for contention and back off.
 async fn ask_again(bench: &Bench, world: &World) {
     let mut revisions = Revisions::new();
     for (key, value) in values(&world.process) {
@@ -206,13 +207,13 @@ async fn all_configured(bench: &Bench, world: &World) {
         .await;
 }
 
-/// The agent's log from this byte on.
+/// Returns the agent's log from this byte on.
 fn log_since(start: usize) -> String {
     let log = std::fs::read(agent::LOG).unwrap_or_default();
     String::from_utf8_lossy(log.get(start..).unwrap_or_default()).into_owned()
 }
 
-/// How many writes the agent has told of in its log since then.
+/// Returns how many writes the agent has logged since this byte.
 fn writes_since(start: usize) -> u64 {
     let of_line = |line: &str| line.split(" writes=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok();
     log_since(start)
@@ -222,7 +223,8 @@ fn writes_since(start: usize) -> u64 {
         .sum()
 }
 
-/// What the agent did and saw since then, for whoever wonders about the number of writes.
+/// Returns the operations, kernel events and warnings that the agent has logged since this byte, to explain the number of
+/// writes.
 fn told_since(start: usize) -> String {
     let log = log_since(start);
     let telling = |line: &&str| ["operation ", "kernel", "WARN"].iter().any(|word| line.contains(word));
@@ -231,7 +233,9 @@ fn told_since(start: usize) -> String {
         .fold(String::new(), |text, line| text + "      " + line + "\n")
 }
 
-/// Disturbs, and waits until the kernel is as it was. The time is that of the kernel's own notification of the last change.
+/// Disturbs, and waits until the kernel matches the recorded state.
+///
+/// The time is that of the kernel's notification of the last change.
 async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Disturbance) -> Result<Repair, String> {
     let before = log_since(0).len();
     row.acts.iter().for_each(|act| world.perform(*act));
@@ -242,20 +246,20 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
         last = arrivals.newest().unwrap_or(last).max(last);
         let difference = world.difference();
         if difference.is_empty() || !row.after.is_empty() && is_only_nobodys(&difference) {
-            // The change may have come while this was looking.
+            // The change may have arrived during the read.
             break arrivals.newest().unwrap_or(last).max(last) - began;
         }
         if Instant::now() > deadline {
             return Err(format!("not repaired:\n{difference}{}", told_since(before)));
         }
-        // In a namespace that was just made nothing listens; so this does not wait for ever.
+        // No monitor listens in a namespace that was just made, so this wait has a limit.
         arrivals.wait(Duration::from_millis(20)).await;
     };
     all_configured(bench, world).await;
     row.after.iter().for_each(|act| world.perform(*act));
     let difference = world.difference();
     if !difference.is_empty() {
-        return Err(format!("what came after it is not as before:\n{difference}"));
+        return Err(format!("undoing the rest did not restore the state:\n{difference}"));
     }
     Ok(Repair {
         time,
@@ -264,16 +268,16 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     })
 }
 
-/// Whether nothing is missing any more: what is there besides, the agent must leave.
+/// Returns true if nothing is missing and the only differences are additional objects, which the agent must leave.
 fn is_only_nobodys(difference: &str) -> bool {
-    difference.lines().all(|line| line.contains(": not asked for: "))
+    difference.lines().all(|line| line.contains(": unexpected: "))
 }
 
 fn rounds() -> usize {
     std::env::var("DRIFT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// The table with the figures, for a way of noticing.
+/// Runs the table for one way of noticing changes and prints the figures.
 async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     println!(
@@ -323,7 +327,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
     complaints
 }
 
-/// The whole table, once with events and once with sweeps, beside look-alikes that must not be touched.
+/// Runs the table once with events and once with sweeps, beside look-alikes that must not be touched.
 async fn every_disturbance_is_repaired_with_the_fewest_writes(mut bench: Bench) {
     let mut world = set_up(&mut bench).await;
     let lookalikes = LOOKALIKES.map(|name| PathBuf::from(format!("/run/netns/{name}")));

@@ -1,4 +1,4 @@
-//! EXISTING interfaces: links that somebody else made in the agent's own namespace.
+//! Live tests of EXISTING interfaces: foreign links in the agent's own namespace.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The agent's own namespace.
+/// Namespace of the agent.
 const OWN: &str = "/proc/self/ns/net";
 
 /// Makes a pair of links that are up, and waits until the kernel has finished with them.
@@ -27,18 +27,18 @@ async fn make_pair(name: &str, peer: &str) {
     settle::until_quiet(&[OWN.into()]).await;
 }
 
-/// An EXISTING interface for a link of another name.
+/// Returns an EXISTING interface for a link with another name.
 fn existing(name: &str, host_name: &str) -> Interface {
     Interface::new(name, Kind::Existing, Reference::Own).host_name(host_name)
 }
 
-/// The value with one more member.
+/// Returns the value with one more member, as text.
 fn with(mut value: Value, member: &str, content: Value) -> String {
     value[member] = content;
     value.to_string()
 }
 
-/// Restarts the agent three times, twice without warning: nothing may be written.
+/// Restarts the agent three times, twice by killing it, and asserts that nothing is written.
 async fn assert_restarts_write_nothing(bench: &mut Bench, revisions: &Revisions) {
     settle::until_quiet(&[OWN.into()]).await;
     let mut monitor = Monitor::open(Path::new(OWN));
@@ -53,7 +53,7 @@ async fn assert_restarts_write_nothing(bench: &mut Bench, revisions: &Revisions)
     }
 }
 
-/// An address that is only expected meets the dependencies of routes and ARP entries from the first inspection on.
+/// With `link_only`, an expected address meets the dependencies of routes and ARP entries from the first read on.
 async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     ip("address add 10.5.5.1/24 dev nic0");
@@ -75,7 +75,7 @@ async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(
     bench.until_configured(&revisions).await;
     assert_restarts_write_nothing(&mut bench, &revisions).await;
 
-    // What is expected and missing is still waited for.
+    // Routes still wait for an expected address that is missing.
     ip("address del 10.5.5.1/24 dev nic0");
     bench.until_waiting_for(&routes[0].key(), &["gw-reachable"]).await;
     ip("address add 10.5.5.1/24 dev nic0");
@@ -84,7 +84,7 @@ async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(
 }
 on_both_stores!(a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone);
 
-/// The addresses of a link, except those that the kernel made.
+/// Returns the addresses of a link, except the kernel's link-local ones.
 fn addresses_of(link: &str) -> Vec<String> {
     let lines = ip(&format!("-o address show dev {link}"));
     let words = lines
@@ -131,18 +131,18 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
     assert_eq!(addresses_of("pair0"), ["10.23.0.1/24", "10.24.0.1/24"]);
     assert_restarts_write_nothing(&mut bench, &revisions).await;
 
-    // A change by somebody else makes the agent read the namespace again: it repairs that, and nothing else.
+    // A foreign change makes the agent read the namespace again: it repairs that change and nothing else.
     settle::until_quiet(&[OWN.into()]).await;
     let mut monitor = Monitor::open(Path::new(OWN));
     ip("address del 10.22.0.1/24 dev nic0");
-    bench.until_true("the address is there again", || addresses_of("nic0") == all).await;
+    bench.until_true("the address is restored", || addresses_of("nic0") == all).await;
     bench.until_state(&routes[1].key(), "CONFIGURED").await;
     let about_others = |change: &String| ["10.21.", "10.23.", "10.24."].iter().any(|network| change.contains(network));
     settle::until_quiet(&[OWN.into()]).await;
     let changes: Vec<String> = monitor.changes().into_iter().filter(about_others).collect();
     assert!(changes.is_empty(), "{changes:#?}");
 
-    // An address of two values goes with the last one.
+    // An address of two values is removed with the last of them.
     bench.delete(&interfaces[1].key()).await;
     bench
         .until_true("only the addresses of the other value are left", || {
@@ -158,7 +158,8 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
 }
 on_both_stores!(values_on_one_link_share_it);
 
-/// With `strict`, foreign addresses go from EXISTING interfaces at a resync, except those with `link_only` and those that the kernel made.
+/// With `--foreign-addresses strict`, a resync removes foreign addresses from EXISTING interfaces, except with `link_only`
+/// and except the kernel's link-local addresses.
 async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     make_pair("seen0", "seen1").await;
@@ -183,12 +184,12 @@ async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Be
         ip(line);
     }
     let link_local = ip("-6 -o address show dev nic0 scope link");
-    assert!(link_local.contains("fe80:"), "the kernel made none: {link_local}");
+    assert!(link_local.contains("fe80:"), "no link-local address: {link_local}");
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
     bench
-        .until_true("the foreign addresses are gone", || {
+        .until_true("the foreign addresses are removed", || {
             addresses_of("nic0") == ["10.25.0.1/24"] && addresses_of("lo") == ["10.27.0.1/32", "127.0.0.1/8", "::1/128"]
         })
         .await;
@@ -198,7 +199,7 @@ async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Be
 }
 on_both_stores!(strict_removes_foreign_addresses_from_existing_interfaces);
 
-/// Values on one link that contradict each other are a conflict: the agent writes nothing for the second one until they agree.
+/// Contradicting values on one link are a conflict: the agent writes nothing for the second value until they agree.
 async fn contradicting_values_on_one_link_are_a_conflict(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     bench.start_agent().await;

@@ -1,4 +1,4 @@
-//! What the status of a value that is not CONFIGURED says, as data and in words.
+//! Live tests of the status of values that are not CONFIGURED, as data and in words.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// The unmet dependency with a label.
+/// Returns the unmet dependency with a label.
 fn unmet<'a>(status: &'a ValueStatus, label: &str) -> &'a Value {
     let found = status.unmet.iter().find(|unmet| unmet["label"] == label);
     found.unwrap_or_else(|| panic!("no unmet dependency {label}: {status:?}"))
@@ -25,7 +25,8 @@ fn relatives(status: &ValueStatus, label: &str) -> Vec<String> {
     relatives.iter().map(text).collect()
 }
 
-/// What waits names what it waits for as people call it, since when, and the nearest that exists; and follows every change.
+/// A pending value names each unmet dependency, since when it is unmet, and the most similar existing object; the status
+/// follows each change.
 async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     bench.start_agent().await;
     let netns = Reference::named("explained");
@@ -40,7 +41,8 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     assert_eq!(up["expected"], "linux/interface/state/uplink-left/UP", "{up}");
     assert_eq!(up["state"], "interface uplink-left does not exist", "{up}");
 
-    // A name with two letters exchanged; then the right one, which is down; then up, in another subnet.
+    // A name with two letters swapped; then the right name, with the interface down; then up, with an address in another
+    // subnet.
     let misspelt = Interface::new("uplink-letf", Kind::Loopback, netns.clone());
     bench
         .until_configured(&[(misspelt.key(), bench.put(&misspelt.key(), misspelt.json().to_string()).await)].into())
@@ -56,7 +58,7 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
         }
     };
     bench
-        .until("the similar name is told", told("outgoing-interface-is-up", similar))
+        .until("the similar name is reported", told("outgoing-interface-is-up", similar))
         .await;
     bench.delete(&misspelt.key()).await;
 
@@ -65,14 +67,14 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     bench.put(&right.key(), right.json().to_string()).await;
     let down = "interface uplink-left exists but is DOWN".to_owned();
     let published = bench
-        .until("it is told to be down", told("outgoing-interface-is-up", down.clone()))
+        .until("the interface is reported as DOWN", told("outgoing-interface-is-up", down.clone()))
         .await;
     let status = published.of(&route.key()).cloned().unwrap_or_default();
     assert!(status.message.contains(&down), "{status:?}");
     assert_eq!(
         unmet(&status, "outgoing-interface-is-up")["since"],
         up["since"],
-        "it has been unmet without a break"
+        "the dependency has been unmet all the time"
     );
 
     right.enabled = true;
@@ -91,7 +93,7 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
 }
 on_both_stores!(what_waits_tells_the_nearest_that_exists);
 
-/// A value that fails says how often it was tried, with what the kernel answered, and when it is tried again.
+/// A failed value reports the number of attempts, the kernel's error, and when the agent tries again.
 async fn what_fails_tells_the_kernels_words_and_the_next_attempt(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add failing");
@@ -113,7 +115,7 @@ async fn what_fails_tells_the_kernels_words_and_the_next_attempt(mut bench: Benc
 }
 on_both_stores!(what_fails_tells_the_kernels_words_and_the_next_attempt);
 
-/// Damage from outside that was repaired leaves a trace: when, and what was lost.
+/// After a repair, the status reports when it happened and what was lost.
 async fn repaired_damage_leaves_a_trace(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();
@@ -125,7 +127,7 @@ async fn repaired_damage_leaves_a_trace(mut bench: Bench) {
     );
     ip_in(&Reference::named("pair-left").path(), "address del 10.11.0.1/24 dev eth0");
     let published = bench
-        .until("the repair is told", |publication| {
+        .until("the repair is reported", |publication| {
             publication.of(&key).is_some_and(|status| status.last_repair != Value::Null)
         })
         .await;

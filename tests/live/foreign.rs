@@ -1,4 +1,5 @@
-//! What somebody else made under a name, destination or address that a value asks for: reported, and taken over only if asked.
+//! Live tests of foreign objects with the name, destination or address of a value: they are reported, and adopted only with
+//! `adopt`.
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ use crate::{
     },
 };
 
-/// The value with `adopt`.
+/// Returns the value with `adopt`, as text.
 fn adopting(mut value: Value) -> String {
     value["adopt"] = json!(true);
     value.to_string()
@@ -42,7 +43,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     for words in ["kind veth", "somebody-else", "foreign-a", "adopt"] {
         assert!(status.message.contains(words), "{words} in {status:?}");
     }
-    assert_eq!(ip_in(&a.path(), "-o link show eth0"), before, "it is left as it is");
+    assert_eq!(ip_in(&a.path(), "-o link show eth0"), before, "the foreign link is unchanged");
 
     bench.put(&right.key(), adopting(right.json())).await;
     bench.put(&left.key(), adopting(left.json())).await;
@@ -57,12 +58,12 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     let other = ip_in(&b.path(), "-o link show eth0");
     assert!(other.contains("mtu 1500") && other.contains("right/left//adopted"), "{other}");
 
-    // A new agent knows it again, and deletes it as its own.
+    // A restarted agent recognizes the adopted link, and deletes it as its own.
     bench.kill_agent().await;
     let restarted = bench.start_agent().await;
     let key = left.key();
     let published = bench
-        .until("the new agent knows the link again", |publication| {
+        .until("the new agent recognizes the link", |publication| {
             publication.is_configured_since(&key, restarted)
         })
         .await;
@@ -79,7 +80,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
 }
 on_both_stores!(a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so);
 
-/// A value whose name is taken goes without a trace when it is deleted, and the foreign link stays.
+/// A value whose name is taken by a foreign link disappears completely when it is deleted, and the foreign link stays.
 async fn a_value_that_met_a_foreign_link_is_deleted_without_touching_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add taken");
@@ -98,7 +99,7 @@ async fn a_value_that_met_a_foreign_link_is_deleted_without_touching_it(mut benc
 }
 on_both_stores!(a_value_that_met_a_foreign_link_is_deleted_without_touching_it);
 
-/// The same for a route and a permanent neighbour.
+/// Foreign routes and permanent neighbours are reported, and adopted only with `adopt`.
 async fn foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_values_that_say_so(mut bench: Bench) {
     bench.start_agent().await;
     let netns = Reference::named("foreign-l3");
@@ -140,14 +141,14 @@ async fn foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_value
         bench.delete(&key).await;
     }
     let gone = |publication: &crate::support::status::Publication| publication.of(&route.key()).or(publication.of(&arp.key())).is_none();
-    bench.until("both statuses are gone", gone).await;
+    bench.until("both statuses are deleted", gone).await;
     assert!(!ip_in(&netns.path(), "route").contains("10.43.0.0/16"));
     assert!(!ip_in(&netns.path(), "neighbour").contains("10.42.0.7"));
     bench.stop_agent().await;
 }
 on_both_stores!(foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_values_that_say_so);
 
-/// What the agent does not create cannot be adopted.
+/// Values for objects that the agent does not create cannot be adopted.
 async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench) {
     bench.start_agent().await;
     let loopback = Interface::new("behind", Kind::Loopback, Reference::named("adopt-lo"));
@@ -161,7 +162,7 @@ async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench)
 }
 on_both_stores!(adoption_of_what_the_agent_does_not_create_is_invalid);
 
-/// The `lo` that another agent has marked, as its own or as that of a namespace it made, keeps that mark.
+/// A `lo` with the ownership mark of another agent, as its own or as that of a namespace it made, keeps that mark.
 async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add shared");
@@ -174,7 +175,7 @@ async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     assert!(status.message.contains("/vnf-agent/other/"), "{status:?}");
     let link = ip_in(&shared.path(), "-o link show lo");
     assert!(link.contains("/vnf-agent/other/its-lo//netns"), "{link}");
-    // The other agent lets go of it.
+    // The other agent releases `lo`.
     ip_in(&shared.path(), "link set lo alias unconfigured");
     bench.until_state(&value.key(), "CONFIGURED").await;
     bench.delete_all().await;

@@ -1,4 +1,4 @@
-//! A file system that does not answer: what is on it waits, and nothing else does.
+//! Live tests of a file system that does not answer: only values that refer to it wait.
 
 use std::{fs, os::fd::AsRawFd, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// Where the file system is mounted.
+/// Mount point of the file system.
 const MOUNT: &str = "/run/remote";
-/// The namespace file on it.
+/// Namespace file on the file system.
 const FILE: &str = "/run/remote/net";
 
-/// A mounted FUSE file system whose server never answers; with the server, the requests that hang end.
-struct DeadFileSystem(#[allow(dead_code, reason = "while it is open, the kernel waits for its answers")] fs::File);
+/// Mounted FUSE file system whose server never answers. Dropping the server ends the hanging requests.
+struct DeadFileSystem(#[allow(dead_code, reason = "the kernel waits for answers as long as it is open")] fs::File);
 
 impl DeadFileSystem {
     fn mount() -> Self {
@@ -32,7 +32,7 @@ impl DeadFileSystem {
             .custom_flags(OFlag::O_CLOEXEC.bits())
             .open("/dev/fuse")
             .expect("/dev/fuse: the kernel has FUSE");
-        fs::create_dir_all(MOUNT).expect("a place to mount on");
+        fs::create_dir_all(MOUNT).expect("create the mount point");
         // fuse(4): the descriptor of the server, and a root that is a directory.
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
         nix::mount::mount(
@@ -42,21 +42,21 @@ impl DeadFileSystem {
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
             Some(options.as_str()),
         )
-        .expect("a FUSE mount");
+        .expect("mount FUSE");
         Self(server)
     }
 
     fn replace_by_a_namespace(self) {
         drop(self);
-        nix::mount::umount2(MOUNT, MntFlags::MNT_DETACH).expect("the mount goes away");
+        nix::mount::umount2(MOUNT, MntFlags::MNT_DETACH).expect("unmount FUSE");
         command::ip("netns add remote");
-        fs::write(FILE, "").expect("a file to mount on");
-        nix::mount::mount(Some("/run/netns/remote"), FILE, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a namespace file");
+        fs::write(FILE, "").expect("create the file to mount on");
+        nix::mount::mount(Some("/run/netns/remote"), FILE, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind mount the namespace");
         assert!(Path::new(FILE).exists());
     }
 }
 
-/// A pair of which one end goes to `far`.
+/// Returns a pair with one end in `far`.
 fn pair(name: &str, far: Reference) -> Config {
     let peer = format!("{name}-peer");
     Config {
@@ -68,7 +68,7 @@ fn pair(name: &str, far: Reference) -> Config {
     }
 }
 
-/// Puts pairs, each together, and waits for each. Answers all that is there then.
+/// Puts pairs, both ends of each in one transaction, and waits for each. Returns the whole configuration.
 async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
     let mut all = before;
     for name in names {
@@ -86,10 +86,10 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
     bench.start_agent().await;
     let hanging = pair("slow", Reference::File(FILE.to_owned()));
     let revisions: Revisions = bench.put_together(&hanging).await;
-    // While the first look at the path hangs, and while it is given up.
+    // While the first access to the path hangs, and until it times out.
     let others = make_pairs(&bench, Config::default(), &["a", "b", "c"]).await;
     let waiting = bench
-        .until("the status says what hangs", |publication| {
+        .until("the status names the hanging path", |publication| {
             let status = publication.of("linux/interfaces/v2/interface/slow-peer");
             status.is_some_and(|status| status.explanation().contains("has not answered for 5 s"))
         })
@@ -106,7 +106,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
 }
 on_both_stores!(a_hanging_file_system_holds_up_only_what_is_on_it);
 
-/// Neither the path that hangs nor what waits for it may keep the agent from ending.
+/// Neither the hanging path nor the values that wait for it may keep the agent from stopping.
 async fn an_agent_ends_although_a_file_system_hangs(mut bench: Bench) {
     let _file_system = DeadFileSystem::mount();
     bench.start_agent().await;

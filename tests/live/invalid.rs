@@ -1,4 +1,5 @@
-//! Bad input: each bad value says what is wrong under its own status key, harms nobody, and is forgiven when it is corrected.
+//! Live test of invalid input: each invalid value is explained under its own status key, affects no other value, and can be
+//! corrected.
 
 mod cases;
 
@@ -15,13 +16,14 @@ use crate::{
 };
 use cases::{Case, Correction};
 
-/// Where the bad values would go if they were good.
+/// Namespace in which the invalid values would be configured if they were valid.
 pub const NEAR: &str = "bad-near";
-/// Where the peers of the bad values are.
+/// Namespace of the peers of the invalid values.
 pub const FAR: &str = "bad-far";
 
-/// A pair that has nothing to do with the bad values but shares no less than the agent with them; its near end has the host name
-/// that one of the bad values wants too.
+/// Returns a pair that shares nothing with the invalid values but the agent.
+///
+/// Its near end has the host name that one of the invalid values wants too.
 fn bystanders() -> Config {
     let near = Interface::veth("good-near", "good-far", Reference::named("good-near"))
         .host_name("eth0")
@@ -35,7 +37,7 @@ fn bystanders() -> Config {
     }
 }
 
-/// A pair inside the namespaces of the bad values, whose host name one of them wants to have too.
+/// Returns a pair inside the namespaces of the invalid values, with a host name that one of them wants too.
 fn occupant() -> Config {
     let near = Interface::veth("occupant", "occupant-peer", Reference::named(NEAR)).host_name("same0");
     let far = Interface::veth("occupant-peer", "occupant", Reference::named(FAR)).host_name("same1");
@@ -45,10 +47,10 @@ fn occupant() -> Config {
     }
 }
 
-/// Waits until each case is judged as it must be, with a reason that says what is wrong.
+/// Waits until each case has the expected state and explanation.
 async fn until_judged(bench: &Bench, cases: &[Case], revisions: &Revisions) {
     bench
-        .until_none("judged as they must be", |publication| {
+        .until_none("in the expected state", |publication| {
             let wrong = cases.iter().filter(|case| {
                 !publication.of(&case.key).is_some_and(|status| {
                     let said = status.explanation();
@@ -73,9 +75,9 @@ async fn until_judged(bench: &Bench, cases: &[Case], revisions: &Revisions) {
         .await;
 }
 
-/// More than sixty kinds of bad input at once, beside good values.
+/// Puts more than sixty kinds of invalid input at once, beside valid values.
 async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench: Bench) {
-    std::fs::write("/run/live/not-a-namespace", "text").expect("a file that is no namespace");
+    std::fs::write("/run/live/not-a-namespace", "text").expect("write a file that is no namespace");
     bench.start_agent().await;
     let good = bystanders();
     let mut expected = bench.put_each(&good).await;
@@ -98,10 +100,10 @@ async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench
     until_judged(&bench, &cases, &bad).await;
     assert!(bench.agent().runs(), "the agent ended: {}", bench.report());
     for monitor in &mut monitors {
-        monitor.assert_silent("while bad values were put elsewhere");
+        monitor.assert_silent("while invalid values were put elsewhere");
     }
     println!(
-        "{} bad values judged; {} echo requests answered meanwhile",
+        "{} invalid values explained; {} echo requests answered in the meantime",
         cases.len(),
         stream.finish_without_loss().await
     );
@@ -124,7 +126,7 @@ async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench
     bench.until_configured(&expected).await;
     let deleted: Vec<&Case> = cases.iter().filter(|case| matches!(case.correction, Correction::Delete)).collect();
     bench
-        .until_none("forgotten after their deletion", |publication| {
+        .until_none("unpublished after their deletion", |publication| {
             let left = deleted.iter().filter(|case| publication.of(&case.key).is_some());
             left.map(|case| format!("{}: {:?}", case.name, publication.of(&case.key))).collect()
         })

@@ -1,4 +1,5 @@
-//! The other kinds of interface that every kernel has: EXISTING, LOOPBACK, TAP_TO_VPP; and the kinds that this kernel lacks.
+//! Live tests of interface kinds that every kernel has (EXISTING, LOOPBACK, TAP_TO_VPP), and of kinds that this kernel
+//! lacks.
 
 use std::path::Path;
 
@@ -13,10 +14,10 @@ use crate::{
     },
 };
 
-/// The agent's own namespace.
+/// Namespace of the agent.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Lines about one link in a namespace.
+/// Returns the lines about one link in a namespace.
 fn lines_about(netns: &str, link: &str) -> Vec<String> {
     let state = NetnsState::read(Path::new(netns)).unwrap_or_else(|error| panic!("{error}"));
     state
@@ -26,7 +27,7 @@ fn lines_about(netns: &str, link: &str) -> Vec<String> {
         .collect()
 }
 
-/// EXISTING waits for its link, adds its addresses, and on deletion takes back those only.
+/// An EXISTING interface waits for its link, gets its addresses, and loses only those when it is deleted.
 async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
     bench.start_agent().await;
     let existing = Interface::new("uplink", Kind::Existing, Reference::Own)
@@ -41,12 +42,12 @@ async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
     ip("link set ext1 up");
     ip("link set ext0 up");
     bench
-        .until("the existing interface is taken", |publication| {
+        .until("the existing interface is configured", |publication| {
             publication.is_configured_at(&key, revision)
         })
         .await;
     bench
-        .until_true("its address is there", || {
+        .until_true("its address exists", || {
             lines_about(OWN, "ext0").contains(&"address ext0 10.51.0.1/24".to_owned())
         })
         .await;
@@ -69,7 +70,7 @@ async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
 }
 on_both_stores!(an_existing_interface_is_awaited_and_given_back);
 
-/// LOOPBACK takes over `lo`, keeps 127.0.0.1, and gives it back.
+/// A LOOPBACK configures `lo`, keeps 127.0.0.1, and restores `lo` on deletion.
 async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
     ip("netns add kinds-lo");
     let path = Path::new("/run/netns/kinds-lo");
@@ -102,7 +103,8 @@ async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
 }
 on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
 
-/// A LOOPBACK that does not say `enabled` would cut the agent off from its store and its API, so that nobody could take it back.
+/// A LOOPBACK without `enabled` in the agent's own namespace would cut the agent off from its store and its API, and nobody
+/// could undo it.
 async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench: Bench) {
     bench.start_agent().await;
     let up = Interface::new("own-lo", Kind::Loopback, Reference::Own).address("10.53.0.1/32");
@@ -125,7 +127,7 @@ async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench:
 }
 on_both_stores!(the_loopback_of_the_agents_own_namespace_is_never_taken_down);
 
-/// TAP_TO_VPP moves and renames a TAP that somebody else made, and gives it back under its old name.
+/// TAP_TO_VPP moves and renames a foreign TAP, and moves it back under its old name on deletion.
 async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
     bench.start_agent().await;
     let tap = Interface::new("tap-app", Kind::Tap("tap7".to_owned()), Reference::named("kinds-tap"))
@@ -136,7 +138,7 @@ async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
     bench.until_waiting_for(&key, &["vpp-tap-interface-exists"]).await;
     ip("tuntap add mode tap name tap7");
     bench
-        .until("the TAP is taken", |publication| publication.is_configured_at(&key, revision))
+        .until("the TAP is configured", |publication| publication.is_configured_at(&key, revision))
         .await;
     let inside = lines_about("/run/netns/kinds-tap", "app0");
     assert!(
@@ -150,18 +152,18 @@ async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
     let back = lines_about(OWN, "tap7");
     assert!(
         back.iter().any(|line| line.starts_with("link tap7")),
-        "the TAP was not given back: {back:?}\n{}",
+        "the TAP was not moved back: {back:?}\n{}",
         bench.report()
     );
     assert!(
         !back.contains(&"address tap7 10.54.0.1/24".to_owned()),
-        "the TAP was given back with the agent's address: {back:?}"
+        "the TAP was moved back with the agent's address: {back:?}"
     );
     bench.stop_agent().await;
 }
 on_both_stores!(a_tap_is_moved_renamed_and_given_back);
 
-/// A kind that the kernel has no module for is FAILED and names the module; on a kernel that has it, it is CONFIGURED.
+/// A kind whose kernel module is missing is FAILED and names the module; if the kernel has the module, it is CONFIGURED.
 async fn a_kind_is_made_or_the_module_that_the_kernel_lacks_is_named(mut bench: Bench) {
     ip("netns add kinds-probe");
     let probe = std::process::Command::new("ip")

@@ -1,4 +1,5 @@
-//! How long a veth pair takes from its put to its published status; printed, not asserted, for machines differ.
+//! Live test that measures the time from the put of a veth pair to its published status; printed, not asserted, because
+//! machines differ.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +11,16 @@ use crate::{
     },
 };
 
-/// How many pairs are measured.
+/// Number of pairs to measure.
 const PAIRS: usize = 200;
 
-/// The sample at this part (0 to 1) of the sorted samples.
+/// Returns the sample at this quantile (0 to 1) of the sorted samples.
 fn quantile(sorted: &[Duration], part: f64) -> Duration {
     let last = sorted.len() - 1;
     sorted[((last as f64) * part).round() as usize]
 }
 
-/// One pair at a time, both ends in one transaction, into two namespaces that exist.
+/// Puts one pair at a time, both ends in one transaction, into two existing namespaces.
 async fn a_pair_is_configured_soon_after_its_put(mut bench: Bench) {
     bench.start_agent().await;
     let mut samples = Vec::with_capacity(PAIRS);
@@ -40,7 +41,7 @@ async fn a_pair_is_configured_soon_after_its_put(mut bench: Bench) {
         let began = Instant::now();
         let revisions = bench.put_together(&config).await;
         bench.until_configured(&revisions).await;
-        // The first one also makes the namespaces.
+        // The first pair also makes the namespaces.
         if number > 0 {
             samples.push(began.elapsed());
         }

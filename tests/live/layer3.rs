@@ -1,4 +1,4 @@
-//! Addresses come with routes, gateways are reachable through any address of the link, and what the kernel would not keep is refused.
+//! Live tests of routes: connected routes of addresses, reachable gateways, and values that the kernel would not keep.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ fn left() -> Interface {
     Interface::veth("left", "right", Reference::named("layer3-left")).host_name("eth0")
 }
 
-/// Applies a pair of which the left end has these addresses.
+/// Applies a pair whose left end has these addresses.
 async fn pair(bench: &mut Bench, addresses: &[&str]) {
     bench.start_agent().await;
     let right = Interface::veth("right", "left", Reference::named("layer3-right")).host_name("eth0");
@@ -46,12 +46,12 @@ fn route(destination: &str, gateway: &str) -> Value {
     json!({"outgoing_interface": "left", "scope": "GLOBAL", "dst_network": destination, "gw_addr": gateway})
 }
 
-/// The routes of one family, as `ip` shows them.
+/// Returns the routes of one family, as `ip` shows them.
 fn shown(family: &str) -> String {
     ip_in(&netns(), &format!("{family} route show table all"))
 }
 
-/// The connected routes of the agent's addresses are there, and the route through a gateway.
+/// Returns true if the connected routes of the agent's addresses and the route through the gateway exist.
 fn is_whole() -> bool {
     let (ipv4, ipv6) = (shown("-4"), shown("-6"));
     let local = "local 10.71.0.1 dev eth0 table local proto kernel";
@@ -65,7 +65,7 @@ fn is_whole() -> bool {
     all.iter().all(|found| *found)
 }
 
-/// `ip route flush` takes the connected and local routes along; the address stays.
+/// `ip route flush` removes connected and local routes, but not their address.
 async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
     const ADDRESSES: [&str; 3] = ["10.71.0.1/24", "10.71.0.3/24", "fd00:71::1/64"];
     pair(&mut bench, &ADDRESSES).await;
@@ -81,27 +81,27 @@ async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
         "route del local 10.71.0.1 dev eth0 table local",
     ] {
         ip_in(&netns(), damage);
-        assert_ne!(changes.changes(), Vec::<String>::new(), "{damage} has an effect");
+        assert_ne!(changes.changes(), Vec::<String>::new(), "{damage} has no effect");
         bench.until_true(&format!("the damage by `{damage}` is repaired"), is_whole).await;
         bench.until_state(GATEWAY_ROUTE, "CONFIGURED").await;
-        // Put again, so that the next one does not count as contention.
+        // Put the value again, so that the next damage does not count as contention.
         let left = ADDRESSES.iter().fold(left(), |left, address| left.address(address));
         bench.put(&left.key(), left.json().to_string()).await;
     }
-    let log = std::fs::read_to_string(LOG).expect("the log of the agent");
-    assert!(!log.contains("ENETUNREACH"), "the gateway waits for the connected route:\n{log}");
-    assert_eq!(ip_in(&netns(), "-o link show eth0"), link, "the link is the same one");
+    let log = std::fs::read_to_string(LOG).expect("read the log of the agent");
+    assert!(!log.contains("ENETUNREACH"), "the route was added too early:\n{log}");
+    assert_eq!(ip_in(&netns(), "-o link show eth0"), link, "the link was created again");
 
     bench.stop_agent().await;
     ip_in(&netns(), "route flush dev eth0");
     ip_in(&netns(), "-6 route flush dev eth0 proto kernel");
     bench.start_agent().await;
-    bench.until_true("the damage of before the start is repaired", is_whole).await;
+    bench.until_true("the damage from before the start is repaired", is_whole).await;
     bench.stop_agent().await;
 }
 on_both_stores!(deleted_routes_of_an_address_are_restored);
 
-/// A gateway is reachable through a link-local address, and through addresses that others added.
+/// A gateway is reachable through a link-local address, and through foreign addresses.
 async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench) {
     pair(&mut bench, &["fd00:72::1/64"]).await;
     let default = "linux/l3/v2/route/::/0/left";
@@ -120,7 +120,7 @@ async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench
 }
 on_both_stores!(a_gateway_is_reachable_through_any_address_of_the_link);
 
-/// The addresses of others alone are enough, and an interface without any says so.
+/// A foreign address is enough for a route, and an interface without addresses is reported as the reason to wait.
 async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
     pair(&mut bench, &[]).await;
     put_route(&bench, GATEWAY_ROUTE, route("10.72.0.0/16", "10.71.0.2")).await;
@@ -133,7 +133,7 @@ async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
     bench.kill_agent().await;
     let before = bench.start_agent().await;
     bench
-        .until("the route is found again", |publication| {
+        .until("the route is configured by the new agent", |publication| {
             publication.is_configured_since(GATEWAY_ROUTE, before)
         })
         .await;
@@ -142,7 +142,7 @@ async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
 }
 on_both_stores!(an_interface_has_an_address_if_its_link_has_one);
 
-/// The connected route is the kernel's: a value for it is answered with that, and never takes it over.
+/// The connected route belongs to the kernel: a value for it fails with that explanation and never adopts it.
 async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
     pair(&mut bench, &["10.71.0.1/24"]).await;
     let key = "linux/l3/v2/route/10.71.0.0/24/left";
@@ -150,7 +150,7 @@ async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
         let value = json!({"outgoing_interface": "left", "scope": "LINK", "dst_network": "10.71.0.0/24", "adopt": adopt});
         let revision = bench.put(key, value.to_string()).await;
         let refused = bench
-            .until("the value is refused", |publication| {
+            .until("the value fails", |publication| {
                 let status = publication.of(key);
                 status.is_some_and(|status| status.mod_revision == revision && status.state == "RETRYING")
             })
@@ -164,14 +164,14 @@ async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
     }
     bench.delete(key).await;
     bench
-        .until("the value is forgotten", |publication| publication.of(key).is_none())
+        .until("the value is no longer published", |publication| publication.of(key).is_none())
         .await;
     assert!(shown("-4").contains("10.71.0.0/24 dev eth0 proto kernel"), "{}", shown("-4"));
     bench.stop_agent().await;
 }
 on_both_stores!(the_kernels_own_route_is_not_adopted);
 
-/// ARP entries on links that have no neighbours are refused before anything is written.
+/// ARP entries on links that have no neighbours are rejected before anything is written.
 async fn a_neighbour_that_the_kernel_would_not_keep_is_refused(mut bench: Bench) {
     bench.start_agent().await;
     ip("tuntap add tun9 mode tun");
@@ -196,7 +196,7 @@ async fn a_neighbour_that_the_kernel_would_not_keep_is_refused(mut bench: Bench)
         assert_eq!(status.reason, "NotSupportedByLink", "{status:?}");
         assert!(status.message.contains(reason), "{status:?}");
     }
-    changes.assert_silent("the refusal of two ARP entries");
+    changes.assert_silent("the rejection of two ARP entries");
     bench.stop_agent().await;
 }
 on_both_stores!(a_neighbour_that_the_kernel_would_not_keep_is_refused);

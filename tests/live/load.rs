@@ -1,4 +1,4 @@
-//! Load on the REST API delays neither the store nor the agent, and loses nothing.
+//! Live test of load on the REST API: it delays neither the store nor the agent, and nothing is lost.
 
 use std::{
     sync::{
@@ -24,12 +24,12 @@ use crate::{
     },
 };
 
-/// Clients that ask at the same time, each again as soon as it has its answer.
+/// Concurrent clients. Each sends its next request as soon as it has its answer.
 const CLIENTS: usize = 128;
-/// Pairs that are put meanwhile, one put for each end.
+/// Pairs that are put under load, one put for each end.
 const PAIRS: usize = 40;
 
-/// Reads the largest document of the API once, and returns whether it arrived whole.
+/// Reads the largest document of the API once, and returns whether it arrived completely.
 async fn read_document() -> std::io::Result<bool> {
     let mut stream = TcpStream::connect("127.0.0.1:9191").await?;
     stream
@@ -44,7 +44,7 @@ async fn read_document() -> std::io::Result<bool> {
     Ok(head.starts_with("HTTP/1.1 200") && serde_json::from_str::<serde_json::Value>(body).is_ok())
 }
 
-/// Clients that ask until they are dropped.
+/// Clients that send requests until `end` is called.
 struct Load {
     answers: Arc<[AtomicUsize]>,
     stop: watch::Sender<bool>,
@@ -60,12 +60,12 @@ impl Load {
             let (answers, stopped) = (answers.clone(), stopped.clone());
             clients.spawn(async move {
                 while !*stopped.borrow() {
-                    // A refused connection is an answer, too, but not the one that makes work.
+                    // A rejected connection counts as an answer, but causes no load.
                     match read_document().await {
                         Ok(true) => {
                             answers[client].fetch_add(1, Ordering::Relaxed);
                         }
-                        // A free place is not told to who was refused.
+                        // A rejected client is not notified when a connection becomes free.
                         Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                     }
                 }
@@ -74,7 +74,7 @@ impl Load {
         Load { answers, stop, clients }
     }
 
-    /// Whether each client has had an answer.
+    /// Returns true if each client has had an answer.
     fn reaches_all(&self) -> bool {
         self.answers.iter().all(|count| count.load(Ordering::Relaxed) > 0)
     }
@@ -86,7 +86,7 @@ impl Load {
     }
 }
 
-/// Leases of all keys that the agent writes, each once.
+/// Returns the leases of all keys that the agent writes, without duplicates.
 fn leases(bench: &Bench) -> Vec<String> {
     let prefix = format!("/vnf-agent/{}/", bench.label);
     let stored = bench.store.etcdctl(&["get", "--prefix", &prefix, "-w", "json"]);
@@ -99,7 +99,8 @@ fn leases(bench: &Bench) -> Vec<String> {
     leases
 }
 
-/// While 128 clients read the largest document, every put is stored and configured, no lease is lost, and no key of the agent is deleted.
+/// While 128 clients read the largest document, every put is stored and configured, no lease is lost, and no key of the
+/// agent is deleted.
 async fn clients_of_the_api_delay_nothing_and_lose_nothing(mut bench: Bench) {
     bench.start_agent().await;
     let first = Interface::veth("first", "first-peer", Reference::named("load-a"));
@@ -117,7 +118,7 @@ async fn clients_of_the_api_delay_nothing_and_lose_nothing(mut bench: Bench) {
         .watch_client()
         .watch(prefix.as_str(), Some(options))
         .await
-        .expect("a watch");
+        .expect("open the watch");
 
     let load = Load::start();
     bench.until_true("each client has had an answer", || load.reaches_all()).await;
@@ -137,11 +138,11 @@ async fn clients_of_the_api_delay_nothing_and_lose_nothing(mut bench: Bench) {
     println!("{} answers while {} values were put", load.end().await, revisions.len());
 
     assert_eq!(leases(&bench), before, "a lease was lost");
-    // The deletion of this key is the last event: whatever was deleted before has been seen then.
+    // The deletion of this key is the last event, so all earlier deletions have been received by then.
     bench.delete(&first.key()).await;
     let mut deleted = Vec::new();
     while !deleted.contains(&format!("config/{}", first.key())) {
-        let answer = deletions.message().await.expect("a watch").expect("it goes on");
+        let answer = deletions.message().await.expect("read the watch").expect("the watch ended");
         assert!(!answer.canceled(), "the watch was cancelled");
         let events = answer.events().iter().filter(|event| event.event_type() == EventType::Delete);
         let keys = events.filter_map(|event| Some(String::from_utf8_lossy(event.kv()?.key()).into_owned()));

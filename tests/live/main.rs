@@ -1,7 +1,7 @@
-//! The agent against a real kernel, a real store and real containers: each scenario in namespaces of its own.
+//! Tests of the agent against a real kernel, a real store and real containers, each in namespaces of its own.
 //!
-//! Owns the scenarios, one module per theme, and each of them runs once with etcd and once with the embedded store; must never
-//! look into the agent, only at what it publishes and at what the kernel says. Start reading at [`veth`].
+//! There is one module per theme, and most tests run once with etcd and once with the embedded store. They observe only
+//! what the agent publishes and what the kernel shows, never the agent's internals. [`veth`] is a simple example.
 //!
 //! Run with `tests/run live`, or `cargo test --test live` as root.
 

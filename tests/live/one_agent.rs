@@ -1,4 +1,5 @@
-//! One agent per label on a machine, whatever namespaces it is in, and in a store; and signals that must not end it.
+//! Live tests of the label: only one agent per label on a machine, in whatever namespaces, and per store; and of signals
+//! that must not end the agent.
 
 use std::net::Ipv4Addr;
 
@@ -19,7 +20,7 @@ use crate::{
 
 const AGENT: &str = env!("CARGO_BIN_EXE_netns-agent");
 
-/// Tries to start another agent with this label, in other namespaces: exit code and what it said.
+/// Tries to start another agent with this label in other namespaces; returns the exit code and the output.
 fn second(label: &str, unshared: &[&str]) -> (Option<i32>, String) {
     let agent = format!(
         "mount -t tmpfs none /run 2>/dev/null; exec timeout 20 {AGENT} run --microservice-label {label} --data-dir /tmp/second-$$ \
@@ -43,8 +44,8 @@ fn pair(netns: &Reference) -> Config {
     }
 }
 
-/// Refused in the same namespaces, in another network namespace, and in another mount namespace with a `/run` of its own; a killed holder is
-/// no obstacle.
+/// A second agent is refused in the same namespaces, in another network namespace, and in another mount namespace with its
+/// own `/run`. A holder that was killed does not block its successor.
 async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
     bench.start_agent().await;
     let config = pair(&Reference::Own);
@@ -70,7 +71,7 @@ async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
 }
 on_one_store!(a_second_agent_with_the_label_is_refused, Etcd, 120);
 
-/// Another agent that reaches the store, and that nothing but the store shows: as on another machine.
+/// A second agent that shares only the store with the first one, as if on another machine.
 struct Elsewhere {
     proxy: CuttingProxy,
     label: String,
@@ -89,14 +90,14 @@ impl Elsewhere {
         ] {
             command::ip(line);
         }
-        let store = bench.store.endpoint().parse().expect("an address");
+        let store = bench.store.endpoint().parse().expect("the address of the store");
         Elsewhere {
             proxy: CuttingProxy::start_on(Ipv4Addr::new(10, 254, 0, 1), store).await,
             label: bench.label.clone(),
         }
     }
 
-    /// Starts it in PID, mount and network namespaces of its own.
+    /// Starts the agent in PID, mount and network namespaces of its own.
     fn start(&self, log: &str) -> Process {
         let agent = format!(
             "mount -t tmpfs none /run; exec {AGENT} run --microservice-label {} --data-dir /run/data \
@@ -117,7 +118,7 @@ impl Elsewhere {
     }
 }
 
-/// The content of the key that shows who has the label, and its revision.
+/// Returns the content of the key that shows who holds the label, and its revision.
 fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     let entry = publication.keys.get("holder")?;
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
@@ -130,10 +131,11 @@ async fn until_claimed_again(bench: &Bench, before: i64) -> (serde_json::Value, 
             holder(publication).is_some_and(|(_, revision)| revision != before)
         })
         .await;
-    holder(&publication).expect("just seen")
+    holder(&publication).expect("the label has a holder")
 }
 
-/// The agent with a pair of links that is configured, a monitor that has seen its last notification, and the revisions of the puts.
+/// Starts the agent with a configured pair of links; returns the configuration, a monitor that has drained all
+/// notifications, and the revisions of the puts.
 async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
     bench.start_agent().await;
     let netns = Reference::named("pair");
@@ -144,8 +146,9 @@ async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
     (config, Monitor::open(&netns.path()), revisions)
 }
 
-/// A second agent on the same store is refused although no lock of the machine shows the first one, and the first one notices nothing.
-/// A killed holder is replaced at once by its successor, and a lost lease or key changes nothing.
+/// A second agent on the same store is refused although no lock on the machine shows the first one, and the first one is
+/// not disturbed. A killed holder is replaced at once by its successor, and the loss of the lease or the key changes
+/// nothing.
 async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, revisions) = with_a_pair(&mut bench).await;
@@ -176,14 +179,14 @@ async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
         let stored: serde_json::Value = serde_json::from_str(&stored).expect("etcdctl prints JSON");
         stored["kvs"][0]["create_revision"].as_i64().expect("the key exists")
     };
-    let (_, first) = holder(&bench.published()).expect("claimed");
+    let (_, first) = holder(&bench.published()).expect("the label has a holder");
     let created_before = created(&bench);
     bench.kill_agent().await;
     let started = bench.start_agent().await;
     bench.until_configured_since(&revisions, started).await;
     let (content, again) = until_claimed_again(&bench, first).await;
     assert_eq!(content["pid"], bench.agent().pid());
-    assert_eq!(created(&bench), created_before, "the lease of the killed agent was waited for");
+    assert_eq!(created(&bench), created_before, "the agent waited for the lease of the killed one");
 
     let leases = bench.store.etcdctl(&["lease", "list"]);
     for lease in leases.lines().filter(|line| line.len() == 16) {
@@ -199,39 +202,40 @@ async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
     bench.check(&config);
     bench.stop_agent().await;
     bench
-        .until("the claim is gone with its agent", |publication| holder(publication).is_none())
+        .until("the claim is deleted with its agent", |publication| holder(publication).is_none())
         .await;
 }
 on_one_store!(a_second_agent_on_the_store_is_refused, Etcd, 120);
 
-/// A second agent that starts while it cannot reach the store learns who has the label before it acts.
+/// A second agent that cannot reach the store at its start learns who holds the label before it acts.
 async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, _) = with_a_pair(&mut bench).await;
     elsewhere.proxy.close();
     let log = "/run/live/second.log";
     let mut second = elsewhere.start(log);
-    // It does not wait for a store that cannot be reached.
+    // The agent does not wait for a store that it cannot reach.
     let started = || std::fs::read_to_string(log).is_ok_and(|log| log.contains("the last desired state stays"));
     bench.until_true("the second agent has started", started).await;
     elsewhere.proxy.open();
     let (status, pid) = (second.ended().await, bench.agent().pid());
-    let said = std::fs::read_to_string(log).expect("it has a log");
+    let said = std::fs::read_to_string(log).expect("read the log");
     assert_eq!(status.code(), Some(1), "{said}");
     let words = format!("another agent with label {} uses this store: PID {pid}", bench.label);
     assert!(said.contains(&words), "{said}");
-    assert!(!said.contains("namespace opened"), "it has acted:\n{said}");
+    assert!(!said.contains("namespace opened"), "the second agent has acted:\n{said}");
     monitor.assert_silent("while a second agent was refused");
     bench.check(&config);
     bench.stop_agent().await;
 }
 on_one_store!(a_second_agent_that_reaches_the_store_late_is_refused, Etcd, 120);
 
-/// An agent that is cut off for longer than its lease, while another one takes the label over, ends and leaves its network as it is.
+/// An agent that is cut off for longer than its lease, while another one takes over the label, stops and leaves its network
+/// as it is.
 async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, _) = with_a_pair(&mut bench).await;
-    let (_, first) = holder(&bench.published()).expect("claimed");
+    let (_, first) = holder(&bench.published()).expect("the label has a holder");
     bench.agent().freeze();
     let second = elsewhere.start("/run/live/second.log");
     until_claimed_again(&bench, first).await;
@@ -241,13 +245,13 @@ async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Benc
     assert_eq!(status.code(), Some(1), "{said}");
     let words = format!("another agent with label {} uses this store: PID 1 on host", bench.label);
     assert!(said.contains(&words) && said.contains("the network stays as it is"), "{said}");
-    monitor.assert_silent("while another agent took the label over");
+    monitor.assert_silent("while another agent took over the label");
     bench.check(&config);
     second.kill().await;
 }
 on_one_store!(an_agent_that_lost_the_label_ends_and_keeps_the_network, Etcd, 120);
 
-/// SIGHUP, as from a closed terminal or an administrator who expects a reload, ends nothing.
+/// SIGHUP, as from a closed terminal or from an administrator who expects a reload, does not end the agent.
 async fn a_hangup_is_survived_and_logged(mut bench: Bench) {
     bench.start_agent().await;
     let pid = bench.agent().pid().to_string();

@@ -1,4 +1,4 @@
-//! A low limit of open files: everything is configured, and the agent stays reachable.
+//! Live test of a low limit of open files: everything is configured, and the agent stays reachable.
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::{
@@ -22,11 +22,11 @@ const NAMESPACES: usize = 100;
 const CLIENTS: usize = 60;
 
 async fn get(path: &str) -> String {
-    let mut stream = TcpStream::connect("127.0.0.1:9191").await.expect("the API listens");
+    let mut stream = TcpStream::connect("127.0.0.1:9191").await.expect("connect to the API");
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sent");
+    stream.write_all(request.as_bytes()).await.expect("send the request");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
+    stream.read_to_string(&mut answer).await.expect("read the answer");
     answer
 }
 
@@ -35,8 +35,8 @@ async fn low_limit_of_open_files_configures_everything_and_answers_probes(mut be
         current: Some(LIMIT),
         maximum: Some(LIMIT),
     };
-    // Of this test's own process; the agent inherits it.
-    setrlimit(Resource::Nofile, limit).expect("a limit can be lowered");
+    // The limit of this test process, which the agent inherits.
+    setrlimit(Resource::Nofile, limit).expect("lower the limit");
     bench.start_agent().await;
     let mut revisions = Revisions::new();
     for number in 0..NAMESPACES {
@@ -48,18 +48,18 @@ async fn low_limit_of_open_files_configures_everything_and_answers_probes(mut be
     bench.until_configured(&revisions).await;
     let mut idle = Vec::new();
     for _ in 0..CLIENTS {
-        idle.push(TcpStream::connect("127.0.0.1:9191").await.expect("the kernel accepts it"));
+        idle.push(TcpStream::connect("127.0.0.1:9191").await.expect("connect to the API"));
     }
     let pid = bench.agent().pid();
-    let used = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count();
+    let used = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("list the descriptors").count();
     assert!(used < LIMIT as usize, "{used} descriptors are in use");
     idle.clear();
-    // A change after all namespaces are open still finds descriptors.
+    // A change after all namespaces are open must still get descriptors.
     let loopback = Interface::new("lo7", Kind::Loopback, Reference::named("low7")).address("10.61.0.2/32");
     let revision = bench.put(&loopback.key(), loopback.json().to_string()).await;
     bench.until_configured(&Revisions::from([(loopback.key(), revision)])).await;
-    assert!(get("/readiness").await.starts_with("HTTP/1.1 200"), "ready");
-    let log = std::fs::read_to_string(LOG).expect("the log");
+    assert!(get("/readiness").await.starts_with("HTTP/1.1 200"), "not ready");
+    let log = std::fs::read_to_string(LOG).expect("read the log");
     for sign in ["EMFILE", "Too many open files", "cannot accept"] {
         assert!(!log.contains(sign), "the log has {sign:?}");
     }

@@ -1,4 +1,5 @@
-//! Values may come in any order: each waits for what it needs, says so, and the end is always the same.
+//! Live tests of the order of puts: each value waits for its dependencies and names them, and the result does not depend on
+//! the order.
 
 use testbed::random::Random;
 
@@ -13,7 +14,7 @@ use crate::{
     },
 };
 
-/// Put in reverse, each value names exactly what it waits for, and all of them end as if they had come in order.
+/// Values that are put in reverse order name exactly what they wait for, and all end as if they had been put in order.
 async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench) {
     bench.start_agent().await;
     let (near, far) = (Reference::named("order-near"), Reference::named("order-far"));
@@ -36,7 +37,7 @@ async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench
         .until_waiting_for(&arp.key(), &["interface-is-up", "interface-has-ip-address"])
         .await;
 
-    // The interface comes without its peer, then complete but down and without an address, then step by step as it should be.
+    // Put the interface without its peer, then complete but down and without an address, then step by step as it should be.
     let mut bare = left.clone();
     (bare.enabled, bare.addresses) = (false, Vec::new());
     bench.put(&bare.key(), bare.json().to_string()).await;
@@ -72,7 +73,7 @@ async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench
 }
 on_both_stores!(in_reverse_order_each_value_waits_with_the_right_label);
 
-/// How many orders are tried with each store; together well over 200.
+/// Returns how many orders are tried with each store (`LIVE_ORDERS`); more than 200 in total by default.
 fn orders(kind: StoreKind) -> usize {
     let default = match kind {
         StoreKind::Etcd => 200,
@@ -84,7 +85,8 @@ fn orders(kind: StoreKind) -> usize {
         .unwrap_or(default)
 }
 
-/// One configuration of 30 values, put one by one in random orders and deleted in other random orders: always the same state.
+/// Puts one configuration of 30 values in random orders and deletes it in other random orders; the state is always the
+/// same.
 async fn every_order_of_the_same_values_leads_to_the_same_state(mut bench: Bench) {
     let mut random = Random::from_environment(3);
     let config = generate(
@@ -111,7 +113,7 @@ async fn every_order_of_the_same_values_leads_to_the_same_state(mut bench: Bench
         if let Err(difference) = config.check(&bench.label) {
             let keys: Vec<&String> = puts.iter().map(|(key, _)| key).collect();
             panic!(
-                "order {order} ends differently:\n{difference}\nthe order was {keys:#?}\n{}",
+                "order {order} has another result:\n{difference}\nthe order was {keys:#?}\n{}",
                 bench.report()
             );
         }

@@ -1,4 +1,5 @@
-//! The store goes away and comes back, and changes while the agent cannot see it: nothing is lost, nothing flaps.
+//! Live tests of store outages: the store crashes, is cut off and changes unseen, and the agent loses no change and writes
+//! nothing needless.
 
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 
-/// A configuration that is applied, settled, and watched in every namespace.
+/// Applies a random configuration, waits until the kernel is quiet, and opens a monitor in each namespace.
 async fn applied(bench: &mut Bench, seed: u64, prefix: &str) -> (Config, Revisions, Vec<Monitor>) {
     let mut random = Random::from_environment(seed);
     let config = generate(
@@ -39,7 +40,7 @@ async fn applied(bench: &mut Bench, seed: u64, prefix: &str) -> (Config, Revisio
     (config, revisions, monitors)
 }
 
-/// Fails when the kernel heard anything.
+/// Panics if the kernel notified of any change.
 fn assert_silent(monitors: &mut [Monitor], during: &str) {
     for monitor in monitors {
         monitor.assert_silent(during);
@@ -53,7 +54,7 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
     for round in 1..=3 {
         bench.store.etcd().kill();
         bench.store.etcd().restart().await;
-        // A value put after the crash is the proof that the agent is back; it is the only thing that may change.
+        // A value put after the crash proves that the agent is connected again; only this value may change.
         let changed = config.arps.last_mut().expect("the configuration has ARP entries");
         changed.mac = format!("02:cc:00:00:00:{round:02x}");
         let (key, value) = (changed.key(), changed.json().to_string());
@@ -73,15 +74,15 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
 }
 on_one_store!(a_crash_of_etcd_changes_nothing_and_ends_unnoticed, Etcd, 180);
 
-/// The connection breaks, again and again, while values change: each change is applied once, and nothing else is touched.
+/// The connection breaks repeatedly while values change: each change is applied once, and nothing else is touched.
 async fn a_broken_connection_loses_no_change(mut bench: Bench) {
-    let address = bench.store.endpoint().parse().expect("an address");
+    let address = bench.store.endpoint().parse().expect("the address of the store");
     let proxy = CuttingProxy::start(address).await;
     bench.endpoint = proxy.url();
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 95, "torn").await;
     for round in 1..=5 {
         proxy.close();
-        // Put while the agent hears nothing; it must find out by itself once it is let in again.
+        // The put happens while the agent is cut off; the agent must notice it after it has reconnected.
         let changed = config.arps.last_mut().expect("the configuration has ARP entries");
         changed.mac = format!("02:ce:00:00:00:{round:02x}");
         let (key, value) = (changed.key(), changed.json().to_string());
@@ -102,11 +103,12 @@ async fn a_broken_connection_loses_no_change(mut bench: Bench) {
 }
 on_one_store!(a_broken_connection_loses_no_change, Etcd, 180);
 
-/// While the agent is frozen, etcd crashes, values change, and the history is compacted: afterwards the agent knows everything.
+/// etcd crashes, values change, and the history is compacted while the agent is frozen: afterwards the agent has every
+/// change.
 async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 91, "cut").await;
     bench.agent().freeze();
-    // The crash ends the agent's watch, so that it must ask again, and the compaction takes away what it will ask for.
+    // The crash ends the agent's watch, so that it must watch again, from a revision that the compaction removes.
     bench.store.etcd().kill();
     bench.store.etcd().restart().await;
     let gone = config.arps.pop().expect("an ARP entry");
@@ -115,7 +117,7 @@ async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     let changed = config.arps.last_mut().expect("another ARP entry");
     changed.mac = "02:cd:00:00:00:01".to_owned();
     let (key, value) = (changed.key(), changed.json().to_string());
-    // Changed twice, so that the first change is history by then.
+    // Change the value twice, so that the first change is compacted.
     bench.put(&key, value.replace("02:cd:00:00:00:01", "02:cd:00:00:00:02")).await;
     revisions.insert(key.clone(), bench.put(&key, value).await);
     bench.store.compact().await;
@@ -123,7 +125,7 @@ async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     let key = gone.key();
     bench
-        .until("the status of the deleted value is gone", |publication| {
+        .until("the status of the deleted value is deleted", |publication| {
             publication.of(&key).is_none()
         })
         .await;
@@ -139,7 +141,7 @@ async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
 }
 on_one_store!(changes_compacted_while_it_was_cut_off_are_not_lost, Etcd, 120);
 
-/// Frozen until its lease has run out, the agent publishes everything again and touches nothing.
+/// An agent that was frozen until its lease expired publishes everything again and writes nothing to the kernel.
 async fn a_lost_lease_is_replaced_without_a_write(mut bench: Bench) {
     let (config, revisions, mut monitors) = applied(&mut bench, 92, "lease").await;
     bench.agent().freeze();
@@ -152,7 +154,7 @@ async fn a_lost_lease_is_replaced_without_a_write(mut bench: Bench) {
 }
 on_one_store!(a_lost_lease_is_replaced_without_a_write, Etcd, 120);
 
-/// A dead agent's status does not outlive its lease.
+/// The status of a dead agent is deleted when its lease expires.
 async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
     let (config, _, mut monitors) = applied(&mut bench, 93, "dead").await;
     bench.kill_agent().await;
@@ -165,7 +167,7 @@ async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
 }
 on_one_store!(the_status_of_a_dead_agent_goes_away, Etcd, 120);
 
-/// The store is compacted while the agent watches: nothing happens.
+/// A compaction of the store under a running watch has no effect.
 async fn a_compaction_under_a_running_agent_changes_nothing(mut bench: Bench) {
     let (config, mut revisions, mut monitors) = applied(&mut bench, 94, "tidy").await;
     bench.store.compact().await;

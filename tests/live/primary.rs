@@ -1,4 +1,5 @@
-//! Order of addresses: the first of a subnet as written is the primary one, and the source of what is sent.
+//! Live test of the order of addresses: the first address of a subnet in the value is the primary one, and so the source of
+//! packets.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,12 @@ use crate::{
     },
 };
 
-/// Namespace of the scenario.
+/// Namespace of the test.
 fn place() -> Reference {
     Reference::named("primary")
 }
 
-/// The IPv4 addresses of `left` in the order of the kernel, with `secondary` where the kernel says so.
+/// Returns the IPv4 addresses of `left` in the kernel's order, followed by `secondary` if the kernel marks them so.
 fn order(path: &Path) -> Vec<String> {
     let lines = ip_in(path, "-4 -o address show dev left");
     let describe = |line: &str| {
@@ -55,7 +56,9 @@ async fn put(bench: &Bench, revisions: &mut Revisions, addresses: &[&str]) {
     bench.until_configured(revisions).await;
 }
 
-/// Addresses are set in the order written; a change of that order, and a wrong primary address, are repaired without losing a route.
+/// Addresses are added in the order of the value.
+///
+/// The agent repairs another order and a wrong primary address without losing a route.
 async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     bench.start_agent().await;
     let path: PathBuf = place().path();
@@ -78,7 +81,8 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     }
 
     for addresses in [
-        // Another order, one more in front, the first one removed (the kernel would take the others along), and that one back.
+        // Another order, a new first address, the first address removed (the kernel would delete the others with it), and
+        // added again.
         &["10.1.1.10/24", "10.1.1.9/24"][..],
         &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
         &["10.1.1.10/24", "10.1.1.9/24"],
@@ -93,23 +97,23 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     let changes = monitor.changes();
     assert!(!changes.iter().any(lost), "the route was interrupted: {changes:#?}");
 
-    // Somebody else removes the primary address, and the kernel promotes another one.
+    // The primary address is removed by hand, and the kernel promotes another one.
     let netns = format!("--net={}", path.display());
     run("nsenter", &[&netns, "sysctl", "-qw", "net.ipv4.conf.left.promote_secondaries=1"]);
     ip_in(&path, "address del 10.1.1.8/24 dev left");
     let wanted = expected(&["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"]);
-    bench.until_true("the order is as written", || order(&path) == wanted).await;
+    bench.until_true("the order is as desired", || order(&path) == wanted).await;
 
-    // The primary address is wrong at the start.
+    // The primary address is wrong when the agent starts.
     bench.until_configured(&revisions).await;
     bench.stop_agent().await;
     ip_in(&path, "address del 10.1.1.8/24 dev left");
     assert_eq!(order(&path), expected(&["10.1.1.10/24", "10.1.1.9/24"]));
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
-    bench.until_true("the order is as written", || order(&path) == wanted).await;
+    bench.until_true("the order is as desired", || order(&path) == wanted).await;
 
-    // Where somebody else has an address in the subnet, the order stays as it is: the kernel could delete that address.
+    // With a foreign address in the subnet, the order stays as it is, because the kernel could delete that address.
     ip_in(&path, "address add 10.1.1.77/24 dev left");
     let now = ["10.1.1.9/24", "10.1.1.8/24", "10.1.1.10/24"];
     put(&bench, &mut revisions, &now).await;
@@ -119,7 +123,7 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     assert!(left.contains(&"10.1.1.77/24 secondary".to_owned()), "{left:?}");
     bench.until_configured(&revisions).await;
     ip_in(&path, "address del 10.1.1.77/24 dev left");
-    bench.until_true("the order is as written", || order(&path) == expected(&now)).await;
+    bench.until_true("the order is as desired", || order(&path) == expected(&now)).await;
     bench.stop_agent().await;
 }
 on_both_stores!(the_first_address_of_a_subnet_is_the_primary_one);

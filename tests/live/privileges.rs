@@ -1,6 +1,7 @@
-//! What the agent may do: exactly what it needs, in every one of its threads; and that each of it is needed.
+//! Live tests of privileges: every thread of the agent has exactly the capabilities that it needs, and each of them is
+//! needed.
 //!
-//! Owns the look at `/proc/PID/task/*/status`. That what is left suffices is what all other scenarios show. Start reading at
+//! Reads `/proc/PID/task/*/status`. All other live tests show that the remaining capabilities are sufficient. See
 //! [`every_thread_has_what_is_needed_and_nothing_more`].
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
@@ -19,7 +20,7 @@ use crate::{
     },
 };
 
-/// The sets of a thread, by their names in `/proc/PID/status`.
+/// Fields of `/proc/PID/status` with the capability sets of a thread.
 const SETS: [&str; 6] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"];
 
 fn mask(capabilities: &[Capability]) -> u64 {
@@ -34,9 +35,9 @@ fn sets(status: &str) -> [u64; 6] {
     })
 }
 
-/// The sets of every thread; those that end meanwhile are left out.
+/// Returns the sets of every thread, except threads that end in the meantime.
 fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent runs").flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent is running").flatten();
     let statuses = tasks.map(|task| (task.file_name().to_string_lossy().into_owned(), task.path().join("status")));
     let running = statuses.filter(|(_, status)| status.exists());
     running
@@ -44,14 +45,15 @@ fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
         .collect()
 }
 
-/// Starts an agent that is told so, has it do something of everything, and fails unless all of its threads have this.
+/// Starts an agent with these arguments, lets it configure a bit of everything, and asserts that all of its threads have
+/// these sets.
 async fn expect(bench: &mut Bench, arguments: &[&str], expected: [u64; 6]) {
     bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;
     bench.until_configured(&revisions).await;
     let threads = threads(bench.agent().pid());
-    // The main thread, two of the runtime, and those of the kernel.
+    // The main thread, two of the runtime, and those that serve namespaces.
     assert!(threads.len() > 3, "{threads:?}");
     for (thread, sets) in &threads {
         assert_eq!(*sets, expected, "thread {thread}: {SETS:?}");
@@ -72,7 +74,7 @@ async fn every_thread_has_what_is_needed_and_nothing_more(mut bench: Bench) {
 }
 on_one_store!(every_thread_has_what_is_needed_and_nothing_more, Embedded, 120);
 
-/// An agent that lacks a capability from the start.
+/// Starts an agent that lacks a capability from the start.
 fn without(bench: &Bench, capability: &str) -> Process {
     let name = capability.trim_start_matches("CAP_").to_lowercase();
     let set = format!("-{name}");
@@ -92,10 +94,10 @@ fn without(bench: &Bench, capability: &str) -> Process {
 }
 
 fn log() -> String {
-    fs::read_to_string(LOG).expect("the agent logs")
+    fs::read_to_string(LOG).expect("read the log of the agent")
 }
 
-/// A pair with its first end in a namespace, and the key of that end.
+/// Returns a pair with its first end in a namespace, and the key of that end.
 fn pair(inside: Reference) -> (Config, String) {
     let config = Config {
         interfaces: vec![Interface::veth("in", "out", inside), Interface::veth("out", "in", Reference::Own)],
@@ -105,17 +107,18 @@ fn pair(inside: Reference) -> (Config, String) {
     (config, key)
 }
 
-/// A namespace whose file is where only its owner may enter.
+/// Makes a namespace whose file is in a directory that only its owner may enter.
 fn hidden_namespace() -> Reference {
     command::ip("netns add hidden");
     let script = "mkdir /run/live/private && touch /run/live/private/netns && mount --bind /run/netns/hidden /run/live/private/netns";
     assert!(command::output("sh", &["-c", script]).status.success());
-    fs::set_permissions("/run/live/private", fs::Permissions::from_mode(0o700)).expect("a mode");
-    std::os::unix::fs::chown("/run/live/private", Some(1000), Some(1000)).expect("an owner");
+    fs::set_permissions("/run/live/private", fs::Permissions::from_mode(0o700)).expect("set the mode");
+    std::os::unix::fs::chown("/run/live/private", Some(1000), Some(1000)).expect("set the owner");
     Reference::File("/run/live/private/netns".to_owned())
 }
 
-/// With all four it works (the previous scenario, and the end of this one); without one of them something is in vain.
+/// Without one of the four capabilities a value fails or the agent does not start; with all four it works (previous test,
+/// and the end of this one).
 async fn each_of_them_is_needed(mut bench: Bench) {
     let holder = Holder::start(None);
     let cases = [
@@ -126,9 +129,9 @@ async fn each_of_them_is_needed(mut bench: Bench) {
     for (capability, (config, key)) in &cases {
         let before = bench.published().revision;
         let process = without(&bench, capability);
-        // The embedded store comes with the agent.
+        // The embedded store runs only while the agent runs.
         bench
-            .until("the agent runs", |publication| {
+            .until("the agent is running", |publication| {
                 publication
                     .keys
                     .get("check/status/v1/agent")
@@ -137,7 +140,7 @@ async fn each_of_them_is_needed(mut bench: Bench) {
             .await;
         let revisions = bench.put_together(config).await;
         bench
-            .until(&format!("the lack of {capability} is told of {key}"), |publication| {
+            .until(&format!("{key} fails without {capability}"), |publication| {
                 publication
                     .of(key)
                     .is_some_and(|status| status.mod_revision >= revisions[key] && status.state != "CONFIGURED")
@@ -145,7 +148,7 @@ async fn each_of_them_is_needed(mut bench: Bench) {
             .await;
         let status = bench.published().of(key).cloned().unwrap_or_default();
         println!("without {capability}: {} {}{}", status.state, status.error, status.message);
-        assert!(log().contains(&format!("{capability} is missing, for ")), "it is logged");
+        assert!(log().contains(&format!("{capability} is missing; it is needed for ")), "not logged");
         assert!(process.terminate().await.success());
 
         bench.start_agent().await;

@@ -1,4 +1,5 @@
-//! PID and FD references: they lead to a namespace that may not exist yet, ends, and must never silently mean another one.
+//! Live tests of PID and FD references: the namespace may appear late or disappear, and must never silently be replaced by
+//! another one.
 
 use std::path::Path;
 
@@ -15,10 +16,10 @@ use crate::{
     },
 };
 
-/// A PID that nothing else in the scenario's PID namespace reaches.
+/// PID that no other process in the test's PID namespace reaches.
 const PID: i32 = 20_000;
 
-/// A pair of which one end goes to `inside`, with a route and an ARP entry there.
+/// Returns a pair with one end in `inside`, and a route and an ARP entry there.
 fn pair(inside: Reference) -> Config {
     let near = Interface::veth("outside", "inside", Reference::named("proc-outside"))
         .host_name("eth0")
@@ -37,14 +38,14 @@ fn pair(inside: Reference) -> Config {
 /// Key of the end that depends on the process.
 const INSIDE: &str = "linux/interfaces/v2/interface/inside";
 
-/// Waits until the end in the process's namespace works, and pings through it.
+/// Waits until the end in the namespace of the process works, and pings through it.
 async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     bench.until_configured(revisions).await;
     bench.check(config);
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other values and waits for each: time and transactions enough for a mistake to happen.
+/// Puts ten other values and waits for each, to give a mistake enough time and transactions to show.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -62,19 +63,19 @@ async fn let_other_things_happen(bench: &Bench) {
     }
 }
 
-/// The value comes before its process; the process comes, ends, and its PID is taken by a stranger.
+/// The value is put before its process exists; the process starts and ends, and a foreign process gets its PID.
 async fn a_pid_waits_for_its_process_and_never_means_another(bench: Bench) {
     live_and_die(bench, Reference::Pid(PID)).await;
 }
 on_both_stores!(a_pid_waits_for_its_process_and_never_means_another);
 
-/// A file below `/proc` names a process just as a PID does.
+/// A namespace file below `/proc` identifies a process in the same way as a PID.
 async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench) {
     live_and_die(bench, Reference::File(format!("/proc/{PID}/ns/net"))).await;
 }
 on_both_stores!(a_namespace_file_of_a_process_never_means_another_process);
 
-/// The life of a process that is referred to in this way, and what comes after it.
+/// Runs a process that is referred to in this way, ends it, and reuses its PID.
 async fn live_and_die(mut bench: Bench, reference: Reference) {
     bench.start_agent().await;
     let config = pair(reference);
@@ -82,7 +83,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     let waiting = bench.until_state(INSIDE, "PENDING").await;
     assert!(
         waiting.explanation().contains(&PID.to_string()),
-        "the status says which process is missing: {waiting:?}"
+        "the status must name the missing process: {waiting:?}"
     );
 
     let mut holder = Holder::start(Some(PID));
@@ -94,27 +95,27 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     let before = fingerprint(&stranger.netns());
     let_other_things_happen(&bench).await;
     let status = bench.until_state(INSIDE, "PENDING").await;
-    println!("a stranger under the same PID: {}", status.explanation());
-    assert_eq!(before, fingerprint(&stranger.netns()), "the stranger's namespace was touched");
+    println!("a foreign process with the same PID: {}", status.explanation());
+    assert_eq!(before, fingerprint(&stranger.netns()), "the foreign namespace was touched");
 
-    // Deleting the values gives the reference up; putting them again says that the process of now is meant.
+    // Deleting the values releases the reference; putting them again refers to the process that has the PID now.
     for rest in config.entries().into_keys() {
         bench.delete(&rest).await;
     }
     bench
-        .until(&format!("{INSIDE} is forgotten"), |publication| publication.of(INSIDE).is_none())
+        .until(&format!("{INSIDE} is deleted"), |publication| publication.of(INSIDE).is_none())
         .await;
     assert_eq!(
         before,
         fingerprint(&stranger.netns()),
-        "the stranger's namespace was touched by a deletion"
+        "the foreign namespace was touched by a deletion"
     );
     let revisions = bench.put_together(&config).await;
     until_it_works(&bench, &config, &revisions).await;
     bench.stop_agent().await;
 }
 
-/// A process that lives already, named by PID and, in another value, by its namespace file.
+/// Two values refer to a running process, one by PID and the other by its namespace file.
 async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
     bench.start_agent().await;
     let holder = Holder::start(None);
@@ -134,20 +135,20 @@ async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
     let seen = fingerprint(&holder.netns());
     assert!(
         seen.contains("agent0") && seen.contains("agent1"),
-        "both ends stand in the one namespace: {seen}"
+        "both ends must be in the same namespace: {seen}"
     );
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     let left = fingerprint(&holder.netns());
     assert!(
         !left.contains("agent0") && !left.contains("agent1"),
-        "the found namespace is clean again: {left}"
+        "links were left in the foreign namespace: {left}"
     );
     bench.stop_agent().await;
 }
 on_both_stores!(two_names_of_one_process_lead_to_one_namespace);
 
-/// A namespace file that appears, is unmounted, and appears again with another namespace behind it.
+/// A namespace file appears, is unmounted, and appears again with another namespace behind it.
 async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut bench: Bench) {
     bench.start_agent().await;
     let path = Path::new("/run/live/late-namespace");
@@ -159,8 +160,8 @@ async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut b
         bind(&holder.netns(), path);
         until_it_works(&bench, &config, &revisions).await;
         println!("life {life} of {}", path.display());
-        nix::mount::umount2(path, MntFlags::MNT_DETACH).expect("the namespace file can be unmounted");
-        std::fs::remove_file(path).expect("the namespace file can be removed");
+        nix::mount::umount2(path, MntFlags::MNT_DETACH).expect("unmount the namespace file");
+        std::fs::remove_file(path).expect("remove the namespace file");
         drop(holder);
         bench.until_state(INSIDE, "PENDING").await;
     }
@@ -168,7 +169,7 @@ async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut b
 }
 on_both_stores!(a_namespace_file_may_come_go_and_come_back_with_another_namespace);
 
-/// Deletes a named namespace and adds it again, although the agent, which needs it, may be faster with the latter.
+/// Deletes a named namespace and adds it again. The agent, which needs it, may add it first; then this tries again.
 fn replace_by_hand(name: &str) {
     for _ in 0..100 {
         crate::support::command::ip(&format!("netns del {name}"));
@@ -179,7 +180,7 @@ fn replace_by_hand(name: &str) {
     panic!("the agent made namespace {name} a hundred times before `ip` did");
 }
 
-/// A named namespace is deleted and added again by hand: the agent's links come back in the new one.
+/// A named namespace is deleted and added again by hand: the agent's links are restored in the new one.
 async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Bench) {
     bench.start_agent().await;
     crate::support::command::ip("netns add proc-named");
@@ -189,7 +190,7 @@ async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Be
     for _ in 0..3 {
         replace_by_hand("proc-named");
         bench
-            .until_true("both ends are there again", || config.check(&bench.label).is_ok())
+            .until_true("both ends are restored", || config.check(&bench.label).is_ok())
             .await;
         bench.until_configured(&revisions).await;
         ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
@@ -200,17 +201,17 @@ on_both_stores!(a_named_namespace_deleted_and_added_again_is_filled_again);
 
 /// Mounts a namespace on a new file, as `ip netns attach` does.
 fn bind(netns: &Path, path: &Path) {
-    std::fs::write(path, "").expect("the file to mount on");
-    nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("the namespace can be mounted on a file");
+    std::fs::write(path, "").expect("create the file to mount on");
+    nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace on the file");
 }
 
-/// A name in `/run/netns` that is a symbolic link to the namespace of a process which does not exist (yet, or any more): that value
-/// waits, and nothing else notices.
+/// A name in `/run/netns` is a symbolic link to the namespace of a process that does not exist (yet, or any more): its
+/// value waits, and no other value is affected.
 async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut bench: Bench) {
     bench.start_agent().await;
     let name = Path::new("/run/netns/proc-link");
-    std::fs::create_dir_all("/run/netns").expect("the directory of names");
-    std::os::unix::fs::symlink(format!("/proc/{PID}/ns/net"), name).expect("linked");
+    std::fs::create_dir_all("/run/netns").expect("create /run/netns");
+    std::os::unix::fs::symlink(format!("/proc/{PID}/ns/net"), name).expect("create the link");
     let config = pair(Reference::named("proc-link"));
     let revisions = bench.put_together(&config).await;
     let waiting = bench.until_state(INSIDE, "PENDING").await;
@@ -229,7 +230,7 @@ async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut benc
     let_other_things_happen(&bench).await;
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
-    assert!(name.is_symlink(), "a link is never the agent's");
+    assert!(name.is_symlink(), "the agent deleted a foreign symbolic link");
     bench.stop_agent().await;
 }
 on_both_stores!(a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else);

@@ -1,4 +1,4 @@
-//! What the agent publishes beside the status of values: interfaces, namespaces, its own health.
+//! Live tests of what the agent publishes beside the status of values: interface states, namespaces, and its own health.
 
 use crate::{
     on_both_stores,
@@ -6,7 +6,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// A published key as JSON.
+/// Returns a published key as JSON.
 fn json(publication: &Publication, key: &str) -> serde_json::Value {
     publication
         .keys
@@ -15,7 +15,7 @@ fn json(publication: &Publication, key: &str) -> serde_json::Value {
         .unwrap_or_default()
 }
 
-/// The state of an interface tells what the kernel says, follows it, and goes with the interface.
+/// The published state of an interface matches the kernel, follows it, and is deleted with the interface.
 async fn the_state_of_an_interface_is_published_and_follows_the_kernel(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();
@@ -38,13 +38,13 @@ async fn the_state_of_an_interface_is_published_and_follows_the_kernel(mut bench
     assert_eq!(state["mtu"], 1500, "{state}");
     assert_eq!(state["admin_status"], "UP", "{state}");
     bench
-        .until("it is operationally up", |publication| {
+        .until("oper_status becomes UP", |publication| {
             json(publication, key)["oper_status"] == "UP"
         })
         .await;
     bench.delete_all().await;
     bench
-        .until("the state is gone with the interface", |publication| {
+        .until("the state is deleted with the interface", |publication| {
             !publication.keys.contains_key(key)
         })
         .await;
@@ -52,7 +52,7 @@ async fn the_state_of_an_interface_is_published_and_follows_the_kernel(mut bench
 }
 on_both_stores!(the_state_of_an_interface_is_published_and_follows_the_kernel);
 
-/// Each referenced namespace has a key that says whether it is there, and which one it is.
+/// Each referenced namespace has a key that says whether it exists, and shows its inode.
 async fn each_referenced_namespace_is_published(mut bench: Bench) {
     use std::os::unix::fs::MetadataExt;
     bench.start_agent().await;
@@ -60,7 +60,7 @@ async fn each_referenced_namespace_is_published(mut bench: Bench) {
     bench.until_configured(&bench.put_together(&config).await).await;
     let key = "status/linux/namespace/NSID/pair-left";
     let inode = std::fs::metadata("/run/netns/pair-left")
-        .expect("the namespace file")
+        .expect("stat the namespace file")
         .ino()
         .to_string();
     let published = bench.until("the namespace is published with its inode", |publication| {
@@ -69,7 +69,7 @@ async fn each_referenced_namespace_is_published(mut bench: Bench) {
     println!("{}", json(&*published.await, key));
     bench.delete_all().await;
     bench
-        .until("the namespace is not published any more", |publication| {
+        .until("the namespace is no longer published", |publication| {
             !publication.keys.contains_key(key)
         })
         .await;

@@ -1,4 +1,4 @@
-//! Deleting desired values takes away what the agent made, and nothing else.
+//! Live tests of deletion: deleting values removes exactly the objects that the agent made for them.
 
 use testbed::random::Random;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// A configuration of which two namespaces are found and two have to be made.
+/// Returns a configuration in which two namespaces exist already and two have to be made.
 fn mixed(random: &mut Random) -> Config {
     generate(
         random,
@@ -26,7 +26,8 @@ fn mixed(random: &mut Random) -> Config {
     )
 }
 
-/// Deleted one by one in random orders: everything of the agent's is gone, namespaces it made too; what was found stays as it was.
+/// Values are deleted one by one in random orders: the agent's objects and namespaces are removed, and foreign ones are
+/// unchanged.
 async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(8);
     let found = found_namespaces("mixed", &bench.label).await;
@@ -45,14 +46,14 @@ async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
         assert_eq!(
             before,
             fingerprints(&found),
-            "round {round}: what was found changed; deleted in the order {keys:#?}"
+            "round {round}: a foreign namespace changed; deleted in the order {keys:#?}"
         );
     }
     bench.stop_agent().await;
 }
 on_both_stores!(deleting_in_any_order_leaves_exactly_what_was_found, 240);
 
-/// Everything deleted in one transaction is gone as well.
+/// The same holds for a deletion of everything in one transaction.
 async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(81);
     let found = found_namespaces("mixed", &bench.label).await;
@@ -64,13 +65,14 @@ async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Be
         bench.delete_all().await;
         bench.until_nothing_is_published().await;
         bench.until_namespaces_are(&found).await;
-        assert_eq!(before, fingerprints(&found), "what was found changed");
+        assert_eq!(before, fingerprints(&found), "a foreign namespace changed");
     }
     bench.stop_agent().await;
 }
 on_both_stores!(deleting_everything_at_once_leaves_exactly_what_was_found);
 
-/// What was deleted while no agent ran is gone after its start, though no value mentions its namespaces any more.
+/// Values are deleted while no agent runs: its next start removes their objects, although no value refers to the namespaces
+/// any more.
 async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: Bench) {
     let mut random = Random::from_environment(82);
     let found = found_namespaces("mixed", &bench.label).await;
@@ -84,7 +86,7 @@ async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: 
     bench.until_nothing_is_published().await;
     bench.until_namespaces_are(&found).await;
     bench
-        .until_true("what was found is as it was", || before == fingerprints(&found))
+        .until_true("the foreign namespaces are unchanged", || before == fingerprints(&found))
         .await;
     bench.stop_agent().await;
 }

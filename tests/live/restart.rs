@@ -1,4 +1,4 @@
-//! Equal state means zero writes: a restarted agent adopts what it finds.
+//! Live tests of restarts: a restarted agent adopts the existing state and writes nothing if it equals the desired state.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,8 @@ use crate::{
     },
 };
 
-/// A pair between the agent's own namespace and a named one: what is found first must not go before the rest is found.
+/// A pair between the agent's own namespace and a named one: objects that are read early must not be deleted before the
+/// rest is read.
 async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench) {
     let config = Config {
         interfaces: vec![
@@ -26,7 +27,7 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
             Interface::veth("away", "home", Reference::named("calm-away"))
                 .host_name("eth0")
                 .address("10.61.0.2/24"),
-            // Sorts before its peer, and its peer's namespace is opened last.
+            // This name sorts before its peer, and the namespace of its peer is opened last.
             Interface::veth("a-first", "z-last", Reference::Own).host_name("first0"),
             Interface::veth("z-last", "a-first", Reference::named("calm-zzz")).host_name("eth0"),
         ],
@@ -53,7 +54,7 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
 }
 on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
-/// Each form of an address, with no other of its family in the namespace, is found as it was made.
+/// Each form of an address, as the only one of its family in its namespace, is recognized after a restart.
 async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
     let forms = [
         "10.1.0.1/24",
@@ -100,7 +101,8 @@ async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
 }
 on_both_stores!(a_restart_leaves_addresses_of_every_form_alone);
 
-/// Stopped and started, killed and started: no netlink write in any namespace, no lost packet, and every status published again.
+/// Stops or kills the agent and starts it again: no netlink write in any namespace, no lost packet, and every status is
+/// published again.
 async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut bench: Bench) {
     let mut random = Random::from_environment(7);
     let config = generate(
@@ -146,7 +148,7 @@ async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut 
 }
 on_both_stores!(a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet);
 
-/// Putting the same values again is answered with the new revision and touches nothing.
+/// Equal values that are put again get the new revision in their status, and nothing is written.
 async fn the_same_values_put_again_are_answered_without_a_write(mut bench: Bench) {
     let mut random = Random::from_environment(71);
     let config = generate(

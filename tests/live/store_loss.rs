@@ -1,4 +1,5 @@
-//! The store loses its content: the network stays, readiness fails, and only an accepted removal deletes anything.
+//! Live tests of a store that lost its content: the network stays, readiness fails, and only an accepted removal deletes
+//! anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +37,7 @@ fn config() -> Config {
     }
 }
 
-/// An agent that has applied the configuration, and monitors of all its namespaces.
+/// Starts an agent, applies the configuration, and opens monitors in all its namespaces.
 async fn applied(bench: &mut Bench) -> Vec<Monitor> {
     bench.start_agent().await;
     let revisions = bench.put_together(&config()).await;
@@ -47,14 +48,14 @@ async fn applied(bench: &mut Bench) -> Vec<Monitor> {
     paths.iter().map(|path| Monitor::open(path)).collect()
 }
 
-/// Answer of `netns-agent` with these arguments: exit code and both outputs.
+/// Runs `netns-agent` with these arguments; returns the exit code and both outputs.
 fn cli(arguments: &[&str]) -> (i32, String) {
     let output = command::output(AGENT, arguments);
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code().unwrap_or(-1), text.concat())
 }
 
-/// Numbers of held values and orphans.
+/// Returns the numbers of held values and orphans.
 fn held() -> Option<(usize, usize)> {
     let (code, text) = cli(&["removals", "list", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
@@ -66,23 +67,23 @@ async fn until_held(bench: &Bench, what: (usize, usize)) {
     let held = bench.becomes(|| held() == Some(what)).await;
     assert!(
         held,
-        "{what:?} values and orphans are to be held, not:\n{}",
+        "expected {what:?} held values and orphans, but got:\n{}",
         cli(&["removals", "list"]).1
     );
 }
 
-/// Since when removals have been held, by key, as the statuses say it.
+/// Returns since when removals have been held, by key, as the statuses report it.
 fn held_since(published: &Publication) -> BTreeMap<String, String> {
     let statuses = published.keys.values().filter_map(|published| published.status.as_ref());
     let held = statuses.filter(|status| !status.removal_held_since.is_empty());
     held.map(|status| (status.key.clone(), status.removal_held_since.clone())).collect()
 }
 
-/// Waits until the statuses of exactly these values say since when their removals have been held.
+/// Waits until the statuses of exactly these values report a held removal; returns since when.
 async fn until_told_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
     let wanted: BTreeSet<String> = keys.iter().map(|key| format!("config/{key}")).collect();
     let says = |published: &Publication| held_since(published).into_keys().eq(wanted.iter().cloned());
-    held_since(&*bench.until("the statuses say which removals are held", says).await)
+    held_since(&*bench.until("the statuses report the held removals", says).await)
 }
 
 fn assert_silent(monitors: &mut [Monitor], during: &str) {
@@ -91,7 +92,7 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
     }
 }
 
-/// Waits until `status` fails and says what is held and how to go on.
+/// Waits until `netns-agent status` fails, and says what is held and how to proceed.
 async fn until_not_ready(bench: &Bench, evidence: &str) {
     let says_all = || {
         let (code, text) = cli(&["status"]);
@@ -110,14 +111,15 @@ async fn until_ready(bench: &Bench) {
     bench.until_true("the agent is ready", || cli(&["status"]).0 == 0).await;
 }
 
-/// etcd is wiped under the running agent: nothing is deleted, what breaks is repaired, a key that is put again is free again.
+/// etcd is wiped while the agent runs: nothing is deleted, damage is repaired, and the removal of a key that is put again
+/// is no longer held.
 async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.store.etcd().kill();
     bench.store.etcd().wipe();
     bench.store.etcd().restart().await;
     until_held(&bench, (5, 0)).await;
-    until_not_ready(&bench, "it is at revision").await;
+    until_not_ready(&bench, "the revision is").await;
     let config = config();
     let route = config.routes[0].key();
     let keys: Vec<String> = config
@@ -148,7 +150,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         "{still_held:?}, {since:?}"
     );
     bench.check(&config);
-    // A held value survives a crash of the agent; one that was put again is not held again.
+    // A held value survives a crash of the agent; a value that was put again is not held again.
     bench.kill_agent().await;
     bench.until_nothing_is_published().await;
     bench.launch_agent_now();
@@ -156,13 +158,13 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     assert_eq!(
         until_told_held(&bench, &keys[2..]).await,
         still_held,
-        "the times are those of before the crash"
+        "the times changed with the crash"
     );
     bench.check(&config);
     let (code, text) = cli(&["removals", "accept"]);
     assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 3 values and 0 orphans\n"));
     bench
-        .until_true("the rest is deleted", || !command::ip("-br link").contains("home0"))
+        .until_true("the other pair is deleted", || !command::ip("-br link").contains("home0"))
         .await;
     until_ready(&bench).await;
     until_told_held(&bench, &[]).await;
@@ -184,7 +186,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
     until_not_ready(&bench, "before the agent was stopped").await;
-    // Still held although the second start recognizes the store.
+    // The removals are still held, although the second start recognizes the store.
     bench.kill_agent().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
@@ -201,7 +203,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
 }
 on_one_store!(an_agent_started_against_an_emptied_etcd_deletes_nothing, Etcd, 120);
 
-/// As asked for with `--on-store-loss=apply`.
+/// With `--on-store-loss=apply`, the agent applies the loss.
 async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
     bench.agent_arguments.push("--on-store-loss=apply".to_owned());
     applied(&mut bench).await;
@@ -213,7 +215,7 @@ async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
 }
 on_one_store!(a_store_loss_is_applied_if_asked_for, Etcd, 120);
 
-/// A deletion of every key while the agent is down is a deletion: the store's history shows it.
+/// A deletion of every key while the agent is down is followed, because the store's history proves it.
 async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) {
     applied(&mut bench).await;
     bench.kill_agent().await;
@@ -221,20 +223,20 @@ async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) 
     bench.start_agent().await;
     bench.until_namespaces_are(&[]).await;
     assert_eq!(held(), Some((0, 0)));
-    let log = std::fs::read_to_string(crate::support::agent::LOG).expect("the log of the agent");
-    assert!(log.contains("deleting an orphan"), "each deletion at start is logged");
+    let log = std::fs::read_to_string(crate::support::agent::LOG).expect("read the log of the agent");
+    assert!(log.contains("deleting orphan"), "deletions at start are not logged");
     bench.stop_agent().await;
 }
 on_one_store!(deletions_made_while_the_agent_was_down_are_followed, Etcd, 120);
 
-/// The file of the embedded store is missing: as with another etcd.
+/// A missing file of the embedded store is treated like another etcd.
 async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;
-    std::fs::remove_file("/run/live/data/store.redb").expect("the file of the embedded store");
+    std::fs::remove_file("/run/live/data/store.redb").expect("remove the file of the store");
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    until_not_ready(&bench, "it is cluster").await;
+    until_not_ready(&bench, "the cluster was").await;
     assert_silent(&mut monitors, "the file of the store was missing");
     let (code, text) = cli(&["removals", "accept"]);
     assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 0 values and 5 orphans\n"));
@@ -244,14 +246,14 @@ async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
 }
 on_one_store!(a_missing_store_file_deletes_nothing, Embedded, 120);
 
-/// Nothing is known of the store because the data directory was lost; objects of an earlier run stay.
+/// The data directory was lost, so nothing is known about the store: objects of an earlier run stay.
 async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;
     if bench.store.kind() == crate::support::store::StoreKind::Etcd {
         bench.delete_all().await;
     }
-    std::fs::remove_dir_all("/run/live/data").expect("the data directory");
+    std::fs::remove_dir_all("/run/live/data").expect("remove the data directory");
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
     until_not_ready(&bench, "there is no /run/live/data/store.json").await;

@@ -1,4 +1,4 @@
-//! The simplest story: two veth ends in two namespaces, put with etcdctl.
+//! Live tests of the simplest configuration: two veth ends in two namespaces, put with etcdctl.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Two ends in two namespaces, a route behind each, and an ARP entry.
+/// Returns two ends in two namespaces, a route behind one of them, and ARP entries.
 pub fn two_namespaces() -> Config {
     Config {
         interfaces: vec![
@@ -38,7 +38,8 @@ pub fn two_namespaces() -> Config {
     }
 }
 
-/// Two veth ends put with etcdctl reach each other, their status answers the put, and the agent's own namespace sees no link.
+/// Two veth ends put with etcdctl reach each other, their statuses have the revisions of the puts, and the agent's own
+/// namespace sees no link.
 async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
     bench.start_agent().await;
     let mut own = Monitor::open(Path::new("/proc/self/ns/net"));
@@ -69,7 +70,7 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
 }
 on_both_stores!(two_veth_ends_put_with_etcdctl_reach_each_other);
 
-/// An end whose creation failed, with an attempt due only in seconds, is made as soon as the other end is corrected.
+/// An end whose creation failed, with a retry due only in seconds, is created at once when the other end is corrected.
 async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: Bench) {
     command::ip("netns add pair-d");
     command::ip("-n pair-d link add eth0 type veth peer name foreign");
@@ -82,7 +83,7 @@ async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: 
 
     let revision = bench.put(&c.key(), c.json().to_string()).await;
     bench.put(&taken.key(), taken.json().to_string()).await;
-    // Four doublings: the next attempt is 16 s away.
+    // After four doublings, the next attempt is 16 s away.
     let failed = bench.until("interface c has failed five times", |publication| {
         publication.of(&c.key()).is_some_and(|status| status.attempts == 5)
     });
@@ -101,7 +102,7 @@ async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: 
     let since = configured.of(&c.key()).map(|status| status.since.clone()).unwrap_or_default();
     assert!(
         !since.is_empty() && since < next_retry,
-        "CONFIGURED at {since}; the attempt that was due anyway is at {next_retry}"
+        "CONFIGURED at {since}; the scheduled retry is at {next_retry}"
     );
     ping::reaches(&Reference::named("pair-c").path(), "10.13.0.2");
     bench.stop_agent().await;

@@ -1,4 +1,4 @@
-//! Waiting is not failing: `apply` and the APIs report what waits, and no error.
+//! Live tests of pending values: waiting is no failure, so `apply` and the APIs report it without an error.
 
 use std::process::Output;
 
@@ -7,7 +7,7 @@ use crate::{
     support::{self, bench::Bench, command},
 };
 
-/// A pair with an IPv6 address, which the kernel checks for duplicates for a second or two.
+/// Pair with an IPv6 address, which the kernel checks for duplicates for a second or two.
 const TENTATIVE: &str = r#"linuxConfig:
   interfaces:
     - {name: left, type: VETH, enabled: true, hostIfName: eth0, ipAddresses: ["fd00:71::1/64"],
@@ -16,24 +16,24 @@ const TENTATIVE: &str = r#"linuxConfig:
        namespace: {type: NSID, reference: wait-right}, veth: {peerIfName: left}}
 "#;
 
-/// A link in the namespace of a process that does not exist.
+/// Link in the namespace of a process that does not exist.
 const ABSENT: &str = r#"linuxConfig:
   interfaces:
     - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: "999999"}}
 "#;
 
-/// A link of which the kernel refuses the name.
+/// Document with a VETH that names no peer, which is invalid.
 const REFUSED: &str = r#"linuxConfig:
   interfaces:
     - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: "999999"}}
     - {name: lonely, type: VETH, enabled: true, hostIfName: lonely0}
 "#;
 
-/// Runs a sub-command of the agent's program; with a document, on a file that contains it.
+/// Runs a sub-command of the agent's program, with a document as its file if there is one.
 fn agent(arguments: &[&str], document: Option<&str>) -> Output {
     let mut arguments = arguments.to_vec();
     if let Some(document) = document {
-        std::fs::write("/run/live/values.yaml", document).expect("written");
+        std::fs::write("/run/live/values.yaml", document).expect("write the document");
         arguments.extend(["-f", "/run/live/values.yaml"]);
     }
     let output = command::output(&support::agent::program(), &arguments);
@@ -46,14 +46,16 @@ fn shown(output: &Output) -> String {
     format!("{out}{err}({})", output.status)
 }
 
-/// Runs a sub-command that must succeed, and returns what it printed.
+/// Runs a sub-command that must succeed, and returns its output.
 fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
     let output = agent(arguments, document);
     assert!(output.status.success(), "{arguments:?}: {}", shown(&output));
     shown(&output)
 }
 
-/// Asserts that the history counts no failure: the last column but the description, which no transaction here has.
+/// Asserts that the history counts no failure.
+///
+/// The count is the last column but the description, which no transaction here has.
 fn no_transaction_has_failures() {
     let output = agent(&["history"], None);
     let table = String::from_utf8_lossy(&output.stdout);
@@ -73,10 +75,10 @@ async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: 
             said.contains("PENDING") && said.contains("waiting for IPv6 duplicate address detection of fd00:71::1/64"),
             "{said}"
         );
-        assert!(said.contains("1 of 2 PENDING, nothing has failed"), "{said}");
+        assert!(said.contains("1 of 2 PENDING, none failed"), "{said}");
         succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);
     }
-    // An atomic request is answered when the detection is over.
+    // An atomic request is answered once duplicate address detection is complete.
     let said = succeeds(&["apply", "--atomic"], Some(TENTATIVE));
     assert!(said.contains("CONFIGURED") && !said.contains("PENDING"), "{said}");
     succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);

@@ -1,4 +1,4 @@
-//! The harness itself: a witness that sees nothing would let every scenario pass.
+//! Tests of the harness: if it missed changes or differences, every live test would pass.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Makes by hand what the agent is to make from [`two_namespaces`].
+/// Makes by hand what the agent makes from [`two_namespaces`].
 fn make_by_hand(label: &str) {
     for line in [
         "netns add pair-left",
@@ -47,7 +47,7 @@ fn make_by_hand(label: &str) {
     );
 }
 
-/// The comparison accepts the right state, and names what is missing and what nobody asked for.
+/// The comparison accepts the correct state, and names missing and unexpected objects.
 async fn the_comparison_tells_right_from_wrong(bench: Bench) {
     make_by_hand(&bench.label);
     let config = two_namespaces();
@@ -58,14 +58,14 @@ async fn the_comparison_tells_right_from_wrong(bench: Bench) {
     ip_in(left, "address add 10.99.0.1/24 dev eth0");
     let report = config
         .check(&bench.label)
-        .expect_err("a missing route and a strange address are differences");
+        .expect_err("a missing route and a foreign address are differences");
     assert!(report.contains("missing: route 10.12.0.0/16"), "{report}");
-    assert!(report.contains("not asked for: address eth0 10.99.0.1/24"), "{report}");
+    assert!(report.contains("unexpected: address eth0 10.99.0.1/24"), "{report}");
     assert_ne!(before, fingerprint(left));
 }
 on_one_store!(the_comparison_tells_right_from_wrong, Embedded, 60);
 
-/// Does with `ip` what a configuration of veth pairs asks the agent to do.
+/// Applies a configuration of veth pairs with `ip`, as the agent would.
 fn apply_by_hand(config: &Config, label: &str) {
     for reference in config.namespaces() {
         ip(&format!(
@@ -112,7 +112,7 @@ fn apply_by_hand(config: &Config, label: &str) {
     }
 }
 
-/// A random configuration contradicts itself nowhere, and its model is what the kernel shows once it is applied.
+/// A random configuration contains no contradiction, and its model is what the kernel shows once it is applied.
 async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Bench) {
     for (seed, size) in [(3, [4, 6, 9, 9]), (6, [8, 20, 30, 30]), (7, [5, 12, 24, 24])] {
         let [namespaces, pairs, routes, arps] = size;
@@ -128,7 +128,7 @@ async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Ben
             },
             &prefix,
         );
-        assert_eq!(config.entries().len(), 2 * pairs + routes + arps, "no two values share a key");
+        assert_eq!(config.entries().len(), 2 * pairs + routes + arps, "two values share a key");
         apply_by_hand(&config, &bench.label);
         config
             .check(&bench.label)
@@ -137,7 +137,7 @@ async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Ben
 }
 on_one_store!(the_model_of_a_random_configuration_is_what_the_kernel_shows, Embedded, 60);
 
-/// What is put into found namespaces is what the scenarios expect to find there afterwards.
+/// The content of the foreign namespaces is what the tests expect to find there afterwards.
 async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
     for (number, name) in found_namespaces("found", &bench.label).await.iter().take(2).enumerate() {
         let expected = NetnsState {
@@ -149,7 +149,7 @@ async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
 }
 on_one_store!(found_namespaces_hold_what_is_expected_of_them, Embedded, 60);
 
-/// A monitor sees each change in its namespace, none in another one, and not what a ping does.
+/// A monitor reports each change in its namespace, none in another one, and nothing for a ping.
 async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
     make_by_hand(&bench.label);
     let (left, right) = (Path::new("/run/netns/pair-left"), Path::new("/run/netns/pair-right"));
@@ -166,12 +166,12 @@ async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
 }
 on_one_store!(a_monitor_sees_changes_of_its_namespace_only, Embedded, 60);
 
-/// A holder has a namespace of its own and the PID that was asked for.
+/// A holder has a namespace of its own and the requested PID.
 async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
     let mut first = Holder::start(Some(20_000));
     assert_eq!(first.pid(), 20_000);
-    let own = std::fs::read_link("/proc/self/ns/net").expect("the own namespace");
-    let namespace = std::fs::read_link(first.netns()).expect("the holder's namespace");
+    let own = std::fs::read_link("/proc/self/ns/net").expect("read the own namespace");
+    let namespace = std::fs::read_link(first.netns()).expect("read the holder's namespace");
     assert_ne!(own, namespace);
     first.end();
     let second = Holder::start(Some(20_000));
@@ -179,7 +179,8 @@ async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
 }
 on_one_store!(a_holder_has_its_own_namespace_and_the_wanted_pid, Embedded, 60);
 
-/// The watch sees a status that stands in the store before it, after it, after a deletion, and after a crash of etcd.
+/// The watch of the tests reports a status that was stored before it started, after it started, after a deletion, and after
+/// a crash of etcd.
 async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
     let key = format!("/vnf-agent/{}/config-status/linux/x", bench.label);
     bench

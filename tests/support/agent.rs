@@ -1,7 +1,6 @@
 //! The agent under test, as a process.
 //!
-//! Owns its command line and its life; must never reach into it (the tests know it by the store and by the kernel alone).
-//! Start reading at [`Agent::start`].
+//! The tests observe it only through the store and the kernel.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::{
     store::{EMBEDDED_LISTEN, StoreKind},
 };
 
-/// Where the agent logs to, over all its lives in a scenario.
+/// Log file of all agents that a test starts, one after the other.
 pub const LOG: &str = "/run/live/agent.log";
 
 /// A running agent.
@@ -20,15 +19,16 @@ pub struct Agent {
     process: Process,
 }
 
-/// Path of the program under test.
+/// Returns the path of the program under test. `LIVE_AGENT` names another build, such as an optimized one.
 pub fn program() -> String {
     std::env::var("LIVE_AGENT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_netns-agent").to_owned())
 }
 
 impl Agent {
-    /// Starts `netns-agent run` for this label; `endpoint` is where a real etcd, or a proxy before it, listens,
-    /// `docker_host` where a Docker daemon may come to listen, `filter` what is logged, and `further` what else it is told. The
-    /// environment variable `LIVE_AGENT` names another build of the program, such as an optimised one.
+    /// Starts `netns-agent run` for this label.
+    ///
+    /// `endpoint` is the address of a real etcd or of a proxy before it. `docker_host` is the address of a Docker daemon,
+    /// which may start later. `filter` is the value of `--log`, and `further` contains more arguments.
     pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str, further: &[String]) -> Self {
         let program = program();
         let mut arguments = vec![
@@ -52,7 +52,7 @@ impl Agent {
         }
     }
 
-    /// PID in the scenario's PID namespace.
+    /// Returns the PID in the test's PID namespace.
     pub fn pid(&self) -> i32 {
         self.process.pid()
     }
@@ -63,7 +63,7 @@ impl Agent {
         clock.now().expect("the agent runs").into()
     }
 
-    /// Whether it still runs.
+    /// Returns true if the agent is still running.
     pub fn runs(&mut self) -> bool {
         self.process.runs()
     }
@@ -73,7 +73,7 @@ impl Agent {
         self.process.ended().await
     }
 
-    /// SIGTERM; the agent must leave with exit code 0.
+    /// Sends SIGTERM and asserts that the agent ends with exit code 0.
     pub async fn stop(self) {
         let log = self.process.log_tail(40);
         let status = self.process.terminate().await;
@@ -83,17 +83,17 @@ impl Agent {
         );
     }
 
-    /// SIGKILL, as a crash.
+    /// Sends SIGKILL, as in a crash.
     pub async fn kill(self) {
         self.process.kill().await;
     }
 
-    /// SIGSTOP: cut off from everything, without a chance to notice.
+    /// Sends SIGSTOP: the agent is cut off from everything and cannot notice.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn thaw(&self) {
         self.process.signal(Signal::SIGCONT);
     }

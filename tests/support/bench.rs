@@ -1,7 +1,7 @@
-//! One scenario's bench: a store, an agent with a label of its own, and a watch on what it publishes.
+//! Fixture of a test: a store, an agent with a label of its own, and a watch on what it publishes.
 //!
-//! Owns the order of starting and the waits; every wait ends by an event or with a report. Start reading at [`Bench::new`],
-//! then [`Bench::until`].
+//! Starts these in the right order. Every wait ends with an event, or panics with a report. See [`Bench::new`] and
+//! [`Bench::until`].
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -14,25 +14,27 @@ use super::{
     store::{Change, Store, StoreKind},
 };
 
-/// How long a scenario waits for one thing, unless `LIVE_PATIENCE_SECONDS` says otherwise (a virtual machine is slow).
+/// Default timeout of a wait, in seconds. `LIVE_PATIENCE_SECONDS` replaces it, for example for a slow virtual machine.
 const PATIENCE_SECONDS: u64 = 20;
 
-/// Revision of each put, by key after `config/`.
+/// Revision of each put, by key (after `config/`).
 pub type Revisions = BTreeMap<String, i64>;
 
-/// What a scenario works with.
+/// Fixture of a test.
 pub struct Bench {
     /// The store.
     pub store: Store,
     /// Microservice label of the agent.
     pub label: String,
-    /// Where the agent finds a real etcd; a scenario may put a proxy here before it starts the agent.
+    /// Endpoint of etcd for the agent; a test may replace it with that of a proxy before it starts the agent.
     pub endpoint: String,
-    /// Where the agent finds Docker; nothing listens here unless the scenario starts a daemon and names it before the agent.
+    /// Docker address for the agent.
+    ///
+    /// The address has no listener unless the test starts a daemon and sets its address before it starts the agent.
     pub docker_host: String,
-    /// What the agent is told on its command line besides.
+    /// Further command line arguments of the agent.
     pub agent_arguments: Vec<String>,
-    /// What the agent logs (`--log`).
+    /// Log filter of the agent (`--log`).
     pub agent_log: String,
     agent: Option<Agent>,
     watch: StatusWatch,
@@ -40,12 +42,12 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A bench with a started store and no agent yet.
+    /// Starts a store and returns a bench without an agent.
     pub async fn new(kind: StoreKind) -> Self {
         Self::with_store(Store::start(kind).await)
     }
 
-    /// A bench with this store and no agent yet.
+    /// Returns a bench with this store and without an agent.
     pub fn with_store(store: Store) -> Self {
         let kind = store.kind();
         let endpoint = store.endpoint().to_owned();
@@ -68,20 +70,20 @@ impl Bench {
         }
     }
 
-    /// How long a scenario waits for one thing.
+    /// Returns the timeout of a wait.
     pub fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// The full key of a desired value.
+    /// Returns the full key of a desired value.
     pub fn key(&self, rest: &str) -> String {
         format!("/vnf-agent/{}/config/{rest}", self.label)
     }
 
-    /// Starts the agent and waits until it says that it is healthy; returns the last store revision before this start.
+    /// Starts the agent and waits until it reports that it is healthy; returns the last store revision before this start.
     pub async fn start_agent(&mut self) -> i64 {
         let before = self.launch_agent().await;
-        // Taken out for the wait, so that an agent that ends is reported at once and not after the whole patience.
+        // The agent is taken out during the wait, so that its end is reported at once and not after the timeout.
         let mut agent = self.agent.take().expect("the agent was just launched");
         let published = self.until("the agent publishes OK under check/status/v1/agent", |publication| {
             publication.keys.get("check/status/v1/agent").is_some_and(|entry| {
@@ -99,7 +101,7 @@ impl Bench {
 
     /// Starts the agent without waiting; returns the last store revision before this start.
     pub async fn launch_agent(&mut self) -> i64 {
-        // The embedded store is down while its agent is, so the last revision that was seen has to do.
+        // The embedded store is down while the agent is, so use the last revision that the watch received.
         let before = match self.store.kind() {
             StoreKind::Etcd => self.store.revision().await,
             StoreKind::Embedded => self.watch.now().revision,
@@ -108,9 +110,9 @@ impl Bench {
         before
     }
 
-    /// Starts the agent without waiting for anything, not even for the store.
+    /// Starts the agent without waiting for anything, even for the store.
     pub fn launch_agent_now(&mut self) {
-        assert!(self.agent.is_none(), "the scenario started a second agent");
+        assert!(self.agent.is_none(), "the test started a second agent");
         let kind = self.store.kind();
         self.agent = Some(Agent::start(
             &self.label,
@@ -122,17 +124,17 @@ impl Bench {
         ));
     }
 
-    /// The running agent.
+    /// Returns the running agent.
     pub fn agent(&mut self) -> &mut Agent {
-        self.agent.as_mut().expect("the scenario started the agent")
+        self.agent.as_mut().expect("the test started the agent")
     }
 
-    /// SIGTERM to the agent; it must exit with 0.
+    /// Sends SIGTERM to the agent and asserts that it exits with 0.
     pub async fn stop_agent(&mut self) {
         self.agent.take().expect("the agent runs").stop().await;
     }
 
-    /// SIGKILL to the agent.
+    /// Sends SIGKILL to the agent.
     pub async fn kill_agent(&mut self) {
         self.agent.take().expect("the agent runs").kill().await;
     }
@@ -173,12 +175,12 @@ impl Bench {
         self.store.delete_prefix(&self.key("")).await
     }
 
-    /// What is published now.
+    /// Returns what the agent publishes now.
     pub fn published(&self) -> Arc<Publication> {
         self.watch.now()
     }
 
-    /// Waits until `condition` holds of what the agent publishes; when it does not in time, fails with everything a person needs.
+    /// Waits until what the agent publishes meets `condition`; panics with a full report after the timeout.
     pub async fn until(&self, what: &str, condition: impl FnMut(&Publication) -> bool) -> Arc<Publication> {
         match self.watch.wait_for(self.patience, condition).await {
             Some(publication) => publication,
@@ -186,7 +188,7 @@ impl Bench {
         }
     }
 
-    /// Waits until `shortcomings` finds none; when it still does in time, fails and names them.
+    /// Waits until `shortcomings` returns none; panics with the remaining ones and a full report after the timeout.
     pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
         match self
             .watch
@@ -203,7 +205,7 @@ impl Bench {
         }
     }
 
-    /// Waits until every value is CONFIGURED by a status that answers its last put.
+    /// Waits until the status of every value is CONFIGURED with the revision of its last put.
     pub async fn until_configured(&self, revisions: &Revisions) -> Arc<Publication> {
         self.until_none("CONFIGURED at the revision of their put", |publication| {
             let late = revisions
@@ -215,7 +217,8 @@ impl Bench {
         .await
     }
 
-    /// Waits until every value is CONFIGURED by a status that was published after this revision: by an agent started then.
+    /// Waits until the status of every value is CONFIGURED and was published after this revision, and thus by an agent
+    /// started after it.
     pub async fn until_configured_since(&self, revisions: &Revisions, published_after: i64) {
         self.until("every value is CONFIGURED again by the agent started last", |publication| {
             revisions.iter().all(|(key, revision)| {
@@ -225,7 +228,7 @@ impl Bench {
         .await;
     }
 
-    /// Waits until a value is in this state, and returns its status.
+    /// Waits until a value is in this state; returns its status.
     pub async fn until_state(&self, key: &str, state: &str) -> ValueStatus {
         let publication = self
             .until(&format!("{key} is {state}"), |publication| publication.state(key) == state)
@@ -233,7 +236,7 @@ impl Bench {
         publication.of(key).cloned().unwrap_or_default()
     }
 
-    /// Waits until a value waits for exactly these labels.
+    /// Waits until a value is pending with exactly these labels of unmet dependencies.
     pub async fn until_waiting_for(&self, key: &str, labels: &[&str]) -> ValueStatus {
         let mut expected: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
         expected.sort();
@@ -253,15 +256,15 @@ impl Bench {
             .await;
     }
 
-    /// Waits until exactly these names stand under `/run/netns`.
+    /// Waits until `/run/netns` contains exactly these names.
     pub async fn until_namespaces_are(&self, expected: &[String]) {
         let mut expected = expected.to_vec();
         expected.sort();
-        let what = format!("/run/netns holds exactly {expected:?}");
+        let what = format!("/run/netns contains exactly {expected:?}");
         self.until_true(&what, || command::named_namespaces() == expected).await;
     }
 
-    /// Waits until the kernel is as `condition` wants it, where no key of the agent tells; looks every 5 ms.
+    /// Waits until `condition` holds, for conditions that no key of the agent shows; checks every 5 ms.
     pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(
             self.becomes(condition).await,
@@ -271,27 +274,27 @@ impl Bench {
         );
     }
 
-    /// Whether `condition` holds in time.
+    /// Returns true if `condition` becomes true before the timeout.
     pub async fn becomes(&self, mut condition: impl FnMut() -> bool) -> bool {
         let deadline = tokio::time::Instant::now() + self.patience;
         while !condition() {
             if tokio::time::Instant::now() > deadline {
                 return false;
             }
-            // For what no event tells: conditions of the kernel as `ip` shows it, and of programs.
+            // No event reports these conditions, which concern the kernel as `ip` shows it, or programs.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         true
     }
 
-    /// Fails with the difference when the kernel is not as this configuration asks.
+    /// Panics with the differences if the kernel does not match this configuration.
     pub fn check(&self, config: &Config) {
         config
             .check(&self.label)
-            .unwrap_or_else(|difference| panic!("the kernel differs from what was asked for:\n{difference}\n{}", self.report()));
+            .unwrap_or_else(|difference| panic!("the kernel differs from the desired state:\n{difference}\n{}", self.report()));
     }
 
-    /// Everything a person needs who reads a failed scenario.
+    /// Returns everything that is needed to understand a failed test.
     pub fn report(&self) -> String {
         let mut report = format!("published:\n{}", self.published().describe());
         report.push_str("namespaces:\n");
@@ -307,8 +310,8 @@ impl Bench {
                 String::from_utf8_lossy(&state.stderr)
             ));
         }
-        report.push_str(&format!("--- (the agent's own)\n{}", command::ip("-br link")));
-        report.push_str(&format!("agent's log:\n{}\n", tail(Path::new(agent::LOG), 80)));
+        report.push_str(&format!("--- (the namespace of the agent)\n{}", command::ip("-br link")));
+        report.push_str(&format!("log of the agent:\n{}\n", tail(Path::new(agent::LOG), 80)));
         report
     }
 }

@@ -1,7 +1,4 @@
-//! Short commands whose result a test needs at once, most of all `ip`.
-//!
-//! Owns running them and reporting what they said; must never start anything that outlives the call ([`super::process`] does).
-//! Start reading at [`run`].
+//! Short commands whose result a test needs at once, such as `ip`. Longer ones are started by [`super::process`].
 
 use std::{
     io::Write,
@@ -23,7 +20,7 @@ pub fn output(program: &str, arguments: &[&str]) -> Output {
         })
 }
 
-/// Runs a command that must succeed and returns its standard output.
+/// Runs a command that must succeed; returns its standard output.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = output(program, arguments);
     assert!(
@@ -36,12 +33,12 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// `ip` with these arguments, split at white space; must succeed.
+/// Runs `ip` with these arguments, split at white space. It must succeed.
 pub fn ip(arguments: &str) -> String {
     run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
-/// `ip` inside the namespace that this file leads to; must succeed.
+/// Runs `ip` in the namespace of this file. It must succeed.
 pub fn ip_in(netns: &Path, arguments: &str) -> String {
     let netns = format!("--net={}", netns.display());
     let mut words = vec![netns.as_str(), "ip"];
@@ -49,13 +46,13 @@ pub fn ip_in(netns: &Path, arguments: &str) -> String {
     run("nsenter", &words)
 }
 
-/// A program with its arguments inside the namespace that this file leads to; must succeed.
+/// Runs a program with its arguments in the namespace of this file. It must succeed.
 pub fn run_in(netns: &Path, words: &[&str]) -> String {
     let netns = format!("--net={}", netns.display());
     run("nsenter", &[&[netns.as_str()], words].concat())
 }
 
-/// Lines of `ip` inside a namespace, by one process; all must succeed.
+/// Runs these lines with one `ip -batch` process in a namespace. All must succeed.
 pub fn ip_batch(netns: &Path, lines: &[&str]) {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -66,10 +63,10 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
     if let Some(mut input) = child.stdin.take() {
-        // nsenter may have ended already; its own words on standard error are the better message.
+        // nsenter may have ended already; its own error output is the better message.
         let _ = input.write_all((lines.join("\n") + "\n").as_bytes());
     }
-    let output = child.wait_with_output().expect("the output of ip");
+    let output = child.wait_with_output().expect("read the output of ip");
     assert!(
         output.status.success(),
         "`ip` in {}: {lines:?}: {}{}",
@@ -79,7 +76,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
     );
 }
 
-/// Whether a link's checksums are offloaded, as lines.
+/// Returns lines that show whether the checksums of a link are offloaded.
 pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
     let netns = format!("--net={}", netns.display());
     let output = output("nsenter", &[&netns, "ethtool", "-k", link]);
@@ -93,8 +90,9 @@ pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
     Ok(lines.map(|line| format!("offload {link} {line}")).collect())
 }
 
-/// One `ip -json -details -batch` process inside a namespace: the answers of all lines, in order. One process instead of one per
-/// object keeps hundreds of comparisons cheap.
+/// Runs one `ip -json -details -batch` process in a namespace; returns the answers of all lines in order.
+///
+/// One process instead of one per object keeps hundreds of comparisons cheap.
 pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>, String> {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -105,7 +103,7 @@ pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>
         .spawn()
         .map_err(|error| format!("cannot run nsenter: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // nsenter may have ended already (no such namespace); its own words on standard error are the better message.
+        // nsenter may have ended already (no such namespace); its own error output is the better message.
         let _ = input.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
@@ -122,7 +120,7 @@ pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>
         .map_err(|error| format!("output of ip -json: {error}"))
 }
 
-/// Names under `/run/netns`, sorted.
+/// Returns the names in `/run/netns`, sorted.
 pub fn named_namespaces() -> Vec<String> {
     let mut names: Vec<String> = match std::fs::read_dir("/run/netns") {
         Ok(entries) => entries

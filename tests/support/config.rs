@@ -1,7 +1,6 @@
-//! Sets of desired values, and the kernel compared with what they must lead to.
+//! Sets of desired values, and comparison of the kernel with the state that they must lead to.
 //!
-//! Owns the sets; what a value is and what comes of it is in the crate `testbed`. Must never use the crates under test. Start reading at
-//! [`Config`].
+//! The values and the model of their effects are in the crate `testbed`, which is independent of the crates under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +21,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// A pair with its two ends in two namespaces, a route and an ARP entry. MAC addresses are given, so that nothing is left to chance.
+    /// Returns a pair with its two ends in two namespaces, a route and an ARP entry.
+    ///
+    /// MAC addresses are given, so that none is random.
     pub fn between_two_namespaces() -> Self {
         Config {
             interfaces: vec![
@@ -40,7 +41,7 @@ impl Config {
         }
     }
 
-    /// The values.
+    /// Returns the values.
     pub fn values(&self) -> Vec<Value> {
         let interfaces = self.interfaces.iter().cloned().map(Value::Interface);
         let routes = self.routes.iter().cloned().map(Value::Route);
@@ -48,18 +49,18 @@ impl Config {
         interfaces.chain(routes).chain(arps).collect()
     }
 
-    /// The values by their keys after `config/`.
+    /// Returns the values by their keys (after `config/`).
     pub fn entries(&self) -> BTreeMap<String, String> {
         self.values().iter().map(|value| (value.key(), value.json().to_string())).collect()
     }
 
-    /// The namespaces that are referenced.
+    /// Returns the namespaces that are referenced.
     pub fn namespaces(&self) -> BTreeSet<Reference> {
         self.interfaces.iter().map(|interface| interface.netns.clone()).collect()
     }
 
-    /// What must be in each referenced namespace once everything is CONFIGURED, and nobody has made anything there but the links that are
-    /// only used.
+    /// Returns the expected state of each referenced namespace once everything is CONFIGURED, if the only foreign objects
+    /// are the existing links that values refer to.
     pub fn expected(&self, label: &str) -> BTreeMap<Reference, NetnsState> {
         let values = self.values();
         let places = self.namespaces().into_iter().map(|reference| (reference.clone(), reference));
@@ -84,7 +85,7 @@ impl Config {
         states
     }
 
-    /// The interface of this logical name.
+    /// Returns the interface with this logical name.
     pub fn interface(&self, name: &str) -> &Interface {
         self.interfaces
             .iter()
@@ -92,7 +93,7 @@ impl Config {
             .unwrap_or_else(|| panic!("the test refers to no interface {name}"))
     }
 
-    /// Compares the kernel with what is expected; returns a report when they differ.
+    /// Compares the kernel with the expected state; returns a report of the differences, if any.
     pub fn check(&self, label: &str) -> Result<(), String> {
         let mut report = String::new();
         for (reference, expected) in self.expected(label) {

@@ -1,8 +1,8 @@
-//! One container restarted again and again: how long it takes until its interface is back.
+//! Measures how long it takes to restore an interface after its container was restarted.
 //!
-//! Owns the measurement: from the time that Docker gives its event `start` until the container's own namespace holds everything that
-//! was asked for. That is looked at every 100 µs from when the container's PID is known, so a figure is too large by the millisecond or
-//! two that asking for the PID takes, never too small. Must never assert a time. Start reading at [`measure`].
+//! Measures from the time of Docker's event `start` until the container's namespace has all desired objects. It is checked
+//! every 100 µs as soon as the container's PID is known. A figure is too large by the one or two milliseconds that the
+//! request for the PID takes, and never too small. No time is asserted. See [`measure`].
 
 use std::{
     collections::HashMap,
@@ -26,12 +26,12 @@ use super::{
     store::StoreKind,
 };
 
-/// Longest time for one restart, and for the interface to come back.
+/// Timeout of one restart, and of the restoration of the interface.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Seconds that the daemon may take to answer.
+/// Timeout of a request to the daemon, in seconds.
 const ANSWER_SECONDS: u64 = 60;
 
-/// A pair between two containers, with everything an end can have.
+/// Returns a pair between two containers, with everything that an end can have.
 fn pair() -> Config {
     let end = |name: &str, peer: &str, container: &str, host: usize| {
         Interface::veth(name, peer, Reference::Microservice(container.to_owned()))
@@ -45,11 +45,11 @@ fn pair() -> Config {
     }
 }
 
-/// Restarts a container so many times, and measures each time how long it takes until its interface is complete again.
+/// Restarts a container this many times; returns how long it took each time until its interface was complete again.
 pub async fn measure(restarts: u64) -> Vec<Duration> {
     let mut bench = Bench::new(StoreKind::Etcd).await;
     bench.agent_log = "info".to_owned();
-    let daemon = Daemon::start(Survival::TakenOver).expect("dockerd starts");
+    let daemon = Daemon::start(Survival::TakenOver).expect("start dockerd");
     bench.docker_host = daemon.host();
     bench.start_agent().await;
     let config = pair();
@@ -71,10 +71,10 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     let right_netns = netns("right");
 
     let socket = daemon.socket();
-    let docker = Docker::connect_with_unix(&socket.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION).expect("a client of Docker");
+    let docker = Docker::connect_with_unix(&socket.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION).expect("connect to Docker");
     let mut events = events(&docker);
-    // The subscription stands once the daemon has answered something that was asked after it.
-    docker.version().await.expect("the daemon answers");
+    // The subscription is active once the daemon has answered a later request.
+    docker.version().await.expect("get the version of the daemon");
     let mut samples = Vec::new();
     for _ in 0..restarts {
         let at_once = RestartContainerOptions {
@@ -91,7 +91,7 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     samples
 }
 
-/// Times of the events `start`.
+/// Returns a stream of the container ids and times of events `start`.
 fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
@@ -102,7 +102,7 @@ fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
         ..EventsOptions::default()
     };
     let events = docker.events(Some(options)).map(|event| {
-        let event = event.expect("the daemon goes on telling events");
+        let event = event.expect("read an event");
         let time = event
             .time_nano
             .and_then(|time| u64::try_from(time).ok())
@@ -113,31 +113,31 @@ fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
     events.boxed()
 }
 
-/// From the next start of a container until its interface is complete.
+/// Returns the time from the next start of a container until its interface is complete.
 async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Duration)>) -> Duration {
     let (id, started) = tokio::time::timeout(PATIENCE, events.next())
         .await
         .expect("the container starts in time")
-        .expect("the stream of events goes on");
+        .expect("the stream of events ended");
     let state = docker
         .inspect_container(&id, None)
         .await
-        .expect("the container can be inspected")
+        .expect("inspect the started container")
         .state;
-    let pid = state.and_then(|state| state.pid).expect("the container runs");
+    let pid = state.and_then(|state| state.pid).expect("the container is running");
     let complete = complete_at(PathBuf::from(format!("/proc/{pid}/ns/net")));
     complete.saturating_sub(started)
 }
 
-/// The time, since the epoch, at which everything is there.
+/// Returns the time, since the epoch, at which all objects existed.
 fn complete_at(netns: PathBuf) -> Duration {
     let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     let looking = std::thread::spawn(move || {
-        nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("the container's namespace can be entered");
+        nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("enter the namespace of the container");
         let deadline = SystemTime::now() + PATIENCE;
         while !is_complete() {
             assert!(SystemTime::now() < deadline, "the interface is not back after {PATIENCE:?}");
-            // What the kernel would notify is only heard of by a socket that was there before; this is as quick.
+            // Kernel notifications reach only sockets that were opened before the change; polling is as quick.
             std::thread::sleep(Duration::from_micros(100));
         }
         SystemTime::now()
@@ -147,7 +147,7 @@ fn complete_at(netns: PathBuf) -> Duration {
     looking.join().expect("the thread that looks into the container")
 }
 
-/// Whether the namespace of this thread holds all of `net0`; its carrier says that the other end is up too.
+/// Returns true if the namespace of this thread contains all of `net0`. Its carrier shows that the peer is up too.
 fn is_complete() -> bool {
     let has_address = nix::ifaddrs::getifaddrs().is_ok_and(|mut found| {
         found.any(|found| {
@@ -162,7 +162,7 @@ fn is_complete() -> bool {
     let tells = |file: &str, word: &str| {
         std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|text| text.contains(word))
     };
-    // 10.92.0.0 as the file writes it: hexadecimal, in network order read as a number of this machine.
+    // 10.92.0.0 as /proc/net/route shows it: in hexadecimal, the bytes in network order read as a number of this machine.
     let network = format!("{:08X}", u32::from_ne_bytes([10, 92, 0, 0]));
     has_address && tells("route", &network) && tells("arp", "02:00:00:00:91:09")
 }

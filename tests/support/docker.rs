@@ -1,8 +1,8 @@
-//! A Docker daemon of a test's own: private directories and socket, no bridge, no iptables, and an image made on the spot.
+//! A private Docker daemon for tests: own directories and socket, no bridge, no iptables, and an image made on the spot.
 //!
 //! Needs root, `dockerd` with `containerd` and `runc`, the `docker` client and a static `busybox` (Debian: docker.io,
-//! busybox-static). Start reading at [`Daemon::start`]. Dropping a [`Daemon`] ends its containers and itself, and unmounts
-//! and removes everything. Where a requirement is missing, [`missing_requirement`] says which.
+//! busybox-static); [`missing_requirement`] says what is missing. Start with [`Daemon::start`]. Dropping a [`Daemon`] ends
+//! its containers and itself, and unmounts and removes everything.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -23,20 +23,21 @@ use nix::{
 };
 use testbed::process::Awaited;
 
-/// Errors of tests: anything with a message.
+/// Result of test helpers; the error is anything with a message.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// Name of the image, which holds nothing but `/bin/busybox`.
+/// Name of the image, which contains only `/bin/busybox`.
 pub const IMAGE: &str = "busybox-only";
 
-/// How long the daemon may take to answer. One that finds survivors ends them first, which takes 10 s for one that ignores
-/// SIGTERM.
+/// Timeout until the daemon answers.
+///
+/// It first ends containers that outlived it, which takes 10 s for one that ignores SIGTERM.
 const START_PATIENCE: Duration = Duration::from_secs(40);
 
-/// How long containerd may live without its daemon.
+/// Timeout until containerd ends after its daemon.
 const CONTAINERD_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is missing for a daemon to be started, in words; `None` when nothing is.
+/// Returns what is missing to start a daemon, if anything.
 pub fn missing_requirement() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("root".to_owned());
@@ -50,10 +51,10 @@ pub fn missing_requirement() -> Option<String> {
         .map(|program| format!("the program {program}"))
 }
 
-/// How a daemon is started.
+/// Fate of containers that outlive the daemon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Survival {
-    /// Containers that outlive the daemon are ended when it is started again (Docker's default).
+    /// Containers that outlive the daemon are ended when it starts again (the default of Docker).
     EndedAtStart,
     /// Containers that outlive the daemon are taken over (`--live-restore`).
     TakenOver,
@@ -68,7 +69,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Prepares a directory for a daemon which is not started yet: its socket does not exist.
+    /// Prepares the directory of a daemon without starting it. Its socket does not exist yet.
     pub fn prepare(survival: Survival) -> TestResult<Self> {
         let directory = tempfile::Builder::new().prefix("dockerd-").tempdir()?.keep();
         Ok(Self {
@@ -86,25 +87,25 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Path of the daemon's socket.
+    /// Returns the path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("docker.sock")
     }
 
-    /// The daemon's address, as `DOCKER_HOST` has it.
+    /// Returns the daemon's address in the form of `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Starts the daemon (again) and waits until it answers.
+    /// Starts the daemon, also after its end, and waits until it answers.
     pub fn launch(&mut self) -> TestResult {
         self.launch_without_waiting()?;
         self.wait_until_it_answers()
     }
 
-    /// Starts the daemon (again).
+    /// Starts the daemon, also after its end, without waiting.
     pub fn launch_without_waiting(&mut self) -> TestResult {
-        // After SIGKILL these name processes that are gone, but whose numbers may have been taken or not been reaped.
+        // After SIGKILL these files name processes that have ended; their PIDs may have been reused or not been reaped.
         for stale in ["dockerd.pid", "exec/containerd/containerd.pid", "docker.sock"] {
             remove_if_there(&self.directory.join(stale))?;
         }
@@ -141,20 +142,20 @@ impl Daemon {
             if ended || Instant::now() > deadline {
                 let log = fs::read_to_string(self.directory.join("dockerd.log")).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
-                return Err(format!("dockerd does not answer; its last words, latest first:\n{}", tail.join("\n")).into());
+                return Err(format!("dockerd does not answer; its last log lines, latest first:\n{}", tail.join("\n")).into());
             }
-            // The daemon offers nothing that could be awaited before it listens.
+            // The daemon offers no event to wait for before it listens.
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    /// Ends the daemon with SIGKILL, as a crash would; containers live on. Its containerd dies with it.
+    /// Kills the daemon with SIGKILL, as a crash would. Containers keep running; its containerd dies with it.
     pub fn crash(&mut self) -> TestResult {
         self.end(Signal::SIGKILL)
     }
 
-    /// Ends the daemon in good order: containers are ended first (with [`Survival::TakenOver`] they live on).
+    /// Stops the daemon with SIGTERM. It ends its containers first, unless started with [`Survival::TakenOver`].
     pub fn stop(&mut self) -> TestResult {
         self.end(Signal::SIGTERM)
     }
@@ -165,10 +166,10 @@ impl Daemon {
             kill(Pid::from_raw(i32::try_from(process.id())?), signal)?;
             process.wait()?;
         }
-        // The kernel kills containerd together with its parent, but not at the same instant.
+        // The kernel kills containerd with its parent, but not at the same instant.
         match containerd.is_none_or(|containerd| containerd.ends_within(CONTAINERD_PATIENCE)) {
             true => Ok(()),
-            false => Err("containerd outlives the daemon".into()),
+            false => Err("containerd outlived the daemon".into()),
         }
     }
 
@@ -197,8 +198,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs a container without network that does nothing until it is ended, and returns its id. `options` are those of
-    /// `docker run`, such as `["--env", "MICROSERVICE_LABEL=web"]`.
+    /// Runs a container without network that sleeps until it is ended; returns its id.
+    ///
+    /// `options` are those of `docker run`, such as `["--env", "MICROSERVICE_LABEL=web"]`.
     pub fn run_idle(&self, options: &[&str]) -> TestResult<String> {
         let mut arguments = vec!["run", "--detach", "--network", "none", "--init=false", "--stop-timeout", "0"];
         arguments.extend(options);
@@ -206,12 +208,12 @@ impl Daemon {
         self.docker(&arguments)
     }
 
-    /// PID of the main process of a container, on the host.
+    /// Returns the PID of the main process of a container, on the host.
     pub fn pid(&self, container: &str) -> TestResult<i32> {
         Ok(self.docker(&["inspect", "--format", "{{.State.Pid}}", container])?.parse()?)
     }
 
-    /// Runs the `docker` client and returns what it prints, trimmed.
+    /// Runs the `docker` client; returns its output, trimmed.
     pub fn docker(&self, arguments: &[&str]) -> TestResult<String> {
         let output = self.command(arguments).output()?;
         let output = succeeded(output, &format!("docker {}", arguments.join(" ")))?;
@@ -220,7 +222,7 @@ impl Daemon {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        // No context or configuration of the user may lead the client elsewhere.
+        // The user's Docker contexts and configuration must not redirect the client.
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
             .env("DOCKER_CONFIG", self.directory.join("client"))
@@ -256,8 +258,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends shims, and the containers below them, that outlived a crashed daemon: the shims whose arguments name this daemon's
-    /// directory.
+    /// Ends the shims, and the containers below them, that outlived a crashed daemon.
+    ///
+    /// They are recognized by arguments that name this daemon's directory.
     fn end_leftover_processes(&self) -> TestResult {
         let directory = self.directory.to_string_lossy().into_owned();
         let all: Vec<i32> = fs::read_dir("/proc")?
@@ -275,7 +278,7 @@ impl Daemon {
             .copied()
             .filter(|pid| parent(*pid).is_some_and(|parent| shims.contains(&parent)));
         for pid in shims.iter().copied().chain(below).collect::<Vec<_>>() {
-            // It may end by itself at any time.
+            // The process may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         Ok(())
@@ -285,7 +288,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Err(error) = self.clean_up() {
-            eprintln!("left over in {}: {error}", self.directory.display());
+            eprintln!("cannot clean up {}: {error}", self.directory.display());
             let _ = self.end(Signal::SIGKILL);
         }
     }

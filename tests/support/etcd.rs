@@ -1,9 +1,9 @@
-//! A real etcd for tests: its own data directory, free loopback ports, and everything that can happen to a server.
+//! A real etcd server for tests, with its own data directory and free loopback ports.
 //!
-//! Owns the processes and files it made, and ends only those. Start reading at [`Etcd::start`]; [`CuttingProxy`] is a network
+//! Ends only processes and removes only files that it created. See [`Etcd::start`]; [`CuttingProxy`] simulates a network
 //! that breaks.
 
-// Each test binary uses a part of it.
+// Each test binary uses only some of these items.
 #![allow(dead_code)]
 
 use std::{
@@ -31,10 +31,10 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// How long a server may need until it answers.
+/// Timeout until a server answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// An etcd server. It is killed and its data removed when this is dropped.
+/// An etcd server. It is killed and its data removed on drop.
 pub struct Etcd {
     child: Option<Child>,
     directory: TempDir,
@@ -50,7 +50,7 @@ impl Etcd {
         Self::start_with(&[], None).await
     }
 
-    /// As [`Etcd::start`], with further arguments of etcd and, if given, TLS that asks clients for a certificate.
+    /// Like [`Etcd::start`], with further arguments of etcd and, optionally, TLS that requires client certificates.
     pub async fn start_with(arguments: &[&str], tls: Option<Certificates>) -> Self {
         let mut etcd = Self {
             child: None,
@@ -64,40 +64,40 @@ impl Etcd {
         etcd
     }
 
-    /// URL for clients.
+    /// Returns the URL for clients.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://127.0.0.1:{}", self.client_port)
     }
 
-    /// Address for clients.
+    /// Returns the address for clients.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.client_port).into()
     }
 
-    /// The agent's settings for this server; without TLS and user.
+    /// Returns the agent's settings for this server, without TLS and user.
     pub fn config(&self) -> StoreConfig {
         StoreConfig::plain([self.url()])
     }
 
-    /// A client of its own for the test.
+    /// Returns a new client for the test.
     pub async fn client(&self) -> Client {
         let options = self.tls.as_ref().map(|tls| ConnectOptions::new().with_tls(tls.client_options()));
         Client::connect([self.url()], options).await.expect("the client connects lazily")
     }
 
-    /// The certificates it was started with.
+    /// Returns the certificates that the server was started with.
     pub fn certificates(&self) -> &Certificates {
         self.tls.as_ref().expect("started with TLS")
     }
 
-    /// A client that signs in.
+    /// Returns a client that signs in as this user.
     pub async fn client_of(&self, user: &str, password: &str) -> Client {
         let options = ConnectOptions::new().with_user(user, password).with_auto_token_refresh(true);
         Client::connect([self.url()], Some(options)).await.expect("the user may sign in")
     }
 
-    /// Turns authentication on: `root` with password `root`, and `user` who may read and write under `prefix` only.
+    /// Enables authentication: `root` with password `root`, and `user`, who may read and write only under `prefix`.
     pub async fn enable_authentication(&self, user: &str, password: &str, prefix: &str) {
         let mut client = self.client().await;
         let permission = Permission::read_write(prefix).with_prefix();
@@ -110,7 +110,7 @@ impl Etcd {
         client.auth_enable().await.expect("root exists");
     }
 
-    /// Ends the server as a crash does. The data stays.
+    /// Kills the server, as a crash would. Its data stays.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("the server is ours");
@@ -118,30 +118,30 @@ impl Etcd {
         }
     }
 
-    /// Starts it again on the same ports and waits until it answers.
+    /// Starts the server again on the same ports and waits until it answers.
     pub async fn restart(&mut self) {
         self.kill();
         self.run().await;
     }
 
-    /// Removes all data; only while it is killed.
+    /// Removes all data. The server must be killed before.
     pub fn wipe(&mut self) {
         assert!(self.child.is_none(), "kill the server first");
         std::fs::remove_dir_all(self.data()).expect("the data directory exists");
     }
 
-    /// Stops the process without ending it: connections stay open and nothing answers.
+    /// Suspends the process: connections stay open and nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// Lets a frozen process go on.
+    /// Resumes a suspended process.
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
     fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("the server runs");
+        let child = self.child.as_ref().expect("the server is running");
         let pid = i32::try_from(child.id()).expect("a PID is positive");
         kill(Pid::from_raw(pid), signal).expect("the server is ours");
     }
@@ -172,18 +172,18 @@ impl Etcd {
                 .arg("--key-file")
                 .arg(tls.file("server.key"));
         }
-        let log = std::fs::File::create(self.directory.path().join("log")).expect("a log file");
+        let log = std::fs::File::create(self.directory.path().join("log")).expect("create the log file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().expect("etcd is installed (Debian: etcd-server)"));
         self.answers().await;
     }
 
-    /// The server gives no sign of readiness but answering.
+    /// Waits until the server answers, because it has no other sign of readiness.
     async fn answers(&self) {
         let limit = Instant::now() + START_LIMIT;
         loop {
             let mut client = self.client().await;
-            // With authentication enabled, a refused read is an answer too.
+            // With authentication enabled, a rejected read is an answer too.
             match tokio::time::timeout(Duration::from_secs(2), client.get("ready?", None)).await {
                 Ok(Ok(_)) => return,
                 Ok(Err(etcd_client::Error::GRpcStatus(status))) if status.message().contains("user name is empty") => return,
@@ -203,19 +203,19 @@ impl Drop for Etcd {
     }
 }
 
-/// A loopback port that nobody used a moment ago.
+/// Returns a loopback port that was free a moment ago.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
     listener.local_addr().expect("a bound address").port()
 }
 
-/// An authority, a server certificate for 127.0.0.1 and a client certificate, made by openssl.
+/// A certificate authority, a server certificate for 127.0.0.1 and a client certificate, made by openssl.
 pub struct Certificates {
     directory: TempDir,
 }
 
 impl Certificates {
-    /// Makes them.
+    /// Makes the certificates.
     pub fn create() -> Self {
         let certificates = Self {
             directory: tempfile::tempdir().expect("a temporary directory"),
@@ -244,12 +244,12 @@ impl Certificates {
         certificates
     }
 
-    /// The authority's certificate.
+    /// Returns the path of the authority's certificate.
     pub fn ca(&self) -> PathBuf {
         self.file("ca.pem")
     }
 
-    /// Client certificate and key.
+    /// Returns the paths of the client certificate and its key.
     pub fn client(&self) -> (PathBuf, PathBuf) {
         (self.file("client.pem"), self.file("client.key"))
     }
@@ -280,7 +280,7 @@ impl Certificates {
     }
 
     fn client_options(&self) -> TlsOptions {
-        let read = |path: &Path| std::fs::read(path).expect("openssl has written it");
+        let read = |path: &Path| std::fs::read(path).expect("read a certificate file");
         let (certificate, key) = self.client();
         TlsOptions::new()
             .ca_certificate(Certificate::from_pem(read(&self.ca())))
@@ -292,7 +292,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is UTF-8")
 }
 
-/// A TCP proxy whose connections can be cut, and which can refuse new ones.
+/// TCP proxy that can cut its connections and reject new ones.
 pub struct CuttingProxy {
     address: SocketAddr,
     cuts: watch::Sender<usize>,
@@ -309,7 +309,7 @@ impl CuttingProxy {
 
     /// Listens on this address and forwards to `target`.
     pub async fn start_on(address: Ipv4Addr, target: SocketAddr) -> Self {
-        let listener = TokioListener::bind((address, 0)).await.expect("a free port of a local address");
+        let listener = TokioListener::bind((address, 0)).await.expect("bind to a free port");
         let address = listener.local_addr().expect("a bound address");
         let (cuts, cut) = watch::channel(0);
         let (open, is_open) = watch::channel(true);
@@ -341,7 +341,7 @@ impl CuttingProxy {
         }
     }
 
-    /// URL of the proxy.
+    /// Returns the URL of the proxy.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -351,7 +351,7 @@ impl CuttingProxy {
         self.cuts.send_modify(|count| *count += 1);
     }
 
-    /// Cuts all connections and hangs up on new ones until [`CuttingProxy::open`].
+    /// Cuts all connections and closes new ones until [`CuttingProxy::open`].
     pub fn close(&self) {
         self.open.send_replace(false);
         self.cut();
@@ -362,7 +362,7 @@ impl CuttingProxy {
         self.open.send_replace(true);
     }
 
-    /// Connections accepted so far.
+    /// Returns the number of connections accepted so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -376,7 +376,7 @@ impl Drop for CuttingProxy {
 
 async fn forward(mut client: TcpStream, target: SocketAddr) {
     if let Ok(mut server) = TcpStream::connect(target).await {
-        // Either end may go at any time; that is what the proxy is for.
+        // Each side may disconnect at any time, which is the purpose of this proxy.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }

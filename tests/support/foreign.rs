@@ -1,7 +1,6 @@
-//! Namespaces that were there before the agent, with somebody else's objects that look much like its own.
+//! Foreign namespaces that existed before the agent, with foreign objects that resemble the agent's.
 //!
-//! Owns making them and telling whether they changed; must never use what only the agent would make. Start reading at
-//! [`found_namespaces`].
+//! Makes them, and shows whether they changed. See [`found_namespaces`].
 
 use std::path::PathBuf;
 
@@ -11,8 +10,8 @@ use super::{
     settle,
 };
 
-/// Makes `<prefix>0` and `<prefix>1` by hand, with links, addresses, routes and neighbours of somebody else that look much like the
-/// agent's own, and a namespace that no value mentions. `label` is the agent's.
+/// Makes `<prefix>0` and `<prefix>1` with foreign links, addresses, routes and neighbours that resemble the agent's, and a
+/// namespace that no value refers to. `label` is that of the agent. Returns the names.
 pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     let names = vec![format!("{prefix}0"), format!("{prefix}1"), format!("{prefix}-stranger")];
     for name in &names {
@@ -39,7 +38,7 @@ pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     names
 }
 
-/// Aliases of other agents: one with another label, one with a label that begins like the agent's.
+/// Returns the alias of another agent, with another label or with a label that begins like the agent's.
 fn foreign_alias(label: &str, number: usize) -> String {
     if number == 0 {
         "/vnf-agent/somebody-else/left/right".to_owned()
@@ -48,7 +47,7 @@ fn foreign_alias(label: &str, number: usize) -> String {
     }
 }
 
-/// What [`found_namespaces`] put into its namespace of this number, as lines of a namespace's state.
+/// Returns the lines in the state of a namespace for what [`found_namespaces`] put into the one with this number.
 pub fn foreign_lines(label: &str, number: usize) -> Vec<String> {
     vec![
         format!("link foreign{number} kind veth up alias {}", foreign_alias(label, number)),
@@ -59,12 +58,12 @@ pub fn foreign_lines(label: &str, number: usize) -> Vec<String> {
     ]
 }
 
-/// Files of these named namespaces.
+/// Returns the files of these named namespaces.
 fn paths(names: &[String]) -> Vec<PathBuf> {
     names.iter().map(|name| PathBuf::from(format!("/run/netns/{name}"))).collect()
 }
 
-/// What stands in these namespaces.
+/// Returns the fingerprints of these namespaces.
 pub fn fingerprints(names: &[String]) -> Vec<String> {
     paths(names).iter().map(|path| fingerprint(path)).collect()
 }

@@ -1,25 +1,25 @@
-//! Throw-away namespaces around each scenario.
+//! Runs each test in network, mount and PID namespaces of its own, by starting the test binary again under `unshare`.
 //!
-//! Owns the way a test gets a network, mount and PID namespace of its own: the test starts its own binary again, for itself alone,
-//! under `unshare`. Inside, `/run` is an empty tmpfs, `lo` is up and ports are free, so every scenario may use the default ones;
-//! when the scenario ends, its PID namespace ends, and with it whatever it started. Must never change anything outside.
-//! Start reading at [`run`].
+//! Inside, `/run` is an empty tmpfs, `lo` is up and all ports are free, so every test may use the default ones. When the
+//! test ends, its PID namespace ends, and with it every process that it started. The test changes nothing outside. See [`run`].
 
 use std::{fs::File, future::Future, os::unix::fs::FileExt, process::Stdio, time::Duration};
 
 use nix::mount::MsFlags;
 
-/// Set inside the namespaces, to the full name of the test that may run there.
+/// Environment variable that is set inside the namespaces to the full name of the test that may run there.
 const INSIDE: &str = "NETNS_AGENT_TEST_INSIDE";
 
-/// How often the output of a running scenario is passed on.
+/// Interval at which the output of a running test is passed on.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
-/// Scratch folder of a scenario, on its own `/run`.
+/// Scratch directory of a test, on its own `/run`.
 const SCRATCH: &str = "/run/live";
 
-/// Runs `scenario` in namespaces of its own. `test` is the name by which the test binary selects this test (`module::name`),
-/// `limit` the wall-clock time after which it is ended and has failed.
+/// Runs `scenario` in namespaces of its own.
+///
+/// `test` is the name by which the test binary selects this test (`module::name`). After the wall-clock time `limit`, the
+/// test is ended and has failed.
 pub fn run<F, R>(test: &str, limit: Duration, scenario: F)
 where
     F: FnOnce() -> R,
@@ -29,14 +29,14 @@ where
         return block_on(scenario());
     }
     let output = start_again(test, limit, &["--exact", test, "--nocapture", "--include-ignored"]);
-    // A name that selects nothing also exits 0; that would be a test that tests nothing.
+    // A name that selects no test also exits with 0, and the test would pass without having run.
     assert!(
         output.contains("1 passed"),
         "{test} did not run inside its namespaces: is this its full name?"
     );
 }
 
-/// As [`run`], for a program without a test harness (a benchmark), which is started again with the arguments that it was given.
+/// Like [`run`], for a program without a test harness (a benchmark), which is started again with its own arguments.
 pub fn run_program<F, R>(name: &str, limit: Duration, program: F)
 where
     F: FnOnce() -> R,
@@ -49,7 +49,7 @@ where
     start_again(name, limit, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// Whether this process is already in the namespaces made for this test.
+/// Returns true if this process is already in the namespaces of this test.
 fn is_inside(test: &str) -> bool {
     std::env::var(INSIDE).is_ok_and(|name| name == test)
 }
@@ -62,19 +62,19 @@ fn block_on(scenario: impl Future<Output = ()>) {
         .build()
         .expect("a tokio runtime");
     runtime.block_on(scenario);
-    // A task of the harness that still waits for the store must not hold up the end of the test.
+    // A task of the harness that still waits for the store must not delay the end of the test.
     runtime.shutdown_background();
 }
 
-/// Starts this binary again for one test, inside new namespaces, and reports as it does. Returns what it printed.
+/// Starts this binary again for one test in new namespaces; returns its output and panics if it fails.
 fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
     assert!(
         nix::unistd::Uid::effective().is_root(),
         "{test} makes namespaces and needs root: run tests/run as root"
     );
-    let log = tempfile::tempfile().expect("a temporary file for the output of the scenario");
-    let binary = std::env::current_exe().expect("the path of the test binary");
-    // The shell is there to be PID 1: it reaps what the daemons leave behind, which a test binary would not do.
+    let log = tempfile::tempfile().expect("create a temporary file for the output of the test");
+    let binary = std::env::current_exe().expect("get the path of the test binary");
+    // The shell is PID 1 because it reaps the orphans of daemons, which a test binary would not do.
     let mut command = tokio::process::Command::new("setpriv");
     command
         .args([
@@ -92,7 +92,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
         .arg(binary)
         .args(arguments)
         .env(INSIDE, test)
-        // What the daemons of the scenario keep is memory, too: no write of theirs waits for a disk.
+        // The data of the test's daemons is in memory, so that none of their writes waits for a disk.
         .env("TMPDIR", SCRATCH)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -108,14 +108,14 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
         let mut child = command.spawn().expect("setpriv and unshare (util-linux) start the scenario");
         let deadline = tokio::time::Instant::now() + limit;
         loop {
-            // Woken now and then, so that who runs this with `--nocapture` sees how a long scenario gets on.
+            // Wakes up regularly to show the progress of a long test with `--nocapture`.
             let outcome = tokio::time::timeout(SHOWN_EVERY, child.wait()).await;
             show_new_output(&log, &mut text);
             match outcome {
                 Err(_) if tokio::time::Instant::now() < deadline => {}
                 Err(_) => {
-                    // Ending `unshare` ends PID 1 of the namespace (--kill-child), and that ends everything inside.
-                    child.kill().await.expect("the scenario can be ended");
+                    // Killing `unshare` kills PID 1 of the namespace (--kill-child), and with it everything inside.
+                    child.kill().await.expect("kill the test");
                     return outcome;
                 }
                 Ok(_) => return outcome,
@@ -137,15 +137,16 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Prints what the scenario has written since the last call, and adds it to `text`. Read by position: the writers share the file's
-/// offset.
+/// Prints what the test has written since the last call, and adds it to `text`.
+///
+/// Reads by position, because the writers share the file's offset.
 fn show_new_output(log: &File, text: &mut Vec<u8>) {
     let mut chunk = [0; 64 * 1024];
     let before = text.len();
     loop {
         let length = log
             .read_at(&mut chunk, text.len() as u64)
-            .expect("the output of the scenario is readable");
+            .expect("read the output of the running test");
         if length == 0 {
             break;
         }
@@ -154,25 +155,25 @@ fn show_new_output(log: &File, text: &mut Vec<u8>) {
     print!("{}", String::from_utf8_lossy(&text[before..]));
 }
 
-/// Makes the new namespaces usable: an empty `/run` (and with it `/run/netns`), and loopback.
+/// Prepares the new namespaces: an empty `/run` (and with it `/run/netns`), an overlay on `/etc`, and loopback.
 fn prepare() {
     let none: Option<&str> = None;
-    nix::mount::mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a tmpfs on /run");
+    nix::mount::mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("mount a tmpfs on /run");
     // Mounts below /run/netns must reach all processes of this mount namespace's peer group, as on a real machine.
-    nix::mount::mount(none, "/run", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("/run with shared propagation");
+    nix::mount::mount(none, "/run", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("make /run a shared mount");
     for directory in ["/run/netns", SCRATCH] {
         std::fs::create_dir(directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
     }
-    // Docker writes a key below /etc; that goes to memory.
+    // Docker writes a key below /etc; the overlay keeps it in memory.
     for folder in ["/run/live/etc-upper", "/run/live/etc-work"] {
         std::fs::create_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
     }
     let layers = "lowerdir=/etc,upperdir=/run/live/etc-upper,workdir=/run/live/etc-work";
-    nix::mount::mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(layers)).expect("an overlay on /etc");
+    nix::mount::mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(layers)).expect("mount an overlay on /etc");
     super::command::ip("link set lo up");
 }
 
-/// Makes one test of `$scenario` (an `async fn(Bench)`) for each store. Both are named after the scenario.
+/// Makes one test of `$scenario` (an `async fn(Bench)`) for each store, in a module with the name of the function.
 #[macro_export]
 macro_rules! on_both_stores {
     ($scenario:ident) => {
@@ -201,7 +202,8 @@ macro_rules! on_both_stores {
     };
 }
 
-/// Makes one test of `$scenario` with one store, for what only that store can show.
+/// Makes one test of `$scenario` with one store, for behaviour that does not depend on the store or exists only with this
+/// one.
 #[macro_export]
 macro_rules! on_one_store {
     ($scenario:ident, $kind:ident, $seconds:expr $(, #[$attribute:meta])*) => {
@@ -220,7 +222,7 @@ macro_rules! on_one_store {
     };
 }
 
-/// The name by which the test binary knows a test: its path without the crate.
+/// Returns the name by which the test binary selects a test: its path without the crate.
 pub fn test_name(path: &'static str) -> &'static str {
     path.split_once("::").map_or(path, |(_, name)| name)
 }

@@ -1,9 +1,9 @@
-//! What the tests against a real kernel share: throw-away namespaces, stores, the agent under test, and witnesses.
+//! Shared code of the tests against a real kernel: private namespaces, stores, the agent under test, and observation.
 //!
-//! Owns the set-up and the observation; must never touch the machine outside the namespaces that [`isolation`] made, nor end a
-//! process that the test did not start. Start reading at [`bench::Bench`], which every scenario is handed.
+//! The tests touch nothing outside the namespaces that [`isolation`] makes, and signal only processes that they started.
+//! Every test gets a [`bench::Bench`].
 
-// Each test binary compiles this tree and uses its own part of it.
+// Each test binary compiles this tree and uses only a part of it.
 #![allow(dead_code, unused_imports)]
 
 pub mod agent;

@@ -1,8 +1,7 @@
-//! Netlink sockets that listen inside a namespace: the proof that nothing was written there.
+//! Netlink sockets that listen in a namespace, to prove that nothing was written there.
 //!
-//! Owns subscribing and reading; must never send a request. The kernel delivers a notification in the context of whoever makes
-//! the change, so once a change is acknowledged its notification stands in the socket's queue; reading later loses nothing.
-//! Start reading at [`Monitor`].
+//! The kernel delivers a notification in the context of the process that makes the change. So when a change is
+//! acknowledged, its notification is in the socket's queue, and reading it later loses nothing. See [`Monitor`].
 
 use std::{
     fs::File,
@@ -29,10 +28,11 @@ use rtnetlink::packet_route::{
 };
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*, linux/rtnetlink.h).
+/// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*,
+/// linux/rtnetlink.h).
 const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 9, 11];
 
-/// Room for some thousand notifications; the scenarios that use a monitor expect none or few.
+/// Space for some thousand notifications; tests with a monitor expect none or few.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// A listening socket in one namespace.
@@ -41,16 +41,16 @@ pub struct Monitor {
     name: String,
 }
 
-/// When notifications came, in any of some namespaces.
+/// Arrival times of notifications in any of several namespaces.
 pub struct Arrivals {
     times: tokio::sync::mpsc::UnboundedReceiver<Instant>,
-    /// Came while somebody waited, and was not told yet.
+    /// Arrival during `wait` that `newest` has not returned yet.
     awaited: Option<Instant>,
     stop: Arc<AtomicBool>,
 }
 
 impl Arrivals {
-    /// Listens on a thread of its own, which reads each notification as soon as it comes.
+    /// Starts a thread that listens in these namespaces and records the time of each notification.
     pub fn start(namespaces: &[PathBuf]) -> Self {
         let sockets: Vec<Socket> = namespaces.iter().map(|path| Monitor::open(path).socket).collect();
         let (sender, times) = tokio::sync::mpsc::unbounded_channel();
@@ -73,7 +73,7 @@ impl Arrivals {
                         match socket.recv(&mut datagram, nix::libc::MSG_DONTWAIT) {
                             Ok(_) => {}
                             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                            // Some were lost; when they came is known all the same.
+                            // Notifications were lost, but the time of their arrival is known.
                             Err(_) => {}
                         }
                     }
@@ -90,7 +90,7 @@ impl Arrivals {
         }
     }
 
-    /// When the newest came of those that were not told yet.
+    /// Returns the arrival time of the newest notification since the last call, if any.
     pub fn newest(&mut self) -> Option<Instant> {
         let mut newest = self.awaited.take();
         while let Ok(time) = self.times.try_recv() {
@@ -99,7 +99,7 @@ impl Arrivals {
         newest
     }
 
-    /// Waits until one comes, or so long.
+    /// Waits for the next notification, but not longer than `at_most`.
     pub async fn wait(&mut self, at_most: Duration) {
         if let Ok(Some(time)) = tokio::time::timeout(at_most, self.times.recv()).await {
             self.awaited = Some(time);
@@ -114,20 +114,20 @@ impl Drop for Arrivals {
 }
 
 impl Monitor {
-    /// Starts listening in the namespace that this file leads to.
+    /// Starts to listen in the namespace of this file.
     pub fn open(netns: &Path) -> Self {
         let name = netns.display().to_string();
         let file = File::open(netns).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
-        // A socket stays in the namespace it was opened in; only this thread, which ends at once, enters it.
+        // A socket stays in the namespace in which it was opened; only this short-lived thread enters it.
         let socket = std::thread::spawn(move || {
-            nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
-            let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
-            socket.set_rx_buf_sz(RECEIVE_BUFFER_BYTES).expect("a large receive buffer");
-            socket.bind(&SocketAddr::new(0, 0)).expect("the socket can be bound");
+            nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+            let mut socket = Socket::new(NETLINK_ROUTE).expect("open a netlink socket");
+            socket.set_rx_buf_sz(RECEIVE_BUFFER_BYTES).expect("set a large receive buffer");
+            socket.bind(&SocketAddr::new(0, 0)).expect("bind the socket");
             for group in GROUPS {
-                socket.add_membership(group).expect("a multicast group can be joined");
+                socket.add_membership(group).expect("join a multicast group");
             }
-            socket.set_non_blocking(true).expect("the socket can be non-blocking");
+            socket.set_non_blocking(true).expect("make the socket non-blocking");
             socket
         })
         .join()
@@ -135,7 +135,7 @@ impl Monitor {
         Self { socket, name }
     }
 
-    /// The changes that were notified since the last call, as text; what the kernel does by itself is left out.
+    /// Returns the changes since the last call, as text, except those that the kernel makes by itself.
     pub fn changes(&mut self) -> Vec<String> {
         let mut changes = Vec::new();
         loop {
@@ -159,7 +159,7 @@ impl Monitor {
         }
     }
 
-    /// Fails when anything was changed since the last call.
+    /// Panics if anything was changed since the last call.
     pub fn assert_silent(&mut self, during: &str) {
         let changes = self.changes();
         assert!(
@@ -172,12 +172,13 @@ impl Monitor {
     }
 }
 
-/// Whether the kernel makes this change without being asked: dynamic neighbours, link-local and multicast addresses and routes.
+/// Returns true for changes that the kernel makes by itself: dynamic neighbours, link-local and multicast addresses and
+/// routes.
 fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     match message {
-        // Resolution makes and changes entries all the time; only people and agents make permanent ones.
+        // Neighbour resolution makes and changes entries all the time; only people and agents make permanent ones.
         RouteNetlinkMessage::NewNeighbour(neighbour) => neighbour.header.state != NeighbourState::Permanent || is_multicast(neighbour),
-        // An entry on its way out is not permanent any more, but what was written by hand or by an agent mostly names its writer.
+        // An entry being deleted is no longer permanent, but entries of people and agents mostly have a protocol.
         RouteNetlinkMessage::DelNeighbour(neighbour) => {
             !neighbour.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Protocol(_)))
         }
@@ -195,7 +196,7 @@ fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     }
 }
 
-/// Whether an entry is one that the kernel keeps for IPv6 multicast.
+/// Returns true for an entry that the kernel keeps for IPv6 multicast.
 fn is_multicast(neighbour: &NeighbourMessage) -> bool {
     neighbour
         .attributes
@@ -203,7 +204,7 @@ fn is_multicast(neighbour: &NeighbourMessage) -> bool {
         .any(|attribute| matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.is_multicast()))
 }
 
-/// One line for a change; of a link only what tells it from others, for a whole message fills a screen.
+/// Returns one line for a change. For a link it shows only a few attributes, because a whole message fills a screen.
 fn describe(message: &RouteNetlinkMessage) -> String {
     let link_text = |verb: &str, link: &rtnetlink::packet_route::link::LinkMessage| {
         let shown: Vec<String> = link

@@ -1,6 +1,5 @@
-//! What is in a network namespace, read by `ip -json`: a witness that shares no code with the agent.
-//!
-//! Owns reading and comparing; must never change anything. Start reading at [`NetnsState`].
+//! Reads the state of a network namespace with `ip -json`, which shares no code with the agent, and compares it with the
+//! expected state. See [`NetnsState`].
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
@@ -9,20 +8,20 @@ use testbed::expected::{Link, RouteEntry, Space, network};
 
 use super::command;
 
-/// Settings of a kind of link that are compared if something is expected of them, as `ip` names them.
+/// Settings of link kinds that are compared if a value is expected for them, named as by `ip`.
 const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table", "vlan_filtering"];
 
-/// The state of a namespace as lines of text, so that a difference reads like one.
+/// State of a namespace as lines of text, so that differences are readable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NetnsState {
-    /// `link …`, `master …`, `address …`, `secondary …`, `route …`, `neighbour …`, and what counts only where it is expected: `mac …`,
-    /// `mtu …`, `setting …`.
+    /// `link …`, `master …`, `address …`, `secondary …`, `route …`, `neighbour …`, and `mac …`, `mtu …`, `setting …`, which
+    /// are compared only if they are expected.
     pub lines: BTreeSet<String>,
 }
 
 impl NetnsState {
-    /// Reads a namespace. Left out is what the kernel makes by itself: `lo` and its own addresses, link-local addresses, routes of
-    /// protocol `kernel`, and neighbours that are not permanent.
+    /// Reads a namespace, without what the kernel makes by itself: `lo` and its own addresses, link-local addresses, routes
+    /// of protocol `kernel`, and neighbours that are not permanent.
     pub fn read(netns: &Path) -> Result<Self, String> {
         let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n")?;
         let mut lines = BTreeSet::new();
@@ -43,7 +42,7 @@ impl NetnsState {
         Ok(Self { lines })
     }
 
-    /// What must be read in a namespace that is as expected of an agent with this label.
+    /// Returns the state that must be read in a namespace for this model and an agent with this label.
     pub fn of(space: &Space, label: &str) -> Self {
         let mut lines = BTreeSet::new();
         for (name, link) in space.links.iter().filter(|(name, _)| *name != "lo") {
@@ -69,10 +68,10 @@ impl NetnsState {
         Self { lines }
     }
 
-    /// Lines that stand on one side only, each with its side.
+    /// Returns the lines that are missing in `found`, and those that are unexpected there.
     pub fn difference(&self, found: &Self, name: &str) -> String {
         let missing = self.lines.difference(&found.lines).map(|line| format!("{name}: missing: {line}\n"));
-        // All but the last word tell what is meant.
+        // All words but the last identify what a line is about.
         let counts = |line: &str| {
             let is_optional = ["mac ", "mtu ", "setting "].iter().any(|start| line.starts_with(start));
             let meant = |line: &str| line.rsplit_once(' ').map(|(meant, _)| meant.to_owned());
@@ -81,7 +80,7 @@ impl NetnsState {
         let extra = found.lines.difference(&self.lines);
         let extra = extra
             .filter(|line| counts(line))
-            .map(|line| format!("{name}: not asked for: {line}\n"));
+            .map(|line| format!("{name}: unexpected: {line}\n"));
         missing.chain(extra).collect()
     }
 }
@@ -124,7 +123,7 @@ fn expected_route(route: &RouteEntry) -> String {
     format!("route {destination} via {via} dev {link} metric {metric} scope {scope} table {table} protocol 158")
 }
 
-/// Everything about a namespace's links, addresses, routes and neighbours, to prove that nothing at all changed.
+/// Returns a text with all links, addresses, routes and permanent neighbours of a namespace, to prove that nothing changed.
 pub fn fingerprint(netns: &Path) -> String {
     let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n");
     answers
@@ -172,7 +171,7 @@ fn read_settings(name: &str, info: &Value, lines: &mut BTreeSet<String>) {
     for setting in SETTINGS {
         let value = match &info["info_data"][setting] {
             Value::Number(number) => number.as_u64(),
-            // The flags of a VLAN, as VLAN_FLAG_* of linux/if_vlan.h number them.
+            // The flags of a VLAN, numbered as VLAN_FLAG_* in linux/if_vlan.h.
             Value::Array(flags) => Some(flags.iter().map(|flag| vlan_flag(flag.as_str().unwrap_or_default())).sum()),
             _ => None,
         };
@@ -189,7 +188,7 @@ fn vlan_flag(name: &str) -> u64 {
         "GVRP" => 2,
         "LOOSE_BINDING" => 4,
         "MVRP" => 8,
-        other => panic!("a flag of VLANs that the tests do not know: {other}"),
+        other => panic!("unknown VLAN flag {other}"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Packets as witnesses: whether namespaces reach each other, and whether a running stream loses any.
+//! Tests by `ping` whether namespaces reach each other, and whether a running stream loses packets.
 //!
-//! Owns running `ping`; must never send to an address outside the scenario's namespaces. Start reading at [`reaches`] and [`Stream`].
+//! See [`reaches`] and [`Stream`].
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -11,7 +11,7 @@ use super::{
     process::{Process, tail},
 };
 
-/// Fails unless an echo request from this namespace is answered.
+/// Panics unless an echo request from this namespace is answered.
 pub fn reaches(netns: &Path, address: &str) {
     let netns_option = format!("--net={}", netns.display());
     let output = command::output(
@@ -28,19 +28,19 @@ pub fn reaches(netns: &Path, address: &str) {
     );
 }
 
-/// A `ping` that runs while something else happens.
+/// A `ping` that runs in the background.
 pub struct Stream {
     process: Process,
     log: String,
 }
 
 impl Stream {
-    /// Starts one with 100 echo requests a second in this namespace; `name` tells its log from others.
+    /// Starts a `ping` with 100 echo requests per second in this namespace; `name` distinguishes its log from others.
     pub fn start(netns: &Path, address: &str, name: &str) -> Self {
         Self::start_every("0.01", netns, address, name)
     }
 
-    /// As [`Stream::start`], with this time between two requests, in seconds.
+    /// Like [`Stream::start`], with this interval between two requests, in seconds.
     pub fn start_every(interval: &str, netns: &Path, address: &str, name: &str) -> Self {
         let log = format!("/run/live/ping-{name}.log");
         let netns = format!("--net={}", netns.display());
@@ -48,7 +48,7 @@ impl Stream {
         Self { process, log }
     }
 
-    /// Ends it, fails when an answer is missing between the first and the last, and returns how many came.
+    /// Ends the ping, panics if an answer is missing between the first and the last, and returns the number of answers.
     pub async fn finish_without_loss(mut self) -> usize {
         assert!(self.process.runs(), "ping ended by itself:\n{}", tail(Path::new(&self.log), 20));
         self.process.signal(Signal::SIGINT);
@@ -56,10 +56,11 @@ impl Stream {
         self.answers_without_loss()
     }
 
-    /// Fails when an answer is missing between the first and the last so far, and returns how many came. A request under way is none
-    /// that is missing.
+    /// Panics if an answer is missing between the first and the last so far; returns the number of answers.
+    ///
+    /// A request that has no answer yet is not counted as lost.
     pub fn answers_without_loss(&self) -> usize {
-        let text = std::fs::read_to_string(&self.log).expect("the log of ping");
+        let text = std::fs::read_to_string(&self.log).expect("read the log of ping");
         let answered: BTreeSet<u32> = text
             .lines()
             .filter(|line| line.contains("bytes from"))

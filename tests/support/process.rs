@@ -1,6 +1,6 @@
-//! Processes that a scenario starts and ends: daemons with a log, and processes that only hold a network namespace.
+//! Processes that a test starts and ends: daemons with a log, and sleeping processes with their own network namespace.
 //!
-//! Owns their lives; must never signal a process it did not start. Start reading at [`Process`] and [`Holder`].
+//! Only these processes are signalled. See [`Process`] and [`Holder`].
 
 use std::{
     fs::File,
@@ -15,10 +15,10 @@ use nix::{
     unistd::Pid,
 };
 
-/// How long a process may take to end after SIGTERM.
+/// Timeout until a process ends after SIGTERM.
 const TERMINATION_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A started program whose output goes to a log file. It is killed when dropped.
+/// A started program whose output goes to a log file. It is killed on drop.
 pub struct Process {
     child: tokio::process::Child,
     name: String,
@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program`; its output is appended to the file `log`.
+    /// Starts `program` and appends its output to the file `log`.
     pub fn start(program: &str, arguments: &[&str], log: &str) -> Self {
         let file = File::options()
             .create(true)
@@ -48,7 +48,7 @@ impl Process {
         }
     }
 
-    /// PID in the scenario's PID namespace.
+    /// Returns the PID in the test's PID namespace.
     pub fn pid(&self) -> i32 {
         self.child
             .id()
@@ -61,18 +61,18 @@ impl Process {
         kill(Pid::from_raw(self.pid()), signal).unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));
     }
 
-    /// Whether the process still runs.
+    /// Returns true if the process is still running.
     pub fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Ends the process with SIGTERM and returns how it ended.
+    /// Sends SIGTERM, waits for the end of the process, and returns its exit status.
     pub async fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait().await
     }
 
-    /// Waits, for as long as it takes, until the process ends.
+    /// Waits, without a timeout, until the process ends.
     pub async fn ended(&mut self) -> ExitStatus {
         self.child
             .wait()
@@ -80,19 +80,19 @@ impl Process {
             .unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name))
     }
 
-    /// Waits until the process has ended by a signal sent before.
+    /// Waits until the process has ended after a signal.
     pub async fn wait(&mut self) -> ExitStatus {
         match tokio::time::timeout(TERMINATION_PATIENCE, self.child.wait()).await {
             Ok(status) => status.unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name)),
             Err(_) => panic!(
-                "{} still runs after {TERMINATION_PATIENCE:?}; its log:\n{}",
+                "{} is still running after {TERMINATION_PATIENCE:?}; its log:\n{}",
                 self.name,
                 self.log_tail(60)
             ),
         }
     }
 
-    /// Ends the process with SIGKILL.
+    /// Kills the process with SIGKILL.
     pub async fn kill(mut self) {
         self.child
             .kill()
@@ -100,13 +100,13 @@ impl Process {
             .unwrap_or_else(|error| panic!("killing {}: {error}", self.name));
     }
 
-    /// The last lines of the log.
+    /// Returns the last lines of the log.
     pub fn log_tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
     }
 }
 
-/// The last lines of a file.
+/// Returns the last lines of a file.
 pub fn tail(path: &Path, lines: usize) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| format!("(cannot read {}: {error})", path.display()));
     let all: Vec<&str> = text.lines().collect();
@@ -119,23 +119,23 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Starts one; with `pid`, under exactly this PID (which must be free).
+    /// Starts a process; with `pid`, under exactly this PID, which must be free.
     ///
-    /// The namespace is made by a thread that then forks, so the process is never, not even for a moment, in another one. The
-    /// kernel gives the next PID after `ns_last_pid`; another thread that starts in between takes it, so this is tried again.
+    /// The namespace is made by a thread that then forks, so the process is never in another namespace. The kernel assigns
+    /// the PID after `ns_last_pid`; another thread that starts in between gets it, so this is tried again.
     pub fn start(pid: Option<i32>) -> Self {
         for _ in 0..200 {
             let child = std::thread::spawn(move || {
-                nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+                nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("make a network namespace");
                 if let Some(pid) = pid {
                     std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
-                        .expect("ns_last_pid can be set in an own PID namespace");
+                        .expect("set ns_last_pid in the PID namespace of the test");
                 }
                 std::process::Command::new("sleep")
                     .arg("infinity")
                     .stdin(Stdio::null())
                     .spawn()
-                    .expect("sleep starts")
+                    .expect("start sleep")
             })
             .join()
             .expect("the thread that starts the process");
@@ -145,29 +145,29 @@ impl Holder {
                 _ => return holder,
             }
         }
-        panic!("PID {pid:?} could not be had in 200 tries");
+        panic!("cannot get PID {pid:?} in 200 tries");
     }
 
-    /// PID in the scenario's PID namespace.
+    /// Returns the PID in the test's PID namespace.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a PID fits")
     }
 
-    /// Its namespace file.
+    /// Returns the path of its namespace file.
     pub fn netns(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
     }
 
-    /// Ends it and reaps it, so that its PID is free.
+    /// Kills and reaps the process, so that its PID is free.
     pub fn end(&mut self) {
-        self.child.kill().expect("the holder can be killed");
-        self.child.wait().expect("the holder can be reaped");
+        self.child.kill().expect("kill the holder");
+        self.child.wait().expect("reap the holder");
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Best effort: the PID namespace of the scenario ends it anyway.
+        // Best effort: the end of the test's PID namespace ends it anyway.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,26 +1,26 @@
 //! Random configurations, and random changes of them.
 //!
-//! Owns making configurations that can all be applied (no value contradicts another); must never use an unseeded choice.
-//! Start reading at [`generate`].
+//! Every configuration can be applied completely, because no value contradicts another. All choices depend on the seed
+//! only. See [`generate`].
 
 use testbed::random::Random;
 
 use super::config::{Arp, Config, Interface, Reference, Route};
 
-/// How many of what.
+/// Size of a configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Named namespaces.
+    /// Number of named namespaces.
     pub namespaces: usize,
-    /// Veth pairs, at most 200: two interface values each.
+    /// Number of veth pairs, at most 200, with two interface values each.
     pub pairs: usize,
-    /// Routes.
+    /// Number of routes.
     pub routes: usize,
-    /// ARP entries.
+    /// Number of ARP entries.
     pub arps: usize,
 }
 
-/// A configuration of this size in namespaces `<prefix>0`, `<prefix>1`, ….
+/// Returns a configuration of this size in namespaces `<prefix>0`, `<prefix>1`, ….
 pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
     let mut config = Config::default();
     for pair in 0..size.pairs {
@@ -38,7 +38,7 @@ pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
             .host_name(&format!("eth{pair}{side}"))
             .address(&format!("10.{pair}.0.{own}/24"))
             .mac(&format!("02:{other:02x}:00:00:{pair:02x}:{own:02x}"));
-            // Every third pair speaks IPv6 too.
+            // Every third pair has IPv6 addresses too.
             config.interfaces.push(if pair % 3 == 0 {
                 interface.address(&format!("fd00:{:x}::{own}/64", pair + 1))
             } else {
@@ -77,7 +77,7 @@ pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
     config
 }
 
-/// Changes some values in place: addresses, MTU, MAC, admin state of an interface without routes, metric, hardware address.
+/// Changes some values in place: MTU or second address of an interface, metric of a route, MAC of an ARP entry.
 pub fn change(random: &mut Random, config: &mut Config, changes: usize) {
     for _ in 0..changes {
         match random.below(4) {
@@ -86,7 +86,7 @@ pub fn change(random: &mut Random, config: &mut Config, changes: usize) {
                 config.interfaces[interface].mtu = 1280 + 4 * random.below(50) as u32;
             }
             1 => {
-                // A second address comes or goes; the first stays, for gateways depend on it.
+                // A second address is added or removed; the first stays, because gateways depend on it.
                 let number = random.below(config.interfaces.len());
                 let interface = &mut config.interfaces[number];
                 let extra = format!("10.200.{number}.1/24");

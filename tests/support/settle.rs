@@ -1,8 +1,8 @@
-//! Waiting until the kernel itself has nothing left to say about fresh links.
+//! Waits until the kernel has completed its own changes of new links.
 //!
-//! After a link comes up, the kernel goes on by itself: the carrier event (up to a second later), duplicate address detection of
-//! IPv6. Owns waiting for their end, so that a monitor opened afterwards hears the agent alone; must never change anything.
-//! Start reading at [`until_quiet`].
+//! After a link comes up, the kernel continues by itself: the carrier event follows up to a second later, and duplicate
+//! address detection of IPv6 takes some time. A monitor that is opened after this wait sees only the agent's changes. See
+//! [`until_quiet`].
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use super::command;
 /// Carrier events take up to 1 s, duplicate address detection up to 2 s; more is an error.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Waits until in these namespaces no link that is set up lacks a carrier state and no address is tentative.
+/// Waits until no link in these namespaces that is up lacks a carrier state, and no address is tentative.
 pub async fn until_quiet(namespaces: &[PathBuf]) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -26,14 +26,15 @@ pub async fn until_quiet(namespaces: &[PathBuf]) {
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "after {PATIENCE:?} still unsettled: {unsettled:?}"
+            "after {PATIENCE:?} still not quiet: {unsettled:?}"
         );
-        // The end of both is notified, but only to sockets opened before; looking again is simpler and just as bounded.
+        // The kernel notifies of the end of both, but only on sockets opened before; polling is simpler and bounded as
+        // well.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// What in this namespace is still to change by itself.
+/// Returns the links in this namespace that the kernel is still about to change.
 fn unsettled(netns: &Path) -> Vec<String> {
     let answers = command::ip_batch_json(netns, "address show\n").unwrap_or_else(|error| panic!("{error}"));
     let links = answers.iter().filter_map(Value::as_array).flatten();

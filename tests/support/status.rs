@@ -1,7 +1,6 @@
-//! What the agent publishes, as a watcher of the store sees it.
+//! Watches all keys that the agent publishes in the store, as a client would.
 //!
-//! Owns one watch on all keys of an agent and the map that it keeps; must never ask the agent itself. Start reading at
-//! [`StatusWatch`].
+//! The agent itself is not queried. See [`StatusWatch`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,44 +18,44 @@ pub struct ValueStatus {
     pub state: String,
     /// `CREATE`, `UPDATE`, `DELETE`, …
     pub last_operation: String,
-    /// Labels of unsatisfied dependencies, or names of invalid fields.
+    /// Labels of unmet dependencies, or names of invalid fields.
     pub details: Vec<String>,
-    /// The error of the last operation.
+    /// Error of the last operation.
     pub error: String,
-    /// A word for machines.
+    /// Reason in machine-readable form.
     pub reason: String,
-    /// A sentence for people.
+    /// Message for people.
     pub message: String,
-    /// Since when it has its state.
+    /// Time since which the value has its state.
     pub since: String,
     /// Store revision that this status answers.
     #[serde(deserialize_with = "number_or_text")]
     pub mod_revision: i64,
-    /// The namespace that was found.
+    /// Namespace of the value.
     pub namespace: serde_json::Value,
-    /// What it waits for, as data.
+    /// Unmet dependencies, as data.
     pub unmet: Vec<serde_json::Value>,
-    /// Failed attempts in a row.
+    /// Number of failed attempts in a row.
     pub attempts: u32,
-    /// The last attempt that failed.
+    /// The last failed attempt.
     pub last_error: serde_json::Value,
-    /// When it is tried again.
+    /// Time of the next attempt.
     pub next_retry: String,
-    /// The object was somebody else's before.
+    /// True if the object was foreign before.
     pub adopted: bool,
-    /// The last damage from outside that was repaired.
+    /// The last repair of damage from outside.
     pub last_repair: serde_json::Value,
-    /// Since when its removal has been held.
+    /// Time since which the removal has been held.
     pub removal_held_since: String,
 }
 
 impl ValueStatus {
-    /// Everything that explains the state, for a search in lower case.
+    /// Returns everything that explains the state, in lower case.
     pub fn explanation(&self) -> String {
         format!("{} {} {} {}", self.details.join(" "), self.error, self.reason, self.message).to_lowercase()
     }
 
-    /// The labels of what it waits for, sorted.
+    /// Returns the labels of the unmet dependencies, sorted.
     pub fn labels(&self) -> Vec<String> {
         let mut labels = self.details.clone();
         labels.sort();
@@ -65,23 +64,23 @@ impl ValueStatus {
     }
 }
 
-/// 64-bit numbers are decimal strings in protobuf JSON; readers accept numbers too.
+/// Deserializes a 64-bit number, which is a decimal string in protobuf JSON; numbers are accepted too.
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => text.parse().map_err(serde::de::Error::custom),
         serde_json::Value::Number(number) => number.as_i64().ok_or_else(|| serde::de::Error::custom("not a 64-bit integer")),
-        other => Err(serde::de::Error::custom(format!("a revision, not {other}"))),
+        other => Err(serde::de::Error::custom(format!("not a revision: {other}"))),
     }
 }
 
-/// One published key.
+/// A published key.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// The value as it stands in the store.
+    /// Value in the store.
     pub text: String,
-    /// The revision in which it was published.
+    /// Revision in which it was published.
     pub revision: i64,
-    /// The value status, when the key is one and can be read.
+    /// Status of a value, if the key is one and can be decoded.
     pub status: Option<ValueStatus>,
 }
 
@@ -90,40 +89,40 @@ pub struct Published {
 pub struct Publication {
     /// The keys.
     pub keys: BTreeMap<String, Published>,
-    /// The newest revision that was seen.
+    /// Newest revision that was received.
     pub revision: i64,
 }
 
 impl Publication {
-    /// Status of a value, by its key after `config/`.
+    /// Returns the status of a value, by its key (after `config/`).
     pub fn of(&self, key: &str) -> Option<&ValueStatus> {
         self.keys.get(&format!("config-status/{key}"))?.status.as_ref()
     }
 
-    /// State of a value; empty when nothing is published.
+    /// Returns the state of a value; empty if nothing is published.
     pub fn state(&self, key: &str) -> &str {
         self.of(key).map_or("", |status| &status.state)
     }
 
-    /// Whether the value is CONFIGURED and the status answers this store revision.
+    /// Returns true if the value is CONFIGURED with a status that answers this store revision.
     pub fn is_configured_at(&self, key: &str, mod_revision: i64) -> bool {
         self.of(key)
             .is_some_and(|status| status.state == "CONFIGURED" && status.mod_revision == mod_revision)
     }
 
-    /// Whether the value is CONFIGURED by a status that was published after this revision.
+    /// Returns true if the value is CONFIGURED with a status that was published after this revision.
     pub fn is_configured_since(&self, key: &str, published_after: i64) -> bool {
         self.keys.get(&format!("config-status/{key}")).is_some_and(|entry| {
             entry.revision > published_after && entry.status.as_ref().is_some_and(|status| status.state == "CONFIGURED")
         })
     }
 
-    /// Whether any value status is published.
+    /// Returns true if any value status is published.
     pub fn has_status(&self) -> bool {
         self.keys.keys().any(|key| key.starts_with("config-status/"))
     }
 
-    /// One line for each key, for the person who reads a failed test.
+    /// Returns one line per key, for reports of failed tests.
     pub fn describe(&self) -> String {
         self.keys
             .iter()
@@ -139,30 +138,30 @@ pub struct StatusWatch {
 }
 
 impl StatusWatch {
-    /// Watches `/vnf-agent/<label>/`, now and whenever the store comes back.
+    /// Watches `/vnf-agent/<label>/`, and watches again whenever the store comes back.
     pub fn start(client: Client, label: &str) -> Self {
         let (sender, receiver) = watch::channel(Arc::new(Publication::default()));
         let prefix = format!("/vnf-agent/{label}/");
         let task = tokio::spawn(async move {
             loop {
-                // Every end of a watch is treated alike: read everything, then watch from there.
+                // Every end of a watch is handled in the same way: read everything, then watch from there.
                 let _ = follow(client.clone(), &prefix, &sender).await;
                 if sender.is_closed() {
                     return;
                 }
-                // The store is down; there is no event for its return, only another try.
+                // The store is down; no event announces its return, so try again.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
         Self { receiver, task }
     }
 
-    /// What is known now.
+    /// Returns what is published now.
     pub fn now(&self) -> Arc<Publication> {
         self.receiver.borrow().clone()
     }
 
-    /// Waits until `condition` holds; `None` after `patience`.
+    /// Waits until `condition` holds; returns `None` after the timeout `patience`.
     pub async fn wait_for(&self, patience: Duration, mut condition: impl FnMut(&Publication) -> bool) -> Option<Arc<Publication>> {
         let mut receiver = self.receiver.clone();
         let waited = tokio::time::timeout(patience, receiver.wait_for(|publication| condition(publication))).await;
@@ -207,7 +206,7 @@ async fn follow(client: Client, prefix: &str, sender: &watch::Sender<Arc<Publica
     Ok(())
 }
 
-/// Takes one key over; desired values are not what the agent publishes.
+/// Records one key, except desired values, which the agent does not publish.
 fn record(publication: &mut Publication, prefix: &str, key: &[u8], value: Option<&[u8]>, revision: i64) {
     publication.revision = publication.revision.max(revision);
     let key = String::from_utf8_lossy(key);

@@ -1,7 +1,4 @@
-//! The store a scenario runs against, and a client that writes to it.
-//!
-//! Owns the etcd process (when the scenario uses a real one) and the writes of desired values; must never write below the
-//! agent's own status keys. Start reading at [`Store`].
+//! The store of a test, and a client that writes desired values to it. See [`Store`].
 
 use std::{future::Future, time::Duration};
 
@@ -9,18 +6,18 @@ use etcd_client::{Client, Compare, DeleteOptions, Error, GetOptions, Txn, TxnOp}
 
 use super::{command, etcd::Etcd};
 
-/// Where the embedded store listens, in the network namespace of the scenario.
+/// Address at which the embedded store listens, in the network namespace of the test.
 pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
 
-/// How long a write may wait for a store that is being restarted.
+/// Timeout of a write to a store that is being restarted.
 const RESTART_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Which store the agent uses.
+/// Store that the agent uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreKind {
     /// etcd of the distribution, as a process of its own.
     Etcd,
-    /// The agent's embedded store; it is up only while the agent is.
+    /// The agent's embedded store, which runs only while the agent runs.
     Embedded,
 }
 
@@ -42,7 +39,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Starts the store, unless the agent brings it along.
+    /// Starts the store, unless it is embedded in the agent.
     pub async fn start(kind: StoreKind) -> Self {
         let etcd = match kind {
             StoreKind::Etcd => Some(Etcd::start().await),
@@ -71,27 +68,27 @@ impl Store {
         }
     }
 
-    /// Address at which the store listens.
+    /// Returns the address at which the store listens.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Which store this is.
+    /// Returns the kind of this store.
     pub fn kind(&self) -> StoreKind {
         self.kind
     }
 
-    /// The etcd process; the embedded store has none.
+    /// Returns the etcd process. Panics for the embedded store, which has none.
     pub fn etcd(&mut self) -> &mut Etcd {
         self.etcd.as_mut().expect("only a real etcd is a process of its own")
     }
 
-    /// A client of its own, for a watch.
+    /// Returns a client, for a watch.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The current revision of the store; waits for a store that is being restarted.
+    /// Returns the current revision of the store; waits for a store that is being restarted.
     pub async fn revision(&self) -> i64 {
         let client = self.client.clone();
         let response = patiently(|| {
@@ -121,7 +118,7 @@ impl Store {
         response.await.header().map_or(0, |header| header.revision())
     }
 
-    /// All changes in one transaction; returns its revision.
+    /// Makes all changes in one transaction; returns its revision.
     pub async fn transact(&self, changes: Vec<Change>) -> i64 {
         let operations: Vec<TxnOp> = changes
             .into_iter()
@@ -139,7 +136,7 @@ impl Store {
         response.await.header().map_or(0, |header| header.revision())
     }
 
-    /// The value under a full key.
+    /// Returns the value under a full key.
     pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
         let client = self.client.clone();
         let response = patiently(|| {
@@ -149,7 +146,7 @@ impl Store {
         response.await.kvs().first().map(|entry| entry.value().to_vec())
     }
 
-    /// `etcdctl` with these arguments; must succeed.
+    /// Runs `etcdctl` with these arguments. It must succeed.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
         let mut words = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &self.endpoint];
         words.extend_from_slice(arguments);
@@ -167,13 +164,13 @@ impl Store {
     }
 }
 
-/// Whether an error means that the store is not there at the moment.
+/// Returns true if an error means that the store is unavailable at the moment.
 fn is_absence(error: &Error) -> bool {
     matches!(error, Error::TransportError(_) | Error::IoError(_))
         || matches!(error, Error::GRpcStatus(status) if matches!(status.code(), tonic::Code::Unavailable | tonic::Code::Unknown | tonic::Code::Cancelled))
 }
 
-/// Repeats a request while the store is not there. Every request of the tests has the same effect when it arrives twice.
+/// Repeats a request while the store is unavailable. Every request of the tests is idempotent.
 async fn patiently<T, F, R>(request: F) -> T
 where
     F: Fn() -> R,
@@ -184,10 +181,10 @@ where
         match request().await {
             Ok(response) => return response,
             Err(error) if is_absence(&error) && tokio::time::Instant::now() < deadline => {
-                // There is no event for "a server listens now", only another try.
+                // No event announces that a server listens, so try again.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            Err(error) => panic!("the store refused a request of the test: {error}"),
+            Err(error) => panic!("the store rejected a request of the test: {error}"),
         }
     }
 }

@@ -1,7 +1,6 @@
-//! VLAN interfaces, and bridges with VLAN filtering, on a kernel that has both.
+//! Tests of VLAN interfaces, and of bridges with VLAN filtering, in the virtual machine.
 //!
-//! Owns the packets that must not pass. Must never depend on the host's kernel. Start reading at
-//! [`vlans_of_a_bridge_are_kept_apart`].
+//! See [`vlans_of_a_bridge_are_kept_apart`].
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -44,7 +43,7 @@ fn link(netns: &str, name: &str) -> Value {
     links[0].clone()
 }
 
-/// VLANs of a port as `bridge` shows them: `10 PVID Egress Untagged`, one by one.
+/// Returns the VLANs of a port as `bridge` shows them, such as `10 PVID Egress Untagged`.
 fn vlans(port: &str) -> Vec<String> {
     let text = run(
         "nsenter",
@@ -64,7 +63,7 @@ fn vlans(port: &str) -> Vec<String> {
     list.iter().map(words).collect()
 }
 
-/// VLANs of the port of host 4.
+/// Returns the VLANs of the port of host 4.
 fn trunk() -> Vec<String> {
     std::iter::once(10).chain(30..=39).map(|vid| vid.to_string()).collect()
 }
@@ -74,12 +73,14 @@ fn reaches(netns: &str, address: &str) -> bool {
     let output = std::process::Command::new("nsenter")
         .args(arguments)
         .output()
-        .expect("nsenter starts");
+        .expect("start nsenter");
     output.status.success()
 }
 
-/// A bridge with VLAN filtering. Hosts 1 and 2 are on untagged ports of VLAN 10, host 3 on one of VLAN 20, host 4 on a trunk of VLAN 10 with a
-/// VLAN interface on its side.
+/// Returns a bridge with VLAN filtering.
+///
+/// Hosts 1 and 2 are on untagged ports of VLAN 10, and host 3 on one of VLAN 20. Host 4 is on a trunk with VLAN 10, and has
+/// a VLAN interface on its side.
 fn switch() -> Vec<Value> {
     let mut values = vec![json!({
         "name": "switch", "type": "BRIDGE", "namespace": namespace("vl-sw"), "host_if_name": "br0", "enabled": true,
@@ -114,8 +115,9 @@ fn switch() -> Vec<Value> {
     values
 }
 
-/// Tagged and untagged ports of one VLAN reach one another, those of another VLAN do not; a restart changes nothing; VLANs that somebody adds
-/// or deletes are made good.
+/// Tagged and untagged ports of one VLAN reach one another, but no port of another VLAN. A restart changes nothing.
+///
+/// VLANs that are added or deleted by hand are repaired.
 async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.start_agent().await;
     let values = switch();
@@ -123,14 +125,14 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     assert_eq!(vlans("p1"), ["10 PVID Egress Untagged"]);
     assert_eq!(vlans("p4"), trunk());
-    assert!(reaches(HOST1, "10.91.0.2"), "both untagged in VLAN 10");
-    assert!(reaches(HOST1, "10.91.0.4"), "untagged and tagged in VLAN 10");
-    assert!(!reaches(HOST1, "10.91.0.3"), "VLAN 20 is another one");
+    assert!(reaches(HOST1, "10.91.0.2"), "untagged ports of VLAN 10 must be connected");
+    assert!(reaches(HOST1, "10.91.0.4"), "ports of VLAN 10 must be connected");
+    assert!(!reaches(HOST1, "10.91.0.3"), "VLANs must be separate");
     let index = link(SWITCH, "p1")["ifindex"].clone();
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
-    // Bridges announce their ports by themselves now and then, so silence proves nothing here.
+    // Bridges notify of their ports regularly, so silence cannot be asserted here.
     assert_eq!((vlans("p1"), vlans("p4")), (vec!["10 PVID Egress Untagged".to_owned()], trunk()));
     assert_eq!(link(SWITCH, "p1")["ifindex"], index);
     let bridge = |arguments: &str| {
@@ -139,7 +141,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         run("nsenter", &all)
     };
-    // The kernel tells nobody of a VLAN that was added or deleted, so the port is touched as well.
+    // The kernel does not notify of added or deleted VLANs, so the bridge is changed as well.
     for damage in [
         "vlan del dev p1 vid 10",
         "vlan add dev p1 vid 20 pvid untagged",
@@ -157,14 +159,14 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     assert_eq!(vlans("p1"), ["10", "20 PVID Egress Untagged"]);
     assert!(!reaches(HOST1, "10.91.0.2") && reaches(HOST1, "10.91.0.3"));
-    // What was asked for before the agent was killed must not stay.
+    // VLANs that were desired before the agent was killed must be removed.
     bench.kill_agent().await;
     changed["bridge_port"]["vlans"] = json!([{ "vid": 10, "pvid": true, "untagged": true }]);
     revisions.extend(put_all(&bench, std::slice::from_ref(&changed)).await);
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
     bench
-        .until_true("VLAN 20 is gone", || vlans("p1") == ["10 PVID Egress Untagged"])
+        .until_true("VLAN 20 is removed", || vlans("p1") == ["10 PVID Egress Untagged"])
         .await;
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
@@ -173,7 +175,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
 }
 on_one_store!(vlans_of_a_bridge_are_kept_apart, Etcd, 600, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// A pair with the parent in one namespace, and a VLAN on it in another.
+/// Returns a pair with the parent in one namespace, and a VLAN on it in another.
 fn tagged(id: u32) -> Vec<Value> {
     vec![
         json!({ "name": "low", "type": "VETH", "namespace": namespace("vl-sw"), "host_if_name": "eth0", "enabled": true,
@@ -187,8 +189,10 @@ fn tagged(id: u32) -> Vec<Value> {
     ]
 }
 
-/// A VLAN whose parent is in another namespace: made before and after its parent, changed, taken twice, its parent deleted by somebody and by
-/// its value, and found again at a restart without a write.
+/// A VLAN with its parent in another namespace is created before and after its parent, changed, and rejected as a
+/// duplicate.
+///
+/// It follows when its parent is deleted by hand or by value, and a restart writes nothing.
 async fn a_vlan_follows_its_parent(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = tagged(10);
@@ -205,14 +209,14 @@ async fn a_vlan_follows_its_parent(mut bench: Bench) {
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
     monitor.assert_silent("restart with a VLAN");
-    // The kernel would pass over another id without a word.
+    // The kernel silently ignores a change of the id, so the link must be created again.
     let index = link(HOST1, "eth0")["ifindex"].clone();
     revisions.extend(put_all(&bench, &tagged(11)[2..]).await);
     bench.until_configured(&revisions).await;
     assert_eq!(id("eth0"), 11);
-    assert_ne!(link(HOST1, "eth0")["ifindex"], index, "created again");
+    assert_ne!(link(HOST1, "eth0")["ifindex"], index, "the link must be created again");
     assert!(reaches(HOST1, "10.92.0.2"));
-    // In place.
+    // Flags change in place.
     let index = link(HOST1, "eth0")["ifindex"].clone();
     let mut loose = tagged(11)[2].clone();
     loose["vlan"]["loose_binding"] = json!(true);
@@ -224,23 +228,23 @@ async fn a_vlan_follows_its_parent(mut bench: Bench) {
     revisions.extend(put_all(&bench, &tagged(11)[2..3]).await);
     bench.until_configured(&revisions).await;
     assert_eq!(link(HOST1, "eth0")["linkinfo"]["info_data"]["flags"], json!(["REORDER_HDR"]));
-    // Taken twice.
+    // A second VLAN with the same id on this parent is invalid.
     let twice = json!({ "name": "twice", "type": "VLAN", "namespace": namespace("vl-sw"), "host_if_name": "v1", "enabled": true,
         "vlan": { "parent_if_name": "low", "id": 11 } });
     put_all(&bench, std::slice::from_ref(&twice)).await;
     let status = bench.until_state(&key("twice"), "INVALID").await;
     assert!(status.reason == "VlanTaken" && format!("{status:?}").contains("up"), "{status:?}");
     bench.delete(&key("twice")).await;
-    // Deleted by somebody: it and its parent come back.
+    // If the parent is deleted by hand, it and the VLAN are restored.
     ip_in(Path::new(SWITCH), "link del eth0");
     bench.until_true("the VLAN works again", || reaches(HOST1, "10.92.0.2")).await;
-    // Deleted by its value: the VLAN waits.
+    // If the value of the parent is deleted, the VLAN waits.
     bench.delete(&key("low")).await;
     bench.until_waiting_for(&key("up"), &["parent-exists", "parent-is-up"]).await;
     revisions.extend(put_all(&bench, &tagged(11)[..1]).await);
     bench.until_configured(&revisions).await;
     assert!(reaches(HOST1, "10.92.0.2"));
-    // A parent that goes down takes the VLAN down with it, and up again.
+    // A parent that is set down takes the VLAN down, and up again later.
     let mut down = tagged(11)[0].clone();
     down["enabled"] = json!(false);
     put_all(&bench, std::slice::from_ref(&down)).await;

@@ -1,9 +1,8 @@
-//! The kinds of links that need Debian's stock kernel, tested on it in a virtual machine.
+//! Tests in a virtual machine with Debian's stock kernel, for link kinds that other kernels may lack.
 //!
-//! Owns DUMMY, VRF_DEVICE, VLAN and VLAN filtering of bridges on a kernel that has their modules. The scenarios are marked as ignored, for most machines of
-//! developers and CI lack the modules; one test that is not ignored boots the machine (`tests/vm/run`) and runs them there, so
-//! `cargo test --test vm` is all it takes. Must never depend on the host's kernel. Start reading at
-//! [`the_scenarios_pass_on_a_stock_kernel`].
+//! They cover DUMMY, VRF_DEVICE, VLAN and VLAN filtering of bridges. The tests are marked as ignored, because most machines
+//! of developers and CI lack the modules. One test that is not ignored boots the virtual machine (`tests/vm/run`) and runs
+//! them there, so `cargo test --test vm` is sufficient on any host kernel. See [`the_scenarios_pass_on_a_stock_kernel`].
 
 mod links;
 #[path = "../support/mod.rs"]
@@ -20,14 +19,14 @@ use support::{
     settle,
 };
 
-/// Emulation is some ten times slower than the machine: each wait in a scenario may take this long.
+/// Timeout of each wait in a test, because emulation is about ten times slower than the machine.
 const PATIENCE_SECONDS: &str = "120";
 
 /// Boots the virtual machine and runs the ignored tests of this binary there.
 #[test]
 fn the_scenarios_pass_on_a_stock_kernel() {
     let runner = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm/run");
-    let binary = std::env::current_exe().expect("the path of the test binary");
+    let binary = std::env::current_exe().expect("get the path of the test binary");
     let output = Command::new(&runner)
         .arg(binary)
         .args(["--ignored", "--test-threads=1"])
@@ -46,10 +45,10 @@ fn the_scenarios_pass_on_a_stock_kernel() {
         .lines()
         .filter(|line| line.starts_with("test ") && line.ends_with("... ok"))
         .count();
-    assert_eq!(scenarios, 6, "all scenarios must have run");
+    assert_eq!(scenarios, 6, "all ignored tests must have run");
 }
 
-/// A DUMMY is made with its name, MAC, MTU and address, survives a restart without a write, and is deleted.
+/// A DUMMY is created with its name, MAC, MTU and address, survives a restart without a write, and is deleted.
 async fn a_dummy_is_made_and_deleted(mut bench: Bench) {
     bench.start_agent().await;
     let dummy = Interface::new("holder", Kind::Dummy, Reference::named("vm-dummy"))
@@ -75,7 +74,7 @@ async fn a_dummy_is_made_and_deleted(mut bench: Bench) {
 }
 on_one_store!(a_dummy_is_made_and_deleted, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// A VRF with one veth inside and one outside, routes in the table of the VRF, an ARP entry, and a peer to ping.
+/// Returns a VRF with one veth inside and one outside, routes in the table of the VRF, an ARP entry, and a peer to ping.
 fn vrf_config() -> Config {
     let (near, far) = (Reference::named("vm-near"), Reference::named("vm-far"));
     Config {
@@ -106,12 +105,13 @@ fn vrf_config() -> Config {
     }
 }
 
-/// VRF_DEVICE with an enslaved veth: routes of the slave stand in the VRF's table, a ping crosses it, a restart writes nothing, and
-/// taking the veth out of the VRF moves its route to the main table.
+/// The routes of a veth in a VRF are in the VRF's table, and a ping crosses it.
+///
+/// A restart writes nothing. When the veth leaves the VRF, its route moves to the main table.
 async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
     bench.start_agent().await;
     let mut config = vrf_config();
-    // One by one in reverse order of dependency: routes, entries, then interfaces with the VRF device last.
+    // Put one by one in reverse order of dependencies: routes, entries, then interfaces with the VRF device last.
     let mut entries: Vec<(String, String)> = config.entries().into_iter().collect();
     entries.sort_by_key(|(key, _)| (key.ends_with("/blue"), key.contains("/interface/")));
     let mut revisions = std::collections::BTreeMap::new();
@@ -148,7 +148,7 @@ async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
 }
 on_one_store!(a_vrf_holds_its_slaves_and_their_routes, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// A VRF device that somebody else deleted comes back with its slave inside and the routes in its table.
+/// A deleted VRF device is restored with its slave and the routes in its table.
 async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
     ip("netns add vm-near");
     bench.start_agent().await;
@@ -157,18 +157,19 @@ async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
     let near = Reference::named("vm-near").path();
     ip_in(&near, "link del vrf-blue");
     bench
-        .until_true("the VRF is whole again", || config.check(&bench.label).is_ok())
+        .until_true("the VRF is complete again", || config.check(&bench.label).is_ok())
         .await;
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     let left = NetnsState::read(&near).unwrap_or_else(|error| panic!("{error}"));
-    assert!(left.lines.is_empty(), "left over in a found namespace: {left:?}");
+    assert!(left.lines.is_empty(), "left behind in a foreign namespace: {left:?}");
     bench.stop_agent().await;
 }
 on_one_store!(a_deleted_vrf_device_comes_back_with_its_slaves, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// A VRF made by hand: its table is read from the kernel for members of both kinds, a restart writes nothing, and the routes follow when
-/// the VRF is made again with another table.
+/// The table of a foreign VRF is read from the kernel for both kinds of members.
+///
+/// A restart writes nothing. The routes move when the VRF is created again with another table.
 async fn a_vrf_made_by_hand_gives_its_table_to_its_members(mut bench: Bench) {
     for line in [
         "link add tenant0 type vrf table 30",
@@ -229,7 +230,7 @@ async fn a_vrf_made_by_hand_gives_its_table_to_its_members(mut bench: Bench) {
     }
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
-    assert!(ip("link show tenant0").contains("tenant0"), "the VRF made by hand stays");
+    assert!(ip("link show tenant0").contains("tenant0"), "the foreign VRF was deleted");
     bench.stop_agent().await;
 }
 on_one_store!(a_vrf_made_by_hand_gives_its_table_to_its_members, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);

@@ -1,7 +1,5 @@
-//! What is refused by the gRPC API.
-//!
-//! Owns one scenario without TLS and one with TLS, client certificates and tokens, and those of rate and connections. Start reading at
-//! [`of_calls`].
+//! Calls that the gRPC API rejects, without TLS, and with TLS, client certificates and tokens; and limits of rate and
+//! connections. See [`of_calls`].
 
 use std::collections::HashMap;
 
@@ -60,7 +58,7 @@ fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// One over a connection of its own each time, one over a connection that it keeps.
+/// Returns two legitimate clients: one opens a connection for each call, the other keeps its connection.
 async fn welcome(target: Target) -> Vec<Welcome> {
     let anew = move || async move {
         let answer = get(&mut client(target, &bearer(GOOD)).await, "").await;
@@ -77,7 +75,7 @@ async fn welcome(target: Target) -> Vec<Welcome> {
     vec![Welcome::begin(anew), Welcome::begin(again)]
 }
 
-/// The code and the words of a call that has this among its labels.
+/// Makes a call with this label; returns its code and message.
 async fn get(client: &mut Client, label: &str) -> String {
     let request = GetConfigRequest {
         ids: vec![],
@@ -93,7 +91,7 @@ fn told<T>(answer: Result<T, Status>) -> String {
     )
 }
 
-/// What is wrong with calls, however they come.
+/// Adds calls that are rejected on any kind of connection.
 fn of_calls(scan: &mut Scan, target: Target) {
     let with = move |authorization: String| {
         move || {
@@ -139,7 +137,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
     });
     scan.attempt("REST, by its status", " 400 ", move || say(target, "GET / HTTP/1.1\r\n\r\n"));
     scan.attempt("garbage", "this port speaks gRPC", move || say(target, [0, 1, 2, 3, 4]));
-    scan.attempt("silence", "the client did not begin to speak HTTP/2 within 1 s", move || {
+    scan.attempt("silence", "the client did not start HTTP/2 within 1 s", move || {
         say(target, "")
     });
     scan.attempt("the beginning in drops", " 408 ", move || dribble(target, "", PREFACE));
@@ -151,7 +149,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
     });
 }
 
-/// A call whose message never becomes complete.
+/// Makes a call whose message never becomes complete.
 async fn slow_message(target: Target) -> String {
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(target.open().await)).await;
     let (mut sender, connection) = connected.expect("HTTP/2");
@@ -159,7 +157,7 @@ async fn slow_message(target: Target) -> String {
     let begin = Some(Bytes::from_static(&[0, 0, 0, 3, 0]));
     let drops = stream::unfold(begin, |bytes| async move {
         if bytes.is_none() {
-            // Slowness is what is tried here, so it is a time and not an event.
+            // The slow client is the subject of the test, so this is a time and not an event.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let frame = Frame::data(bytes.unwrap_or(Bytes::from_static(b"x")));
@@ -198,12 +196,12 @@ async fn with_tls(mut bench: Bench) {
 }
 on_one_store!(with_tls, Embedded, 180);
 
-/// A rate is one for both APIs; connections are counted for each.
+/// The rate limit applies to both APIs together; connections are counted for each.
 async fn too_many(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2", "--http-connections-max", "2"]).await;
     let mut client = Client::connect().await;
     let mut answers = Vec::new();
-    // Faster than two a second in any case.
+    // Faster than two per second in any case.
     while answers.len() < 100 && answers.last().is_none_or(|answer| answer == "Ok: ") {
         answers.push(get(&mut client, "").await);
     }

@@ -1,6 +1,4 @@
-//! What is refused by the REST API.
-//!
-//! Owns one scenario without TLS and one with TLS, client certificates and tokens. Start reading at [`of_requests`].
+//! Requests that the REST API rejects, without TLS, and with TLS, client certificates and tokens. See [`of_requests`].
 
 use super::{
     EXPIRED, GOOD, READER, Scan, UNKNOWN, Welcome, scanned,
@@ -30,7 +28,7 @@ fn welcome(target: Target) -> Vec<Welcome> {
     vec![Welcome::begin(ask)]
 }
 
-/// A request as text, with these lines of headers.
+/// Returns a request as text, with these header lines.
 fn request(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
@@ -39,7 +37,7 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-/// What is wrong with requests, however they come.
+/// Adds requests that are rejected on any kind of connection.
 fn of_requests(scan: &mut Scan, target: Target) {
     let look = move |headers: String| move || say(target, request("GET /info/version", &headers));
     scan.attempt("no token", " 401 ", look(String::new()));
@@ -95,7 +93,7 @@ async fn without_tls(mut bench: Bench) {
 }
 on_one_store!(without_tls, Embedded, 180);
 
-/// What is wrong before a request is read.
+/// Adds connections that are rejected before a request is read.
 pub(super) fn of_handshakes(scan: &mut Scan, target: Target) {
     let protocol = target.tls.unwrap_or_default();
     let shown = move |identity| move || handshake(target.address, identity, protocol);

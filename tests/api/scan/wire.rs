@@ -1,6 +1,6 @@
-//! Ways to speak to a listener that no good client has: in drops, in nonsense, not at all.
+//! Bad ways to talk to a listener: slowly, with garbage, or not at all.
 //!
-//! Owns the connections. Each function returns what was told until the other side closed the connection. Start reading at [`say`].
+//! Each function returns what was received until the listener closed the connection. See [`say`].
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use tokio::{
 
 use crate::certificates;
 
-/// No limit of the scanned agent is nearly as long: whoever is still connected then was forgotten.
+/// Much longer than any limit of the scanned agent: a connection that is still open then was forgotten.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two drops; many of them make less than the least speed that is borne.
+/// Pause between two bytes of a slow sender, which is slower than the agent allows.
 const DROP: Duration = Duration::from_millis(50);
 
-/// A connection of any sort.
+/// A connection of any kind.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
 
-/// A listener, and how it is reached.
+/// A listener, and how to connect to it.
 #[derive(Clone, Copy)]
 pub struct Target {
-    /// Where it listens.
+    /// Address of the listener.
     pub address: &'static str,
-    /// The protocol that is named over TLS with a good certificate; `None`: without TLS.
+    /// Protocol to offer over TLS with a valid certificate; without TLS if `None`.
     pub tls: Option<&'static str>,
 }
 
 impl Target {
-    /// The same without TLS.
+    /// Returns the same target without TLS.
     pub fn plain(self) -> Self {
         Target { tls: None, ..self }
     }
@@ -55,12 +55,12 @@ async fn until_closed(stream: impl AsyncRead + Unpin) -> String {
 
 async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // What came before a reset was told, too.
+    // Data that came before a reset counts too.
     let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
     bytes
 }
 
-/// Says this, and tells which frames of HTTP/2 came back.
+/// Sends these bytes; returns the names of the HTTP/2 frames that came back.
 pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
     let _ = stream.write_all(bytes.as_ref()).await;
@@ -81,15 +81,15 @@ pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     names.join(", ")
 }
 
-/// Says this, and nothing more.
+/// Sends these bytes, and nothing more.
 pub async fn say(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
-    // It may be closed before all is said.
+    // The connection may be closed before everything is sent.
     let _ = stream.write_all(bytes.as_ref()).await;
     until_closed(stream).await
 }
 
-/// Says this, and takes leave without waiting for an answer.
+/// Sends these bytes and shuts down the sending side without waiting for an answer.
 pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
     let _ = stream.write_all(bytes.as_ref()).await;
@@ -97,7 +97,7 @@ pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Says the first part at once, and the second drop by drop; when it is over, it begins anew.
+/// Sends the first part at once, and the second byte by byte, again and again.
 pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<[u8]>) -> String {
     let (reader, mut writer) = tokio::io::split(target.open().await);
     let _ = writer.write_all(first.as_ref()).await;
@@ -116,11 +116,11 @@ pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<
     }
 }
 
-/// Why a TLS handshake with this certificate and this protocol fails.
+/// Returns why a TLS handshake with this certificate and this protocol fails.
 pub async fn handshake(address: &str, identity: Option<&str>, protocol: &str) -> String {
     match certificates::connect(address, identity, &[protocol]).await {
         Err(error) => error.to_string(),
-        // In TLS 1.3 the server judges after the client is done.
+        // In TLS 1.3 the client completes its handshake before the server verifies the certificate.
         Ok(mut stream) => {
             let read = timeout(PATIENCE, stream.read_u8()).await.expect("it is closed");
             read.map_or_else(|error| error.to_string(), |_| "it was served".to_owned())

@@ -1,7 +1,7 @@
-//! What users change: values put, changed, deleted, and spoilt.
+//! Faults by users: values that are put, changed, deleted, and made invalid.
 //!
-//! Owns the writes to the store and remembers them; must never write what contradicts another value for longer than one fault. Start
-//! reading at [`Chaos::write`].
+//! Writes to the store and remembers what it wrote. No value contradicts another for longer than one fault. See
+//! [`Chaos::write`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -67,7 +67,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Each of two links in one namespace is to have the name of the other.
+    /// Two links in one namespace exchange their names.
     pub(super) async fn exchange_names(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -84,7 +84,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Of two pairs each end gets the other pair's end as its peer, and its own again.
+    /// Each end of two pairs gets an end of the other pair as its peer, and later its own again.
     pub(super) async fn cross_pairs(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -126,7 +126,7 @@ impl Chaos {
             (*slot, Some(Value::Interface(end)))
         });
         self.write(exchange.collect()).await;
-        // How far the agent gets meanwhile is left to chance, so it is a time and not an event.
+        // The agent's progress in this time is left to chance, so it is a time and not an event.
         let pause = self.random.below(150);
         tokio::time::sleep(Duration::from_millis(pause as u64)).await;
         self.write(before.into_iter().map(|(slot, end)| (slot, Some(Value::Interface(end)))).collect())
@@ -134,7 +134,7 @@ impl Chaos {
         Some(format!("pairs {first} and {second}, for {pause} ms"))
     }
 
-    /// While all values of a namespace change, somebody tampers with its links.
+    /// All values of a namespace change while its links are tampered with.
     pub(super) async fn change_all_at_once(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -158,7 +158,7 @@ impl Chaos {
         Some(format!("{reference:?}: {}", done.join("; ")))
     }
 
-    /// Writes these values, all in one transaction or each by itself, and remembers them.
+    /// Writes these values, in one transaction or each by itself, and remembers them.
     pub(super) async fn write(&mut self, changes: Vec<(Slot, Option<Value>)>) {
         let together = self.random.below(2) == 0;
         let chunk = if together { 100 } else { 1 };

@@ -1,7 +1,7 @@
-//! What the wanted values must have led to, when everything is at rest.
+//! Expected statuses and kernel state for the desired values, once the system is quiet.
 //!
-//! Owns where the run's references lead, and the comparison with what is told and what the kernel shows; the rules are those of
-//! `testbed::expected`. Must never use the agent's code. Start reading at [`Expectation::of`].
+//! Resolves the references of the test, and compares the model of `testbed::expected` with the published statuses and with
+//! the kernel, without code of the agent. See [`Expectation::of`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,36 +25,36 @@ use crate::support::{
     status::Publication,
 };
 
-/// What must be in one namespace.
+/// Expected contents of one namespace.
 #[derive(Clone, Debug)]
 struct Contents {
     path: PathBuf,
     names: String,
     state: NetnsState,
-    /// Lines that may be there or not.
+    /// Lines that may or may not exist.
     optional: BTreeSet<String>,
 }
 
-/// What everything must be like.
+/// Expected statuses, namespaces and contents.
 pub struct Expectation {
     verdicts: BTreeMap<String, (Verdict, i64)>,
     contents: BTreeMap<u64, Contents>,
-    /// Names that must be below `/run/netns`, those of other agents' look-alikes included.
+    /// Expected names in `/run/netns`, including those of look-alikes of other agents.
     names: BTreeSet<String>,
-    /// Namespaces somebody else named: they must be the same still.
+    /// Inodes of foreign named namespaces, which must not change.
     foreign: BTreeMap<String, u64>,
 }
 
-/// Where a reference leads: to the namespace of an inode, or to one that the agent is still to make.
+/// Target of a reference: the inode of a namespace, or the reference of one that the agent still has to make.
 type Place = Result<u64, Reference>;
 
-/// What is wanted: the values of the catalogue, and those beside it.
+/// Returns the desired values: those of the catalogue, and those beside it.
 fn wanted(catalogue: &Catalogue, steady: &Config, meaning: impl Fn(&str, &Value) -> values::Value) -> Vec<values::Value> {
     let drawn = catalogue.wanted.iter().map(|(key, wanted)| meaning(key, &wanted.value));
     steady.values().into_iter().chain(drawn).collect()
 }
 
-/// What the agent finds: where each reference leads now.
+/// Returns the target of each reference now.
 fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: bool) -> Surroundings<Place> {
     let references = values.iter().filter_map(|value| match value {
         values::Value::Interface(interface) => Some(&interface.netns),
@@ -70,8 +70,10 @@ fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: b
 }
 
 impl Expectation {
-    /// What is expected of an agent with this label. `steady` are values beside the catalogue, and their revision; `strangers` names
-    /// that must be there.
+    /// Returns what is expected of an agent with this label.
+    ///
+    /// `steady` contains values beside the catalogue, and their revision; `strangers` are named foreign namespaces that
+    /// must exist.
     pub fn of(
         catalogue: &Catalogue,
         places: &Places,
@@ -100,7 +102,7 @@ impl Expectation {
             foreign: places.foreign.clone(),
         };
         expectation.look_everywhere(places, strangers, &surroundings);
-        // What garbage stands for may be there or not: the last usable version stays.
+        // The objects of a value that became invalid may or may not exist: those of the last valid version stay.
         let earlier = wanted(catalogue, steady, |key, value| match value {
             Value::Garbage(_, Some(before)) => before.meaning(key),
             value => value.meaning(key),
@@ -113,7 +115,7 @@ impl Expectation {
                 let contents = expectation
                     .contents
                     .get_mut(&inode)
-                    .expect("every namespace of a value is looked at");
+                    .expect("every namespace of a value has an entry");
                 let list = if is_certain {
                     &mut contents.state.lines
                 } else {
@@ -125,7 +127,7 @@ impl Expectation {
         expectation
     }
 
-    /// Every namespace that can be found is looked at: most of them must hold nothing.
+    /// Adds every known namespace with empty contents, because most of them must be empty.
     fn look_everywhere(&mut self, places: &Places, strangers: &[String], surroundings: &Surroundings<Place>) {
         let mut look_at = |inode: u64, path: PathBuf, name: &str| {
             let contents = self.contents.entry(inode).or_insert_with(|| Contents {
@@ -144,25 +146,25 @@ impl Expectation {
             }
         }
         for (reference, place) in &surroundings.places {
-            // One that is wanted but not there is reported as a missing name.
+            // A desired namespace that does not exist is reported as a missing name.
             if let (Ok(inode), Some(path)) = (place, places.path_of(reference)) {
                 look_at(*inode, path, &format!(" {reference:?}"));
             }
         }
     }
 
-    /// Inodes of all namespaces that there are to know of.
+    /// Returns the inodes of all known namespaces.
     pub fn namespaces(&self) -> impl Iterator<Item = u64> + '_ {
         self.contents.keys().copied()
     }
 
-    /// How many values there are, and how many of them are to be CONFIGURED.
+    /// Returns the number of values, and how many of them must be CONFIGURED.
     pub fn counts(&self) -> (usize, usize) {
         let configured = self.verdicts.values().filter(|(verdict, _)| *verdict == Verdict::Configured);
         (self.verdicts.len(), configured.count())
     }
 
-    /// Statuses that are not as they must be, by key.
+    /// Returns wrong statuses, by key.
     pub fn wrong_statuses(&self, published: &Publication) -> BTreeMap<String, String> {
         let mut wrong = BTreeMap::new();
         for (key, (verdict, revision)) in &self.verdicts {
@@ -182,13 +184,13 @@ impl Expectation {
         }
         for key in published.keys.keys().filter_map(|key| key.strip_prefix("config-status/")) {
             if !self.verdicts.contains_key(key) {
-                wrong.insert(key.to_owned(), "has a status, but nobody wants it".to_owned());
+                wrong.insert(key.to_owned(), "has a status, but no desired value".to_owned());
             }
         }
         wrong
     }
 
-    /// Names below `/run/netns` that are missing or too many, and foreign ones that are not what they were.
+    /// Returns missing and unexpected names in `/run/netns`, and foreign ones whose namespace changed.
     pub fn wrong_names(&self) -> Vec<String> {
         let found: BTreeSet<String> = command::named_namespaces().into_iter().collect();
         let missing = self
@@ -197,18 +199,18 @@ impl Expectation {
             .map(|name| format!("named namespace {name} is missing"));
         let extra = found
             .difference(&self.names)
-            .map(|name| format!("named namespace {name} is left over"));
+            .map(|name| format!("named namespace {name} is unexpected"));
         let other = self
             .foreign
             .iter()
             .filter(|(name, was)| inode(std::path::Path::new(&format!("/run/netns/{name}"))) != Some(**was));
         missing
             .chain(extra)
-            .chain(other.map(|(name, was)| format!("named namespace {name} is not the one ({was}) that somebody else made")))
+            .chain(other.map(|(name, was)| format!("named namespace {name} is not the foreign one ({was})")))
             .collect()
     }
 
-    /// Differences in these namespaces, read by several processes at once. The differences of each are reported together.
+    /// Returns the differences in these namespaces by inode. Two threads read them.
     pub fn wrong_contents(&self, inodes: &[u64]) -> BTreeMap<u64, String> {
         let compare = |inode: &u64| {
             let contents = &self.contents[inode];
@@ -231,13 +233,13 @@ impl Expectation {
             let parts: Vec<_> = parts.collect();
             parts
                 .into_iter()
-                .flat_map(|part| part.join().expect("a thread that compares"))
+                .flat_map(|part| part.join().expect("join a comparing thread"))
                 .collect()
         })
     }
 }
 
-/// What is in the namespaces of strangers, to be compared later.
+/// Returns the contents of the foreign namespaces, to be compared later.
 pub fn strangers_as_they_are(names: &[String]) -> Vec<String> {
     foreign::fingerprints(names)
 }

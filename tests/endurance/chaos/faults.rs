@@ -1,6 +1,4 @@
-//! What goes wrong, one thing at a time or several at once.
-//!
-//! Owns choosing and doing it; must never judge what comes of it. Start reading at [`Chaos::fault`].
+//! Random faults of the chaos test, of which one or several are active at a time. See [`Chaos::fault`].
 
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use super::{
 };
 use crate::support::{command, config::Interface, process::Holder};
 
-/// Names of the faults, with how often each is chosen.
+/// Names of the faults and their weights.
 const FAULTS: [(&str, usize); 23] = [
     ("agent killed", 3),
     ("agent frozen", 2),
@@ -39,7 +37,7 @@ const FAULTS: [(&str, usize); 23] = [
 ];
 
 impl Chaos {
-    /// One random fault. `agent_may_die` spares the agent, so that what it leaks adds up.
+    /// Causes one random fault. Without `agent_may_die`, the agent is not killed, so that its leaks add up.
     pub(super) async fn fault(&mut self, agent_may_die: bool) {
         let total = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut choice = self.random.below(total);
@@ -92,13 +90,13 @@ impl Chaos {
         Some(format!("to be started again after {wait} ms"))
     }
 
-    /// Stopped as by a debugger or a machine that swaps: what happens meanwhile piles up in its sockets.
+    /// Suspends the agent, as a debugger or a machine that swaps would. Events pile up in its sockets.
     fn freeze_agent(&mut self) -> Option<String> {
         if self.agent_returns.is_some() || self.agent_thaws.is_some() {
             return None;
         }
         self.bench.agent().freeze();
-        // Now and then for longer than the lease of what it publishes.
+        // Sometimes for longer than the lease of its published keys.
         let wait = self.random.below(3000) + if self.random.below(15) == 0 { 11_000 } else { 0 };
         self.agent_thaws = Some(tokio::time::Instant::now() + Duration::from_millis(wait as u64));
         Some(format!("for {wait} ms"))
@@ -145,7 +143,7 @@ impl Chaos {
             if *pid == 0 {
                 return None;
             }
-            // By the kernel, as the one who runs out of memory; the daemon may be away.
+            // Killed by the kernel, as if out of memory; the daemon may be down.
             let _ = command::output("kill", &["-KILL", &pid.to_string()]);
             return Some(format!("{label} (process {pid})"));
         }
@@ -196,7 +194,7 @@ impl Chaos {
         *holder = Some(started);
         let what = format!("process {pid} started");
         let new = self.places.all[number].reference();
-        // Whoever refers to a process says so anew when it is another one.
+        // Values that refer to the process are put again with the new PID.
         let moved: Vec<(Slot, Value)> = self
             .catalogue
             .in_place(&old)
@@ -221,7 +219,7 @@ impl Chaos {
         let all = self.places.which(|kind| matches!(kind, Kind::File { .. }));
         let number = pick_gone_or_any(&mut self.random, &self.places, &all)?;
         let replaced = self.random.below(3) == 0;
-        // Every third time it is another name for a namespace that has one already.
+        // Every third time, the file becomes another name of an existing namespace.
         let others = self.places.which(|kind| !matches!(kind, Kind::Own | Kind::File { .. }));
         let other = if self.random.below(3) == 0 {
             pick(&mut self.random, &others)

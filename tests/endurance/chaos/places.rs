@@ -1,7 +1,6 @@
-//! Where interfaces are put: namespaces of every kind of reference, and their lives.
+//! Places of interfaces in the chaos test: namespaces with every kind of reference.
 //!
-//! Owns the namespaces, processes and containers of a run, and knows which of them exist; must never put a desired value. Start
-//! reading at [`Places`].
+//! Makes and removes namespaces, processes and containers, and knows which of them exist. See [`Places`].
 
 use std::{
     collections::BTreeMap,
@@ -22,54 +21,54 @@ use crate::support::{
     process::Holder,
 };
 
-/// Folder of the namespace files.
+/// Directory of the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
-/// How a place is found.
+/// Kind of a place.
 pub enum Kind {
-    /// The agent's own namespace.
+    /// Namespace of the agent.
     Own,
-    /// A name below `/run/netns`.
+    /// A name in `/run/netns`.
     Named(String),
-    /// A process that the run starts and ends; its number is that of the last one.
+    /// A process that the test starts and ends.
     Process {
-        /// Whether values name it by the path of its namespace file instead of its number.
+        /// True if values refer to the path of its namespace file instead of its PID.
         by_path: bool,
-        /// Its number.
+        /// PID of the last process.
         pid: i32,
-        /// The process, while it lives.
+        /// The process while it is running.
         holder: Option<Holder>,
     },
-    /// A file on which a namespace is mounted, now and then.
+    /// A file on which a namespace is mounted from time to time.
     File {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
-        /// Whether a namespace is mounted.
+        /// True while a namespace is mounted.
         mounted: bool,
     },
     /// A container.
     Container {
-        /// Its microservice label.
+        /// Microservice label.
         label: String,
-        /// Its id.
+        /// Id of the container.
         id: String,
-        /// PID of its main process; 0 while it does not run.
+        /// PID of its main process; 0 while it is not running.
         pid: i32,
     },
 }
 
-/// A place.
+/// A place for interfaces.
 pub struct Place {
-    /// How it is found.
+    /// Kind of the place.
     pub kind: Kind,
 }
 
-/// How many of what.
+/// Numbers of places to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
-    /// Namespaces by name, process or file.
+    /// Number of namespaces with a name, process or file.
     pub namespaces: usize,
-    /// Containers.
+    /// Number of containers.
     pub containers: usize,
 }
 
@@ -77,16 +76,16 @@ pub struct Count {
 pub struct Places {
     /// The places; the first is the agent's own namespace.
     pub all: Vec<Place>,
-    /// Named namespaces that were not made by the agent, with their inodes.
+    /// Inodes of named namespaces that the agent did not make, by name.
     pub foreign: BTreeMap<String, u64>,
-    /// The daemon of the containers.
+    /// Daemon of the containers.
     pub docker: Daemon,
-    /// Whether the daemon runs.
+    /// True while the daemon is running.
     pub docker_runs: bool,
 }
 
 impl Place {
-    /// How values name it now.
+    /// Returns the reference that values use now.
     pub fn reference(&self) -> Reference {
         match &self.kind {
             Kind::Own => Reference::Own,
@@ -98,10 +97,10 @@ impl Place {
         }
     }
 
-    /// Its namespace file, if it exists as far as the run knows. A named one may not be there yet.
+    /// Returns the namespace file, if it exists as far as the test knows. A named one may not exist yet.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.kind {
-            // Not that of `self`: the path is for other processes, too.
+            // Not /proc/self, because other processes use the path too.
             Kind::Own => Some(PathBuf::from("/proc/1/ns/net")),
             Kind::Named(_) => Some(self.reference().path()),
             Kind::Process { holder, .. } => holder.as_ref().map(Holder::netns),
@@ -113,8 +112,8 @@ impl Place {
 }
 
 impl Places {
-    /// Makes them: of the namespaces three fifths by name (every second of them exists already), one fifth each by process and by
-    /// file. `docker` is a daemon that runs.
+    /// Makes the places: three fifths of the namespaces have a name (every second of them exists already), one fifth a
+    /// process, and one fifth a file. `docker` is a running daemon.
     pub fn make(count: Count, docker: Daemon) -> TestResult<Self> {
         std::fs::create_dir_all(FILES)?;
         let mut places = Self {
@@ -159,7 +158,7 @@ impl Places {
         Ok(places)
     }
 
-    /// `ip netns add`; whoever was first, the namespace is somebody else's only if this call made it.
+    /// Runs `ip netns add`; returns true if that made the namespace, which is foreign then.
     pub fn add_foreign(&mut self, name: &str) -> bool {
         let added = command::output("ip", &["netns", "add", name]).status.success();
         if added && let Some(inode) = inode(Path::new(&format!("/run/netns/{name}"))) {
@@ -168,14 +167,14 @@ impl Places {
         added
     }
 
-    /// `ip netns del`.
+    /// Runs `ip netns del`.
     pub fn delete_named(&mut self, name: &str) {
-        // It may not exist.
+        // The name may not exist.
         let _ = command::output("ip", &["netns", "del", name]);
         self.foreign.remove(name);
     }
 
-    /// Asks the daemon which containers run; nothing of a daemon that does not.
+    /// Asks the daemon which containers are running; does nothing if the daemon is not running.
     pub fn look_at_containers(&mut self) {
         if !self.docker_runs {
             return;
@@ -201,12 +200,12 @@ impl Places {
         }
     }
 
-    /// Numbers of the places for which `condition` holds.
+    /// Returns the numbers of the places for which `condition` holds.
     pub fn which(&self, condition: impl Fn(&Kind) -> bool) -> Vec<usize> {
         (0..self.all.len()).filter(|number| condition(&self.all[*number].kind)).collect()
     }
 
-    /// The namespace file that a reference leads to, if it leads somewhere; the agent makes what has a name and does not exist.
+    /// Returns the namespace file of a reference, if there is one. The agent makes named namespaces that do not exist.
     pub fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
         match reference {
             Reference::Named(_) => Some(reference.path()),
@@ -224,17 +223,17 @@ impl Place {
     }
 }
 
-/// Starts a container that is this microservice, and returns its id.
+/// Starts a container with this microservice label; returns its id.
 pub fn run_container(docker: &Daemon, label: &str) -> TestResult<String> {
     docker.run_idle(&["--env", &format!("MICROSERVICE_LABEL={label}")])
 }
 
-/// Mounts a fresh network namespace on this file; whether that worked.
+/// Mounts a new network namespace on this file; returns true if that succeeded.
 pub fn mount_new_namespace(path: &Path) -> bool {
-    std::fs::write(path, "").expect("the file to mount on");
+    std::fs::write(path, "").expect("create the file to mount on");
     let path = path.to_owned();
     let made = std::thread::spawn(move || {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("make a network namespace");
         nix::mount::mount(
             Some("/proc/thread-self/ns/net"),
             &path,
@@ -242,38 +241,38 @@ pub fn mount_new_namespace(path: &Path) -> bool {
             MsFlags::MS_BIND,
             None::<&str>,
         )
-        .expect("the namespace can be mounted on a file");
+        .expect("mount the namespace on the file");
     });
     made.join().is_ok()
 }
 
-/// Mounts an existing namespace on this file: it has one more name then. It may be gone already.
+/// Mounts an existing namespace on this file, as one more name of it. Returns false if the namespace has disappeared.
 pub fn mount_existing_namespace(path: &Path, existing: &Path) -> bool {
-    std::fs::write(path, "").expect("the file to mount on");
+    std::fs::write(path, "").expect("create the file to mount on");
     let mounted = nix::mount::mount(Some(existing), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).is_ok();
     if !mounted {
-        std::fs::remove_file(path).expect("the file can be removed");
+        std::fs::remove_file(path).expect("remove the file");
     }
     mounted
 }
 
-/// Takes the namespace off this file, and removes the file.
+/// Unmounts the namespace from this file, and removes the file.
 pub fn unmount(path: &Path) {
-    nix::mount::umount2(path, MntFlags::MNT_DETACH).expect("the namespace file can be unmounted");
-    std::fs::remove_file(path).expect("the namespace file can be removed");
+    nix::mount::umount2(path, MntFlags::MNT_DETACH).expect("unmount the namespace file");
+    std::fs::remove_file(path).expect("remove the namespace file");
 }
 
-/// Inode of the namespace behind this file.
+/// Returns the inode of the namespace of this file.
 pub fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// One of these numbers.
+/// Returns a random one of these numbers, if any.
 pub fn pick(random: &mut Random, numbers: &[usize]) -> Option<usize> {
     (!numbers.is_empty()).then(|| *random.choose(numbers))
 }
 
-/// One of these places, more often one that is gone, so that most are there.
+/// Returns a random one of these places, preferring missing ones, so that most exist.
 pub fn pick_gone_or_any(random: &mut Random, places: &Places, numbers: &[usize]) -> Option<usize> {
     let gone: Vec<usize> = numbers
         .iter()

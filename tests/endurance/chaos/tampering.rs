@@ -1,7 +1,7 @@
-//! Somebody else's hands in the namespaces.
+//! Foreign changes in the namespaces, made with `ip`.
 //!
-//! Owns the changes made with `ip`; must never make what would be somebody else's link, route or address there, for the agent leaves
-//! that alone and the run could not tell what is expected. Start reading at [`Chaos::tamper_with_link`].
+//! Never makes a foreign link, route or address, because the agent would leave it alone and the expected state would be
+//! unknown. See [`Chaos::tamper_with_link`].
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::{Chaos, values::Slot};
 use crate::support::{command, config::Interface};
 
 impl Chaos {
-    /// A link that is wanted somewhere that can be reached, with its namespace file.
+    /// Returns a desired link in a namespace that exists, and its namespace file.
     fn some_link(&mut self) -> Option<(Interface, PathBuf)> {
         for _ in 0..20 {
             let slot = *self.random.choose(&self.catalogue.slots);
@@ -23,7 +23,7 @@ impl Chaos {
         None
     }
 
-    /// Two ends of pairs in one place, with its namespace file.
+    /// Returns two ends of pairs in one place, and its namespace file.
     pub(super) fn two_ends(&mut self) -> Option<([Slot; 2], PathBuf)> {
         for _ in 0..20 {
             let place = &self.places.all[self.random.below(self.places.all.len())];
@@ -50,7 +50,7 @@ impl Chaos {
         Some(in_namespace(&path, &self.link_command(&interface)?))
     }
 
-    /// Something that can be done to a link, as arguments of `ip`.
+    /// Returns a random change of a link, as arguments of `ip`.
     pub(super) fn link_command(&mut self, interface: &Interface) -> Option<String> {
         let (host_name, name) = (&interface.host_name, &interface.name);
         Some(match self.random.below(7) {
@@ -80,7 +80,7 @@ impl Chaos {
             0 => format!("address del {} dev {host_name}", some_address?),
             1 => format!("address flush dev {host_name}"),
             2 => format!("-4 address flush dev {host_name}"),
-            // Only what carries the agent's number: nobody would restore the kernel's own.
+            // Only routes with the agent's protocol, because nobody would restore the kernel's own.
             3 => format!("route flush dev {host_name} proto 158"),
             4 => format!("-6 route flush dev {host_name} proto 158"),
             5 => format!("neighbour flush dev {host_name} nud permanent"),
@@ -90,7 +90,7 @@ impl Chaos {
     }
 }
 
-/// `ip` with these arguments in a namespace, which may be gone, as may the link; returns what was done and how it went.
+/// Runs `ip` in a namespace; returns the command and its error. The namespace and the link may not exist.
 pub(super) fn in_namespace(netns: &Path, arguments: &str) -> String {
     let option = format!("--net={}", netns.display());
     let mut words = vec![option.as_str(), "ip"];

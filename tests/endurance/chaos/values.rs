@@ -1,6 +1,6 @@
-//! The values that are put: what each key may hold, drawn at random so that no two values contradict each other.
+//! The values that the chaos test puts: for each key a random value that contradicts no other value.
 //!
-//! Owns the catalogue of keys and what is wanted now; must never know what the kernel looks like. Start reading at [`Catalogue`].
+//! Contains the catalogue of keys and the present desired values. See [`Catalogue`].
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::support::config::{Arp, Interface, Kind, Reference, Route, interface_k
 /// A key that values are put under; its numbers choose names and addresses that no other slot uses.
 #[derive(Clone, Copy, Debug)]
 pub enum Slot {
-    /// One end (0 or 1) of a pair, with the place where it mostly is.
+    /// One end (0 or 1) of a pair, and the place where it usually is.
     End {
         /// Number of the pair.
         pair: usize,
-        /// Which end.
+        /// Number of the end.
         side: usize,
         /// Number of the place.
         home: usize,
     },
-    /// A dummy, with the place where it mostly is.
+    /// A dummy, and the place where it usually is.
     Dummy {
-        /// Number.
+        /// Number of the dummy.
         number: usize,
         /// Number of the place.
         home: usize,
@@ -35,30 +35,30 @@ pub enum Slot {
     },
     /// A route on an end of a pair.
     Route {
-        /// Number.
+        /// Number of the route.
         number: usize,
         /// Number of the pair.
         pair: usize,
-        /// Which end.
+        /// Number of the end.
         side: usize,
     },
     /// An ARP entry on an end of a pair.
     Arp {
-        /// Number.
+        /// Number of the entry.
         number: usize,
         /// Number of the pair.
         pair: usize,
-        /// Which end.
+        /// Number of the end.
         side: usize,
     },
-    /// A key that holds nothing usable, ever.
+    /// A key that never has a valid value.
     Garbage {
-        /// Number.
+        /// Number of the key.
         number: usize,
     },
 }
 
-/// What a key holds.
+/// Content of a key.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// An interface.
@@ -67,12 +67,12 @@ pub enum Value {
     Route(Route),
     /// An ARP entry.
     Arp(Arp),
-    /// Bytes that mean nothing, and what the key held before: that stays in the kernel or does not.
+    /// Invalid bytes, and the content before, whose objects may or may not stay in the kernel.
     Garbage(Vec<u8>, Option<Box<Value>>),
 }
 
 impl Value {
-    /// The bytes to put.
+    /// Returns the bytes to put.
     pub fn bytes(&self) -> Vec<u8> {
         match self {
             Value::Garbage(bytes, _) => bytes.clone(),
@@ -80,7 +80,7 @@ impl Value {
         }
     }
 
-    /// What the oracle is told that this key holds.
+    /// Returns the content of this key for the model.
     pub fn meaning(&self, key: &str) -> values::Value {
         match self {
             Value::Interface(interface) => values::Value::Interface(interface.clone()),
@@ -91,7 +91,7 @@ impl Value {
     }
 }
 
-/// What is wanted under a key.
+/// Desired value of a key.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The value.
@@ -100,11 +100,11 @@ pub struct Wanted {
     pub revision: i64,
 }
 
-/// All slots, and what is wanted of them now.
+/// All slots, and their present desired values.
 pub struct Catalogue {
     /// The slots.
     pub slots: Vec<Slot>,
-    /// By key after `config/`.
+    /// Desired values by key (after `config/`).
     pub wanted: BTreeMap<String, Wanted>,
 }
 
@@ -112,18 +112,18 @@ fn end_name(pair: usize, side: usize) -> String {
     format!("p{pair}{}", ["a", "b"][side])
 }
 
-/// An address in the subnet of a pair; `block` chooses among unrelated subnets.
+/// Returns an address in the subnet of a pair; `block` chooses among unrelated subnets.
 fn address(block: usize, pair: usize, host: usize) -> String {
     format!("10.{}.{}.{host}", block + pair / 256, pair % 256)
 }
 
-/// An IPv6 address in the subnet of a pair, as iproute2 prints it: no zero stands before the `::`.
+/// Returns an IPv6 address in the subnet of a pair as iproute2 prints it, with no zero before the `::`.
 fn address6(pair: usize, host: usize) -> String {
     format!("fd00:{:x}::{host}", pair + 1)
 }
 
 impl Slot {
-    /// Its key after `config/`.
+    /// Returns the key (after `config/`).
     pub fn key(&self) -> String {
         match *self {
             Slot::End { pair, side, .. } => interface_key(&end_name(pair, side)),
@@ -135,12 +135,12 @@ impl Slot {
         }
     }
 
-    /// Whether garbage may stand here: where nothing else depends on it.
+    /// Returns true if garbage may be put here, because no other value depends on it.
     pub fn is_leaf(&self) -> bool {
         matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
     }
 
-    /// A usable value for it; plain ones are complete, up, and at home.
+    /// Returns a random valid value. Plain ones are complete, up, and at home.
     pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
         let place = |random: &mut Random, home: usize| {
             let away = !plain && percent(random, 15);
@@ -208,7 +208,7 @@ fn end(random: &mut Random, pair: usize, side: usize, netns: Reference, plain: b
     end
 }
 
-/// Changes what every kind of link has.
+/// Changes settings that every kind of link has.
 fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
     if plain {
         return;
@@ -222,7 +222,7 @@ fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
 
 fn route(number: usize, pair: usize, side: usize) -> Route {
     let interface = end_name(pair, side);
-    // Neither end has this address: both may be in one namespace, and the kernel refuses a gateway that is its own.
+    // Neither end has this address: both may be in one namespace, and the kernel rejects a local address as gateway.
     let gateway_host = 9;
     match number % 5 {
         4 => Route::new(&interface, &format!("{}/24", address(150, number, 0)), ""),
@@ -240,7 +240,7 @@ fn arp(number: usize, pair: usize, side: usize) -> Arp {
     Arp::new(&end_name(pair, side), &address(0, pair, 100 + number % 100), &mac)
 }
 
-/// Bytes that are no value.
+/// Returns bytes that are no valid value.
 pub fn garbage(random: &mut Random) -> Vec<u8> {
     match random.below(6) {
         0 => b"{".to_vec(),
@@ -253,13 +253,13 @@ pub fn garbage(random: &mut Random) -> Vec<u8> {
 }
 
 impl Catalogue {
-    /// For each place one pair and a half, one route and one ARP entry per pair, few dummies and loopbacks.
+    /// Makes one and a half pairs per place, one route per end and one ARP entry per pair, and a few dummies and loopbacks.
     pub fn make(random: &mut Random, places: &Places) -> Self {
         let count = places.all.len();
         let pairs = count + count / 2;
         let mut slots = Vec::new();
         for pair in 0..pairs {
-            // Each place but the own one has an end at least.
+            // Each place but the own one has at least one end.
             let first = 1 + pair % (count - 1);
             let second = (first + 1 + random.below(count - 1)) % count;
             for (side, home) in [(0, first), (1, second)] {
@@ -278,7 +278,8 @@ impl Catalogue {
             slots.push(Slot::Dummy { number, home });
             slots.push(Slot::Garbage { number });
         }
-        // A `lo` belongs to one value: only where no second reference leads to the same namespace, and not the one the store needs.
+        // Only one value may describe a `lo`: choose places that no second reference leads to, and not the namespace that
+        // the store needs.
         let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
         slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
         Self {
@@ -287,7 +288,7 @@ impl Catalogue {
         }
     }
 
-    /// The interface that is wanted under a slot's key.
+    /// Returns the desired interface of a slot.
     pub fn interface(&self, slot: &Slot) -> Option<&Interface> {
         match self.wanted.get(&slot.key()) {
             Some(Wanted {
@@ -298,7 +299,7 @@ impl Catalogue {
         }
     }
 
-    /// Gives a value of this slot another host name if another key has its own.
+    /// Changes the host name of a value if another key has it.
     pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
         let Value::Interface(mut interface) = value else { return value };
         let is_taken = |name: &String| {
@@ -307,7 +308,7 @@ impl Catalogue {
                 .filter_map(|other| self.interface(other))
                 .any(|other| other.host_name == *name)
         };
-        // Only names of its own are ever exchanged with others, so at most two of these are taken.
+        // Interfaces exchange only these names, so at most two of the three are taken.
         if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
             let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
             interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);
@@ -315,7 +316,7 @@ impl Catalogue {
         Value::Interface(interface)
     }
 
-    /// The slots whose values are in this place now, by the reference in them.
+    /// Returns the slots whose values refer to this place now.
     pub fn in_place(&self, reference: &Reference) -> Vec<Slot> {
         let is_there = |slot: &&Slot| self.interface(slot).is_some_and(|interface| interface.netns == *reference);
         self.slots.iter().filter(is_there).copied().collect()

@@ -1,6 +1,4 @@
-//! Any text as a configuration document: reading, writing, validation, and the plan of what it would do.
-//!
-//! Owns the laws. Must never touch a system. Start reading at [`run`].
+//! Fuzz target: any text as a configuration document, with reading, writing, validation, and planning. See [`run`].
 
 use std::cell::OnceCell;
 
@@ -17,14 +15,14 @@ use netns_agent::{
 use netns_kernel::NetnsId;
 
 thread_local! {
-    /// A plan works on a copy, so one serves all.
+    /// A plan works on a copy, so one scheduler serves all.
     static SCHEDULER: OnceCell<Scheduler<Network>> = const { OnceCell::new() };
 }
 
-/// Takes the bytes as the body of a request to `/configuration`, or as an initial configuration file: both must be text.
+/// Uses the bytes as the body of a request to `/configuration`, or as an initial configuration file; both must be text.
 ///
 /// # Panics
-/// A law is broken.
+/// Panics if an invariant is violated.
 pub fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let items = match parse(text) {
@@ -45,7 +43,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Every value has its place in the plan, and what is invalid is not carried out.
+/// Every value is in the plan, and invalid ones are not applied.
 fn plan(items: &[Item]) {
     let changes: Vec<Change<Value>> = items
         .iter()

@@ -1,6 +1,4 @@
-//! Any text as a key, as names in a key, as a label, as an address.
-//!
-//! Owns the laws. Must never touch a system. Start reading at [`run`].
+//! Fuzz target: any text as a key, as names in a key, as a label, and as an address. See [`run`].
 
 use models::{
     address::{AllocReference, IpPrefix, MacAddress, canonical_text, contains, parse_ip_or_cidr},
@@ -11,10 +9,10 @@ use models::{
 };
 use netns_agent::sources::etcd::RawKey;
 
-/// Takes the bytes as a key of the store, and their text, if they are text, as everything else.
+/// Uses the bytes as a key of the store, and, if they are text, as everything else.
 ///
 /// # Panics
-/// A law is broken.
+/// Panics if an invariant is violated.
 pub fn run(bytes: &[u8]) {
     let raw = RawKey::from(bytes);
     assert_eq!(raw.as_bytes(), bytes);
@@ -32,7 +30,7 @@ pub fn run(bytes: &[u8]) {
     paths(first, second);
 }
 
-/// What is a key is written as it was read.
+/// A parsed key is written as it was read.
 fn a_key(text: &str) {
     match TypedKey::parse(text) {
         Ok(key) => {
@@ -82,7 +80,7 @@ fn an_address(text: &str) {
     let _ = check_host_name("host_if_name", text);
 }
 
-/// What valid names are put into is read back as it was.
+/// Keys that contain valid names are parsed to the same names.
 fn names(first: &str, second: &str) {
     if check_interface_name("name", first).is_err() {
         return;
@@ -119,7 +117,7 @@ fn names(first: &str, second: &str) {
     assert_eq!(TypedKey::parse(&item), Ok(interface));
 }
 
-/// A joined path has nothing left to clean.
+/// A joined path is clean.
 fn paths(first: &str, second: &str) {
     let joined = join(first, second);
     assert_eq!(join(&joined, ""), joined);

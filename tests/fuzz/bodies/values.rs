@@ -1,6 +1,6 @@
-//! Any bytes as the value of any model: decoding, validation and the way back.
+//! Fuzz target: any bytes as the value of any model, with decoding, validation and encoding.
 //!
-//! Owns the laws. Must never touch a system. Start reading at [`run`]. The first byte chooses the model and the way, the others are the value.
+//! The first byte chooses the model and the decoder, the others are the value. See [`run`].
 
 use models::{
     Model,
@@ -9,10 +9,10 @@ use models::{
 };
 use netns_agent::{descriptors::convert::value_of, desired::decode, sources::etcd::RawKey};
 
-/// Takes the bytes as a client's binary message, or as what stands under a key of the store.
+/// Decodes the bytes as a client's binary message, or as the value of a key in the store.
 ///
 /// # Panics
-/// A law is broken.
+/// Panics if an invariant is violated.
 pub fn run(bytes: &[u8]) {
     let Some((choice, value)) = bytes.split_first() else { return };
     let info = &MODELS[usize::from(*choice) % MODELS.len()];
@@ -35,7 +35,7 @@ fn judge(model: &Model) {
         Err(error) => assert!(!error.message.is_empty(), "{text}"),
         Ok(()) => {
             let parsed = TypedKey::parse(&key).unwrap_or_else(|error| panic!("{error}: {text}"));
-            // Of a route to an allocated address nothing tells where the reference ends; the texts are the same.
+            // The key of a route to an allocated address does not show where the reference ends; the texts are equal.
             let ambiguous = key.contains("/alloc:") && parsed.to_key() == key;
             assert!(parsed == model.typed_key() || ambiguous, "{parsed:?}: {text}");
             assert_eq!(Model::decode(&key, text.as_bytes()).as_ref(), Ok(model), "{text}");
@@ -43,7 +43,7 @@ fn judge(model: &Model) {
             value_of(model).unwrap_or_else(|error| panic!("what is valid cannot be used: {error:?}: {text}"));
         }
     }
-    // The agent's own way, which joins all of them.
+    // The agent's own decoder, which combines all of them.
     let stored = decode(&RawKey::from(key.as_bytes()), &Key::new(&key), text.as_bytes());
     let usable = model.validate().is_ok();
     assert!(usable == stored.is_ok() || TypedKey::parse(&key).is_err(), "{stored:?}: {text}");

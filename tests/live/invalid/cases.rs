@@ -1,39 +1,39 @@
-//! The bad values: what is wrong with each, how it must be judged, and what corrects it.
+//! Invalid values, each with what is wrong, the expected state and explanation, and the correction.
 //!
-//! Owns the list; must never contain a value that could succeed. Start reading at [`all`].
+//! None of them may succeed.
 
 use serde_json::{Value, json};
 
 use super::{FAR, NEAR};
 use crate::support::config::{Interface, Reference};
 
-/// What makes the bad value good.
+/// How an invalid value is corrected.
 pub enum Correction {
-    /// This value under the same key.
+    /// A valid value under the same key.
     Put(Box<Interface>),
-    /// Nothing can be right under this key (or the value has no meaning of its own): it is deleted.
+    /// Deletion, because no value is valid under this key or the value means nothing by itself.
     Delete,
 }
 
-/// One bad value.
+/// An invalid value and what is expected of it.
 pub struct Case {
-    /// What is wrong, for messages.
+    /// Name of the fault, for messages.
     pub name: String,
     /// Key after `config/`.
     pub key: String,
-    /// The bad value.
+    /// The invalid value.
     pub value: Vec<u8>,
-    /// The state that it must get.
+    /// State that the value must get.
     pub state: &'static str,
-    /// What the explanation must contain, in lower case.
+    /// Text that the explanation must contain, in lower case.
     pub says: &'static str,
-    /// What corrects it.
+    /// How the value is corrected.
     pub correction: Correction,
-    /// The other end of the veth that the corrected value is, itself without a fault.
+    /// Peer of the veth that the corrected value describes; the peer itself is valid.
     pub peer: Option<Interface>,
 }
 
-/// Every bad value, each with a key of its own.
+/// Returns all invalid values, each with a key of its own.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     undecodable(&mut cases);
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Case> {
     cases
 }
 
-/// The good value that case `number` is a distortion of, and its peer.
+/// Returns the valid value that case `number` distorts, and its peer.
 fn good(number: usize) -> (Interface, Interface) {
     let (name, peer) = (format!("case{number}"), format!("case{number}-peer"));
     let interface = Interface::veth(&name, &peer, Reference::named(NEAR)).host_name(&format!("n{number}"));
@@ -58,7 +58,7 @@ fn good(number: usize) -> (Interface, Interface) {
     )
 }
 
-/// A bad text or binary under the key of an interface.
+/// Adds invalid text or binary data under the key of an interface.
 fn raw(cases: &mut Vec<Case>, name: &str, value: impl Fn(&Interface) -> Vec<u8>) {
     let (interface, peer) = good(cases.len());
     let value = value(&interface);
@@ -74,7 +74,7 @@ fn raw(cases: &mut Vec<Case>, name: &str, value: impl Fn(&Interface) -> Vec<u8>)
     cases.push(case);
 }
 
-/// A good interface with some members replaced (`null` takes a member away).
+/// Adds an interface with some members replaced (`null` removes a member).
 fn with(cases: &mut Vec<Case>, name: &str, says: &'static str, members: Value) {
     raw(cases, name, |interface| {
         let mut value = interface.json();
@@ -88,7 +88,7 @@ fn with(cases: &mut Vec<Case>, name: &str, says: &'static str, members: Value) {
     }
 }
 
-/// A value under a key where nothing can be right.
+/// Adds a value under a key that no value is valid for.
 fn under(cases: &mut Vec<Case>, name: &str, key: &str, says: &'static str, value: Value) {
     let value = value.to_string().into_bytes();
     cases.push(Case {
@@ -275,7 +275,7 @@ fn namespaces(cases: &mut Vec<Case>) {
             json!({"namespace": {"type": "FD", "reference": path}}),
         );
     }
-    // No fault of the value: the file may still come.
+    // The value itself is valid: the file may still appear.
     with(
         cases,
         "as namespace file one that is missing",
