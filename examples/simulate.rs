@@ -105,11 +105,11 @@ impl Run {
         };
         thread::scope(|scope| {
             let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
-            let mut told = Instant::now();
+            let mut reported = Instant::now();
             while loud && workers.iter().any(|worker| !worker.is_finished()) {
                 thread::sleep(Duration::from_millis(50));
-                if told.elapsed() > Duration::from_secs(20) {
-                    told = Instant::now();
+                if reported.elapsed() > Duration::from_secs(20) {
+                    reported = Instant::now();
                     run.tell(seeds, begin.elapsed());
                 }
             }

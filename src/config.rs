@@ -38,7 +38,7 @@ pub struct RunArgs(Layer);
 
 impl Args for RunArgs {
     fn augment_args(command: Command) -> Command {
-        Layer::augment_args(command).mut_args(told_by_help_alone)
+        Layer::augment_args(command).mut_args(shown_in_help_only)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -58,7 +58,7 @@ impl FromArgMatches for RunArgs {
 
 /// Appends environment variable and default of a flag to the first paragraph of its help text, and removes both from clap, which would
 /// otherwise prefer the default to the file.
-fn told_by_help_alone(flag: Arg) -> Arg {
+fn shown_in_help_only(flag: Arg) -> Arg {
     let variable = flag.get_env().map(|name| format!(" [env: {}]", name.display()));
     let default = flag
         .get_default_values()
@@ -66,12 +66,12 @@ fn told_by_help_alone(flag: Arg) -> Arg {
         .map(|value| format!(" [default: {}]", value.display()));
     let short = flag.get_help().map(ToString::to_string).unwrap_or_default();
     let long = flag.get_long_help().map(ToString::to_string);
-    let told = format!("{short}{}{}", variable.unwrap_or_default(), default.unwrap_or_default());
+    let reported = format!("{short}{}{}", variable.unwrap_or_default(), default.unwrap_or_default());
     let flag = match long.as_ref().and_then(|long| long.strip_prefix(&short)) {
-        Some(rest) => flag.long_help(format!("{told}{rest}")),
+        Some(rest) => flag.long_help(format!("{reported}{rest}")),
         None => flag,
     };
-    flag.help(told).env(Resettable::Reset).default_value(Resettable::Reset)
+    flag.help(reported).env(Resettable::Reset).default_value(Resettable::Reset)
 }
 
 /// Validated settings.

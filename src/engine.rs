@@ -158,11 +158,11 @@ impl Clock {
     pub fn new() -> Self {
         let start = Instant::now();
         let start_wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock::told_by(move || start_wall + start.elapsed())
+        Clock::with_clock(move || start_wall + start.elapsed())
     }
 
     /// Creates a clock from a function that returns the time since the Unix epoch.
-    pub fn told_by(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+    pub fn with_clock(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Clock(Arc::new(now))
     }
 

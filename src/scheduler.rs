@@ -28,7 +28,7 @@ pub type Planned<V> = kvscheduler::Planned<Key, V>;
 /// Selects keys under a prefix.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Suggestion for an unmet dependency.
-pub type Relative = kvscheduler::Relative<Key>;
+pub type Suggestion = kvscheduler::Suggestion<Key>;
 /// Published status of a base value.
 pub type Status = kvscheduler::Status<Key>;
 /// Change of a status.

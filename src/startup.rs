@@ -47,9 +47,9 @@ mod tests {
 
     #[test]
     fn quoted_cause_appears_once() {
-        let told = words(&refused(28), true);
+        let reported = words(&refused(28), true);
         assert_eq!(
-            told,
+            reported,
             "the store cannot start: cannot use /data: No space left on device (os error 28)"
         );
     }

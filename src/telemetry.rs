@@ -143,8 +143,8 @@ impl LogFilter {
     /// # Errors
     /// Fails if the level is unknown or the name is not valid for a logger.
     pub fn set(&self, logger: &str, level: &str) -> Result<&'static str, LogFilterError> {
-        let asked = level.to_ascii_lowercase();
-        let found = LEVELS.iter().find(|(name, _)| *name == asked);
+        let requested = level.to_ascii_lowercase();
+        let found = LEVELS.iter().find(|(name, _)| *name == requested);
         let (_, level) = found.ok_or_else(|| LogFilterError::Level(level.to_owned()))?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
         if logger.is_empty() || !logger.chars().all(allowed) {

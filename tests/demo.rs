@@ -16,7 +16,7 @@ use nix::{
 use testbed::process::Awaited;
 
 /// Timeout until the kernel has ended the processes of a PID namespace.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// UID of the user `nobody`.
 const NOBODY: u32 = 65534;
 
@@ -79,7 +79,7 @@ impl Demo {
         for process in self.processes() {
             let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
             let awaited = Awaited::begin(number.expect("a directory of /proc"));
-            assert!(awaited.ends_within(PATIENCE), "still running: {}", process.display());
+            assert!(awaited.ends_within(TIME_LIMIT), "still running: {}", process.display());
         }
         assert_eq!(self.processes(), [] as [PathBuf; 0], "a process has started another one");
         assert_eq!(names("/run/netns"), self.names_before);
@@ -112,12 +112,12 @@ const STEPS: &[(&str, &[&str])] = &[
     ("6. Delete the values", &["REMOVED", "REMOVED"]),
 ];
 
-fn assert_every_step_is_told(told: &str) {
-    let mut chapters = told.split("\n\n").skip(1);
+fn assert_every_step_is_told(reported: &str) {
+    let mut chapters = reported.split("\n\n").skip(1);
     for (title, results) in STEPS {
         let chapter = chapters
             .find(|chapter| chapter.starts_with(title))
-            .unwrap_or_else(|| panic!("no step {title:?} in:\n{told}"));
+            .unwrap_or_else(|| panic!("no step {title:?} in:\n{reported}"));
         // Lines of results contain a time: `     STATE   1.2 ms  explanation`.
         let states = chapter.lines().filter(|line| line.starts_with("     ") && line.contains(" ms  "));
         let states: Vec<&str> = states
@@ -125,23 +125,23 @@ fn assert_every_step_is_told(told: &str) {
             .collect();
         assert_eq!(&states, results, "in step {title:?}:\n{chapter}");
     }
-    for told_too in [
+    for reported_too in [
         "for namespace-available: namespace of process 1000 is not available",
         "none lost",
         "all steps succeeded",
         "config-status/",
     ] {
-        let one_line = told.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(one_line.contains(told_too), "{told_too:?} is missing in:\n{told}");
+        let one_line = reported.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(one_line.contains(reported_too), "{reported_too:?} is missing in:\n{reported}");
     }
 }
 
 fn assert_success(output: &Output) {
-    let (told, complaints) = text(output);
-    assert!(output.status.success(), "{}:\n{told}\n{complaints}", output.status);
+    let (reported, complaints) = text(output);
+    assert!(output.status.success(), "{}:\n{reported}\n{complaints}", output.status);
     assert_eq!(complaints, "");
-    assert!(!told.contains('\x1b'), "colour without a terminal:\n{told}");
-    assert_every_step_is_told(&told);
+    assert!(!reported.contains('\x1b'), "colour without a terminal:\n{reported}");
+    assert_every_step_is_told(&reported);
 }
 
 #[test]
@@ -198,8 +198,8 @@ fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
         .arg(demo.program())
         .output();
     let output = output.expect("unshare (util-linux) starts");
-    let (told, complaint) = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}\n{complaint}");
+    let (reported, complaint) = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{reported}\n{complaint}");
     assert!(
         complaint.contains("cannot make a user namespace") && complaint.contains("run it as root"),
         "{complaint}"
@@ -217,8 +217,8 @@ fn failed_step_ends_the_demo_with_the_expectation_and_the_log() {
         .arg("demo")
         .output();
     let output = output.expect("prlimit (util-linux) starts");
-    let (told, complaint) = text(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}\n{complaint}");
+    let (reported, complaint) = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{reported}\n{complaint}");
     assert!(complaint.contains("expected") && complaint.contains("log ends with"), "{complaint}");
     demo.assert_nothing_is_left();
 }

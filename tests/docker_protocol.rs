@@ -24,7 +24,7 @@ use tokio::{
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Timeout of a change, reached only if a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// Id of the only container.
 const CONTAINER: &str = "c0ffee";
 /// Time of its last event: 2026-11-24, in seconds since the epoch.
@@ -198,7 +198,7 @@ fn track(stand_in: &StandIn) -> TestResult<(Tracker, UnboundedReceiver<Microserv
 }
 
 async fn next(changes: &mut UnboundedReceiver<MicroserviceChange>) -> TestResult<MicroserviceChange> {
-    Ok(timeout(PATIENCE, changes.recv()).await?.ok_or("the tracker ended")?)
+    Ok(timeout(TIME_LIMIT, changes.recv()).await?.ok_or("the tracker ended")?)
 }
 
 async fn next_available(changes: &mut UnboundedReceiver<MicroserviceChange>) -> TestResult<Microservice> {
@@ -247,8 +247,8 @@ async fn events_resume_after_a_cut_without_duplicates() -> TestResult {
     assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
     let since = format!("since={}.000000007", EVENT_TIME - 1);
     let requests = stand_in.requests();
-    let asked = requests.iter().rfind(|request| request.contains("/events"));
-    assert!(asked.is_some_and(|asked| asked.contains(&since)), "{asked:?}");
+    let requested = requests.iter().rfind(|request| request.contains("/events"));
+    assert!(requested.is_some_and(|requested| requested.contains(&since)), "{requested:?}");
 
     stand_in.change(|script| script.pids = vec![0]);
     process.end()?;
@@ -331,7 +331,7 @@ async fn daemon_on_a_tcp_port_is_followed() -> TestResult {
     assert_eq!(next_available(&mut changes).await?.pid, process.pid());
     assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
     drop(tracker);
-    assert_eq!(timeout(PATIENCE, changes.recv()).await?, None, "a dropped tracker must stop");
+    assert_eq!(timeout(TIME_LIMIT, changes.recv()).await?, None, "a dropped tracker must stop");
     port.abort();
     Ok(())
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// Timeout of a change: far more than it takes, and reached only if a test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// Time in which no change may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Number of starts and ends that are timed.
@@ -69,7 +69,7 @@ impl Tracked {
     }
 
     async fn next(&mut self) -> TestResult<MicroserviceChange> {
-        let change = timeout(PATIENCE, self.changes.recv())
+        let change = timeout(TIME_LIMIT, self.changes.recv())
             .await
             .map_err(|_| "timed out without a change")?;
         Ok(change.ok_or("the tracker ended")?)
@@ -315,17 +315,18 @@ async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestRes
     daemon.crash()?;
     daemon.launch()?;
     // The two are ended in either order, and one is started again; only the order per label is certain.
-    let mut told = Vec::new();
-    while told.len() < 3 {
-        told.push(match tracked.next_about_labels().await? {
+    let mut reported = Vec::new();
+    while reported.len() < 3 {
+        reported.push(match tracked.next_about_labels().await? {
             MicroserviceChange::Gone { label, container_id, .. } => (label, container_id, false),
             MicroserviceChange::Available(found) => (found.label, found.container_id, true),
             _ => continue,
         });
     }
     let about = |label: &str| {
-        told.iter()
-            .filter(|(told, ..)| told == label)
+        reported
+            .iter()
+            .filter(|(reported, ..)| reported == label)
             .map(|(_, id, available)| (id.clone(), *available))
             .collect::<Vec<_>>()
     };

@@ -29,7 +29,7 @@ use tokio::{
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Timeout of a key, reached only if a test fails.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Time in which no key may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(350);
 
@@ -129,7 +129,7 @@ impl Watched {
     /// Waits for a key; returns how long it took.
     async fn expect(&mut self, key: &str) -> TestResult<Duration> {
         let start = Instant::now();
-        let sent = timeout(PATIENCE, self.changed.recv())
+        let sent = timeout(TIME_LIMIT, self.changed.recv())
             .await
             .map_err(|_| format!("{key} was not sent in time"))?;
         assert_eq!(sent.as_deref(), Some(key));

@@ -91,7 +91,7 @@ impl Parts {
         };
         let own = Value::AppliedNamespace(Namespace::own(netns));
         self.scheduler.fact(&NamespaceName::Own.key(), Some(own));
-        self.scheduler.settle_facts();
+        self.scheduler.complete_facts();
         netns
     }
 

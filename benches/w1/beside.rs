@@ -3,10 +3,10 @@
 use std::{net::Ipv4Addr, time::Instant};
 
 use crate::{
+    fixture::Fixture,
     network::{LABEL, full_entries, plain_pair},
     report::Report,
     scenarios::{Setting, ms, namespaces_of_pairs},
-    stand::Stand,
     statuses::Statuses,
     support::config::{Config, Interface, Reference, Route},
 };
@@ -28,12 +28,12 @@ struct Pairs {
 impl Pairs {
     /// Makes pairs until `is_done`, which gets the numbers of configured and present routes; returns how long each pair
     /// took, in milliseconds.
-    async fn until(&mut self, stand: &Stand, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
+    async fn until(&mut self, fixture: &Fixture, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut took = Vec::new();
         loop {
             let pair = plain_pair(self.made, &self.namespaces);
             let (begin, before) = (Instant::now(), self.statuses.progress().configured);
-            stand.fill(&pair).await;
+            fixture.fill(&pair).await;
             let what = "a pair is CONFIGURED";
             let done = self.statuses.until(what, |progress| progress.configured > before).await;
             took.push(ms(done.at - begin));
@@ -55,20 +55,20 @@ pub async fn beside(setting: &mut Setting, report: &mut Report) {
     let mut made = setting.series("20,000 routes made beside pairs", "ms");
     for _ in 0..setting.rounds {
         let namespaces = namespaces_of_pairs();
-        let stand = &setting.stand;
-        let all = stand.follow().await;
-        let process = stand.launch();
+        let fixture = &setting.fixture;
+        let all = fixture.follow().await;
+        let process = fixture.launch();
         all.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
-        let routes = stand.follow_below("linux/l3/v2/route/").await;
+        let routes = fixture.follow_below("linux/l3/v2/route/").await;
         let network = |number: u32| format!("{}/24", Ipv4Addr::from(FIRST + 256 * number));
         let many = Config {
             routes: (0..ROUTES as u32).map(|number| Route::new(MANY[0], &network(number), "")).collect(),
             ..Config::default()
         };
-        stand.fill(&full_entries(&many)).await;
+        fixture.fill(&full_entries(&many)).await;
         routes.until("all routes wait", |progress| progress.present == ROUTES).await;
         let mut pairs = Pairs {
-            statuses: stand.follow_below("linux/interfaces/v2/interface/l").await,
+            statuses: fixture.follow_below("linux/interfaces/v2/interface/l").await,
             namespaces,
             made: 0,
         };
@@ -78,13 +78,13 @@ pub async fn beside(setting: &mut Setting, report: &mut Report) {
             ..Config::default()
         };
         let begin = Instant::now();
-        stand.fill(&full_entries(&interfaces)).await;
-        let took = pairs.until(stand, &routes, |configured, _| configured == ROUTES).await;
+        fixture.fill(&full_entries(&interfaces)).await;
+        let took = pairs.until(fixture, &routes, |configured, _| configured == ROUTES).await;
         made.values.push(ms(routes.progress().at - begin));
         longest.values.push(took.iter().copied().fold(0.0, f64::max));
         median.values.extend(took);
-        stand.delete(&format!("/vnf-agent/{LABEL}/config/linux/l3/v2/route/")).await;
-        let took = pairs.until(stand, &routes, |_, present| present == 0).await;
+        fixture.delete(&format!("/vnf-agent/{LABEL}/config/linux/l3/v2/route/")).await;
+        let took = pairs.until(fixture, &routes, |_, present| present == 0).await;
         removal.values.push(took.iter().copied().fold(0.0, f64::max));
         setting.end(process).await;
     }

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use netns_kernel::ProcessStat;
 
 use crate::{
+    fixture::Fixture,
     generator::{BUSY, Generator, IDLE, RATE},
     kernel::{self, Counts},
     network::{LABEL, Network},
     report::{Report, Series},
-    stand::Stand,
     support::{agent::Agent, store::StoreKind},
 };
 
@@ -30,7 +30,7 @@ struct Turn {
 
 /// Measures the time from the first put until the last status, without clients and with them.
 pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut Report) {
-    let stand = Stand::new().await;
+    let fixture = Fixture::new().await;
     let series = |name: &str, unit| Series::new(name, unit, size);
     let mut alone = series("clients: W1 alone", "ms");
     let mut with = series("clients: W1 with clients", "ms");
@@ -44,13 +44,13 @@ pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut
     for round in 0..rounds {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
-                let done = apply(&stand, network, None).await;
+                let done = apply(&fixture, network, None).await;
                 alone.values.push(ms(done.applied));
                 agent_alone.values.push(done.agent_ms);
                 continue;
             }
             let mut generator = Generator::start();
-            let done = apply(&stand, network, Some(&mut generator)).await;
+            let done = apply(&fixture, network, Some(&mut generator)).await;
             let load = generator.end().await;
             assert_eq!(load.failed, 0, "a client was not served; the last answer was: {}", load.words);
             with.values.push(ms(done.applied));
@@ -60,7 +60,7 @@ pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut
             latency.values.push(load.latency_ms);
         }
     }
-    report.promise("W1 with clients, by W1 alone", size, with.median() / alone.median(), 1.1);
+    report.target("W1 with clients, by W1 alone", size, with.median() / alone.median(), 1.1);
     report.add([alone, with, agent_alone, agent_with, own, served, latency]);
 }
 
@@ -69,11 +69,18 @@ fn ms(duration: Duration) -> f64 {
 }
 
 /// Starts an agent, connects the clients if there are any, puts W1, and removes everything again.
-async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generator>) -> Turn {
+async fn apply(fixture: &Fixture, network: &Network, generator: Option<&mut Generator>) -> Turn {
     let entries = network.entries();
-    let statuses = stand.follow().await;
+    let statuses = fixture.follow().await;
     let further = ARGUMENTS.map(str::to_owned);
-    let agent = Agent::start(LABEL, StoreKind::Etcd, stand.store.endpoint(), &stand.docker_host, "info", &further);
+    let agent = Agent::start(
+        LABEL,
+        StoreKind::Etcd,
+        fixture.store.endpoint(),
+        &fixture.docker_host,
+        "info",
+        &further,
+    );
     statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
     let mut generator = generator;
     if let Some(generator) = &mut generator {
@@ -82,7 +89,7 @@ async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generato
     }
     let before = processor_ms(agent.pid());
     let start = Instant::now();
-    stand.fill(&entries).await;
+    fixture.fill(&entries).await;
     let done = statuses.until_configured(entries.len()).await;
     let agent_ms = processor_ms(agent.pid()) - before;
     if let Some(generator) = generator {
@@ -91,7 +98,7 @@ async fn apply(stand: &Stand, network: &Network, generator: Option<&mut Generato
     kernel::check("the agent", Counts::of(network));
     agent.kill().await;
     kernel::clear();
-    stand.empty().await;
+    fixture.empty().await;
     Turn {
         applied: done.at - start,
         agent_ms,

@@ -48,7 +48,7 @@ const PART: &str = "W1_CLIENTS";
 const REST: &str = "127.0.0.1:9191";
 const GRPC: &str = "http://127.0.0.1:9111";
 /// Timeout until all clients are connected, and until the last answers have arrived.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Requests, made in turn. The empty path is GetConfig over gRPC.
 const MIX: [&str; 20] = [
@@ -118,7 +118,7 @@ impl Generator {
 
     async fn command(&mut self, command: &str) -> Load {
         self.commands.write_all(command.as_bytes()).await.expect("send a command");
-        let answer = tokio::time::timeout(PATIENCE, self.answers.next_line())
+        let answer = tokio::time::timeout(TIME_LIMIT, self.answers.next_line())
             .await
             .expect("no answer in time");
         let answer = answer.expect("read the answer").expect("an answer");

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Timeout until the kernel has cleaned up.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// Namespace that is deleted last; the end of its link shows that all are cleaned up.
 const CANARY: &str = "canary";
 
@@ -125,9 +125,9 @@ pub fn clear() {
         fs::remove_file(&path).unwrap_or_else(|error| panic!("removing {path}: {error}"));
     }
     // Namespaces are cleaned up in the order of their ends.
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIME_LIMIT;
     while ip("-br link").contains(CANARY) {
-        assert!(Instant::now() < deadline, "the kernel has not cleaned up after {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "the kernel has not cleaned up after {TIME_LIMIT:?}");
         thread::sleep(Duration::from_millis(5));
     }
 }

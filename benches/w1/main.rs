@@ -20,6 +20,7 @@ mod support;
 
 mod beside;
 mod clients;
+mod fixture;
 mod generator;
 mod ip_batch;
 mod kernel;
@@ -27,7 +28,6 @@ mod network;
 mod raw;
 mod report;
 mod scenarios;
-mod stand;
 mod statuses;
 mod wire;
 

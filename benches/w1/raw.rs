@@ -31,7 +31,7 @@ const FIRST_INDEX: u32 = 1_000_000;
 /// Number of threads that wait for deletions.
 const DELETERS: usize = 32;
 /// Group of the links to delete.
-const DOOMED: u32 = 4711;
+const DELETED: u32 = 4711;
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 /// VETH_INFO_PEER of linux/veth.h.
@@ -115,7 +115,7 @@ fn delete_in(network: &Network, number: usize, place: &Place) {
     let mut any = false;
     for (pair, _) in network.pairs.iter().enumerate().filter(|(_, pair)| pair.ends[0].netns == number) {
         let request = batch.request(libc::RTM_SETLINK, 0, &link_header(index(pair, 0), 0, 0));
-        request.attribute(libc::IFLA_GROUP, &DOOMED.to_ne_bytes());
+        request.attribute(libc::IFLA_GROUP, &DELETED.to_ne_bytes());
         any = true;
     }
     if any {
@@ -123,7 +123,7 @@ fn delete_in(network: &Network, number: usize, place: &Place) {
         let mut batch = Batch::default();
         batch
             .request(libc::RTM_DELLINK, 0, &link_header(0, 0, 0))
-            .attribute(libc::IFLA_GROUP, &DOOMED.to_ne_bytes());
+            .attribute(libc::IFLA_GROUP, &DELETED.to_ne_bytes());
         batch.send(&place.socket);
     }
 }

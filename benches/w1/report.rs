@@ -43,7 +43,7 @@ impl Series {
 }
 
 /// A target, and the measured value.
-struct Promise {
+struct Target {
     text: String,
     size: usize,
     measured: f64,
@@ -53,7 +53,7 @@ struct Promise {
 /// All results.
 #[derive(Default)]
 pub struct Report {
-    promises: Vec<Promise>,
+    targets: Vec<Target>,
     series: Vec<Series>,
     /// Load of the machine before and after.
     pub load: Vec<String>,
@@ -61,9 +61,9 @@ pub struct Report {
 
 impl Report {
     /// Adds the target that `measured` is at most `limit`.
-    pub fn promise(&mut self, text: &str, size: usize, measured: f64, limit: f64) {
+    pub fn target(&mut self, text: &str, size: usize, measured: f64, limit: f64) {
         println!("  {text}: {measured:.2} (target: at most {limit})");
-        self.promises.push(Promise {
+        self.targets.push(Target {
             text: text.to_owned(),
             size,
             measured,
@@ -95,11 +95,11 @@ impl Report {
     /// Prints the report as Markdown.
     pub fn print(&self) {
         println!("\n| target | size | measured | at most | met |\n|---|--:|--:|--:|---|");
-        for promise in &self.promises {
-            let met = if promise.measured <= promise.limit { "yes" } else { "**no**" };
+        for target in &self.targets {
+            let met = if target.measured <= target.limit { "yes" } else { "**no**" };
             println!(
                 "| {} | {}× | {:.2} | {} | {met} |",
-                promise.text, promise.size, promise.measured, promise.limit
+                target.text, target.size, target.measured, target.limit
             );
         }
         println!("\n| measured | size | median | least | most | rounds |\n|---|--:|--:|--:|--:|--:|");
@@ -127,12 +127,12 @@ impl Report {
 
     /// Returns the report as JSON.
     pub fn to_json(&self) -> Value {
-        let promises: Vec<Value> = self
-            .promises
+        let targets: Vec<Value> = self
+            .targets
             .iter()
-            .map(|promise| {
-                json!({"promise": promise.text, "size": promise.size, "measured": promise.measured, "limit": promise.limit,
-                    "met": promise.measured <= promise.limit})
+            .map(|target| {
+                json!({"promise": target.text, "size": target.size, "measured": target.measured, "limit": target.limit,
+                    "met": target.measured <= target.limit})
             })
             .collect();
         let series: Vec<Value> = self
@@ -143,6 +143,6 @@ impl Report {
                     "values": series.values})
             })
             .collect();
-        json!({"promises": promises, "series": series, "load": self.load})
+        json!({"promises": targets, "series": series, "load": self.load})
     }
 }

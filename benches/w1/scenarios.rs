@@ -5,12 +5,12 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    fixture::Fixture,
     ip_batch::Script,
     kernel::{self, Counts},
     network::{LABEL, Network, plain_pair},
     raw,
     report::{Report, Series},
-    stand::Stand,
     support::{agent::Agent, command::ip, config::Reference, container_restarts, ping::Stream},
 };
 
@@ -26,7 +26,7 @@ pub struct Setting {
     network: Network,
     size: usize,
     pub rounds: usize,
-    pub stand: Stand,
+    pub fixture: Fixture,
     script: Script,
     entries: std::collections::BTreeMap<String, String>,
 }
@@ -36,7 +36,7 @@ impl Setting {
     pub async fn new(network: Network, size: usize, rounds: usize) -> Self {
         let script = Script::write(&network, network.pairs.len() / DELETED_PART);
         Self {
-            stand: Stand::new().await,
+            fixture: Fixture::new().await,
             entries: network.entries(),
             script,
             network,
@@ -63,13 +63,13 @@ impl Setting {
     pub async fn end(&self, agent: Agent) {
         agent.kill().await;
         kernel::clear();
-        self.stand.empty().await;
+        self.fixture.empty().await;
     }
 
     /// Starts an agent and waits until it has made the state.
     async fn converged(&self) -> Agent {
-        let statuses = self.stand.follow().await;
-        let agent = self.stand.launch();
+        let statuses = self.fixture.follow().await;
+        let agent = self.fixture.launch();
         statuses.until_configured(self.entries.len()).await;
         statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
         agent
@@ -100,10 +100,10 @@ pub async fn apply(setting: &mut Setting, report: &mut Report) {
                     kernel::clear();
                 }
                 _ => {
-                    setting.stand.fill(&setting.entries).await;
-                    let statuses = setting.stand.follow().await;
+                    setting.fixture.fill(&setting.entries).await;
+                    let statuses = setting.fixture.follow().await;
                     let start = Instant::now();
-                    let process = setting.stand.launch();
+                    let process = setting.fixture.launch();
                     let done = statuses.until_configured(setting.entries.len()).await;
                     agent.values.push(ms(done.at - start));
                     used.values.push(ms(process.processor_time()));
@@ -113,9 +113,9 @@ pub async fn apply(setting: &mut Setting, report: &mut Report) {
             }
         }
     }
-    let by = |anchor: &Series| agent.median() / anchor.median();
-    report.promise("W1 applied, by `ip -batch`", setting.size, by(&ip_batch), 0.8);
-    report.promise("W1 applied, by raw netlink", setting.size, by(&raw_netlink), 1.5);
+    let by = |baseline: &Series| agent.median() / baseline.median();
+    report.target("W1 applied, by `ip -batch`", setting.size, by(&ip_batch), 0.8);
+    report.target("W1 applied, by raw netlink", setting.size, by(&raw_netlink), 1.5);
     report.add([agent, used, ip_batch, raw_netlink]);
 }
 
@@ -126,22 +126,22 @@ pub async fn live(setting: &mut Setting, report: &mut Report) {
     for round in 0..setting.rounds {
         for turn in 0..2 {
             if (round + turn) % 2 == 0 {
-                puts.values.push(ms(setting.stand.put_each(&setting.entries).await));
-                setting.stand.empty().await;
+                puts.values.push(ms(setting.fixture.put_each(&setting.entries).await));
+                setting.fixture.empty().await;
                 continue;
             }
-            let statuses = setting.stand.follow().await;
-            let process = setting.stand.launch();
+            let statuses = setting.fixture.follow().await;
+            let process = setting.fixture.launch();
             statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
             let start = Instant::now();
-            setting.stand.put_each(&setting.entries).await;
+            setting.fixture.put_each(&setting.entries).await;
             let done = statuses.until_configured(setting.entries.len()).await;
             agent.values.push(ms(done.at - start));
             setting.check("the agent", round);
             setting.end(process).await;
         }
     }
-    report.promise("W1 live, by the puts alone", setting.size, agent.median() / puts.median(), 1.2);
+    report.target("W1 live, by the puts alone", setting.size, agent.median() / puts.median(), 1.2);
     report.add([agent, puts]);
 }
 
@@ -169,11 +169,11 @@ pub async fn teardown(setting: &mut Setting, report: &mut Report) {
                     for name in &setting.network.namespaces {
                         ip(&format!("netns add {name}"));
                     }
-                    setting.stand.fill(&setting.entries).await;
+                    setting.fixture.fill(&setting.entries).await;
                     let process = setting.converged().await;
-                    let statuses = setting.stand.follow().await;
+                    let statuses = setting.fixture.follow().await;
                     let start = Instant::now();
-                    setting.stand.delete(&format!("/vnf-agent/{LABEL}/config/")).await;
+                    setting.fixture.delete(&format!("/vnf-agent/{LABEL}/config/")).await;
                     let done = statuses.until("all statuses are gone", |progress| progress.present == 0).await;
                     agent.values.push(ms(done.at - start));
                     kernel::check("the deletion by the agent", Counts::empty(&setting.network));
@@ -182,9 +182,9 @@ pub async fn teardown(setting: &mut Setting, report: &mut Report) {
             }
         }
     }
-    let by = |anchor: &Series| agent.median() / anchor.median();
-    report.promise("tear-down, by `ip -batch` one by one", setting.size, by(&one_by_one), 0.05);
-    report.promise("tear-down, by the grouped technique", setting.size, by(&grouped), 1.3);
+    let by = |baseline: &Series| agent.median() / baseline.median();
+    report.target("tear-down, by `ip -batch` one by one", setting.size, by(&one_by_one), 0.05);
+    report.target("tear-down, by the grouped technique", setting.size, by(&grouped), 1.3);
     report.add([agent, one_by_one, grouped]);
 }
 
@@ -194,16 +194,16 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
     let mut published = setting.series("restart: until all is published again", "ms");
     let mut used = setting.series("restart: processor time until both", "ms");
     let mut operations = 0;
-    setting.stand.fill(&setting.entries).await;
+    setting.fixture.fill(&setting.entries).await;
     let mut process = setting.converged().await;
     let pair = &setting.network.pairs[0];
     let netns = Reference::named(&setting.network.namespaces[pair.ends[0].netns]).path();
     for round in 0..setting.rounds {
         process.stop().await;
         let stream = Stream::start(&netns, &pair.ends[1].address.to_string(), &format!("restart-{round}"));
-        let statuses = setting.stand.follow().await;
+        let statuses = setting.fixture.follow().await;
         let start = Instant::now();
-        process = setting.stand.launch();
+        process = setting.fixture.launch();
         let done = statuses.until_configured(setting.entries.len()).await;
         let healthy = statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
         used.values.push(ms(process.processor_time()));
@@ -214,13 +214,13 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
         setting.check("a restart", round);
     }
     setting.end(process).await;
-    report.promise(
+    report.target(
         "restart: values on which an operation was executed",
         setting.size,
         operations as f64,
         0.0,
     );
-    report.promise(
+    report.target(
         "restart: milliseconds until in order, longest",
         setting.size,
         in_sync.quantile(1.0),
@@ -241,22 +241,22 @@ pub fn namespaces_of_pairs() -> [Reference; 2] {
 pub async fn pair(setting: &mut Setting, report: &mut Report) {
     let mut latency = setting.series("one pair", "ms");
     let namespaces = namespaces_of_pairs();
-    let statuses = setting.stand.follow().await;
-    let process = setting.stand.launch();
+    let statuses = setting.fixture.follow().await;
+    let process = setting.fixture.launch();
     statuses.until("the agent is healthy", |progress| progress.healthy.is_some()).await;
     let before = process.processor_time();
     for number in 0..PAIRS {
         let entries = plain_pair(number, &namespaces);
         let start = Instant::now();
-        setting.stand.fill(&entries).await;
+        setting.fixture.fill(&entries).await;
         let done = statuses.until_configured(2 * (number + 1)).await;
         latency.values.push(ms(done.at - start));
     }
     let mut used = setting.series("one pair: processor time", "ms");
     used.values.push(ms(process.processor_time() - before) / PAIRS as f64);
     setting.end(process).await;
-    report.promise("one pair: milliseconds, median", setting.size, latency.median(), 3.0);
-    report.promise(
+    report.target("one pair: milliseconds, median", setting.size, latency.median(), 3.0);
+    report.target(
         "one pair: milliseconds, 99th percentile",
         setting.size,
         latency.quantile(0.99),
@@ -271,7 +271,7 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
 pub async fn container(report: &mut Report) {
     let mut latency = Series::new("container", "ms", 1);
     latency.values = container_restarts::measure(RESTARTS).await.into_iter().map(ms).collect();
-    report.promise("container: milliseconds, 99th percentile", 1, latency.quantile(0.99), 15.0);
+    report.target("container: milliseconds, 99th percentile", 1, latency.quantile(0.99), 15.0);
     report.add([latency]);
 }
 
@@ -281,27 +281,27 @@ pub async fn memory(setting: &mut Setting, report: &mut Report) {
     let mut more = setting.series("resident memory for each value more", "bytes");
     let larger = Network::of_size(4 * setting.size).entries();
     for _ in 0..setting.rounds.min(3) {
-        setting.stand.fill(&setting.entries).await;
+        setting.fixture.fill(&setting.entries).await;
         let process = setting.converged().await;
         let small = resident_bytes(process.pid());
         resident.values.push(small / f64::from(1 << 20));
         setting.end(process).await;
 
-        setting.stand.fill(&larger).await;
-        let statuses = setting.stand.follow().await;
-        let process = setting.stand.launch();
+        setting.fixture.fill(&larger).await;
+        let statuses = setting.fixture.follow().await;
+        let process = setting.fixture.launch();
         statuses.until_configured(larger.len()).await;
         let further = (larger.len() - setting.entries.len()) as f64;
         more.values.push((resident_bytes(process.pid()) - small) / further);
         setting.end(process).await;
     }
-    report.promise(
+    report.target(
         "memory: MiB resident at W1",
         setting.size,
         resident.median(),
         40.0 * setting.size as f64,
     );
-    report.promise("memory: bytes for each value more", setting.size, more.median(), 1024.0);
+    report.target("memory: bytes for each value more", setting.size, more.median(), 1024.0);
     report.add([resident, more]);
 }
 

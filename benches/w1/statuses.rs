@@ -14,7 +14,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::network::LABEL;
 
 /// Timeout of each wait.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIME_LIMIT: Duration = Duration::from_secs(300);
 
 /// Progress of the agent.
 #[derive(Clone, Copy, Debug)]
@@ -96,10 +96,10 @@ impl Statuses {
     /// Waits until `condition` holds.
     pub async fn until(&self, what: &str, mut condition: impl FnMut(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.clone();
-        match tokio::time::timeout(PATIENCE, progress.wait_for(|progress| condition(progress))).await {
+        match tokio::time::timeout(TIME_LIMIT, progress.wait_for(|progress| condition(progress))).await {
             Ok(Ok(progress)) => *progress,
             Ok(Err(_)) => panic!("the watch on the statuses ended while waiting until {what}"),
-            Err(_) => panic!("after {PATIENCE:?} not yet: {what}; it is {:?}", *self.progress.borrow()),
+            Err(_) => panic!("after {TIME_LIMIT:?} not yet: {what}; it is {:?}", *self.progress.borrow()),
         }
     }
 

@@ -37,7 +37,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(1);
 /// Time that a readable store may take to report who has the label. By then, the lease of an agent that has died must have ended.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// Interval at which the lease of another agent is read.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Time that a shutdown waits for the store.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -322,19 +322,19 @@ impl Claimer {
     /// Waits until the lease of another agent is renewed (true) or its key is deleted (false).
     async fn is_renewed(&self, session: &Session, found: &Found) -> Result<bool, StoreError> {
         info!(holder = %found.claimant, "another agent may have the label; waiting until its lease is renewed or ends");
-        let mut looks = interval(LOOK_INTERVAL);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = interval(CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (began, mut left) = (Instant::now(), i64::MAX);
         loop {
-            looks.tick().await;
+            checks.tick().await;
             // The key has outlived its lease, so the store's answers about the lease cannot be trusted.
             if began.elapsed() > TTL * 2 {
                 return Ok(true);
             }
-            let asked = session
+            let requested = session
                 .call("reading a lease", session.lease().time_to_live(found.lease, None))
                 .await;
-            let now = asked.as_ref().map_or(left, LeaseTimeToLiveResponse::ttl);
+            let now = requested.as_ref().map_or(left, LeaseTimeToLiveResponse::ttl);
             if now > left {
                 return Ok(true);
             }

@@ -59,7 +59,7 @@ pub enum Signal {
 }
 
 /// Namespaces to read.
-pub enum Look {
+pub enum ReadRequest {
     /// Open namespaces that may have changed.
     Refresh(Vec<NetnsId>),
     /// Namespaces in which an earlier run may have left orphans.
@@ -74,7 +74,7 @@ pub enum Seen {
     Scan(Vec<Scanned>),
 }
 
-impl Look {
+impl ReadRequest {
     /// Returns the tasks that read open namespaces.
     pub fn readings(namespaces: Vec<NetnsId>) -> Vec<Task> {
         let task = |netns: NetnsId| Task {
@@ -87,7 +87,7 @@ impl Look {
 }
 
 impl Seen {
-    /// Collects the outcomes of [`Look::readings`].
+    /// Collects the outcomes of [`ReadRequest::readings`].
     pub fn read(outcomes: Vec<KernelOutcome>) -> Self {
         let read = outcomes.into_iter().map(|outcome| match outcome.result {
             Ok(Reply::Contents(snapshot)) => (NetnsId(outcome.id), Ok(snapshot)),
@@ -209,7 +209,7 @@ impl Effects for NetworkEffects {
     type Signal = Signal;
     type Task = Task;
     type Outcome = KernelOutcome;
-    type Look = Look;
+    type ReadRequest = ReadRequest;
     type Seen = Seen;
     type Place = NetnsId;
 
@@ -288,19 +288,19 @@ impl Effects for NetworkEffects {
                 if self.held.hold(holding) && !holding {
                     self.reporter.held_orphans(Vec::new());
                     // Orphans that were skipped are observed when their namespaces are read again.
-                    self.suspect_all(now);
+                    self.mark_all_dirty(now);
                 }
             }
         }
     }
 
-    fn startup_scan(&mut self, scheduler: &Scheduler<Network>) -> Option<Look> {
+    fn startup_scan(&mut self, scheduler: &Scheduler<Network>) -> Option<ReadRequest> {
         let view = scheduler.view();
-        let is_desired = |name: &NamespaceName| view.wanted(&name.key()).is_some();
-        Some(Look::Scan(self.scan.plan(&*self.host, &self.marks, is_desired)))
+        let is_desired = |name: &NamespaceName| view.desired(&name.key()).is_some();
+        Some(ReadRequest::Scan(self.scan.plan(&*self.host, &self.marks, is_desired)))
     }
 
-    fn refresh(&mut self, now: Duration) -> Option<Look> {
+    fn refresh(&mut self, now: Duration) -> Option<ReadRequest> {
         let host = self.host.clone();
         let is_watched = |netns| host.is_watched(netns);
         if self.plan.idle(now, is_watched) {
@@ -311,11 +311,11 @@ impl Effects for NetworkEffects {
         }
         let due = self.plan.take_due(now, is_watched);
         if due.is_empty() {
-            return self.scan.take_due(&self.marks).map(Look::Scan);
+            return self.scan.take_due(&self.marks).map(ReadRequest::Scan);
         }
         // Before the read, so that no change is missed.
         due.iter().for_each(|netns| self.host.rearm(*netns));
-        Some(Look::Refresh(due))
+        Some(ReadRequest::Refresh(due))
     }
 
     fn desired_changed(&mut self) {
@@ -324,7 +324,7 @@ impl Effects for NetworkEffects {
         }
     }
 
-    fn suspect_all(&mut self, now: Duration) {
+    fn mark_all_dirty(&mut self, now: Duration) {
         if self.plan.read_all(now) {
             self.end_bulk_change();
         }

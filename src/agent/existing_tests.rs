@@ -24,7 +24,7 @@ use netns_kernel::{AddressSpec, KernelOp, NetnsId};
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
-    tells_early: false,
+    reports_early: false,
     one_by_one: false,
 };
 
@@ -45,7 +45,7 @@ impl World {
 
     fn start_with(kernel: Kernel, desired: &Desired, mut disk: Disk) -> Self {
         let (machine, now) = (SharedMachine::new(kernel), Duration::from_secs(1_000));
-        let agent = Agent::start(&machine, Clock::told_by(move || now), MANNER, &mut disk, None);
+        let agent = Agent::start(&machine, Clock::with_clock(move || now), MANNER, &mut disk, None);
         let mut world = World { machine, agent, now };
         world.list(desired);
         world
@@ -116,7 +116,7 @@ impl World {
     /// Runs the agent until there is nothing to do or to read. Does not wait for retries.
     pub(super) fn rest(&mut self) {
         for _ in 0..STEPS_MAX {
-            let changed = std::mem::take(&mut self.machine.get().kernel.told);
+            let changed = std::mem::take(&mut self.machine.get().kernel.reported);
             let signals = changed.into_iter().map(|netns| Event::Signal(Signal::Namespace(netns)));
             self.agent.events.extend(signals);
             if self.agent.wake(self.now) {

@@ -84,7 +84,7 @@ impl HeldOrphans {
     /// Once the interface is gone, nothing distinguishes them from foreign objects.
     pub fn removals_before(&self, interface: &Key) -> Vec<KernelOp> {
         let orphans = self.found.values().flat_map(BTreeMap::values);
-        let borne = orphans.filter(|orphan| orphan.bearer.as_ref() == Some(interface));
+        let borne = orphans.filter(|orphan| orphan.provider.as_ref() == Some(interface));
         borne.flat_map(|orphan| orphan.removal.clone()).collect()
     }
 
@@ -124,7 +124,7 @@ mod tests {
             namespace: name.clone(),
             removal: Vec::new(),
             claim: None,
-            bearer: None,
+            provider: None,
             superseded: false,
         };
         let mut found = vec![(Key::from("linux/orphan/7/link x"), Value::Orphan(Arc::new(orphan)))];

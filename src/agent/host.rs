@@ -39,7 +39,7 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     /// Fails if the name cannot be read or removed.
-    fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure>;
+    fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure>;
 
     /// Returns the distinct namespaces of all processes, each with one process that is in it.
     ///
@@ -72,8 +72,8 @@ impl Host for Executor {
         self.dump_named()
     }
 
-    fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure> {
-        self.remove_leftover(name, mark)
+    fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure> {
+        self.remove_orphan(name, mark)
     }
 
     fn processes(&self) -> io::Result<Vec<(NetnsId, i32)>> {

@@ -99,10 +99,10 @@ impl Reporting {
     fn start(store: StoreConfig, label: &str, clock: &Clock) -> anyhow::Result<Self> {
         let publisher = Publisher::start(store, agent_prefix(label), PublisherOptions::default())?;
         let (statuses, metrics) = (Statuses::new(), Arc::new(Metrics::new()));
-        let told = Arc::new(Told::new(publisher.clone(), statuses.clone(), metrics.clone()));
-        let health = Health::new(told.clone(), clock.clone());
+        let reported = Arc::new(Told::new(publisher.clone(), statuses.clone(), metrics.clone()));
+        let health = Health::new(reported.clone(), clock.clone());
         let (in_sync_sender, in_sync) = watch::channel(false);
-        let reporter = Reporter::new(told, health.clone(), clock.clone(), in_sync_sender);
+        let reporter = Reporter::new(reported, health.clone(), clock.clone(), in_sync_sender);
         Ok(Reporting {
             publisher,
             statuses,
@@ -148,24 +148,28 @@ impl Agent {
         let (store, store_config, claim) = open_store(settings, open_files, lock)?;
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
         claim.decided().await?;
-        let told = Reporting::start(store_config.clone(), label, &clock)?;
+        let reported = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let core = core(settings, &executor, watcher, told.reporter);
+        let core = core(settings, &executor, watcher, reported.reporter);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor.clone()), clock.clone());
-        let desired = Arc::new(Desired::open(handle.client(), Arc::new(told.statuses.clone()), &settings.data_dir)?);
+        let desired = Arc::new(Desired::open(
+            handle.client(),
+            Arc::new(reported.statuses.clone()),
+            &settings.data_dir,
+        )?);
         let api = Api::new(api::Parts {
             desired: desired.clone(),
             engine: handle.client(),
-            statuses: told.statuses.clone(),
+            statuses: reported.statuses.clone(),
             kernel: executor.clone(),
             clock,
             started,
             label: label.to_owned(),
             store: StoreAddress::new(store_config.endpoints.iter().map(String::as_str), store.is_some()),
-            metrics: told.metrics.clone(),
+            metrics: reported.metrics.clone(),
             log: telemetry::log_filter(),
         });
         let (http, grpc) = serve(&api, settings, &affordable_http(settings, open_files)).await?;
@@ -176,9 +180,9 @@ impl Agent {
         let parts = removals::Parts {
             desired: desired.clone(),
             handle: handle.clone(),
-            metrics: told.metrics.clone(),
-            orphans: told.health.held_orphans(),
-            in_sync: told.in_sync.clone(),
+            metrics: reported.metrics.clone(),
+            orphans: reported.health.held_orphans(),
+            in_sync: reported.in_sync.clone(),
         };
         follow_store(settings, store_config, parts, &claim, &mut tasks)?;
         tasks.spawn(named("engine", engine.run()));
@@ -188,17 +192,17 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        tasks.spawn(named("progress", progress::tell(told.health.clone(), executor)));
-        let health_task = keep_health(told.health, told.publisher.health(), desired.held(), told.metrics);
+        tasks.spawn(named("progress", progress::tell(reported.health.clone(), executor)));
+        let health_task = keep_health(reported.health, reported.publisher.health(), desired.held(), reported.metrics);
         tasks.spawn(named("publisher", health_task));
         let taken = claim.taken();
         tasks.spawn(async move { taken.await.to_string() });
         Ok(Agent {
             store,
             claim,
-            publisher: told.publisher,
-            statuses: told.statuses,
-            in_sync: told.in_sync,
+            publisher: reported.publisher,
+            statuses: reported.statuses,
+            in_sync: reported.in_sync,
             http,
             grpc,
             tasks,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::engine::{Done, DoneSender, Performer, Work};
 use netns_kernel::{Executor, Part};
 
-use super::effects::{Look, NetworkEffects, Seen};
+use super::effects::{NetworkEffects, ReadRequest, Seen};
 
 /// Passes work from the engine to the netns executor, and the results back.
 pub struct KernelPerformer {
@@ -33,12 +33,12 @@ impl Performer<NetworkEffects> for KernelPerformer {
                 })
             }),
             // A refresh has no early or late part: open namespaces need no lookup of a path.
-            Work::Look(Look::Refresh(namespaces)) => {
-                let readings = Look::readings(namespaces);
+            Work::ReadRequest(ReadRequest::Refresh(namespaces)) => {
+                let readings = ReadRequest::readings(namespaces);
                 self.executor
                     .submit(readings, move |answer| tell(Done::Seen(Seen::read(answer.outcomes))))
             }
-            Work::Look(Look::Scan(scan)) => {
+            Work::ReadRequest(ReadRequest::Scan(scan)) => {
                 let executor = self.executor.clone();
                 tokio::spawn(async move {
                     let (marked, closings) = scan.judge(executor.perform(scan.openings()).await);

@@ -24,7 +24,7 @@ use prost_types::Timestamp;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::scheduler::{LastError, Relative, Repair, Status, StatusChange, Unmet, ValueState, View};
+use crate::scheduler::{LastError, Repair, Status, StatusChange, Suggestion, Unmet, ValueState, View};
 use crate::{
     descriptors::{
         Network,
@@ -391,7 +391,7 @@ fn reference_of(name: &NamespaceName) -> Option<(ReferenceType, String)> {
 
 /// Returns the name of the namespace of a value's interface, and its inode once it is open.
 fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
-    let value = view.wanted(key).or(view.applied(key));
+    let value = view.desired(key).or(view.applied(key));
     let arp = || interface_named(view, &value?.arp()?.interface);
     let route = || interface_named(view, &value?.route()?.interface);
     let interface = value.and_then(Value::interface).or_else(arp).or_else(route);
@@ -404,7 +404,7 @@ fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
 
 fn interface_named<'a>(view: &View<'a, Network>, name: &str) -> Option<&'a Interface> {
     let key = interface_key(name);
-    view.wanted(&key).or(view.applied(&key))?.interface()
+    view.desired(&key).or(view.applied(&key))?.interface()
 }
 
 fn timestamp(time: Duration) -> Timestamp {
@@ -441,9 +441,9 @@ fn value_status(key: &Key, status: &Status) -> ValueStatus {
 }
 
 fn unmet_dependency(unmet: Unmet) -> proto::UnmetDependency {
-    let relative = |relative: Relative| proto::Relative {
-        key: relative.key.to_string(),
-        text: visible(&relative.text),
+    let suggestion = |suggestion: Suggestion| proto::Suggestion {
+        key: suggestion.key.to_string(),
+        text: visible(&suggestion.text),
     };
     proto::UnmetDependency {
         label: visible(&unmet.label),
@@ -451,7 +451,7 @@ fn unmet_dependency(unmet: Unmet) -> proto::UnmetDependency {
         name: visible(&unmet.name),
         since: Some(timestamp(unmet.since)),
         state: visible(&unmet.state),
-        relatives: unmet.relatives.into_iter().map(relative).collect(),
+        suggestions: unmet.suggestions.into_iter().map(suggestion).collect(),
     }
 }
 
@@ -490,7 +490,7 @@ mod tests {
 
     #[test]
     fn statuses_include_held_removals_until_the_hold_ends() {
-        let clock = Clock::told_by(|| Duration::from_secs(1_000));
+        let clock = Clock::with_clock(|| Duration::from_secs(1_000));
         let store = Arc::new(Recorded::default());
         let health = Health::new(store.clone(), clock.clone());
         let mut reporter = Reporter::new(store.clone(), health, clock.clone(), watch::Sender::new(false));

@@ -111,8 +111,8 @@ fn named(
                 known.insert(netns);
                 found.push((name, NamespaceRef::Named(text)));
             }
-            NamedTarget::NotANamespace { leftover_of: Some(owner) } if owner == mark && !is_desired(&name) => {
-                match host.remove_leftover(&text, &mark) {
+            NamedTarget::NotANamespace { orphan_of: Some(owner) } if owner == mark && !is_desired(&name) => {
+                match host.remove_orphan(&text, &mark) {
                     Ok(_) => info!(name = %text, "removed the name of an incompletely created namespace"),
                     Err(failure) => warn!(name = %text, "{failure}"),
                 }

@@ -11,7 +11,7 @@ use models::{
 use crate::scheduler::{KeyError, ValueState, Verb};
 use crate::{
     desired::{TENTATIVE, Verdicts},
-    engine::watch::{Feed, Selector},
+    engine::watch::{Selector, Updates},
     publish::{Published, Publisher},
     telemetry::metrics::Metrics,
 };
@@ -19,7 +19,7 @@ use crate::{
 use super::host::StatusStore;
 
 /// Newest message under each published key.
-pub type Statuses = Feed<Arc<Published>>;
+pub type Statuses = Updates<Arc<Published>>;
 
 /// Publishes messages to the store and to watchers inside the agent, and counts them.
 pub struct Told {
@@ -38,13 +38,14 @@ impl Told {
         }
     }
 
-    fn tell(&self, key: &str, message: Option<Arc<Published>>) {
+    fn publish(&self, key: &str, message: Option<Arc<Published>>) {
         let key = Key::new(key);
         if key.starts_with(STATUS_PREFIX) {
             let before = self.statuses.get(&key);
-            self.metrics.told(value_status(before.as_deref()), value_status(message.as_deref()));
+            self.metrics
+                .reported(value_status(before.as_deref()), value_status(message.as_deref()));
         }
-        self.statuses.tell([(key, message)]);
+        self.statuses.publish([(key, message)]);
     }
 }
 
@@ -62,8 +63,8 @@ impl Verdicts for Statuses {
         let verdicts = async move {
             let mut verdicts = Vec::new();
             while !undecided.is_empty() {
-                let Some(news) = watcher.next().await else { break };
-                for (published, message) in news.items {
+                let Some(batch) = watcher.next().await else { break };
+                for (published, message) in batch.items {
                     let status = message.as_deref().and_then(|message| value_status(Some(message)));
                     if status.is_some_and(is_tentative) {
                         continue;
@@ -103,12 +104,12 @@ impl StatusStore for Told {
     fn set(&self, key: String, message: Published) {
         let message = Arc::new(message);
         self.publisher.set(&key, message.clone());
-        self.tell(&key, Some(message));
+        self.publish(&key, Some(message));
     }
 
     fn remove(&self, key: &str) {
         self.publisher.remove(key);
-        self.tell(key, None);
+        self.publish(key, None);
     }
 
     fn retain_only_current(&self) {

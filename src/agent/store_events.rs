@@ -49,7 +49,7 @@ mod tests {
 
     #[tokio::test]
     async fn content_is_delayed_until_store_may_be_followed() {
-        let (source, mailbox) = Source::scripted();
+        let (source, buffer) = Source::scripted();
         let (allow, allowed) = oneshot::channel::<()>();
         let mut received = StoreEvents::new(source, allowed.map(drop));
         let message = "gone".to_owned();
@@ -59,13 +59,13 @@ mod tests {
             let items = vec![RawChange { key, mod_revision, value }];
             SourceEvent::Changes { revision, items }
         };
-        mailbox.post(vec![SourceEvent::Disconnected { message }]);
+        buffer.post(vec![SourceEvent::Disconnected { message }]);
         assert!(
             matches!(received.recv().await, Some(SourceEvent::Disconnected { .. })),
             "a disconnection has no content"
         );
         for revision in [1, 2] {
-            mailbox.post(vec![content(revision)]);
+            buffer.post(vec![content(revision)]);
             assert!(received.recv().now_or_never().is_none());
         }
         allow.send(()).expect("the receiver waits");

@@ -26,7 +26,7 @@ use crate::{
     config::HttpSettings,
     descriptors::Network,
     desired::Desired,
-    engine::{Client, Clock, watch::Feed},
+    engine::{Client, Clock, watch::Updates},
     publish::Published,
     telemetry::{LogFilter, metrics::Metrics},
 };
@@ -52,7 +52,7 @@ pub struct Parts {
     /// Desired state of all sources. Clients change theirs through it.
     pub desired: Arc<Desired>,
     /// Latest published messages: states of values, of their dependencies, and of the agent.
-    pub statuses: Feed<Arc<Published>>,
+    pub statuses: Updates<Arc<Published>>,
     /// The clock of the agent.
     pub clock: Clock,
     /// Start time of the agent, since the Unix epoch.
@@ -95,6 +95,7 @@ impl StoreAddress {
 const FEW: usize = 100;
 
 impl Api {
+    /// Creates the API on these parts.
     pub fn new(parts: Parts) -> Self {
         Api(Arc::new(parts))
     }
@@ -121,7 +122,7 @@ impl Api {
         let (picked, also) = self.engine.ask(question).await?;
         let extract = match whole {
             // Only `pick` needs the scheduler; the rest runs in the background pool.
-            true => threads::give_way(|| picked.into_extract()).await.ok()?,
+            true => threads::run_in_background(|| picked.into_extract()).await.ok()?,
             false => picked.into_extract(),
         };
         Some((Known { extract, _place: place }, also))

@@ -14,7 +14,7 @@ use models::{
     },
 };
 
-use super::{Api, threads::give_way};
+use super::{Api, threads::run_in_background};
 use crate::descriptors::{
     Network,
     alias::Marks,
@@ -115,7 +115,7 @@ impl Retrieval {
             contents.insert(netns, read.map_err(RetrievalError::Unreadable)?);
         }
         let marks = Marks::new(&api.label);
-        let looked = give_way(move || {
+        let looked = run_in_background(move || {
             let look = Look {
                 marks: &marks,
                 extract: &extract,
@@ -233,8 +233,8 @@ impl<'a> Look<'a> {
 /// Returns the addresses of a link, except the link-local ones that the kernel derives from the MAC address (fe80::/64, RFC 4862 §5.3).
 fn addresses(contents: &Contents, index: u32) -> Vec<String> {
     let own = contents.snapshot.addresses.iter().filter(|state| state.link == index);
-    let asked = own.filter(|state| !is_link_local(&state.address));
-    asked
+    let requested = own.filter(|state| !is_link_local(&state.address));
+    requested
         .map(|state| format!("{}/{}", state.address.address, state.address.prefix_len))
         .collect()
 }

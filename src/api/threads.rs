@@ -59,7 +59,7 @@ pub async fn serve<T: Send + 'static>(task: impl Future<Output = T> + Send + 'st
 ///
 /// # Errors
 /// Fails if the work panics.
-pub async fn give_way<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+pub async fn run_in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     match &*POOL {
         Some(pool) => pool.spawn_blocking(work).await,
         None => spawn_blocking(work).await,
@@ -95,7 +95,10 @@ mod tests {
         let serving = serve(async { getpriority_process(None) }).await.expect("done");
         assert_eq!(serving, Ok(of_process));
         // The value does not depend on the thread that starts the pool.
-        let pool = serve(give_way(|| getpriority_process(None))).await.expect("done").expect("done");
+        let pool = serve(run_in_background(|| getpriority_process(None)))
+            .await
+            .expect("done")
+            .expect("done");
         assert_eq!(pool, Ok((of_process + POOL_NICER_BY).min(NICEST)));
         assert_eq!(getpriority_process(None), Ok(before));
     }
@@ -123,7 +126,7 @@ mod tests {
         for _ in 0..SERVING_THREADS {
             starts.recv().await.expect("a thread of the APIs");
         }
-        give_way(|| ()).await.expect("the pool has threads of its own");
+        run_in_background(|| ()).await.expect("the pool has threads of its own");
         assert!(start.elapsed() < Duration::from_secs(10));
         drop(release);
         for task in busy {

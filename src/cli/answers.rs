@@ -135,13 +135,13 @@ pub struct Unmet {
     /// Description of its current state.
     pub state: String,
     /// Existing values that nearly satisfy the dependency.
-    pub relatives: Vec<Relative>,
+    pub suggestions: Vec<Suggestion>,
 }
 
 /// An existing value that nearly satisfies a dependency.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
-pub struct Relative {
+pub struct Suggestion {
     /// Description of it.
     pub text: String,
 }

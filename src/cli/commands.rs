@@ -96,7 +96,7 @@ pub fn run(command: &ClientCommand, args: &ClientArgs) -> ExitCode {
 }
 
 async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> Outcome {
-    let patience = args.connection.timeout;
+    let time_limit = args.connection.timeout;
     if let ClientCommand::Kvdb(kvdb) = command {
         return kvdb::run(kvdb, &args.connection, output).await;
     }
@@ -107,10 +107,10 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Describe(args) => describe::describe(args, &agent, output).await,
         ClientCommand::Explain(args) => describe::explain(args, &agent, output).await,
         ClientCommand::Watch(args) => watch::watch(args, &agent, output).await,
-        ClientCommand::Wait(args) => watch::wait(args, &agent, output, patience).await,
-        ClientCommand::Apply(args) => configuration::apply(args, &agent, output, patience).await,
+        ClientCommand::Wait(args) => watch::wait(args, &agent, output, time_limit).await,
+        ClientCommand::Apply(args) => configuration::apply(args, &agent, output, time_limit).await,
         ClientCommand::Confirm(args) => configuration::confirm(args, &agent, output).await,
-        ClientCommand::Delete(args) => configuration::delete(args, &agent, output, patience).await,
+        ClientCommand::Delete(args) => configuration::delete(args, &agent, output, time_limit).await,
         ClientCommand::Plan(args) => configuration::plan(args, &agent, output).await,
         ClientCommand::Diff(args) => difference::run(args, &agent, output).await,
         ClientCommand::History(args) => history::history(args, &agent, output).await,

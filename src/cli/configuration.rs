@@ -157,7 +157,7 @@ struct Confirm {
 }
 
 /// Applies the values in a file.
-pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
+pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
     let document = Document::read(&args.file.file)?;
     let keys = document.keys();
     let within = args.confirm_within.map(|span| span.as_secs().max(1).to_string());
@@ -180,8 +180,8 @@ pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, patience: D
         return Ok(0);
     }
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let patience = args.confirm_within.map_or(patience, |within| within.min(patience));
-    let waited = watch::until_configured(agent, &keys, patience).await;
+    let time_limit = args.confirm_within.map_or(time_limit, |within| within.min(time_limit));
+    let waited = watch::until_configured(agent, &keys, time_limit).await;
     if let (Err(_), Some(confirm)) = (&waited, &changed.confirm) {
         ask_to_confirm(confirm);
     }
@@ -247,7 +247,7 @@ async fn keep(agent: &Agent, id: &str) -> Result<(), Failure> {
 }
 
 /// Deletes the values in a file, or the values with the given keys.
-pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
+pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
     let document = match &args.file {
         Some(path) => Document::read(path)?,
         None => named(&args.keys, agent).await?,
@@ -270,7 +270,7 @@ pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience:
     }
     if args.wait {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        watch::until(agent, None, &keys, "DELETED", patience).await?;
+        watch::until(agent, None, &keys, "DELETED", time_limit).await?;
     }
     Ok(0)
 }
@@ -278,11 +278,11 @@ pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, patience:
 /// Returns a document of the desired values with the given keys or names.
 async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     let known = answers::values(agent).await?;
-    let asked = configuration(agent).await?;
+    let requested = configuration(agent).await?;
     let mut values = Vec::new();
     for text in texts {
         let key = names::one_key(text, &known)?;
-        let value = asked.values().find(|value| value.key().as_str() == key);
+        let value = requested.values().find(|value| value.key().as_str() == key);
         values.push(value.cloned().ok_or_else(|| {
             Failure::new(format!("there is no desired value {}", visible(&short(&key))))
                 .next("`netns-agent get -o name` lists all desired values")
@@ -294,8 +294,8 @@ async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
 /// Sends a document. A response about failed values is returned as a response, not as a failure.
 async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Result<(Changed, Json), Failure> {
     let answer = agent.send(method, target, text).await?;
-    let told: Option<Json> = serde_json::from_slice(&answer.body).ok();
-    let whole = match told.filter(|told| answer.status == StatusCode::UNPROCESSABLE_ENTITY && told.get("seq_num").is_some()) {
+    let reported: Option<Json> = serde_json::from_slice(&answer.body).ok();
+    let whole = match reported.filter(|reported| answer.status == StatusCode::UNPROCESSABLE_ENTITY && reported.get("seq_num").is_some()) {
         Some(whole) => whole,
         None => agent.json(target, answer)?,
     };
@@ -349,7 +349,7 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
 pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let document = Document::read(&args.file.file)?;
     // Deletion needs only the fields that are in the key.
-    let usable = args.delete || document.tell_mistakes();
+    let usable = args.delete || document.report_mistakes();
     let readiness = readiness::ask(agent).await?;
     readiness.refuse_to_guess("the changes")?;
     let mut parameters = Vec::new();
@@ -495,10 +495,10 @@ mod tests {
             operation("CREATE", "waiting", "PENDING"),
             operation("DELETE", "gone", ""),
         ];
-        let told: Vec<String> = steps(&operations)
+        let reported: Vec<String> = steps(&operations)
             .iter()
             .map(|step| format!("{}{}{}", step.sign, step.key, if step.state == "PENDING" { "?" } else { "" }))
             .collect();
-        assert_eq!(told, ["+made", "~remade", "~changed", "+waiting?", "-gone"]);
+        assert_eq!(reported, ["+made", "~remade", "~changed", "+waiting?", "-gone"]);
     }
 }

@@ -115,7 +115,7 @@ pub struct Agent {
     port: u16,
     tls: Option<tls::Tls>,
     token: Option<String>,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 /// Response of the agent.
@@ -142,7 +142,7 @@ impl Agent {
             port: args.http_port,
             tls,
             token: token(args)?,
-            patience: args.timeout,
+            time_limit: args.timeout,
         })
     }
 
@@ -175,12 +175,12 @@ impl Agent {
                 body: body.to_bytes(),
             })
         };
-        match timeout(self.patience, exchange).await {
+        match timeout(self.time_limit, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::new(format!(
                 "the agent at {} did not answer {method} {target} within {}",
                 self.url(),
-                moment::duration(self.patience)
+                moment::duration(self.time_limit)
             ))
             .next("use a longer --timeout; `netns-agent doctor` on the machine of the agent checks for problems")),
         }

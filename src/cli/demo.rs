@@ -1,7 +1,7 @@
 //! `netns-agent demo`: demonstrates the agent in a sandbox of temporary namespaces.
 //!
 //! The agent is a separate process, which the demo controls through the etcd API only, as any user would. No thread and no runtime may be
-//! started before the sandbox is created. The steps of the demo are in `story`.
+//! started before the sandbox is created. The steps of the demo are in `script`.
 //!
 //! ```text
 //!  netns-agent demo ──(new user, mount, network and PID namespaces)──► netns-agent demo --part inside     runs the steps
@@ -13,11 +13,11 @@
 //! last of them the namespaces and their mounts and files disappear.
 
 mod agent;
+mod checker;
 mod narration;
 mod observer;
-mod story;
+mod script;
 mod topology;
-mod witness;
 
 use std::{
     future::Future,
@@ -35,7 +35,7 @@ use tokio::{
 
 use netns_kernel::sandbox::{self, Rights};
 
-use self::{narration::Narration, story::Story};
+use self::{narration::Narration, script::Script};
 
 /// This program, even if its file was rebuilt in the meantime or is below `/run`, which the sandbox hides.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -109,7 +109,7 @@ fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs the steps.
 fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let outside_pid = sandbox::furnish().context("cannot set up the temporary namespaces")?;
+    let outside_pid = sandbox::set_up().context("cannot set up the temporary namespaces")?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
@@ -120,14 +120,14 @@ fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         let began = Instant::now();
         let narration = Narration::new();
         let way_in = way_in(outside_pid, args.user_namespace);
-        let Some(mut story) = unless(&mut interrupted, Story::begin(&narration)).await.transpose()? else {
+        let Some(mut script) = unless(&mut interrupted, Script::begin(&narration)).await.transpose()? else {
             return Ok(interruption(&narration));
         };
-        let told = unless(&mut interrupted, story.tell(args.keep)).await;
-        match told {
+        let shown = unless(&mut interrupted, script.run(args.keep)).await;
+        match shown {
             None => return Ok(interruption(&narration)),
             Some(Err(error)) => {
-                narration.failure(&format!("{error:#}"), &story.log_tail());
+                narration.failure(&format!("{error:#}"), &script.log_tail());
                 return Ok(ExitCode::FAILURE);
             }
             Some(Ok(())) => narration.total(began.elapsed()),

@@ -43,14 +43,14 @@ pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome
         output.document(&whole)?;
         return Ok(0);
     }
-    let told = answers::explanation(agent, &key).await?;
-    let mut text = summary(&told, output);
-    if let Some(value) = &told.value {
+    let reported = answers::explanation(agent, &key).await?;
+    let mut text = summary(&reported, output);
+    if let Some(value) = &reported.value {
         let yaml = serde_saphyr::to_string(&value.data).unwrap_or_default();
         text.push_str(&section(output, "Value", &indented(yaml.trim_end(), "  ")));
     }
     let mut needs = Table::new(["LABEL", "MET", "BY"]);
-    for dependency in &told.depends_on {
+    for dependency in &reported.depends_on {
         let met = if dependency.met {
             Cell::new("yes", Tone::Good)
         } else {
@@ -64,10 +64,10 @@ pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome
         needs.row([dependency.label.as_str().into(), met, by.into()]);
     }
     text.push_str(&table_section(output, "Depends on", &needs));
-    text.push_str(&table_section(output, "Derived", &parts(&told.derived)));
-    text.push_str(&table_section(output, "Needed by", &parts(&told.needed_by)));
+    text.push_str(&table_section(output, "Derived", &parts(&reported.derived)));
+    text.push_str(&table_section(output, "Needed by", &parts(&reported.needed_by)));
     let mut operations = Table::new(["TIME", "TRANSACTION", "OPERATION", "STATE", "KEY"]);
-    for one in &told.last_operations {
+    for one in &reported.last_operations {
         let key = match &one.error {
             Some(error) => format!("{}: {error}", one.key),
             None => one.key.clone(),
@@ -85,14 +85,14 @@ pub async fn describe(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome
     Ok(0)
 }
 
-fn summary(told: &Explanation, output: &Output) -> String {
+fn summary(reported: &Explanation, output: &Output) -> String {
     let mut table = Table::new([]);
     let mut row = |label: &str, cell: Cell| table.row([Cell::new(label, Tone::Strong), cell]);
-    row("Name", told.name.as_str().into());
-    row("Key", told.key.as_str().into());
-    row("State", Cell::state(&told.state));
-    row("Since", format!("{} ({} ago)", told.since, moment::ago(&told.since)).into());
-    let status = told.status.as_ref();
+    row("Name", reported.name.as_str().into());
+    row("Key", reported.key.as_str().into());
+    row("State", Cell::state(&reported.state));
+    row("Since", format!("{} ({} ago)", reported.since, moment::ago(&reported.since)).into());
+    let status = reported.status.as_ref();
     let mut optional = |label: &str, text: &dyn Fn(&Published) -> String| {
         if let Some(text) = status.map(text).filter(|text| !text.is_empty()) {
             row(label, text.into());
@@ -180,7 +180,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
     let mut reasons = Reasons {
         agent,
         output,
-        told: Vec::new(),
+        reported: Vec::new(),
         text: String::new(),
         remedies: Vec::new(),
     };
@@ -202,7 +202,7 @@ struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
     /// Keys that were explained already, so that cycles of values that wait for each other end.
-    told: Vec<String>,
+    reported: Vec<String>,
     text: String,
     remedies: Vec<String>,
 }
@@ -210,20 +210,20 @@ struct Reasons<'a> {
 impl Reasons<'_> {
     async fn tell(&mut self, first: Explanation, depth: usize) -> Result<(), Failure> {
         let mut left = vec![(first, depth)];
-        while let Some((told, depth)) = left.pop() {
-            if self.told.contains(&told.key) {
+        while let Some((reported, depth)) = left.pop() {
+            if self.reported.contains(&reported.key) {
                 continue;
             }
-            self.told.push(told.key.clone());
-            let unmet = told.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
+            self.reported.push(reported.key.clone());
+            let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             let indent = "  ".repeat(depth);
-            let state = self.output.paint(&told.state, Tone::of_state(&told.state));
-            let since = moment::ago(&told.since);
+            let state = self.output.paint(&reported.state, Tone::of_state(&reported.state));
+            let since = moment::ago(&reported.since);
             let waits = if unmet.is_empty() { "" } else { ", waiting for" };
             self.text
-                .push_str(&format!("{indent}{} is {state} for {since}{waits}\n", visible(&told.name)));
+                .push_str(&format!("{indent}{} is {state} for {since}{waits}\n", visible(&reported.name)));
             if unmet.is_empty() {
-                self.text.push_str(&format!("{indent}  {}\n", visible(&sentence(&told))));
+                self.text.push_str(&format!("{indent}  {}\n", visible(&sentence(&reported))));
             }
             for same in unmet.chunk_by(|one, next| one.state == next.state) {
                 self.because(same, &indent);
@@ -246,8 +246,8 @@ impl Reasons<'_> {
         self.text.push_str(&format!("{indent}    because {}\n", visible(reason)));
         let mut near: Vec<&str> = same
             .iter()
-            .flat_map(|one| &one.relatives)
-            .map(|relative| relative.text.as_str())
+            .flat_map(|one| &one.suggestions)
+            .map(|suggestion| suggestion.text.as_str())
             .collect();
         near.retain(|text| text != reason);
         near.dedup();
@@ -283,8 +283,8 @@ impl Reasons<'_> {
     }
 }
 
-fn sentence(told: &Explanation) -> String {
-    let status = told.status.as_ref();
+fn sentence(reported: &Explanation) -> String {
+    let status = reported.status.as_ref();
     let message = status.map(|status| status.message.as_str()).unwrap_or_default();
     if !message.is_empty() {
         return match status.map(|status| status.next_retry.as_str()).filter(|time| !time.is_empty()) {
@@ -292,11 +292,16 @@ fn sentence(told: &Explanation) -> String {
             None => message.to_owned(),
         };
     }
-    match told.state.as_str() {
+    match reported.state.as_str() {
         "CONFIGURED" => {
-            let met: Vec<&str> = told.depends_on.iter().filter(|one| one.met).map(|one| one.label.as_str()).collect();
+            let met: Vec<&str> = reported
+                .depends_on
+                .iter()
+                .filter(|one| one.met)
+                .map(|one| one.label.as_str())
+                .collect();
             let needs = if met.is_empty() { "none".to_owned() } else { met.join(", ") };
-            let last = told
+            let last = reported
                 .last_operations
                 .first()
                 .map(|last| format!("; last operation: {} in transaction {}", last.operation, last.transaction));

@@ -44,11 +44,11 @@ impl Difference {
 
 /// Prints the differences.
 pub async fn run(args: &DiffArgs, agent: &Agent, output: &Output) -> Outcome {
-    let wanted = Document::read(&args.file.file)?;
-    let usable = wanted.tell_mistakes();
+    let desired = Document::read(&args.file.file)?;
+    let usable = desired.report_mistakes();
     readiness::ask(agent).await?.refuse_to_guess("the desired values")?;
-    let asked = configuration(agent).await?;
-    let differences = differences(asked.models(), wanted.models(), args.replace);
+    let current = configuration(agent).await?;
+    let differences = differences(current.models(), desired.models(), args.replace);
     match output.format {
         Format::Json | Format::Yaml => {
             let list: Vec<Json> = differences.iter().map(document).collect();
@@ -77,9 +77,9 @@ pub async fn configuration(agent: &Agent) -> Result<Document, Failure> {
     Document::parse("the configuration of the agent", text)
 }
 
-fn differences(asked: Vec<Model>, wanted: Vec<Model>, replace: bool) -> Vec<Difference> {
+fn differences(current: Vec<Model>, desired: Vec<Model>, replace: bool) -> Vec<Difference> {
     let by_key = |values: Vec<Model>| -> BTreeMap<Key, Model> { values.into_iter().map(|value| (value.key(), value)).collect() };
-    let (mut old, new) = (by_key(asked), by_key(wanted));
+    let (mut old, new) = (by_key(current), by_key(desired));
     let mut differences: Vec<Difference> = Vec::new();
     for (key, new) in new {
         let old = old.remove(&key);
@@ -167,13 +167,13 @@ mod tests {
 
     #[test]
     fn values_are_compared_by_meaning_and_not_by_text() {
-        let asked = "linuxConfig: {interfaces: [{name: a, mtu: 1500}, {name: b}, {name: gone}]}";
-        let wanted = "linuxConfig: {interfaces: [{name: b, enabled: false}, {name: a, mtu: 9000}, {name: new}]}";
+        let current = "linuxConfig: {interfaces: [{name: a, mtu: 1500}, {name: b}, {name: gone}]}";
+        let desired = "linuxConfig: {interfaces: [{name: b, enabled: false}, {name: a, mtu: 9000}, {name: new}]}";
         for (replace, expected) in [
             (false, vec!["~ interface/a", "+ interface/new"]),
             (true, vec!["~ interface/a", "- interface/gone", "+ interface/new"]),
         ] {
-            let found = differences(values(asked), values(wanted), replace);
+            let found = differences(values(current), values(desired), replace);
             let found: Vec<String> = found.iter().map(|one| format!("{} {}", one.sign().0, short(&one.key))).collect();
             assert_eq!(found, expected);
         }

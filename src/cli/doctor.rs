@@ -19,7 +19,7 @@ use super::{
 use self::{machine::Machine, services::ServiceArgs};
 
 /// Timeout of a service.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// Arguments of `doctor`.
 #[derive(clap::Args, Debug)]
@@ -100,7 +100,7 @@ pub async fn run(args: &DoctorArgs, agent: &Agent, output: &Output) -> Outcome {
     let machine = Machine::this();
     let mut findings = machine.findings();
     findings.extend(managers::findings(&machine));
-    findings.extend(services::findings(&args.services, agent, PATIENCE).await);
+    findings.extend(services::findings(&args.services, agent, TIME_LIMIT).await);
     print(&findings, output)?;
     let is_bad = |finding: &Finding| matches!(finding.verdict, Verdict::Problem | Verdict::Unknown);
     Ok(if findings.iter().any(is_bad) { FAILED } else { 0 })

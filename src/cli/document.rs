@@ -103,7 +103,7 @@ impl Document {
     }
 
     /// Prints the invalid fields with their places in the document. Returns whether all fields are valid.
-    pub fn tell_mistakes(&self) -> bool {
+    pub fn report_mistakes(&self) -> bool {
         let mistakes = self.mistakes();
         mistakes.iter().for_each(|mistake| remark(mistake));
         mistakes.is_empty()

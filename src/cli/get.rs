@@ -10,7 +10,7 @@ use super::{
     difference,
     failure::{FAILED, Failure, Outcome, remark},
     moment,
-    names::{self, Wanted, is_configuration, kind_and_name},
+    names::{self, Requested, is_configuration, kind_and_name},
     output::{Cell, Format, Output, Table},
     readiness::{self, Readiness},
 };
@@ -20,7 +20,7 @@ use super::{
 pub struct GetArgs {
     /// Kinds (interface, route, arp, rulechain, ip, namespace), keys (interface/NAME, config/…) or names; without any, all values
     #[arg(value_name = "KIND|KEY")]
-    wanted: Vec<String>,
+    requested: Vec<String>,
 
     /// Only values in these states, or with ! in all other states: '!CONFIGURED'
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = names::parse_state)]
@@ -35,17 +35,17 @@ pub struct GetArgs {
     derived: bool,
 
     /// Print all desired values, from all sources, as a document for `apply`
-    #[arg(long, conflicts_with_all = ["wanted", "state", "all", "derived"])]
+    #[arg(long, conflicts_with_all = ["requested", "state", "all", "derived"])]
     document: bool,
 }
 
 /// Lists values.
 pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
-    let wanted = args
-        .wanted
+    let requested = args
+        .requested
         .iter()
-        .map(|text| Wanted::parse(text))
-        .collect::<Result<Vec<Wanted>, Failure>>()?;
+        .map(|text| Requested::parse(text))
+        .collect::<Result<Vec<Requested>, Failure>>()?;
     let readiness = readiness::ask(agent).await?;
     if args.document {
         readiness.refuse_to_guess("the desired values")?;
@@ -53,15 +53,15 @@ pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
         return Ok(0);
     }
     let values = answers::values(agent).await?;
-    for (wanted, text) in wanted.iter().zip(&args.wanted) {
-        if !wanted.matches_any(&values) {
+    for (requested, text) in requested.iter().zip(&args.requested) {
+        if !requested.matches_any(&values) {
             readiness.refuse_to_guess(&format!("whether there is a value {text:?}"))?;
             let suggestion = names::similar(text, &values);
             return Err(Failure::new(format!("there is no value {text:?}{suggestion}"))
                 .next("`netns-agent get --all --derived -o name` lists all keys"));
         }
     }
-    let rows = rows(args, &wanted, &values);
+    let rows = rows(args, &requested, &values);
     if rows.is_empty() {
         readiness.refuse_to_guess("the desired values")?;
     }
@@ -104,7 +104,7 @@ async fn show(args: &GetArgs, rows: &[Row<'_>], agent: &Agent, output: &Output) 
 }
 
 fn nothing(args: &GetArgs) -> &'static str {
-    match args.wanted.is_empty() && args.state.is_empty() {
+    match args.requested.is_empty() && args.state.is_empty() {
         true => "no values are desired; add values with `netns-agent apply -f FILE` or `netns-agent kvdb put KEY VALUE`",
         false => "no values match",
     }
@@ -112,16 +112,16 @@ fn nothing(args: &GetArgs) -> &'static str {
 
 type Row<'a> = (&'a Status, Option<&'a BaseStatus>);
 
-fn rows<'a>(args: &GetArgs, wanted: &[Wanted], values: &'a [BaseStatus]) -> Vec<Row<'a>> {
+fn rows<'a>(args: &GetArgs, requested: &[Requested], values: &'a [BaseStatus]) -> Vec<Row<'a>> {
     let state_counts = |state: &str| {
         let (without, with): (Vec<&str>, Vec<&str>) = args.state.iter().map(String::as_str).partition(|text| text.starts_with('!'));
         let named = |list: &[&str]| list.iter().any(|text| text.trim_start_matches('!').eq_ignore_ascii_case(state));
         !named(&without) && (with.is_empty() || named(&with))
     };
-    let named = |key: &str| wanted.iter().any(|wanted| wanted.matches(key));
+    let named = |key: &str| requested.iter().any(|requested| requested.matches(key));
     let mut rows: Vec<Row<'a>> = Vec::new();
     for base in values {
-        let listed = match wanted.is_empty() {
+        let listed = match requested.is_empty() {
             true => args.all || is_configuration(&base.value.key),
             false => named(&base.value.key),
         };
@@ -131,7 +131,7 @@ fn rows<'a>(args: &GetArgs, wanted: &[Wanted], values: &'a [BaseStatus]) -> Vec<
         let parts = base
             .derived_values
             .iter()
-            .filter(|part| (listed && args.derived) || (!wanted.is_empty() && named(&part.key)));
+            .filter(|part| (listed && args.derived) || (!requested.is_empty() && named(&part.key)));
         rows.extend(parts.map(|part| (part, None)));
     }
     rows.retain(|(status, _)| state_counts(status.state()));

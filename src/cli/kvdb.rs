@@ -15,7 +15,7 @@ use super::{
     connection::ConnectionArgs,
     failure::{Failure, Outcome, remark},
     moment,
-    names::Wanted,
+    names::Requested,
     output::{Format, Output, visible},
 };
 
@@ -32,7 +32,7 @@ pub struct KvdbArgs {
 
     /// Label of the agent for keys that do not begin with /; by default that of the running agent
     #[arg(long, value_name = "LABEL", env = "MICROSERVICE_LABEL", global = true, help_heading = "Store")]
-    service_label: Option<String>,
+    microservice_label: Option<String>,
 
     /// CA certificates that verify the etcd server (PEM)
     #[arg(long, value_name = "FILE", env = "ETCD_CA", global = true, help_heading = "Store")]
@@ -127,11 +127,11 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
 
 /// Returns the full key. A short key belongs to the agent with this label.
 fn whole_key(key: &str, label: &str) -> String {
-    match (key.starts_with('/'), Wanted::read(key)) {
+    match (key.starts_with('/'), Requested::read(key)) {
         (true, _) => key.to_owned(),
-        // `Wanted::read` would turn a status key into a configuration key.
+        // `Requested::read` would turn a status key into a configuration key.
         (false, _) if key.starts_with("config-status/") => format!("{}{key}", agent_prefix(label)),
-        (false, Wanted::Key(key)) => format!("{}{key}", agent_prefix(label)),
+        (false, Requested::Key(key)) => format!("{}{key}", agent_prefix(label)),
         (false, _) => format!("{}{key}", agent_prefix(label)),
     }
 }
@@ -225,13 +225,13 @@ fn document(pair: &KeyValue) -> Json {
 struct Store {
     client: Client,
     endpoints: String,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Store {
-    async fn connect(args: &KvdbArgs, endpoints_text: &str, patience: Duration) -> Result<Self, Failure> {
+    async fn connect(args: &KvdbArgs, endpoints_text: &str, time_limit: Duration) -> Result<Self, Failure> {
         let endpoints: Vec<&str> = endpoints_text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
-        let mut options = ConnectOptions::new().with_connect_timeout(patience);
+        let mut options = ConnectOptions::new().with_connect_timeout(time_limit);
         if let Some(tls) = tls(args)? {
             options = options.with_tls(tls);
         }
@@ -239,16 +239,16 @@ impl Store {
             options = options.with_user(user, std::env::var("ETCD_PASSWORD").unwrap_or_default());
         }
         let endpoints_text = endpoints_text.to_owned();
-        let connected = timeout(patience, Client::connect(&endpoints, Some(options))).await;
+        let connected = timeout(time_limit, Client::connect(&endpoints, Some(options))).await;
         let client = match connected {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => return Err(unreachable(&endpoints_text, "connect", &error)),
-            Err(_) => return Err(late(&endpoints_text, patience)),
+            Err(_) => return Err(late(&endpoints_text, time_limit)),
         };
         Ok(Store {
             client,
             endpoints: endpoints_text,
-            patience,
+            time_limit,
         })
     }
 
@@ -260,10 +260,10 @@ impl Store {
     }
 
     async fn answer<T>(&self, what: &str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, Failure> {
-        match timeout(self.patience, call).await {
+        match timeout(self.time_limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unreachable(&self.endpoints, what, &error)),
-            Err(_) => Err(late(&self.endpoints, self.patience)),
+            Err(_) => Err(late(&self.endpoints, self.time_limit)),
         }
     }
 }
@@ -290,10 +290,10 @@ pub(super) fn innermost(error: &etcd_client::Error) -> String {
     }
 }
 
-fn late(endpoints: &str, patience: Duration) -> Failure {
+fn late(endpoints: &str, time_limit: Duration) -> Failure {
     Failure::new(format!(
         "the store {endpoints} did not answer within {}",
-        moment::duration(patience)
+        moment::duration(time_limit)
     ))
     .next("set its address with --etcd-endpoints, or a longer timeout with --timeout")
 }

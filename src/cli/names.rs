@@ -71,7 +71,7 @@ fn state_of(name: &str, known: &[&str]) -> Result<String, String> {
 
 /// A kind, key or name on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Wanted {
+pub enum Requested {
     /// All values of a kind, by their key prefix.
     Kind(String),
     /// One key.
@@ -80,40 +80,40 @@ pub enum Wanted {
     Name(String),
 }
 
-impl Wanted {
+impl Requested {
     /// Parses a kind, a key in any form (`config/…`, `linux/interfaces/…`, `/vnf-agent/LABEL/config/…`, `interface/NAME`), or a name.
     pub fn read(text: &str) -> Self {
         let text = text.trim();
         if let Some(rest) = text.strip_prefix(ALL_AGENTS_PREFIX) {
             let key = rest.split_once('/').map_or("", |(_, key)| key);
-            return Wanted::Key(key.replacen("config-status/", CONFIG_PREFIX, 1));
+            return Requested::Key(key.replacen("config-status/", CONFIG_PREFIX, 1));
         }
         if let Some(rest) = text.strip_prefix("config-status/") {
-            return Wanted::Key(format!("{CONFIG_PREFIX}{rest}"));
+            return Requested::Key(format!("{CONFIG_PREFIX}{rest}"));
         }
         let below_config = format!("{CONFIG_PREFIX}{text}");
         if MODELS.iter().any(|model| below_config.starts_with(model.key_prefix)) {
-            return Wanted::Key(below_config);
+            return Requested::Key(below_config);
         }
         let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
         match prefix_of(kind) {
-            Some(prefix) if rest.is_empty() => Wanted::Kind(prefix.to_owned()),
-            Some(prefix) => Wanted::Key(format!("{prefix}{rest}")),
-            None if text.contains('/') => Wanted::Key(text.to_owned()),
-            None => Wanted::Name(text.to_owned()),
+            Some(prefix) if rest.is_empty() => Requested::Kind(prefix.to_owned()),
+            Some(prefix) => Requested::Key(format!("{prefix}{rest}")),
+            None if text.contains('/') => Requested::Key(text.to_owned()),
+            None => Requested::Name(text.to_owned()),
         }
     }
 
-    /// Parses like [`Wanted::read`], but rejects unknown kinds.
+    /// Parses like [`Requested::read`], but rejects unknown kinds.
     ///
     /// # Errors
     /// Fails if the text begins with a word that is neither a kind nor the first segment of a key, such as `intrface/left`.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let wanted = Wanted::read(text);
-        let Wanted::Key(key) = &wanted else { return Ok(wanted) };
+        let requested = Requested::read(text);
+        let Requested::Key(key) = &requested else { return Ok(requested) };
         let first = key.split('/').next().unwrap_or_default();
         if KEY_CLASSES.contains(&first) {
-            return Ok(wanted);
+            return Ok(requested);
         }
         if first.is_empty() {
             return Err(Failure::new(format!("{text:?} is not a key of an agent"))
@@ -129,37 +129,37 @@ impl Wanted {
         let mut keys = values
             .iter()
             .flat_map(|base| std::iter::once(&base.value).chain(&base.derived_values).map(|status| &status.key));
-        matches!(self, Wanted::Kind(_)) || keys.any(|key| self.matches(key))
+        matches!(self, Requested::Kind(_)) || keys.any(|key| self.matches(key))
     }
 
     /// Returns whether a key matches.
     pub fn matches(&self, key: &str) -> bool {
         match self {
-            Wanted::Kind(prefix) => key.starts_with(prefix.as_str()),
-            Wanted::Key(wanted) => key == wanted,
-            Wanted::Name(name) => kind_and_name(key).1 == name.as_str(),
+            Requested::Kind(prefix) => key.starts_with(prefix.as_str()),
+            Requested::Key(requested) => key == requested,
+            Requested::Name(name) => kind_and_name(key).1 == name.as_str(),
         }
     }
 }
 
 /// Returns the key that the text refers to. A name is looked up in `known`, where it must be unambiguous.
 pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
-    let wanted = Wanted::parse(text)?;
-    let name = match &wanted {
-        Wanted::Key(key) => return Ok(key.clone()),
-        Wanted::Kind(_) => {
+    let requested = Requested::parse(text)?;
+    let name = match &requested {
+        Requested::Key(key) => return Ok(key.clone()),
+        Requested::Kind(_) => {
             return Err(
                 Failure::new(format!("{text:?} is a kind, but a single value is expected")).next(format!(
                     "specify {text}/NAME; `netns-agent get {text}` lists the values of this kind"
                 )),
             );
         }
-        Wanted::Name(name) => name,
+        Requested::Name(name) => name,
     };
     let keys: Vec<&str> = known
         .iter()
         .map(|base| base.value.key.as_str())
-        .filter(|key| wanted.matches(key))
+        .filter(|key| requested.matches(key))
         .collect();
     match keys.as_slice() {
         [key] => Ok((*key).to_owned()),
@@ -171,8 +171,8 @@ pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
 /// Returns `; did you mean X?` if a kind or a value has a similar name, and an empty string otherwise.
 pub fn similar(text: &str, known: &[BaseStatus]) -> String {
     let named = known.iter().map(|base| kind_and_name(&base.value.key));
-    let shortened = match Wanted::read(text) {
-        Wanted::Key(key) => short(&key),
+    let shortened = match Requested::read(text) {
+        Requested::Key(key) => short(&key),
         _ => text.to_owned(),
     };
     let Some((kind, name)) = shortened.split_once('/') else {
@@ -195,7 +195,7 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 
 /// Returns whether the text is a name, which must be looked up among the existing values.
 pub fn is_name(text: &str) -> bool {
-    matches!(Wanted::read(text), Wanted::Name(_))
+    matches!(Requested::read(text), Requested::Name(_))
 }
 
 /// Splits a key into kind and name, such as `interface` and `left`. A key of no kind yields an empty kind and the whole key.
@@ -208,7 +208,7 @@ pub fn kind_and_name(key: &str) -> (&'static str, &str) {
     found.unwrap_or(("", key))
 }
 
-/// Returns the shortest form of a key that [`Wanted::read`] accepts, such as `interface/left`.
+/// Returns the shortest form of a key that [`Requested::read`] accepts, such as `interface/left`.
 pub fn short(key: &str) -> String {
     match kind_and_name(key) {
         ("", key) => key.to_owned(),
@@ -256,19 +256,22 @@ mod tests {
             "interfaces/left",
             "if/left",
         ] {
-            assert_eq!(Wanted::read(text), Wanted::Key(LEFT.to_owned()), "{text}");
+            assert_eq!(Requested::read(text), Requested::Key(LEFT.to_owned()), "{text}");
         }
         assert_eq!(
-            Wanted::read("routes/10.0.0.0/8/left"),
-            Wanted::Key("config/linux/l3/v2/route/10.0.0.0/8/left".to_owned())
+            Requested::read("routes/10.0.0.0/8/left"),
+            Requested::Key("config/linux/l3/v2/route/10.0.0.0/8/left".to_owned())
         );
-        assert_eq!(Wanted::read("ns/NSID/red"), Wanted::Key("linux/namespace/NSID/red".to_owned()));
         assert_eq!(
-            Wanted::read("linux/interface/state/left/UP"),
-            Wanted::Key("linux/interface/state/left/UP".to_owned())
+            Requested::read("ns/NSID/red"),
+            Requested::Key("linux/namespace/NSID/red".to_owned())
         );
-        assert_eq!(Wanted::read("arps"), Wanted::Kind("config/linux/l3/v2/arp/".to_owned()));
-        assert_eq!(Wanted::read("left"), Wanted::Name("left".to_owned()));
+        assert_eq!(
+            Requested::read("linux/interface/state/left/UP"),
+            Requested::Key("linux/interface/state/left/UP".to_owned())
+        );
+        assert_eq!(Requested::read("arps"), Requested::Kind("config/linux/l3/v2/arp/".to_owned()));
+        assert_eq!(Requested::read("left"), Requested::Name("left".to_owned()));
     }
 
     #[test]
@@ -279,7 +282,7 @@ mod tests {
             "linux/namespace/NSID/red",
             "linux/interface/state/left/UP",
         ] {
-            assert_eq!(Wanted::read(&short(key)), Wanted::Key(key.to_owned()));
+            assert_eq!(Requested::read(&short(key)), Requested::Key(key.to_owned()));
         }
     }
 
@@ -313,12 +316,12 @@ mod tests {
             ("bridge/left", "no kind \"bridge\""),
             ("/etc/passwd", "not a key of an agent"),
         ] {
-            let failure = Wanted::parse(text).expect_err(text);
+            let failure = Requested::parse(text).expect_err(text);
             assert!(failure.message().contains(words), "{failure}");
         }
         // Values without a model are published as INVALID, so users may query them.
         for text in ["config/linux/l9/v2/x", "linux/interface/state/left/UP", "left", "if"] {
-            assert_eq!(Wanted::parse(text).expect(text), Wanted::read(text));
+            assert_eq!(Requested::parse(text).expect(text), Requested::read(text));
         }
     }
 

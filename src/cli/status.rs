@@ -35,12 +35,16 @@ pub async fn run(agent: &Agent, output: &Output) -> Outcome {
     let version: Json = agent.get("/info/version").await?;
     let identity = answers::identity(agent).await?;
     let values = answers::values(agent).await?;
-    let wanted: Vec<&BaseStatus> = values.iter().filter(|base| is_configuration(&base.value.key)).collect();
+    let requested: Vec<&BaseStatus> = values.iter().filter(|base| is_configuration(&base.value.key)).collect();
     let mut states: BTreeMap<&str, usize> = BTreeMap::new();
-    for base in &wanted {
+    for base in &requested {
         *states.entry(base.value.state()).or_default() += 1;
     }
-    let attention: Vec<&BaseStatus> = wanted.iter().filter(|base| base.value.state() != "CONFIGURED").copied().collect();
+    let attention: Vec<&BaseStatus> = requested
+        .iter()
+        .filter(|base| base.value.state() != "CONFIGURED")
+        .copied()
+        .collect();
     if output.is_document() {
         let attention: Vec<_> = attention.iter().map(|base| &base.value).collect();
         output.document(&json!({

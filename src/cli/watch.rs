@@ -12,7 +12,7 @@ use super::{
     connection::Agent,
     failure::{Failure, NOT_IN_TIME, Outcome, remark},
     moment, names,
-    names::{Wanted, is_configuration, short},
+    names::{Requested, is_configuration, short},
     output::{Format, Output, Tone, visible},
     readiness,
 };
@@ -28,7 +28,7 @@ const FAILED_FOR: Duration = Duration::from_secs(1);
 pub struct WatchArgs {
     /// Kinds, keys or names; without any, all desired values
     #[arg(value_name = "KIND|KEY")]
-    wanted: Vec<String>,
+    requested: Vec<String>,
 
     /// Polling interval
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = moment::parse_span)]
@@ -45,18 +45,18 @@ pub struct WatchArgs {
 
 /// Prints state changes until the process is interrupted or `--count` is reached.
 pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome {
-    let wanted = args
-        .wanted
+    let requested = args
+        .requested
         .iter()
-        .map(|text| Wanted::parse(text))
-        .collect::<Result<Vec<Wanted>, Failure>>()?;
-    let counts = |key: &str| match wanted.is_empty() {
+        .map(|text| Requested::parse(text))
+        .collect::<Result<Vec<Requested>, Failure>>()?;
+    let counts = |key: &str| match requested.is_empty() {
         true => is_configuration(key),
-        false => wanted.iter().any(|wanted| wanted.matches(key)),
+        false => requested.iter().any(|requested| requested.matches(key)),
     };
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut before = look(agent, &counts).await?;
-    remark_on_absent(agent, &args.wanted, &wanted).await?;
+    remark_on_absent(agent, &args.requested, &requested).await?;
     let mut is_there = true;
     if !args.changes_only {
         for status in before.values().take(usize::try_from(left).unwrap_or(usize::MAX)) {
@@ -109,10 +109,10 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
 }
 
 /// Prints a note about each given value that does not exist yet. Otherwise a mistyped name would be watched silently.
-async fn remark_on_absent(agent: &Agent, texts: &[String], wanted: &[Wanted]) -> Result<(), Failure> {
+async fn remark_on_absent(agent: &Agent, texts: &[String], requested: &[Requested]) -> Result<(), Failure> {
     let values = answers::values(agent).await?;
-    for (text, wanted) in texts.iter().zip(wanted) {
-        if !wanted.matches_any(&values) {
+    for (text, requested) in texts.iter().zip(requested) {
+        if !requested.matches_any(&values) {
             remark(&format!("there is no value {text:?} yet{}", names::similar(text, &values)));
         }
     }
@@ -170,12 +170,12 @@ pub struct WaitArgs {
 }
 
 /// Waits until all values are in the state, or until the timeout expires.
-pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, patience: Duration) -> Outcome {
-    let deadline = Instant::now() + patience;
+pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
+    let deadline = Instant::now() + time_limit;
     let keys = keys(args, agent, deadline).await?;
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let left = deadline.saturating_duration_since(Instant::now());
-    until(agent, Some(output), &keys, &args.state, if args.all { left } else { patience }).await
+    until(agent, Some(output), &keys, &args.state, if args.all { left } else { time_limit }).await
 }
 
 async fn keys(args: &WaitArgs, agent: &Agent, deadline: Instant) -> Result<Vec<String>, Failure> {
@@ -213,14 +213,14 @@ async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
 }
 
 /// Waits until all keys are in a state, or do not exist if it is `DELETED`. Prints each one to `output` if it is given.
-pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, patience: Duration) -> Outcome {
-    until_unless(agent, output, keys, state, patience, &|_| false).await
+pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, time_limit: Duration) -> Outcome {
+    until_unless(agent, output, keys, state, time_limit, &|_| false).await
 }
 
 /// Waits until all keys are CONFIGURED. Fails early if one is in a state that it does not leave by itself.
-pub async fn until_configured(agent: &Agent, keys: &[&str], patience: Duration) -> Outcome {
+pub async fn until_configured(agent: &Agent, keys: &[&str], time_limit: Duration) -> Outcome {
     let has_failed = |status: &Status| matches!(status.state(), "FAILED" | "INVALID" | "UNIMPLEMENTED");
-    until_unless(agent, None, keys, "CONFIGURED", patience, &has_failed).await
+    until_unless(agent, None, keys, "CONFIGURED", time_limit, &has_failed).await
 }
 
 async fn until_unless(
@@ -228,10 +228,10 @@ async fn until_unless(
     output: Option<&Output>,
     keys: &[&str],
     state: &str,
-    patience: Duration,
+    time_limit: Duration,
     has_failed: &(dyn Fn(&Status) -> bool + Sync),
 ) -> Outcome {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + time_limit;
     let mut left: Vec<&str> = keys.to_vec();
     let mut failed_since: Option<Instant> = None;
     loop {
@@ -268,13 +268,13 @@ async fn until_unless(
             );
         }
         if Instant::now() >= deadline {
-            let told: Vec<String> = left.iter().map(|key| describe(&found(key))).collect();
+            let reported: Vec<String> = left.iter().map(|key| describe(&found(key))).collect();
             let first = left.first().map(|key| short(key)).unwrap_or_default();
             return Err(Failure::new(format!(
                 "not {} within {}: {}",
                 state.to_lowercase(),
-                moment::duration(patience),
-                told.join("; ")
+                moment::duration(time_limit),
+                reported.join("; ")
             ))
             .next(format!(
                 "`netns-agent explain {first}` shows the reason; --timeout sets a longer timeout"

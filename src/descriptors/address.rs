@@ -145,7 +145,7 @@ fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> E
 /// The kernel deletes the secondary addresses of a subnet together with the primary one.
 fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let mut others = others_in_subnet(address, view).into_iter();
-    let first = others.find(|other| other.expected.is_none() && view.wanted(&other.key).is_some());
+    let first = others.find(|other| other.expected.is_none() && view.desired(&other.key).is_some());
     match first {
         Some(first) => make_primary(marks, first, view),
         None => Effect::Noop("no other address of its subnet stays"),
@@ -175,7 +175,7 @@ fn beside<'a>(
         false => OtherAddress::Stays,
     });
     let comes = |other: &Key| view.applied(other).is_none() && view.coming(other).is_some();
-    let coming = view.wanted_under(prefix.as_str()).filter(is_other);
+    let coming = view.desired_under(prefix.as_str()).filter(is_other);
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
@@ -184,7 +184,7 @@ fn beside<'a>(
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
     };
-    let desired = view.wanted(&interface.key()).into_iter();
+    let desired = view.desired(&interface.key()).into_iter();
     let expected = desired.flat_map(Value::addresses).filter(is_there);
     let observed = view.applied_under(observed_prefix(&interface.name).as_str());
     let observed = observed.filter_map(|(key, _)| parse_ip_or_cidr(observed_address(key)?.1).ok());

@@ -25,7 +25,7 @@ impl World {
         let mut scheduler = Scheduler::new(Network::new("test"));
         let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
         scheduler.fact(&NamespaceName::Own.key(), Some(own));
-        scheduler.settle_facts();
+        scheduler.complete_facts();
         World {
             scheduler,
             statuses: std::collections::BTreeMap::new(),
@@ -79,10 +79,10 @@ impl World {
         self.scheduler.view().applied(key).is_some_and(Value::is_adopted)
     }
 
-    fn relatives(&self, key: &str) -> Vec<String> {
+    fn suggestions(&self, key: &str) -> Vec<String> {
         let explanation = self.statuses[&Key::new(key)].explanation.as_deref().expect("an explanation");
-        let texts = explanation.unmet.iter().flat_map(|unmet| &unmet.relatives);
-        let mut texts: Vec<String> = texts.map(|relative| relative.text.clone()).collect();
+        let texts = explanation.unmet.iter().flat_map(|unmet| &unmet.suggestions);
+        let mut texts: Vec<String> = texts.map(|suggestion| suggestion.text.clone()).collect();
         texts.dedup();
         texts
     }
@@ -187,15 +187,15 @@ fn closest_existing_values_are_suggested() {
     }
     world.run(|_| false);
     assert_eq!(
-        world.relatives("config/linux/l3/v2/route/10.2.0.0/16/left"),
+        world.suggestions("config/linux/l3/v2/route/10.2.0.0/16/left"),
         ["interface left exists but is DOWN", "address 10.1.0.1/24 of interface left exists"]
     );
     assert_eq!(
-        world.relatives("config/linux/l3/v2/route/10.4.0.0/16/uplink-wbe"),
+        world.suggestions("config/linux/l3/v2/route/10.4.0.0/16/uplink-wbe"),
         ["interface uplink-web has a similar name"]
     );
     assert_eq!(
-        world.relatives(interface_key("uplink-web").as_str()),
+        world.suggestions(interface_key("uplink-web").as_str()),
         ["interface right has a similar name"]
     );
     world.put(
@@ -204,7 +204,7 @@ fn closest_existing_values_are_suggested() {
     );
     world.run(|_| false);
     assert_eq!(
-        world.relatives("config/linux/l3/v2/route/10.5.0.0/16/uplink-web"),
+        world.suggestions("config/linux/l3/v2/route/10.5.0.0/16/uplink-web"),
         ["the agent's own namespace exists, interface uplink-web is not in it yet"]
     );
     // Names for people must not contain internal keys.

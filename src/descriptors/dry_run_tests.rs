@@ -15,7 +15,7 @@ fn scheduler() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
     let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
     scheduler.fact(&NamespaceName::Own.key(), Some(own));
-    scheduler.settle_facts();
+    scheduler.complete_facts();
     scheduler
 }
 
@@ -48,5 +48,5 @@ fn dry_run_plans_into_a_namespace_that_is_not_open_yet() {
         );
     }
     assert!(planned.iter().any(|planned| planned.operation.key.as_str().contains("/address/")));
-    assert!(scheduler.view().wanted(&interface_key("p1")).is_none());
+    assert!(scheduler.view().desired(&interface_key("p1")).is_none());
 }

@@ -5,7 +5,7 @@
 
 mod bridging;
 mod layer3;
-mod leftovers;
+mod orphans;
 mod read_back;
 mod residents;
 #[cfg(test)]
@@ -186,7 +186,7 @@ impl<'s> Inspection<'_, 's> {
     /// Returns whether a value is desired, valid or not, or applied.
     fn is_known(&self, key: &Key) -> bool {
         let known = self.view.known(key);
-        known.wanted.is_some() || known.applied.is_some() || self.view.rejected(key)
+        known.desired.is_some() || known.applied.is_some() || self.view.rejected(key)
     }
 
     /// Returns whether a link of interface `name` is the end of a pair whose other end is unknown and may be put again.
@@ -199,7 +199,7 @@ impl<'s> Inspection<'_, 's> {
         };
         let known = self.view.known(&interface_key(name));
         let is_end = |interface: &Interface| interface.link.peer() == Some(peer);
-        let may_be_end = known.wanted.and_then(Value::interface).is_none_or(is_end);
+        let may_be_end = known.desired.and_then(Value::interface).is_none_or(is_end);
         known.applied.is_none() && may_be_end && !self.is_known(&interface_key(peer))
     }
 
@@ -228,7 +228,7 @@ impl<'s> Inspection<'_, 's> {
     /// Returns whether a link has the host name of interface `name`.
     fn has_its_name(&self, link: &LinkState, name: &str) -> bool {
         let key = interface_key(name);
-        let value = self.view.applied(&key).or(self.view.wanted(&key));
+        let value = self.view.applied(&key).or(self.view.desired(&key));
         value
             .and_then(Value::interface)
             .is_some_and(|interface| interface.host_name == link.name)

@@ -241,7 +241,7 @@ impl InterfaceKind {
 
 /// Returns the desired other end of a pair, if the two name each other.
 fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Arc<DesiredInterface>> {
-    let other = view.wanted(&interface_key(interface.link.peer()?))?.desired_interface()?;
+    let other = view.desired(&interface_key(interface.link.peer()?))?.desired_interface()?;
     (other.interface.link.peer() == Some(&interface.name)).then_some(other)
 }
 
@@ -254,7 +254,7 @@ fn mutual_peer<'a>(
     peer: &str,
     view: &View<'a, Network>,
 ) -> Result<Option<(&'a DesiredInterface, NetnsId)>, Refusal> {
-    let Some(other) = view.wanted(&interface_key(peer)).and_then(Value::desired_interface) else {
+    let Some(other) = view.desired(&interface_key(peer)).and_then(Value::desired_interface) else {
         return Ok(None);
     };
     let (name, type_name) = (&interface.name, interface.link.spec().type_name);
@@ -324,32 +324,32 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
         return Comparison::same();
     }
     let (circumstances, is, is_to_be) = (applied.circumstances, &*applied.interface, &*desired.interface);
-    let mut told = Vec::new();
-    told.extend(changes.rename.map(|name| format!("its name is {} instead of {name}", is.host_name)));
-    told.extend(changes.alias.map(|_| match circumstances.known_by {
+    let mut reported = Vec::new();
+    reported.extend(changes.rename.map(|name| format!("its name is {} instead of {name}", is.host_name)));
+    reported.extend(changes.alias.map(|_| match circumstances.known_by {
         KnownBy::Mark => "its alias, the ownership mark, does not record the desired settings".to_owned(),
         KnownBy::Group | KnownBy::Index(_) => "its alias, the ownership mark, was removed".to_owned(),
     }));
-    told.extend(changes.mtu.map(|mtu| match is.effective_mtu() {
+    reported.extend(changes.mtu.map(|mtu| match is.effective_mtu() {
         Some(found) => format!("its MTU is {found} instead of {mtu}"),
         None => format!("its MTU is not {mtu}"),
     }));
-    told.extend(changes.mac.map(|mac| match (is.mac.map(MacAddress), MacAddress(mac)) {
+    reported.extend(changes.mac.map(|mac| match (is.mac.map(MacAddress), MacAddress(mac)) {
         (Some(found), mac) => format!("its MAC address is {found} instead of {mac}"),
         (None, mac) => format!("its MAC address is not {mac}"),
     }));
-    told.extend(changes.master.map(|_| "it has a master that is not desired".to_owned()));
+    reported.extend(changes.master.map(|_| "it has a master that is not desired".to_owned()));
     let settings = is.link.differences(&is_to_be.link, circumstances.set).into_iter();
-    told.extend(
+    reported.extend(
         settings
             .filter(|setting| setting.attribute.change == Change::InPlace)
             .map(|setting| setting.to_string()),
     );
-    told.extend(changes.up.map(|up| match up {
+    reported.extend(changes.up.map(|up| match up {
         true => "it is DOWN instead of UP".to_owned(),
         false => "it is UP instead of DOWN".to_owned(),
     }));
-    told.into_iter().map(Difference::in_place).collect()
+    reported.into_iter().map(Difference::in_place).collect()
 }
 
 /// Returns the changed requirements of an EXISTING interface on its link.
@@ -488,7 +488,7 @@ impl Kind for InterfaceKind {
         let unread = view.untried_under(NAMESPACES);
         let mut beyond = unread.flat_map(|namespace| view.dependents(namespace));
         beyond.any(|key| {
-            let other = view.wanted(key).and_then(Value::interface);
+            let other = view.desired(key).and_then(Value::interface);
             *key != desired.interface.key() && other.is_some_and(|other| unique_claim(other, view).as_ref() == Some(&claim))
         })
     }
@@ -506,14 +506,14 @@ impl Kind for InterfaceKind {
         }
     }
 
-    fn brings(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> Vec<(Key, Value)> {
+    fn co_creates(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> Vec<(Key, Value)> {
         let other = other_end(&desired.interface, view);
-        let brought = other.filter(|other| netns_of(view, &other.interface.namespace).is_some());
-        let brought = brought.map(|other| {
+        let co_created_values = other.filter(|other| netns_of(view, &other.interface.namespace).is_some());
+        let co_created_values = co_created_values.map(|other| {
             let key = other.interface.key();
             (key, Value::AppliedInterface(AppliedInterface::co_created(other).into()))
         });
-        brought.into_iter().collect()
+        co_created_values.into_iter().collect()
     }
 
     /// An end of a pair is stale if its other end is not in its desired namespace. An EXISTING interface is stale if it has to leave its

@@ -82,8 +82,8 @@ pub trait Kind: Send + Sync {
     /// Another value is in the way.
     fn create(&self, desired: &Self::Desired, view: &View<'_, Network>) -> Result<Effect, Refusal>;
 
-    /// See [`Descriptor::brings`].
-    fn brings(&self, _desired: &Self::Desired, _view: &View<'_, Network>) -> Vec<(Key, Value)> {
+    /// See [`Descriptor::co_creates`].
+    fn co_creates(&self, _desired: &Self::Desired, _view: &View<'_, Network>) -> Vec<(Key, Value)> {
         Vec::new()
     }
 
@@ -282,9 +282,9 @@ impl<K: Kind> Descriptor<Network> for Typed<K> {
         }
     }
 
-    fn brings(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<(Key, Value)> {
+    fn co_creates(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Vec<(Key, Value)> {
         let desired = Self::expected(key, value, K::desired);
-        desired.map(|desired| self.0.brings(desired, view)).unwrap_or_default()
+        desired.map(|desired| self.0.co_creates(desired, view)).unwrap_or_default()
     }
 
     fn recover(&self, key: &Key, value: &Value, view: &View<'_, Network>) -> Effect {

@@ -360,26 +360,29 @@ mod tests {
         let json = r#"{"name":"a","type":"DUMMY","enabled":true}"#;
         let key = "config/linux/interfaces/v2/interface/a";
         let model = Model::decode(key, json.as_bytes()).expect(json);
-        let Ok(Value::Interface(asked)) = value_of(&model) else {
+        let Ok(Value::Interface(requested)) = value_of(&model) else {
             panic!("{json}");
         };
-        let as_asked = AppliedInterface::of(&asked);
+        let as_requested = AppliedInterface::of(&requested);
         let interface = Interface {
             enabled: false,
-            ..(*asked.interface).clone()
+            ..(*requested.interface).clone()
         };
         let down = AppliedInterface {
             interface: interface.into(),
-            ..as_asked.clone()
+            ..as_requested.clone()
         };
         let shown = applied_interface(&down);
         assert_eq!((shown.enabled, shown.host_if_name.as_str()), (false, "a"));
         let circumstances = Circumstances {
             known_by: KnownBy::Group,
             adopted: true,
-            ..as_asked.circumstances
+            ..as_requested.circumstances
         };
-        let adopted = AppliedInterface { circumstances, ..as_asked };
+        let adopted = AppliedInterface {
+            circumstances,
+            ..as_requested
+        };
         assert_eq!(Model::from(applied_interface(&adopted)), model);
     }
 

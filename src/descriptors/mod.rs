@@ -26,14 +26,14 @@ pub mod names;
 pub mod namespace;
 pub mod observed;
 pub mod orphan;
-mod relatives;
 pub mod route;
 pub mod sharing;
+mod suggestions;
 pub mod value;
 
 use models::key::{ALL_AGENTS_PREFIX, Key, prefix};
 
-use crate::scheduler::{Dependency, Descriptor, Domain, Relative, View};
+use crate::scheduler::{Dependency, Descriptor, Domain, Suggestion, View};
 use link_kinds::LifeCycle;
 use netns_kernel::{Guard, KernelOp, NetnsId};
 
@@ -143,12 +143,12 @@ impl Domain for Network {
     }
 
     /// In a dry run a namespace gets a made-up inode, since the real one is not known before the namespace is open.
-    fn supposed(&self, key: &Key, wanted: &Value, view: &View<'_, Network>) -> Value {
-        namespace::supposed(key, wanted, view).unwrap_or_else(|| wanted.clone())
+    fn supposed(&self, key: &Key, desired: &Value, view: &View<'_, Network>) -> Value {
+        namespace::supposed(key, desired, view).unwrap_or_else(|| desired.clone())
     }
 
-    fn is_repaired(&self, _: &Key, wanted: &Value) -> bool {
-        let own = wanted.terms().and_then(|terms| terms.drift_policy);
+    fn is_repaired(&self, _: &Key, desired: &Value) -> bool {
+        let own = desired.terms().and_then(|terms| terms.drift_policy);
         own.unwrap_or(self.drift_policy) == DriftPolicy::Repair
     }
 
@@ -168,12 +168,12 @@ impl Domain for Network {
         names::name(key)
     }
 
-    fn bearer(&self, key: &Key) -> Option<Key> {
-        names::bearer(key)
+    fn provider(&self, key: &Key) -> Option<Key> {
+        names::provider(key)
     }
 
-    fn relatives(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Relative> {
-        relatives::of(unmet, view)
+    fn suggestions(&self, unmet: &Dependency, view: &View<'_, Self>) -> Vec<Suggestion> {
+        suggestions::of(unmet, view)
     }
 }
 

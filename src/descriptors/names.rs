@@ -8,8 +8,8 @@ use super::{address::derived_part, value::interface_key};
 
 /// Returns the name of the value with this key, to begin a sentence with; the key itself if there is no better name.
 pub fn name(key: &Key) -> String {
-    if let Some(leftover) = key.as_str().strip_prefix("linux/orphan/") {
-        let (_, what) = leftover.split_once('/').unwrap_or(("", leftover));
+    if let Some(orphan) = key.as_str().strip_prefix("linux/orphan/") {
+        let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
         return format!("an orphan that is being removed ({what})");
     }
     if let Some(name) = super::detection::name(key) {
@@ -66,7 +66,7 @@ pub fn name(key: &Key) -> String {
 }
 
 /// Returns the interface that a property, an address or a membership belongs to, or to which all keys with this prefix would belong.
-pub fn bearer(key: &Key) -> Option<Key> {
+pub fn provider(key: &Key) -> Option<Key> {
     let interface = match TypedKey::parse(key.as_str()) {
         Ok(TypedKey::InterfaceState { name, .. }) => name,
         Ok(
@@ -112,14 +112,14 @@ mod tests {
             "linux/interface/a/address/static/10.1.0.1/24",
             "linux/interface/a/address/",
         ] {
-            assert_eq!(bearer(&Key::new(key)), Some(interface_key("a")), "{key}");
+            assert_eq!(provider(&Key::new(key)), Some(interface_key("a")), "{key}");
         }
         for key in [
             "linux/interface/host-name/a/address/",
             "linux/namespace/NSID/a",
             "config/linux/interfaces/v2/interface/a",
         ] {
-            assert_eq!(bearer(&Key::new(key)), None, "{key}");
+            assert_eq!(provider(&Key::new(key)), None, "{key}");
         }
     }
 }

@@ -48,8 +48,8 @@ pub fn microservice_key(label: &str) -> Key {
 /// Returns the value of a namespace as if it had been opened, for a dry run; `None` if the namespace cannot be found.
 ///
 /// The inode is made up, and differs from that of every real namespace.
-pub fn supposed(key: &Key, wanted: &Value, view: &View<'_, Network>) -> Option<Value> {
-    let name = wanted.namespace_name()?.clone();
+pub fn supposed(key: &Key, desired: &Value, view: &View<'_, Network>) -> Option<Value> {
+    let name = desired.namespace_name()?.clone();
     let digest = key
         .as_str()
         .bytes()

@@ -41,8 +41,8 @@ impl Kind for OrphanKind {
     /// The namespace stays open until the orphan is deleted, and the interface that it is on stays as long.
     fn dependencies(&self, orphan: &Arc<Orphan>) -> Vec<Dependency> {
         let namespace = Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key());
-        let bearer = orphan.bearer.clone().map(|key| Dependency::key("interface-of-leftover", key));
-        std::iter::once(namespace).chain(bearer).collect()
+        let provider = orphan.provider.clone().map(|key| Dependency::key("interface-of-leftover", key));
+        std::iter::once(namespace).chain(provider).collect()
     }
 
     fn claims(&self, orphan: &Arc<Orphan>, _: &View<'_, Network>) -> Vec<Claim> {

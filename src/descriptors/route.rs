@@ -51,7 +51,7 @@ pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
 fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
     // While a namespace is being read back, the device may not be applied yet.
-    let vrf = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
+    let vrf = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
     vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
 

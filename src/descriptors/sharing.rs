@@ -38,7 +38,7 @@ pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     let named = |interface: &&Interface| interface.is_existing() && interface.host_name == host_name;
     let interfaces = view
         .dependents(&host_link_key(host_name))
-        .filter_map(|key| view.applied(key).or(view.wanted(key))?.interface());
+        .filter_map(|key| view.applied(key).or(view.desired(key))?.interface());
     let mut names: Vec<String> = interfaces.filter(named).map(|interface| interface.name.clone()).collect();
     names.sort_unstable();
     names
@@ -63,7 +63,7 @@ fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
 /// kernel name. If others rename it, the EXISTING interfaces on it are lost.
 pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     let key = interface_key(name);
-    let interface = view.applied(&key).or(view.wanted(&key)).and_then(Value::interface);
+    let interface = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
     let Some(existing) = interface.filter(|interface| interface.is_existing()) else {
         return format!("interface {name}");
     };
@@ -133,7 +133,7 @@ fn asks_alike(interface: &Interface, other: &Interface) -> bool {
 /// For the interface that created the link it is the desired version, because the agent repairs the link. For an EXISTING interface it is
 /// the applied version, because the desired version may itself be in conflict.
 pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Interface {
-    let desired = view.wanted(&applied.key()).and_then(Value::interface);
+    let desired = view.desired(&applied.key()).and_then(Value::interface);
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
 }
 
@@ -145,7 +145,7 @@ fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
 
 /// Returns the desired version of an applied EXISTING interface, if it stays on its link with another MTU, MAC address or admin state.
 fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&'a Interface> {
-    let desired = view.wanted(&applied.key()).and_then(Value::interface)?;
+    let desired = view.desired(&applied.key()).and_then(Value::interface)?;
     let stays = [applied, desired].iter().all(|version| version.is_existing()) && desired.host_name == applied.host_name;
     (stays && !asks_alike(desired, applied)).then_some(desired)
 }
@@ -168,11 +168,11 @@ fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&
     let applied = view.applied(&interface.key()).and_then(Value::interface);
     let own = applied.filter(|applied| asks_alike(applied, interface));
     for desired in changes {
-        let is_told = |other: &&Interface| asks_alike(other, desired);
+        let is_reported = |other: &&Interface| asks_alike(other, desired);
         if own.is_some_and(|own| contradicts(desired, own)) {
             continue;
         }
-        if !deciding.iter().any(|other| contradicts(desired, other)) && !deciding.iter().any(is_told) {
+        if !deciding.iter().any(|other| contradicts(desired, other)) && !deciding.iter().any(is_reported) {
             deciding.push(desired);
         }
     }
@@ -209,11 +209,11 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 /// interface that is as desired. The latter happens if the preceding interface returns to its former state after this one was changed in
 /// the meantime.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
-    let Some(desired) = view.wanted(&applied.key()).and_then(Value::interface) else {
+    let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
     };
     let goes_before = |other: &&Interface| {
-        let as_desired = view.wanted(&other.key()).is_some() && desired_change(view, other).is_none();
+        let as_desired = view.desired(&other.key()).is_some() && desired_change(view, other).is_none();
         !other.is_existing() || (other.name < applied.name && as_desired)
     };
     let keys = keys_beside(view, applied);

@@ -73,7 +73,7 @@ pub struct Orphan {
     /// Claim that it holds: see the claims of interfaces.
     pub claim: Option<String>,
     /// Key of the interface that must not be deleted before it.
-    pub bearer: Option<Key>,
+    pub provider: Option<Key>,
     /// The value that it belonged to is desired in another form.
     ///
     /// The removal of such an orphan is never held: it does not result from a value that the store lost.

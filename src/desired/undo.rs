@@ -166,7 +166,7 @@ impl Desired {
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();
-        let still = |key: &Key, wanted: bool| now.get(key).map_or(!wanted, |item| item.request == number);
+        let still = |key: &Key, desired: bool| now.get(key).map_or(!desired, |item| item.request == number);
         let own = request.changes.iter().filter(|(key, item)| still(key, item.is_some())).cloned();
         if !request.replace {
             return own.collect();

@@ -94,7 +94,7 @@ pub trait Effects: Send + 'static {
     /// Outcome of a task.
     type Outcome: Send;
     /// Request to read something.
-    type Look: Send;
+    type ReadRequest: Send;
     /// Result of a read.
     type Seen: Send;
     /// Place in which operations work, such as a network namespace.
@@ -126,10 +126,10 @@ pub trait Effects: Send + 'static {
     fn signal(&mut self, scheduler: &mut Scheduler<Self::Domain>, signal: Self::Signal, now: Duration);
 
     /// Returns what to scan for orphans of an earlier run. Called before the first desired state is applied.
-    fn startup_scan(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::Look>;
+    fn startup_scan(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::ReadRequest>;
 
     /// Returns what may have changed and must be read now, if anything. Called when no operation can be started, or when a read is overdue.
-    fn refresh(&mut self, now: Duration) -> Option<Self::Look>;
+    fn refresh(&mut self, now: Duration) -> Option<Self::ReadRequest>;
 
     /// Returns when [`Self::refresh`] has to read something next.
     fn refresh_deadline(&self) -> Option<Duration>;
@@ -138,7 +138,7 @@ pub trait Effects: Send + 'static {
     fn desired_changed(&mut self);
 
     /// Marks everything as possibly changed, so that [`Self::refresh`] reads all of it.
-    fn suspect_all(&mut self, now: Duration);
+    fn mark_all_dirty(&mut self, now: Duration);
 
     /// Reports the result of a read to the scheduler.
     fn seen(&mut self, scheduler: &mut Scheduler<Self::Domain>, seen: Self::Seen);
@@ -155,7 +155,7 @@ pub enum Work<E: Effects> {
     /// Operations to perform, none of which depends on another.
     Perform(Vec<E::Task>),
     /// Something to read. No operations are in flight except late ones.
-    Look(E::Look),
+    ReadRequest(E::ReadRequest),
 }
 
 /// Result of work.
@@ -212,7 +212,7 @@ impl<E: Effects> Core<E> {
 
     /// Processes an event. Work is started by [`Self::advance`] only.
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
-        self.scheduler.tell_time(now);
+        self.scheduler.set_time(now);
         if !matches!(event, Event::Simulate { .. } | Event::Ask(_)) {
             self.phase.disturb();
         }
@@ -221,7 +221,7 @@ impl<E: Effects> Core<E> {
             Event::Simulate { transaction, reply } => reply(self.scheduler.simulate(transaction)),
             Event::Ask(question) => question(&self.scheduler),
             Event::Facts(facts) => facts.into_iter().for_each(|(key, value)| self.scheduler.fact(&key, value)),
-            Event::FactsSettled => self.scheduler.settle_facts(),
+            Event::FactsSettled => self.scheduler.complete_facts(),
             Event::Probe(key) => self.scheduler.probe(&key),
             Event::Signal(signal) => self.effects.signal(&mut self.scheduler, signal, now),
         }
@@ -320,7 +320,7 @@ impl<E: Effects> Core<E> {
         }
         let scan = self.effects.startup_scan(&self.scheduler)?;
         let for_resync = self.scheduler.take_reading();
-        Some(self.look(scan, for_resync))
+        Some(self.read_request(scan, for_resync))
     }
 
     /// Starts the most urgent work. No operations are in flight except late ones.
@@ -343,7 +343,7 @@ impl<E: Effects> Core<E> {
             return self.hand_out(Flow::STREAMING, now);
         }
         self.publish();
-        if self.scheduler.is_reading_asked() {
+        if self.scheduler.is_reading_requested() {
             return self.begin(now);
         }
         if self.in_flight.is_empty() {
@@ -368,7 +368,7 @@ impl<E: Effects> Core<E> {
     /// Hands out more of the backlog. Operations for events that arrived in the meantime come first, unless a read is requested: a read
     /// waits for the whole backlog.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
-        if self.scheduler.is_reading_asked() || self.is_refresh_overdue(now) {
+        if self.scheduler.is_reading_requested() || self.is_refresh_overdue(now) {
             return self.hand_out(Flow::Draining, now);
         }
         let operations = self.step(now);
@@ -429,9 +429,9 @@ impl<E: Effects> Core<E> {
         if !self.scheduler.take_reading() {
             return None;
         }
-        self.effects.suspect_all(now);
+        self.effects.mark_all_dirty(now);
         match self.effects.refresh(now) {
-            Some(look) => Some(self.look(look, true)),
+            Some(read_request) => Some(self.read_request(read_request, true)),
             None => {
                 // There is nothing to read, so the read is complete.
                 self.scheduler.read_again();
@@ -442,12 +442,12 @@ impl<E: Effects> Core<E> {
 
     /// Reads what may have changed, if a read is due.
     fn refresh(&mut self, now: Duration) -> Option<Work<E>> {
-        let look = self.effects.refresh(now)?;
-        Some(self.look(look, false))
+        let read_request = self.effects.refresh(now)?;
+        Some(self.read_request(read_request, false))
     }
 
-    fn look(&mut self, look: E::Look, for_resync: bool) -> Work<E> {
+    fn read_request(&mut self, read_request: E::ReadRequest, for_resync: bool) -> Work<E> {
         self.phase.read(for_resync);
-        Work::Look(look)
+        Work::ReadRequest(read_request)
     }
 }

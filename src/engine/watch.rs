@@ -1,11 +1,11 @@
 //! The latest state of each key, for any number of watchers.
 //!
-//! A [`Feed`] keeps a log in which each key appears once, at the number of its last change. A [`Watcher`] has no queue of its own: it
+//! A [`Updates`] keeps a log in which each key appears once, at the number of its last change. A [`Watcher`] has no queue of its own: it
 //! follows the log from the start to the end, which returns all existing states first and changes afterwards. A key that changes twice
 //! before the watcher reaches it is returned once. The feed never waits for a watcher.
 //!
 //! # Guarantees
-//! After applying all [`News`] up to a number, a watcher knows the state at that number of each selected key that has not changed since.
+//! After applying all [`UpdateBatch`] up to a number, a watcher knows the state at that number of each selected key that has not changed since.
 //! Only intermediate states between two reads are skipped.
 //!
 //! Memory is bounded by the number of keys: a removal is kept only until each watcher that may know the key has passed it. For a watcher
@@ -21,12 +21,12 @@ use models::key::Key;
 use tokio::sync::watch;
 
 /// Largest number of changes that a watcher receives at a time.
-const NEWS_MAX: usize = 256;
+const UPDATES_MAX: usize = 256;
 /// Largest number of changes that a watcher passes at a time, so that publishers wait for the lock for microseconds only.
 const STRIDE: usize = 1024;
 
 /// A feed of states. Clones are handles to the same feed, which ends when the last one is dropped.
-pub struct Feed<T> {
+pub struct Updates<T> {
     states: Arc<Mutex<States<T>>>,
     /// Number of the last change.
     head: watch::Sender<u64>,
@@ -52,16 +52,16 @@ pub struct Watcher<T> {
     began: u64,
     /// The watcher has passed all changes up to this number.
     reached: u64,
-    told: bool,
+    reported: bool,
 }
 
 /// An update for a watcher.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct News<T> {
+pub struct UpdateBatch<T> {
     /// Keys with their states, in the order of their changes. `None`: the key was removed; the watcher may not have known it before.
     /// Empty if only keys changed that are not selected.
     pub items: Vec<(Key, Option<T>)>,
-    /// All changes up to this number (see [`Feed::tell`]) have been reported, except those that a later one has replaced.
+    /// All changes up to this number (see [`Updates::publish`]) have been reported, except those that a later one has replaced.
     pub sequence: u64,
     /// Everything that existed when the watch began has been reported.
     pub complete: bool,
@@ -78,7 +78,7 @@ struct Entry<T> {
 
 impl<T> Entry<T> {
     /// Returns whether a watcher that has reached `from` needs this entry. It needs a removal only if it may know the key.
-    fn is_news(&self, from: u64) -> bool {
+    fn is_new(&self, from: u64) -> bool {
         self.state.is_some() || self.first <= from
     }
 }
@@ -104,22 +104,22 @@ impl Selector {
     }
 }
 
-impl<T> Clone for Feed<T> {
+impl<T> Clone for Updates<T> {
     fn clone(&self) -> Self {
-        Feed {
+        Updates {
             states: self.states.clone(),
             head: self.head.clone(),
         }
     }
 }
 
-impl<T> Default for Feed<T> {
+impl<T> Default for Updates<T> {
     fn default() -> Self {
-        Feed::new()
+        Updates::new()
     }
 }
 
-impl<T> Feed<T> {
+impl<T> Updates<T> {
     /// Creates an empty feed.
     pub fn new() -> Self {
         let states = States {
@@ -129,7 +129,7 @@ impl<T> Feed<T> {
             reached: BTreeMap::new(),
             sequence: 0,
         };
-        Feed {
+        Updates {
             states: Arc::new(Mutex::new(states)),
             head: watch::Sender::new(0),
         }
@@ -137,9 +137,9 @@ impl<T> Feed<T> {
 
     /// Publishes new states in order; `None` removes a key. Returns the number of the last change: a watcher that has reached it knows
     /// these states.
-    pub fn tell(&self, changes: impl IntoIterator<Item = (Key, Option<T>)>) -> u64 {
+    pub fn publish(&self, changes: impl IntoIterator<Item = (Key, Option<T>)>) -> u64 {
         let mut states = lock(&self.states);
-        changes.into_iter().for_each(|(key, state)| states.tell(key, state));
+        changes.into_iter().for_each(|(key, state)| states.publish(key, state));
         let sequence = states.sequence;
         // While the lock is held, so that the published number never goes backwards.
         self.head.send_if_modified(|head| std::mem::replace(head, sequence) != sequence);
@@ -156,12 +156,12 @@ impl<T> Feed<T> {
             selector,
             began: states.sequence,
             reached: 0,
-            told: false,
+            reported: false,
         }
     }
 }
 
-impl<T: Clone> Feed<T> {
+impl<T: Clone> Updates<T> {
     /// Returns the current state of a key.
     pub fn get(&self, key: &Key) -> Option<T> {
         lock(&self.states).entries.get(key)?.state.clone()
@@ -171,26 +171,26 @@ impl<T: Clone> Feed<T> {
 impl<T: Clone> Watcher<T> {
     /// Waits for an update; `None` if the feed has ended and everything was reported. The first update is returned immediately, even if it
     /// is empty. Cancel-safe: no update is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<News<T>> {
+    pub async fn next(&mut self) -> Option<UpdateBatch<T>> {
         loop {
             // Changes that are published from here on wake the watcher.
             self.head.borrow_and_update();
-            if let Some(news) = self.take(NEWS_MAX) {
-                return Some(news);
+            if let Some(batch) = self.take(UPDATES_MAX) {
+                return Some(batch);
             }
             self.head.changed().await.ok()?;
         }
     }
 
     /// Returns an update if there is one, with at most this many changes.
-    fn take(&mut self, at_most: usize) -> Option<News<T>> {
+    fn take(&mut self, at_most: usize) -> Option<UpdateBatch<T>> {
         let mut items = Vec::new();
         let reached = lock(&self.states).walk(self.reached, &self.selector, at_most, &mut items);
-        if self.told && reached == self.reached {
+        if self.reported && reached == self.reached {
             return None;
         }
-        (self.reached, self.told) = (reached, true);
-        Some(News {
+        (self.reached, self.reported) = (reached, true);
+        Some(UpdateBatch {
             items,
             sequence: reached,
             complete: reached >= self.began,
@@ -212,7 +212,7 @@ fn lock<T>(states: &Mutex<States<T>>) -> MutexGuard<'_, States<T>> {
 }
 
 impl<T> States<T> {
-    fn tell(&mut self, key: Key, state: Option<T>) {
+    fn publish(&mut self, key: Key, state: Option<T>) {
         let number = self.sequence + 1;
         let removed = state.is_none();
         match self.entries.get_mut(&key) {
@@ -265,7 +265,7 @@ impl<T> States<T> {
         T: Clone,
     {
         let entries = keys.iter().filter_map(|key| Some((key, self.entries.get(key)?)));
-        let mut changed: Vec<(&Key, &Entry<T>)> = entries.filter(|(_, entry)| entry.last > from && entry.is_news(from)).collect();
+        let mut changed: Vec<(&Key, &Entry<T>)> = entries.filter(|(_, entry)| entry.last > from && entry.is_new(from)).collect();
         changed.sort_by_key(|(_, entry)| entry.last);
         items.extend(changed.into_iter().map(|(key, entry)| (key.clone(), entry.state.clone())));
         self.sequence
@@ -282,7 +282,7 @@ impl<T> States<T> {
             }
             if let Some(entry) = self.entries.get(key)
                 && selector.selects(key)
-                && entry.is_news(from)
+                && entry.is_new(from)
             {
                 items.push((key.clone(), entry.state.clone()));
             }

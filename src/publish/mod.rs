@@ -1,7 +1,7 @@
 //! Publishes status: writes the newest state of each key to the store, under a lease.
 //!
 //! The publisher owns the keys below `config-status/`, `status/` and `check/status/` of this agent. It never blocks its callers, and never
-//! overwrites a newer state with an older one. `state` decides what to write, `course` which request to send to the store, and `writer`
+//! overwrites a newer state with an older one. `state` decides what to write, `lease_state` which request to send to the store, and `writer`
 //! sends it.
 //!
 //! # Flow
@@ -31,7 +31,7 @@ use self::{state::State, writer::Writer};
 use crate::store::{Connector, StoreConfig, StoreError};
 
 mod content;
-pub(crate) mod course;
+pub(crate) mod lease_state;
 mod message;
 pub(crate) mod state;
 mod writer;

@@ -56,7 +56,7 @@ enum Stored {
 }
 
 struct Entry {
-    wanted: Option<Content>,
+    desired: Option<Content>,
     stored: Stored,
     /// Revision of the last write of the stored state.
     revision: i64,
@@ -98,7 +98,7 @@ impl State {
             .get_key_value(key)
             .map_or_else(|| Arc::from(key), |(key, _)| key.clone());
         let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry::new(stored));
-        entry.wanted = Some(value);
+        entry.desired = Some(value);
         entry.left_over = false;
         self.touch(&key);
     }
@@ -113,7 +113,7 @@ impl State {
         let Some((key, _)) = self.entries.get_key_value(key) else { return };
         let key = key.clone();
         if let Some(entry) = self.entries.get_mut(&key) {
-            entry.wanted = None;
+            entry.desired = None;
             entry.left_over = false;
         }
         self.touch(&key);
@@ -201,7 +201,7 @@ impl State {
                 }
                 continue;
             }
-            let write = match (&entry.wanted, &entry.stored) {
+            let write = match (&entry.desired, &entry.stored) {
                 (Some(value), _) => Write::Put(value.clone()),
                 (None, Stored::Present(_, guard)) => Write::Delete(*guard),
                 // Only before the first listing, when nothing is written; the listing queues the key if necessary.
@@ -230,7 +230,7 @@ impl State {
                 Write::Delete(_) => Stored::Absent,
             };
             entry.revision = revision;
-            self.landed(&key);
+            self.completed(&key);
         }
     }
 
@@ -253,11 +253,11 @@ impl State {
     /// Records that the store rejects this operation permanently; the key stays unchanged until it is set again.
     pub fn refused(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.refused = entry.wanted.clone().filter(|_| entry.changed_in_flight.is_none());
-        self.landed(key);
+        entry.refused = entry.desired.clone().filter(|_| entry.changed_in_flight.is_none());
+        self.completed(key);
     }
 
-    fn landed(&mut self, key: &Arc<str>) {
+    fn completed(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.in_flight = false;
         if let Some(since) = entry.unsaved_since.take() {
@@ -358,7 +358,7 @@ impl Write {
 impl Entry {
     fn new(stored: Stored) -> Self {
         Self {
-            wanted: None,
+            desired: None,
             stored,
             revision: 0,
             deleted_at: 0,
@@ -372,9 +372,9 @@ impl Entry {
     }
 
     fn is_clean(&self, lease: i64) -> bool {
-        match (&self.wanted, &self.stored) {
-            (Some(wanted), _) if self.refused.as_ref() == Some(wanted) => true,
-            (Some(wanted), Stored::Present(value, guard)) => *guard == Guard::Lease(lease) && wanted == value,
+        match (&self.desired, &self.stored) {
+            (Some(desired), _) if self.refused.as_ref() == Some(desired) => true,
+            (Some(desired), Stored::Present(value, guard)) => *guard == Guard::Lease(lease) && desired == value,
             (None, Stored::Present(..)) => self.left_over,
             (None, Stored::Absent) => true,
             (_, Stored::Unknown) | (Some(_), Stored::Absent) => false,
@@ -383,7 +383,7 @@ impl Entry {
 
     /// Returns whether the entry has no content and can be removed.
     fn is_void(&self) -> bool {
-        self.wanted.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
+        self.desired.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
     }
 }
 

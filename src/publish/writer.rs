@@ -1,4 +1,4 @@
-//! Task that writes to the store. It keeps the session and renews the lease; `course` decides which requests it sends.
+//! Task that writes to the store. It keeps the session and renews the lease; `lease_state` decides which requests it sends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     OWN_KEY_SPACES, Shared, StoreHealth,
-    course::{Course, Landed, Request},
+    lease_state::{Completion, LeaseState, Request},
     state::{Batch, Found, Guard, Write},
 };
 use crate::store::{Backoff, Connector, Renewal, Session, StoreError, StoreErrorKind};
@@ -28,7 +28,7 @@ pub(super) struct Writer {
     ttl: Duration,
     shared: Arc<Shared>,
     health: watch::Sender<StoreHealth>,
-    course: Course,
+    lease_state: LeaseState,
     /// Time since which the current session works.
     established: Option<Instant>,
 }
@@ -41,7 +41,7 @@ impl Writer {
             ttl: ttl.max(Duration::from_secs(1)),
             shared,
             health,
-            course: Course::default(),
+            lease_state: LeaseState::default(),
             established: None,
         }
     }
@@ -70,7 +70,7 @@ impl Writer {
         let mut backoff = Backoff::new();
         loop {
             let Err(error) = self.session().await;
-            self.course.interrupted(&mut self.shared.state());
+            self.lease_state.interrupted(&mut self.shared.state());
             // Keys may be missing until they are verified again.
             self.shared.settled.send_replace(Some(0));
             let message = error.to_string();
@@ -98,7 +98,7 @@ impl Writer {
             .connector
             .connect(format!("{}{}", self.prefix, OWN_KEY_SPACES[0]).as_bytes())
             .await?;
-        self.course.connected();
+        self.lease_state.connected();
         let mut renewal = self.secure_lease(&session).await?;
         let mut in_flight = FuturesUnordered::new();
         let period = self.ttl / 3;
@@ -109,12 +109,12 @@ impl Writer {
         let shared = self.shared.clone();
         loop {
             loop {
-                let request = self.course.next(&mut shared.state());
+                let request = self.lease_state.next(&mut shared.state());
                 match request {
                     Some(Request::Write(batch)) => in_flight.push(self.send(&session, batch)),
                     Some(Request::Revoke(lease)) => {
                         session.revoke(lease).await?;
-                        self.course.revoked();
+                        self.lease_state.revoked();
                     }
                     Some(_) => {
                         let listed = self.list(&session).await?;
@@ -131,18 +131,18 @@ impl Writer {
                     None => break,
                 }
             }
-            if self.course.is_fenced() {
-                self.tell_settled();
+            if self.lease_state.is_fenced() {
+                self.report_written();
             }
             tokio::select! {
-                Some((batch, outcome)) = in_flight.next(), if !in_flight.is_empty() => self.landed(batch, outcome)?,
+                Some((batch, outcome)) = in_flight.next(), if !in_flight.is_empty() => self.completed(batch, outcome)?,
                 () = shared.changed.notified() => {}
                 Some(opened) = opening.next(), if !opening.is_empty() => deletions.push(opened?),
                 Some(answer) = deletions.next(), if !deletions.is_empty() => {
                     let answer = answer.map_err(|error| session.stream_error("watching status", &error))?;
                     self.deleted(&session, &answer)?;
                 }
-                _ = audit.tick() => self.course.audit(),
+                _ = audit.tick() => self.lease_state.audit(),
                 _ = renew.tick() => renewal.ask(&session).await?,
                 answer = renewal.answered(&session) => answer?,
             }
@@ -153,12 +153,12 @@ impl Writer {
     async fn secure_lease(&mut self, session: &Session) -> Result<Renewal, StoreError> {
         let mut client = session.lease();
         loop {
-            let request = self.course.next(&mut self.shared.state());
+            let request = self.lease_state.next(&mut self.shared.state());
             let lease = match request {
                 Some(Request::Grant) => {
                     let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
                     let lease = session.call("granting a lease", client.grant(seconds, None)).await?.id();
-                    self.course.granted(lease);
+                    self.lease_state.granted(lease);
                     lease
                 }
                 Some(Request::Renew(lease)) => lease,
@@ -172,12 +172,12 @@ impl Writer {
             match Renewal::start(session, lease).await {
                 Ok(renewal) => {
                     if matches!(request, Some(Request::Renew(_))) {
-                        self.course.renewed();
+                        self.lease_state.renewed();
                     }
                     return Ok(renewal);
                 }
                 Err(error) if error.kind() == StoreErrorKind::LeaseNotFound && matches!(request, Some(Request::Renew(_))) => {
-                    self.course.lease_gone();
+                    self.lease_state.lease_gone();
                 }
                 Err(error) => return Err(error),
             }
@@ -188,7 +188,7 @@ impl Writer {
     fn establish(&mut self, session: &Session) {
         self.established = Some(Instant::now());
         let endpoint = session.endpoint().to_owned();
-        tracing::info!(endpoint, lease = self.course.lease(), "publishing status");
+        tracing::info!(endpoint, lease = self.lease_state.lease(), "publishing status");
         self.health.send_replace(StoreHealth::Connected { endpoint });
     }
 
@@ -227,13 +227,13 @@ impl Writer {
                 })
             }));
         }
-        self.course.listed(&mut self.shared.state(), found);
+        self.lease_state.listed(&mut self.shared.state(), found);
         Ok(listed)
     }
 
     /// Sends one transaction. Returns the revision at which it was carried out; `None` if a guard did not hold.
     fn send(&self, session: &Session, batch: Batch) -> impl Future<Output = (Batch, Result<Option<i64>, StoreError>)> + use<> {
-        let lease = self.course.lease().unwrap_or_default();
+        let lease = self.lease_state.lease().unwrap_or_default();
         let mut guards = Vec::new();
         let operations = batch.iter().map(|(key, write)| {
             let key = format!("{}{key}", self.prefix);
@@ -259,30 +259,30 @@ impl Writer {
         }
     }
 
-    fn landed(&mut self, batch: Batch, outcome: Result<Option<i64>, StoreError>) -> Result<(), StoreError> {
-        let (landed, end) = match outcome {
-            Ok(Some(revision)) => (Landed::Written(revision), None),
-            Ok(None) => (Landed::NotAsLeft, None),
+    fn completed(&mut self, batch: Batch, outcome: Result<Option<i64>, StoreError>) -> Result<(), StoreError> {
+        let (completed, end) = match outcome {
+            Ok(Some(revision)) => (Completion::Written(revision), None),
+            Ok(None) => (Completion::NotAsLeft, None),
             Err(error) if error.kind() == StoreErrorKind::Refused => {
                 tracing::warn!(%error, keys = batch.len(), "the store rejects a batch of statuses");
-                (Landed::Refused, None)
+                (Completion::Refused, None)
             }
-            Err(error) if error.kind().is_certain_refusal() => (Landed::NotWritten, Some(error)),
-            Err(error) => (Landed::Unknown, Some(error)),
+            Err(error) if error.kind().is_certain_refusal() => (Completion::NotWritten, Some(error)),
+            Err(error) => (Completion::Unknown, Some(error)),
         };
-        self.course.landed(&mut self.shared.state(), batch, landed);
+        self.lease_state.completed(&mut self.shared.state(), batch, completed);
         end.map_or(Ok(()), Err)
     }
 
-    fn tell_settled(&self) {
+    fn report_written(&self) {
         let settled = Some(self.shared.state().settled());
         self.shared
             .settled
-            .send_if_modified(|told| std::mem::replace(told, settled) != settled);
+            .send_if_modified(|reported| std::mem::replace(reported, settled) != settled);
     }
 
     async fn give_up_leases(&mut self) -> Result<(), StoreError> {
-        let leases = self.course.give_up();
+        let leases = self.lease_state.give_up();
         if leases.is_empty() {
             return Ok(());
         }

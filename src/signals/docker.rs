@@ -1,14 +1,14 @@
 //! Docker tracker: reports which container a microservice label refers to.
 //!
 //! Keeps the connection to the daemon and pidfds of the containers' main processes, and reports changes over a channel. Works without a
-//! daemon: it reports that there is none, and retries forever. Decisions are made in [`arbiter`], requests in [`api`].
+//! daemon: it reports that there is none, and retries forever. Decisions are made in [`registry`], requests in [`api`].
 //!
 //! A container is a microservice if its environment has `MICROSERVICE_LABEL=<label>`, or if it has the container label
 //! `io.ligato.microservice-label`; the environment takes precedence. A container in the agent's own network namespace (such as the agent's
 //! own container, or one with `--network host`) is never a microservice.
 
 mod api;
-pub(crate) mod arbiter;
+pub(crate) mod registry;
 mod socket;
 
 use std::{
@@ -28,7 +28,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     api::{Api, Description, Hint, Host},
-    arbiter::{Action, Arbiter, Input, Inspection, ListedContainer, ProcessIdentity},
+    registry::{Action, ContainerRegistry, Input, Inspection, ListedContainer, ProcessIdentity},
     socket::SocketWatch,
 };
 use super::process::{self, PinnedProcess};
@@ -155,10 +155,10 @@ impl Tracker {
             host,
             own_netns_inode: config.own_netns_inode,
             changes,
-            arbiter: Arbiter::default(),
+            registry: ContainerRegistry::default(),
             watched: BTreeMap::new(),
             deaths: FuturesUnordered::new(),
-            wanted: VecDeque::new(),
+            inspections: VecDeque::new(),
             last_event_ns: None,
         };
         Ok(Self {
@@ -174,18 +174,18 @@ impl Drop for Tracker {
 }
 
 /// The receiver of changes is closed.
-struct Unheard;
+struct EventsLost;
 
 /// Reason for the end of a connection.
 enum SessionEnd {
-    Unheard,
+    EventsLost,
     /// The connection was lost; the error message.
     Lost(String),
 }
 
-impl From<Unheard> for SessionEnd {
-    fn from(Unheard: Unheard) -> Self {
-        Self::Unheard
+impl From<EventsLost> for SessionEnd {
+    fn from(EventsLost: EventsLost) -> Self {
+        Self::EventsLost
     }
 }
 
@@ -199,18 +199,18 @@ enum Reply {
     },
 }
 
-/// Task that performs the I/O for the [`Arbiter`].
+/// Task that performs the I/O for the [`ContainerRegistry`].
 struct Driver {
     host: Host,
     own_netns_inode: u64,
     changes: UnboundedSender<MicroserviceChange>,
-    arbiter: Arbiter,
+    registry: ContainerRegistry,
     /// Process of each container that `deaths` waits for.
     watched: BTreeMap<String, ProcessIdentity>,
     /// One future for each pinned process, which completes when the process has ended.
     deaths: FuturesUnordered<BoxFuture<'static, (String, ProcessIdentity)>>,
     /// Inspections to start.
-    wanted: VecDeque<(String, Duration)>,
+    inspections: VecDeque<(String, Duration)>,
     /// Time of the newest observed event, in nanoseconds after the epoch.
     last_event_ns: Option<i64>,
 }
@@ -227,20 +227,20 @@ impl Driver {
             if began.elapsed() >= BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
-            self.wanted.clear();
+            self.inspections.clear();
             if self.step(Input::Disconnected { message }).is_err() {
                 return;
             }
             match self.pause(backoff, socket).await {
                 Ok(true) => backoff = BACKOFF_MIN,
                 Ok(false) => backoff = (backoff * 2).min(BACKOFF_MAX),
-                Err(Unheard) => return,
+                Err(EventsLost) => return,
             }
         }
     }
 
     /// Waits before the next attempt. Returns whether the socket has appeared. Handles ends of processes in the meantime.
-    async fn pause(&mut self, backoff: Duration, mut socket: Option<SocketWatch>) -> Result<bool, Unheard> {
+    async fn pause(&mut self, backoff: Duration, mut socket: Option<SocketWatch>) -> Result<bool, EventsLost> {
         let mut over = pin!(sleep(backoff));
         let changes = self.changes.clone();
         loop {
@@ -248,7 +248,7 @@ impl Driver {
                 Some(ended) = self.deaths.next() => self.process_ended(ended)?,
                 () = &mut over => return Ok(false),
                 () = SocketWatch::appeared(&mut socket) => return Ok(true),
-                () = changes.closed() => return Err(Unheard),
+                () = changes.closed() => return Err(EventsLost),
             }
         }
     }
@@ -261,7 +261,7 @@ impl Driver {
             tokio::select! {
                 Some(ended) = self.deaths.next() => {
                     if self.process_ended(ended).is_err() {
-                        return SessionEnd::Unheard;
+                        return SessionEnd::EventsLost;
                     }
                 }
                 connected = &mut connecting => match connected {
@@ -286,7 +286,7 @@ impl Driver {
         self.step(Input::Connected)?;
         loop {
             while replies.len() < INSPECTIONS_MAX + lists {
-                let Some((container_id, pause)) = self.wanted.pop_front() else {
+                let Some((container_id, pause)) = self.inspections.pop_front() else {
                     break;
                 };
                 replies.push(inspect(api.clone(), container_id, pause, self.own_netns_inode));
@@ -311,26 +311,26 @@ impl Driver {
                     lists += 1;
                     replies.push(list(api.clone()));
                 }
-                () = changes.closed() => return Ok(SessionEnd::Unheard),
+                () = changes.closed() => return Ok(SessionEnd::EventsLost),
             }
         }
     }
 
-    fn hint(&mut self, hint: Hint) -> Result<(), Unheard> {
+    fn hint(&mut self, hint: Hint) -> Result<(), EventsLost> {
         self.last_event_ns = self.last_event_ns.max(hint.time_ns);
         self.step(Input::Hint {
             container_id: hint.container_id,
         })
     }
 
-    fn process_ended(&mut self, (container_id, process): (String, ProcessIdentity)) -> Result<(), Unheard> {
+    fn process_ended(&mut self, (container_id, process): (String, ProcessIdentity)) -> Result<(), EventsLost> {
         if self.watched.get(&container_id) == Some(&process) {
             self.watched.remove(&container_id);
         }
         self.step(Input::ProcessEnded { container_id, process })
     }
 
-    fn inspected(&mut self, container_id: String, mut found: Inspection, pin: Option<PinnedProcess>) -> Result<(), Unheard> {
+    fn inspected(&mut self, container_id: String, mut found: Inspection, pin: Option<PinnedProcess>) -> Result<(), EventsLost> {
         if let (Inspection::Running(microservice), Some(pin)) = (&found, pin) {
             let identity = ProcessIdentity::of(microservice);
             if pin.has_ended() {
@@ -351,14 +351,14 @@ impl Driver {
     }
 
     /// Passes an input to the container registry and carries out its actions.
-    fn step(&mut self, input: Input) -> Result<(), Unheard> {
-        for action in self.arbiter.step(input) {
+    fn step(&mut self, input: Input) -> Result<(), EventsLost> {
+        for action in self.registry.step(input) {
             match action {
                 Action::Announce(change) => {
                     log(&change);
-                    self.changes.send(change).map_err(|_| Unheard)?;
+                    self.changes.send(change).map_err(|_| EventsLost)?;
                 }
-                Action::Inspect { container_id, pause } => self.wanted.push_back((container_id, pause)),
+                Action::Inspect { container_id, pause } => self.inspections.push_back((container_id, pause)),
                 Action::GiveUp { container_id, message } => {
                     warn!(container = container_id, "container not tracked until its next event: {message}");
                 }
@@ -407,8 +407,8 @@ fn inspect(api: Api, container_id: String, pause: Duration, own_netns_inode: u64
         if !pause.is_zero() {
             sleep(pause).await;
         }
-        let (found, pin) = match look(&api, &container_id, own_netns_inode).await {
-            Ok(looked) => looked,
+        let (found, pin) = match inspect_container(&api, &container_id, own_netns_inode).await {
+            Ok(inspection) => inspection,
             Err(message) => (Inspection::Failed(message), None),
         };
         Reply::Inspected { container_id, found, pin }
@@ -417,7 +417,7 @@ fn inspect(api: Api, container_id: String, pause: Duration, own_netns_inode: u64
 }
 
 /// Inspects a container and pins its main process. The error is a message.
-async fn look(api: &Api, container_id: &str, own_netns_inode: u64) -> Result<(Inspection, Option<PinnedProcess>), String> {
+async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) -> Result<(Inspection, Option<PinnedProcess>), String> {
     let Some(found) = describe(api, container_id).await? else {
         return Ok((Inspection::NotRunning, None));
     };

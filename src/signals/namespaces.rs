@@ -6,7 +6,7 @@
 
 mod directory;
 pub(crate) mod entry;
-mod file_looks;
+mod file_checks;
 pub(crate) mod observation;
 
 use std::{
@@ -30,7 +30,7 @@ use tracing::warn;
 use self::{
     directory::{Directory, DirectoryEvent},
     entry::Entry,
-    file_looks::FileLooks,
+    file_checks::FileChecks,
     observation::{Observation, observe},
 };
 use super::process::PinnedProcess;
@@ -94,7 +94,7 @@ impl Watcher {
             due: BTreeSet::new(),
             directory: None,
             deaths: FuturesUnordered::new(),
-            file_looks: FileLooks::default(),
+            file_checks: FileChecks::default(),
         };
         Ok(Self {
             commands,
@@ -123,7 +123,7 @@ impl Drop for Watcher {
 }
 
 /// The receiver of keys is closed.
-struct Unheard;
+struct EventsLost;
 
 /// A process whose end is awaited. Dropping it closes its pidfd.
 struct Pin {
@@ -159,40 +159,40 @@ struct Watch {
     directory: Option<Directory>,
     /// Completes with the key whose process has ended.
     deaths: FuturesUnordered<Abortable<BoxFuture<'static, String>>>,
-    file_looks: FileLooks,
+    file_checks: FileChecks,
 }
 
 /// Event that wakes the watcher.
 enum Event {
     Command(Option<Command>),
     Ended(Result<String, Aborted>),
-    Looked(PathBuf, Observation),
+    Checked(PathBuf, Observation),
     Directory(DirectoryEvent),
     Due,
-    Unheard,
+    EventsLost,
 }
 
 impl Watch {
     async fn run(mut self, mut commands: UnboundedReceiver<Command>) {
         loop {
-            let next_look = self.due.first().map(|(due, _)| *due);
+            let next_check = self.due.first().map(|(due, _)| *due);
             let event = tokio::select! {
                 biased;
                 Some(ended) = self.deaths.next() => Event::Ended(ended),
-                (path, seen) = self.file_looks.next() => Event::Looked(path, seen),
+                (path, seen) = self.file_checks.next() => Event::Checked(path, seen),
                 event = next_in(&mut self.directory) => Event::Directory(event),
                 command = commands.recv() => Event::Command(command),
-                () = sleep_until(next_look.unwrap_or(self.origin)), if next_look.is_some() => Event::Due,
-                () = self.changed.closed() => Event::Unheard,
+                () = sleep_until(next_check.unwrap_or(self.origin)), if next_check.is_some() => Event::Due,
+                () = self.changed.closed() => Event::EventsLost,
             };
             let handled = match event {
                 Event::Command(Some(command)) => self.obey(command),
                 Event::Ended(Ok(key)) => self.process_ended(&key),
                 Event::Ended(Err(Aborted)) => Ok(()),
-                Event::Looked(path, seen) => self.file_seen(&path, seen),
+                Event::Checked(path, seen) => self.file_seen(&path, seen),
                 Event::Directory(event) => self.directory_changed(&event),
-                Event::Due => self.look_at_due(),
-                Event::Command(None) | Event::Unheard => return,
+                Event::Due => self.check_due(),
+                Event::Command(None) | Event::EventsLost => return,
             };
             if handled.is_err() {
                 return;
@@ -200,7 +200,7 @@ impl Watch {
         }
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), Unheard> {
+    fn obey(&mut self, command: Command) -> Result<(), EventsLost> {
         match command {
             Command::Watch { key, target, binding } => {
                 let target = target.normalized();
@@ -212,7 +212,7 @@ impl Watch {
                 let due = Instant::now();
                 self.due.insert((due, key.clone()));
                 self.entries.insert(key.clone(), Watched { entry, due, pin: None });
-                self.look(&key)?;
+                self.check(&key)?;
             }
             Command::Unwatch { key } => {
                 self.forget(&key);
@@ -242,14 +242,14 @@ impl Watch {
         }
     }
 
-    fn process_ended(&mut self, key: &str) -> Result<(), Unheard> {
+    fn process_ended(&mut self, key: &str) -> Result<(), EventsLost> {
         if let Some(watched) = self.entries.get_mut(key) {
             watched.pin = None;
         }
-        self.look(key)
+        self.check(key)
     }
 
-    fn directory_changed(&mut self, event: &DirectoryEvent) -> Result<(), Unheard> {
+    fn directory_changed(&mut self, event: &DirectoryEvent) -> Result<(), EventsLost> {
         let now = Instant::now();
         let concerned = |target: &Target| match (target, event) {
             (Target::Named(name), DirectoryEvent::Name(changed)) => name == changed,
@@ -263,11 +263,11 @@ impl Watch {
                 key.clone()
             })
             .collect();
-        keys.iter().try_for_each(|key| self.look(key))
+        keys.iter().try_for_each(|key| self.check(key))
     }
 
     /// Checks all entries that are due.
-    fn look_at_due(&mut self) -> Result<(), Unheard> {
+    fn check_due(&mut self) -> Result<(), EventsLost> {
         let now = Instant::now();
         let keys: Vec<String> = self
             .due
@@ -278,10 +278,10 @@ impl Watch {
         if keys.iter().filter_map(|key| self.entries.get(key)).any(is_named) && self.directory.as_mut().is_some_and(Directory::reinstall) {
             self.directory_changed(&DirectoryEvent::Anything)?;
         }
-        keys.iter().try_for_each(|key| self.look(key))
+        keys.iter().try_for_each(|key| self.check(key))
     }
 
-    fn file_seen(&mut self, path: &Path, seen: Observation) -> Result<(), Unheard> {
+    fn file_seen(&mut self, path: &Path, seen: Observation) -> Result<(), EventsLost> {
         let concerned = |watched: &Watched| matches!(&watched.entry.target, Target::File(target) if target == path);
         let concerned = self.entries.iter().filter(|(_, watched)| concerned(watched));
         let keys: Vec<String> = concerned.map(|(key, _)| key.clone()).collect();
@@ -289,11 +289,11 @@ impl Watch {
     }
 
     /// Checks one entry. A file is checked by another thread, and its observation arrives later.
-    fn look(&mut self, key: &str) -> Result<(), Unheard> {
+    fn check(&mut self, key: &str) -> Result<(), EventsLost> {
         let Some(watched) = self.entries.get(key) else { return Ok(()) };
         if let Target::File(path) = &watched.entry.target {
-            self.file_looks.look(path);
-            self.plan_next_look(key, Instant::now());
+            self.file_checks.check(path);
+            self.plan_next_check(key, Instant::now());
             return Ok(());
         }
         let seen = observe(&watched.entry.target, &self.config.netns_dir);
@@ -301,12 +301,12 @@ impl Watch {
     }
 
     /// Processes an observation: notifies the engine if necessary, and plans the next check.
-    fn take_in(&mut self, key: &str, seen: Observation) -> Result<(), Unheard> {
+    fn take_in(&mut self, key: &str, seen: Observation) -> Result<(), EventsLost> {
         let pins = self.deaths.len();
         let Some(watched) = self.entries.get_mut(key) else { return Ok(()) };
         let now = Instant::now();
         if watched.entry.learn(seen, now, self.own_inode) {
-            self.changed.send(key.to_owned()).map_err(|_| Unheard)?;
+            self.changed.send(key.to_owned()).map_err(|_| EventsLost)?;
         }
         let wanted = watched.entry.process().filter(|_| matches!(seen, Observation::Present { .. }));
         if watched.pin.as_ref().map(|pin| pin.process) != wanted {
@@ -316,11 +316,11 @@ impl Watch {
                 Some(pin)
             });
         }
-        self.plan_next_look(key, now);
+        self.plan_next_check(key, now);
         Ok(())
     }
 
-    fn plan_next_look(&mut self, key: &str, now: Instant) {
+    fn plan_next_check(&mut self, key: &str, now: Instant) {
         let Some(watched) = self.entries.get_mut(key) else { return };
         let evented = match watched.entry.target {
             Target::Named(_) => self.directory.is_some(),
@@ -328,7 +328,7 @@ impl Watch {
             Target::File(_) => false,
         };
         self.due.remove(&(watched.due, key.to_owned()));
-        watched.due = watched.entry.next_look(now, self.origin, evented);
+        watched.due = watched.entry.next_check(now, self.origin, evented);
         self.due.insert((watched.due, key.to_owned()));
     }
 }

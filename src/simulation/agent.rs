@@ -23,7 +23,7 @@ use super::{
 use crate::scheduler::Held;
 use crate::{
     agent::{
-        effects::{Look, NetworkEffects, Seen, Signal},
+        effects::{NetworkEffects, ReadRequest, Seen, Signal},
         host::StatusStore,
         report::{Health, Reporter},
         startup_scan::{Scan, Scanned},
@@ -49,7 +49,7 @@ pub struct Manner {
     /// True if the agent uses Docker.
     pub docker: bool,
     /// Outcomes are reported to the core before the rest of their batch is complete.
-    pub tells_early: bool,
+    pub reports_early: bool,
     /// The core hands out one task at a time.
     pub one_by_one: bool,
 }
@@ -181,7 +181,7 @@ pub struct Agent {
     pub tracker: Tracker,
     /// Work in flight; the first is executed first.
     work: VecDeque<UnderWay>,
-    tells_early: bool,
+    reports_early: bool,
     mutation: Option<Mutation>,
     /// The core has received the first desired values.
     pub begun: bool,
@@ -195,7 +195,7 @@ impl Agent {
         let outbox = Outbox::default();
         let store: Arc<dyn StatusStore> = Arc::new(outbox.clone());
         let health = Health::new(store.clone(), clock.clone());
-        let (in_sync, told_in_sync) = watch::channel(false);
+        let (in_sync, reported_in_sync) = watch::channel(false);
         let orphans = health.held_orphans();
         let reporter = Reporter::new(store, health, clock, in_sync);
         let effects = NetworkEffects::new(
@@ -210,7 +210,7 @@ impl Agent {
             events.push_back(Event::FactsSettled);
         }
         let core = Core::new(Network::new(AGENT), effects);
-        let (following, first) = Following::start(disk, orphans, told_in_sync, mutation);
+        let (following, first) = Following::start(disk, orphans, reported_in_sync, mutation);
         events.extend(first);
         Agent {
             core: match manner.one_by_one {
@@ -226,7 +226,7 @@ impl Agent {
             writer: WriterLink::new(),
             tracker: Tracker::new(),
             work: VecDeque::new(),
-            tells_early: manner.tells_early,
+            reports_early: manner.reports_early,
             mutation,
             begun: false,
             held: Vec::new(),
@@ -248,8 +248,8 @@ impl Agent {
     fn begin(&mut self, work: Work<NetworkEffects>) {
         let (purpose, mut tasks) = match work {
             Work::Perform(tasks) => (Purpose::Operations, tasks),
-            Work::Look(Look::Refresh(namespaces)) => (Purpose::Refresh, Look::readings(namespaces)),
-            Work::Look(Look::Scan(scan)) => {
+            Work::ReadRequest(ReadRequest::Refresh(namespaces)) => (Purpose::Refresh, ReadRequest::readings(namespaces)),
+            Work::ReadRequest(ReadRequest::Scan(scan)) => {
                 let mut tasks = scan.openings();
                 if self.mutation == Some(Mutation::SkipStartupScan) {
                     tasks.retain(|task| task.id == 0);
@@ -292,7 +292,7 @@ impl Agent {
             }
             let id = task.id;
             work.end_task();
-            if self.tells_early && id % 3 == 0 && matches!(work.purpose, Purpose::Operations) && !work.tasks.is_empty() {
+            if self.reports_early && id % 3 == 0 && matches!(work.purpose, Purpose::Operations) && !work.tasks.is_empty() {
                 self.core.done(Done::Early(std::mem::take(&mut work.outcomes)));
                 return Ok(Progress::Told);
             }

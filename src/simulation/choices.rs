@@ -37,7 +37,7 @@ pub enum Site {
     /// Delay of a reference event.
     Probe,
     /// Delay until the watcher checks a reference.
-    Look,
+    Check,
     /// Delay of a listing of desired values.
     Listed,
     /// Delay of a comparison of revisions.
@@ -96,7 +96,7 @@ impl Site {
         Site::PerformNext,
         Site::PerformLater,
         Site::Probe,
-        Site::Look,
+        Site::Check,
         Site::Listed,
         Site::Compared,
         Site::WatchAnswer,

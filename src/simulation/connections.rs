@@ -1,15 +1,15 @@
 //! Connections between the agent and the store, with the messages in flight.
 //!
-//! All decisions are made by the agent's `sources::etcd::reading` and `publish::course`. [`super::world`] executes the steps.
+//! All decisions are made by the agent's `sources::etcd::reading` and `publish::lease_state`. [`super::world`] executes the steps.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     publish::{
-        course::{Course, Landed, Request},
+        lease_state::{Completion, LeaseState, Request},
         state::{Batch, Found},
     },
-    sources::etcd::{RawItem, RawKey, mailbox::Mailbox, note::Note, reading::Reading},
+    sources::etcd::{RawItem, RawKey, buffer::CoalescingBuffer, note::Note, reading::Reading},
     store::Backoff,
 };
 
@@ -18,7 +18,7 @@ pub struct ReaderLink {
     /// The agent's reader.
     pub reading: Reading,
     /// The agent's coalescing buffer.
-    pub mailbox: Mailbox,
+    pub buffer: CoalescingBuffer,
     /// The agent's back-off.
     pub backoff: Backoff,
     /// Number of the connection. Messages of an earlier connection are lost.
@@ -40,7 +40,7 @@ impl ReaderLink {
     pub fn new(note: Option<Note>) -> Self {
         ReaderLink {
             reading: Reading::recognizing(note),
-            mailbox: Mailbox::default(),
+            buffer: CoalescingBuffer::default(),
             backoff: Backoff::new(),
             connection: 0,
             watched: None,
@@ -69,7 +69,7 @@ pub enum ReaderStep {
 /// Connection of the writer of statuses.
 pub struct WriterLink {
     /// The agent's lease state.
-    pub course: Course,
+    pub lease_state: LeaseState,
     /// The agent's back-off.
     pub backoff: Backoff,
     /// Number of the connection. Responses of an earlier connection are lost.
@@ -88,7 +88,7 @@ impl WriterLink {
     /// Creates a writer without a connection.
     pub fn new() -> Self {
         WriterLink {
-            course: Course::default(),
+            lease_state: LeaseState::default(),
             backoff: Backoff::new(),
             connection: 0,
             connected: false,
@@ -108,7 +108,7 @@ pub enum WriterAnswer {
     /// All status keys at a revision.
     Listed(i64, Vec<Found>),
     /// Result of a transaction.
-    Landed(Batch, Landed),
+    Completion(Batch, Completion),
     /// A former lease was revoked.
     Revoked,
     /// Response to a periodic renewal: true if the lease still exists.

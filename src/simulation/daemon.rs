@@ -13,7 +13,7 @@ use super::{
 };
 use crate::signals::docker::{
     Microservice,
-    arbiter::{Arbiter, Inspection, ListedContainer, ProcessIdentity},
+    registry::{ContainerRegistry, Inspection, ListedContainer, ProcessIdentity},
 };
 
 /// PID of the first container. Each container has its own PID, and keeps it over a restart.
@@ -121,7 +121,7 @@ impl Daemon {
 /// State of the tracker.
 pub struct Tracker {
     /// The agent's container registry.
-    pub arbiter: Arbiter,
+    pub registry: ContainerRegistry,
     /// Number of the connection. Messages of an earlier connection are lost.
     pub connection: u64,
     /// True while the tracker is connected.
@@ -136,7 +136,7 @@ impl Tracker {
     /// Creates a tracker without a connection.
     pub fn new() -> Self {
         Tracker {
-            arbiter: Arbiter::default(),
+            registry: ContainerRegistry::default(),
             connection: 0,
             connected: false,
             pause: Duration::from_millis(100),

@@ -120,9 +120,9 @@ pub fn judge(
     check_address_routes(kernel, &expected)?;
     let all: BTreeSet<&NetnsId> = expected.keys().chain(found.keys()).collect();
     for netns in all {
-        let (wanted, found) = (expected.get(netns), found.get(netns));
-        if wanted != found {
-            return Err(format!("{netns} should be {wanted:#?}\nbut is {found:#?}"));
+        let (desired, found) = (expected.get(netns), found.get(netns));
+        if desired != found {
+            return Err(format!("{netns} should be {desired:#?}\nbut is {found:#?}"));
         }
     }
     Ok(rules.verdicts())

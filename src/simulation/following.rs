@@ -32,7 +32,7 @@ use crate::{
 
 /// Desired value with its revision.
 #[derive(Clone, PartialEq)]
-struct Wanted {
+struct DesiredValue {
     revision: i64,
     value: Result<Value, Rejection>,
 }
@@ -42,7 +42,7 @@ struct Wanted {
 pub struct Disk {
     /// Note about the store, as last read.
     pub note: Option<Note>,
-    held: BTreeMap<Key, Wanted>,
+    held: BTreeMap<Key, DesiredValue>,
 }
 
 impl Disk {
@@ -66,7 +66,7 @@ impl Disk {
 
 /// See the [module documentation](self).
 pub struct Following {
-    merge: Merge<Wanted>,
+    merge: Merge<DesiredValue>,
     hold: Hold,
     /// Held removals that nobody has accepted yet.
     unaccepted: bool,
@@ -119,7 +119,7 @@ impl Following {
                 let (accepts, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
                 let accepted_at = accepts.iter().map(|accept| accept.mod_revision).max();
                 let items = items.into_iter().map(|item| {
-                    let (key, value) = wanted(&item.key, item.mod_revision, Some(item.value));
+                    let (key, value) = desired_update(&item.key, item.mod_revision, Some(item.value));
                     (key, value.expect("it has a value"))
                 });
                 let items = items.collect();
@@ -129,7 +129,9 @@ impl Following {
             }
             SourceEvent::Changes { revision, items } => {
                 let (accepts, items): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
-                let items = items.into_iter().map(|item| wanted(&item.key, item.mod_revision, item.value));
+                let items = items
+                    .into_iter()
+                    .map(|item| desired_update(&item.key, item.mod_revision, item.value));
                 self.revision = revision;
                 if disk.note.as_ref().is_none_or(|note| note.keys == 0) {
                     self.write_note(note, disk);
@@ -200,12 +202,14 @@ impl Following {
 
     /// Returns whether the agent has read exactly this content of the store, and all changes up to `revision`.
     pub fn has_read<'a>(&self, stored: impl Iterator<Item = (&'a RawKey, i64, &'a [u8])>, revision: i64) -> bool {
-        let stored = stored.map(|(raw, revision, value)| wanted(raw, revision, Some(value.to_vec())));
-        let mut stored = stored.filter_map(|(key, wanted)| Some((key, wanted?)));
+        let stored = stored.map(|(raw, revision, value)| desired_update(raw, revision, Some(value.to_vec())));
+        let mut stored = stored.filter_map(|(key, desired_update)| Some((key, desired_update?)));
         let mut read = self.merge.held_by(DATASYNC);
-        let same = read
-            .by_ref()
-            .all(|(key, wanted)| stored.next().is_some_and(|(other, value)| other == *key && value == *wanted));
+        let same = read.by_ref().all(|(key, desired_update)| {
+            stored
+                .next()
+                .is_some_and(|(other, value)| other == *key && value == *desired_update)
+        });
         same && stored.next().is_none() && self.revision >= revision
     }
 
@@ -218,7 +222,7 @@ impl Following {
     fn carry_out(
         &mut self,
         actions: Vec<Action>,
-        mut listed: Option<(i64, Vec<(Key, Wanted)>)>,
+        mut listed: Option<(i64, Vec<(Key, DesiredValue)>)>,
         note: Option<&Note>,
         disk: &mut Disk,
     ) -> Vec<AgentEvent> {
@@ -265,7 +269,7 @@ impl Following {
     /// Returns the event for the core for an update, if there is one.
     ///
     /// While orphans are held, the event is a full resync, so that objects of values that are put again are read and not created again.
-    fn desired(&self, update: Update<Wanted>, revision: i64) -> Option<AgentEvent> {
+    fn desired(&self, update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
         if update.is_empty() || self.orphans.borrow().is_empty() {
             return desired(update, revision);
         }
@@ -274,13 +278,13 @@ impl Following {
 
     /// Writes the held values to the disk, except for invalid ones.
     fn keep(&self, disk: &mut Disk) {
-        let held = self.merge.held_by(HELD).filter(|(_, wanted)| wanted.value.is_ok());
-        let kept = |(key, wanted): (&Key, &Wanted)| {
-            let wanted = Wanted {
+        let held = self.merge.held_by(HELD).filter(|(_, desired_update)| desired_update.value.is_ok());
+        let kept = |(key, desired_update): (&Key, &DesiredValue)| {
+            let desired_update = DesiredValue {
                 revision: 0,
-                ..wanted.clone()
+                ..desired_update.clone()
             };
-            (key.clone(), wanted)
+            (key.clone(), desired_update)
         };
         disk.held = held.map(kept).collect();
     }
@@ -311,23 +315,23 @@ fn decoded(raw: &RawKey, key: &Key, value: Vec<u8>) -> Result<Value, Rejection> 
     })
 }
 
-fn wanted(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, Option<Wanted>) {
+fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, Option<DesiredValue>) {
     let key = Key::from(format!("{CONFIG}{raw}"));
-    let wanted = value.map(|value| Wanted {
+    let desired_update = value.map(|value| DesiredValue {
         revision,
         value: decoded(raw, &key, value),
     });
-    (key, wanted)
+    (key, desired_update)
 }
 
 /// Returns the event for the core for an update, if there is one. `revision` is that of removed values.
-fn desired(update: Update<Wanted>, revision: i64) -> Option<AgentEvent> {
+fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;
     }
-    let changes = update.changes.into_iter().map(|(key, wanted)| {
-        let revision = wanted.as_ref().map_or(revision, |wanted| wanted.revision);
-        let value = wanted.map(|wanted| wanted.value);
+    let changes = update.changes.into_iter().map(|(key, desired_update)| {
+        let revision = desired_update.as_ref().map_or(revision, |desired_update| desired_update.revision);
+        let value = desired_update.map(|desired_update| desired_update.value);
         Change { key, revision, value }
     });
     let resync = if update.full { Resync::Full } else { Resync::None };
@@ -340,11 +344,15 @@ fn desired(update: Update<Wanted>, revision: i64) -> Option<AgentEvent> {
 pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
     let (full, items): (_, Vec<_>) = match event {
         SourceEvent::Snapshot { items, .. } => {
-            let items = items.into_iter().map(|item| wanted(&item.key, item.mod_revision, Some(item.value)));
+            let items = items
+                .into_iter()
+                .map(|item| desired_update(&item.key, item.mod_revision, Some(item.value)));
             (true, items.collect())
         }
         SourceEvent::Changes { items, .. } => {
-            let items = items.into_iter().map(|item| wanted(&item.key, item.mod_revision, item.value));
+            let items = items
+                .into_iter()
+                .map(|item| desired_update(&item.key, item.mod_revision, item.value));
             (false, items.collect())
         }
         SourceEvent::Disconnected { .. } | SourceEvent::Reconnected => return None,

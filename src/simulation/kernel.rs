@@ -64,7 +64,7 @@ pub struct Kernel {
     /// Start time of the process to which each reference is bound. The record survives the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
     /// Namespaces whose changes the monitor is about to report.
-    pub told: Vec<NetnsId>,
+    pub reported: Vec<NetnsId>,
     /// Operations that changed something or tried to.
     pub log: Vec<KernelOp>,
     /// Number of reads of open namespaces.
@@ -74,7 +74,7 @@ pub struct Kernel {
     /// Numbers of changing operations after which one fails, with its error number.
     pub failing: Vec<(usize, i32)>,
     /// Namespaces that the agent must not change: those of foreign processes with a reused PID.
-    pub strangers: BTreeSet<NetnsId>,
+    pub foreign_processes: BTreeSet<NetnsId>,
     /// Violated rules.
     pub violations: Vec<String>,
     /// Counter of changes that affect references to namespaces.
@@ -168,11 +168,11 @@ impl Kernel {
             dangling: BTreeSet::new(),
             processes: BTreeMap::new(),
             bindings: BTreeMap::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
             log: Vec::new(),
             fuel: None,
             failing: Vec::new(),
-            strangers: BTreeSet::new(),
+            foreign_processes: BTreeSet::new(),
             violations: Vec::new(),
             readings: 0,
             references: 1,
@@ -226,7 +226,7 @@ impl Kernel {
 
     /// Records violations of rules that hold for every operation.
     fn check(&mut self, op: &KernelOp) {
-        if let Some(netns) = op.works_in().into_iter().find(|netns| self.strangers.contains(netns)) {
+        if let Some(netns) = op.works_in().into_iter().find(|netns| self.foreign_processes.contains(netns)) {
             self.violations
                 .push(format!("{op:?} is in {netns}, which belongs to a foreign process"));
         }

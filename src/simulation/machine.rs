@@ -69,7 +69,7 @@ impl Machine {
         }
         let instant = self.origin + now;
         for watched in self.watched.values_mut() {
-            let soon = now + choices.delay(Site::Look, 3000);
+            let soon = now + choices.delay(Site::Check, 3000);
             let due = match watched.entry.target {
                 Target::Named(_) => {
                     watched.entry.start_burst(instant);
@@ -77,21 +77,21 @@ impl Machine {
                 }
                 // The agent has a pidfd of a known process, so it notices its end soon.
                 Target::Process(_) if watched.entry.process().is_some() => soon,
-                _ => watched.entry.next_look(instant, self.origin, false).duration_since(self.origin),
+                _ => watched.entry.next_check(instant, self.origin, false).duration_since(self.origin),
             };
             watched.due = Some(watched.due.map_or(due, |planned| planned.min(due)));
         }
     }
 
     /// Returns the time of the next check.
-    pub fn next_look(&self) -> Option<Duration> {
+    pub fn next_check(&self) -> Option<Duration> {
         self.watched.values().filter_map(|watched| watched.due).min()
     }
 
     /// Checks the references that are due, and returns the keys to report to the agent.
     pub fn look(&mut self) -> Vec<String> {
         let (now, origin) = (self.now, self.origin);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (key, watched) in self
             .watched
             .iter_mut()
@@ -100,13 +100,13 @@ impl Machine {
             let seen = observe(&self.kernel, &watched.entry.target);
             let news = watched.entry.learn(seen, origin + now, OWN.0);
             if news {
-                told.push(key.clone());
+                reported.push(key.clone());
             }
             let evented = matches!(watched.entry.target, Target::Named(_)) || watched.entry.process().is_some();
-            let next = watched.entry.next_look(origin + now, origin, evented).duration_since(origin);
+            let next = watched.entry.next_check(origin + now, origin, evented).duration_since(origin);
             watched.due = (!watched.entry.agrees(seen)).then_some(next);
         }
-        told
+        reported
     }
 
     /// Drops the watched references after the end of the agent.
@@ -166,14 +166,14 @@ impl Host for SharedMachine {
         let machine = self.get();
         let names = machine.kernel.names.iter();
         let dangling = machine.kernel.dangling.iter();
-        let nothing = dangling.map(|name| (name.clone(), NamedTarget::NotANamespace { leftover_of: None }));
+        let nothing = dangling.map(|name| (name.clone(), NamedTarget::NotANamespace { orphan_of: None }));
         Ok(names
             .map(|(name, netns)| (name.clone(), NamedTarget::Namespace(*netns)))
             .chain(nothing)
             .collect())
     }
 
-    fn remove_leftover(&self, _: &str, _: &str) -> Result<bool, Failure> {
+    fn remove_orphan(&self, _: &str, _: &str) -> Result<bool, Failure> {
         Ok(false)
     }
 

@@ -179,7 +179,7 @@ pub struct Scenario {
     /// Delays and random choices.
     pub draws: Draws,
     /// Outcomes are reported to the core before the rest of their batch is complete.
-    pub tells_early: bool,
+    pub reports_early: bool,
     /// The core hands out one task at a time.
     pub one_by_one: bool,
     /// Number of namespaces that are watched by events. Others are read periodically.
@@ -220,7 +220,7 @@ impl Scenario {
     pub fn manner(&self) -> Manner {
         Manner {
             docker: self.docker,
-            tells_early: self.tells_early,
+            reports_early: self.reports_early,
             one_by_one: self.one_by_one,
         }
     }
@@ -229,7 +229,7 @@ impl Scenario {
     pub fn empty() -> Self {
         Scenario {
             draws: Draws::Listed(BTreeMap::new()),
-            tells_early: false,
+            reports_early: false,
             one_by_one: false,
             watched_max: 300,
             docker: false,
@@ -290,7 +290,7 @@ impl Scenario {
         }
         Scenario {
             draws: Draws::OfSeed(seed),
-            tells_early: seed % 2 == 1,
+            reports_early: seed % 2 == 1,
             watched_max: random.pick(&[300, 300, 300, 3, 1]),
             docker,
             foreign_name: random.percent(70),

@@ -112,11 +112,11 @@ impl Store {
     pub fn replace(&mut self, revision: i64) {
         self.cluster_id += 1;
         self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
-        self.begin_anew(revision);
+        self.start_again(revision);
     }
 
     /// Continues at a revision with the desired values and nothing else.
-    fn begin_anew(&mut self, revision: i64) {
+    fn start_again(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();
         self.leases.clear();
@@ -134,7 +134,7 @@ impl Store {
             Loss::SameRevision => self.revision,
             Loss::HigherRevision => self.revision + 5,
         };
-        self.begin_anew(revision);
+        self.start_again(revision);
         // The new store has never contained anything, so nothing was compacted.
         self.compacted = 0;
     }
@@ -147,7 +147,7 @@ impl Store {
         };
         let Some(content) = self.content_at(revision) else { return false };
         self.config = content;
-        self.begin_anew(revision);
+        self.start_again(revision);
         true
     }
 
@@ -193,8 +193,8 @@ impl Store {
 
     /// Returns the changes after one revision up to another; `None` if they are compacted.
     pub fn since(&self, revision: i64, until: i64) -> Option<Vec<RawChange>> {
-        let wanted = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
-        (revision >= self.compacted).then(|| self.history.iter().filter(wanted).cloned().collect())
+        let desired = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
+        (revision >= self.compacted).then(|| self.history.iter().filter(desired).cloned().collect())
     }
 
     /// Returns the next revision of the history after this one, if any.

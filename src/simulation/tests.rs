@@ -18,8 +18,8 @@ use super::{
 };
 
 fn seeds() -> u64 {
-    let wanted = std::env::var("SIMULATION_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    wanted.unwrap_or(2000)
+    let desired = std::env::var("SIMULATION_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    desired.unwrap_or(2000)
 }
 
 #[test]

@@ -62,7 +62,7 @@ enum Occurrence {
     /// An event reaches the core.
     Event(u64, Box<AgentEvent>),
     /// The watcher checks references.
-    Look(u64),
+    ReadRequest(u64),
     /// The links of ended namespaces are deleted.
     Reap,
     /// Duplicate address detection ends.
@@ -283,7 +283,7 @@ impl World {
 
     fn agent_clock(&self) -> Clock {
         let clock = self.clock.clone();
-        Clock::told_by(move || Duration::from_nanos(clock.load(Relaxed)))
+        Clock::with_clock(move || Duration::from_nanos(clock.load(Relaxed)))
     }
 
     /// Processes all events until `end`.
@@ -318,7 +318,7 @@ impl World {
             Occurrence::Perform(of) if of == life => self.perform(),
             Occurrence::Told(of, netns) if of == life => self.event(Event::Signal(Signal::Namespace(netns))),
             Occurrence::Event(of, event) if of == life => self.event(*event),
-            Occurrence::Look(of) if of == life => self.look(),
+            Occurrence::ReadRequest(of) if of == life => self.look(),
             Occurrence::Reap => {
                 self.reaping = false;
                 self.disturbed = self.now;
@@ -349,7 +349,7 @@ impl World {
 
     /// Plans the consequences of an event: notifications, wake-ups and checks.
     fn follow_up(&mut self) {
-        let (told, dying, asking) = {
+        let (reported, dying, asking) = {
             let kernel = &mut self.machine.get().kernel;
             if std::mem::take(&mut kernel.side_effects) {
                 self.disturbed = self.now;
@@ -358,10 +358,10 @@ impl World {
                 self.failure.get_or_insert(violation);
             }
             let asking = std::mem::take(&mut kernel.asking);
-            (std::mem::take(&mut kernel.told), kernel.has_dying(), asking)
+            (std::mem::take(&mut kernel.reported), kernel.has_dying(), asking)
         };
         let deaf = self.mutation == Some(Mutation::DeafToNamespaces);
-        for netns in told.into_iter().filter(|_| !deaf) {
+        for netns in reported.into_iter().filter(|_| !deaf) {
             let after = self.moment(Site::Told);
             self.plan(after, Occurrence::Told(self.life, netns));
         }
@@ -387,11 +387,11 @@ impl World {
             None => Vec::new(),
         };
         self.judge_claims(&claims);
-        self.plan_look();
+        self.plan_check();
     }
 
-    fn plan_look(&mut self) {
-        let next = self.machine.get().next_look();
+    fn plan_check(&mut self) {
+        let next = self.machine.get().next_check();
         if let Some(at) = next {
             let known = self.agent.as_ref().and_then(|agent| agent.look_at);
             if known.is_none_or(|known| known > at || known < self.now)
@@ -399,7 +399,7 @@ impl World {
             {
                 agent.look_at = Some(at);
                 let after = at.saturating_sub(self.now);
-                self.plan(after, Occurrence::Look(self.life));
+                self.plan(after, Occurrence::ReadRequest(self.life));
             }
         }
     }
@@ -514,9 +514,9 @@ impl World {
         if let Some(agent) = &mut self.agent {
             agent.look_at = None;
         }
-        let told = self.machine.get().look();
+        let reported = self.machine.get().look();
         let deaf = self.mutation == Some(Mutation::DeafToReferences);
-        for key in told.into_iter().filter(|_| !deaf) {
+        for key in reported.into_iter().filter(|_| !deaf) {
             let after = self.moment(Site::Probe);
             self.plan(after, Occurrence::Event(self.life, Box::new(Event::Probe(key.into()))));
         }

@@ -312,10 +312,10 @@ mod tests {
             panic!("opened a damaged file");
         };
         assert!(matches!(error, ClientStoreError::Content { .. }), "{error:?}");
-        let told = error.to_string();
+        let reported = error.to_string();
         assert!(
-            told.contains("clients.redb is damaged") && told.contains("restore it from a copy, or move it away"),
-            "{told}"
+            reported.contains("clients.redb is damaged") && reported.contains("restore it from a copy, or move it away"),
+            "{reported}"
         );
         assert!(std::error::Error::source(&error).is_none());
     }

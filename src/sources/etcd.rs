@@ -27,19 +27,19 @@ use tokio::{
 };
 
 use self::{
-    mailbox::Mailbox,
+    buffer::CoalescingBuffer,
     note::{Note, Past},
     reading::{Compared, Reading},
 };
 use crate::store::{Backoff, Connector, Listing, Session, StoreConfig, StoreError, StoreErrorKind};
 
-pub(crate) mod mailbox;
+pub(crate) mod buffer;
 pub mod note;
 pub(crate) mod position;
 pub(crate) mod reading;
 
 /// Time between two comparisons if the first one shows differences. Changes that are still in transit arrive within this time.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+const SECOND_CHECK: Duration = Duration::from_secs(2);
 
 /// A key without the watched prefix. Keys of the store are bytes, most of them UTF-8. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +173,7 @@ impl Default for SourceOptions {
 /// A running source, and the receiver of its events. Dropping it ends the source.
 pub struct Source {
     task: JoinHandle<()>,
-    mailbox: Arc<Mailbox>,
+    buffer: Arc<CoalescingBuffer>,
     noted: watch::Receiver<Option<Note>>,
 }
 
@@ -192,26 +192,26 @@ impl Source {
     /// Like [`Source::start`].
     pub fn start_with(config: StoreConfig, prefix: String, options: SourceOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
-        let mailbox = Arc::new(Mailbox::default());
+        let buffer = Arc::new(CoalescingBuffer::default());
         let (note_sender, noted) = watch::channel(None);
         let mut reader = Reader {
             connector,
             prefix: prefix.into_bytes().into(),
             compare_interval: options.compare_interval,
             reading: Reading::recognizing(options.note),
-            mailbox: mailbox.clone(),
+            buffer: buffer.clone(),
             noted: note_sender,
             established: None,
         };
         let task = tokio::spawn(async move { reader.run().await });
-        Ok(Self { task, mailbox, noted })
+        Ok(Self { task, buffer, noted })
     }
 
     /// Waits for the next event. Events that were not received yet are merged. Returns `None` if the reader failed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<SourceEvent> {
         loop {
             self.filled().await?;
-            if let Some(event) = self.mailbox.take() {
+            if let Some(event) = self.buffer.take() {
                 return Some(event);
             }
         }
@@ -220,7 +220,7 @@ impl Source {
     /// Waits until there is an event. Returns whether it has content; `None` if the reader failed. Cancel-safe.
     pub async fn filled(&mut self) -> Option<bool> {
         tokio::select! {
-            has_content = self.mailbox.filled() => Some(has_content),
+            has_content = self.buffer.filled() => Some(has_content),
             _ = &mut self.task => None,
         }
     }
@@ -234,16 +234,16 @@ impl Source {
 #[cfg(test)]
 impl Source {
     /// Returns a source without a store, and the buffer into which a test posts its events.
-    pub(crate) fn scripted() -> (Self, Arc<Mailbox>) {
-        let mailbox = Arc::new(Mailbox::default());
+    pub(crate) fn scripted() -> (Self, Arc<CoalescingBuffer>) {
+        let buffer = Arc::new(CoalescingBuffer::default());
         let (_, noted) = watch::channel(None);
         let task = tokio::spawn(std::future::pending());
         let source = Source {
             task,
-            mailbox: mailbox.clone(),
+            buffer: buffer.clone(),
             noted,
         };
-        (source, mailbox)
+        (source, buffer)
     }
 }
 
@@ -262,7 +262,7 @@ struct Reader {
     prefix: Arc<[u8]>,
     compare_interval: Duration,
     reading: Reading,
-    mailbox: Arc<Mailbox>,
+    buffer: Arc<CoalescingBuffer>,
     noted: watch::Sender<Option<Note>>,
     /// Time since which the current session works.
     established: Option<Instant>,
@@ -322,7 +322,7 @@ impl Reader {
     fn deliver(&mut self) {
         let note = self.reading.note();
         self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);
-        self.mailbox.post(self.reading.take_events());
+        self.buffer.post(self.reading.take_events());
     }
 
     /// Watches and compares until the session ends. The listing is complete.
@@ -354,7 +354,7 @@ impl Reader {
             self.deliver();
             let wait = match compared {
                 Compared::Same => self.compare_interval,
-                Compared::InDoubt => SECOND_LOOK,
+                Compared::InDoubt => SECOND_CHECK,
                 Compared::Different => return Ok(ListAgain(SnapshotReason::Difference)),
             };
             compare_at = Instant::now() + wait;

@@ -33,7 +33,10 @@ impl Renewal {
     /// Fails if the previous request has not been answered yet, or with an error of [`Session::call`].
     pub async fn ask(&mut self, session: &Session) -> Result<(), StoreError> {
         if std::mem::replace(&mut self.unanswered, true) {
-            return Err(StoreError::protocol(session.endpoint(), "the store does not answer the renewal of the lease"));
+            return Err(StoreError::protocol(
+                session.endpoint(),
+                "the store does not answer the renewal of the lease",
+            ));
         }
         session.call("renewing the lease", self.keeper.keep_alive()).await
     }
@@ -47,7 +50,12 @@ impl Renewal {
             // etcd answers the renewal of a lost lease with TTL 0 instead of an error.
             Ok(Some(answer)) if answer.ttl() > 0 => self.unanswered = false,
             Ok(Some(_)) => return Err(StoreError::lease_lost(session.endpoint())),
-            Ok(None) => return Err(StoreError::protocol(session.endpoint(), "the store closed the stream for renewing the lease")),
+            Ok(None) => {
+                return Err(StoreError::protocol(
+                    session.endpoint(),
+                    "the store closed the stream for renewing the lease",
+                ));
+            }
             Err(error) => return Err(session.stream_error("renewing the lease", &error)),
         }
         Ok(())

@@ -41,11 +41,7 @@ impl Calls {
         registry.register(Box::new(handling.clone())).expect(valid);
         Calls {
             started: counter("grpc_server_started_total", "Started calls", &METHOD),
-            handled: counter(
-                "grpc_server_handled_total",
-                "Completed calls, by status code",
-                &CODE,
-            ),
+            handled: counter("grpc_server_handled_total", "Completed calls, by status code", &CODE),
             received: counter("grpc_server_msg_received_total", "Messages received from clients", &METHOD),
             sent: counter("grpc_server_msg_sent_total", "Messages sent to clients", &METHOD),
             handling,

@@ -70,10 +70,7 @@ impl Metrics {
         let repairs = IntCounterVec::new(repairs, &["kind"]);
         let values = IntGaugeVec::new(Opts::new("netns_agent_values", "Desired values, by state"), &["state"]);
         let connected = IntGauge::new("netns_agent_etcd_connected", "1 while status can be written to the store");
-        let lag = IntGauge::new(
-            "netns_agent_etcd_lag_revisions",
-            "Store revisions read but not yet processed",
-        );
+        let lag = IntGauge::new("netns_agent_etcd_lag_revisions", "Store revisions read but not yet processed");
         let names = "the names of metrics are valid";
         let metrics = Metrics {
             calls: Calls::register(&registry),
@@ -137,7 +134,7 @@ impl Metrics {
     }
 
     /// Records that the status of a value was published, with its previous and its new status.
-    pub fn told(&self, before: Option<&ValueStatus>, now: Option<&ValueStatus>) {
+    pub fn reported(&self, before: Option<&ValueStatus>, now: Option<&ValueStatus>) {
         let (state_before, state_now) = (before.map(ValueStatus::state), now.map(ValueStatus::state));
         if state_before != state_now {
             for (state, change) in [(state_before, -1), (state_now, 1)] {
@@ -202,14 +199,14 @@ mod tests {
     fn apply_latency_is_observed_once_for_each_changed_revision() {
         let metrics = Metrics::new();
         metrics.read_all(5);
-        metrics.told(None, Some(&status(ValueState::Configured, 4)));
+        metrics.reported(None, Some(&status(ValueState::Configured, 4)));
         assert_eq!(value(&metrics, "netns_agent_apply_seconds"), []);
         metrics.read_changes(7, [6, 7].into_iter());
         assert_eq!(value(&metrics, "netns_agent_etcd_lag_revisions"), [(String::new(), 2.0)]);
         let (pending, configured) = (status(ValueState::Pending, 7), status(ValueState::Configured, 7));
-        metrics.told(None, Some(&pending));
-        metrics.told(Some(&pending), Some(&configured));
-        metrics.told(Some(&configured), Some(&configured));
+        metrics.reported(None, Some(&pending));
+        metrics.reported(Some(&pending), Some(&configured));
+        metrics.reported(Some(&configured), Some(&configured));
         metrics.settled();
         assert_eq!(value(&metrics, "netns_agent_apply_seconds"), [("linux.l3.arp".to_owned(), 1.0)]);
         assert_eq!(value(&metrics, "netns_agent_etcd_lag_revisions"), [(String::new(), 0.0)]);
@@ -223,12 +220,12 @@ mod tests {
             last_repair: Some(Repair::default()),
             ..configured.clone()
         };
-        metrics.told(None, Some(&pending));
-        metrics.told(None, Some(&pending));
-        metrics.told(Some(&pending), Some(&configured));
-        metrics.told(Some(&configured), Some(&repaired));
-        metrics.told(Some(&repaired), Some(&repaired));
-        metrics.told(Some(&pending), None);
+        metrics.reported(None, Some(&pending));
+        metrics.reported(None, Some(&pending));
+        metrics.reported(Some(&pending), Some(&configured));
+        metrics.reported(Some(&configured), Some(&repaired));
+        metrics.reported(Some(&repaired), Some(&repaired));
+        metrics.reported(Some(&pending), None);
         let values = value(&metrics, "netns_agent_values");
         assert_eq!(values, [("CONFIGURED".to_owned(), 1.0), ("PENDING".to_owned(), 0.0)]);
         assert_eq!(value(&metrics, "netns_agent_drift_repairs"), [("linux.l3.arp".to_owned(), 1.0)]);

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// Timeout of an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// Address at which the agent of a test serves REST.
 pub const ADDRESS: &str = "127.0.0.1:9191";
@@ -103,7 +103,7 @@ impl Request {
 pub async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
     // Data that came before a reset is an answer too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes))
+    let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes))
         .await
         .expect("the server did not answer in time");
     parse(&String::from_utf8(bytes).expect("UTF-8"))

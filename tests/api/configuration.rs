@@ -120,18 +120,22 @@ async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
         let answer = send("PUT", target, absent).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         if target.contains("verbose") {
-            let told = parsed(&answer);
-            assert_eq!((&told["reverted"], &told["errors"]), (&json!(false), &json!([])), "{told}");
-            let waiting = &told["waiting"][0];
-            assert_eq!(waiting["key"], "config/linux/interfaces/v2/interface/absent", "{told}");
-            assert_eq!(waiting["reason"], "DependencyUnmet", "{told}");
+            let reported = parsed(&answer);
+            assert_eq!(
+                (&reported["reverted"], &reported["errors"]),
+                (&json!(false), &json!([])),
+                "{reported}"
+            );
+            let waiting = &reported["waiting"][0];
+            assert_eq!(waiting["key"], "config/linux/interfaces/v2/interface/absent", "{reported}");
+            assert_eq!(waiting["reason"], "DependencyUnmet", "{reported}");
             assert!(
                 waiting["message"]
                     .as_str()
                     .is_some_and(|message| message.contains("PID 999999 does not exist")),
-                "{told}"
+                "{reported}"
             );
-            assert_eq!(told["values"][0]["state"], "PENDING", "{told}");
+            assert_eq!(reported["values"][0]["state"], "PENDING", "{reported}");
         }
         let answer = send("POST", "/scheduler/downstream-resync", "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -148,14 +152,14 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
     let waiting = send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
     let state = format!("/configuration/confirm?id={}", id(&waiting));
     bench.until_true("the MTU is reverted", || mtu() == "1400").await;
-    let mut told = Value::Null;
+    let mut reported = Value::Null;
     for _ in 0..100 {
-        told = parsed(&Request::get(&state).send().await)["state"].clone();
-        if told != "WAITING" {
+        reported = parsed(&Request::get(&state).send().await)["state"].clone();
+        if reported != "WAITING" {
             break;
         }
     }
-    assert_eq!(told, "TAKEN_BACK");
+    assert_eq!(reported, "TAKEN_BACK");
     assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
     let waiting = send("PUT", "/configuration?confirm-within=600", &document(1200)).await;

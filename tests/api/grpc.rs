@@ -96,9 +96,9 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     let mut client = Client::connect().await;
     let answer = put_pair(&mut client).await;
     let status = |result: &UpdateResult| result.status.as_ref().map(|status| status.status.clone()).unwrap_or_default();
-    let told: Vec<(String, String)> = answer.results.iter().map(|result| (result.key.clone(), status(result))).collect();
+    let reported: Vec<(String, String)> = answer.results.iter().map(|result| (result.key.clone(), status(result))).collect();
     let want = [(ONE, "CONFIGURED"), (TWO, "CONFIGURED"), ("seqnum", "NONEXISTENT")];
-    assert_eq!(told, want.map(|(key, status)| (key.to_owned(), status.to_owned())));
+    assert_eq!(reported, want.map(|(key, status)| (key.to_owned(), status.to_owned())));
 
     let request = GetConfigRequest {
         ids: vec![],
@@ -192,8 +192,8 @@ async fn whoever_subscribes_is_told_of_states(mut bench: Bench) {
         subscriptions: vec![Subscription { id: Some(id("one")) }],
     };
     let states = |answer: &SubscribeResponse| -> Vec<String> {
-        let told = answer.notifications.iter().filter_map(|told| told.status.as_ref());
-        told.map(|status| status.status.clone()).collect()
+        let reported = answer.notifications.iter().filter_map(|reported| reported.status.as_ref());
+        reported.map(|status| status.status.clone()).collect()
     };
     // First the present state, then changes.
     follower
@@ -256,8 +256,8 @@ async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
     assert_eq!(names(found.dump), ["one", "two"]);
 
     let notify = NotifyRequest { idx: 0, filters: vec![] };
-    let told: NotifyResponse = client.first(CONFIGURATOR, "Notify", notify, |_| true).await;
-    assert_eq!(told.next_idx, 2, "the first notification has index 1");
+    let reported: NotifyResponse = client.first(CONFIGURATOR, "Notify", notify, |_| true).await;
+    assert_eq!(reported.next_idx, 2, "the first notification has index 1");
 
     let request = DeleteRequest {
         delete: Some(config),

@@ -301,9 +301,9 @@ async fn values_survive_the_way_through_the_references_client(mut bench: Bench) 
     call(&reference, &mut client, CONFIGURATOR, "Get", GetRequest {}).await;
     call(&reference, &mut client, CONFIGURATOR, "Dump", DumpRequest {}).await;
     let notify = NotifyRequest { idx: 0, filters: vec![] };
-    let told: Encoded = client.first(CONFIGURATOR, "Notify", notify, |_| true).await;
+    let reported: Encoded = client.first(CONFIGURATOR, "Notify", notify, |_| true).await;
     let own = message_of(&reference, "ligato.configurator.NotifyResponse").expect("notifications");
-    refuse_unknown("Notify", &DynamicMessage::decode(own, told.as_bytes()).expect("a notification"));
+    refuse_unknown("Notify", &DynamicMessage::decode(own, reported.as_bytes()).expect("a notification"));
 
     let answer: models::proto::ligato::generic::GetConfigResponse = client
         .call(MANAGER, "GetConfig", GetConfigRequest::default())

@@ -86,10 +86,10 @@ impl Scan {
     async fn finish(mut self) {
         let (mut refused, mut wrong) = (BTreeMap::new(), Vec::new());
         while let Some(done) = self.tries.join_next().await {
-            let (name, expected, told) = done.unwrap_or_else(|error| panic!("{}: an attempt was never ended: {error}", self.listener));
-            match expected.is_empty() && told.is_empty() || !expected.is_empty() && told.contains(expected) {
+            let (name, expected, reported) = done.unwrap_or_else(|error| panic!("{}: an attempt was never ended: {error}", self.listener));
+            match expected.is_empty() && reported.is_empty() || !expected.is_empty() && reported.contains(expected) {
                 true => *refused.entry((name, expected)).or_insert(0) += 1,
-                false => wrong.push(format!("{name}: expected {expected:?}, told {told:?}")),
+                false => wrong.push(format!("{name}: expected {expected:?}, told {reported:?}")),
             }
         }
         let mut served = 0;
@@ -104,8 +104,8 @@ impl Scan {
             refused.len()
         );
         for ((name, expected), times) in &refused {
-            let told = if expected.is_empty() { "closed silently" } else { expected };
-            println!("  {times} × {name}: {told}");
+            let reported = if expected.is_empty() { "closed silently" } else { expected };
+            println!("  {times} × {name}: {reported}");
         }
         assert!(wrong.is_empty(), "{}:\n{}", self.listener, wrong.join("\n"));
         assert!(served > 0, "{}", self.listener);

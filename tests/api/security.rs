@@ -139,8 +139,8 @@ async fn slow_clients(mut bench: Bench) {
             slow.read_to_end(&mut of_slow).await
         })
     };
-    let patience = std::time::Duration::from_secs(60);
-    tokio::time::timeout(patience, closed).await.map(drop).expect("both are closed");
+    let time_limit = std::time::Duration::from_secs(60);
+    tokio::time::timeout(time_limit, closed).await.map(drop).expect("both are closed");
     assert!(
         of_silent.is_empty() || String::from_utf8_lossy(&of_silent).contains(" 408 "),
         "{of_silent:?}"

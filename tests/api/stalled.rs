@@ -162,13 +162,13 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
         .until_true("the agent has closed the stalled connections", || count() <= open + STALLED)
         .await;
     for (number, mut stream) in deaf.into_iter().enumerate() {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         // The data in the kernel's buffers still arrives, and then the end.
-        let _ = stream.read_to_end(&mut told).await;
+        let _ = stream.read_to_end(&mut reported).await;
         // Every second one is a REST client. The others received values.
         let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };
         assert!(
-            told.windows(answered.len()).any(|bytes| bytes == answered),
+            reported.windows(answered.len()).any(|bytes| bytes == answered),
             "{number}: not served at first"
         );
     }
@@ -177,18 +177,18 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
     bench.delete_all().await;
     for (_client, mut stream) in subscriptions {
         let mut gone = BTreeSet::new();
-        let mut told = 0;
+        let mut reported = 0;
         while gone.len() < VALUES {
             let answer = stream.message().await.expect("the stream is open").expect("a message");
             for notification in answer.notifications {
-                told += 1;
+                reported += 1;
                 let name = notification.item.and_then(|item| item.id).expect("an ID").name;
                 if notification.status.is_some_and(|status| status.status == "REMOVED") {
                     gone.insert(name);
                 }
             }
         }
-        assert!(told < VALUES * ROUNDS, "{told} messages: intermediate states were sent");
+        assert!(reported < VALUES * ROUNDS, "{reported} messages: intermediate states were sent");
     }
     bench.stop_agent().await;
 }

@@ -22,7 +22,7 @@ async fn expired_lease_deletes_all_its_keys_in_one_revision() {
         .expect("a watch");
     assert!(next(&mut stream).await.created());
     let response = next(&mut stream).await;
-    let told: Vec<(EventType, &[u8], i64)> = response
+    let reported: Vec<(EventType, &[u8], i64)> = response
         .events()
         .iter()
         .map(|event| {
@@ -30,7 +30,7 @@ async fn expired_lease_deletes_all_its_keys_in_one_revision() {
             (event.event_type(), kv.key(), kv.mod_revision())
         })
         .collect();
-    assert_eq!(told, [(EventType::Delete, &b"l/1"[..], 6), (EventType::Delete, &b"l/3"[..], 6)]);
+    assert_eq!(reported, [(EventType::Delete, &b"l/1"[..], 6), (EventType::Delete, &b"l/3"[..], 6)]);
     assert_eq!(client.get("l/2", None).await.expect("an answer").count(), 1);
     assert_eq!(client.lease_time_to_live(lease.id(), None).await.expect("an answer").ttl(), -1);
     running.store.shutdown().await;

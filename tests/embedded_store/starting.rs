@@ -125,11 +125,11 @@ async fn content_history_revisions_and_identity_survive_a_restart() {
         .expect("a watch");
     assert!(next(&mut stream).await.created());
     let events = next(&mut stream).await.0.events;
-    let told: Vec<(i64, i32)> = events
+    let reported: Vec<(i64, i32)> = events
         .iter()
         .map(|event| (event.kv.as_ref().expect("a key").mod_revision, event.r#type))
         .collect();
-    assert_eq!(told, [(4, EventType::Delete as i32), (5, EventType::Put as i32)]);
+    assert_eq!(reported, [(4, EventType::Delete as i32), (5, EventType::Put as i32)]);
     assert_eq!(events[0].prev_kv.as_ref().expect("the deleted value").value, b"2");
     store.shutdown().await;
 }

@@ -26,14 +26,14 @@ async fn stalled_watch_blocks_no_writer_and_misses_nothing() {
     // A separate client, because the windows of the first connection are full of unread data.
     let mut writer = super::connect(running.store.local_addr()).await;
     put_many(&mut writer, "slow", count, bytes).await;
-    let mut told = Vec::new();
-    while told.len() < count {
+    let mut reported = Vec::new();
+    while reported.len() < count {
         let response = next(&mut stream).await;
         assert!(!response.canceled());
-        told.extend(response.events().iter().map(|event| event.kv().expect("a key").mod_revision()));
+        reported.extend(response.events().iter().map(|event| event.kv().expect("a key").mod_revision()));
     }
     let expected: Vec<i64> = (2..).take(count).collect();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     running.store.shutdown().await;
 }
 
@@ -103,18 +103,18 @@ async fn thousand_watches_on_one_stream_have_separate_ids() {
         assert_eq!(response.watch_id(), number);
     }
     running.client.put("w/500", "x", None).await.expect("a put");
-    let mut told = [next(&mut stream).await.watch_id(), next(&mut stream).await.watch_id()];
-    told.sort_unstable();
-    assert_eq!(told, [0, 500]);
+    let mut reported = [next(&mut stream).await.watch_id(), next(&mut stream).await.watch_id()];
+    reported.sort_unstable();
+    assert_eq!(reported, [0, 500]);
     stream.cancel(500).await.expect("a request");
     let cancelled = next(&mut stream).await;
     assert!(cancelled.canceled() && cancelled.watch_id() == 500);
     running.client.put("w/500", "y", None).await.expect("a put");
     assert_eq!(next(&mut stream).await.watch_id(), 0);
     running.client.put("w/7", "y", None).await.expect("a put");
-    let mut told = [next(&mut stream).await.watch_id(), next(&mut stream).await.watch_id()];
-    told.sort_unstable();
-    assert_eq!(told, [0, 7]);
+    let mut reported = [next(&mut stream).await.watch_id(), next(&mut stream).await.watch_id()];
+    reported.sort_unstable();
+    assert_eq!(reported, [0, 7]);
     running.store.shutdown().await;
 }
 
@@ -161,13 +161,13 @@ async fn running_watch_survives_a_compaction_of_what_it_has_not_read() {
         running.client.put("k", "v", None).await.expect("a put");
         running.client.compact(revision, None).await.expect("a compaction");
     }
-    let mut told = Vec::new();
-    while told.len() < 198 {
+    let mut reported = Vec::new();
+    while reported.len() < 198 {
         let response = next(&mut stream).await;
         assert!(!response.canceled());
-        told.extend(response.events().iter().map(|event| event.kv().expect("a key").mod_revision()));
+        reported.extend(response.events().iter().map(|event| event.kv().expect("a key").mod_revision()));
     }
-    assert_eq!(told, (2..200).collect::<Vec<i64>>());
+    assert_eq!(reported, (2..200).collect::<Vec<i64>>());
     running.store.shutdown().await;
 }
 

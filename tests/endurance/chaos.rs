@@ -35,7 +35,7 @@ use crate::{
         store::Store,
     },
 };
-use expectation::{Expectation, strangers_as_they_are};
+use expectation::{Expectation, foreign_processes_unchanged};
 use places::{Count, Kind, Places};
 use values::Catalogue;
 
@@ -61,7 +61,7 @@ struct Chaos {
     catalogue: Catalogue,
     /// Pair that no fault affects, and the revision of its put.
     steady: (Config, i64),
-    strangers: Vec<String>,
+    foreign_processes: Vec<String>,
     kernel_has_dummies: bool,
     /// When the process that was killed, stopped or suspended is due to continue.
     agent_returns: Option<Instant>,
@@ -113,7 +113,7 @@ async fn run() {
     let mut chaos = Chaos::set_up(random, count).await;
     let first = chaos.checkpoint("at the beginning", None).await;
     let stream = ping::Stream::start_every("0.1", Path::new("/run/netns/steady-a"), "10.250.250.2", "steady");
-    let strangers = strangers_as_they_are(&chaos.strangers);
+    let foreign_processes = foreign_processes_unchanged(&chaos.foreign_processes);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
         // In every second round, and in the last third of the run, the agent is not killed, so that leaks add up.
@@ -130,8 +130,8 @@ async fn run() {
         chaos.start_what_is_due(true).await;
         chaos.checkpoint(&format!("checkpoint {rounds}"), Some(&first)).await;
         assert_eq!(
-            strangers,
-            strangers_as_they_are(&chaos.strangers),
+            foreign_processes,
+            foreign_processes_unchanged(&chaos.foreign_processes),
             "the foreign namespaces have changed"
         );
         println!(
@@ -148,7 +148,7 @@ async fn run() {
     for (name, count) in &chaos.counts {
         println!("    {count:6}  {name}");
     }
-    chaos.finish(&strangers).await;
+    chaos.finish(&foreign_processes).await;
 }
 
 fn seconds(time: Duration) -> String {
@@ -165,7 +165,7 @@ impl Chaos {
         docker.launch().expect("start dockerd");
         docker.import_image().expect("import the image");
         bench.docker_host = docker.host();
-        let strangers = found_namespaces("stranger", &bench.label).await;
+        let foreign_processes = found_namespaces("stranger", &bench.label).await;
         let places = Places::make(count, docker).expect("make the places");
         let catalogue = Catalogue::make(&mut random, &places);
         let kernel_has_dummies = command::output("ip", &["link", "add", "probe", "type", "dummy"]).status.success();
@@ -182,7 +182,7 @@ impl Chaos {
             places,
             catalogue,
             steady,
-            strangers,
+            foreign_processes,
             kernel_has_dummies,
             agent_returns: None,
             agent_thaws: None,
@@ -256,13 +256,13 @@ impl Chaos {
             let statuses = expectation.wrong_statuses(&self.bench.published());
             let names = expectation.wrong_names();
             let left: Vec<u64> = expectation.namespaces().filter(|inode| !right.contains(inode)).collect();
-            let are_told = statuses.is_empty() && names.is_empty();
-            let contents = if are_told || !in_time {
+            let are_reported = statuses.is_empty() && names.is_empty();
+            let contents = if are_reported || !in_time {
                 expectation.wrong_contents(&left)
             } else {
                 BTreeMap::new()
             };
-            if are_told && contents.is_empty() {
+            if are_reported && contents.is_empty() {
                 if right.is_empty() {
                     break expectation;
                 }
@@ -275,7 +275,7 @@ impl Chaos {
                 let wrong: Vec<String> = statuses.chain(names).chain(contents.into_values()).collect();
                 self.fail(name, stretched, &wrong);
             }
-            if are_told {
+            if are_reported {
                 right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
             }
             // Part of the condition concerns the kernel, which sends no event for it; a check costs a process per
@@ -306,7 +306,7 @@ impl Chaos {
             &self.catalogue,
             &self.places,
             &self.steady,
-            &self.strangers,
+            &self.foreign_processes,
             &self.bench.label,
             self.kernel_has_dummies,
         )
@@ -360,7 +360,7 @@ impl Chaos {
     }
 
     /// Deletes all values; only what existed before may remain.
-    async fn finish(mut self, strangers: &[String]) {
+    async fn finish(mut self, foreign_processes: &[String]) {
         let figures = Figures::of(self.bench.agent().pid());
         println!("before the end: {figures}");
         self.bench.delete_all().await;
@@ -369,8 +369,8 @@ impl Chaos {
         self.tell("everything deleted".to_owned());
         let last = self.checkpoint("after the deletion of everything", None).await;
         assert_eq!(
-            strangers,
-            strangers_as_they_are(&self.strangers),
+            foreign_processes,
+            foreign_processes_unchanged(&self.foreign_processes),
             "the foreign namespaces have changed"
         );
         println!("at the end: {last}");

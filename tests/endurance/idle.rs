@@ -86,7 +86,7 @@ async fn run() {
     bench.until("all values are CONFIGURED", all_configured(0)).await;
     let paths: Vec<_> = config.namespaces().iter().map(Reference::path).collect();
     settle::until_quiet(&paths).await;
-    let is_told = |config: &Config, published: &Publication| {
+    let is_reported = |config: &Config, published: &Publication| {
         config.interfaces.iter().all(|interface| {
             let key = format!("status/linux/interfaces/v2/interface/{}", interface.name);
             published
@@ -96,7 +96,7 @@ async fn run() {
         })
     };
     bench
-        .until("all links are reported as UP", |published| is_told(&config, published))
+        .until("all links are reported as UP", |published| is_reported(&config, published))
         .await;
 
     println!("{count} namespaces, {} values", keys.len());

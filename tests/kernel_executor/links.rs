@@ -393,9 +393,9 @@ fn failure_names_the_link_with_a_conflicting_alternative_name() {
         for ends in [[(a, "uplink"), (a, "other")], [(a, "other"), (a, "uplink")]] {
             let failure = world.refused(create_veth(ends[0], ends[1]));
             assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
-            let told = "\"uplink\" is an alternative name of link \"nic0\"";
+            let reported = "\"uplink\" is an alternative name of link \"nic0\"";
             assert!(
-                failure.message.contains(told) && failure.message.contains("altname uplink"),
+                failure.message.contains(reported) && failure.message.contains("altname uplink"),
                 "{failure}"
             );
         }
@@ -440,8 +440,8 @@ fn ipv6_on_a_link_with_a_small_mtu_fails_with_the_reason() {
             },
         ] {
             let failure = world.refused(operation);
-            let told = "the link has an MTU of 1000, and the kernel has no IPv6 on links with an MTU below 1280";
-            assert!(failure.message.contains(told), "{failure}");
+            let reported = "the link has an MTU of 1000, and the kernel has no IPv6 on links with an MTU below 1280";
+            assert!(failure.message.contains(reported), "{failure}");
         }
     });
 }

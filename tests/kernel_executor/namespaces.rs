@@ -443,21 +443,21 @@ fn only_a_file_left_by_a_crash_is_recognized_and_removed() {
         fs::write(named("leftover"), format!("netns-agent {MARK}\n")).expect("written");
         fs::write(named("text"), "text").expect("written");
         fs::create_dir(named("directory")).expect("created");
-        let leftover = |of: Option<&str>| NamedTarget::NotANamespace {
-            leftover_of: of.map(str::to_owned),
+        let orphan = |of: Option<&str>| NamedTarget::NotANamespace {
+            orphan_of: of.map(str::to_owned),
         };
         let expected = [
-            ("directory".to_owned(), leftover(None)),
-            ("leftover".to_owned(), leftover(Some(MARK))),
+            ("directory".to_owned(), orphan(None)),
+            ("leftover".to_owned(), orphan(Some(MARK))),
             ("real".to_owned(), NamedTarget::Namespace(netns)),
-            ("text".to_owned(), leftover(None)),
+            ("text".to_owned(), orphan(None)),
         ];
         assert_eq!(world.executor.dump_named().expect("read"), expected);
-        assert_eq!(world.executor.remove_leftover("leftover", "netns-agent:other"), Ok(false));
+        assert_eq!(world.executor.remove_orphan("leftover", "netns-agent:other"), Ok(false));
         for name in ["real", "text", "directory", "missing"] {
-            assert_eq!(world.executor.remove_leftover(name, MARK), Ok(false), "{name}");
+            assert_eq!(world.executor.remove_orphan(name, MARK), Ok(false), "{name}");
         }
-        assert_eq!(world.executor.remove_leftover("leftover", MARK), Ok(true));
+        assert_eq!(world.executor.remove_orphan("leftover", MARK), Ok(true));
         assert!(!named("leftover").exists() && named("text").exists());
     });
 }
@@ -552,7 +552,7 @@ fn namespace_of_a_process_is_unavailable_once_it_is_a_zombie() {
 
         process.kill();
         // The kill is asynchronous; wait for the zombie.
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIME_LIMIT;
         let failure = loop {
             match world.try_open(reference.clone()) {
                 Err(failure) => break failure,
@@ -594,10 +594,10 @@ fn reused_pid_is_unavailable_until_its_reference_is_closed() {
         .args(["--exact", "namespaces::reuse_of_a_pid", "--ignored", "--nocapture"])
         .output()
         .expect("unshare starts");
-    let told = String::from_utf8_lossy(&output.stdout);
+    let reported = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && told.contains("1 passed"),
-        "{told}{}",
+        output.status.success() && reported.contains("1 passed"),
+        "{reported}{}",
         String::from_utf8_lossy(&output.stderr)
     );
 }
@@ -658,15 +658,15 @@ fn each_rearming_allows_one_event_however_many_changes_happen() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
-        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(TIME_LIMIT), Some(netns));
         run("ip", "-n a link del x");
         run("ip", "-n a link add x type veth peer name y");
         assert_eq!(world.event(Duration::from_millis(50)), None, "not armed");
         world.executor.rearm(netns);
-        assert_eq!(world.event(PATIENCE), Some(netns), "an earlier change is an event");
+        assert_eq!(world.event(TIME_LIMIT), Some(netns), "an earlier change is an event");
         world.executor.rearm(netns);
         run("ip", "-n a link del x");
-        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(TIME_LIMIT), Some(netns));
         assert_eq!(world.event(Duration::from_millis(50)), None);
     });
 }
@@ -676,16 +676,16 @@ fn overrun_of_notifications_is_an_event() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
-        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(TIME_LIMIT), Some(netns));
         // The socket is not read while the watch is not armed: send far more than its buffer holds.
         let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
         fs::write("/run/batch", commands).expect("written");
         run("ip", "-n a -batch /run/batch");
         world.executor.rearm(netns);
-        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(TIME_LIMIT), Some(netns));
         world.executor.rearm(netns);
         run("ip", "-n a link del x");
-        assert_eq!(world.event(PATIENCE), Some(netns), "the watch must continue");
+        assert_eq!(world.event(TIME_LIMIT), Some(netns), "the watch must continue");
     });
 }
 
@@ -735,11 +735,11 @@ fn only_deletions_of_own_neighbours_and_routes_are_events() {
         run("ip", "-n a neighbour del 10.1.0.9 dev x");
         assert_eq!(world.event(Duration::from_millis(100)), None, "foreign deletions");
         run("ip", "-n a neighbour del 10.1.0.2 dev x");
-        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(TIME_LIMIT), Some(netns));
         world.executor.rearm(netns);
         quiet(world);
         run("ip", "-n a route del 10.2.0.0/16");
-        assert_eq!(world.event(PATIENCE), Some(netns));
+        assert_eq!(world.event(TIME_LIMIT), Some(netns));
     });
 }
 
@@ -788,7 +788,7 @@ fn number_of_watched_namespaces_is_bounded_and_freed_watches_are_reused() {
         world.open("b");
         assert!(world.executor.is_watched(b));
         run("ip", "-n b link add x type veth peer name y");
-        assert_eq!(world.event(PATIENCE), Some(b));
+        assert_eq!(world.event(TIME_LIMIT), Some(b));
     });
 }
 
@@ -809,7 +809,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
         let netns = world.open("a");
         assert_eq!(threads(), before + 3);
         drop(world);
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIME_LIMIT;
         while threads() > before {
             assert!(Instant::now() < until, "threads are left");
         }

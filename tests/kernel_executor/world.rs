@@ -24,7 +24,7 @@ pub const PREFIX: &str = "/vnf-agent/test/";
 /// Alias of `lo` in namespaces that the tests create.
 pub const MARK: &str = "netns-agent:test";
 /// Timeout of an event; a passing test does not wait that long.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// An executor in private namespaces, with a runtime to call it.
 pub struct World {
@@ -132,10 +132,10 @@ impl World {
         }
     }
 
-    /// Returns the next event, or `None` after the timeout `patience`.
-    pub fn event(&mut self, patience: Duration) -> Option<NetnsId> {
+    /// Returns the next event, or `None` after the timeout `time_limit`.
+    pub fn event(&mut self, time_limit: Duration) -> Option<NetnsId> {
         self.runtime
-            .block_on(async { tokio::time::timeout(patience, self.events.recv()).await.ok().flatten() })
+            .block_on(async { tokio::time::timeout(time_limit, self.events.recv()).await.ok().flatten() })
     }
 
     /// Makes a veth pair `a` and `b`, both ends up and owned.

@@ -62,12 +62,12 @@ fn shown() -> Value {
     links[0]["addr_info"][0].clone()
 }
 
-async fn until_told(bench: &Bench, state: &str, reason: &str) -> ValueStatus {
+async fn until_reported(bench: &Bench, state: &str, reason: &str) -> ValueStatus {
     let key = left().key();
-    let told = |status: &ValueStatus| status.state == state && status.reason == reason;
+    let reported = |status: &ValueStatus| status.state == state && status.reason == reason;
     let publication = bench
         .until(&format!("{key} is {state} with reason {reason:?}"), |publication| {
-            publication.of(&key).is_some_and(told)
+            publication.of(&key).is_some_and(reported)
         })
         .await;
     publication.of(&key).cloned().unwrap_or_default()
@@ -81,7 +81,7 @@ async fn until_answered(bench: &Bench, revision: i64) {
 async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
     pair(&mut bench).await;
     let revision = bench.put(&left().key(), addressed("")).await;
-    let waiting = until_told(&bench, "PENDING", "AddressTentative").await;
+    let waiting = until_reported(&bench, "PENDING", "AddressTentative").await;
     assert!(waiting.message.contains("fd00:70::1/64"), "{waiting:?}");
     until_answered(&bench, revision).await;
     assert_eq!(
@@ -101,7 +101,7 @@ async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mu
     pair(&mut bench).await;
     somebody_else_takes_the_address();
     let revision = bench.put(&left().key(), addressed("")).await;
-    let failed = until_told(&bench, "FAILED", "DuplicateAddress").await;
+    let failed = until_reported(&bench, "FAILED", "DuplicateAddress").await;
     assert_eq!(failed.mod_revision, revision);
     assert!(failed.error.contains("dadfailed") && !failed.next_retry.is_empty(), "{failed:?}");
     ip_in(&netns(&right()), &format!("address del {ADDRESS} dev eth0"));
@@ -139,7 +139,7 @@ async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) 
     bench.until_state(&right().key(), "CONFIGURED").await;
     somebody_else_takes_the_address();
     bench.put(&left().key(), addressed("OPTIMISTIC")).await;
-    until_told(&bench, "FAILED", "DuplicateAddress").await;
+    until_reported(&bench, "FAILED", "DuplicateAddress").await;
     bench.stop_agent().await;
 }
 on_both_stores!(an_optimistic_address_counts_at_once_and_fails_later);
@@ -151,7 +151,7 @@ async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
     let revision = bench.put(&down.key(), down.json().to_string()).await;
     bench.until_configured(&[(down.key(), revision)].into()).await;
     let revision = bench.put(&left().key(), addressed("")).await;
-    let waiting = until_told(&bench, "PENDING", "AddressTentative").await;
+    let waiting = until_reported(&bench, "PENDING", "AddressTentative").await;
     assert!(waiting.message.contains("carrier"), "{waiting:?}");
     bench.put(&right().key(), right().json().to_string()).await;
     until_answered(&bench, revision).await;

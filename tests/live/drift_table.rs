@@ -44,7 +44,7 @@ struct World {
 struct Repair {
     time: Duration,
     writes: u64,
-    told: String,
+    reported: String,
 }
 
 impl World {
@@ -168,7 +168,7 @@ async fn fill(bench: &Bench, world: &mut World) {
 }
 
 /// Deletes everything and sets it up again after a failed repair, so that the other rows can be tried.
-async fn begin_anew(bench: &Bench, world: &mut World) {
+async fn start_again(bench: &Bench, world: &mut World) {
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     for name in command::named_namespaces()
@@ -225,7 +225,7 @@ fn writes_since(start: usize) -> u64 {
 
 /// Returns the operations, kernel events and warnings that the agent has logged since this byte, to explain the number of
 /// writes.
-fn told_since(start: usize) -> String {
+fn reported_since(start: usize) -> String {
     let log = log_since(start);
     let telling = |line: &&str| ["operation ", "kernel", "WARN"].iter().any(|word| line.contains(word));
     log.lines()
@@ -240,7 +240,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     let before = log_since(0).len();
     row.acts.iter().for_each(|act| world.perform(*act));
     let began = Instant::now();
-    let deadline = began + bench.patience();
+    let deadline = began + bench.time_limit();
     let mut last = began;
     let time = loop {
         last = arrivals.newest().unwrap_or(last).max(last);
@@ -250,7 +250,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
             break arrivals.newest().unwrap_or(last).max(last) - began;
         }
         if Instant::now() > deadline {
-            return Err(format!("not repaired:\n{difference}{}", told_since(before)));
+            return Err(format!("not repaired:\n{difference}{}", reported_since(before)));
         }
         // No monitor listens in a namespace that was just made, so this wait has a limit.
         arrivals.wait(Duration::from_millis(20)).await;
@@ -264,7 +264,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     Ok(Repair {
         time,
         writes: writes_since(before),
-        told: told_since(before),
+        reported: reported_since(before),
     })
 }
 
@@ -286,7 +286,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
     );
     let only = std::env::var("DRIFT_ONLY").unwrap_or_default();
     for row in TABLE.iter().filter(|row| row.name.contains(&only)) {
-        let (mut times, mut writes, mut told) = (Vec::new(), Vec::new(), String::new());
+        let (mut times, mut writes, mut reported) = (Vec::new(), Vec::new(), String::new());
         for _ in 0..rounds() {
             for attempt in 1.. {
                 ask_again(bench, world).await;
@@ -296,7 +296,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
                     Err(error) => {
                         println!("  {:<58} {error}", row.name);
                         complaints.push(format!("{column}: {}: {}", row.name, error.lines().next().unwrap_or_default()));
-                        begin_anew(bench, world).await;
+                        start_again(bench, world).await;
                         break;
                     }
                 };
@@ -304,7 +304,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
                     continue;
                 }
                 if repair.writes > row.allowed.0 {
-                    told = repair.told;
+                    reported = repair.reported;
                 }
                 times.push(repair.time);
                 writes.push(repair.writes);
@@ -321,7 +321,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
         let (median, p99) = (quantile(0.5), quantile(0.99));
         println!("  {:<58} {median:>9.1?} {p99:>9.1?} {most:>3} {least:>3}  {why}", row.name);
         if most > allowed {
-            complaints.push(format!("{column}: {}: {most} writes, {allowed} are allowed\n{told}", row.name));
+            complaints.push(format!("{column}: {}: {most} writes, {allowed} are allowed\n{reported}", row.name));
         }
     }
     complaints

@@ -19,10 +19,10 @@ fn unmet<'a>(status: &'a ValueStatus, label: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no unmet dependency {label}: {status:?}"))
 }
 
-fn relatives(status: &ValueStatus, label: &str) -> Vec<String> {
-    let relatives = unmet(status, label)["relatives"].as_array().cloned().unwrap_or_default();
-    let text = |relative: &Value| relative["text"].as_str().unwrap_or_default().to_owned();
-    relatives.iter().map(text).collect()
+fn suggestions(status: &ValueStatus, label: &str) -> Vec<String> {
+    let suggestions = unmet(status, label)["suggestions"].as_array().cloned().unwrap_or_default();
+    let text = |suggestion: &Value| suggestion["text"].as_str().unwrap_or_default().to_owned();
+    suggestions.iter().map(text).collect()
 }
 
 /// A pending value names each unmet dependency, since when it is unmet, and the most similar existing object; the status
@@ -49,16 +49,16 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
         .await;
     bench.put(&route.key(), route.json().to_string()).await;
     let similar = "interface uplink-letf has a similar name".to_owned();
-    let told = |label: &'static str, text: String| {
+    let reported = |label: &'static str, text: String| {
         let key = route.key();
         move |publication: &crate::support::status::Publication| {
-            publication
-                .of(&key)
-                .is_some_and(|status| status.unmet.iter().any(|unmet| unmet["label"] == label) && relatives(status, label).contains(&text))
+            publication.of(&key).is_some_and(|status| {
+                status.unmet.iter().any(|unmet| unmet["label"] == label) && suggestions(status, label).contains(&text)
+            })
         }
     };
     bench
-        .until("the similar name is reported", told("outgoing-interface-is-up", similar))
+        .until("the similar name is reported", reported("outgoing-interface-is-up", similar))
         .await;
     bench.delete(&misspelt.key()).await;
 
@@ -67,7 +67,10 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     bench.put(&right.key(), right.json().to_string()).await;
     let down = "interface uplink-left exists but is DOWN".to_owned();
     let published = bench
-        .until("the interface is reported as DOWN", told("outgoing-interface-is-up", down.clone()))
+        .until(
+            "the interface is reported as DOWN",
+            reported("outgoing-interface-is-up", down.clone()),
+        )
         .await;
     let status = published.of(&route.key()).cloned().unwrap_or_default();
     assert!(status.message.contains(&down), "{status:?}");
@@ -82,7 +85,7 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     bench.put(&right.key(), right.json().to_string()).await;
     let status = bench.until_waiting_for(&route.key(), &["gw-reachable"]).await;
     assert_eq!(
-        relatives(&status, "gw-reachable"),
+        suggestions(&status, "gw-reachable"),
         ["address 10.33.0.1/24 of interface uplink-left exists"]
     );
     let right = right.address("10.31.0.1/24");

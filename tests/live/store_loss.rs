@@ -80,7 +80,7 @@ fn held_since(published: &Publication) -> BTreeMap<String, String> {
 }
 
 /// Waits until the statuses of exactly these values report a held removal; returns since when.
-async fn until_told_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
+async fn until_reported_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
     let wanted: BTreeSet<String> = keys.iter().map(|key| format!("config/{key}")).collect();
     let says = |published: &Publication| held_since(published).into_keys().eq(wanted.iter().cloned());
     held_since(&*bench.until("the statuses report the held removals", says).await)
@@ -128,7 +128,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         .map(|interface| interface.key())
         .chain([route.clone()])
         .collect();
-    let since = until_told_held(&bench, &keys).await;
+    let since = until_reported_held(&bench, &keys).await;
     for command in [["describe", route.as_str()], ["get", route.as_str()]] {
         let (_, text) = cli(&command);
         assert!(text.to_lowercase().contains("removal held"), "{text}");
@@ -144,7 +144,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         bench.put(&interface.key(), interface.json().to_string()).await;
     }
     until_held(&bench, (3, 0)).await;
-    let still_held = until_told_held(&bench, &keys[2..]).await;
+    let still_held = until_reported_held(&bench, &keys[2..]).await;
     assert!(
         still_held.iter().all(|(key, time)| since.get(key) == Some(time)),
         "{still_held:?}, {since:?}"
@@ -156,7 +156,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     bench.launch_agent_now();
     until_held(&bench, (3, 0)).await;
     assert_eq!(
-        until_told_held(&bench, &keys[2..]).await,
+        until_reported_held(&bench, &keys[2..]).await,
         still_held,
         "the times changed with the crash"
     );
@@ -167,7 +167,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         .until_true("the other pair is deleted", || !command::ip("-br link").contains("home0"))
         .await;
     until_ready(&bench).await;
-    until_told_held(&bench, &[]).await;
+    until_reported_held(&bench, &[]).await;
     bench.check(&Config {
         interfaces: config.interfaces[..2].to_vec(),
         ..Config::default()

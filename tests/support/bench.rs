@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Default timeout of a wait, in seconds. `LIVE_PATIENCE_SECONDS` replaces it, for example for a slow virtual machine.
-const PATIENCE_SECONDS: u64 = 20;
+const TIME_LIMIT_SECONDS: u64 = 20;
 
 /// Revision of each put, by key (after `config/`).
 pub type Revisions = BTreeMap<String, i64>;
@@ -38,7 +38,7 @@ pub struct Bench {
     pub agent_log: String,
     agent: Option<Agent>,
     watch: StatusWatch,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Bench {
@@ -53,10 +53,10 @@ impl Bench {
         let endpoint = store.endpoint().to_owned();
         let label = format!("bench-{kind:?}").to_lowercase();
         let watch = StatusWatch::start(store.client(), &label);
-        let patience = std::env::var("LIVE_PATIENCE_SECONDS")
+        let time_limit = std::env::var("LIVE_PATIENCE_SECONDS")
             .ok()
             .and_then(|text| text.parse().ok())
-            .unwrap_or(PATIENCE_SECONDS);
+            .unwrap_or(TIME_LIMIT_SECONDS);
         Self {
             store,
             label,
@@ -66,13 +66,13 @@ impl Bench {
             agent_log: "debug".to_owned(),
             agent: None,
             watch,
-            patience: Duration::from_secs(patience),
+            time_limit: Duration::from_secs(time_limit),
         }
     }
 
     /// Returns the timeout of a wait.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn time_limit(&self) -> Duration {
+        self.time_limit
     }
 
     /// Returns the full key of a desired value.
@@ -182,9 +182,9 @@ impl Bench {
 
     /// Waits until what the agent publishes meets `condition`; panics with a full report after the timeout.
     pub async fn until(&self, what: &str, condition: impl FnMut(&Publication) -> bool) -> Arc<Publication> {
-        match self.watch.wait_for(self.patience, condition).await {
+        match self.watch.wait_for(self.time_limit, condition).await {
             Some(publication) => publication,
-            None => panic!("waited {:?} in vain until {what}\n{}", self.patience, self.report()),
+            None => panic!("waited {:?} in vain until {what}\n{}", self.time_limit, self.report()),
         }
     }
 
@@ -192,13 +192,13 @@ impl Bench {
     pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
         match self
             .watch
-            .wait_for(self.patience, |publication| shortcomings(publication).is_empty())
+            .wait_for(self.time_limit, |publication| shortcomings(publication).is_empty())
             .await
         {
             Some(publication) => publication,
             None => panic!(
                 "after {:?} not yet {what}:\n{}\n{}",
-                self.patience,
+                self.time_limit,
                 shortcomings(&self.published()).join("\n"),
                 self.report()
             ),
@@ -269,14 +269,14 @@ impl Bench {
         assert!(
             self.becomes(condition).await,
             "waited {:?} in vain until {what}\n{}",
-            self.patience,
+            self.time_limit,
             self.report()
         );
     }
 
     /// Returns true if `condition` becomes true before the timeout.
     pub async fn becomes(&self, mut condition: impl FnMut() -> bool) -> bool {
-        let deadline = tokio::time::Instant::now() + self.patience;
+        let deadline = tokio::time::Instant::now() + self.time_limit;
         while !condition() {
             if tokio::time::Instant::now() > deadline {
                 return false;

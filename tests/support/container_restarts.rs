@@ -27,7 +27,7 @@ use super::{
 };
 
 /// Timeout of one restart, and of the restoration of the interface.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Timeout of a request to the daemon, in seconds.
 const ANSWER_SECONDS: u64 = 60;
 
@@ -115,7 +115,7 @@ fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
 
 /// Returns the time from the next start of a container until its interface is complete.
 async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Duration)>) -> Duration {
-    let (id, started) = tokio::time::timeout(PATIENCE, events.next())
+    let (id, started) = tokio::time::timeout(TIME_LIMIT, events.next())
         .await
         .expect("the container starts in time")
         .expect("the stream of events ended");
@@ -134,9 +134,9 @@ fn complete_at(netns: PathBuf) -> Duration {
     let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     let looking = std::thread::spawn(move || {
         nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("enter the namespace of the container");
-        let deadline = SystemTime::now() + PATIENCE;
+        let deadline = SystemTime::now() + TIME_LIMIT;
         while !is_complete() {
-            assert!(SystemTime::now() < deadline, "the interface is not back after {PATIENCE:?}");
+            assert!(SystemTime::now() < deadline, "the interface is not back after {TIME_LIMIT:?}");
             // Kernel notifications reach only sockets that were opened before the change; polling is as quick.
             std::thread::sleep(Duration::from_micros(100));
         }

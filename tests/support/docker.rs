@@ -32,10 +32,10 @@ pub const IMAGE: &str = "busybox-only";
 /// Timeout until the daemon answers.
 ///
 /// It first ends containers that outlived it, which takes 10 s for one that ignores SIGTERM.
-const START_PATIENCE: Duration = Duration::from_secs(40);
+const START_TIME_LIMIT: Duration = Duration::from_secs(40);
 
 /// Timeout until containerd ends after its daemon.
-const CONTAINERD_PATIENCE: Duration = Duration::from_secs(5);
+const CONTAINERD_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Returns what is missing to start a daemon, if anything.
 pub fn missing_requirement() -> Option<String> {
@@ -136,7 +136,7 @@ impl Daemon {
 
     /// Waits until the daemon answers.
     pub fn wait_until_it_answers(&mut self) -> TestResult {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIME_LIMIT;
         while self.docker(&["version"]).is_err() {
             let ended = self.process.as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)));
             if ended || Instant::now() > deadline {
@@ -167,7 +167,7 @@ impl Daemon {
             process.wait()?;
         }
         // The kernel kills containerd with its parent, but not at the same instant.
-        match containerd.is_none_or(|containerd| containerd.ends_within(CONTAINERD_PATIENCE)) {
+        match containerd.is_none_or(|containerd| containerd.ends_within(CONTAINERD_TIME_LIMIT)) {
             true => Ok(()),
             false => Err("containerd outlived the daemon".into()),
         }

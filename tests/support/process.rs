@@ -16,7 +16,7 @@ use nix::{
 };
 
 /// Timeout until a process ends after SIGTERM.
-const TERMINATION_PATIENCE: Duration = Duration::from_secs(20);
+const TERMINATION_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// A started program whose output goes to a log file. It is killed on drop.
 pub struct Process {
@@ -82,10 +82,10 @@ impl Process {
 
     /// Waits until the process has ended after a signal.
     pub async fn wait(&mut self) -> ExitStatus {
-        match tokio::time::timeout(TERMINATION_PATIENCE, self.child.wait()).await {
+        match tokio::time::timeout(TERMINATION_TIME_LIMIT, self.child.wait()).await {
             Ok(status) => status.unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name)),
             Err(_) => panic!(
-                "{} is still running after {TERMINATION_PATIENCE:?}; its log:\n{}",
+                "{} is still running after {TERMINATION_TIME_LIMIT:?}; its log:\n{}",
                 self.name,
                 self.log_tail(60)
             ),

@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::command;
 
 /// Carrier events take up to 1 s, duplicate address detection up to 2 s; more is an error.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// Waits until no link in these namespaces that is up lacks a carrier state, and no address is tentative.
 pub async fn until_quiet(namespaces: &[PathBuf]) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + TIME_LIMIT;
     loop {
         let unsettled: Vec<String> = namespaces.iter().flat_map(|netns| unsettled(netns)).collect();
         if unsettled.is_empty() {
@@ -26,7 +26,7 @@ pub async fn until_quiet(namespaces: &[PathBuf]) {
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "after {PATIENCE:?} still not quiet: {unsettled:?}"
+            "after {TIME_LIMIT:?} still not quiet: {unsettled:?}"
         );
         // The kernel notifies of the end of both, but only on sockets opened before; polling is simpler and bounded as
         // well.

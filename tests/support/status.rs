@@ -161,10 +161,10 @@ impl StatusWatch {
         self.receiver.borrow().clone()
     }
 
-    /// Waits until `condition` holds; returns `None` after the timeout `patience`.
-    pub async fn wait_for(&self, patience: Duration, mut condition: impl FnMut(&Publication) -> bool) -> Option<Arc<Publication>> {
+    /// Waits until `condition` holds; returns `None` after the timeout `time_limit`.
+    pub async fn wait_for(&self, time_limit: Duration, mut condition: impl FnMut(&Publication) -> bool) -> Option<Arc<Publication>> {
         let mut receiver = self.receiver.clone();
-        let waited = tokio::time::timeout(patience, receiver.wait_for(|publication| condition(publication))).await;
+        let waited = tokio::time::timeout(time_limit, receiver.wait_for(|publication| condition(publication))).await;
         waited.ok()?.ok().map(|publication| publication.clone())
     }
 }

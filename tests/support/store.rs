@@ -10,7 +10,7 @@ use super::{command, etcd::Etcd};
 pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
 
 /// Timeout of a write to a store that is being restarted.
-const RESTART_PATIENCE: Duration = Duration::from_secs(20);
+const RESTART_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Store that the agent uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,7 +176,7 @@ where
     F: Fn() -> R,
     R: Future<Output = Result<T, Error>>,
 {
-    let deadline = tokio::time::Instant::now() + RESTART_PATIENCE;
+    let deadline = tokio::time::Instant::now() + RESTART_TIME_LIMIT;
     loop {
         match request().await {
             Ok(response) => return response,

@@ -20,7 +20,7 @@ use support::{
 };
 
 /// Timeout of each wait in a test, because emulation is about ten times slower than the machine.
-const PATIENCE_SECONDS: &str = "120";
+const TIME_LIMIT_SECONDS: &str = "120";
 
 /// Boots the virtual machine and runs the ignored tests of this binary there.
 #[test]
@@ -30,7 +30,7 @@ fn the_scenarios_pass_on_a_stock_kernel() {
     let output = Command::new(&runner)
         .arg(binary)
         .args(["--ignored", "--test-threads=1"])
-        .env("LIVE_PATIENCE_SECONDS", PATIENCE_SECONDS)
+        .env("LIVE_PATIENCE_SECONDS", TIME_LIMIT_SECONDS)
         .output()
         .unwrap_or_else(|error| panic!("cannot start {}: {error}", runner.display()));
     let text = String::from_utf8_lossy(&output.stdout);

@@ -41,8 +41,8 @@ fn directory_and_files_are_private_with_any_umask() {
             .env("DATA_DIR_UNDER_TEST", &path)
             .output()
             .expect("sh runs");
-        let told = String::from_utf8_lossy(&done.stdout);
-        assert!(done.status.success() && told.contains("1 passed"), "umask {umask}: {told}");
+        let reported = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && reported.contains("1 passed"), "umask {umask}: {reported}");
         assert_eq!(mode(&path), 0o700, "umask {umask}");
         assert_eq!(mode(&path.join("store")), 0o600, "umask {umask}");
         assert_eq!(mode(&path.join("record")), 0o600, "umask {umask}");

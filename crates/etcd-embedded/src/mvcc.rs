@@ -564,11 +564,11 @@ mod tests {
         for revision in compacted..=mvcc.revision() {
             assert_eq!(at(&restored, revision), at(&mvcc, revision), "at {revision}");
         }
-        let told = |mvcc: &Mvcc| -> Vec<i64> {
+        let reported = |mvcc: &Mvcc| -> Vec<i64> {
             let piece = mvcc.history(compacted + 1, mvcc.revision()).expect("the revision is retained");
             piece.iter().map(|revision| revision.main).collect()
         };
-        assert_eq!(told(&restored), told(&mvcc));
+        assert_eq!(reported(&restored), reported(&mvcc));
         assert_eq!(restored.history(compacted - 1, 100).err(), Some(compacted));
     }
 
@@ -581,11 +581,7 @@ mod tests {
         mvcc.compact(8);
         assert_eq!(mvcc.history(3, 11).map(|piece| piece.len()).ok(), Some(9));
         mvcc.trim(20);
-        assert_eq!(
-            mvcc.history(3, 11).err(),
-            Some(8),
-            "revisions before the compaction are trimmed"
-        );
+        assert_eq!(mvcc.history(3, 11).err(), Some(8), "revisions before the compaction are trimmed");
         assert_eq!(mvcc.history(8, 11).map(|piece| piece.len()).ok(), Some(4));
         assert_eq!(mvcc.log_bytes, 4 * 2);
     }

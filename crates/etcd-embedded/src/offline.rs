@@ -136,7 +136,11 @@ impl Replica {
             self.over |= response.canceled;
             for event in response.events {
                 let kv = event.kv.expect("an event has a key");
-                assert!(kv.mod_revision >= self.revision, "an event of revision {} came out of order", kv.mod_revision);
+                assert!(
+                    kv.mod_revision >= self.revision,
+                    "an event of revision {} came out of order",
+                    kv.mod_revision
+                );
                 self.revision = kv.mod_revision;
                 let before = match event.r#type {
                     0 => self.content.insert(kv.key.clone(), kv),
@@ -165,7 +169,7 @@ struct Offline {
     file: File,
     watches: WatchStream,
     /// Revision of the last event of each watch of the input.
-    told: BTreeMap<i64, i64>,
+    reported: BTreeMap<i64, i64>,
     replica: Replica,
     now: Instant,
     revision: i64,
@@ -196,7 +200,7 @@ impl Offline {
             replica: Replica::new(&shared),
             service: Service { shared },
             file: File::default(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             now: Instant::now(),
             revision: 1,
             past: Vec::new(),
@@ -273,7 +277,10 @@ impl Offline {
                 let (key, prev_kv) = (put.key.clone(), put.prev_kv);
                 let response = self.answer(service.put(tonic::Request::new(put)))?;
                 let revision = response.header.expect("a header").revision;
-                let live = self.shared().read(|state, _| state.mvcc.live(&key).cloned()).expect("the key was put");
+                let live = self
+                    .shared()
+                    .read(|state, _| state.mvcc.live(&key).cloned())
+                    .expect("the key was put");
                 assert_eq!(live.kv.mod_revision, revision);
                 assert!(response.prev_kv.is_none() || prev_kv);
                 Ok(true)
@@ -281,8 +288,8 @@ impl Offline {
             Request::Delete(delete) => {
                 let prev_kv = delete.prev_kv;
                 let response = self.answer(service.delete_range(tonic::Request::new(delete)))?;
-                let told = i64::try_from(response.prev_kvs.len()).expect("few");
-                assert_eq!(told, if prev_kv { response.deleted } else { 0 });
+                let reported = i64::try_from(response.prev_kvs.len()).expect("few");
+                assert_eq!(reported, if prev_kv { response.deleted } else { 0 });
                 Ok(response.deleted > 0)
             }
             Request::Txn(txn) => {
@@ -331,20 +338,23 @@ impl Offline {
         self.replica.follow();
         while let Some(response) = next_of(&mut self.watches) {
             let revision = response.header.expect("a header").revision;
-            assert!(revision <= self.shared().current(), "a watch reported a revision that is not durable");
+            assert!(
+                revision <= self.shared().current(),
+                "a watch reported a revision that is not durable"
+            );
             if response.created {
-                self.told.insert(response.watch_id, 0);
+                self.reported.insert(response.watch_id, 0);
             }
             for event in &response.events {
                 let kv = event.kv.as_ref().expect("an event has a key");
-                let told = self
-                    .told
+                let reported = self
+                    .reported
                     .insert(response.watch_id, kv.mod_revision)
                     .expect("events come after the creation");
-                assert!(told <= kv.mod_revision && kv.mod_revision <= revision, "events are in order");
+                assert!(reported <= kv.mod_revision && kv.mod_revision <= revision, "events are in order");
             }
             if response.canceled {
-                self.told.remove(&response.watch_id);
+                self.reported.remove(&response.watch_id);
             }
         }
     }
@@ -378,19 +388,19 @@ impl Offline {
             }
             let kvs = |versions: &[&Arc<Version>]| -> Vec<PbKeyValue> { versions.iter().map(|version| version.kv.clone()).collect() };
             if !self.replica.over {
-                let told: Vec<PbKeyValue> = self.replica.content.values().cloned().collect();
-                assert_eq!(told, kvs(&live), "the content rebuilt from a watch of all keys differs from the store");
+                let reported: Vec<PbKeyValue> = self.replica.content.values().cloned().collect();
+                assert_eq!(
+                    reported,
+                    kvs(&live),
+                    "the content rebuilt from a watch of all keys differs from the store"
+                );
             }
             for version in live.iter().filter(|version| version.kv.lease != 0) {
                 let lease = state.lessor.get(version.kv.lease).expect("the lease of a live key exists");
                 assert!(lease.keys.contains(&version.kv.key), "the lease does not know its key");
             }
             let restored = restore(self.file.content(shared.identity), usize::MAX, self.now);
-            assert_eq!(
-                restored.mvcc.revision(),
-                current,
-                "a restart would change the revision"
-            );
+            assert_eq!(restored.mvcc.revision(), current, "a restart would change the revision");
             assert_eq!(restored.mvcc.compacted(), state.mvcc.compacted());
             assert_eq!(
                 kvs(&restored.mvcc.live_all().collect::<Vec<_>>()),

@@ -223,7 +223,7 @@ impl WatchStream {
 
     /// Sends progress notifications to watches that requested them and had no events since the last time. Call this once per interval.
     pub(super) fn progress_due(&mut self) {
-        let told = self.cursor - 1;
+        let reported = self.cursor - 1;
         let mut quiet = Vec::new();
         for (id, watcher) in &mut self.watchers {
             if watcher.options.progress_notify && watcher.quiet && !watcher.lagging {
@@ -232,7 +232,7 @@ impl WatchStream {
             watcher.quiet = true;
         }
         for id in quiet {
-            let response = self.response(id, told);
+            let response = self.response(id, reported);
             self.outbox.push_back(Outgoing::Ready(response));
         }
     }
@@ -324,7 +324,7 @@ impl WatchStream {
                 return;
             }
         };
-        let told = piece.last().map_or(current, |revision| revision.main);
+        let reported = piece.last().map_or(current, |revision| revision.main);
         let mut picks: BTreeMap<i64, VecDeque<Pick>> = BTreeMap::new();
         for revision in piece {
             for (position, change) in revision.changes.iter().enumerate() {
@@ -343,9 +343,9 @@ impl WatchStream {
                 }
             }
         }
-        self.cursor = told + 1;
+        self.cursor = reported + 1;
         for (id, picks) in picks {
-            self.push_events(id, picks, told);
+            self.push_events(id, picks, reported);
         }
     }
 
@@ -360,7 +360,7 @@ impl WatchStream {
                 return self.push_compacted(id, compacted);
             }
         };
-        let told = piece.last().map_or(self.cursor - 1, |revision| revision.main);
+        let reported = piece.last().map_or(self.cursor - 1, |revision| revision.main);
         let Some(watcher) = self.watchers.get_mut(&id) else { return };
         let mut picks = VecDeque::new();
         for revision in piece {
@@ -373,13 +373,13 @@ impl WatchStream {
                 }
             }
         }
-        watcher.from = told + 1;
+        watcher.from = reported + 1;
         watcher.lagging = watcher.from < self.cursor;
         if watcher.lagging {
             self.lagging.push_back(id);
         }
         if !picks.is_empty() {
-            self.push_events(id, picks, told);
+            self.push_events(id, picks, reported);
         }
     }
 

@@ -201,8 +201,8 @@ mod tests {
             (Blocked::Conflict(reason()), Ends::Later, None, ValueState::Invalid),
         ];
         for (blocked, ends, until, state) in rows {
-            let told = (blocked.ends_after_change(NOW), blocked.until(), blocked.state());
-            assert_eq!(told, (ends, until, state), "{blocked:?}");
+            let reported = (blocked.ends_after_change(NOW), blocked.until(), blocked.state());
+            assert_eq!(reported, (ends, until, state), "{blocked:?}");
         }
     }
 }

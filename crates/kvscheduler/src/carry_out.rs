@@ -11,12 +11,12 @@ use super::{
     edge::{Edge, Edges},
     effect::{Effect, INTERNAL_ERROR},
     in_flight::{Action, InFlight},
-    ledger::Phase,
     lifecycle::{Agreement, Event},
     nodes::NodeId,
     operation::{Fault, FaultKind, Operation, Outcome},
     scheduler::Scheduler,
     status::Verb,
+    tracker::Phase,
     view::View,
 };
 
@@ -24,7 +24,7 @@ use super::{
 const NO_DESCRIPTOR: &str = "it is a property of the value that it is derived from";
 
 /// Node of a co-created value, the value, and its claims.
-type Brought<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
+type CoCreation<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
 
 impl<D: Domain> Scheduler<D> {
     /// Deletes a value as soon as nothing depends on it.
@@ -47,11 +47,11 @@ impl<D: Domain> Scheduler<D> {
                     self.mark(blocker);
                 }
             }
-            self.park(id);
+            self.await_in_flight(id);
             return;
         }
         let node = &self.graph[id];
-        let again = node.wanted().is_some();
+        let again = node.desired().is_some();
         let cause = if again { DeleteCause::Again } else { DeleteCause::Unwanted };
         let domain = self.domain.clone();
         let (Some(descriptor), Some(applied)) = (domain.descriptor(&node.key), node.applied()) else {
@@ -92,7 +92,7 @@ impl<D: Domain> Scheduler<D> {
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
-            self.park(id);
+            self.await_in_flight(id);
             return None;
         }
         let goes = |taken: &NodeId| self.graph[*taken].applied().is_some() && self.graph[*taken].in_flight.is_none();
@@ -119,28 +119,30 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn create(&mut self, id: NodeId) {
-        let Some(wanted) = self.graph[id].wanted().cloned() else { return };
+        let Some(desired) = self.graph[id].desired().cloned() else { return };
         let key = self.graph[id].key.clone();
         let domain = self.domain.clone();
         let Some(descriptor) = domain.descriptor(&key) else {
-            self.emit(id, Action::create(wanted, Vec::new()), Effect::Noop(NO_DESCRIPTOR));
+            self.emit(id, Action::create(desired, Vec::new()), Effect::Noop(NO_DESCRIPTOR));
             return;
         };
         let view = View::new(&self.graph);
-        let claims = descriptor.claims(&key, &wanted, &view);
-        let brings = descriptor.brings(&key, &wanted, &view);
+        let claims = descriptor.claims(&key, &desired, &view);
+        let co_creates = descriptor.co_creates(&key, &desired, &view);
         if self.must_await_claim(id, &claims) {
-            self.park(id);
+            self.await_in_flight(id);
             return;
         }
-        let Some(brings) = self.claim_for_brought(id, brings) else { return };
+        let Some(co_creates) = self.claim_for_co_created(id, co_creates) else {
+            return;
+        };
         let view = View::new(&self.graph);
-        match descriptor.create(&key, &wanted, &view) {
+        match descriptor.create(&key, &desired, &view) {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
-                let value = descriptor.as_applied(&key, None, &wanted);
+                let value = descriptor.as_applied(&key, None, &desired);
                 // A co-created value may be partial as well.
-                let comes = brings.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
+                let comes = co_creates.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
                     if let Some(descriptor) = domain.descriptor(&node.key) {
@@ -153,13 +155,13 @@ impl<D: Domain> Scheduler<D> {
                 };
                 self.graph[id].blocked = None;
                 self.graph.take_claims(id, claims);
-                let mut brought = Vec::new();
-                for (id, value, claims) in brings {
+                let mut co_created_values = Vec::new();
+                for (id, value, claims) in co_creates {
                     self.graph.take_claims(id, claims);
-                    brought.push((self.graph[id].key.clone(), value));
+                    co_created_values.push((self.graph[id].key.clone(), value));
                 }
                 let takes = self.depart(taken);
-                self.emit(id, Action::create(value, brought), effect);
+                self.emit(id, Action::create(value, co_created_values), effect);
                 self.note_taken(id, takes);
             }
         }
@@ -168,25 +170,25 @@ impl<D: Domain> Scheduler<D> {
     /// Returns the nodes of the co-created values with their claims.
     ///
     /// `None` if another value holds one of the claims: the co-created value waits for it, and this one as well.
-    fn claim_for_brought(&mut self, id: NodeId, brings: Vec<(D::Key, D::Value)>) -> Option<Vec<Brought<D>>> {
+    fn claim_for_co_created(&mut self, id: NodeId, co_creates: Vec<(D::Key, D::Value)>) -> Option<Vec<CoCreation<D>>> {
         let domain = self.domain.clone();
         let mut claimed = Vec::new();
-        for (key, value) in brings {
-            let brought = self.graph.obtain(&key);
+        for (key, value) in co_creates {
+            let co_created_values = self.graph.obtain(&key);
             let descriptor = domain.descriptor(&key);
             let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
-            if self.must_await_claim(brought, &claims) {
-                self.mark_reported(brought);
-                if self.graph[brought].blocked.is_some() {
+            if self.must_await_claim(co_created_values, &claims) {
+                self.mark_reported(co_created_values);
+                if self.graph[co_created_values].blocked.is_some() {
                     self.mark(id);
                 } else {
                     // The holder is being deleted. Marking the node would evaluate it in a loop until then.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
-                    self.park(id);
+                    self.await_in_flight(id);
                 }
                 return None;
             }
-            claimed.push((brought, value, claims));
+            claimed.push((co_created_values, value, claims));
         }
         Some(claimed)
     }
@@ -196,13 +198,13 @@ impl<D: Domain> Scheduler<D> {
     /// This is so if it is not part of the desired value, or if one of its dependencies is not available.
     pub(super) fn is_in_the_way(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
-        let (Some(wanted), Some(attempted)) = (node.wanted(), node.attempted()) else {
-            return node.wanted().is_none();
+        let (Some(desired), Some(attempted)) = (node.desired(), node.attempted()) else {
+            return node.desired().is_none();
         };
         let descriptor = self.domain.descriptor(&node.key);
         descriptor.is_some_and(|descriptor| {
-            let comparison = descriptor.compare(&node.key, attempted, wanted);
-            comparison.needs_recreate() || !comparison.is_same() && !descriptor.recovers_alike(attempted, wanted)
+            let comparison = descriptor.compare(&node.key, attempted, desired);
+            comparison.needs_recreate() || !comparison.is_same() && !descriptor.recovers_alike(attempted, desired)
         }) || !self.graph.satisfied(id, &node.applied_edges)
     }
 
@@ -216,7 +218,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     pub(super) fn update(&mut self, id: NodeId) {
-        let (Some(applied), Some(wanted)) = (self.graph[id].applied().cloned(), self.graph[id].wanted().cloned()) else {
+        let (Some(applied), Some(desired)) = (self.graph[id].applied().cloned(), self.graph[id].desired().cloned()) else {
             return;
         };
         let key = self.graph[id].key.clone();
@@ -224,7 +226,7 @@ impl<D: Domain> Scheduler<D> {
         let Some(descriptor) = domain.descriptor(&key) else { return };
         let mut obsolete: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         if !obsolete.is_empty() {
-            let keep: BTreeSet<D::Key> = descriptor.derived(&key, &wanted).into_iter().map(|(key, _)| key).collect();
+            let keep: BTreeSet<D::Key> = descriptor.derived(&key, &desired).into_iter().map(|(key, _)| key).collect();
             obsolete.retain(|child| !keep.contains(self.graph[*child].key.text()));
         }
         let mut waiting = false;
@@ -235,22 +237,22 @@ impl<D: Domain> Scheduler<D> {
                 waiting = true;
             }
         }
-        let claims = descriptor.claims(&key, &wanted, &View::new(&self.graph));
+        let claims = descriptor.claims(&key, &desired, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
                 // One value of the cycle must release its claim; any of them will do.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
-            self.park(id);
+            self.await_in_flight(id);
             return;
         }
-        match descriptor.update(&key, &applied, &wanted, &View::new(&self.graph)) {
+        match descriptor.update(&key, &applied, &desired, &View::new(&self.graph)) {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(effect) => {
                 self.graph[id].blocked = None;
                 self.graph.take_claims(id, claims);
-                let value = descriptor.as_applied(&key, Some(&applied), &wanted);
+                let value = descriptor.as_applied(&key, Some(&applied), &desired);
                 self.emit(id, Action::Update { value, superseded: false }, effect);
                 if self.graph[id].lifecycle().agreement() == Some(Agreement::CoCreated) {
                     // For clients, this update is the creation of the value.
@@ -283,16 +285,16 @@ impl<D: Domain> Scheduler<D> {
                     continue;
                 };
                 let node = &self.graph[holder];
-                let wanted = match (node.wanted(), self.domain.descriptor(&node.key)) {
-                    (Some(wanted), Some(descriptor)) => descriptor.claims(&node.key, wanted, &View::new(&self.graph)),
+                let desired = match (node.desired(), self.domain.descriptor(&node.key)) {
+                    (Some(desired), Some(descriptor)) => descriptor.claims(&node.key, desired, &View::new(&self.graph)),
                     _ => return false,
                 };
-                if wanted.contains(&claim) {
+                if desired.contains(&claim) {
                     return false;
                 }
                 closes |= holder == id;
                 if seen.insert(holder) {
-                    open.push((holder, wanted));
+                    open.push((holder, desired));
                 }
             }
         }
@@ -372,14 +374,17 @@ impl<D: Domain> Scheduler<D> {
     /// These are its own, those of the co-created values, and those of the remains that it removes first.
     fn edges_in_flight(&self, id: NodeId) -> Edges<D::Key> {
         let node = &self.graph[id];
-        let brought = node.in_flight.as_ref().map_or(&[][..], |in_flight| in_flight.action.co_created());
-        let brought: Vec<NodeId> = brought.iter().filter_map(|(key, _)| self.graph.find(key)).collect();
-        if brought.is_empty() && !node.is_partial() {
+        let co_created_values = node.in_flight.as_ref().map_or(&[][..], |in_flight| in_flight.action.co_created());
+        let co_created_values: Vec<NodeId> = co_created_values.iter().filter_map(|(key, _)| self.graph.find(key)).collect();
+        if co_created_values.is_empty() && !node.is_partial() {
             return node.edges.clone();
         }
-        let comes = |edge: &&Edge<D::Key>| edge.key_target().is_none_or(|target| target != id && !brought.contains(&target));
-        let of_brought = brought.iter().flat_map(|id| self.graph[*id].edges.iter()).filter(comes);
-        let mut edges: Vec<Edge<D::Key>> = node.edges.iter().chain(of_brought).cloned().collect();
+        let comes = |edge: &&Edge<D::Key>| {
+            edge.key_target()
+                .is_none_or(|target| target != id && !co_created_values.contains(&target))
+        };
+        let of_co_created = co_created_values.iter().flat_map(|id| self.graph[*id].edges.iter()).filter(comes);
+        let mut edges: Vec<Edge<D::Key>> = node.edges.iter().chain(of_co_created).cloned().collect();
         if node.is_partial() {
             edges.extend(node.applied_edges.iter().cloned());
         }
@@ -397,7 +402,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].in_flight = Some(Box::new(InFlight {
             action,
             recheck: false,
-            stirred: false,
+            notified: false,
             cause,
             takes: Vec::new(),
         }));

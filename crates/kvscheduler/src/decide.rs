@@ -64,7 +64,7 @@ impl<D: Domain> Scheduler<D> {
         // A conflict does not block: it is checked again in every evaluation.
         let blocked = node.blocked.as_deref().is_some_and(|blocked| !blocked.is_conflict());
         let unimplemented = node.desire.requested.is_some() && self.domain.descriptor(&node.key).is_none();
-        if node.wanted().is_none() || lingering || blocked || unimplemented {
+        if node.desired().is_none() || lingering || blocked || unimplemented {
             return Decision::Stay;
         }
         match self.graph.readiness(id) {
@@ -117,7 +117,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether an observed, unconfirmed value may only lack a fact that has not been reported yet.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
-        !self.graph.facts_settled
+        !self.graph.facts_complete
             && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
     }
 
@@ -155,7 +155,7 @@ impl<D: Domain> Scheduler<D> {
             let mut targets = self.graph.unmet_key_targets(id);
             if follows_choices {
                 let choices = self.graph.unmet_choices(id).into_iter();
-                targets.extend(choices.filter(|choice| self.graph[*choice].wanted().is_some() && !self.graph[*choice].is_terminating()));
+                targets.extend(choices.filter(|choice| self.graph[*choice].desired().is_some() && !self.graph[*choice].is_terminating()));
             }
             for target in targets {
                 if found(self, target) {
@@ -172,14 +172,14 @@ impl<D: Domain> Scheduler<D> {
     /// Returns whether the value depends on an observed value whose deletion is deferred for another reason than this value.
     ///
     /// The observed value may be deleted, and this one with it.
-    pub(super) fn rests_on_held_back(&self, id: NodeId) -> bool {
+    pub(super) fn rests_on_deferred(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
-            self.queue.held_back().contains(&target)
+            self.queue.deferred().contains(&target)
                 && self.graph[target].is_discovered()
                 && !self.unmet_chain_has(target, |_, unmet| unmet == id)
         };
         let mut edges = self.graph[id].edges.iter();
-        !self.queue.held_back().is_empty()
+        !self.queue.deferred().is_empty()
             && edges.any(|edge| match &edge.on {
                 Target::Key(target) => may_go(*target),
                 Target::AnyOf(any) => self.graph.satisfying(any).all(may_go),
@@ -189,8 +189,8 @@ impl<D: Domain> Scheduler<D> {
     /// Returns whether an object that has not been read yet may hold a claim of a value to be created.
     pub(super) fn claims_may_be_held(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
-        let descriptor = self.domain.descriptor(&node.key).zip(node.wanted());
-        descriptor.is_some_and(|(descriptor, wanted)| descriptor.claims_may_be_held(&node.key, wanted, &View::new(&self.graph)))
+        let descriptor = self.domain.descriptor(&node.key).zip(node.desired());
+        descriptor.is_some_and(|(descriptor, desired)| descriptor.claims_may_be_held(&node.key, desired, &View::new(&self.graph)))
     }
 
     /// Returns whether a conflict is obsolete because a dependency is missing now.

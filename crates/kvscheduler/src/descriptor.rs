@@ -18,7 +18,7 @@
 
 use std::{borrow::Borrow, fmt, hash::Hash, ops::Deref, sync::Arc};
 
-use super::{comparison::Comparison, effect::Effect, explanation::Relative, status::Verb, view::View};
+use super::{comparison::Comparison, effect::Effect, explanation::Suggestion, status::Verb, view::View};
 
 /// Name of a value, ordered, compared and hashed by its text.
 ///
@@ -48,15 +48,15 @@ pub trait Domain: Sized + Clone + 'static {
 
     /// Returns whether `key` is a fact that may be reported late.
     ///
-    /// Until [`super::Scheduler::settle_facts`] is called, no value observed in the kernel is deleted because such a fact is
+    /// Until [`super::Scheduler::complete_facts`] is called, no value observed in the kernel is deleted because such a fact is
     /// missing.
     fn is_late_fact(&self, _key: &Self::Key) -> bool {
         false
     }
 
     /// Predicts the value that is applied when an operation succeeds (see [`super::Scheduler::simulate`]).
-    fn supposed(&self, _key: &Self::Key, wanted: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
-        wanted.clone()
+    fn supposed(&self, _key: &Self::Key, desired: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
+        desired.clone()
     }
 
     /// Returns values that use the same object as `value` without depending on it.
@@ -77,7 +77,7 @@ pub trait Domain: Sized + Clone + 'static {
     /// Returns whether changes that others make to a value, or to values derived from it, are repaired.
     ///
     /// Otherwise they are only reported.
-    fn is_repaired(&self, _key: &Self::Key, _wanted: &Self::Value) -> bool {
+    fn is_repaired(&self, _key: &Self::Key, _desired: &Self::Value) -> bool {
         true
     }
 
@@ -89,7 +89,7 @@ pub trait Domain: Sized + Clone + 'static {
     /// Returns the key of the provider of `key`: the value that creates `key`, or keys with that prefix, when it is applied.
     ///
     /// For example, the provider of an address is its interface. An unmet dependency is explained by its provider.
-    fn bearer(&self, _key: &Self::Key) -> Option<Self::Key> {
+    fn provider(&self, _key: &Self::Key) -> Option<Self::Key> {
         None
     }
 
@@ -98,7 +98,7 @@ pub trait Domain: Sized + Clone + 'static {
     /// A suggestion is an existing value with a similar name, or the provider and what it lacks. This is called for reported
     /// values only, but there may be very many: use a few look-ups and do not walk over all values. It is called again when a
     /// value named in the last answer changes. Values below the prefixes of a dependency on any of several need not be returned.
-    fn relatives(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Relative<Self::Key>> {
+    fn suggestions(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Suggestion<Self::Key>> {
         Vec::new()
     }
 }
@@ -170,7 +170,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Returns the other values that creating this one creates as well, such as the other end of a veth pair.
     ///
     /// They are returned as they are after the creation. An update then removes their differences from the desired values.
-    fn brings(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
+    fn co_creates(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Drift<K> {
     /// A value has left `damaged`, so `coming` may contain obsolete keys.
     shrunk: bool,
     /// Values that were damaged lately.
-    fights: BTreeMap<NodeId, Fight>,
+    contentions: BTreeMap<NodeId, Contention>,
 }
 
 impl<K> Drift<K> {
@@ -57,14 +57,14 @@ impl<K> Drift<K> {
             fresh: BTreeSet::new(),
             fresh_keys: BTreeSet::new(),
             shrunk: false,
-            fights: BTreeMap::new(),
+            contentions: BTreeMap::new(),
         }
     }
 }
 
 /// Contention about a value.
 #[derive(Clone)]
-struct Fight {
+struct Contention {
     times: u32,
     first: Duration,
     last: Duration,
@@ -72,7 +72,7 @@ struct Fight {
     delay: Duration,
 }
 
-impl Fight {
+impl Contention {
     fn is_over(&self, now: Duration) -> bool {
         now > self.last + CALM.max(2 * self.delay)
     }
@@ -82,7 +82,7 @@ impl<D: Domain> Scheduler<D> {
     /// Decides how a damaged value is blocked.
     ///
     /// A desired value is not, or no longer, as it was applied: it became `found`, or disappeared (`None`). Pass the result to
-    /// [`Self::hold_damaged`] after the observation has been taken over.
+    /// [`Self::back_off_damaged`] after the observation has been taken over.
     pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         let (key, was_whole) = (node.key.clone(), node.is_in_sync());
@@ -94,7 +94,7 @@ impl<D: Domain> Scheduler<D> {
         if !was_whole || base.desire.requested.is_none() {
             return None;
         }
-        let is_repaired = base.wanted().is_none_or(|value| self.domain.is_repaired(&base.key, value));
+        let is_repaired = base.desired().is_none_or(|value| self.domain.is_repaired(&base.key, value));
         let name = self.domain.name(&key);
         let what = self.difference(id, found);
         if !is_repaired {
@@ -108,20 +108,20 @@ impl<D: Domain> Scheduler<D> {
             return None;
         }
         let now = self.now;
-        let fight = self.drift.fights.entry(id).or_insert(Fight {
+        let contention = self.drift.contentions.entry(id).or_insert(Contention {
             times: 0,
             first: now,
             last: now,
             delay: Duration::ZERO,
         });
-        if fight.is_over(now) {
-            (fight.times, fight.first) = (0, now);
+        if contention.is_over(now) {
+            (contention.times, contention.first) = (0, now);
         }
-        (fight.times, fight.last) = (fight.times.saturating_add(1), now);
-        let doublings = fight.times.checked_sub(AT_ONCE + 1);
+        (contention.times, contention.last) = (contention.times.saturating_add(1), now);
+        let doublings = contention.times.checked_sub(AT_ONCE + 1);
         let delay = doublings.map(|doublings| FIRST_DELAY.saturating_mul(1 << doublings.min(16)).min(LONGEST_DELAY));
-        fight.delay = delay.unwrap_or_default();
-        let (times, seconds) = (fight.times, (now - fight.first).as_secs().max(1));
+        contention.delay = delay.unwrap_or_default();
+        let (times, seconds) = (contention.times, (now - contention.first).as_secs().max(1));
         delay.map(|delay| Blocked::Contended {
             until: now + delay,
             reason: Reason { name: CONTENDED, message: format!(
@@ -193,19 +193,19 @@ impl<D: Domain> Scheduler<D> {
 
     fn difference(&self, id: NodeId, found: Option<&D::Value>) -> String {
         let node = &self.graph[id];
-        match (found, node.wanted(), self.domain.descriptor(&node.key)) {
+        match (found, node.desired(), self.domain.descriptor(&node.key)) {
             (None, ..) => "it was deleted".to_owned(),
-            (Some(found), Some(wanted), Some(descriptor)) => descriptor.compare(&node.key, found, wanted).to_string(),
+            (Some(found), Some(desired), Some(descriptor)) => descriptor.compare(&node.key, found, desired).to_string(),
             _ => "it was changed".to_owned(),
         }
     }
 
     /// Blocks the repair of a damaged value.
-    pub(super) fn hold_damaged(&mut self, id: NodeId, hold: Option<Blocked>) {
+    pub(super) fn back_off_damaged(&mut self, id: NodeId, hold: Option<Blocked>) {
         let Some(hold) = hold else { return };
         if let Blocked::Contended { until, .. } = &hold {
             self.queue.at(*until, id);
-            let seq = self.ledger.number(self.queue.current());
+            let seq = self.tracker.number(self.queue.current());
             self.graph[id].make_rare().failed_in = seq;
         }
         self.graph[id].blocked = Some(Box::new(hold));
@@ -219,9 +219,9 @@ impl<D: Domain> Scheduler<D> {
 
     /// Forgets what others did to a value and to what is derived from it, because the value is requested again.
     pub(super) fn forget_drift(&mut self, id: NodeId) {
-        self.drift.fights.remove(&id);
+        self.drift.contentions.remove(&id);
         if self.graph[id].blocked.as_deref().is_some_and(Blocked::is_about_drift) {
-            self.release_hold(id);
+            self.unblock(id);
             self.mark(id);
         }
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
@@ -233,7 +233,7 @@ impl<D: Domain> Scheduler<D> {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
             if self.graph[child].blocked.is_some() {
-                self.release_hold(child);
+                self.unblock(child);
                 self.mark(child);
             }
             self.release_children(child);
@@ -244,15 +244,20 @@ impl<D: Domain> Scheduler<D> {
     ///
     /// This includes the other ends of links in other namespaces.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
-        let Some(implied) = self.graph[id].desire.implied.as_ref().filter(|_| !self.drift.fights.is_empty()) else {
+        let Some(implied) = self.graph[id]
+            .desire
+            .implied
+            .as_ref()
+            .filter(|_| !self.drift.contentions.is_empty())
+        else {
             return;
         };
         let mut concerned: BTreeSet<NodeId> = implied.by.iter().copied().collect();
         for by in implied.by.iter() {
             concerned.extend(self.graph[*by].dependents.iter().copied());
         }
-        let fights: Vec<NodeId> = self.drift.fights.keys().copied().collect();
-        for id in fights {
+        let contentions: Vec<NodeId> = self.drift.contentions.keys().copied().collect();
+        for id in contentions {
             if self.graph.get(id).is_some() && concerned.contains(&self.base_of(id)) {
                 self.forget_drift(id);
             }
@@ -271,11 +276,11 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn forget_repaired(&mut self) {
         let (graph, now) = (&self.graph, self.now);
         self.drift
-            .fights
-            .retain(|id, fight| graph.get(*id).is_some() && !fight.is_over(now));
+            .contentions
+            .retain(|id, contention| graph.get(*id).is_some() && !contention.is_over(now));
         let before = self.drift.damaged.len();
         self.drift.damaged.retain(|id| {
-            let damaged = |node: &super::node::Node<D>| node.wanted().is_some() && !node.is_in_sync();
+            let damaged = |node: &super::node::Node<D>| node.desired().is_some() && !node.is_in_sync();
             graph.get(*id).is_some_and(damaged)
         });
         if std::mem::take(&mut self.drift.shrunk) || self.drift.damaged.len() < before {
@@ -286,8 +291,8 @@ impl<D: Domain> Scheduler<D> {
     /// Returns the key of a value and those of what is derived from its desired value.
     fn keys_of(&self, id: NodeId) -> Vec<D::Key> {
         let node = &self.graph[id];
-        let derived = match (node.wanted(), self.domain.descriptor(&node.key)) {
-            (Some(wanted), Some(descriptor)) => descriptor.derived(&node.key, wanted),
+        let derived = match (node.desired(), self.domain.descriptor(&node.key)) {
+            (Some(desired), Some(descriptor)) => descriptor.derived(&node.key, desired),
             _ => Vec::new(),
         };
         let derived = derived.into_iter().map(|(key, _)| key);

@@ -7,12 +7,12 @@ use super::{
     blocked::Blocked,
     descriptor::{Domain, Key, On},
     edge::{Edge, Target},
-    explanation::{Explanation, RELATIVES_MAX, Relative, Repair, Unmet, waiting_for},
+    explanation::{Explanation, Repair, SUGGESTIONS_MAX, Suggestion, Unmet, waiting_for},
     lifecycle::{Agreement, Lifecycle},
     node::Node,
     nodes::NodeId,
     scheduler::Scheduler,
-    status::{Status, Told, ValueState},
+    status::{LastReport, Status, ValueState},
     transaction::KeyWait,
     view::View,
 };
@@ -42,7 +42,7 @@ pub(super) struct Problem {
 
 pub(super) enum Cause {
     /// Complete description.
-    Told {
+    LastReport {
         reason: &'static str,
         message: String,
         details: Vec<String>,
@@ -81,11 +81,11 @@ impl<D: Domain> Scheduler<D> {
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {
             // Fast path: a plain status needs no explanation.
-            (Told::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
+            (LastReport::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
                 let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
                 return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));
             }
-            (told, _) => told.status(),
+            (reported, _) => reported.status(),
         };
         let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
         let mut status = Status {
@@ -102,7 +102,7 @@ impl<D: Domain> Scheduler<D> {
             Condition::Good => {}
             Condition::Problem(problem) => {
                 status.last_operation = node.requested_operation();
-                mentioned = self.tell(&mut status, id, problem);
+                mentioned = self.report_problem(&mut status, id, problem);
             }
         }
         if let Some(last) = last
@@ -129,7 +129,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Writes a problem into the status, and returns the keys named.
-    fn tell(&self, status: &mut Status<D::Key>, id: NodeId, problem: Problem) -> Vec<D::Key> {
+    fn report_problem(&self, status: &mut Status<D::Key>, id: NodeId, problem: Problem) -> Vec<D::Key> {
         let node = &self.graph[problem.of];
         let mut inquiry = Inquiry::of(Some(problem.of));
         let mut explanation = Explanation {
@@ -140,7 +140,7 @@ impl<D: Domain> Scheduler<D> {
         };
         status.state = problem.state;
         match problem.cause {
-            Cause::Told { reason, message, details } => {
+            Cause::LastReport { reason, message, details } => {
                 if problem.state != ValueState::Pending {
                     status.error = message.clone();
                 }
@@ -196,8 +196,8 @@ impl<D: Domain> Scheduler<D> {
         if node.in_flight.is_some() {
             return Condition::Busy;
         }
-        let told = |state, reason, message, details| {
-            let cause = Cause::Told { reason, message, details };
+        let reported = |state, reason, message, details| {
+            let cause = Cause::LastReport { reason, message, details };
             Condition::Problem(Problem { of: id, state, cause })
         };
         if let Some(rejection) = node.rejected() {
@@ -205,18 +205,18 @@ impl<D: Domain> Scheduler<D> {
             if node.applied().is_some() {
                 message.push_str("; the previous configuration stays in place");
             }
-            return told(rejection.state, rejection.reason, message, rejection.fields.clone());
+            return reported(rejection.state, rejection.reason, message, rejection.fields.clone());
         }
         if node.desire.requested.is_some() && self.domain().descriptor(&node.key).is_none() {
             let message = "this agent has no descriptor for this kind of value".to_owned();
-            return told(ValueState::Unimplemented, "Unimplemented", message, vec![]);
+            return reported(ValueState::Unimplemented, "Unimplemented", message, vec![]);
         }
         if let Some(hold) = node.blocked.as_deref() {
             return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
             let message = "found in the kernel; left unchanged until Docker has reported the running containers".to_owned();
-            return told(ValueState::Discovered, "FactsUnknown", message, vec![]);
+            return reported(ValueState::Discovered, "FactsUnknown", message, vec![]);
         }
         match node.lifecycle() {
             Lifecycle::Fact(Some(_)) => Condition::Good,
@@ -279,58 +279,60 @@ impl<D: Domain> Scheduler<D> {
     /// Describes an unmet dependency in full. `before`: the last reported explanation, for the time since when it is unmet.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
-        let mut relatives = self.domain().relatives(&dependency, &View::new(&self.graph));
+        let mut suggestions = self.domain().suggestions(&dependency, &View::new(&self.graph));
         let (expected, name) = match &dependency.on {
             On::Key(key) => (Some(key.clone()), self.domain().name(key)),
             On::AnyOf { describe, .. } => {
-                relatives.extend(self.nearby(edge));
+                suggestions.extend(self.nearby(edge));
                 (None, describe.to_string())
             }
         };
-        relatives.truncate(RELATIVES_MAX);
+        suggestions.truncate(SUGGESTIONS_MAX);
         let depth = inquiry.path.len();
-        let state = self.describe(edge, &relatives, inquiry);
+        let state = self.describe(edge, &suggestions, inquiry);
         inquiry.path.truncate(depth);
         let known = before.into_iter().flat_map(|before| &before.unmet);
         let mut since = known.filter(|known| (&known.label, &known.expected, &known.name) == (&edge.label, &expected, &name));
-        inquiry.mentioned.extend(relatives.iter().map(|relative| relative.key.clone()));
+        inquiry
+            .mentioned
+            .extend(suggestions.iter().map(|suggestion| suggestion.key.clone()));
         Unmet {
             label: edge.label.clone(),
             since: since.next().map_or(self.now, |known| known.since),
             expected,
             name,
             state,
-            relatives,
+            suggestions,
         }
     }
 
     /// Describes the state of an unmet dependency in a sentence, without dependencies already in the path.
-    fn describe(&self, edge: &Edge<D::Key>, relatives: &[Relative<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
-        let bearer = edge
+    fn describe(&self, edge: &Edge<D::Key>, suggestions: &[Suggestion<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
+        let provider = edge
             .targets()
             .iter()
-            .find_map(|target| self.domain().bearer(&self.graph[*target].key));
-        if let Some(bearer) = bearer
-            && edge.targets().iter().all(|target| self.graph[*target].wanted().is_none())
+            .find_map(|target| self.domain().provider(&self.graph[*target].key));
+        if let Some(provider) = provider
+            && edge.targets().iter().all(|target| self.graph[*target].desired().is_none())
         {
-            inquiry.mentioned.push(bearer.clone());
-            let told = match self.graph.find(&bearer) {
+            inquiry.mentioned.push(provider.clone());
+            let reported = match self.graph.find(&provider) {
                 None => Some("does not exist".to_owned()),
                 Some(id) => self.describe_node(id, inquiry),
             };
-            if let Some(told) = told {
-                return format!("{} {told}", self.domain().name(&bearer));
+            if let Some(reported) = reported {
+                return format!("{} {reported}", self.domain().name(&provider));
             }
-            if let Some(relative) = relatives.iter().find(|relative| relative.key == bearer) {
-                return relative.text.clone();
+            if let Some(suggestion) = suggestions.iter().find(|suggestion| suggestion.key == provider) {
+                return suggestion.text.clone();
             }
         }
         match &edge.on {
             Target::AnyOf(any) => format!("there is no {} yet", any.describe),
             Target::Key(target) => {
-                let told = self.describe_node(*target, inquiry);
+                let reported = self.describe_node(*target, inquiry);
                 let name = self.domain().name(&self.graph[*target].key);
-                format!("{name} {}", told.as_deref().unwrap_or("is not ready yet"))
+                format!("{name} {}", reported.as_deref().unwrap_or("is not ready yet"))
             }
         }
     }
@@ -356,7 +358,7 @@ impl<D: Domain> Scheduler<D> {
         inquiry.path.push(id);
         let news = |edge: &&Edge<D::Key>| !edge.targets().iter().any(|target| inquiry.path.contains(target));
         let unmet = node.edges.iter().filter(news).find(|edge| !self.graph.edge_satisfied(id, edge));
-        Some(match (node.wanted(), unmet) {
+        Some(match (node.desired(), unmet) {
             (None, _) => "does not exist".to_owned(),
             (Some(_), Some(edge)) if inquiry.path.len() <= DEPTH => {
                 format!("is pending ({}: {})", edge.label, self.describe(edge, &[], inquiry))
@@ -366,30 +368,30 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Returns values below the prefixes of a dependency that do not satisfy it: of the wrong kind, or not applied yet.
-    fn nearby(&self, edge: &Edge<D::Key>) -> Vec<Relative<D::Key>> {
+    fn nearby(&self, edge: &Edge<D::Key>) -> Vec<Suggestion<D::Key>> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.text()).take(NEARBY);
         let values = edge.targets().iter().flat_map(under).filter_map(|id| {
             let node = &self.graph[id];
-            let what = match (node.blocked.as_deref(), node.available(), node.wanted().is_some()) {
+            let what = match (node.blocked.as_deref(), node.available(), node.desired().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::of(None))?,
                 (_, true, _) => "exists".to_owned(),
                 (_, false, true) => "is not there yet".to_owned(),
                 (_, false, false) => return None,
             };
             let text = format!("{} {what}", self.domain().name(&node.key));
-            Some(Relative {
+            Some(Suggestion {
                 key: node.key.clone(),
                 text,
             })
         });
-        values.take(RELATIVES_MAX).collect()
+        values.take(SUGGESTIONS_MAX).collect()
     }
 }
 
 /// Returns the problem of a blocked value.
 fn problem_of(of: NodeId, blocked: &Blocked) -> Problem {
     let reason = blocked.reason();
-    let cause = Cause::Told {
+    let cause = Cause::LastReport {
         reason: reason.name,
         message: reason.message.clone(),
         details: Vec::new(),

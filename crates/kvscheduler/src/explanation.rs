@@ -49,13 +49,13 @@ pub struct Unmet<K> {
     pub since: Duration,
     /// State of the expected value, as a sentence.
     pub state: String,
-    /// Suggestions, the nearest first, at most [`RELATIVES_MAX`].
-    pub relatives: Vec<Relative<K>>,
+    /// Suggestions, the nearest first, at most [`SUGGESTIONS_MAX`].
+    pub suggestions: Vec<Suggestion<K>>,
 }
 
 /// Suggestion: an existing value that resembles the expected one or is related to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Relative<K> {
+pub struct Suggestion<K> {
     /// Key of the value.
     pub key: K,
     /// Sentence about it: "interface veth1 exists but is DOWN".
@@ -92,7 +92,7 @@ pub struct Repair {
 }
 
 /// Maximum number of suggestions per dependency.
-pub const RELATIVES_MAX: usize = 3;
+pub const SUGGESTIONS_MAX: usize = 3;
 /// Maximum number of lost values listed per repair.
 pub const DAMAGE_MAX: usize = 8;
 
@@ -105,17 +105,17 @@ pub(super) fn waiting_for<K>(unmet: &[Unmet<K>]) -> String {
             causes.len() - 1
         });
         causes[at].1.push(&one.label);
-        for relative in &one.relatives {
-            if relative.text != one.state && !causes[at].2.contains(&relative.text.as_str()) {
-                causes[at].2.push(&relative.text);
+        for suggestion in &one.suggestions {
+            if suggestion.text != one.state && !causes[at].2.contains(&suggestion.text.as_str()) {
+                causes[at].2.push(&suggestion.text);
             }
         }
     }
     let clauses: Vec<String> = causes
         .iter()
-        .map(|(state, labels, relatives)| match relatives.is_empty() {
+        .map(|(state, labels, suggestions)| match suggestions.is_empty() {
             true => format!("{}: {state}", enumerate(labels)),
-            false => format!("{}: {state} ({})", enumerate(labels), relatives.join("; ")),
+            false => format!("{}: {state} ({})", enumerate(labels), suggestions.join("; ")),
         })
         .collect();
     format!("waiting for {}", clauses.join("; and for "))
@@ -178,8 +178,8 @@ impl<K: Key> Mentions<K> {
 mod tests {
     use super::*;
 
-    fn unmet(label: &'static str, state: &str, relatives: &[&str]) -> Unmet<String> {
-        let relatives = relatives.iter().map(|text| Relative {
+    fn unmet(label: &'static str, state: &str, suggestions: &[&str]) -> Unmet<String> {
+        let suggestions = suggestions.iter().map(|text| Suggestion {
             key: (*text).to_owned(),
             text: (*text).to_owned(),
         });
@@ -189,7 +189,7 @@ mod tests {
             name: String::new(),
             since: Duration::ZERO,
             state: state.to_owned(),
-            relatives: relatives.collect(),
+            suggestions: suggestions.collect(),
         }
     }
 

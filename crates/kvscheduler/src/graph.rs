@@ -43,7 +43,7 @@ pub(super) struct Graph<D: Domain> {
     /// Dependency cycles, computed on demand.
     pub(super) cycles: RefCell<Cycles>,
     /// Every fact that existed at startup has been reported.
-    pub facts_settled: bool,
+    pub facts_complete: bool,
 }
 
 impl<D: Domain> Index<NodeId> for Graph<D> {
@@ -69,7 +69,7 @@ impl<D: Domain> Graph<D> {
             holders: FxHashMap::default(),
             claim_waiters: FxHashMap::default(),
             cycles: Cycles::new(),
-            facts_settled: false,
+            facts_complete: false,
         }
     }
 
@@ -248,21 +248,21 @@ impl<D: Domain> Graph<D> {
                 }
             }
         }
-        self.note_leaning(id, &after[1]);
+        self.note_relying(id, &after[1]);
     }
 
     /// Indexes a node by the prefixes that its applied, or soon to be applied, value relies on.
-    fn note_leaning(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
+    fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
                 for prefix in any.prefixes.iter() {
                     let below = self.below_mut(*prefix);
-                    let leaning = if any.predicate.is_some() {
+                    let relying = if any.predicate.is_some() {
                         &mut below.choosy
                     } else {
                         &mut below.easy
                     };
-                    leaning.insert(id);
+                    relying.insert(id);
                 }
             }
         }

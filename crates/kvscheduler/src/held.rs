@@ -25,7 +25,7 @@ pub enum Presence {
     /// No usable value is desired.
     Nothing,
     /// A usable value is desired.
-    Wanted,
+    DesiredValue,
     /// It is available.
     Available,
 }
@@ -35,7 +35,7 @@ impl<D: Domain> Scheduler<D> {
     ///
     /// `None` while dependents have not been notified of changes yet.
     pub fn held(&self) -> Option<Vec<Held<D::Key>>> {
-        if self.queue.is_stirred() || self.has_overrun() {
+        if self.queue.has_notified() || self.has_overrun() {
             return None;
         }
         let held = self.graph.all().filter_map(|id| {
@@ -53,9 +53,9 @@ impl<D: Domain> Scheduler<D> {
             let dependencies = node.edges.iter().map(|edge| match &edge.on {
                 Target::Key(target) => {
                     let target = &self.graph[*target];
-                    let presence = match target.wanted() {
+                    let presence = match target.desired() {
                         _ if target.available() => Presence::Available,
-                        Some(_) => Presence::Wanted,
+                        Some(_) => Presence::DesiredValue,
                         None => Presence::Nothing,
                     };
                     (target.key.to_string(), presence)

@@ -2,7 +2,7 @@
 //!
 //! `outcome` processes their outcomes.
 
-use super::{descriptor::Domain, queue::Ticket, status::Verb};
+use super::{descriptor::Domain, queue::TxnId, status::Verb};
 
 /// Operation in flight.
 #[derive(Clone)]
@@ -11,9 +11,9 @@ pub(super) struct InFlight<D: Domain> {
     /// Something happened to its object in the meantime: it is probed again after completion.
     pub recheck: bool,
     /// A dependency or the desired value has changed in the meantime: the attempt may have been made too early.
-    pub stirred: bool,
+    pub notified: bool,
     /// Transaction that the operation is done for.
-    pub cause: Ticket,
+    pub cause: TxnId,
     /// Numbers of the deletions of other values that succeed with this operation.
     pub takes: Vec<u64>,
 }

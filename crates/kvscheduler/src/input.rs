@@ -12,7 +12,7 @@ use super::{
     lifecycle::Event,
     node::Requested,
     nodes::NodeId,
-    queue::Ticket,
+    queue::TxnId,
     scheduler::Scheduler,
     status::{ValueState, Verb},
     transaction::Change,
@@ -64,20 +64,20 @@ impl<D: Domain> Scheduler<D> {
         let unusable = changes.iter().any(|change| matches!(change.value, Some(Err(_))));
         let retry = options.retry.filter(|retry| *retry != Retry::default());
         let (new_policy, revert) = (options.retry.is_some(), options.revert);
-        let ticket = self.begin(Kind::Northbound, options);
-        let seq = self.ledger.number(ticket);
-        if let Some(open) = self.ledger.get_mut(ticket) {
+        let txn = self.begin(Kind::Northbound, options);
+        let seq = self.tracker.number(txn);
+        if let Some(open) = self.tracker.get_mut(txn) {
             open.planned = planned;
         }
         match resync {
-            Resync::Full | Resync::Upstream => self.withdraw_all_but(&changes, ticket),
-            Resync::Downstream => self.apply_again(ticket),
+            Resync::Full | Resync::Upstream => self.withdraw_all_but(&changes, txn),
+            Resync::Downstream => self.apply_again(txn),
             Resync::None => {}
         }
         for change in changes {
             let id = self.graph.obtain(&change.key);
-            self.take_over(id, ticket);
-            self.ledger.name(ticket, id);
+            self.take_over(id, txn);
+            self.tracker.name(txn, id);
             if new_policy {
                 self.graph[id].set_retry(retry);
             }
@@ -85,19 +85,19 @@ impl<D: Domain> Scheduler<D> {
                 revision: change.revision,
                 value: value.map_err(Box::new),
             });
-            self.ledger.keep_value(ticket, || ValueRecord {
+            self.tracker.keep_value(txn, || ValueRecord {
                 key: change.key.clone(),
                 value: requested.as_ref().and_then(|requested| requested.value.as_ref().ok().cloned()),
                 origin: Origin::FromNB,
             });
-            if revert && let Some(open) = self.ledger.get_mut(ticket) {
+            if revert && let Some(open) = self.tracker.get_mut(txn) {
                 open.previous.push((change.key, self.graph[id].desire.requested.clone()));
                 self.graph[id].make_rare().kept += 1;
             }
             self.request(id, requested);
         }
         if revert && unusable {
-            self.refuse_unusable(ticket);
+            self.refuse_unusable(txn);
         }
         Ok(seq)
     }
@@ -119,12 +119,12 @@ impl<D: Domain> Scheduler<D> {
             && node.applied().is_none()
             && let Some(Ok(value)) = former.map(|former| former.value)
         {
-            self.ledger.withdrawn.insert(id, value);
+            self.tracker.withdrawn.insert(id, value);
         }
-        self.wanted_changed(id);
+        self.desired_changed(id);
     }
 
-    fn withdraw_all_but(&mut self, changes: &[Change<D::Key, D::Value>], ticket: Ticket) {
+    fn withdraw_all_but(&mut self, changes: &[Change<D::Key, D::Value>], txn: TxnId) {
         // Both are in key order.
         let mut named = changes.iter().map(|change| &change.key).peekable();
         let mut is_named = |key: &D::Key| {
@@ -137,29 +137,29 @@ impl<D: Domain> Scheduler<D> {
             .filter(|id| self.graph[*id].desire.requested.is_some() && !is_named(&self.graph[*id].key))
             .collect();
         for id in obsolete {
-            self.take_over(id, ticket);
+            self.take_over(id, txn);
             self.request(id, None);
         }
     }
 
     /// Evaluates all desired values, and retries failed ones at once.
-    fn apply_again(&mut self, ticket: Ticket) {
-        let wanted: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].wanted().is_some()).collect();
-        for id in wanted {
+    fn apply_again(&mut self, txn: TxnId) {
+        let desired: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].desired().is_some()).collect();
+        for id in desired {
             if self.graph[id].desire.requested.is_some() {
-                self.take_over(id, ticket);
-                self.ledger.name(ticket, id);
+                self.take_over(id, txn);
+                self.tracker.name(txn, id);
             }
-            self.release_hold(id);
+            self.unblock(id);
             self.mark(id);
         }
     }
 
     /// Reverts an all-or-nothing transaction that contains an unusable value, before any of it is applied.
-    fn refuse_unusable(&mut self, ticket: Ticket) {
+    fn refuse_unusable(&mut self, txn: TxnId) {
         let changed = self
-            .ledger
-            .get(ticket)
+            .tracker
+            .get(txn)
             .map(|open| open.previous.iter().map(|(key, _)| key.clone()).collect());
         let changed: Vec<D::Key> = changed.unwrap_or_default();
         for key in changed {
@@ -176,20 +176,20 @@ impl<D: Domain> Scheduler<D> {
     ///
     /// The desired values that had none are applied.
     pub fn descriptor_appeared(&mut self, prefix: &str) {
-        let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].wanted().is_some()).collect();
+        let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].desired().is_some()).collect();
         if waiting.is_empty() {
             return;
         }
-        let ticket = self.begin(Kind::Unimplemented, Options::default());
+        let txn = self.begin(Kind::Unimplemented, Options::default());
         for id in waiting {
             let node = &self.graph[id];
-            let (key, value) = (node.key.clone(), node.wanted().cloned());
-            self.ledger.keep_value(ticket, || ValueRecord {
+            let (key, value) = (node.key.clone(), node.desired().cloned());
+            self.tracker.keep_value(txn, || ValueRecord {
                 key,
                 value,
                 origin: Origin::FromNB,
             });
-            self.wanted_changed(id);
+            self.desired_changed(id);
         }
     }
 
@@ -205,7 +205,7 @@ impl<D: Domain> Scheduler<D> {
             // An unavailable object may be available now, or may fail for another reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
-                    self.release_hold(interested);
+                    self.unblock(interested);
                 }
                 // The operation in flight was decided before this fact was known.
                 if let Some(in_flight) = &mut self.graph[interested].in_flight {
@@ -220,10 +220,10 @@ impl<D: Domain> Scheduler<D> {
     /// Reports that every fact that exists at startup has been reported.
     ///
     /// Until then, no value observed in the kernel is deleted because a fact is missing.
-    pub fn settle_facts(&mut self) {
-        if !self.graph.facts_settled {
+    pub fn complete_facts(&mut self) {
+        if !self.graph.facts_complete {
             self.notify();
-            self.graph.facts_settled = true;
+            self.graph.facts_complete = true;
             let discovered: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].is_discovered()).collect();
             discovered.into_iter().for_each(|id| self.mark(id));
         }
@@ -240,7 +240,7 @@ impl<D: Domain> Scheduler<D> {
             in_flight.recheck = true;
             return;
         }
-        self.release_hold(id);
+        self.unblock(id);
         let node = &self.graph[id];
         // A value that is being deleted is checked too, because it may be desired again before it is deleted.
         if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), node.applied()) {
@@ -266,7 +266,7 @@ impl<D: Domain> Scheduler<D> {
         self.see();
         self.note_damage(&lost, &observed);
         self.take_lost(&lost);
-        self.take_found(observed);
+        self.take_observed(observed);
         self.forget_fresh_damage();
         self.unfinished(&unfinished);
         probes.iter().for_each(|key| self.probe(key));
@@ -294,15 +294,15 @@ impl<D: Domain> Scheduler<D> {
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
             let Some(id) = self.graph.find(key) else { continue };
             let node = &self.graph[id];
-            let concerns = node.in_flight.is_none() && node.applied().is_some() && node.wanted().is_some();
-            if concerns && value.is_none_or(|value| !self.is_as_wanted(id, value)) {
+            let concerns = node.in_flight.is_none() && node.applied().is_some() && node.desired().is_some();
+            if concerns && value.is_none_or(|value| !self.is_as_desired(id, value)) {
                 self.note_fresh_damage(id);
             }
         }
     }
 
     /// Takes over values that are in the kernel.
-    fn take_found(&mut self, values: Vec<(D::Key, D::Value)>) {
+    fn take_observed(&mut self, values: Vec<(D::Key, D::Value)>) {
         for (key, value) in values {
             let id = self.graph.obtain(&key);
             if self.graph[id].in_flight.is_some() {
@@ -320,10 +320,10 @@ impl<D: Domain> Scheduler<D> {
                 self.refresh_children(id);
                 self.properties_lost(id);
                 self.mark(id);
-                self.hold_damaged(id, hold);
+                self.back_off_damaged(id, hold);
             } else {
                 let hold = self.drift_left_by(id, &value);
-                if self.graph[id].wanted().is_none() {
+                if self.graph[id].desired().is_none() {
                     self.contradict(id, "value is not actually removed");
                 }
                 if let Some(descriptor) = self.domain.descriptor(&key) {
@@ -331,11 +331,11 @@ impl<D: Domain> Scheduler<D> {
                     self.graph.take_claims(id, claims);
                 }
                 self.set_applied(id, value, Event::Observed);
-                self.hold_damaged(id, hold);
+                self.back_off_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
                     // The applied value is the basis now, and may imply values that the unusable one could not.
-                    self.wanted_changed(id);
+                    self.desired_changed(id);
                 }
             }
         }
@@ -353,7 +353,7 @@ impl<D: Domain> Scheduler<D> {
                 let former = self.graph[id].applied().cloned();
                 self.clear_applied(id);
                 self.properties_lost(id);
-                self.hold_damaged(id, hold);
+                self.back_off_damaged(id, hold);
                 self.record_sight(id, ValueState::Missing, former);
             }
         }
@@ -372,22 +372,22 @@ impl<D: Domain> Scheduler<D> {
 
     /// Acts on behalf of the transaction that requested the reading, or else of a notification.
     fn see(&mut self) {
-        match self.ledger.reader() {
-            Some(ticket) => self.queue.act_on_behalf_of(ticket),
+        match self.tracker.reader() {
+            Some(txn) => self.queue.act_on_behalf_of(txn),
             None => self.notify(),
         }
     }
 
     /// Records an error if the kernel contradicts what a transaction to be verified has reported as done.
     fn contradict(&mut self, id: NodeId, text: &str) {
-        let ticket = self.queue.current();
-        let Some(open) = self.ledger.get(ticket).filter(|open| open.options.verify) else {
+        let txn = self.queue.current();
+        let Some(open) = self.tracker.get(txn).filter(|open| open.options.verify) else {
             return;
         };
         let key = &self.graph[id].key;
         let removed = |operation: &OperationRecord<D::Key, D::Value>| operation.key == *key && operation.verb == Verb::Delete;
-        let asked = self.graph[self.base_of(id)].trace.asked_by == ticket && open.has_acted();
-        if asked || open.operations.iter().any(removed) {
+        let requested = self.graph[self.base_of(id)].trace.requested_by == txn && open.has_acted();
+        if requested || open.operations.iter().any(removed) {
             let node = &self.graph[id];
             let error = KeyError {
                 key: node.key.clone(),
@@ -396,7 +396,7 @@ impl<D: Domain> Scheduler<D> {
                 error: text.to_owned(),
                 in_revert: false,
             };
-            self.ledger.keep_error(ticket, error, true);
+            self.tracker.keep_error(txn, error, true);
         }
     }
 
@@ -405,7 +405,7 @@ impl<D: Domain> Scheduler<D> {
     /// `found` is the value that it became; `None` if it was lost.
     fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
-        if node.wanted().is_none() || found.is_some_and(|value| self.is_as_wanted(id, value)) {
+        if node.desired().is_none() || found.is_some_and(|value| self.is_as_desired(id, value)) {
             return None;
         }
         let (key, base) = (node.key.clone(), self.base_of(id));
@@ -420,11 +420,11 @@ impl<D: Domain> Scheduler<D> {
         hold
     }
 
-    fn is_as_wanted(&self, id: NodeId, value: &D::Value) -> bool {
+    fn is_as_desired(&self, id: NodeId, value: &D::Value) -> bool {
         let node = &self.graph[id];
-        node.wanted().is_some_and(|wanted| {
+        node.desired().is_some_and(|desired| {
             let descriptor = self.domain.descriptor(&node.key);
-            descriptor.is_none_or(|descriptor| descriptor.compare(&node.key, value, wanted).is_same())
+            descriptor.is_none_or(|descriptor| descriptor.compare(&node.key, value, desired).is_same())
         })
     }
 
@@ -433,7 +433,7 @@ impl<D: Domain> Scheduler<D> {
     /// `None` if `value`, observed in its place, is as desired.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
         let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
-        hold.filter(|_| !self.is_as_wanted(id, value)).cloned()
+        hold.filter(|_| !self.is_as_desired(id, value)).cloned()
     }
 
     /// Records that an interrupted creation left parts of a value that is not applied. The next attempt removes them first.
@@ -444,7 +444,7 @@ impl<D: Domain> Scheduler<D> {
             {
                 // If the value is no longer desired by then, `attempted` says what to remove.
                 let node = &self.graph[id];
-                let attempted = node.wanted().map(|wanted| self.as_created(&node.key, wanted));
+                let attempted = node.desired().map(|desired| self.as_created(&node.key, desired));
                 self.on(id, Event::PartsFound { attempted });
                 self.mark(id);
             }

@@ -17,11 +17,11 @@
 //! | `queue` | the stage of each node, timers, operations in flight, and the pending work of each transaction |
 //! | `transition` | changes of a node, with everything that changes along with it |
 //! | `drift` | changes made by others |
-//! | `ledger`, `recorder`, `revert`, `history`, `statistics` | transactions, their records and counters |
+//! | `tracker`, `recorder`, `revert`, `history`, `statistics` | transactions, their records and counters |
 //! | `reports`, `explain`, `explanation`, `status` | the published statuses and their explanations |
 //!
 //! A [`Transaction`] does not influence decisions about values, except that `revert` restores the previous desired values.
-//! `ledger` and `queue` track which marks and operations belong to which transaction, so that its result can be returned and its
+//! `tracker` and `queue` track which marks and operations belong to which transaction, so that its result can be returned and its
 //! [`history`] recorded.
 
 mod blocked;
@@ -40,7 +40,6 @@ pub mod held;
 pub mod history;
 mod in_flight;
 mod input;
-mod ledger;
 mod lifecycle;
 mod moment;
 mod node;
@@ -61,6 +60,7 @@ pub mod statistics;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tracker;
 mod transaction;
 mod transition;
 mod view;
@@ -68,7 +68,7 @@ mod view;
 pub use comparison::{Comparison, Difference, Remedy};
 pub use descriptor::{Claim, DeleteCause, Dependency, Descriptor, Domain, Key, Label, On, Place, Predicate, Refusal, Taken};
 pub use effect::Effect;
-pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, RELATIVES_MAX, Relative, Repair, Unmet};
+pub use explanation::{DAMAGE_MAX, Explanation, KernelError, LastError, Repair, SUGGESTIONS_MAX, Suggestion, Unmet};
 pub use input::Observation;
 pub use operation::{Fault, FaultKind, Operation, Outcome, Wait};
 pub use scheduler::Scheduler;

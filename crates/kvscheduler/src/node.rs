@@ -11,12 +11,12 @@ use super::{
     edge::Edges,
     explanation::LastError,
     in_flight::InFlight,
-    ledger::Trace,
     lifecycle::{Agreement, Defect, Event, Fate, Lifecycle},
     node_set::NodeSet,
     nodes::NodeId,
     queue::Place,
-    status::{Rejection, Told, Verb},
+    status::{LastReport, Rejection, Verb},
+    tracker::Trace,
     transaction::Retry,
 };
 
@@ -159,7 +159,7 @@ pub(super) struct Node<D: Domain> {
     /// In the list of base values whose status is to be checked.
     pub reported: bool,
     /// Last reported status.
-    pub status: Told<D::Key>,
+    pub status: LastReport<D::Key>,
     pub desire: Desire<D::Value>,
     pub implies: NodeSet,
     /// For a prefix that dependencies name: the nodes below it.
@@ -194,7 +194,7 @@ impl<D: Domain> Node<D> {
             attempts: 0,
             claims: None,
             last_operation: Verb::Undefined,
-            status: Told::Nothing,
+            status: LastReport::Nothing,
             place: Place::default(),
             trace: Trace::default(),
             rare: None,
@@ -202,7 +202,7 @@ impl<D: Domain> Node<D> {
     }
 
     /// Returns the desired value, if it is valid.
-    pub fn wanted(&self) -> Option<&D::Value> {
+    pub fn desired(&self) -> Option<&D::Value> {
         match self.desire.resolve() {
             Desired::Value(value) => Some(value),
             Desired::Nothing | Desired::Rejected(_) => None,
@@ -367,7 +367,7 @@ impl<D: Domain> Node<D> {
             && !self.is_partial()
             && !self.present()
             && self.parent.is_none()
-            && matches!(self.status, Told::Nothing)
+            && matches!(self.status, LastReport::Nothing)
             && self.claims.is_none()
             && !self.place.is_taken()
             && self.rare().is_none_or(|rare| rare.kept == 0)

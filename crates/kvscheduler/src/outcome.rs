@@ -10,7 +10,7 @@ use super::{
     lifecycle::Event,
     nodes::NodeId,
     operation::{Fault, FaultKind, Outcome, Wait},
-    queue::Ticket,
+    queue::TxnId,
     recorder::Ended,
     scheduler::Scheduler,
     status::Verb,
@@ -24,7 +24,7 @@ impl<D: Domain> Scheduler<D> {
         let InFlight {
             action,
             recheck,
-            stirred,
+            notified,
             cause,
             takes,
         } = *in_flight;
@@ -49,7 +49,7 @@ impl<D: Domain> Scheduler<D> {
         if ended.verb != Verb::Verify {
             self.record_operation(id, cause, ended);
         }
-        if stirred {
+        if notified {
             self.wake(id);
         }
         self.land(id, cause, recheck);
@@ -62,8 +62,8 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Returns what is recorded of an operation. Called before its outcome is processed.
-    fn ended(&self, id: NodeId, action: &Action<D>, outcome: &Outcome<D::Value>, cause: Ticket) -> Ended<D::Value> {
-        let kept = self.ledger.has_room(cause);
+    fn ended(&self, id: NodeId, action: &Action<D>, outcome: &Outcome<D::Value>, cause: TxnId) -> Ended<D::Value> {
+        let kept = self.tracker.has_room(cause);
         let (node, verb) = (&self.graph[id], action.verb());
         Ended {
             verb,
@@ -80,7 +80,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn take_over_outcome(&mut self, id: NodeId, action: Action<D>, outcome: Outcome<D::Value>, cause: Ticket) {
+    fn take_over_outcome(&mut self, id: NodeId, action: Action<D>, outcome: Outcome<D::Value>, cause: TxnId) {
         match (action, outcome) {
             (Action::Verify, Outcome::Changed(_)) => self.on(id, Event::Condemned),
             (Action::Verify, _) => {}
@@ -116,12 +116,12 @@ impl<D: Domain> Scheduler<D> {
         if superseded {
             self.set_applied(id, value, Event::Applied);
         } else {
-            self.set_applied_as_wanted(id, value);
+            self.set_applied_as_desired(id, value);
         }
     }
 
     /// Marks everything that a completed operation may affect.
-    fn land(&mut self, id: NodeId, cause: Ticket, recheck: bool) {
+    fn land(&mut self, id: NodeId, cause: TxnId, recheck: bool) {
         self.mark(id);
         self.mark_interested(id);
         self.queue.settle(cause);
@@ -149,8 +149,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn release_claims_for(&mut self, brings: &[(D::Key, D::Value)]) {
-        for (key, _) in brings {
+    fn release_claims_for(&mut self, co_creates: &[(D::Key, D::Value)]) {
+        for (key, _) in co_creates {
             if let Some(id) = self.graph.find(key).filter(|id| !self.graph[*id].present()) {
                 self.release_claims(id, &[]);
                 self.graph.drop_unused(id);
@@ -166,7 +166,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].blocked = Some(Box::new(Blocked::Unavailable(wait.into())));
     }
 
-    fn failed(&mut self, id: NodeId, action: Action<D>, fault: Fault, cause: Ticket) {
+    fn failed(&mut self, id: NodeId, action: Action<D>, fault: Fault, cause: TxnId) {
         let creates = action.verb() == Verb::Create;
         if creates {
             self.release_claims(id, &[]);
@@ -194,7 +194,7 @@ impl<D: Domain> Scheduler<D> {
             kernel: fault.kernel.clone(),
         };
         node.make_rare().last_error = Some(last_error);
-        self.hold_for_retry(id, fault, cause);
+        self.back_off(id, fault, cause);
     }
 
     /// Keeps only the dependencies of what a failed creation may have left.

@@ -26,7 +26,7 @@ use super::{
 pub(super) const ROOM_KEPT: usize = 1024;
 
 /// Id of an open transaction; never reused.
-pub(super) type Ticket = u64;
+pub(super) type TxnId = u64;
 
 /// Round of a step in which a node is evaluated.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,14 +43,14 @@ pub(super) enum Pass {
 pub(super) enum Next {
     /// Evaluate this node; [`WorkQueue::leave`] ends the evaluation.
     Look(NodeId, Pass),
-    /// Notify the dependents of changed nodes: see [`WorkQueue::take_stirred`].
+    /// Notify the dependents of changed nodes: see [`WorkQueue::take_notified`].
     Spread,
     Nothing,
 }
 
 /// Dependents to evaluate after a change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) enum Stirred {
+pub(super) enum Notify {
     #[default]
     No,
     /// Availability has not changed: only dependents with work left are evaluated, see `Node::at_rest`.
@@ -62,7 +62,7 @@ pub(super) enum Stirred {
 
 /// Stage of a node in the queue. A node may be in several stages, all for the same transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stand {
+enum Stage {
     /// To be evaluated.
     Marked = 1,
     /// Its dependencies look unmet.
@@ -70,7 +70,7 @@ enum Stand {
     /// It can be created or updated.
     Ready = 4,
     /// Waits for an operation in flight.
-    Parked = 8,
+    Waiting = 8,
     /// Being evaluated.
     InHand = 16,
 }
@@ -80,33 +80,33 @@ enum Stand {
 /// Stored in the node, where no look-up is needed. Only the queue changes it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// One bit for each [`Stand`].
-    stands: u8,
-    stirred: Stirred,
-    cause: Ticket,
+    /// One bit for each [`Stage`].
+    stages: u8,
+    notified: Notify,
+    cause: TxnId,
 }
 
 impl Place {
     /// Returns whether the node is in the queue.
     pub fn is_taken(&self) -> bool {
-        self.stands != 0
+        self.stages != 0
     }
 
     pub fn is_ready(&self) -> bool {
-        self.is_at(Stand::Ready)
+        self.is_at(Stage::Ready)
     }
 
     /// Returns the transaction that the node is, or was last, evaluated for.
-    pub fn cause(&self) -> Ticket {
+    pub fn cause(&self) -> TxnId {
         self.cause
     }
 
-    fn is_at(&self, stand: Stand) -> bool {
-        self.stands & stand as u8 != 0
+    fn is_at(&self, stage: Stage) -> bool {
+        self.stages & stage as u8 != 0
     }
 
     fn count(&self) -> usize {
-        self.stands.count_ones() as usize
+        self.stages.count_ones() as usize
     }
 }
 
@@ -115,28 +115,28 @@ impl Place {
 struct Accounts {
     /// By transaction id, starting with `first`; `None`: closed.
     pending: VecDeque<Option<usize>>,
-    first: Ticket,
+    first: TxnId,
     /// Transactions that may be complete; may contain duplicates.
-    ripe: Vec<Ticket>,
+    completable: Vec<TxnId>,
 }
 
 impl Accounts {
-    fn of(&mut self, ticket: Ticket) -> Option<&mut usize> {
-        let at = usize::try_from(ticket.checked_sub(self.first)?).ok()?;
+    fn of(&mut self, txn: TxnId) -> Option<&mut usize> {
+        let at = usize::try_from(txn.checked_sub(self.first)?).ok()?;
         self.pending.get_mut(at)?.as_mut()
     }
 
-    fn charge(&mut self, ticket: Ticket, count: usize) {
-        if let Some(pending) = self.of(ticket) {
+    fn add_pending(&mut self, txn: TxnId, count: usize) {
+        if let Some(pending) = self.of(txn) {
             *pending += count;
         }
     }
 
-    fn discharge(&mut self, ticket: Ticket, count: usize) {
-        if let Some(pending) = self.of(ticket) {
+    fn remove_pending(&mut self, txn: TxnId, count: usize) {
+        if let Some(pending) = self.of(txn) {
             *pending -= count;
             if *pending == 0 {
-                self.ripe.push(ticket);
+                self.completable.push(txn);
             }
         }
     }
@@ -148,41 +148,41 @@ pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
     /// Nodes and prefixes whose dependents are to be marked when no marked node is left. Each is listed once, however often it
     /// changed.
-    stirred: Vec<(NodeId, Ticket)>,
+    notified: Vec<(NodeId, TxnId)>,
     /// Evaluated when no marked node is left, because the rest of the same event may meet the dependencies.
     doubtful: BTreeSet<NodeId>,
     /// In key order. Processed when all deletions are known, so that nothing is created on a value that is about to be deleted.
     ready: Ready<K>,
     /// Observed values whose deletion is deferred because their dependencies may still come; evaluated again in every step.
-    held_back: BTreeSet<NodeId>,
+    deferred: BTreeSet<NodeId>,
     /// Values whose creation waits because they depend on a deferred value; evaluated again in every step.
-    on_held_back: BTreeSet<NodeId>,
-    parked: BTreeSet<NodeId>,
+    on_deferred: BTreeSet<NodeId>,
+    waiting: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
     under_way: FxHashMap<u64, NodeId>,
     next_operation: u64,
     accounts: Accounts,
     /// Transaction on whose behalf nodes are marked now.
-    current: Ticket,
+    current: TxnId,
 }
 
 impl<K: Key> WorkQueue<K> {
     pub fn new() -> Self {
         WorkQueue {
             marked: VecDeque::new(),
-            stirred: Vec::new(),
+            notified: Vec::new(),
             doubtful: BTreeSet::new(),
             ready: Ready::new(),
-            held_back: BTreeSet::new(),
-            on_held_back: BTreeSet::new(),
-            parked: BTreeSet::new(),
+            deferred: BTreeSet::new(),
+            on_deferred: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             timers: BTreeSet::new(),
             under_way: FxHashMap::default(),
             next_operation: 1,
             accounts: Accounts {
                 pending: VecDeque::new(),
                 first: 1,
-                ripe: Vec::new(),
+                completable: Vec::new(),
             },
             current: 0,
         }
@@ -191,18 +191,18 @@ impl<K: Key> WorkQueue<K> {
     /// Returns the next action, in the order of the rounds (see [`Pass`]).
     pub fn next<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> Next {
         let (id, from, pass) = if let Some(id) = self.marked.pop_front() {
-            (id, Stand::Marked, Pass::Mark)
-        } else if !self.stirred.is_empty() {
+            (id, Stage::Marked, Pass::Mark)
+        } else if !self.notified.is_empty() {
             return Next::Spread;
         } else if let Some(id) = self.doubtful.pop_first() {
-            (id, Stand::Doubtful, Pass::Doubt)
+            (id, Stage::Doubtful, Pass::Doubt)
         } else if let Some(id) = self.ready.pop_first(graph) {
-            (id, Stand::Ready, Pass::Ready)
+            (id, Stage::Ready, Pass::Ready)
         } else {
             return Next::Nothing;
         };
         let place = &mut graph[id].place;
-        place.stands = place.stands & !(from as u8) | Stand::InHand as u8;
+        place.stages = place.stages & !(from as u8) | Stage::InHand as u8;
         self.act_for(graph, id);
         Next::Look(id, pass)
     }
@@ -210,147 +210,147 @@ impl<K: Key> WorkQueue<K> {
     /// Acts on behalf of the transaction of a node from now on, and ends the wait of the node.
     pub fn act_for<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
-        if place.is_at(Stand::Parked) {
-            place.stands &= !(Stand::Parked as u8);
-            self.parked.remove(&id);
-            self.accounts.discharge(place.cause, 1);
+        if place.is_at(Stage::Waiting) {
+            place.stages &= !(Stage::Waiting as u8);
+            self.waiting.remove(&id);
+            self.accounts.remove_pending(place.cause, 1);
         }
         self.current = place.cause;
     }
 
     /// Returns whether nothing is left to do for a node once its evaluation has ended.
     pub fn is_last<D: Domain<Key = K>>(&self, graph: &Graph<D>, id: NodeId) -> bool {
-        graph[id].place.stands == Stand::InHand as u8 && graph[id].in_flight.is_none()
+        graph[id].place.stages == Stage::InHand as u8 && graph[id].in_flight.is_none()
     }
 
     /// Ends the evaluation of a node.
     pub fn leave<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
-        place.stands &= !(Stand::InHand as u8);
-        self.accounts.discharge(place.cause, 1);
+        place.stages &= !(Stage::InHand as u8);
+        self.accounts.remove_pending(place.cause, 1);
     }
 
     /// Queues a node for evaluation.
     pub fn mark<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
-        if self.enter(graph, id, Stand::Marked) {
+        if self.enter(graph, id, Stage::Marked) {
             self.marked.push_back(id);
         }
     }
 
     /// Queues a node whose dependencies look unmet.
     pub fn doubt<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
-        if self.enter(graph, id, Stand::Doubtful) {
+        if self.enter(graph, id, Stage::Doubtful) {
             self.doubtful.insert(id);
         }
     }
 
     /// Queues a node that can be created or updated.
     pub fn make_ready<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
-        if self.enter(graph, id, Stand::Ready) {
+        if self.enter(graph, id, Stage::Ready) {
             self.ready.insert(&graph[id].key, id);
         }
     }
 
     /// Makes a node, and with it its transaction, wait for operations in flight.
-    pub fn park<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
-        if self.enter(graph, id, Stand::Parked) {
-            self.parked.insert(id);
+    pub fn await_in_flight<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
+        if self.enter(graph, id, Stage::Waiting) {
+            self.waiting.insert(id);
         }
     }
 
     /// Takes all waiting nodes for evaluation, because no operation is in flight.
-    pub fn unpark_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> BTreeSet<NodeId> {
-        let parked = std::mem::take(&mut self.parked);
-        for id in &parked {
+    pub fn take_waiting<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> BTreeSet<NodeId> {
+        let waiting = std::mem::take(&mut self.waiting);
+        for id in &waiting {
             let place = &mut graph[*id].place;
-            place.stands = place.stands & !(Stand::Parked as u8) | Stand::InHand as u8;
+            place.stages = place.stages & !(Stage::Waiting as u8) | Stage::InHand as u8;
         }
-        parked
+        waiting
     }
 
     /// Adds a stage to a node. Returns whether the node was not in it before.
-    fn enter<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, stand: Stand) -> bool {
-        let Some(node) = graph.get_mut(id).filter(|node| !node.place.is_at(stand)) else {
+    fn enter<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, stage: Stage) -> bool {
+        let Some(node) = graph.get_mut(id).filter(|node| !node.place.is_at(stage)) else {
             return false;
         };
         if !node.place.is_taken() && node.in_flight.is_none() {
             node.place.cause = self.current;
         }
-        node.place.stands |= stand as u8;
-        self.accounts.charge(node.place.cause, 1);
+        node.place.stages |= stage as u8;
+        self.accounts.add_pending(node.place.cause, 1);
         true
     }
 
     /// Defers the deletion of an observed value whose dependencies may still come.
-    pub fn hold_back(&mut self, id: NodeId) {
-        self.held_back.insert(id);
+    pub fn defer(&mut self, id: NodeId) {
+        self.deferred.insert(id);
     }
 
     /// Makes a value wait for a deferred one.
-    pub fn wait_for_held_back(&mut self, id: NodeId) {
-        self.on_held_back.insert(id);
+    pub fn wait_for_deferred(&mut self, id: NodeId) {
+        self.on_deferred.insert(id);
     }
 
-    pub fn held_back(&self) -> &BTreeSet<NodeId> {
-        &self.held_back
+    pub fn deferred(&self) -> &BTreeSet<NodeId> {
+        &self.deferred
     }
 
     /// Marks a deferred value.
     pub fn release<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
-        self.held_back.remove(&id);
+        self.deferred.remove(&id);
         self.mark(graph, id);
     }
 
     /// Marks all deferred values, and those that wait for them.
     pub fn release_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) {
-        let held_back = std::mem::take(&mut self.held_back).into_iter();
-        for id in held_back.chain(std::mem::take(&mut self.on_held_back)) {
+        let deferred = std::mem::take(&mut self.deferred).into_iter();
+        for id in deferred.chain(std::mem::take(&mut self.on_deferred)) {
             self.mark(graph, id);
         }
     }
 
     /// Schedules the notification of the dependents of a node or a prefix.
-    pub fn stir<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, whom: Stirred) {
+    pub fn notify_dependents<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, whom: Notify) {
         let node = &mut graph[hub];
         if node.dependents.is_empty() {
             return;
         }
-        let before = node.place.stirred;
-        node.place.stirred = before.max(whom);
-        if before == Stirred::No {
+        let before = node.place.notified;
+        node.place.notified = before.max(whom);
+        if before == Notify::No {
             // The first change determines the transaction.
-            self.stirred.push((hub, self.current));
-            self.accounts.charge(self.current, 1);
+            self.notified.push((hub, self.current));
+            self.accounts.add_pending(self.current, 1);
         }
     }
 
-    pub fn is_stirred(&self) -> bool {
-        !self.stirred.is_empty()
+    pub fn has_notified(&self) -> bool {
+        !self.notified.is_empty()
     }
 
     /// Returns the nodes whose dependents are to be notified, with their transactions.
     ///
     /// Pass each to [`Self::spread`], and the list to [`Self::give_back`].
-    pub fn take_stirred(&mut self) -> Vec<(NodeId, Ticket)> {
-        std::mem::take(&mut self.stirred)
+    pub fn take_notified(&mut self) -> Vec<(NodeId, TxnId)> {
+        std::mem::take(&mut self.notified)
     }
 
     /// Starts to notify the dependents of `hub`, and returns which of them to notify. [`Self::spread_over`] ends it.
-    pub fn spread<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, ticket: Ticket) -> Stirred {
-        self.current = ticket;
+    pub fn spread<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, txn: TxnId) -> Notify {
+        self.current = txn;
         let node = graph.get_mut(hub);
-        node.map_or(Stirred::No, |node| std::mem::take(&mut node.place.stirred))
+        node.map_or(Notify::No, |node| std::mem::take(&mut node.place.notified))
     }
 
-    pub fn spread_over(&mut self, ticket: Ticket) {
-        self.accounts.discharge(ticket, 1);
+    pub fn spread_over(&mut self, txn: TxnId) {
+        self.accounts.remove_pending(txn, 1);
     }
 
     /// Takes the list back to reuse its allocation. The notification of dependents adds nothing to it.
-    pub fn give_back(&mut self, mut room: Vec<(NodeId, Ticket)>) {
+    pub fn give_back(&mut self, mut room: Vec<(NodeId, TxnId)>) {
         if room.capacity() <= ROOM_KEPT {
             room.clear();
-            self.stirred = room;
+            self.notified = room;
         }
     }
 
@@ -374,12 +374,12 @@ impl<K: Key> WorkQueue<K> {
     }
 
     /// Starts an operation on a node, and returns its number and its transaction.
-    pub fn start<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) -> (u64, Ticket) {
+    pub fn start<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) -> (u64, TxnId) {
         let place = &mut graph[id].place;
         if !place.is_taken() {
             place.cause = self.current;
         }
-        self.accounts.charge(place.cause, 1);
+        self.accounts.add_pending(place.cause, 1);
         let operation = self.next_operation;
         self.next_operation += 1;
         self.under_way.insert(operation, id);
@@ -392,8 +392,8 @@ impl<K: Key> WorkQueue<K> {
     }
 
     /// Removes a completed operation from the pending count of its transaction.
-    pub fn settle(&mut self, ticket: Ticket) {
-        self.accounts.discharge(ticket, 1);
+    pub fn settle(&mut self, txn: TxnId) {
+        self.accounts.remove_pending(txn, 1);
     }
 
     /// Returns the node of an operation in flight.
@@ -414,41 +414,41 @@ impl<K: Key> WorkQueue<K> {
 
     /// Returns whether no operation is in flight and no node waits for evaluation.
     pub fn is_idle(&self) -> bool {
-        let nothing_waits = self.marked.is_empty() && self.stirred.is_empty() && self.doubtful.is_empty() && self.ready.is_empty();
+        let nothing_waits = self.marked.is_empty() && self.notified.is_empty() && self.doubtful.is_empty() && self.ready.is_empty();
         nothing_waits && !self.is_anything_under_way()
     }
 
     /// Returns the transaction on whose behalf nodes are marked now.
-    pub fn current(&self) -> Ticket {
+    pub fn current(&self) -> TxnId {
         self.current
     }
 
     /// Acts on behalf of this transaction from now on.
-    pub fn act_on_behalf_of(&mut self, ticket: Ticket) {
-        self.current = ticket;
+    pub fn act_on_behalf_of(&mut self, txn: TxnId) {
+        self.current = txn;
     }
 
     /// Assigns the pending work of a node to a transaction.
-    pub fn reassign<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, ticket: Ticket) {
+    pub fn reassign<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, txn: TxnId) {
         let place = &mut graph[id].place;
-        let former = std::mem::replace(&mut place.cause, ticket);
-        self.accounts.charge(ticket, place.count());
-        self.accounts.discharge(former, place.count());
+        let former = std::mem::replace(&mut place.cause, txn);
+        self.accounts.add_pending(txn, place.count());
+        self.accounts.remove_pending(former, place.count());
     }
 
     /// Opens the next transaction, acts on its behalf, and returns its id.
-    pub fn open(&mut self) -> Ticket {
-        let ticket = self.accounts.first + self.accounts.pending.len() as u64;
+    pub fn open(&mut self) -> TxnId {
+        let txn = self.accounts.first + self.accounts.pending.len() as u64;
         self.accounts.pending.push_back(Some(0));
-        self.accounts.ripe.push(ticket);
-        self.current = ticket;
-        ticket
+        self.accounts.completable.push(txn);
+        self.current = txn;
+        txn
     }
 
     /// Closes a complete transaction.
-    pub fn close(&mut self, ticket: Ticket) {
+    pub fn close(&mut self, txn: TxnId) {
         let accounts = &mut self.accounts;
-        let at = ticket.checked_sub(accounts.first).and_then(|at| usize::try_from(at).ok());
+        let at = txn.checked_sub(accounts.first).and_then(|at| usize::try_from(at).ok());
         if let Some(pending) = at.and_then(|at| accounts.pending.get_mut(at)) {
             *pending = None;
         }
@@ -459,16 +459,16 @@ impl<K: Key> WorkQueue<K> {
     }
 
     /// Adds a transaction to those that may be complete.
-    pub fn reconsider(&mut self, ticket: Ticket) {
-        self.accounts.ripe.push(ticket);
+    pub fn reconsider(&mut self, txn: TxnId) {
+        self.accounts.completable.push(txn);
     }
 
     /// Returns the transactions with nothing pending, the oldest first.
-    pub fn take_ripe(&mut self) -> Vec<Ticket> {
-        let mut ripe = std::mem::take(&mut self.accounts.ripe);
-        ripe.sort_unstable();
-        ripe.dedup();
-        ripe.retain(|ticket| self.accounts.of(*ticket).is_some_and(|pending| *pending == 0));
-        ripe
+    pub fn take_completable(&mut self) -> Vec<TxnId> {
+        let mut completable = std::mem::take(&mut self.accounts.completable);
+        completable.sort_unstable();
+        completable.dedup();
+        completable.retain(|txn| self.accounts.of(*txn).is_some_and(|pending| *pending == 0));
+        completable
     }
 }

@@ -6,11 +6,11 @@ use super::{
     blocked::Blocked,
     descriptor::Domain,
     history::record::{OperationFlags, OperationRecord, Origin, Side, ValueRecord},
-    ledger::Phase,
     nodes::NodeId,
-    queue::Ticket,
+    queue::TxnId,
     scheduler::Scheduler,
     status::{ValueState, Verb},
+    tracker::Phase,
     transaction::{KeyError, Kind, Resync},
 };
 
@@ -26,10 +26,10 @@ pub(super) struct Ended<V> {
 
 impl<D: Domain> Scheduler<D> {
     /// Records an operation that has ended. Its outcome must have been processed.
-    pub(super) fn record_operation(&mut self, id: NodeId, ticket: Ticket, ended: Ended<D::Value>) {
+    pub(super) fn record_operation(&mut self, id: NodeId, txn: TxnId, ended: Ended<D::Value>) {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
-            ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == ticket => ValueState::Removed,
+            ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == txn => ValueState::Removed,
             // It was observed in the kernel and is now as desired.
             ValueState::Discovered => ValueState::Configured,
             state => state,
@@ -37,12 +37,12 @@ impl<D: Domain> Scheduler<D> {
         let flags = OperationFlags {
             noop: false,
             revert: self.graph[id].trace.reverting,
-            ..self.flags_of(id, ticket, ended.verb)
+            ..self.flags_of(id, txn, ended.verb)
         };
         let error = ended.error.clone();
-        self.write(id, ticket, state, ended, flags);
+        self.write(id, txn, state, ended, flags);
         if let Some(error) = error {
-            self.charge_error(id, ticket, state, &error);
+            self.add_error(id, txn, state, &error);
         }
     }
 
@@ -53,7 +53,7 @@ impl<D: Domain> Scheduler<D> {
         if state == trace.state && state != ValueState::Invalid {
             return self.confirm_waiting(id, state);
         }
-        let (former, ticket) = (trace.state, self.graph[id].place.cause());
+        let (former, txn) = (trace.state, self.graph[id].place.cause());
         let error = self.error_of(id);
         if state == former && error.as_ref() == self.graph[id].rare().and_then(|rare| rare.error.as_ref()) {
             return;
@@ -67,14 +67,14 @@ impl<D: Domain> Scheduler<D> {
         let flags = OperationFlags {
             noop: true,
             quiet: former == ValueState::Discovered && state == ValueState::Configured,
-            revert: self.phase_of(ticket) == Some(Phase::Reverting),
-            ..self.flags_of(id, ticket, verb)
+            revert: self.phase_of(txn) == Some(Phase::Reverting),
+            ..self.flags_of(id, txn, verb)
         };
         let node = &self.graph[id];
         let ended = Ended {
             verb,
-            before: node.applied().cloned().or(self.ledger.withdrawn.remove(&id)),
-            value: node.wanted().or(node.applied()).cloned(),
+            before: node.applied().cloned().or(self.tracker.withdrawn.remove(&id)),
+            value: node.desired().or(node.applied()).cloned(),
             error: error.clone(),
         };
         let recorded = if state == ValueState::Nonexistent {
@@ -82,9 +82,9 @@ impl<D: Domain> Scheduler<D> {
         } else {
             state
         };
-        self.write(id, ticket, recorded, ended, flags);
+        self.write(id, txn, recorded, ended, flags);
         if let (ValueState::Invalid, Some(error)) = (state, error) {
-            self.charge_error(id, ticket, state, &error);
+            self.add_error(id, txn, state, &error);
         }
     }
 
@@ -93,23 +93,23 @@ impl<D: Domain> Scheduler<D> {
     /// Clients see from such a record what is not in place. Repeated confirmations of one resync are merged when its record is
     /// closed.
     fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
-        let ticket = self.graph[id].place.cause();
-        let resync = self.ledger.get(ticket).map(|open| open.options.resync);
+        let txn = self.graph[id].place.cause();
+        let resync = self.tracker.get(txn).map(|open| open.options.resync);
         if state != ValueState::Pending || !matches!(resync, Some(Resync::Downstream | Resync::Full)) {
             return;
         }
-        if !self.ledger.has_room(ticket) {
-            return self.ledger.omit(ticket);
+        if !self.tracker.has_room(txn) {
+            return self.tracker.omit(txn);
         }
         let flags = OperationFlags {
             noop: true,
             confirmation: true,
-            ..self.flags_of(id, ticket, Verb::Create)
+            ..self.flags_of(id, txn, Verb::Create)
         };
         let node = &self.graph[id];
         let side = Side {
             state,
-            value: node.wanted().cloned(),
+            value: node.desired().cloned(),
             error: None,
         };
         let operation = OperationRecord {
@@ -120,17 +120,17 @@ impl<D: Domain> Scheduler<D> {
             after: side,
             flags,
         };
-        self.ledger.keep(ticket, operation);
+        self.tracker.keep(txn, operation);
     }
 
     /// Records that a value was observed in the kernel, or has disappeared from it.
     pub(super) fn record_sight(&mut self, id: NodeId, state: ValueState, before: Option<D::Value>) {
-        let ticket = self.queue.current();
+        let txn = self.queue.current();
         let verb = if state == ValueState::Missing { Verb::Delete } else { Verb::Create };
         let flags = OperationFlags {
             noop: true,
             quiet: true,
-            ..self.flags_of(id, ticket, verb)
+            ..self.flags_of(id, txn, verb)
         };
         let node = &self.graph[id];
         let ended = Ended {
@@ -139,12 +139,12 @@ impl<D: Domain> Scheduler<D> {
             value: node.applied().cloned(),
             error: None,
         };
-        self.write(id, ticket, state, ended, flags);
+        self.write(id, txn, state, ended, flags);
     }
 
     /// Records that a fact appeared, changed or disappeared.
     pub(super) fn record_fact(&mut self, id: NodeId, before: Option<D::Value>) {
-        let ticket = self.queue.current();
+        let txn = self.queue.current();
         let node = &self.graph[id];
         let (key, after) = (node.key.clone(), node.applied().cloned());
         let verb = match (&before, &after) {
@@ -152,7 +152,7 @@ impl<D: Domain> Scheduler<D> {
             (Some(_), None) => Verb::Delete,
             _ => Verb::Update,
         };
-        self.ledger.keep_value(ticket, || ValueRecord {
+        self.tracker.keep_value(txn, || ValueRecord {
             key,
             value: after.clone(),
             origin: Origin::FromSB,
@@ -162,18 +162,18 @@ impl<D: Domain> Scheduler<D> {
         } else {
             ValueState::Removed
         };
-        let flags = self.flags_of(id, ticket, verb);
+        let flags = self.flags_of(id, txn, verb);
         let ended = Ended {
             verb,
             before,
             value: after,
             error: None,
         };
-        self.write(id, ticket, state, ended, flags);
+        self.write(id, txn, state, ended, flags);
     }
 
-    fn write(&mut self, id: NodeId, ticket: Ticket, state: ValueState, ended: Ended<D::Value>, flags: OperationFlags) {
-        let seq = self.ledger.number(ticket);
+    fn write(&mut self, id: NodeId, txn: TxnId, state: ValueState, ended: Ended<D::Value>, flags: OperationFlags) {
+        let seq = self.tracker.number(txn);
         let now = self.now;
         let node = &mut self.graph[id];
         let lasting = if state == ValueState::Removed {
@@ -187,8 +187,8 @@ impl<D: Domain> Scheduler<D> {
             error: node.replace_error(ended.error.clone()),
         };
         (node.trace.since, node.trace.seq) = (now.into(), seq);
-        if !self.ledger.has_room(ticket) {
-            return self.ledger.omit(ticket);
+        if !self.tracker.has_room(txn) {
+            return self.tracker.omit(txn);
         }
         let operation = OperationRecord {
             at: now,
@@ -206,24 +206,24 @@ impl<D: Domain> Scheduler<D> {
             },
             flags,
         };
-        self.ledger.keep(ticket, operation);
+        self.tracker.keep(txn, operation);
     }
 
-    fn flags_of(&self, id: NodeId, ticket: Ticket, verb: Verb) -> OperationFlags {
+    fn flags_of(&self, id: NodeId, txn: TxnId, verb: Verb) -> OperationFlags {
         let node = &self.graph[id];
         let described = self.domain.descriptor(&node.key).is_some();
-        let recreated = |id: NodeId| self.graph[id].trace.recreated_in == ticket;
+        let recreated = |id: NodeId| self.graph[id].trace.recreated_in == txn;
         OperationFlags {
             derived: node.parent.is_some() && described,
             property: node.parent.is_some() && !described,
-            retry: matches!(self.ledger.get(ticket).map(|open| open.kind), Some(Kind::Retry { .. })),
+            retry: matches!(self.tracker.get(txn).map(|open| open.kind), Some(Kind::Retry { .. })),
             recreate: verb != Verb::Update && (recreated(id) || node.parent.is_some_and(recreated)),
             ..OperationFlags::default()
         }
     }
 
-    pub(super) fn phase_of(&self, ticket: Ticket) -> Option<Phase> {
-        Some(self.ledger.get(ticket)?.phase)
+    pub(super) fn phase_of(&self, txn: TxnId) -> Option<Phase> {
+        Some(self.tracker.get(txn)?.phase)
     }
 
     /// Returns the error of a value. Waiting is not an error.
@@ -236,8 +236,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    fn charge_error(&mut self, id: NodeId, ticket: Ticket, state: ValueState, error: &str) {
-        let Some(phase) = self.phase_of(ticket) else { return };
+    fn add_error(&mut self, id: NodeId, txn: TxnId, state: ValueState, error: &str) {
+        let Some(phase) = self.phase_of(txn) else { return };
         let node = &self.graph[id];
         let operation = match node.last_operation {
             Verb::Undefined if node.applied().is_some() => Verb::Update,
@@ -252,8 +252,8 @@ impl<D: Domain> Scheduler<D> {
             error: error.to_owned(),
             in_revert,
         };
-        let asked_by = self.graph[self.base_of(id)].trace.asked_by;
-        self.ledger.keep_error(ticket, error, asked_by == ticket);
+        let requested_by = self.graph[self.base_of(id)].trace.requested_by;
+        self.tracker.keep_error(txn, error, requested_by == txn);
     }
 
     /// Returns the state of a single value, without what is derived from it.
@@ -262,7 +262,7 @@ impl<D: Domain> Scheduler<D> {
         if let Some(rejection) = node.rejected() {
             return rejection.state;
         }
-        match (node.blocked.as_deref(), node.applied(), node.wanted()) {
+        match (node.blocked.as_deref(), node.applied(), node.desired()) {
             (Some(blocked), ..) => blocked.state(),
             (None, Some(_), _) if node.is_fact() => ValueState::Obtained,
             (None, Some(_), _) if node.is_discovered() => ValueState::Discovered,

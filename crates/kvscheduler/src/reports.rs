@@ -10,7 +10,7 @@ use super::{
     nodes::NodeId,
     queue::ROOM_KEPT,
     scheduler::Scheduler,
-    status::{CHECKED, Status, StatusChange, Told, ValueState, Verb},
+    status::{CHECKED, LastReport, Status, StatusChange, ValueState, Verb},
 };
 
 /// Delay of PENDING while operations are in flight.
@@ -104,24 +104,24 @@ impl<D: Domain> Scheduler<D> {
     fn report_one(&mut self, id: NodeId, changed: &mut Vec<NodeId>) {
         let deferred = self.graph[id].rare_mut().and_then(|rare| rare.deferred.take());
         let node = &self.graph[id];
-        let told = !matches!(node.status, Told::Nothing);
+        let reported = !matches!(node.status, LastReport::Nothing);
         if node.desire.requested.is_none() && !node.present() {
-            if told {
-                self.graph[id].status = Told::Nothing;
+            if reported {
+                self.graph[id].status = LastReport::Nothing;
                 self.reports.mentions.set(id, Vec::new());
-                self.tell_change(id, None);
+                self.report_change(id, None);
             }
             self.graph.drop_unused(id);
             return;
         }
-        if node.desire.requested.is_none() && (!told || self.worst_block(id).is_none_or(|blocked| blocked.until().is_none())) {
+        if node.desire.requested.is_none() && (!reported || self.worst_block(id).is_none_or(|blocked| blocked.until().is_none())) {
             return;
         }
         let condition = self.condition(id);
         if matches!(&condition, Condition::Problem(problem) if problem.state == ValueState::Pending) && self.defer(id, deferred) {
             return;
         }
-        if matches!(condition, Condition::Good) && self.is_told_as_configured(id) {
+        if matches!(condition, Condition::Good) && self.is_reported_as_configured(id) {
             return;
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
@@ -141,42 +141,43 @@ impl<D: Domain> Scheduler<D> {
             "{} is CONFIGURED by a deletion",
             self.graph[id].key
         );
-        let told = match &self.graph[id].status {
-            Told::Nothing => false,
+        let reported = match &self.graph[id].status {
+            LastReport::Nothing => false,
             // An equal status returned early above.
-            Told::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
-            told => told.status().is_some_and(|last| last.same(&status)),
+            LastReport::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
+            reported => reported.status().is_some_and(|last| last.same(&status)),
         };
-        if !told {
-            self.graph[id].status = Told::from(&status);
+        if !reported {
+            self.graph[id].status = LastReport::from(&status);
             self.reports.mentions.set(id, mentioned);
             changed.push(id);
             changed.extend(self.graph[id].prefixes.iter().copied());
-            self.tell_change(id, Some(status));
+            self.report_change(id, Some(status));
         }
     }
 
     /// Returns whether CONFIGURED was reported last and nothing is to be added.
     ///
     /// By far the most frequent case, checked without making a status.
-    fn is_told_as_configured(&self, id: NodeId) -> bool {
+    fn is_reported_as_configured(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let now = (
             node.last_operation,
             node.desire.requested.as_ref().map_or(0, |requested| requested.revision),
         );
-        let told = matches!(&node.status, Told::Configured { last_operation, revision, .. } if (*last_operation, *revision) == now);
-        told && node.rare().is_none_or(|rare| rare.damage.is_empty())
+        let reported =
+            matches!(&node.status, LastReport::Configured { last_operation, revision, .. } if (*last_operation, *revision) == now);
+        reported && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
     /// Returns whether a node at rest has nothing to report: its base value was reported as CONFIGURED.
     ///
     /// Other values derived from the same base are evaluated themselves.
     pub(super) fn is_all_said(&self, id: NodeId) -> bool {
-        self.graph[id].at_rest() && self.is_told_as_configured(self.base_of(id))
+        self.graph[id].at_rest() && self.is_reported_as_configured(self.base_of(id))
     }
 
-    fn tell_change(&mut self, id: NodeId, status: Option<Status<D::Key>>) {
+    fn report_change(&mut self, id: NodeId, status: Option<Status<D::Key>>) {
         let key = self.graph[id].key.clone();
         if !self.reports.mentions.is_empty() {
             let mentioning: Vec<NodeId> = self.reports.mentions.by(&key).collect();

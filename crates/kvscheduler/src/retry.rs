@@ -11,7 +11,7 @@ use super::{
     history::record::{Origin, ValueRecord},
     nodes::NodeId,
     operation::{Fault, FaultKind},
-    queue::Ticket,
+    queue::TxnId,
     scheduler::Scheduler,
     transaction::{Kind, Options, Retry},
 };
@@ -24,16 +24,16 @@ pub(super) const WAKE_INTERVAL: Duration = Duration::from_secs(1);
 impl<D: Domain> Scheduler<D> {
     fn retry_of(&self, id: NodeId) -> Retry {
         let base = self.base_of(id);
-        let told = |id: NodeId| self.graph[id].rare()?.retry;
-        told(id).or(told(base)).unwrap_or_default()
+        let reported = |id: NodeId| self.graph[id].rare()?.retry;
+        reported(id).or(reported(base)).unwrap_or_default()
     }
 
     /// Blocks a value after a failure, for as long as its retry policy says.
-    pub(super) fn hold_for_retry(&mut self, id: NodeId, fault: Fault, ticket: Ticket) {
+    pub(super) fn back_off(&mut self, id: NodeId, fault: Fault, txn: TxnId) {
         let retry = self.retry_of(id);
         let persistent = fault.kind == FaultKind::Persistent;
         if self.graph[id].attempts == 0 {
-            self.graph[id].make_rare().failed_in = self.ledger.number(ticket);
+            self.graph[id].make_rare().failed_in = self.tracker.number(txn);
         }
         let node = &mut self.graph[id];
         let delay = retry
@@ -62,7 +62,7 @@ impl<D: Domain> Scheduler<D> {
         let now = self.now;
         let Some(node) = self.graph.get_mut(id) else { return };
         if let Some(flight) = &mut node.in_flight {
-            flight.stirred = true;
+            flight.notified = true;
             return;
         }
         let Some(blocked) = node.blocked.as_deref_mut() else { return };
@@ -86,7 +86,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Marks the values whose retry is due: one transaction for those that failed together equally often.
     pub(super) fn wake_retries(&mut self) {
-        let mut attempts: BTreeMap<(u64, u32), Ticket> = BTreeMap::new();
+        let mut attempts: BTreeMap<(u64, u32), TxnId> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {
             let Some(node) = self.graph.get(id) else { continue };
             if node.blocked.as_deref().and_then(Blocked::until) != Some(until) {
@@ -95,14 +95,14 @@ impl<D: Domain> Scheduler<D> {
             let (of, attempt) = (node.rare().map_or(0, |rare| rare.failed_in), node.attempts);
             let value = ValueRecord {
                 key: node.key.clone(),
-                value: node.wanted().cloned(),
+                value: node.desired().cloned(),
                 origin: Origin::FromNB,
             };
-            let ticket = *attempts
+            let txn = *attempts
                 .entry((of, attempt))
                 .or_insert_with(|| self.begin(Kind::Retry { of, attempt }, Options::default()));
-            self.ledger.keep_value(ticket, || value);
-            self.queue.act_on_behalf_of(ticket);
+            self.tracker.keep_value(txn, || value);
+            self.queue.act_on_behalf_of(txn);
             self.graph[id].blocked = None;
             self.mark(id);
         }

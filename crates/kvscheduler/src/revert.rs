@@ -4,18 +4,18 @@
 //! later transaction has named are not touched. Operations in flight when the first value failed are awaited and undone. A
 //! failure during the revert is reported and then treated like any other.
 
-use super::{descriptor::Domain, ledger::Phase, queue::Ticket, scheduler::Scheduler};
+use super::{descriptor::Domain, queue::TxnId, scheduler::Scheduler, tracker::Phase};
 
 impl<D: Domain> Scheduler<D> {
     /// Starts the revert of transactions in which something has failed.
     pub(super) fn revert_failed(&mut self) {
-        while let Some(ticket) = self.ledger.to_revert.pop() {
-            self.revert(ticket);
+        while let Some(txn) = self.tracker.to_revert.pop() {
+            self.revert(txn);
         }
     }
 
-    fn revert(&mut self, ticket: Ticket) {
-        let Some(open) = self.ledger.get_mut(ticket).filter(|open| open.phase == Phase::Applying) else {
+    fn revert(&mut self, txn: TxnId) {
+        let Some(open) = self.tracker.get_mut(txn).filter(|open| open.phase == Phase::Applying) else {
             return;
         };
         open.phase = Phase::Reverting;
@@ -24,11 +24,11 @@ impl<D: Domain> Scheduler<D> {
         previous.reverse();
         previous.sort_by_key(|(key, _)| Some(key) != failed.as_ref());
         // A failed operation may have been performed in part.
-        self.ledger.read_at_end(ticket);
-        self.queue.act_on_behalf_of(ticket);
+        self.tracker.read_at_end(txn);
+        self.queue.act_on_behalf_of(txn);
         for (key, requested) in previous {
-            if let Some(id) = self.graph.find(&key).filter(|id| self.graph[*id].trace.asked_by == ticket) {
-                self.take_over(id, ticket);
+            if let Some(id) = self.graph.find(&key).filter(|id| self.graph[*id].trace.requested_by == txn) {
+                self.take_over(id, txn);
                 self.request(id, requested);
             }
             self.release(&key);

@@ -9,12 +9,12 @@ use super::{
     descriptor::Domain,
     drift::Drift,
     graph::Graph,
-    ledger::Ledger,
     nodes::NodeId,
     operation::Operation,
     queue::{Next, Pass, WorkQueue},
     reports::Reports,
     status::StatusChange,
+    tracker::TransactionTracker,
     view::View,
 };
 
@@ -40,11 +40,11 @@ pub struct Scheduler<D: Domain> {
     overrun: bool,
     /// Descriptions of defects, until [`Self::take_defects`] is called.
     pub(super) defects: Vec<String>,
-    pub(super) ledger: Ledger<D::Key, D::Value>,
+    pub(super) tracker: TransactionTracker<D::Key, D::Value>,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Creates an empty scheduler. It expects late facts until [`Self::settle_facts`] is called.
+    /// Creates an empty scheduler. It expects late facts until [`Self::complete_facts`] is called.
     pub fn new(domain: D) -> Self {
         Scheduler {
             domain: Arc::new(domain),
@@ -56,7 +56,7 @@ impl<D: Domain> Scheduler<D> {
             now: Duration::ZERO,
             overrun: false,
             defects: Vec::new(),
-            ledger: Ledger::new(),
+            tracker: TransactionTracker::new(),
         }
     }
 
@@ -71,7 +71,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Sets the time at which the following events are recorded.
-    pub fn tell_time(&mut self, now: Duration) {
+    pub fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
 
@@ -86,7 +86,7 @@ impl<D: Domain> Scheduler<D> {
         self.queue.release_all(&mut self.graph);
         self.wake_retries();
         // Dependents are marked first, so that each is evaluated once per step.
-        self.mark_stirred();
+        self.mark_notified();
         let mut evaluations = EVALUATIONS_MIN + EVALUATIONS_PER_NODE * self.graph.count();
         loop {
             self.revert_failed();
@@ -100,9 +100,9 @@ impl<D: Domain> Scheduler<D> {
                     self.judge(id, pass);
                     self.leave(id);
                 }
-                Next::Spread => self.mark_stirred(),
+                Next::Spread => self.mark_notified(),
                 Next::Nothing => {
-                    if !self.release_held_back() {
+                    if !self.release_deferred() {
                         break;
                     }
                 }
@@ -149,13 +149,13 @@ impl<D: Domain> Scheduler<D> {
     /// Releases deferred deletions whose missing dependencies will not come, once no operation is in flight.
     ///
     /// Without this they would wait for another event.
-    fn release_held_back(&mut self) -> bool {
+    fn release_deferred(&mut self) -> bool {
         if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;
         }
         let in_vain: Vec<NodeId> = self
             .queue
-            .held_back()
+            .deferred()
             .iter()
             .copied()
             .filter(|id| !self.may_still_come(*id))
@@ -184,9 +184,9 @@ impl<D: Domain> Scheduler<D> {
         }
         match decision {
             Decision::CloseUnready if pass != Pass::Doubt => self.queue.doubt(&mut self.graph, id),
-            Decision::CloseUnready if self.may_still_come(id) => self.queue.hold_back(id),
+            Decision::CloseUnready if self.may_still_come(id) => self.queue.defer(id),
             Decision::Close => {
-                if self.graph[id].wanted().is_some() {
+                if self.graph[id].desired().is_some() {
                     self.graph[id].trace.recreated_in = self.queue.current();
                 }
                 self.close(id);
@@ -200,10 +200,10 @@ impl<D: Domain> Scheduler<D> {
                         self.queue.make_ready(&mut self.graph, id);
                     }
                     Decision::Settle => self.settle(id),
-                    Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.park(id),
-                    Decision::Create if self.rests_on_held_back(id) || self.claims_may_be_held(id) => {
-                        self.queue.wait_for_held_back(id);
-                        self.park(id);
+                    Decision::Create | Decision::Update if self.must_await_change_nearby(id) => self.await_in_flight(id),
+                    Decision::Create if self.rests_on_deferred(id) || self.claims_may_be_held(id) => {
+                        self.queue.wait_for_deferred(id);
+                        self.await_in_flight(id);
                     }
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),

@@ -69,7 +69,7 @@ impl<D: Domain> Scheduler<D> {
     /// Returns how the value before a completed operation differed from the desired one.
     fn difference_before(&self, operation: &OperationRecord<D::Key, D::Value>) -> Comparison {
         let descriptor = self.domain.descriptor(&operation.key);
-        let desired = self.graph.find(&operation.key).and_then(|id| self.graph[id].wanted());
+        let desired = self.graph.find(&operation.key).and_then(|id| self.graph[id].desired());
         match (descriptor, &operation.before.value, desired) {
             (Some(descriptor), Some(before), Some(desired)) if matches!(operation.verb, Verb::Update | Verb::Delete) => {
                 descriptor.compare(&operation.key, before, desired)

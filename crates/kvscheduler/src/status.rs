@@ -179,7 +179,7 @@ impl<K: PartialEq> Status<K> {
 
 /// Last reported status of a base value, stored compactly because most are plainly CONFIGURED.
 #[derive(Clone)]
-pub(super) enum Told<K> {
+pub(super) enum LastReport<K> {
     Nothing,
     /// CONFIGURED; all other fields are empty.
     Configured {
@@ -190,26 +190,26 @@ pub(super) enum Told<K> {
     Other(Box<Status<K>>),
 }
 
-impl<K: Clone + PartialEq> Told<K> {
+impl<K: Clone + PartialEq> LastReport<K> {
     pub fn status(&self) -> Option<Cow<'_, Status<K>>> {
         match self {
-            Told::Nothing => None,
-            Told::Configured {
+            LastReport::Nothing => None,
+            LastReport::Configured {
                 last_operation,
                 since,
                 revision,
             } => Some(Cow::Owned(Status::configured(*last_operation, (*since).into(), *revision))),
-            Told::Other(status) => Some(Cow::Borrowed(status)),
+            LastReport::Other(status) => Some(Cow::Borrowed(status)),
         }
     }
 
     /// Returns whether a status other than CONFIGURED was reported last.
     pub fn is_problem(&self) -> bool {
-        matches!(self, Told::Other(status) if status.state != ValueState::Configured)
+        matches!(self, LastReport::Other(status) if status.state != ValueState::Configured)
     }
 }
 
-impl<K: Clone + PartialEq> From<&Status<K>> for Told<K> {
+impl<K: Clone + PartialEq> From<&Status<K>> for LastReport<K> {
     fn from(status: &Status<K>) -> Self {
         let Status {
             last_operation,
@@ -218,13 +218,13 @@ impl<K: Clone + PartialEq> From<&Status<K>> for Told<K> {
             ..
         } = *status;
         if status.is_plain() {
-            Told::Configured {
+            LastReport::Configured {
                 last_operation,
                 since: since.into(),
                 revision,
             }
         } else {
-            Told::Other(Box::new(status.clone()))
+            LastReport::Other(Box::new(status.clone()))
         }
     }
 }

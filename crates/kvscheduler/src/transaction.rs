@@ -1,6 +1,6 @@
 //! Transactions: changes of the desired state with options, and their results.
 //!
-//! `input` accepts transactions, and `ledger` tracks which work belongs to which.
+//! `input` accepts transactions, and `tracker` tracks which work belongs to which.
 
 use std::{fmt, time::Duration};
 

@@ -11,7 +11,7 @@ use super::{
     node::{Implied, Node},
     node_set::NodeSet,
     nodes::NodeId,
-    queue::Stirred,
+    queue::Notify,
     scheduler::Scheduler,
     status::{CHECKED, Verb},
     view::View,
@@ -27,7 +27,7 @@ impl<D: Domain> Scheduler<D> {
             if self.graph[id].last_operation == Verb::Delete {
                 // The deletion failed and is no longer needed. Decisions made while it was backing off are made again.
                 self.graph[id].last_operation = Verb::Undefined;
-                self.release_hold(id);
+                self.unblock(id);
                 self.mark(id);
             }
             self.refresh_children(id);
@@ -40,23 +40,23 @@ impl<D: Domain> Scheduler<D> {
     /// Takes over the exact desired value, and its derived values, after the applied value was compared equal.
     pub(super) fn settle(&mut self, id: NodeId) {
         let node = &self.graph[id];
-        let (Some(applied), Some(wanted), false) = (node.applied(), node.wanted(), node.is_in_sync()) else {
+        let (Some(applied), Some(desired), false) = (node.applied(), node.desired(), node.is_in_sync()) else {
             return;
         };
         let value = match self.domain.descriptor(&node.key) {
             Some(descriptor) => {
-                let value = descriptor.as_applied(&node.key, Some(applied), wanted);
+                let value = descriptor.as_applied(&node.key, Some(applied), desired);
                 let dependencies = descriptor.dependencies(&node.key, &value);
                 let edges = self.graph.resolve(id, dependencies);
                 self.graph.set_edges(id, None, Some(edges));
                 value
             }
-            None => wanted.clone(),
+            None => desired.clone(),
         };
         self.on(id, Event::Matched(value));
         self.graph[id].forget_error();
         self.release_blocked(id);
-        self.release_hold(id);
+        self.unblock(id);
         self.refresh_children(id);
     }
 
@@ -93,7 +93,7 @@ impl<D: Domain> Scheduler<D> {
             // The value was read from the kernel and not made by an operation.
             node.last_operation = Verb::Undefined;
         }
-        self.release_hold(id);
+        self.unblock(id);
         self.release_blocked(id);
         self.refresh_children(id);
         self.mark(id);
@@ -101,7 +101,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Like [`Self::set_applied`], for the desired value, whose dependencies are known.
-    pub(super) fn set_applied_as_wanted(&mut self, id: NodeId, value: D::Value) {
+    pub(super) fn set_applied_as_desired(&mut self, id: NodeId, value: D::Value) {
         let node = &self.graph[id];
         let edges = node.edges.clone();
         let claims = match self.domain.descriptor(&node.key) {
@@ -118,14 +118,14 @@ impl<D: Domain> Scheduler<D> {
         self.on(id, Event::Gone);
         let parent = self.graph[id].parent;
         self.release_blocked(id);
-        self.release_hold(id);
+        self.unblock(id);
         self.graph.set_edges(id, None, Some(Edges::default()));
         self.release_claims(id, &[]);
         self.refresh_children(id);
         if self.graph[id].rejected().is_some() {
             // The applied value is no longer the basis: what it implied, such as its namespace, is not desired any more because
             // of it.
-            self.wanted_changed(id);
+            self.desired_changed(id);
         }
         self.mark(id);
         self.wake_interested(id);
@@ -149,7 +149,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Records a defect.
     pub(super) fn defect(&mut self, what: String) {
-        self.ledger.statistics.defects += 1;
+        self.tracker.statistics.defects += 1;
         self.defects.push(what);
     }
 
@@ -158,7 +158,7 @@ impl<D: Domain> Scheduler<D> {
         for waiter in self.graph.release_claims(id, keep) {
             if let Some(node) = self.graph.get(waiter) {
                 if node.blocked.as_deref().is_some_and(Blocked::is_conflict) {
-                    self.release_hold(waiter);
+                    self.unblock(waiter);
                 }
                 self.mark(waiter);
             }
@@ -197,7 +197,7 @@ impl<D: Domain> Scheduler<D> {
                 self.graph.forget_cycles(child);
             }
             self.graph[id].children.insert(child);
-            self.wanted_changed(child);
+            self.desired_changed(child);
             if kept.is_some() {
                 self.graph[child].attempts = attempts;
                 self.graph[child].blocked = kept;
@@ -211,7 +211,7 @@ impl<D: Domain> Scheduler<D> {
 
     pub(super) fn abandon_child(&mut self, child: NodeId) {
         if self.graph[child].desire.derived.take().is_some() {
-            self.wanted_changed(child);
+            self.desired_changed(child);
         }
         self.mark(child);
     }
@@ -233,13 +233,13 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Updates dependencies and implied values after a change of the desired value.
-    pub(super) fn wanted_changed(&mut self, id: NodeId) {
-        self.release_hold(id);
+    pub(super) fn desired_changed(&mut self, id: NodeId) {
+        self.unblock(id);
         self.on(id, Event::DesireChanged);
         self.graph[id].forget_error();
         if let Some(in_flight) = &mut self.graph[id].in_flight {
             in_flight.action.supersede();
-            in_flight.stirred = true;
+            in_flight.notified = true;
         }
         let node = &self.graph[id];
         let descriptor = self.domain.descriptor(&node.key);
@@ -263,7 +263,7 @@ impl<D: Domain> Scheduler<D> {
             } else {
                 let by = NodeSet::from_iter([id]);
                 self.graph[target].desire.implied = Some(Box::new(Implied { value, by }));
-                self.wanted_changed(target);
+                self.desired_changed(target);
             }
         }
         let before = std::mem::take(&mut self.graph[id].implies);
@@ -274,22 +274,22 @@ impl<D: Domain> Scheduler<D> {
                 implied.by.remove(&id);
                 if implied.by.is_empty() {
                     node.desire.implied = None;
-                    self.wanted_changed(*target);
+                    self.desired_changed(*target);
                 }
             }
         }
         self.graph[id].implies = implies;
         self.mark(id);
         let node = &self.graph[id];
-        if let (Some(_), Some(applied)) = (node.wanted(), node.applied()) {
+        if let (Some(_), Some(applied)) = (node.desired(), node.applied()) {
             let applied = applied.clone();
             self.mark_concerned(id, &applied);
         }
         let stays = self.graph[id].available();
-        self.stir_around(id, if stays { Stirred::Restless } else { Stirred::Changed });
+        self.notify_around(id, if stays { Notify::Restless } else { Notify::Changed });
     }
 
-    pub(super) fn release_hold(&mut self, id: NodeId) {
+    pub(super) fn unblock(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         node.attempts = 0;
         if let Some(until) = node.blocked.take().and_then(|blocked| blocked.until()) {
@@ -309,8 +309,8 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Makes a node wait for operations in flight.
-    pub(super) fn park(&mut self, id: NodeId) {
-        self.queue.park(&mut self.graph, id);
+    pub(super) fn await_in_flight(&mut self, id: NodeId) {
+        self.queue.await_in_flight(&mut self.graph, id);
     }
 
     /// Ends the evaluation of a node, and records its state if nothing is left to do for it.
@@ -326,42 +326,44 @@ impl<D: Domain> Scheduler<D> {
     /// Notifies the dependents that the availability of the node may have changed.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
-        self.stir_around(id, Stirred::All);
+        self.notify_around(id, Notify::All);
     }
 
     /// Like [`Self::mark_interested`], if its availability or value did change: blocked dependents are tried again.
     fn wake_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
-        self.stir_around(id, Stirred::Changed);
+        self.notify_around(id, Notify::Changed);
     }
 
-    fn stir_around(&mut self, id: NodeId, whom: Stirred) {
-        self.queue.stir(&mut self.graph, id, whom);
+    fn notify_around(&mut self, id: NodeId, whom: Notify) {
+        self.queue.notify_dependents(&mut self.graph, id, whom);
         let prefixes = std::mem::take(&mut self.graph[id].prefixes);
-        prefixes.iter().for_each(|prefix| self.queue.stir(&mut self.graph, *prefix, whom));
+        prefixes
+            .iter()
+            .for_each(|prefix| self.queue.notify_dependents(&mut self.graph, *prefix, whom));
         self.graph[id].prefixes = prefixes;
     }
 
-    pub(super) fn mark_stirred(&mut self) {
-        let stirred = self.queue.take_stirred();
-        for (hub, ticket) in stirred.iter().copied() {
-            let whom = self.queue.spread(&mut self.graph, hub, ticket);
-            if whom != Stirred::No {
+    pub(super) fn mark_notified(&mut self) {
+        let notified = self.queue.take_notified();
+        for (hub, txn) in notified.iter().copied() {
+            let whom = self.queue.spread(&mut self.graph, hub, txn);
+            if whom != Notify::No {
                 // Marking does not change the set.
                 let dependents = std::mem::take(&mut self.graph[hub].dependents);
                 for dependent in &dependents {
-                    if whom == Stirred::Changed {
+                    if whom == Notify::Changed {
                         self.wake(*dependent);
                     }
-                    if whom >= Stirred::All || !self.graph.get(*dependent).is_some_and(Node::at_rest) {
+                    if whom >= Notify::All || !self.graph.get(*dependent).is_some_and(Node::at_rest) {
                         self.mark(*dependent);
                     }
                 }
                 self.graph[hub].dependents = dependents;
             }
-            self.queue.spread_over(ticket);
+            self.queue.spread_over(txn);
         }
-        self.queue.give_back(stirred);
+        self.queue.give_back(notified);
     }
 
     /// Returns the value that a node is derived from, directly or indirectly; itself if it is not derived.

@@ -18,8 +18,8 @@ pub struct View<'a, D: Domain> {
 
 /// State of one value, read with a single look-up.
 pub struct Known<'a, D: Domain> {
-    /// As [`View::wanted`].
-    pub wanted: Option<&'a D::Value>,
+    /// As [`View::desired`].
+    pub desired: Option<&'a D::Value>,
     /// As [`View::applied`].
     pub applied: Option<&'a D::Value>,
     /// As [`View::in_flight`].
@@ -44,7 +44,7 @@ impl<'a, D: Domain> View<'a, D> {
     pub fn known(&self, key: &D::Key) -> Known<'a, D> {
         let node = self.node(key);
         Known {
-            wanted: node.and_then(Node::wanted),
+            desired: node.and_then(Node::desired),
             applied: node.and_then(|node| node.applied()),
             in_flight: node.is_some_and(|node| node.in_flight.is_some()),
         }
@@ -56,8 +56,8 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// Returns the desired value of `key`, if it is valid.
-    pub fn wanted(&self, key: &D::Key) -> Option<&'a D::Value> {
-        self.node(key)?.wanted()
+    pub fn desired(&self, key: &D::Key) -> Option<&'a D::Value> {
+        self.node(key)?.desired()
     }
 
     /// Returns the last reported status of a value.
@@ -75,8 +75,8 @@ impl<'a, D: Domain> View<'a, D> {
         let Some(id) = self.graph.find(key) else { return false };
         let node = &self.graph[id];
         let impossible = node.is_impossible();
-        let waits = self.graph.facts_settled && !self.graph.satisfied(id, &node.edges);
-        node.wanted().is_some() && node.applied().is_none() && !impossible && !waits
+        let waits = self.graph.facts_complete && !self.graph.satisfied(id, &node.edges);
+        node.desired().is_some() && node.applied().is_none() && !impossible && !waits
     }
 
     /// Returns the keys under `prefix` whose first creation has not completed yet, in key order.
@@ -86,8 +86,8 @@ impl<'a, D: Domain> View<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| {
             let node = &graph[*id];
-            let is_wanted = node.wanted().is_some() && node.applied().is_none();
-            is_wanted && node.blocked.is_none() && (!graph.facts_settled || graph.satisfied(*id, &node.edges))
+            let is_wanted = node.desired().is_some() && node.applied().is_none();
+            is_wanted && node.blocked.is_none() && (!graph.facts_complete || graph.satisfied(*id, &node.edges))
         };
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
@@ -106,11 +106,11 @@ impl<'a, D: Domain> View<'a, D> {
     }
 
     /// Returns all desired values whose key starts with `prefix`, in key order.
-    pub fn wanted_under(&self, prefix: &str) -> impl Iterator<Item = (&'a D::Key, &'a D::Value)> + use<'a, D> {
+    pub fn desired_under(&self, prefix: &str) -> impl Iterator<Item = (&'a D::Key, &'a D::Value)> + use<'a, D> {
         let graph = self.graph;
         graph
             .under(prefix)
-            .filter_map(move |id| graph[id].wanted().map(|value| (&graph[id].key, value)))
+            .filter_map(move |id| graph[id].desired().map(|value| (&graph[id].key, value)))
     }
 
     /// Returns all applied values whose key starts with `prefix`, in key order.
@@ -127,7 +127,7 @@ impl<'a, D: Domain> View<'a, D> {
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
-        near.filter(|node| node.wanted().is_some() || node.applied().is_some())
+        near.filter(|node| node.desired().is_some() || node.applied().is_some())
             .map(|node| &node.key)
     }
 

@@ -35,11 +35,11 @@ impl Eq for Link {}
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut told = f.debug_struct(self.spec().type_name);
+        let mut reported = f.debug_struct(self.spec().type_name);
         for (reference, name) in self.references() {
-            told.field(reference.field, &name);
+            reported.field(reference.field, &name);
         }
-        told.field("settings", &self.settings).finish()
+        reported.field("settings", &self.settings).finish()
     }
 }
 

@@ -5,7 +5,7 @@
 //! limit, a connection is closed, with an error message unless TLS is used.
 
 mod activity;
-pub mod course;
+pub mod connection_state;
 pub mod refusal;
 mod stream;
 
@@ -29,11 +29,11 @@ use tracing::{debug, warn};
 
 pub use self::{
     activity::{Activity, Busy},
-    stream::{Impatient, Prefixed},
+    stream::{Prefixed, TimeLimited},
 };
 
 /// Time that connections have to finish their requests when the agent stops.
-const FAREWELL: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Number of clients above the connection limit that receive an error at the same time; others are closed without one.
 const REFUSALS_MAX: usize = 32;
 /// Pause after a failed accept, for example if there are no file descriptors left.
@@ -79,7 +79,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     const TOO_MANY: &'static str = "too many connections; close some, or see --http-connections-max";
 
     /// Serves a connection until it ends. After `stop` has become true, requests in flight may finish, and no others are accepted.
-    fn serve<S>(self, stream: Impatient<S>, peer: SocketAddr, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send
+    fn serve<S>(self, stream: TimeLimited<S>, peer: SocketAddr, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
@@ -134,7 +134,7 @@ impl<P: Protocol> Listener<P> {
             }
         }
         drop(self.socket);
-        let finished = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} });
+        let finished = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} });
         if finished.await.is_err() {
             connections.shutdown().await;
         }
@@ -146,9 +146,9 @@ impl<P: Protocol> Listener<P> {
             // Each response is written in one piece, so waiting for more data (Nagle) would only delay it.
             let _ = stream.set_nodelay(true);
             match tls {
-                None => protocol.serve(Impatient::new(stream, limits.stall()), peer, stop).await,
+                None => protocol.serve(TimeLimited::new(stream, limits.stall()), peer, stop).await,
                 Some(config) => match timeout(limits.step, handshake(&protocol, config, stream)).await {
-                    Ok(Ok(stream)) => protocol.serve(Impatient::new(stream, limits.stall()), peer, stop).await,
+                    Ok(Ok(stream)) => protocol.serve(TimeLimited::new(stream, limits.stall()), peer, stop).await,
                     Ok(Err(error)) => debug!(%peer, "{}: TLS handshake: {error}", P::NAME),
                     Err(_) => debug!(%peer, "{}: TLS handshake timed out", P::NAME),
                 },

@@ -1,4 +1,4 @@
-//! Wrappers for the stream of a connection: [`Impatient`] limits the time of a write, [`Prefixed`] returns bytes that were read before.
+//! Wrappers for the stream of a connection: [`TimeLimited`] limits the time of a write, [`Prefixed`] returns bytes that were read before.
 
 use std::{
     future::Future,
@@ -14,18 +14,18 @@ use tokio::{
 };
 
 /// A stream whose writes fail if the peer accepts no data for some time.
-pub struct Impatient<S> {
+pub struct TimeLimited<S> {
     stream: S,
-    patience: Duration,
+    time_limit: Duration,
     limit: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Impatient<S> {
-    /// Wraps a stream; `patience` is the time limit for each write.
-    pub fn new(stream: S, patience: Duration) -> Self {
-        Impatient {
+impl<S> TimeLimited<S> {
+    /// Wraps a stream; `time_limit` is the time limit for each write.
+    pub fn new(stream: S, time_limit: Duration) -> Self {
+        TimeLimited {
             stream,
-            patience,
+            time_limit,
             limit: None,
         }
     }
@@ -35,7 +35,7 @@ impl<S> Impatient<S> {
             self.limit = None;
             return progress;
         }
-        let limit = self.limit.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        let limit = self.limit.get_or_insert_with(|| Box::pin(sleep(self.time_limit)));
         limit
             .as_mut()
             .poll(context)
@@ -43,13 +43,13 @@ impl<S> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeLimited<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeLimited<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.limited(progress, context)

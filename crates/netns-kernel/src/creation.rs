@@ -57,7 +57,7 @@ impl Worker {
     fn sender(&mut self, create: &CreateLink) -> Result<&mut RouteSocket, Failure> {
         match &create.parent {
             Some((netns, _)) => Ok(&mut self.namespaces.get_mut(*netns)?.route),
-            None => Ok(&mut self.nursery),
+            None => Ok(&mut self.creation_socket),
         }
     }
 

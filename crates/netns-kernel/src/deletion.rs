@@ -27,7 +27,7 @@ use super::{
 const THREADS_MAX: usize = 32;
 
 /// A link to delete, and the task that deletes it.
-struct Doomed {
+struct ToDelete {
     task: usize,
     link: LinkState,
     /// The link is in the temporary group of this batch.
@@ -37,18 +37,18 @@ struct Doomed {
 /// The links to delete in one namespace.
 struct Job<'a> {
     pinned: &'a mut Pinned,
-    doomed: Vec<Doomed>,
+    to_delete: Vec<ToDelete>,
 }
 
 /// Performs tasks that only delete links. The outcomes are in the order of the tasks.
 pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<Outcome> {
     let mut failures: Vec<Option<Failure>> = vec![None; tasks.len()];
-    let mut doomed: BTreeMap<NetnsId, Vec<Doomed>> = BTreeMap::new();
+    let mut to_delete: BTreeMap<NetnsId, Vec<ToDelete>> = BTreeMap::new();
     let known = look_up(namespaces, tasks);
     for (index, task) in tasks.iter().enumerate() {
         match select(namespaces, &known, task) {
             Ok(links) => links.into_iter().for_each(|(netns, link)| {
-                doomed.entry(netns).or_default().push(Doomed {
+                to_delete.entry(netns).or_default().push(ToDelete {
                     task: index,
                     link,
                     grouped: false,
@@ -58,11 +58,11 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
         }
     }
     let group = fresh_group();
-    let places: Vec<NetnsId> = doomed.keys().copied().collect();
+    let places: Vec<NetnsId> = to_delete.keys().copied().collect();
     for together in places.chunks(namespaces.together_max()) {
         let job = |(netns, pinned)| {
             Some(Job {
-                doomed: doomed.remove(&netns)?,
+                to_delete: to_delete.remove(&netns)?,
                 pinned,
             })
         };
@@ -72,10 +72,10 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
         }
     }
     // The sockets of these namespaces could not be opened. Request each once more, to get the reason.
-    for (netns, doomed) in doomed {
+    for (netns, to_delete) in to_delete {
         let failed = match namespaces.get_mut(netns) {
-            Ok(pinned) => delete_all(vec![Job { pinned, doomed }], group),
-            Err(failure) => doomed.iter().map(|doomed| (doomed.task, failure.clone())).collect(),
+            Ok(pinned) => delete_all(vec![Job { pinned, to_delete }], group),
+            Err(failure) => to_delete.iter().map(|to_delete| (to_delete.task, failure.clone())).collect(),
         };
         for (task, failure) in failed {
             failures[task].get_or_insert(failure);
@@ -139,16 +139,21 @@ fn select(
 /// Puts the links of a namespace into the group. A single link is deleted directly instead.
 ///
 /// A link without an alias is left out: its group is its only ownership mark and must survive if the agent is killed here.
-fn put_into_group(socket: &mut RouteSocket, doomed: &mut [Doomed], group: u32) {
-    let mut doomed: Vec<&mut Doomed> = doomed.iter_mut().filter(|doomed| !doomed.link.alias.is_empty()).collect();
-    if doomed.len() > 1 {
+fn put_into_group(socket: &mut RouteSocket, to_delete: &mut [ToDelete], group: u32) {
+    let mut to_delete: Vec<&mut ToDelete> = to_delete.iter_mut().filter(|to_delete| !to_delete.link.alias.is_empty()).collect();
+    if to_delete.len() > 1 {
         let request = LinkRequest {
             group: Some(group),
             ..LinkRequest::default()
         };
-        let answers = socket.exchange(doomed.iter().map(|doomed| request.clone().message(doomed.link.index)).collect());
-        for (doomed, answer) in doomed.iter_mut().zip(answers) {
-            doomed.grouped = answer.is_ok();
+        let answers = socket.exchange(
+            to_delete
+                .iter()
+                .map(|to_delete| request.clone().message(to_delete.link.index))
+                .collect(),
+        );
+        for (to_delete, answer) in to_delete.iter_mut().zip(answers) {
+            to_delete.grouped = answer.is_ok();
         }
     }
 }
@@ -182,9 +187,9 @@ fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
 }
 
 fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Failure)>) {
-    let Job { pinned, mut doomed } = job;
-    put_into_group(&mut pinned.route, &mut doomed, group);
-    let group_is_gone = doomed.iter().any(|doomed| doomed.grouped) && {
+    let Job { pinned, mut to_delete } = job;
+    put_into_group(&mut pinned.route, &mut to_delete, group);
+    let group_is_gone = to_delete.iter().any(|to_delete| to_delete.grouped) && {
         let (message, flags) = link::delete_group(group);
         match pinned.route.change(message, flags) {
             Ok(()) => true,
@@ -192,27 +197,27 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
             Err(refusal) => refusal.is(Errno::ENODEV),
         }
     };
-    for doomed in doomed.iter().filter(|doomed| !(group_is_gone && doomed.grouped)) {
-        if let Err(refusal) = delete_one(&mut pinned.route, doomed) {
-            let action = format!("delete link \"{}\"", doomed.link.name);
-            failures.push((doomed.task, failure::refused(&action, &pinned.place, &refusal)));
+    for to_delete in to_delete.iter().filter(|to_delete| !(group_is_gone && to_delete.grouped)) {
+        if let Err(refusal) = delete_one(&mut pinned.route, to_delete) {
+            let action = format!("delete link \"{}\"", to_delete.link.name);
+            failures.push((to_delete.task, failure::refused(&action, &pinned.place, &refusal)));
         }
     }
 }
 
 /// Deletes one link, if it still exists. If the deletion fails, the link gets its group back.
-fn delete_one(socket: &mut RouteSocket, doomed: &Doomed) -> Result<(), Refusal> {
-    let (message, flags) = link::delete(doomed.link.index);
+fn delete_one(socket: &mut RouteSocket, to_delete: &ToDelete) -> Result<(), Refusal> {
+    let (message, flags) = link::delete(to_delete.link.index);
     match socket.change(message, flags) {
         Ok(()) => Ok(()),
         Err(refusal) if refusal.is(Errno::ENODEV) => Ok(()),
         Err(refusal) => {
-            if doomed.grouped {
+            if to_delete.grouped {
                 let (message, flags) = LinkRequest {
-                    group: Some(doomed.link.group),
+                    group: Some(to_delete.link.group),
                     ..LinkRequest::default()
                 }
-                .message(doomed.link.index);
+                .message(to_delete.link.index);
                 let _ = socket.change(message, flags);
             }
             Err(refusal)

@@ -114,7 +114,7 @@ impl Executor {
         };
         let own_file = namespace::current().map_err(start_error("open its own network namespace"))?;
         let own = namespace::identity(&own_file).map_err(start_error("identify its own network namespace"))?;
-        let nursery = namespace::private().map_err(start_error("create a private network namespace"))?;
+        let creation_socket = namespace::private().map_err(start_error("create a private network namespace"))?;
         let monitor =
             Monitor::start(config.watched_max.min(open_files.watches), config.event_sender).map_err(start_error("watch namespaces"))?;
         let directory = Arc::new(NamedDirectory::new(config.netns_dir));
@@ -122,7 +122,10 @@ impl Executor {
         let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
         let bindings = Bindings::recorded(BindingRecord::open(config.bindings_file));
         let finder = Finder::new(own_file, own, Arc::clone(&directory), bindings);
-        let worker = Worker::new(Namespaces::new(finder, entrance, monitor.watches().clone(), bounds), nursery);
+        let worker = Worker::new(
+            Namespaces::new(finder, entrance, monitor.watches().clone(), bounds),
+            creation_socket,
+        );
         let (messages, received) = mpsc::channel();
         let serving = Serving::new(worker, received, messages.clone());
         let (running, ended) = mpsc::channel();
@@ -219,8 +222,8 @@ impl Executor {
     ///
     /// # Errors
     /// Fails if the file cannot be read or deleted.
-    pub fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure> {
-        self.directory.remove_leftover(name, mark)
+    pub fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure> {
+        self.directory.remove_orphan(name, mark)
     }
 }
 

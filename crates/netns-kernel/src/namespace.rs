@@ -52,7 +52,7 @@ pub enum NamedTarget {
     /// Another file: not a mount, or a namespace of another type.
     NotANamespace {
         /// Ownership mark of an agent that was killed while it created the name.
-        leftover_of: Option<String>,
+        orphan_of: Option<String>,
     },
 }
 
@@ -303,19 +303,19 @@ impl NamedDirectory {
     fn target(&self, path: &Path) -> io::Result<NamedTarget> {
         Ok(match probe(path)? {
             Probe::Namespace(file) => NamedTarget::Namespace(identity(&file)?),
-            Probe::Other(_) => NamedTarget::NotANamespace { leftover_of: None },
+            Probe::Other(_) => NamedTarget::NotANamespace { orphan_of: None },
             Probe::RegularFile => NamedTarget::NotANamespace {
-                leftover_of: read_placeholder(path)?,
+                orphan_of: read_placeholder(path)?,
             },
         })
     }
 
     /// Deletes a name that an agent with this mark left without a namespace. Returns whether there was one.
-    pub fn remove_leftover(&self, name: &str, mark: &str) -> Result<bool, Failure> {
+    pub fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure> {
         let path = self.path_of(name)?;
         let refused = |error: io::Error| failure::system(&format!("delete the orphaned file {}", path.display()), &error.into());
         match self.target(&path) {
-            Ok(NamedTarget::NotANamespace { leftover_of: Some(of) }) if of == mark => match fs::remove_file(&path) {
+            Ok(NamedTarget::NotANamespace { orphan_of: Some(of) }) if of == mark => match fs::remove_file(&path) {
                 Ok(()) => Ok(true),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                 Err(error) => Err(refused(error)),

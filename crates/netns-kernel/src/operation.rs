@@ -755,11 +755,11 @@ impl AddressState {
 
     /// Returns the progress of detection from the flags.
     ///
-    /// An optimistic address counts as done if `asked` is optimistic.
-    pub fn progress(&self, asked: AddressDetection) -> Progress {
+    /// An optimistic address counts as done if `requested` is optimistic.
+    pub fn progress(&self, requested: AddressDetection) -> Progress {
         match self.flags {
             flags if flags & DAD_FAILED != 0 => Progress::Failed,
-            flags if flags & OPTIMISTIC != 0 && asked == AddressDetection::Optimistic => Progress::Over,
+            flags if flags & OPTIMISTIC != 0 && requested == AddressDetection::Optimistic => Progress::Over,
             flags if flags & TENTATIVE != 0 => Progress::Tentative,
             _ => Progress::Over,
         }

@@ -31,7 +31,7 @@ pub(super) const TASKS_MIN: usize = 8;
 
 /// State of a task within the batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Course {
+enum BatchState {
     /// No failure so far.
     Packed,
     /// Continues by itself from this operation on.
@@ -90,27 +90,27 @@ fn link_of(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
 impl Worker {
     /// Performs tasks whose operations are all packable. The outcomes are in the order of the tasks.
     pub(super) fn perform_packed(&mut self, tasks: &[Task]) -> Vec<Outcome> {
-        let mut courses = vec![Course::Packed; tasks.len()];
+        let mut states = vec![BatchState::Packed; tasks.len()];
         let longest = tasks.iter().map(|task| task.ops.len()).max().unwrap_or_default();
         for position in 0..longest {
             let present: Vec<(usize, &KernelOp)> = tasks
                 .iter()
                 .enumerate()
-                .filter(|(task, _)| courses[*task] == Course::Packed)
+                .filter(|(task, _)| states[*task] == BatchState::Packed)
                 .filter_map(|(number, task)| Some((number, task.ops.get(position)?)))
                 .collect();
             for failed in self.perform_position(&present) {
-                courses[failed] = Course::Alone(position);
+                states[failed] = BatchState::Alone(position);
             }
         }
-        let outcome = |(task, course): (&Task, Course)| Outcome {
+        let outcome = |(task, state): (&Task, BatchState)| Outcome {
             id: task.id,
-            result: match course {
-                Course::Packed => Ok(Reply::Done),
-                Course::Alone(from) => self.perform_ops(&task.ops[from..]),
+            result: match state {
+                BatchState::Packed => Ok(Reply::Done),
+                BatchState::Alone(from) => self.perform_ops(&task.ops[from..]),
             },
         };
-        tasks.iter().zip(courses).map(outcome).collect()
+        tasks.iter().zip(states).map(outcome).collect()
     }
 
     /// Performs one operation of each task. Returns the tasks whose operation failed.
@@ -174,7 +174,7 @@ impl Worker {
                 Err(_) => failed.push(*task),
             }
         }
-        let answers = self.nursery.exchange(changes);
+        let answers = self.creation_socket.exchange(changes);
         failed.extend(
             tasks
                 .into_iter()

@@ -55,11 +55,11 @@ fn parent(socket: &mut RouteSocket) -> Result<u32, String> {
         LinkAttribute::IfName(PARENT.to_owned()),
         LinkAttribute::LinkInfo(vec![InfoAttribute::Kind(InfoKind::Veth)]),
     ];
-    let told = |refusal| format!("cannot create a veth as its parent: {}", failure::explain(&refusal));
+    let reported = |refusal| format!("cannot create a veth as its parent: {}", failure::explain(&refusal));
     socket
         .change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
-        .map_err(told)?;
-    let found = find(socket, PARENT).map_err(told)?;
+        .map_err(reported)?;
+    let found = find(socket, PARENT).map_err(reported)?;
     found.map(|found| found.index).ok_or_else(|| "its parent disappeared".to_owned())
 }
 

@@ -1,7 +1,7 @@
 //! Temporary namespaces for a whole process, so that it cannot affect the host. Used by the demo, never by the agent.
 //!
 //! Also starts the processes that represent workloads, and provides [`Echo`] to show that a network carries packets. Call
-//! [`leave`] first; its next child process then calls [`furnish`].
+//! [`leave`] first; its next child process then calls [`set_up`].
 
 mod echo;
 
@@ -88,7 +88,7 @@ pub fn leave() -> Result<Rights, SandboxError> {
 ///
 /// # Errors
 /// Fails if a mount or loopback cannot be set up.
-pub fn furnish() -> Result<u32, SandboxError> {
+pub fn set_up() -> Result<u32, SandboxError> {
     set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("request to end with the process that created the sandbox", errno.into()))?;
     if std::process::id() != 1 || parent_id() != 0 {
         let cause = format!(

@@ -48,7 +48,7 @@ pub(super) struct Batch {
 pub(super) struct Caller {
     unanswered: BTreeSet<u64>,
     tell: Box<dyn FnMut(Answer) + Send>,
-    told_main: bool,
+    main_notified: bool,
 }
 
 /// Tasks of a batch whose path has not responded yet.
@@ -75,13 +75,13 @@ impl Caller {
         Caller {
             unanswered: tasks.iter().map(|task| task.id).collect(),
             tell,
-            told_main: false,
+            main_notified: false,
         }
     }
 
     /// Reports outcomes: the first time as the main answer, then as late ones.
     fn answer(&mut self, outcomes: Vec<Outcome>) {
-        let part = match std::mem::replace(&mut self.told_main, true) {
+        let part = match std::mem::replace(&mut self.main_notified, true) {
             false => Part::Main,
             true => Part::Late,
         };
@@ -98,7 +98,7 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if !self.told_main || !self.unanswered.is_empty() {
+        if !self.main_notified || !self.unanswered.is_empty() {
             let ended = || failure::other("the thread that performs kernel operations has ended: restart the agent");
             let unanswered = std::mem::take(&mut self.unanswered).into_iter();
             self.answer(unanswered.map(|id| Outcome { id, result: Err(ended()) }).collect());

@@ -41,7 +41,7 @@ pub(super) struct Worker {
     ///
     /// The kernel then looks up the name of a new link only in the link's own namespace, and never finds a link of the agent's
     /// namespace.
-    pub nursery: RouteSocket,
+    pub creation_socket: RouteSocket,
     /// Links by namespace and name, read in this batch or kept from the last one.
     pub links: HashMap<(NetnsId, String), LinkState>,
     /// Routes that were read in this batch.
@@ -52,10 +52,10 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Returns a worker for a table of namespaces.
-    pub fn new(namespaces: Namespaces, nursery: RouteSocket) -> Self {
+    pub fn new(namespaces: Namespaces, creation_socket: RouteSocket) -> Self {
         Self {
             namespaces,
-            nursery,
+            creation_socket,
             links: HashMap::new(),
             known_routes: None,
             kept_until: None,

@@ -70,7 +70,7 @@ pub struct Surroundings<N> {
     /// Foreign links by kernel name.
     pub nics: BTreeMap<String, Nic>,
     /// State that the agent published for each value. Used only where the history decides which of several values is applied.
-    pub told: BTreeMap<String, &'static str>,
+    pub reported: BTreeMap<String, &'static str>,
     /// Kernel names of the kinds of links that the kernel does not have.
     pub lacks: BTreeSet<&'static str>,
 }
@@ -82,7 +82,7 @@ impl<N> Surroundings<N> {
             places,
             blocked: BTreeSet::new(),
             nics: BTreeMap::new(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             lacks: BTreeSet::new(),
         }
     }
@@ -114,7 +114,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             refused: BTreeSet::new(),
             taken: BTreeSet::new(),
         };
-        let is_invalid = |interface: &&Interface| surroundings.told.get(&interface.key()) == Some(&"INVALID");
+        let is_invalid = |interface: &&Interface| surroundings.reported.get(&interface.key()) == Some(&"INVALID");
         let losers = expected.conflicts().into_iter().map(|(one, _)| one).filter(is_invalid);
         let (refused, taken): (Vec<&Interface>, Vec<&Interface>) = losers.partition(|interface| interface.is_existing());
         expected.refused = refused.into_iter().map(|interface| interface.name.as_str()).collect();

@@ -111,7 +111,7 @@ impl NetworkEffects {
             }
             MicroserviceChange::Synced => {
                 self.reporter.docker(Ok(()));
-                scheduler.settle_facts();
+                scheduler.complete_facts();
                 self.namespaces.learn();
             }
             MicroserviceChange::Disconnected { message } => {

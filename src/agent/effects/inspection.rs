@@ -134,7 +134,7 @@ impl NetworkEffects {
             let Some(interface) = of_route.or(applied.arp().map(|arp| &arp.interface)) else {
                 continue;
             };
-            if view.wanted(key).is_some() && !changed.contains(&interface_key(interface)) {
+            if view.desired(key).is_some() && !changed.contains(&interface_key(interface)) {
                 self.displaced.insert(key.clone());
             }
         }
@@ -171,7 +171,7 @@ impl NetworkEffects {
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
-        if view.applied(&key).is_some() || view.wanted(&key).is_some() {
+        if view.applied(&key).is_some() || view.desired(&key).is_some() {
             // The name may refer to another namespace since the scan.
             let is_open = netns_of(&view, &name) == Some(netns);
             return self.give_back(scheduler, &name, scanned.open, is_open);

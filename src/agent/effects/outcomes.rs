@@ -9,7 +9,7 @@ use crate::{
     descriptors::{
         Network, applied_interface,
         inspect::is_created_by_agent,
-        names::bearer,
+        names::provider,
         value::{Namespace, NamespaceName, OpenNamespace, Value},
     },
     signals::namespaces::Binding,
@@ -92,13 +92,13 @@ pub(super) fn is_change(operation: &Operation<KernelOp>) -> bool {
 
 /// Returns whether a published status shows a failure of the value: its own status, or that of the interface that it is derived from.
 fn has_status(key: &Key) -> bool {
-    key.as_str().starts_with("config/") || bearer(key).is_some()
+    key.as_str().starts_with("config/") || provider(key).is_some()
 }
 
 /// Returns the namespace of the address whose duplicate address detection the value tracks.
 fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
     let view = scheduler.view();
-    let interface = &view.wanted(key)?.detection()?.interface;
+    let interface = &view.desired(key)?.detection()?.interface;
     Some(applied_interface(&view, interface)?.1)
 }
 
@@ -276,7 +276,7 @@ impl NetworkEffects {
         let view = scheduler.view();
         self.scan.update(|name| {
             let key = name.key();
-            view.wanted(&key).is_some() || view.applied(&key).is_some() || view.in_flight(&key)
+            view.desired(&key).is_some() || view.applied(&key).is_some() || view.in_flight(&key)
         });
     }
 }

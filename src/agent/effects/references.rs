@@ -53,7 +53,7 @@ impl References {
 
     /// Stops watching references that no value uses any more, and returns their keys.
     pub fn unwatch_unused(&mut self, view: &View<'_, Network>) -> Vec<Key> {
-        let is_unused = |key: &&Key| view.wanted(key).is_none() && view.applied(key).is_none();
+        let is_unused = |key: &&Key| view.desired(key).is_none() && view.applied(key).is_none();
         let unused: Vec<Key> = self.watched.iter().filter(is_unused).cloned().collect();
         unused.iter().for_each(|key| self.unwatch(key));
         unused

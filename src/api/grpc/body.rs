@@ -64,7 +64,7 @@ pub(super) struct Arriving {
     frames: Frames,
     received: Option<IntCounter>,
     longest: usize,
-    patience: Duration,
+    time_limit: Duration,
     streams: bool,
     limit: Pin<Box<Sleep>>,
 }
@@ -72,15 +72,15 @@ pub(super) struct Arriving {
 impl Arriving {
     /// Wraps a request body, with the limits for its messages.
     pub fn new(body: Incoming, limits: &Limits, streams: bool, received: Option<IntCounter>) -> Self {
-        let patience = limits.body();
+        let time_limit = limits.body();
         Arriving {
             body,
             frames: Frames::default(),
             received,
             longest: limits.body_max,
-            patience,
+            time_limit,
             streams,
-            limit: Box::pin(sleep(patience)),
+            limit: Box::pin(sleep(time_limit)),
         }
     }
 }
@@ -102,7 +102,7 @@ impl HttpBody for Arriving {
                     return Poll::Ready(Some(Err(too_long(self.frames.longest, self.longest))));
                 }
                 if self.streams {
-                    let later = Instant::now() + self.patience;
+                    let later = Instant::now() + self.time_limit;
                     self.limit.as_mut().reset(later);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -110,7 +110,7 @@ impl HttpBody for Arriving {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(Status::from_error(Box::new(error))))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.limit.as_mut().poll(context).map(|()| {
-                let seconds = self.patience.as_secs();
+                let seconds = self.time_limit.as_secs();
                 let words = format!("the message did not arrive within {seconds} s; see --http-time-limit");
                 Some(Err(Status::deadline_exceeded(words)))
             }),

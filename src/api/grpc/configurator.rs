@@ -28,7 +28,7 @@ use super::{
 };
 use crate::scheduler::ValueState;
 use crate::{
-    api::{Api, retrieval::Retrieval, security::Role, threads::give_way},
+    api::{Api, retrieval::Retrieval, security::Role, threads::run_in_background},
     desired::ClientRequest,
     engine::watch::Selector,
     publish::Published,
@@ -49,7 +49,7 @@ impl ConfiguratorService for Configurator {
 
     async fn get(&self, _: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let items = self.api.desired.items();
-        let made = give_way(move || config_of(items.into_iter().filter_map(|item| item.model)));
+        let made = run_in_background(move || config_of(items.into_iter().filter_map(|item| item.model)));
         Ok(Response::new(GetResponse {
             config: Some(made.await.map_err(|error| Status::internal(error.to_string()))?),
         }))
@@ -110,20 +110,20 @@ impl ConfiguratorService for Configurator {
         let NotifyRequest { idx, filters } = request.into_inner();
         let begin = (idx.max(1), filters, self.notifications.clone(), self.stopped.clone());
         // The next notifications are read only after the client has taken the previous ones.
-        let told = stream::unfold(begin, |(next, filters, mut notifications, mut stopped)| async move {
-            let told = tokio::select! {
-                told = notifications.from(next) => told?,
+        let reported = stream::unfold(begin, |(next, filters, mut notifications, mut stopped)| async move {
+            let reported = tokio::select! {
+                reported = notifications.from(next) => reported?,
                 _ = stopped.wait_for(|stop| *stop) => return None,
             };
-            let next = told.last().map_or(next, |last| last.next_idx);
-            let wanted = |answer: &NotifyResponse| {
-                let told = answer.notification.as_ref();
-                told.is_some_and(|told| filters.is_empty() || filters.iter().any(|filter| matches(told, filter)))
+            let next = reported.last().map_or(next, |last| last.next_idx);
+            let desired = |answer: &NotifyResponse| {
+                let reported = answer.notification.as_ref();
+                reported.is_some_and(|reported| filters.is_empty() || filters.iter().any(|filter| matches(reported, filter)))
             };
-            let told: Vec<Result<NotifyResponse, Status>> = told.into_iter().filter(wanted).map(Ok).collect();
-            Some((stream::iter(told), (next, filters, notifications, stopped)))
+            let reported: Vec<Result<NotifyResponse, Status>> = reported.into_iter().filter(desired).map(Ok).collect();
+            Some((stream::iter(reported), (next, filters, notifications, stopped)))
         });
-        Ok(Response::new(Box::pin(told.flatten())))
+        Ok(Response::new(Box::pin(reported.flatten())))
     }
 }
 

@@ -13,8 +13,8 @@ use tracing::debug;
 
 use super::call::Calls;
 use listener::{
-    Activity, Impatient, Limits, Prefixed, Protocol,
-    course::{beginning, serve_until},
+    Activity, Limits, Prefixed, Protocol, TimeLimited,
+    connection_state::{beginning, serve_until},
     refusal::{self, PREFACE},
 };
 
@@ -40,7 +40,7 @@ pub(super) struct GrpcProtocol {
 impl Protocol for GrpcProtocol {
     const NAME: &'static str = "gRPC";
 
-    async fn serve<S>(self, mut stream: Impatient<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+    async fn serve<S>(self, mut stream: TimeLimited<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -71,7 +71,7 @@ impl Protocol for GrpcProtocol {
 }
 
 impl GrpcProtocol {
-    async fn serve_http2<S>(self, stream: Impatient<S>, peer: SocketAddr, stop: impl Future)
+    async fn serve_http2<S>(self, stream: TimeLimited<S>, peer: SocketAddr, stop: impl Future)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::scheduler::history::extract::Scope;
 use crate::{
-    api::{Api, security::Role, threads::give_way},
+    api::{Api, security::Role, threads::run_in_background},
     descriptors::message::{Message, message_of},
     desired::{ClientRequest, DesiredItem},
     engine::watch::{Selector, Watcher},
@@ -100,13 +100,13 @@ impl ManagerService for Manager {
         if !ids.is_empty() && !labels.is_empty() {
             return Err(Status::invalid_argument("both fields of the request are not nil!"));
         }
-        let wanted = self.api.desired.items().into_iter();
-        let wanted = wanted.filter(|item| is_named(&ids, &item.key) && has_labels(&item.labels, &labels));
-        let wanted: Vec<DesiredItem> = wanted.collect();
-        let keys = wanted.iter().map(|item| item.key.clone()).collect();
+        let desired = self.api.desired.items().into_iter();
+        let desired = desired.filter(|item| is_named(&ids, &item.key) && has_labels(&item.labels, &labels));
+        let desired: Vec<DesiredItem> = desired.collect();
+        let keys = desired.iter().map(|item| item.key.clone()).collect();
         let extract = values(&self.api, Scope::Exactly(keys)).await?;
-        let made = give_way(move || {
-            let items = wanted.into_iter().filter_map(|DesiredItem { key, model, labels, .. }| {
+        let made = run_in_background(move || {
+            let items = desired.into_iter().filter_map(|DesiredItem { key, model, labels, .. }| {
                 Some(ConfigItem {
                     item: Some(item_of(&key, &model?)),
                     status: Some(status_of(&extract, &key)),
@@ -121,7 +121,7 @@ impl ManagerService for Manager {
     async fn dump_state(&self, request: Request<DumpStateRequest>) -> Result<Response<DumpStateResponse>, Status> {
         let ids = request.into_inner().ids;
         let extract = values(&self.api, Scope::Values).await?;
-        let made = give_way(move || {
+        let made = run_in_background(move || {
             let present = extract
                 .values()
                 .iter()
@@ -152,14 +152,14 @@ impl ManagerService for Manager {
             watcher: self.api.statuses.watch(selector(&ids)?),
             stopped: self.stopped.clone(),
             ids,
-            next_look: Instant::now(),
+            next_check: Instant::now(),
         };
         // Updates are taken from the watcher only after the client has taken the previous ones.
-        let told = stream::unfold(following, |mut following| async move {
+        let reported = stream::unfold(following, |mut following| async move {
             let notifications = following.next().await?;
             Some((Ok(SubscribeResponse { notifications }), following))
         });
-        Ok(Response::new(Box::pin(told)))
+        Ok(Response::new(Box::pin(reported)))
     }
 }
 
@@ -168,7 +168,7 @@ struct Following {
     watcher: Watcher<Arc<Published>>,
     stopped: watch::Receiver<bool>,
     ids: Vec<Id>,
-    next_look: Instant,
+    next_check: Instant,
 }
 
 impl Following {
@@ -176,17 +176,17 @@ impl Following {
     async fn next(&mut self) -> Option<Vec<Notification>> {
         loop {
             let look = async {
-                sleep_until(self.next_look).await;
+                sleep_until(self.next_check).await;
                 self.watcher.next().await
             };
             let news = tokio::select! {
                 news = look => news?,
                 _ = self.stopped.wait_for(|stop| *stop) => return None,
             };
-            self.next_look = Instant::now() + PACE;
-            let told = news.items.iter();
-            let told = told.filter_map(|(key, published)| notification(&self.ids, key, published.as_deref()));
-            let notifications: Vec<Notification> = told.collect();
+            self.next_check = Instant::now() + PACE;
+            let reported = news.items.iter();
+            let reported = reported.filter_map(|(key, published)| notification(&self.ids, key, published.as_deref()));
+            let notifications: Vec<Notification> = reported.collect();
             if !notifications.is_empty() {
                 return Some(notifications);
             }
@@ -239,8 +239,8 @@ fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<
 }
 
 /// Returns whether labels match: `k: v` requires label `k`, with value `v` unless it is empty; `!k` excludes it.
-fn has_labels(labels: &Labels, wanted: &HashMap<String, String>) -> bool {
-    wanted.iter().all(|(name, value)| {
+fn has_labels(labels: &Labels, desired: &HashMap<String, String>) -> bool {
+    desired.iter().all(|(name, value)| {
         let has = |name: &str| labels.get(name).is_some_and(|has| value.is_empty() || has == value);
         match name.strip_prefix('!') {
             Some(name) => !has(name),
@@ -266,8 +266,8 @@ mod tests {
             ("!env", "live", true),
             ("!other", "", true),
         ] {
-            let wanted = HashMap::from([(name.to_owned(), value.to_owned())]);
-            assert_eq!(has_labels(&labels, &wanted), fits, "{name}: {value:?}");
+            let desired = HashMap::from([(name.to_owned(), value.to_owned())]);
+            assert_eq!(has_labels(&labels, &desired), fits, "{name}: {value:?}");
         }
     }
 }

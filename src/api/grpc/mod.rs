@@ -34,7 +34,7 @@ use self::{
 use super::{
     Api,
     security::{
-        Gate, Role, bearer,
+        Gate, Role, provider,
         tls::{self, TlsError},
     },
     threads,
@@ -167,7 +167,7 @@ impl Admission {
     #[allow(clippy::result_large_err)]
     pub fn admit(&self, metadata: &MetadataMap, needs: Role) -> Result<(), Status> {
         let header = metadata.get("authorization").and_then(|value| value.to_str().ok());
-        let admitted = self.0.access.admit(header.and_then(bearer), needs, SystemTime::now());
+        let admitted = self.0.access.admit(header.and_then(provider), needs, SystemTime::now());
         admitted.map(drop).map_err(|denied| match denied.is_unauthenticated() {
             true => Status::unauthenticated(denied.to_string()),
             false => Status::permission_denied(denied.to_string()),

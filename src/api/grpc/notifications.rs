@@ -83,12 +83,12 @@ impl Notifications {
         let ring = lock(&self.ring);
         let start = index.max(ring.first);
         let skipped = usize::try_from(start - ring.first).ok()?;
-        let told = ring.kept.iter().skip(skipped).take(HANDED).zip(start..);
-        let told = told.map(|(notification, index)| NotifyResponse {
+        let reported = ring.kept.iter().skip(skipped).take(HANDED).zip(start..);
+        let reported = reported.map(|(notification, index)| NotifyResponse {
             next_idx: index.wrapping_add(1),
             notification: Some(notification.clone()),
         });
-        Some(told.collect())
+        Some(reported.collect())
     }
 }
 
@@ -136,13 +136,13 @@ mod tests {
             mtu,
             ..InterfaceState::default()
         };
-        let told = notification_of(state("veth1", 1500));
-        assert!(matches(&told, &notification_of(state("veth1", 0))));
-        assert!(matches(&told, &Notification { notification: None }));
-        assert!(!matches(&told, &notification_of(state("veth2", 0))));
-        assert!(!matches(&told, &notification_of(state("veth1", 1400))));
+        let reported = notification_of(state("veth1", 1500));
+        assert!(matches(&reported, &notification_of(state("veth1", 0))));
+        assert!(matches(&reported, &Notification { notification: None }));
+        assert!(!matches(&reported, &notification_of(state("veth2", 0))));
+        assert!(!matches(&reported, &notification_of(state("veth1", 1400))));
         // Tag and length of an empty member 1: the notification of a VPP data plane.
         let vpp = <Notification as prost::Message>::decode(&[0x0a, 0][..]).expect("a filter of the reference agent");
-        assert!(!matches(&told, &vpp));
+        assert!(!matches(&reported, &vpp));
     }
 }

@@ -76,12 +76,12 @@ fn kind_text<V>(record: &TransactionRecord<V>) -> String {
 
 fn values<V>(page: &mut Page, record: &TransactionRecord<V>, print: Print<'_, V>) {
     // In a resync, values that come from the kernel were not requested.
-    let asked = |origin: Origin| record.options.resync == Resync::None || origin != Origin::FromSB;
+    let requested = |origin: Origin| record.options.resync == Resync::None || origin != Origin::FromSB;
     if record.values.is_empty() {
         return page.line(2, format_args!("- values: NONE"));
     }
     page.line(2, format_args!("- values:"));
-    for value in record.values.iter().filter(|value| asked(value.origin)) {
+    for value in record.values.iter().filter(|value| requested(value.origin)) {
         page.line(3, format_args!("- key: {}", value.key));
         let text = value
             .value

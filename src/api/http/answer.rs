@@ -53,7 +53,7 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
 /// # Errors
 /// Returns the errors of `make`.
 pub async fn elsewhere(make: impl FnOnce() -> Answer + Send + 'static) -> Answer {
-    let made = threads::give_way(make).await;
+    let made = threads::run_in_background(make).await;
     made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot build the answer: {error}"))))
 }
 
@@ -93,7 +93,10 @@ impl ApiError {
 
     /// Returns status 503: the agent is stopping.
     pub fn stopping() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping; try again when it is running")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent is stopping; try again when it is running",
+        )
     }
 
     /// Adds a member to the body.

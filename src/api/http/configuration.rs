@@ -28,7 +28,7 @@ use super::{
 use crate::api::history::json as records;
 use crate::scheduler::{TransactionResult, ValueState, history::extract::Scope};
 use crate::{
-    api::{Api, show::show, threads::give_way},
+    api::{Api, show::show, threads::run_in_background},
     desired::{ClientRequest, Committed, Confirmation, ConfirmationError, RequestError},
     engine::CommitError,
     sources::{
@@ -43,7 +43,10 @@ pub(super) const YAML: &str = "application/yaml; charset=UTF-8";
 /// Longest time limit for a confirmation, in seconds (one day).
 const CONFIRM_MAX: u64 = 24 * 60 * 60;
 
-const SOURCE: Parameter = Parameter::optional("source", "Source to which the values belong; each source has its own values (default: grpc)");
+const SOURCE: Parameter = Parameter::optional(
+    "source",
+    "Source to which the values belong; each source has its own values (default: grpc)",
+);
 const DESCRIPTION: Parameter = Parameter::optional("description", "Text to store with the transaction in the history");
 const VERBOSE: Parameter = Parameter::optional("verbose", "Return the resulting state of each value");
 const NUMBER: Parameter = Parameter {
@@ -64,13 +67,13 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body: Some(YAML),
         parameters: &[
             Parameter::optional("replace", "Delete all other values of the source"),
-            Parameter::optional(
-                "atomic",
-                "Revert all values if one of them fails; a PENDING value has not failed",
-            ),
+            Parameter::optional("atomic", "Revert all values if one of them fails; a PENDING value has not failed"),
             Parameter {
                 form: Form::Number(1, CONFIRM_MAX),
-                ..Parameter::optional("confirm-within", "Roll the change back unless it is confirmed within this many seconds")
+                ..Parameter::optional(
+                    "confirm-within",
+                    "Roll the change back unless it is confirmed within this many seconds",
+                )
             },
             SOURCE,
             DESCRIPTION,
@@ -100,12 +103,17 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         method: Verb::Post,
         body: Some(YAML),
         example: "{}",
-        failures: &[(400, "a value is invalid (the body is a list of errors), or the document cannot be parsed")],
-        told_with: Some((
+        failures: &[(
+            400,
+            "a value is invalid (the body is a list of errors), or the document cannot be parsed",
+        )],
+        reported_with: Some((
             400,
             r#"[{"path":"linuxConfig.arpEntries*.hwAddress","error":"Linux ARP entry defined without MAC address","error_config_part":"interface: veth1\n"}]"#,
         )),
-        ..Endpoint::get("/configuration/validate", "Validate values without applying them", || post(validate))
+        ..Endpoint::get("/configuration/validate", "Validate values without applying them", || {
+            post(validate)
+        })
     },
     Endpoint {
         method: Verb::Post,
@@ -116,7 +124,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             SOURCE,
         ],
         failures: &[UNREADABLE],
-        ..Endpoint::get("/configuration/plan", "Show the operations of a change without executing them", || post(plan))
+        ..Endpoint::get(
+            "/configuration/plan",
+            "Show the operations of a change without executing them",
+            || post(plan),
+        )
     },
     Endpoint {
         method: Verb::Post,
@@ -182,11 +194,11 @@ async fn let_go(State(api): State<Api>, query: Query, Text(body): Text) -> Answe
 }
 
 /// Builds the client request for the values in a document.
-async fn request(query: &Query, body: String, wanted: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
+async fn request(query: &Query, body: String, desired: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
     let items = parse(body).await?.into_iter().map(|item| {
         let labels = Labels::new();
         let (key, model) = (item.model.key(), item.model);
-        (key, wanted(ClientItem { model, labels }))
+        (key, desired(ClientItem { model, labels }))
     });
     let source = query.once("source").filter(|name| !name.is_empty()).unwrap_or(GRPC);
     Ok(ClientRequest {
@@ -196,7 +208,7 @@ async fn request(query: &Query, body: String, wanted: impl Fn(ClientItem) -> Opt
 }
 
 async fn parse(body: String) -> Result<Vec<models::document::Item>, ApiError> {
-    let parsed = give_way(move || document::parse(&body)).await;
+    let parsed = run_in_background(move || document::parse(&body)).await;
     let parsed = parsed.map_err(|error| ApiError::internal(format!("cannot parse the configuration: {error}")))?;
     parsed.map_err(|error| bad(format!("cannot parse the configuration: {error}")))
 }
@@ -261,11 +273,11 @@ fn refused(error: RequestError) -> ApiError {
 async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<Json, ApiError> {
     let extract = api.extract(Scope::Keys(keys.to_vec())).await.ok_or_else(ApiError::stopping)?;
     let value = |key: &Key| {
-        let told = extract.value(key).and_then(|value| value.status.as_ref());
-        let told = told.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
+        let reported = extract.value(key).and_then(|value| value.status.as_ref());
+        let reported = reported.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
         // The published status may lag: PENDING is published later while other operations are in flight.
         let waits = result.waiting.iter().find(|wait| wait.key == *key);
-        let (state, message) = waits.map_or(told, |wait| (ValueState::Pending, wait.message.as_str()));
+        let (state, message) = waits.map_or(reported, |wait| (ValueState::Pending, wait.message.as_str()));
         json!({ "key": key.as_str(), "state": state.text(), "message": message })
     };
     let errors: Vec<Json> = result

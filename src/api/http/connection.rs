@@ -12,7 +12,7 @@ use tokio::{
 use tower::Service;
 use tracing::debug;
 
-use listener::{Impatient, Limits, Protocol, refusal};
+use listener::{Limits, Protocol, TimeLimited, refusal};
 
 /// Maximum size of the request line with headers, and of the buffered part of a body.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub struct Rest {
 impl Protocol for Rest {
     const NAME: &'static str = "REST";
 
-    async fn serve<S>(self, stream: Impatient<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+    async fn serve<S>(self, stream: TimeLimited<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -52,10 +52,10 @@ impl Protocol for Rest {
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
         // Drops the value that `wait_for` returns at once: it holds a lock of the channel.
-        let told = async move { stop.wait_for(|stop| *stop).await.map(drop) };
+        let reported = async move { stop.wait_for(|stop| *stop).await.map(drop) };
         let ended = tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
-            _ = told => {
+            _ = reported => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 poll_fn(|context| connection.poll_without_shutdown(context)).await
             }

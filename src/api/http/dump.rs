@@ -33,7 +33,10 @@ use crate::{
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
-        Parameter::optional("descriptor", "Name of the descriptor; without it and key-prefix, the answer is an index"),
+        Parameter::optional(
+            "descriptor",
+            "Name of the descriptor; without it and key-prefix, the answer is an index",
+        ),
         Parameter::optional("key-prefix", "Exact key prefix of the descriptor"),
         Parameter::one_of(
             "view",
@@ -90,7 +93,7 @@ struct Namespace {
 #[derive(Clone, Copy)]
 enum View {
     Kernel,
-    Wanted,
+    Desired,
     Cached,
 }
 
@@ -98,7 +101,7 @@ async fn dump(State(api): State<Api>, query: Query) -> Answer {
     let (descriptor, prefix, view) = (query.single("descriptor")?, query.single("key-prefix")?, query.single("view")?);
     let view = match view.unwrap_or("SB") {
         "SB" => View::Kernel,
-        "NB" => View::Wanted,
+        "NB" => View::Desired,
         "cached" => View::Cached,
         _ => return Err(ApiError::internal("unrecognized system view; use SB, NB or cached")),
     };
@@ -106,7 +109,8 @@ async fn dump(State(api): State<Api>, query: Query) -> Answer {
         (None, None) => index(),
         (Some(name), _) => {
             let known = Network::kinds().into_iter().find(|(known, _)| *known == name);
-            let (name, _) = known.ok_or_else(|| ApiError::internal("descriptor is not registered; GET /scheduler/dump lists all descriptors"))?;
+            let (name, _) =
+                known.ok_or_else(|| ApiError::internal("descriptor is not registered; GET /scheduler/dump lists all descriptors"))?;
             of_descriptor(&api, name, view).await
         }
         (None, Some(prefix)) => {
@@ -136,7 +140,7 @@ fn index() -> Answer {
 /// Returns the values of a model that the agent stores but does not apply. None of them is in the kernel.
 async fn without_descriptor(api: &Api, model: &'static ModelInfo, view: View) -> Answer {
     let desired = match view {
-        View::Wanted => api.desired.items(),
+        View::Desired => api.desired.items(),
         View::Kernel | View::Cached => Vec::new(),
     };
     answer::elsewhere(move || {
@@ -163,7 +167,7 @@ async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {
     answer::elsewhere(move || {
         let items = extract.values().iter().filter_map(|sighting| {
             let shown = match view {
-                View::Wanted => sighting.wanted.as_ref().filter(|_| sighting.requested && !sighting.fact)?,
+                View::Desired => sighting.desired.as_ref().filter(|_| sighting.requested && !sighting.fact)?,
                 View::Cached | View::Kernel => sighting.applied.as_ref().filter(|_| sighting.available)?,
             };
             let applied = sighting.applied.as_ref().and_then(Value::interface);

@@ -29,7 +29,7 @@ pub struct Endpoint {
     /// Status codes of failures, each with its condition.
     pub failures: &'static [(u16, &'static str)],
     /// Status code and example of a failure whose body is an answer instead of an error.
-    pub told_with: Option<(u16, &'static str)>,
+    pub reported_with: Option<(u16, &'static str)>,
     /// Creates the handler.
     pub handler: fn() -> MethodRouter<Api>,
 }
@@ -96,18 +96,18 @@ impl Endpoint {
             single: false,
             other_example: "",
             failures: &[],
-            told_with: None,
+            reported_with: None,
             handler,
         }
     }
 
     /// Returns whether a path matches the path of this endpoint.
     pub fn matches(&self, path: &str) -> bool {
-        let (mut own, mut asked) = (self.path.split('/'), path.split('/'));
+        let (mut own, mut requested) = (self.path.split('/'), path.split('/'));
         loop {
-            match (own.next(), asked.next()) {
+            match (own.next(), requested.next()) {
                 (None, None) => return true,
-                (Some(own), Some(asked)) if own == asked || own.starts_with('{') => {}
+                (Some(own), Some(requested)) if own == requested || own.starts_with('{') => {}
                 _ => return false,
             }
         }

@@ -30,7 +30,10 @@ use crate::{
 const OPERATIONS_MAX: usize = 10;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
-    parameters: &[Parameter::required("key", "Key, for example config/linux/interfaces/v2/interface/NAME")],
+    parameters: &[Parameter::required(
+        "key",
+        "Key, for example config/linux/interfaces/v2/interface/NAME",
+    )],
     example: r#"{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","name":"ARP entry 10.0.0.2 of interface d1","state":"PENDING","since":"2026-10-09T10:00:00Z","status":{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","state":"PENDING"},"value":null,"depends_on":[{"label":"interface-is-up","expected":"linux/interface/state/d1/UP","name":"interface d1 in state UP","met":false,"met_by":[]}],"derived":[],"needed_by":[],"last_operations":[]}"#,
     failures: &[(404, "unknown key"), (500, "the key argument is missing")],
     ..Endpoint::get(
@@ -91,23 +94,21 @@ struct Operation {
 async fn explain(State(api): State<Api>, query: Query) -> Answer {
     let key = query.once("key").filter(|key| !key.is_empty());
     let key = Key::new(key.ok_or_else(|| ApiError::internal("missing key argument"))?);
-    let asked = key.clone();
+    let requested = key.clone();
     let known = api.extract_with(Scope::All, move |scheduler, picked| {
         let view = scheduler.view();
         let own = picked
             .values()
             .iter()
-            .filter(|value| value.key == asked || value.parent.as_ref() == Some(&asked));
+            .filter(|value| value.key == requested || value.parent.as_ref() == Some(&requested));
         own.flat_map(|value| view.dependents(&value.key)).cloned().collect()
     });
     let (extract, dependents): (_, Vec<Key>) = known.await.ok_or_else(ApiError::stopping)?;
     let published = status_key(key.as_str()).and_then(|key| api.statuses.get(&key));
     answer::elsewhere(move || {
-        let value = extract.value(&key).ok_or_else(|| {
-            ApiError::not_found(format!(
-                "unknown key {key}; GET /scheduler/status lists all keys"
-            ))
-        })?;
+        let value = extract
+            .value(&key)
+            .ok_or_else(|| ApiError::not_found(format!("unknown key {key}; GET /scheduler/status lists all keys")))?;
         let status = match published.as_deref() {
             Some(Published::Value(status)) => try_encode(status.as_ref(), Spelling::Proto)
                 .ok()
@@ -123,7 +124,7 @@ fn explanation(extract: &Extract<Network>, value: &Sighting<Value>, status: Json
     let key = &value.key;
     dependents.sort();
     dependents.dedup();
-    let wanted = value.wanted.as_ref().or(value.applied.as_ref());
+    let desired = value.desired.as_ref().or(value.applied.as_ref());
     let parts = |keys: &mut dyn Iterator<Item = &Sighting<Value>>| keys.map(part).collect();
     let state = value.status.as_ref().map_or(value.state, |status| status.state);
     Explanation {
@@ -132,8 +133,8 @@ fn explanation(extract: &Extract<Network>, value: &Sighting<Value>, status: Json
         state: state.text(),
         since: rfc3339(value.status.as_ref().map_or(value.since, |status| status.since)),
         status,
-        value: wanted.and_then(|wanted| show(key, wanted)),
-        depends_on: depends_on(extract, key, wanted),
+        value: desired.and_then(|desired| show(key, desired)),
+        depends_on: depends_on(extract, key, desired),
         derived: parts(&mut extract.values().iter().filter(|other| other.parent.as_ref() == Some(key))),
         needed_by: parts(&mut dependents.iter().filter(|other| *other != key).filter_map(|key| extract.value(key))),
         last_operations: last_operations(extract, key),
@@ -148,8 +149,8 @@ fn part(value: &Sighting<Value>) -> Part {
     }
 }
 
-fn depends_on(extract: &Extract<Network>, key: &Key, wanted: Option<&Value>) -> Vec<Dependency> {
-    let dependencies = extract.dependencies(key, wanted).into_iter();
+fn depends_on(extract: &Extract<Network>, key: &Key, desired: Option<&Value>) -> Vec<Dependency> {
+    let dependencies = extract.dependencies(key, desired).into_iter();
     dependencies
         .map(|dependency| {
             let met_by: Vec<String> = extract.matching(&dependency).iter().map(Key::to_string).collect();

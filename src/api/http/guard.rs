@@ -26,7 +26,7 @@ use super::{
     endpoint::role_of,
     pages::{HEADERS, check_host, check_origin},
 };
-use crate::api::security::{Denied, Gate, TooFast, bearer};
+use crate::api::security::{Denied, Gate, TooFast, provider};
 use listener::Limits;
 
 /// Name of the authenticated user, as sent by the reference agent.
@@ -80,7 +80,7 @@ impl Guard {
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
-            .and_then(bearer);
+            .and_then(provider);
         let user = self
             .gate
             .access

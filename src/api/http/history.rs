@@ -26,8 +26,14 @@ const TIME: &str = "Nanoseconds since the Unix epoch";
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[
-            Parameter::number("since", "Only transactions that started at or after this time, in nanoseconds since the Unix epoch"),
-            Parameter::number("until", "Only transactions that started at or before this time, in nanoseconds since the Unix epoch"),
+            Parameter::number(
+                "since",
+                "Only transactions that started at or after this time, in nanoseconds since the Unix epoch",
+            ),
+            Parameter::number(
+                "until",
+                "Only transactions that started at or before this time, in nanoseconds since the Unix epoch",
+            ),
             Parameter::number("seq-num", "Only the transaction with this number"),
             Parameter::one_of("format", "Format of the answer", &["json", "text"]),
         ],
@@ -38,9 +44,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             (404, "no transaction with this number is recorded"),
             (500, "a parameter is not valid"),
         ],
-        ..Endpoint::get("/scheduler/txn-history", "Past transactions, oldest first", || {
-            get(transactions)
-        })
+        ..Endpoint::get("/scheduler/txn-history", "Past transactions, oldest first", || get(transactions))
     },
     Endpoint {
         parameters: &[Parameter::required("key", "Key"), Parameter::number("time", TIME)],
@@ -52,7 +56,9 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[Parameter::number("time", "Nanoseconds since the Unix epoch; default: now")],
         failures: &[(500, "the time is not a number")],
-        ..Endpoint::get("/scheduler/graph-snapshot", "Values of all keys at a point in time", || get(snapshot))
+        ..Endpoint::get("/scheduler/graph-snapshot", "Values of all keys at a point in time", || {
+            get(snapshot)
+        })
     },
     Endpoint {
         parameters: &[

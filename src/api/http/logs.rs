@@ -36,7 +36,9 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             (400, "the path is not valid UTF-8"),
             (500, "unknown level, or not a valid name of a logger"),
         ],
-        ..Endpoint::get("/log/{logger}/{level}", "Set the level of a logger until the agent exits", || put(set))
+        ..Endpoint::get("/log/{logger}/{level}", "Set the level of a logger until the agent exits", || {
+            put(set)
+        })
     },
 ];
 

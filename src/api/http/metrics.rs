@@ -84,16 +84,8 @@ fn of_scheduler(statistics: &Statistics) -> Vec<MetricFamily> {
             "Finished transactions",
             number(statistics.transactions),
         ),
-        counter(
-            "ligato_kvscheduler_txn_dropped",
-            "Dropped transactions; always 0",
-            0.0,
-        ),
-        gauge(
-            "ligato_kvscheduler_queue_length",
-            "Unfinished transactions",
-            statistics.open as f64,
-        ),
+        counter("ligato_kvscheduler_txn_dropped", "Dropped transactions; always 0", 0.0),
+        gauge("ligato_kvscheduler_queue_length", "Unfinished transactions", statistics.open as f64),
         gauge(
             "ligato_kvscheduler_queue_capacity",
             "Maximum number of unfinished transactions",

@@ -14,11 +14,7 @@ use super::{
 };
 use crate::api::build::BUILD;
 
-pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint::get(
-    "/openapi.json",
-    "OpenAPI document of this API",
-    || get(serve),
-)];
+pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint::get("/openapi.json", "OpenAPI document of this API", || get(serve))];
 
 /// The document, generated once.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
@@ -120,7 +116,7 @@ fn operation(endpoint: &Endpoint) -> Json {
     for (code, when) in endpoint.failures {
         responses.insert(code.to_string(), failure(when));
     }
-    if let Some((code, example)) = endpoint.told_with
+    if let Some((code, example)) = endpoint.reported_with
         && let Some(response) = responses.get_mut(&code.to_string())
     {
         // The two content types differ only in a parameter, which many clients ignore.
@@ -245,8 +241,8 @@ mod tests {
     #[test]
     fn examples_are_json_and_path_parameters_are_documented() {
         for endpoint in ALL.iter().copied().flatten() {
-            let told_with = endpoint.told_with.map_or("", |(_, example)| example);
-            for example in [endpoint.example, endpoint.other_example, told_with] {
+            let reported_with = endpoint.reported_with.map_or("", |(_, example)| example);
+            for example in [endpoint.example, endpoint.other_example, reported_with] {
                 let read = serde_json::from_str::<Json>(example);
                 assert!(example.is_empty() || read.is_ok(), "{}: {read:?}", endpoint.path);
             }

@@ -31,7 +31,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
         failures: &[(500, "a part that the agent needs is failing; the body is the same")],
-        told_with: Some((500, EXAMPLE)),
+        reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/liveness",
             "Health: 200 while the agent is starting (no state) or running (1)",
@@ -41,7 +41,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
         failures: &[(500, "not in sync yet, or failing; the body is the same")],
-        told_with: Some((500, EXAMPLE)),
+        reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/readiness",
             "Health: 200 once the desired state at start has been processed",

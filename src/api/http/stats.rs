@@ -26,11 +26,9 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         example: r#"{"AllOperations":{"name":"AllOperations","count":3,"total":0.012,"avg":0.004},"Operations":{"Update":{"name":"Update","count":3,"total":0.012,"avg":0.004}}}"#,
-        ..Endpoint::get(
-            "/stats/configurator",
-            "Completed calls of the gRPC configurator service",
-            || get(configurator),
-        )
+        ..Endpoint::get("/stats/configurator", "Completed calls of the gRPC configurator service", || {
+            get(configurator)
+        })
     },
 ];
 

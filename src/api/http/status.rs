@@ -106,19 +106,19 @@ struct Status {
 impl Status {
     /// Returns the status of a value. With `whole`, derived values are included.
     fn of<V>(value: &Sighting<V>, whole: bool) -> Self {
-        let told = value.status.as_ref().filter(|told| whole || told.state == value.state);
-        let state = told.map_or(value.state, |told| told.state);
-        let error = match told {
-            Some(told) => told.error.clone(),
+        let reported = value.status.as_ref().filter(|reported| whole || reported.state == value.state);
+        let state = reported.map_or(value.state, |reported| reported.state);
+        let error = match reported {
+            Some(reported) => reported.error.clone(),
             None => value.error.as_deref().unwrap_or_default().to_owned(),
         };
-        let operation = told.map_or(value.last_operation, |told| told.last_operation);
+        let operation = reported.map_or(value.last_operation, |reported| reported.last_operation);
         Status {
             key: value.key.to_string(),
             state: (state != ValueState::Nonexistent).then(|| state.text()),
             error,
             last_operation: (operation != Verb::Undefined).then(|| operation.text()),
-            details: told.map(|told| told.details.clone()).unwrap_or_default(),
+            details: reported.map(|reported| reported.details.clone()).unwrap_or_default(),
         }
     }
 }

@@ -163,7 +163,7 @@ impl Gate {
 }
 
 /// Returns the bearer token of an `Authorization` header or gRPC metadata (RFC 6750 §2.1), if there is one.
-pub fn bearer(header: &str) -> Option<&str> {
+pub fn provider(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)

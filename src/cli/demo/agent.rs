@@ -22,7 +22,7 @@ const LOG: &str = "/run/netns-agent-demo.log";
 /// Number of log lines that are shown after a failure.
 const TAIL_LINES: usize = 30;
 /// Timeout until the store listens. A debug build on a busy machine needs about 0.1 s.
-const START_PATIENCE: Duration = Duration::from_secs(10);
+const START_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Interval of connection attempts: there is no event that reports a new listener.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -57,7 +57,7 @@ impl Agent {
     }
 
     async fn listens(&mut self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + START_PATIENCE;
+        let deadline = Instant::now() + START_TIME_LIMIT;
         loop {
             if TcpStream::connect(ENDPOINT).await.is_ok() {
                 return Ok(());
@@ -68,7 +68,7 @@ impl Agent {
             if Instant::now() > deadline {
                 bail!(
                     "expected the agent to serve {ENDPOINT} within {} s, but nothing listens there",
-                    START_PATIENCE.as_secs()
+                    START_TIME_LIMIT.as_secs()
                 );
             }
             sleep(CONNECT_INTERVAL).await;

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Timeout of each request and each wait, which usually take milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// The members of a status that the demo shows.
 #[derive(Deserialize, Default, Debug)]
@@ -97,9 +97,9 @@ impl Observer {
     /// Waits for events until `condition` returns a value.
     ///
     /// # Errors
-    /// Fails after [`PATIENCE`], with the expectation and all published keys.
+    /// Fails after [`TIME_LIMIT`], with the expectation and all published keys.
     pub async fn until<T>(&mut self, expected: &str, condition: impl Fn(&Observer) -> Option<T>) -> anyhow::Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIME_LIMIT;
         loop {
             if let Some(answer) = condition(self) {
                 return Ok(answer);
@@ -107,7 +107,7 @@ impl Observer {
             let Ok(message) = timeout_at(deadline, self.watch.message()).await else {
                 bail!(
                     "expected within {} s: {expected}\nobserved:\n{}",
-                    PATIENCE.as_secs(),
+                    TIME_LIMIT.as_secs(),
                     self.describe()
                 );
             };
@@ -180,11 +180,11 @@ impl Observer {
 
 /// Awaits the response of the store, with a timeout: a store that cannot accept connections would never respond.
 async fn answer<T>(expected: &str, request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
-    match timeout(PATIENCE, request).await {
+    match timeout(TIME_LIMIT, request).await {
         Ok(answer) => answer.with_context(|| format!("expected from the agent's store at {ENDPOINT}: {expected}")),
         Err(_) => bail!(
             "expected from the agent's store at {ENDPOINT} within {} s: {expected}\nobserved: no response",
-            PATIENCE.as_secs()
+            TIME_LIMIT.as_secs()
         ),
     }
 }

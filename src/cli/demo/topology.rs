@@ -35,7 +35,7 @@ pub const WORKLOAD_PID: u32 = 1000;
 pub const FAR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 1);
 
 /// A desired value.
-pub struct Wanted {
+pub struct DesiredValue {
     /// Description for the output.
     pub title: &'static str,
     /// Key without the prefix [`CONFIG`] or [`STATUS`].
@@ -45,23 +45,23 @@ pub struct Wanted {
 }
 
 /// All desired values.
-pub const WANTED: [Wanted; 4] = [
-    Wanted {
+pub const DESIRED: [DesiredValue; 4] = [
+    DesiredValue {
         title: "a route",
         key: "/l3/v2/route/10.20.0.0/16/web-eth0",
         value: r#"{"outgoing_interface":"web-eth0","dst_network":"10.20.0.0/16","gw_addr":"10.10.0.2"}"#,
     },
-    Wanted {
+    DesiredValue {
         title: "an ARP entry",
         key: "/l3/v2/arp/web-eth0/10.10.0.2",
         value: r#"{"interface":"web-eth0","ip_address":"10.10.0.2","hw_address":"02:00:00:00:00:02"}"#,
     },
-    Wanted {
+    DesiredValue {
         title: "one end of a veth pair, in a named namespace",
         key: "/interfaces/v2/interface/web-eth0",
         value: r#"{"name":"web-eth0","type":"VETH","enabled":true,"veth":{"peer_if_name":"db-eth0"},"host_if_name":"eth0","ip_addresses":["10.10.0.1/24"],"namespace":{"type":"NSID","reference":"web"}}"#,
     },
-    Wanted {
+    DesiredValue {
         title: "its other end, in the namespace of a process",
         key: "/interfaces/v2/interface/db-eth0",
         value: r#"{"name":"db-eth0","type":"VETH","enabled":true,"veth":{"peer_if_name":"web-eth0"},"host_if_name":"eth0","ip_addresses":["10.10.0.2/24","10.20.0.1/16"],"phys_address":"02:00:00:00:00:02","namespace":{"type":"PID","reference":"1000"}}"#,

@@ -140,8 +140,8 @@ mod tests {
         let manager = ("proc/7/comm", "NetworkManager\n");
         let found = verdicts(&[manager]);
         assert_eq!(found, [("NetworkManager".to_owned(), Verdict::Warning)]);
-        let told = ("etc/NetworkManager/conf.d/x.conf", "[keyfile]\nunmanaged-devices=type:veth\n");
-        assert_eq!(verdicts(&[manager, told]), [("NetworkManager".to_owned(), Verdict::Ok)]);
+        let reported = ("etc/NetworkManager/conf.d/x.conf", "[keyfile]\nunmanaged-devices=type:veth\n");
+        assert_eq!(verdicts(&[manager, reported]), [("NetworkManager".to_owned(), Verdict::Ok)]);
     }
 
     #[test]

@@ -29,17 +29,17 @@ pub(super) struct ServiceArgs {
 }
 
 /// Checks all services concurrently.
-pub(super) async fn findings(args: &ServiceArgs, agent: &Agent, patience: Duration) -> Vec<Finding> {
-    let (docker, etcd, agent) = tokio::join!(docker(args, patience), etcd(args, patience), the_agent(agent, patience));
+pub(super) async fn findings(args: &ServiceArgs, agent: &Agent, time_limit: Duration) -> Vec<Finding> {
+    let (docker, etcd, agent) = tokio::join!(docker(args, time_limit), etcd(args, time_limit), the_agent(agent, time_limit));
     vec![docker, etcd, agent]
 }
 
-async fn docker(args: &ServiceArgs, patience: Duration) -> Finding {
+async fn docker(args: &ServiceArgs, time_limit: Duration) -> Finding {
     let Some(path) = args.docker_host.strip_prefix("unix://").map(PathBuf::from) else {
         return Finding::new("Docker", Verdict::Warning, format!("{} is not a Unix socket", args.docker_host))
             .remedy("the agent supports Unix sockets only: --docker-host unix:///var/run/docker.sock");
     };
-    match timeout(patience, ping(&path)).await {
+    match timeout(time_limit, ping(&path)).await {
         Ok(Ok(StatusCode::OK)) => Finding::ok("Docker", format!("available at {}", path.display())),
         Ok(Ok(status)) => Finding::new("Docker", Verdict::Warning, format!("responds {status} at {}", path.display()))
             .remedy("check which program uses this socket, or set that of Docker with --docker-host"),
@@ -48,7 +48,7 @@ async fn docker(args: &ServiceArgs, patience: Duration) -> Finding {
         Err(_) => Finding::new(
             "Docker",
             Verdict::Warning,
-            format!("no response at {} within {} s", path.display(), patience.as_secs()),
+            format!("no response at {} within {} s", path.display(), time_limit.as_secs()),
         )
         .remedy("run: systemctl restart docker; values in containers wait until it responds"),
     }
@@ -66,7 +66,7 @@ async fn ping(path: &Path) -> Result<StatusCode, String> {
     answer.map(|answer| answer.status())
 }
 
-async fn etcd(args: &ServiceArgs, patience: Duration) -> Finding {
+async fn etcd(args: &ServiceArgs, time_limit: Duration) -> Finding {
     let Some(endpoints) = args.etcd_endpoints.as_deref().filter(|text| !text.trim().is_empty()) else {
         return Finding::new(
             "etcd",
@@ -75,7 +75,7 @@ async fn etcd(args: &ServiceArgs, patience: Duration) -> Finding {
         );
     };
     let list: Vec<&str> = endpoints.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
-    let asked = async {
+    let requested = async {
         let client = Client::connect(&list, None).await?;
         let status = client.maintenance_client().status().await?;
         Ok::<String, etcd_client::Error>(status.version().to_owned())
@@ -86,15 +86,15 @@ async fn etcd(args: &ServiceArgs, patience: Duration) -> Finding {
              authentication",
         )
     };
-    match timeout(patience, asked).await {
+    match timeout(time_limit, requested).await {
         Ok(Ok(version)) => Finding::ok("etcd", format!("version {} available at {endpoints}", visible(&version))),
         Ok(Err(error)) => trouble(innermost(&error)),
-        Err(_) => trouble(format!("no response within {} s", patience.as_secs())),
+        Err(_) => trouble(format!("no response within {} s", time_limit.as_secs())),
     }
 }
 
-async fn the_agent(agent: &Agent, patience: Duration) -> Finding {
-    match timeout(patience, agent.send(Method::GET, "/readiness", "")).await {
+async fn the_agent(agent: &Agent, time_limit: Duration) -> Finding {
+    match timeout(time_limit, agent.send(Method::GET, "/readiness", "")).await {
         Ok(Ok(answer)) if answer.status.is_success() => Finding::ok("agent", format!("ready at {}", agent.url())),
         Ok(Ok(answer)) if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             Finding::ok("agent", format!("running at {}, requires authentication", agent.url()))
@@ -110,7 +110,7 @@ async fn the_agent(agent: &Agent, patience: Duration) -> Finding {
         Err(_) => Finding::new(
             "agent",
             Verdict::Warning,
-            format!("no response at {} within {} s", agent.url(), patience.as_secs()),
+            format!("no response at {} within {} s", agent.url(), time_limit.as_secs()),
         )
         .remedy("restart the agent, or check whether another program listens on this port"),
     }

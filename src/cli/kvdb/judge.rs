@@ -9,7 +9,7 @@ use models::{
 use crate::{
     cli::{
         failure::Failure,
-        names::{self, Wanted},
+        names::{self, Requested},
     },
     config::suggest::closest,
 };
@@ -32,8 +32,8 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
         "config" if below.starts_with("config/vpp/") => wrong("VPP models are not supported"),
         "config" => wrong("no model has this key prefix (`netns-agent model list` shows all prefixes)"),
         "config-status" | "status" | "check" | "holder" => wrong("only the agent writes such keys"),
-        first => match Wanted::parse(below) {
-            Ok(Wanted::Name(_) | Wanted::Kind(_)) => wrong("expected a kind and a name, such as interface/NAME"),
+        first => match Requested::parse(below) {
+            Ok(Requested::Name(_) | Requested::Kind(_)) => wrong("expected a kind and a name, such as interface/NAME"),
             _ => wrong(&format!("there is no kind {first:?}")),
         },
     })

@@ -14,7 +14,7 @@ use crate::cli::{
 };
 
 /// Timeout of the request to the agent, which answers from memory.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Default address of the embedded store.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
 
@@ -30,7 +30,7 @@ impl Place {
     /// Takes the options, and reads those that are missing from the agent.
     pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
         let is_short = key.is_some_and(|key| !key.starts_with('/'));
-        let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.service_label.as_ref()));
+        let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.microservice_label.as_ref()));
         if endpoints.is_some() && (label.is_some() || !is_short) {
             return Ok(Place {
                 endpoints: endpoints.unwrap_or_default(),
@@ -45,7 +45,7 @@ impl Place {
             (None, Err(failure)) => {
                 let key = key.unwrap_or_default();
                 return Err(Failure::new(format!("cannot determine the agent of {key}: {}", failure.message()))
-                    .next("set its label with --service-label, or specify the full key: /vnf-agent/LABEL/config/…"));
+                    .next("set its label with --microservice-label, or specify the full key: /vnf-agent/LABEL/config/…"));
             }
         };
         let endpoints = match (endpoints, identity) {
@@ -64,7 +64,7 @@ fn given(text: Option<&String>) -> Option<String> {
 
 async fn ask(connection: &ConnectionArgs) -> Result<Identity, Failure> {
     let agent = Agent::new(connection)?;
-    let limit = PATIENCE.min(connection.timeout);
+    let limit = TIME_LIMIT.min(connection.timeout);
     let late = || {
         Failure::new(format!(
             "the agent at {} did not answer within {} s",

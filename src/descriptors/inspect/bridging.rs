@@ -67,17 +67,17 @@ impl<'s> Inspection<'_, 's> {
         let port = found.port_of.as_ref().and_then(|port| port.settings.as_ref());
         let is_bridge = found.link.spec().own_vlans.is_some();
         if is_bridge || port.is_some() {
-            let asked = if is_bridge {
+            let requested = if is_bridge {
                 &found.link.own_vlans
             } else {
                 &port.map(|port| port.vlans.clone()).unwrap_or_default()
             };
-            self.vlans_of(link, &found.name, asked, is_bridge);
+            self.vlans_of(link, &found.name, requested, is_bridge);
         }
     }
 
     /// Records the VLANs of a bridge or a port: desired VLANs that exist, and VLANs that are not desired.
-    fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, asked: &[VlanRange], itself: bool) {
+    fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, requested: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
         for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
             there.extend((vlan.first..=vlan.last).map(|vid| (vid, (vlan.pvid, vlan.untagged))));
@@ -86,7 +86,7 @@ impl<'s> Inspection<'_, 's> {
         let default = bridge.and_then(|bridge| bridge.default_pvid());
         let applied = self.view.applied_under(&TypedKey::any_vlan_of(name));
         let applied: Vec<VlanRange> = applied.filter_map(|(_, value)| Some(value.bridge_vlan()?.range)).collect();
-        for range in asked.iter().chain(&applied) {
+        for range in requested.iter().chain(&applied) {
             let vids = range.first..=range.last;
             let all: Option<Vec<(bool, bool)>> = vids.clone().map(|vid| there.get(&vid).copied()).collect();
             let Some(flags) = all else { continue };
@@ -94,7 +94,7 @@ impl<'s> Inspection<'_, 's> {
             let (pvid, untagged) = differing.copied().unwrap_or((range.pvid, range.untagged));
             self.note_vlans(name, VlanRange { pvid, untagged, ..*range }, itself);
         }
-        for range in asked.iter().chain(&applied) {
+        for range in requested.iter().chain(&applied) {
             (range.first..=range.last).for_each(|vid| {
                 there.remove(&vid);
             });

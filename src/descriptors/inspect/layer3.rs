@@ -56,7 +56,7 @@ impl<'a, 's> Inspection<'a, 's> {
             let table = self.table_of(name, &link);
             for key in self.view.dependents(&up_key(name)) {
                 let known = self.view.known(key);
-                let Some(value) = known.wanted.or(known.applied) else { continue };
+                let Some(value) = known.desired.or(known.applied) else { continue };
                 if let Some(arp) = value.arp() {
                     on.neighbours.extend(arp.address.map(|address| (address, key, value)));
                 } else if let Some(route) = value.route() {
@@ -214,7 +214,7 @@ impl<'a, 's> Inspection<'a, 's> {
     /// A route in another table cannot be deleted through the interface, so it does not belong to it.
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
-        let known = self.view.applied(&key).or(self.view.wanted(&key)).and_then(Value::interface);
+        let known = self.view.applied(&key).or(self.view.desired(&key)).and_then(Value::interface);
         // The value of an EXISTING interface determines the table of its routes: others may have put the link into a VRF that the value
         // does not name.
         let existing = known.filter(|interface| interface.is_existing());
@@ -233,21 +233,22 @@ impl<'a, 's> Inspection<'a, 's> {
             let owner = on.and_then(|on| owner(&on.routes, &identity));
             match owner {
                 Some((key, value)) => {
-                    let Some(wanted) = value.route() else { continue };
-                    let scope = if route.destination.is_ipv4() { route.scope } else { wanted.scope };
-                    let gateway = if route.gateway.is_none() && wanted.gateway.is_some_and(|gateway| gateway.is_unspecified()) {
-                        wanted.gateway
+                    let Some(desired) = value.route() else { continue };
+                    let scope = if route.destination.is_ipv4() { route.scope } else { desired.scope };
+                    let gateway = if route.gateway.is_none() && desired.gateway.is_some_and(|gateway| gateway.is_unspecified()) {
+                        desired.gateway
                     } else {
                         route.gateway
                     };
                     let known = self.view.known(key);
                     let applied = known.applied.and_then(Value::applied_route);
-                    let is_as_applied = (gateway, scope) == (wanted.gateway, wanted.scope) && applied.map(Applied::value) == Some(wanted);
+                    let is_as_applied =
+                        (gateway, scope) == (desired.gateway, desired.scope) && applied.map(Applied::value) == Some(desired);
                     if !is_as_applied && !known.in_flight {
                         let found = Route {
                             gateway,
                             scope,
-                            ..wanted.clone()
+                            ..desired.clone()
                         };
                         if applied.map(Applied::value) != Some(&found) {
                             let basis = value.desired_route().map(|desired| Applied::of(desired, applied));

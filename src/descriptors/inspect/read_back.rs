@@ -41,9 +41,9 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the interface as the link shows it.
     ///
-    /// It gets those of its own and of the `asked_for` addresses that the link has. Properties that the kernel does not show are taken from
+    /// It gets those of its own and of the `requested_value` addresses that the link has. Properties that the kernel does not show are taken from
     /// `basis`.
-    pub(super) fn believe(&self, basis: AppliedInterface, asked_for: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
+    pub(super) fn believe(&self, basis: AppliedInterface, requested_value: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mut found = basis;
         if !found.interface.is_existing() {
             let believed = &*found.interface;
@@ -60,7 +60,7 @@ impl<'s> Inspection<'_, 's> {
                 found.circumstances.known_by = KnownBy::Mark;
             }
         }
-        found.addresses = self.addresses_shown(&found.interface.name, &found.addresses, asked_for, link);
+        found.addresses = self.addresses_shown(&found.interface.name, &found.addresses, requested_value, link);
         found
     }
 
@@ -86,18 +86,24 @@ impl<'s> Inspection<'_, 's> {
     }
 
     /// Returns the addresses of the applied version and the desired addresses that a link has.
-    fn addresses_shown(&self, interface: &str, believed: &Addresses, asked_for: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
+    fn addresses_shown(
+        &self,
+        interface: &str,
+        believed: &Addresses,
+        requested_value: &Addresses,
+        link: &ObservedInterface<'s>,
+    ) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
         // The fact of an address that the agent only expects requires that the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
-        if !Arc::ptr_eq(believed, asked_for) {
+        if !Arc::ptr_eq(believed, requested_value) {
             let known: HashSet<AddressSpec> = shown.iter().filter_map(|address| address.spec).collect();
             let is_new = |address: &&Arc<Address>| address.spec.is_none_or(|spec| !known.contains(&spec));
-            shown.extend(asked_for.iter().filter(here).filter(is_new).cloned());
+            shown.extend(requested_value.iter().filter(here).filter(is_new).cloned());
         }
         for address in shown.iter_mut().filter(|address| address.leads) {
-            if self.is_misplaced(link.state.index, address, asked_for) {
+            if self.is_misplaced(link.state.index, address, requested_value) {
                 Arc::make_mut(address).leads = false;
             }
         }
@@ -181,7 +187,7 @@ impl<'s> Inspection<'_, 's> {
     /// Returns whether the kernel has another address of the interface as the primary one of a subnet.
     ///
     /// If a foreign address is in that subnet, the order is left as it is: changing it could delete that address.
-    fn is_misplaced(&self, link: u32, address: &Address, asked_for: &[Arc<Address>]) -> bool {
+    fn is_misplaced(&self, link: u32, address: &Address, requested_value: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
             .observed
@@ -190,7 +196,7 @@ impl<'s> Inspection<'_, 's> {
             .filter(|state| in_same_subnet(state.address, spec));
         let is_secondary = |state: &AddressState| state.address == spec && state.is_secondary();
         let is_of_interface =
-            |state: &AddressState| state.protocol == PROTOCOL && asked_for.iter().any(|address| address.spec == Some(state.address));
+            |state: &AddressState| state.protocol == PROTOCOL && requested_value.iter().any(|address| address.spec == Some(state.address));
         let (mut secondary, mut of_interface) = (false, true);
         for state in subnet {
             secondary |= is_secondary(state);
@@ -203,11 +209,11 @@ impl<'s> Inspection<'_, 's> {
     ///
     /// Addresses that others added are not judged: an interface may be shared.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
-        let wanted = self.view.wanted(&interface_key(name));
-        let Some(interface) = wanted.and_then(Value::interface) else {
+        let desired = self.view.desired(&interface_key(name));
+        let Some(interface) = desired.and_then(Value::interface) else {
             return HashSet::new();
         };
-        let addresses = wanted.map_or(&[][..], Value::addresses);
+        let addresses = desired.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
         // While the link is outside of its VRF, the routes are in another table.
@@ -248,8 +254,8 @@ impl<'s> Inspection<'_, 's> {
         if !link.state.up || of_others.is_empty() {
             return;
         }
-        let wanted = self.view.wanted(&interface_key(name)).into_iter().flat_map(Value::addresses);
-        let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(wanted).filter_map(|address| address.spec).collect();
+        let desired = self.view.desired(&interface_key(name)).into_iter().flat_map(Value::addresses);
+        let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(desired).filter_map(|address| address.spec).collect();
         // Addresses that are about to be deleted belong to the interface, too.
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
@@ -305,7 +311,7 @@ impl<'s> Inspection<'_, 's> {
     /// Returns whether an interface is in this namespace as far as is known.
     fn may_be_here(&self, name: &str) -> bool {
         let known = self.view.known(&interface_key(name));
-        let Some(interface) = known.applied.or(known.wanted).and_then(Value::interface) else {
+        let Some(interface) = known.applied.or(known.desired).and_then(Value::interface) else {
             return true;
         };
         match netns_of(self.view, &interface.namespace) {

@@ -57,7 +57,7 @@ impl<'a, 's> Inspection<'a, 's> {
     fn interfaces_on(&self, index: u32) -> impl Iterator<Item = (&Interface, bool)> {
         self.residents(index).iter().filter_map(|name| {
             let key = interface_key(name);
-            let value = self.view.wanted(&key).or(self.view.applied(&key))?;
+            let value = self.view.desired(&key).or(self.view.applied(&key))?;
             Some((value.interface()?, value.is_adopted()))
         })
     }
@@ -98,7 +98,7 @@ impl<'a, 's> Inspection<'a, 's> {
     fn value_on(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Verdict {
         let key = interface_key(name);
         let known = self.view.known(&key);
-        let wanted = known.wanted.and_then(Value::desired_interface);
+        let desired = known.desired.and_then(Value::desired_interface);
         let applied = known.applied.and_then(Value::applied_interface);
         if known.in_flight {
             self.seen.insert(key);
@@ -109,10 +109,10 @@ impl<'a, 's> Inspection<'a, 's> {
             Err(verdict) => return verdict,
         };
         // The desired addresses of an EXISTING interface that leaves this link belong on another link.
-        let leaves = |wanted: &Interface| wanted.is_existing() && wanted.host_name != link.state.name;
-        let stays = wanted.filter(|wanted| !leaves(&wanted.interface));
-        let asked_for = stays.map_or(basis.addresses.clone(), |wanted| wanted.addresses.clone());
-        let mut found = self.believe(basis, &asked_for, link);
+        let leaves = |desired: &Interface| desired.is_existing() && desired.host_name != link.state.name;
+        let stays = desired.filter(|desired| !leaves(&desired.interface));
+        let requested_value = stays.map_or(basis.addresses.clone(), |desired| desired.addresses.clone());
+        let mut found = self.believe(basis, &requested_value, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
             // While an interface is being removed from the link, an address that it gave up may stay for another value.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
@@ -139,20 +139,20 @@ impl<'a, 's> Inspection<'a, 's> {
     fn basis(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Result<AppliedInterface, Verdict> {
         let key = interface_key(name);
         let known = self.view.known(&key);
-        let wanted = known.wanted.and_then(Value::desired_interface);
+        let desired = known.desired.and_then(Value::desired_interface);
         let applied = known.applied.and_then(Value::applied_interface);
         let applied_here = applied.filter(|applied| self.is_applied_here(applied));
-        Ok(match (wanted, applied_here) {
+        Ok(match (desired, applied_here) {
             (_, Some(applied)) => (**applied).clone(),
             // The value is applied in another namespace and will move here later: an earlier run left this link behind.
-            (Some(wanted), None) if self.is_elsewhere(applied) => match wanted.interface.is_existing() {
+            (Some(desired), None) if self.is_elsewhere(applied) => match desired.interface.is_existing() {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
             },
             // A link that is down counts as absent, as in the dependency of the interface.
-            (Some(wanted), None) if wanted.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
-            (Some(wanted), None) if let Some(other) = self.contradicted(&wanted.interface, present) => {
-                if !self.has_left_addresses(link, &wanted.addresses) {
+            (Some(desired), None) if desired.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
+            (Some(desired), None) if let Some(other) = self.contradicted(&desired.interface, present) => {
+                if !self.has_left_addresses(link, &desired.addresses) {
                     return Err(Verdict::Absent);
                 }
                 // A version without the contradiction was applied before a restart. Its addresses stay, as they would without the restart.
@@ -160,17 +160,17 @@ impl<'a, 's> Inspection<'a, 's> {
                     mtu: 0,
                     mac: None,
                     enabled: other.enabled,
-                    ..(*wanted.interface).clone()
+                    ..(*desired.interface).clone()
                 };
                 AppliedInterface {
                     interface: earlier.into(),
-                    ..AppliedInterface::of(wanted)
+                    ..AppliedInterface::of(desired)
                 }
             }
-            (Some(wanted), None) => match netns_of(self.view, &wanted.interface.namespace) {
-                Some(netns) if netns == self.netns => AppliedInterface::of(wanted),
+            (Some(desired), None) => match netns_of(self.view, &desired.interface.namespace) {
+                Some(netns) if netns == self.netns => AppliedInterface::of(desired),
                 // The namespace of the value is not open yet, and may turn out to be this one.
-                None if self.view.is_undecided(&wanted.interface.namespace.key()) => {
+                None if self.view.is_undecided(&desired.interface.namespace.key()) => {
                     self.findings.undecided = true;
                     self.undecided.insert(link.state.index);
                     return Err(Verdict::Unsettled);
@@ -195,21 +195,21 @@ impl<'a, 's> Inspection<'a, 's> {
     }
 
     /// Returns the interface that an EXISTING interface contradicts on its link: an applied interface, or one of `present`.
-    fn contradicted<'p>(&self, wanted: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
+    fn contradicted<'p>(&self, desired: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
     where
         'a: 'p,
     {
-        if !wanted.is_existing() {
+        if !desired.is_existing() {
             return None;
         }
         let mut found = present.iter().map(|other| deciding(self.view, &other.interface));
-        let other = found.find(|other| contradicts(wanted, other));
-        other.or_else(|| contradicted(self.view, wanted))
+        let other = found.find(|other| contradicts(desired, other));
+        other.or_else(|| contradicted(self.view, desired))
     }
 
     /// Returns whether a value is an EXISTING interface, and none of its addresses is on the link.
     fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
-        let desired = self.view.wanted(&interface_key(name)).and_then(Value::desired_interface);
+        let desired = self.view.desired(&interface_key(name)).and_then(Value::desired_interface);
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 

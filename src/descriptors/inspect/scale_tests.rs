@@ -48,7 +48,7 @@ fn configured() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
     let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
     scheduler.fact(&NamespaceName::Own.key(), Some(own));
-    scheduler.settle_facts();
+    scheduler.complete_facts();
     let mut changes = vec![change(
         "config/linux/interfaces/v2/interface/d".to_owned(),
         r#"{"name":"d","type":"DUMMY","enabled":true,"ip_addresses":["10.0.0.1/8"]}"#.to_owned(),

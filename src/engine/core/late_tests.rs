@@ -60,7 +60,7 @@ impl Effects for Passing {
     type Signal = ();
     type Task = (u64, String, Verb);
     type Outcome = (u64, Outcome<Needs>);
-    type Look = ();
+    type ReadRequest = ();
     type Seen = ();
     type Place = ();
 
@@ -97,7 +97,7 @@ impl Effects for Passing {
     fn refresh_deadline(&self) -> Option<Duration> {
         None
     }
-    fn suspect_all(&mut self, _: Duration) {
+    fn mark_all_dirty(&mut self, _: Duration) {
         self.refresh_due = true;
     }
     fn seen(&mut self, _: &mut Scheduler<Plain>, (): ()) {}
@@ -183,7 +183,7 @@ impl World {
                     }
                     self.core.done(Done::Performed(outcomes));
                 }
-                Work::Look(()) => {
+                Work::ReadRequest(()) => {
                     self.looks += 1;
                     self.core.done(Done::Seen(()));
                 }
@@ -195,7 +195,7 @@ impl World {
     fn handed_out(&mut self) -> Option<Vec<(u64, String)>> {
         match self.core.advance(self.now)? {
             Work::Perform(tasks) => Some(tasks.into_iter().map(|(id, key, _)| (id, key)).collect()),
-            Work::Look(()) => panic!("unexpected read"),
+            Work::ReadRequest(()) => panic!("unexpected read"),
         }
     }
 

@@ -58,7 +58,7 @@ impl Effects for MapEffects {
     type Signal = ();
     type Task = (u64, Verb, Vec<Write>);
     type Outcome = (u64, bool);
-    type Look = ();
+    type ReadRequest = ();
     type Seen = Option<Kernel>;
     type Place = u8;
 
@@ -100,7 +100,7 @@ impl Effects for MapEffects {
         self.scans += 1;
         Some(())
     }
-    fn suspect_all(&mut self, _: Duration) {
+    fn mark_all_dirty(&mut self, _: Duration) {
         self.suspected = true;
     }
     fn refresh(&mut self, _: Duration) -> Option<()> {
@@ -175,7 +175,7 @@ impl Drive {
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
             let done = match work {
                 Work::Perform(tasks) => Done::Performed(tasks.into_iter().map(|task| self.write(task)).collect()),
-                Work::Look(()) => {
+                Work::ReadRequest(()) => {
                     self.reads += 1;
                     Done::Seen((!self.blind).then(|| self.kernel.clone()))
                 }
@@ -303,13 +303,13 @@ fn question_is_answered_immediately_and_dry_run_changes_nothing() {
     let reply: Reply<Vec<Planned<u32>>> = Box::new(move |answer| *sink.lock().expect("not poisoned") = answer.expect("acceptable").len());
     let transaction = Transaction::of(vec![put("a", 2), put("b", 1)]);
     drive.core.take(Event::Simulate { transaction, reply }, Duration::ZERO);
-    let asked = Arc::new(Mutex::new(None));
-    let sink = asked.clone();
+    let requested = Arc::new(Mutex::new(None));
+    let sink = requested.clone();
     let question: Question<Numbers> =
         Box::new(move |scheduler| *sink.lock().expect("not poisoned") = scheduler.view().applied(&Key::new("a")).copied());
     drive.core.take(Event::Ask(question), Duration::ZERO);
     assert_eq!(
-        (*planned.lock().expect("not poisoned"), *asked.lock().expect("not poisoned")),
+        (*planned.lock().expect("not poisoned"), *requested.lock().expect("not poisoned")),
         (2, Some(1))
     );
     drive.run();
@@ -326,7 +326,7 @@ impl crate::engine::Performer<MapEffects> for NoPerformer {
 #[tokio::test]
 async fn transaction_fails_when_the_engine_has_stopped() {
     let core = Core::new(Numbers, MapEffects::default());
-    let (engine, handle) = crate::engine::Engine::new(core, NoPerformer, crate::engine::Clock::told_by(|| Duration::ZERO));
+    let (engine, handle) = crate::engine::Engine::new(core, NoPerformer, crate::engine::Clock::with_clock(|| Duration::ZERO));
     drop(engine);
     let client = handle.client();
     let error = client

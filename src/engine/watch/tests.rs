@@ -14,9 +14,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(feed: &Feed<u32>, selector: Selector) -> Self {
+    fn new(updates: &Updates<u32>, selector: Selector) -> Self {
         Seen {
-            watcher: feed.watch(selector),
+            watcher: updates.watch(selector),
             view: BTreeMap::new(),
             sequence: 0,
             complete: false,
@@ -25,28 +25,28 @@ impl Seen {
 
     /// Takes an update, if there is one.
     fn take(&mut self, at_most: usize) -> bool {
-        let Some(news) = self.watcher.take(at_most) else { return false };
-        self.apply(news);
+        let Some(batch) = self.watcher.take(at_most) else { return false };
+        self.apply(batch);
         true
     }
 
-    fn apply(&mut self, news: News<u32>) {
-        for (key, state) in news.items {
+    fn apply(&mut self, batch: UpdateBatch<u32>) {
+        for (key, state) in batch.items {
             match state {
                 Some(state) => self.view.insert(key, state),
                 None => self.view.remove(&key),
             };
         }
-        (self.sequence, self.complete) = (news.sequence, news.complete);
+        (self.sequence, self.complete) = (batch.sequence, batch.complete);
     }
 
     fn drain(&mut self) {
-        while self.take(NEWS_MAX) {}
+        while self.take(UPDATES_MAX) {}
     }
 }
 
-fn remembered<T>(feed: &Feed<T>) -> usize {
-    let states = lock(&feed.states);
+fn remembered<T>(updates: &Updates<T>) -> usize {
+    let states = lock(&updates.states);
     assert_eq!(states.entries.len(), states.order.len());
     states.entries.len()
 }
@@ -57,30 +57,30 @@ fn key(number: usize) -> Key {
 
 #[test]
 fn late_watcher_receives_current_states_and_then_changes() {
-    let feed = Feed::new();
-    feed.tell([
+    let updates = Updates::new();
+    updates.publish([
         (key(1), Some(1)),
         (key(2), Some(2)),
         (key(3), Some(3)),
         (key(2), None),
         (key(1), Some(4)),
     ]);
-    let mut watcher = feed.watch(Selector::All);
-    let first = watcher.take(NEWS_MAX).expect("the current states");
+    let mut watcher = updates.watch(Selector::All);
+    let first = watcher.take(UPDATES_MAX).expect("the current states");
     assert_eq!(first.items, [(key(3), Some(3)), (key(1), Some(4))]);
     assert!(first.complete);
-    assert_eq!(watcher.take(NEWS_MAX), None);
-    let sequence = feed.tell([(key(3), None)]);
+    assert_eq!(watcher.take(UPDATES_MAX), None);
+    let sequence = updates.publish([(key(3), None)]);
     let items = vec![(key(3), None)];
     let complete = true;
-    assert_eq!(watcher.take(NEWS_MAX), Some(News { items, sequence, complete }));
+    assert_eq!(watcher.take(UPDATES_MAX), Some(UpdateBatch { items, sequence, complete }));
 }
 
 #[test]
 fn watcher_of_an_empty_feed_is_complete_immediately() {
-    let feed = Feed::<u32>::new();
-    let mut watcher = feed.watch(Selector::All);
-    let nothing = News {
+    let updates = Updates::<u32>::new();
+    let mut watcher = updates.watch(Selector::All);
+    let nothing = UpdateBatch {
         items: vec![],
         sequence: 0,
         complete: true,
@@ -91,103 +91,105 @@ fn watcher_of_an_empty_feed_is_complete_immediately() {
 
 #[test]
 fn initial_states_are_complete_with_the_last_part() {
-    let feed = Feed::new();
-    feed.tell((0..5).map(|number| (key(number), Some(0))));
-    let mut watcher = feed.watch(Selector::All);
+    let updates = Updates::new();
+    updates.publish((0..5).map(|number| (key(number), Some(0))));
+    let mut watcher = updates.watch(Selector::All);
     let parts: Vec<_> = std::iter::from_fn(|| watcher.take(2)).collect();
-    let told: Vec<_> = parts.iter().map(|news| (news.items.len(), news.complete)).collect();
-    assert_eq!(told, [(2, false), (2, false), (1, true)]);
+    let reported: Vec<_> = parts.iter().map(|batch| (batch.items.len(), batch.complete)).collect();
+    assert_eq!(reported, [(2, false), (2, false), (1, true)]);
 }
 
 #[test]
 fn removal_after_readding_is_reported_as_one_removal() {
-    let feed = Feed::new();
-    feed.tell([(key(1), Some(1))]);
-    let mut watcher = feed.watch(Selector::All);
-    watcher.take(NEWS_MAX).expect("the current states");
-    feed.tell([(key(1), None), (key(1), Some(2)), (key(1), None)]);
-    let items: Vec<_> = std::iter::from_fn(|| watcher.take(NEWS_MAX)).flat_map(|news| news.items).collect();
+    let updates = Updates::new();
+    updates.publish([(key(1), Some(1))]);
+    let mut watcher = updates.watch(Selector::All);
+    watcher.take(UPDATES_MAX).expect("the current states");
+    updates.publish([(key(1), None), (key(1), Some(2)), (key(1), None)]);
+    let items: Vec<_> = std::iter::from_fn(|| watcher.take(UPDATES_MAX))
+        .flat_map(|batch| batch.items)
+        .collect();
     assert_eq!(items, [(key(1), None)]);
 }
 
 #[test]
 fn sequence_advances_without_changes_of_selected_keys() {
-    let feed = Feed::new();
-    let mut watcher = feed.watch(Selector::Keys(BTreeSet::from([key(1)])));
-    watcher.take(NEWS_MAX).expect("the current states");
-    let sequence = feed.tell([(key(2), Some(1))]);
-    let news = watcher.take(NEWS_MAX).expect("a new sequence number");
-    assert_eq!((news.items, news.sequence), (vec![], sequence));
+    let updates = Updates::new();
+    let mut watcher = updates.watch(Selector::Keys(BTreeSet::from([key(1)])));
+    watcher.take(UPDATES_MAX).expect("the current states");
+    let sequence = updates.publish([(key(2), Some(1))]);
+    let batch = watcher.take(UPDATES_MAX).expect("a new sequence number");
+    assert_eq!((batch.items, batch.sequence), (vec![], sequence));
 }
 
 #[test]
 fn selectors_choose_keys_and_prefixes() {
-    let feed = Feed::new();
-    feed.tell([
+    let updates = Updates::new();
+    updates.publish([
         (Key::from("a/1"), Some(1)),
         (Key::from("b/1"), Some(2)),
         (Key::from("c/1"), Some(3)),
     ]);
-    let told = |selector| {
-        let mut seen = Seen::new(&feed, selector);
+    let reported = |selector| {
+        let mut seen = Seen::new(&updates, selector);
         seen.drain();
         seen.view.into_values().collect::<Vec<_>>()
     };
-    assert_eq!(told(Selector::All), [1, 2, 3]);
-    assert_eq!(told(Selector::Keys(BTreeSet::from([Key::from("b/1"), Key::from("d")]))), [2]);
-    assert_eq!(told(Selector::Prefixes(vec!["a/".to_owned(), "c/".to_owned()])), [1, 3]);
+    assert_eq!(reported(Selector::All), [1, 2, 3]);
+    assert_eq!(reported(Selector::Keys(BTreeSet::from([Key::from("b/1"), Key::from("d")]))), [2]);
+    assert_eq!(reported(Selector::Prefixes(vec!["a/".to_owned(), "c/".to_owned()])), [1, 3]);
 }
 
 #[test]
 fn stuck_watcher_costs_bounded_memory_and_misses_nothing() {
-    let feed = Feed::new();
-    feed.tell((0..10).map(|number| (key(number), Some(0))));
-    let mut stuck = Seen::new(&feed, Selector::All);
+    let updates = Updates::new();
+    updates.publish((0..10).map(|number| (key(number), Some(0))));
+    let mut stuck = Seen::new(&updates, Selector::All);
     stuck.drain();
     // This watcher has not even passed the first ten changes.
-    let dead = feed.watch(Selector::All);
-    let mut lively = Seen::new(&feed, Selector::All);
+    let dead = updates.watch(Selector::All);
+    let mut lively = Seen::new(&updates, Selector::All);
     for number in 0..10_000 {
-        feed.tell([(key(number), Some(1))]);
+        updates.publish([(key(number), Some(1))]);
         lively.drain();
-        feed.tell([(key(number), None)]);
+        updates.publish([(key(number), None)]);
         lively.drain();
-        assert!(remembered(&feed) <= 11);
+        assert!(remembered(&updates) <= 11);
     }
     assert_eq!((lively.view.len(), stuck.view.len()), (0, 10));
     stuck.drain();
     assert!(stuck.view.is_empty());
     drop(dead);
-    assert_eq!(remembered(&feed), 0);
+    assert_eq!(remembered(&updates), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_changes_of_several_publishers_reach_all_watchers() {
     const CHANGES: u32 = 20_000;
-    let feed = Feed::new();
+    let updates = Updates::new();
     let watchers: Vec<_> = (0..3)
         .map(|_| {
-            let mut seen = Seen::new(&feed, Selector::All);
+            let mut seen = Seen::new(&updates, Selector::All);
             tokio::spawn(async move {
                 let mut looks = 0;
-                while let Some(news) = seen.watcher.next().await {
-                    assert!(looks == 0 || news.sequence > seen.sequence);
-                    seen.apply(news);
+                while let Some(batch) = seen.watcher.next().await {
+                    assert!(looks == 0 || batch.sequence > seen.sequence);
+                    seen.apply(batch);
                     looks += 1;
                 }
                 (seen.view, seen.sequence)
             })
         })
         .collect();
-    let stuck = feed.watch(Selector::All);
+    let stuck = updates.watch(Selector::All);
     let tellers: Vec<_> = (0..2)
         .map(|teller| {
-            let feed = feed.clone();
+            let updates = updates.clone();
             tokio::spawn(async move {
                 for change in 0..CHANGES {
                     // Every seventh change is a removal; the last change of each key is a state.
                     let state = (change % 7 != 0 || change > CHANGES - 100).then_some(change);
-                    feed.tell([(Key::from(format!("{teller}/{}", change % 50)), state)]);
+                    updates.publish([(Key::from(format!("{teller}/{}", change % 50)), state)]);
                     tokio::task::consume_budget().await;
                 }
             })
@@ -196,9 +198,9 @@ async fn concurrent_changes_of_several_publishers_reach_all_watchers() {
     for teller in tellers {
         teller.await.expect("publisher task");
     }
-    assert_eq!(remembered(&feed), 100);
-    let sequence = lock(&feed.states).sequence;
-    drop((feed, stuck));
+    assert_eq!(remembered(&updates), 100);
+    let sequence = lock(&updates.states).sequence;
+    drop((updates, stuck));
     let expected: BTreeMap<Key, u32> = (0..2)
         .flat_map(|teller| (CHANGES - 50..CHANGES).map(move |change| (Key::from(format!("{teller}/{}", change % 50)), change)))
         .collect();
@@ -236,7 +238,7 @@ fn selector(kind: usize) -> Selector {
 proptest! {
     #[test]
     fn watchers_know_all_keys_unchanged_since_their_sequence_number(steps in prop::collection::vec(step(), 1..80)) {
-        let feed = Feed::new();
+        let updates = Updates::new();
         let mut watchers: Vec<Seen> = Vec::new();
         // The states after each number, and the number of the last change of each key.
         let mut truth: BTreeMap<u64, BTreeMap<Key, u32>> = BTreeMap::from([(0, BTreeMap::new())]);
@@ -250,13 +252,13 @@ proptest! {
                         Some(state) => now.insert(key(number), state),
                         None => now.remove(&key(number)),
                     };
-                    let sequence = feed.tell([(key(number), state)]);
+                    let sequence = updates.publish([(key(number), state)]);
                     if sequence > before {
                         truth.insert(sequence, now.clone());
                         changed.insert(key(number), sequence);
                     }
                 },
-                Step::Come(kind) => watchers.push(Seen::new(&feed, selector(kind))),
+                Step::Come(kind) => watchers.push(Seen::new(&updates, selector(kind))),
                 Step::Take(who, at_most) => if let Some(seen) = watchers.get_mut(who) {
                     seen.take(at_most);
                     let (_, then) = truth.range(..=seen.sequence).next_back().expect("a state");
@@ -271,9 +273,9 @@ proptest! {
                     watchers.remove(who);
                 },
             }
-            prop_assert!(remembered(&feed) >= now.len());
+            prop_assert!(remembered(&updates) >= now.len());
             if watchers.is_empty() {
-                prop_assert_eq!(remembered(&feed), now.len());
+                prop_assert_eq!(remembered(&updates), now.len());
             }
         }
         for seen in &mut watchers {
@@ -283,6 +285,6 @@ proptest! {
             prop_assert_eq!(&seen.view, &expected);
             prop_assert!(seen.complete);
         }
-        prop_assert_eq!(remembered(&feed), now.len());
+        prop_assert_eq!(remembered(&updates), now.len());
     }
 }

@@ -163,7 +163,7 @@ enum Step {
     Set(u8, u8),
     Remove(u8),
     Write,
-    Land(bool),
+    Complete(bool),
     Lose {
         carried_out: bool,
     },
@@ -178,7 +178,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..6_u8, 0..4_u8).prop_map(|(key, value)| Step::Set(key, value)),
         2 => (0..6_u8).prop_map(Step::Remove),
         3 => Just(Step::Write),
-        3 => any::<bool>().prop_map(Step::Land),
+        3 => any::<bool>().prop_map(Step::Complete),
         1 => any::<bool>().prop_map(|carried_out| Step::Lose { carried_out }),
         1 => (0..6u8).prop_map(Step::Vanish),
         2 => Just(Step::Report),
@@ -241,13 +241,13 @@ impl ToyStore {
 }
 
 /// Processes an answer as the writer does.
-fn land(state: &mut State, store: &mut ToyStore, batch: Batch, flying: &mut VecDeque<Batch>) {
+fn complete(state: &mut State, store: &mut ToyStore, batch: Batch, in_flight: &mut VecDeque<Batch>) {
     match store.carry_out(&batch, 1) {
         Some(revision) => state.written(batch, revision),
         None => {
             state.not_written(batch);
-            for other in std::mem::take(flying) {
-                land(state, store, other, flying);
+            for other in std::mem::take(in_flight) {
+                complete(state, store, other, in_flight);
             }
             state.adopt(1, store.listing());
         }
@@ -259,29 +259,29 @@ proptest! {
     /// reports it only then.
     #[test]
     fn store_ends_with_newest_state(steps in proptest::collection::vec(step(), 1..120)) {
-        let (mut state, mut store, mut wanted) = (ready(), ToyStore::default(), BTreeMap::new());
-        let mut flying: VecDeque<Batch> = VecDeque::new();
+        let (mut state, mut store, mut desired) = (ready(), ToyStore::default(), BTreeMap::new());
+        let mut in_flight: VecDeque<Batch> = VecDeque::new();
         for step in steps {
             match step {
                 Step::Set(key, text) => {
                     let (key, text) = (format!("k{key}"), format!("v{text}"));
                     state.set(&key, value(&text));
-                    wanted.insert(key, text.into_bytes());
+                    desired.insert(key, text.into_bytes());
                 }
                 Step::Remove(key) => {
                     let key = format!("k{key}");
                     state.remove(&key);
-                    wanted.remove(&key);
+                    desired.remove(&key);
                 }
-                Step::Write => flying.push_back(state.take_batch(3)),
-                Step::Land(true) => if let Some(batch) = flying.pop_front() {
-                    land(&mut state, &mut store, batch, &mut flying);
+                Step::Write => in_flight.push_back(state.take_batch(3)),
+                Step::Complete(true) => if let Some(batch) = in_flight.pop_front() {
+                    complete(&mut state, &mut store, batch, &mut in_flight);
                 },
-                Step::Land(false) => if let Some(batch) = flying.pop_back() {
+                Step::Complete(false) => if let Some(batch) = in_flight.pop_back() {
                     state.not_written(batch);
                 },
                 Step::Lose { carried_out } => {
-                    for batch in flying.drain(..).filter(|_| carried_out) {
+                    for batch in in_flight.drain(..).filter(|_| carried_out) {
                         store.carry_out(&batch, 1);
                     }
                     state.interrupt();
@@ -295,19 +295,19 @@ proptest! {
                 Step::Report => store.report(&mut state),
             }
             let reported = store.deletions.is_empty();
-            prop_assert!(state.settled() < state.sequence() || !reported || store.values() == wanted, "settled too early");
+            prop_assert!(state.settled() < state.sequence() || !reported || store.values() == desired, "settled too early");
         }
-        flying.drain(..).for_each(|batch| state.not_written(batch));
+        in_flight.drain(..).for_each(|batch| state.not_written(batch));
         store.report(&mut state);
         loop {
             let batch = state.take_batch(3);
             if batch.is_empty() {
                 break;
             }
-            land(&mut state, &mut store, batch, &mut VecDeque::new());
+            complete(&mut state, &mut store, batch, &mut VecDeque::new());
             store.report(&mut state);
         }
-        prop_assert_eq!(store.values(), wanted);
+        prop_assert_eq!(store.values(), desired);
         prop_assert_eq!(state.settled(), state.sequence());
     }
 }

@@ -18,7 +18,7 @@ use bollard::{
 use futures::{Stream, TryStreamExt};
 use tokio::time::timeout;
 
-use super::{HostError, arbiter::ListedContainer};
+use super::{HostError, registry::ListedContainer};
 
 /// Maximum time that the daemon may take to answer. A daemon that is starting accepts connections long before it answers: it first ends the
 /// containers that survived its predecessor, 10 s each.

@@ -34,7 +34,7 @@ pub(crate) struct Entry {
     /// State that the engine knows or was notified of.
     known: Observation,
     /// Last state that the engine was notified of, and the time of the notification.
-    told: Option<(Observation, Instant)>,
+    reported: Option<(Observation, Instant)>,
     burst: Option<Burst>,
 }
 
@@ -47,11 +47,11 @@ impl Entry {
             Binding::Obstructed => Observation::Obstructed,
         };
         let before = before.filter(|before| before.target == target);
-        let (told, burst) = before.map_or((None, None), |before| (before.told, before.burst));
+        let (reported, burst) = before.map_or((None, None), |before| (before.reported, before.burst));
         Self {
             target,
             known,
-            told,
+            reported,
             burst,
         }
     }
@@ -77,8 +77,8 @@ impl Entry {
             }
             return false;
         }
-        if let Some((told, at)) = self.told
-            && !seen.differs_from(told)
+        if let Some((reported, at)) = self.reported
+            && !seen.differs_from(reported)
         {
             let own_process =
                 matches!(self.target, Target::Process(_)) && matches!(seen, Observation::Present { inode, .. } if inode == own_inode);
@@ -87,7 +87,7 @@ impl Entry {
             }
         }
         self.known = seen;
-        self.told = Some((seen, now));
+        self.reported = Some((seen, now));
         true
     }
 
@@ -108,7 +108,7 @@ impl Entry {
     /// Returns the time of the next check. `evented`: usual changes cause an event.
     ///
     /// Times are aligned to a common grid that starts at `origin`, so that many entries are checked in one wake-up.
-    pub(crate) fn next_look(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
+    pub(crate) fn next_check(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
         let period = if evented || self.is_present_file() {
             CHECK_PERIOD
         } else {
@@ -175,7 +175,7 @@ mod tests {
     fn each_change_is_notified_once() {
         let now = Instant::now();
         let mut entry = named(Binding::Missing);
-        let told: Vec<bool> = [
+        let reported: Vec<bool> = [
             Observation::Absent,
             present(OTHER),
             present(OTHER),
@@ -185,7 +185,7 @@ mod tests {
         ]
         .map(|seen| entry.learn(seen, now, OWN))
         .into();
-        assert_eq!(told, [false, true, false, true, false, true]);
+        assert_eq!(reported, [false, true, false, true, false, true]);
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
     fn targets_without_events_are_checked_more_often() {
         let origin = Instant::now();
         let now = origin + Duration::from_millis(130);
-        let next = |mut entry: Entry, evented| entry.next_look(now, origin, evented) - origin;
+        let next = |mut entry: Entry, evented| entry.next_check(now, origin, evented) - origin;
         let missing = |target| Entry::new(target, Binding::Missing, None);
         assert_eq!(next(missing(Target::Process(42)), false), Duration::from_millis(200));
         assert_eq!(next(missing(Target::File("/x".into())), false), Duration::from_millis(200));
@@ -263,12 +263,12 @@ mod tests {
         let origin = Instant::now();
         let mut entry = named(Binding::Missing);
         entry.start_burst(origin);
-        let (mut now, mut looks) = (origin, Vec::new());
+        let (mut now, mut checks) = (origin, Vec::new());
         while now < origin + CHECK_PERIOD {
-            now = entry.next_look(now, origin, true);
-            looks.push((now - origin).as_millis());
+            now = entry.next_check(now, origin, true);
+            checks.push((now - origin).as_millis());
         }
-        assert_eq!(looks, [1, 3, 7, 15, 31, 63, 100, 2000]);
+        assert_eq!(checks, [1, 3, 7, 15, 31, 63, 100, 2000]);
     }
 
     #[test]
@@ -277,6 +277,6 @@ mod tests {
         let mut entry = named(Binding::Missing);
         entry.start_burst(origin);
         assert!(entry.learn(present(OTHER), origin, OWN));
-        assert_eq!(entry.next_look(origin, origin, true) - origin, CHECK_PERIOD);
+        assert_eq!(entry.next_check(origin, origin, true) - origin, CHECK_PERIOD);
     }
 }

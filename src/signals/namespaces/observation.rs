@@ -114,7 +114,7 @@ fn observe_process(pid: i32) -> Observation {
 
 /// Resolves a namespace file. O_PATH opens only the name: no device or FIFO is opened, and no permission for the file itself is needed.
 pub(super) fn observe_file(path: &Path) -> Observation {
-    let look = || -> rustix::io::Result<Option<u64>> {
+    let check = || -> rustix::io::Result<Option<u64>> {
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let is_namespace = rustix::fs::fstatfs(&file)?.f_type == NSFS_MAGIC;
         if is_namespace {
@@ -123,7 +123,7 @@ pub(super) fn observe_file(path: &Path) -> Observation {
             Ok(None)
         }
     };
-    match look() {
+    match check() {
         Ok(Some(inode)) => Observation::Present { inode, start_time: None },
         Ok(None) => Observation::Obstructed,
         Err(errno) => match Observation::of_error(&errno.into()) {
@@ -163,21 +163,21 @@ mod tests {
     fn file_is_present_only_if_it_is_a_namespace() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("stale");
-        let look = |target: &Target| observe(target, directory.path());
-        assert_eq!(look(&Target::File(file.clone())), Observation::Absent);
+        let check = |target: &Target| observe(target, directory.path());
+        assert_eq!(check(&Target::File(file.clone())), Observation::Absent);
         fs::write(&file, "")?;
-        assert_eq!(look(&Target::File(file.clone())), Observation::Obstructed);
-        assert_eq!(look(&Target::Named("stale".to_owned())), Observation::Obstructed);
+        assert_eq!(check(&Target::File(file.clone())), Observation::Obstructed);
+        assert_eq!(check(&Target::Named("stale".to_owned())), Observation::Obstructed);
         std::os::unix::fs::symlink("nowhere", directory.path().join("dangling"))?;
-        assert_eq!(look(&Target::Named("dangling".to_owned())), Observation::Obstructed);
-        assert_eq!(look(&Target::File(file.join("below"))), Observation::Absent);
+        assert_eq!(check(&Target::Named("dangling".to_owned())), Observation::Obstructed);
+        assert_eq!(check(&Target::File(file.join("below"))), Observation::Absent);
         let own = Observation::Present {
             inode: own_netns_inode()?,
             start_time: None,
         };
-        assert_eq!(look(&Target::File(PathBuf::from("/proc/self/ns/net"))), own);
+        assert_eq!(check(&Target::File(PathBuf::from("/proc/self/ns/net"))), own);
         std::os::unix::fs::symlink("/proc/self/ns/net", directory.path().join("link"))?;
-        assert_eq!(look(&Target::Named("link".to_owned())), own);
+        assert_eq!(check(&Target::Named("link".to_owned())), own);
         Ok(())
     }
 

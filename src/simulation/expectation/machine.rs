@@ -61,8 +61,8 @@ impl<'a> Reading<'a> {
     fn space(&self, expected: Option<&Space>) -> Space {
         let mut space = Space::default();
         for link in self.snapshot.links.iter().filter(|link| !self.ignored.contains(&link.index)) {
-            let wanted = expected.and_then(|space| space.links.get(&link.name));
-            space.links.insert(link.name.clone(), self.link(link, wanted));
+            let desired = expected.and_then(|space| space.links.get(&link.name));
+            space.links.insert(link.name.clone(), self.link(link, desired));
         }
         let addresses = self.snapshot.addresses.iter();
         for state in addresses.filter(|state| self.is_of_agent(state.link, state.protocol)) {
@@ -102,18 +102,21 @@ impl<'a> Reading<'a> {
         state.address.address.is_ipv4() && !state.is_secondary() && of_subnet.count() > 1
     }
 
-    fn link(&self, link: &LinkState, wanted: Option<&Link>) -> Link {
-        let settings = wanted.into_iter().flat_map(|wanted| wanted.settings.keys());
+    fn link(&self, link: &LinkState, desired: Option<&Link>) -> Link {
+        let settings = desired.into_iter().flat_map(|desired| desired.settings.keys());
         Link {
             mark: subject(link).unwrap_or(&link.alias).to_owned(),
             kind: link.kind.clone(),
             up: link.up,
-            mtu: wanted.is_none_or(|wanted| wanted.mtu.is_some()).then_some(link.mtu),
-            mac: link.mac.filter(|_| wanted.is_none_or(|wanted| wanted.mac.is_some())).map(show_mac),
+            mtu: desired.is_none_or(|desired| desired.mtu.is_some()).then_some(link.mtu),
+            mac: link
+                .mac
+                .filter(|_| desired.is_none_or(|desired| desired.mac.is_some()))
+                .map(show_mac),
             master: link.master.map(|master| self.name_of(master)),
             settings: settings.filter_map(|name| Some((*name, setting(link, name)?))).collect(),
             isolated: link.port_attribute(ISOLATED).map(|value| value == [1]),
-            vlans: wanted.and_then(|wanted| wanted.vlans.as_ref()).map(|_| self.vlans(link)),
+            vlans: desired.and_then(|desired| desired.vlans.as_ref()).map(|_| self.vlans(link)),
             group: link.group,
         }
     }

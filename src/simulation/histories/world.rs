@@ -28,7 +28,7 @@ use testbed::expected::Surroundings;
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
-    tells_early: false,
+    reports_early: false,
     one_by_one: false,
 };
 
@@ -55,7 +55,7 @@ impl World {
         let machine = SharedMachine::new(kernel);
         let now = Duration::from_secs(1_000);
         let mut world = World {
-            agent: Agent::start(&machine, Clock::told_by(move || now), MANNER, &mut Disk::of_known_store(1), None),
+            agent: Agent::start(&machine, Clock::with_clock(move || now), MANNER, &mut Disk::of_known_store(1), None),
             machine,
             failures: Vec::new(),
             now,
@@ -117,8 +117,8 @@ impl World {
 
     /// Notifies the agent of all changes and lets it decide. Returns whether there is work now and was none before.
     pub fn decide(&mut self) -> bool {
-        let told = std::mem::take(&mut self.machine.get().kernel.told);
-        self.suspect(told);
+        let reported = std::mem::take(&mut self.machine.get().kernel.reported);
+        self.suspect(reported);
         self.agent.wake(self.now)
     }
 
@@ -218,11 +218,11 @@ impl World {
         }
         let state = |key: &String| Some((key.clone(), self.state(key)?.as_str_name()));
         let surroundings = Surroundings {
-            told: configuration.keys().filter_map(state).collect(),
+            reported: configuration.keys().filter_map(state).collect(),
             ..expectation::surroundings(kernel, &places(kernel, None))
         };
         let verdicts = expectation::judge(kernel, configuration, &surroundings)?;
-        let told = self
+        let reported = self
             .agent
             .outbox
             .get()
@@ -230,8 +230,8 @@ impl World {
             .keys()
             .filter(|key| key.starts_with("config-status/"))
             .count();
-        if told != verdicts.len() {
-            return Err(format!("{told} values have a status, but {} should have one", verdicts.len()));
+        if reported != verdicts.len() {
+            return Err(format!("{reported} values have a status, but {} should have one", verdicts.len()));
         }
         if !self.agent.is_idle() {
             return Err("the core is not idle".to_owned());

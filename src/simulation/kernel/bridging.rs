@@ -19,7 +19,7 @@ impl Kernel {
         if create.info.kind != "vlan" {
             return Ok(());
         }
-        let asked = |number| {
+        let requested = |number| {
             create
                 .info
                 .data
@@ -27,7 +27,7 @@ impl Kernel {
                 .find(|attr| attr.number == number)
                 .map(|attr| attr.value.as_slice())
         };
-        let (id, protocol) = (asked(VLAN_ID), asked(VLAN_PROTOCOL).unwrap_or(&[0x81, 0]));
+        let (id, protocol) = (requested(VLAN_ID), requested(VLAN_PROTOCOL).unwrap_or(&[0x81, 0]));
         let is_taken = self.parents.iter().any(|((netns, upper), below)| {
             let link = self
                 .spaces

@@ -69,7 +69,7 @@ impl Kernel {
     /// Closes all files of the agent after its end. The network stays.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
-        self.told.clear();
+        self.reported.clear();
         self.subscriptions.clear();
         self.deaf = false;
         for netns in std::mem::take(&mut self.pins).into_keys() {
@@ -218,7 +218,7 @@ impl Kernel {
     pub(super) fn changed(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns).filter(|_| !self.deaf) {
             if std::mem::take(&mut subscription.armed) {
-                self.told.push(netns);
+                self.reported.push(netns);
             } else {
                 subscription.pending = true;
             }
@@ -229,7 +229,7 @@ impl Kernel {
     pub fn rearm(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.pending) {
-                self.told.push(netns);
+                self.reported.push(netns);
             } else {
                 subscription.armed = true;
             }

@@ -15,7 +15,7 @@ use crate::simulation::{
 impl Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let flags = [
-            (self.tells_early, "early outcomes"),
+            (self.reports_early, "early outcomes"),
             (self.one_by_one, "operations one by one"),
             (self.docker, "docker"),
             (self.foreign_name, "namespace red exists"),
@@ -109,7 +109,7 @@ fn parse_line(line: &str, scenario: &mut Scenario, listed: &mut Listed, now: &mu
 
 fn parse_world(part: &str, scenario: &mut Scenario) -> Result<(), String> {
     match part {
-        "early outcomes" => scenario.tells_early = true,
+        "early outcomes" => scenario.reports_early = true,
         "operations one by one" => scenario.one_by_one = true,
         "docker" => scenario.docker = true,
         "namespace red exists" => scenario.foreign_name = true,

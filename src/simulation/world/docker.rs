@@ -6,7 +6,7 @@ use super::{Occurrence, World};
 use crate::{
     agent::effects::Signal,
     engine::Event,
-    signals::docker::arbiter::{Action, Input, Inspection, ProcessIdentity},
+    signals::docker::registry::{Action, Input, Inspection, ProcessIdentity},
     simulation::{
         choices::Site,
         daemon::{Daemon, DockerStep},
@@ -44,16 +44,16 @@ impl World {
             DockerStep::Connect if !self.daemon.up => self.docker_lost(),
             DockerStep::Connect => {
                 (tracker.connected, tracker.pause) = (true, Duration::from_millis(100));
-                self.step_arbiter(Input::Connected);
+                self.step_registry(Input::Connected);
                 self.list(after);
                 self.plan_docker(AUDIT_PERIOD, DockerStep::Audit);
             }
-            DockerStep::Listed(listed) => self.step_arbiter(Input::Listed(listed)),
+            DockerStep::Listed(listed) => self.step_registry(Input::Listed(listed)),
             DockerStep::Audit => {
                 self.list(after);
                 self.plan_docker(AUDIT_PERIOD, DockerStep::Audit);
             }
-            DockerStep::Hint(container_id) => self.step_arbiter(Input::Hint { container_id }),
+            DockerStep::Hint(container_id) => self.step_registry(Input::Hint { container_id }),
             DockerStep::Inspect(container_id) => {
                 let found = self.daemon.inspect(&self.machine.get().kernel, &container_id);
                 self.plan_docker(after, DockerStep::Inspected(container_id, found));
@@ -64,7 +64,7 @@ impl World {
                     tracker.pinned.remove(&container_id);
                 }
                 if self.mutation != Some(Mutation::MissProcessEnd) {
-                    self.step_arbiter(Input::ProcessEnded { container_id, process });
+                    self.step_registry(Input::ProcessEnded { container_id, process });
                 }
             }
         }
@@ -94,12 +94,12 @@ impl World {
                 found = Inspection::Failed("its main process ended during the inspection".to_owned());
             }
         }
-        self.step_arbiter(Input::Inspected { container_id, found });
+        self.step_registry(Input::Inspected { container_id, found });
     }
 
-    fn step_arbiter(&mut self, input: Input) {
+    fn step_registry(&mut self, input: Input) {
         let Some(agent) = &mut self.agent else { return };
-        for action in agent.tracker.arbiter.step(input) {
+        for action in agent.tracker.registry.step(input) {
             match action {
                 Action::Announce(change) => self.event(Event::Signal(Signal::Microservice(change))),
                 Action::Inspect { container_id, pause } => {
@@ -120,7 +120,7 @@ impl World {
         tracker.connected = false;
         let after = tracker.pause;
         tracker.pause = (after * 2).min(PAUSE_MAX);
-        self.step_arbiter(Input::Disconnected {
+        self.step_registry(Input::Disconnected {
             message: "the daemon is gone".to_owned(),
         });
         self.plan_docker(after, DockerStep::Connect);

@@ -134,7 +134,7 @@ impl World {
 fn start_process(kernel: &mut Kernel, referred_to: bool) {
     let process = kernel.start_process(PID);
     if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {
-        kernel.strangers.insert(process.netns);
+        kernel.foreign_processes.insert(process.netns);
     }
 }
 

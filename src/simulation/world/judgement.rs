@@ -28,7 +28,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 /// Time within which the agent notices a change in a namespace that is not watched by events.
 const SWEPT_WITHIN: Duration = Duration::from_secs(14);
 /// Times in seconds after the last interference at which the world is checked. Retries and comparisons wait up to a minute.
-const PATIENCE: [u64; 4] = [3, 15, 75, 160];
+const TIME_LIMIT: [u64; 4] = [3, 15, 75, 160];
 
 impl World {
     /// Ends all faults and interference.
@@ -55,15 +55,15 @@ impl World {
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
         let begin = self.now;
         let mut wrong = String::new();
-        for patience in PATIENCE {
-            self.run_until(begin + Duration::from_secs(patience))?;
+        for time_limit in TIME_LIMIT {
+            self.run_until(begin + Duration::from_secs(time_limit))?;
             match self.judge() {
                 Ok(()) => return Ok(()),
                 Err(found) => wrong = found,
             }
         }
         self.tell(|| format!("NOT CONVERGED: {wrong}"));
-        self.tell_statuses();
+        self.report_statuses();
         Err(wrong)
     }
 
@@ -84,28 +84,28 @@ impl World {
     }
 
     /// Adds the status of each value that is not CONFIGURED to the trace.
-    fn tell_statuses(&mut self) {
+    fn report_statuses(&mut self) {
         let published = self.store.status.values();
         let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
         let problems = statuses.filter(|status| status.key.starts_with("config/") && status.state() != ValueState::Configured);
-        let told: Vec<String> = problems
+        let reported: Vec<String> = problems
             .map(|status| format!("{} is {:?} ({}): {}", status.key, status.state(), status.reason, status.message))
             .collect();
-        told.into_iter().for_each(|text| self.tell(|| text));
+        reported.into_iter().for_each(|text| self.tell(|| text));
     }
 
     /// Returns the published state of each value.
-    fn told(&self) -> BTreeMap<String, &'static str> {
+    fn reported(&self) -> BTreeMap<String, &'static str> {
         let published = self.store.status.values();
         let statuses = published.filter_map(|found| ValueStatus::decode(&*found.value).ok());
-        let told = statuses.filter_map(|status| Some((status.key.strip_prefix("config/")?.to_owned(), status.state().as_str_name())));
-        told.collect()
+        let reported = statuses.filter_map(|status| Some((status.key.strip_prefix("config/")?.to_owned(), status.state().as_str_name())));
+        reported.collect()
     }
 
     fn surroundings(&self, places: &[Option<NetnsId>], blocked: &BTreeSet<&'static str>) -> Surroundings<NetnsId> {
         Surroundings {
             blocked: blocked.iter().map(|name| (*name).to_owned()).collect(),
-            told: self.told(),
+            reported: self.reported(),
             ..expectation::surroundings(&self.machine.get().kernel, places)
         }
     }
@@ -130,10 +130,10 @@ impl World {
             self.judge_status(key, *verdict)?;
         }
         self.judge_store()?;
-        let wanted = verdicts.len();
-        let told = self.store.status.keys().filter(|key| key.starts_with("config-status/")).count();
-        if wanted != told {
-            return Err(format!("{told} values have a status, but {wanted} should have one"));
+        let desired = verdicts.len();
+        let reported = self.store.status.keys().filter(|key| key.starts_with("config-status/")).count();
+        if desired != reported {
+            return Err(format!("{reported} values have a status, but {desired} should have one"));
         }
         if self.losses.is_over() {
             self.expect_nothing_held()?;
@@ -229,7 +229,7 @@ impl World {
     /// Checks that no operation failed without interference. Otherwise it was performed before its dependencies.
     pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
         for (what, failure) in failed {
-            let wanted = failure.message.contains("injected by the simulation");
+            let desired = failure.message.contains("injected by the simulation");
             // These failures do not mean that an operation was performed too early.
             let unavailable = matches!(
                 failure.kind,
@@ -242,7 +242,7 @@ impl World {
             let lacking = self.machine.get().kernel.lacks_address_routes();
             let unreachable = failure.errno == Some(ENETUNREACH) && (of_others || lacking);
             self.tell(|| format!("failed: {what}: {failure}"));
-            if !wanted && !unavailable && !taken && !unreachable && self.is_undisturbed() {
+            if !desired && !unavailable && !taken && !unreachable && self.is_undisturbed() {
                 self.fail(format!("operation failed without interference: {what}: {failure}"));
             }
         }

@@ -130,7 +130,7 @@ impl World {
         self.losses.lost = self.configuration.keys().cloned().collect();
         self.store.empty(loss);
         // The agent may give up values that refer to a process.
-        self.machine.get().kernel.strangers.clear();
+        self.machine.get().kernel.foreign_processes.clear();
         self.lose_connections("the store was emptied");
     }
 
@@ -140,7 +140,7 @@ impl World {
             return;
         }
         self.losses.certain = false;
-        self.machine.get().kernel.strangers.clear();
+        self.machine.get().kernel.foreign_processes.clear();
         let mut lost: BTreeSet<String> = self.configuration.keys().cloned().collect();
         let restored = self.store.config.iter().filter_map(|(key, (revision, value))| {
             let mut versions = self.versions.get(revision)?.iter().rev();

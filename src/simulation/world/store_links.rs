@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Occurrence, World};
 use crate::{
-    publish::course::{Landed, Request},
+    publish::lease_state::{Completion, Request},
     simulation::{
         choices::Site,
         connections::{ReaderStep, WriterAnswer, WriterStep},
@@ -19,7 +19,7 @@ use crate::{
 /// Interval between comparisons, as in the agent.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay before a comparison is repeated, as in the agent.
-const SECOND_LOOK: Duration = Duration::from_secs(2);
+const SECOND_CHECK: Duration = Duration::from_secs(2);
 /// Delay before the note about the store is written, as in the agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval between audits. Much shorter than in the agent, so that runs are shorter.
@@ -73,7 +73,7 @@ impl World {
             }
             ReaderStep::Compared(revision, keys) => match link.reading.compared(revision, keys) {
                 Compared::Same => self.plan_read(COMPARE_INTERVAL, ReaderStep::Compare),
-                Compared::InDoubt => self.plan_read(SECOND_LOOK, ReaderStep::Compare),
+                Compared::InDoubt => self.plan_read(SECOND_CHECK, ReaderStep::Compare),
                 Compared::Different => self.list_again(SnapshotReason::Difference),
             },
         }
@@ -133,8 +133,8 @@ impl World {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.delivering = false;
         let found = agent.reader.reading.take_events();
-        agent.reader.mailbox.post(found);
-        if let Some(mut event) = agent.reader.mailbox.take() {
+        agent.reader.buffer.post(found);
+        if let Some(mut event) = agent.reader.buffer.take() {
             if let Some(mutation) = self.mutation {
                 event = mutation.event(event, !agent.begun);
             }
@@ -229,7 +229,7 @@ impl World {
             WriterStep::Connect if !self.store.reachable => self.cut_writer(),
             WriterStep::Connect => {
                 link.connected = true;
-                link.course.connected();
+                link.lease_state.connected();
                 self.send_requests();
                 self.plan_write(TTL / 3, WriterStep::Renew);
                 self.plan_write(AUDIT_INTERVAL, WriterStep::Audit);
@@ -242,7 +242,7 @@ impl World {
                 self.send_requests();
             }
             WriterStep::Audit => {
-                link.course.audit();
+                link.lease_state.audit();
                 self.send_requests();
                 self.plan_write(AUDIT_INTERVAL, WriterStep::Audit);
             }
@@ -251,7 +251,7 @@ impl World {
                 if std::mem::replace(&mut link.unanswered, true) {
                     return self.cut_writer();
                 }
-                let lease = link.course.lease().unwrap_or_default();
+                let lease = link.lease_state.lease().unwrap_or_default();
                 let after = self.moment(Site::Renewal);
                 self.plan_write(after, WriterStep::RenewalArrives(lease));
                 self.plan_write(TTL / 3, WriterStep::Renew);
@@ -289,9 +289,9 @@ impl World {
             if !link.connected {
                 return;
             }
-            let request = link.course.next(&mut agent.outbox.get().state);
+            let request = link.lease_state.next(&mut agent.outbox.get().state);
             let Some(request) = request else { return };
-            let lease = link.course.lease().unwrap_or_default();
+            let lease = link.lease_state.lease().unwrap_or_default();
             let mut after = self.choices.moment(Site::Request, self.calm_since.is_some());
             if self.calm_since.is_none() && self.scenario.slow_store && self.choices.choose(Site::HangingRequest, 3) {
                 // A server that hangs, and later executes the requests that it has received.
@@ -317,12 +317,12 @@ impl World {
                 WriterAnswer::Revoked
             }
             Request::Write(batch) => {
-                let landed = match self.store.write(lease, &batch) {
-                    Some(true) => Landed::Written(self.store.revision),
-                    Some(false) => Landed::NotAsLeft,
-                    None => Landed::NotWritten,
+                let completed = match self.store.write(lease, &batch) {
+                    Some(true) => Completion::Written(self.store.revision),
+                    Some(false) => Completion::NotAsLeft,
+                    None => Completion::NotWritten,
                 };
-                WriterAnswer::Landed(batch, landed)
+                WriterAnswer::Completion(batch, completed)
             }
         })
     }
@@ -335,18 +335,18 @@ impl World {
         let state = &mut outbox.state;
         let mut cut = false;
         match answer {
-            WriterAnswer::Renewed(true) => link.course.renewed(),
-            WriterAnswer::Renewed(false) => link.course.lease_gone(),
-            WriterAnswer::Granted(lease) => link.course.granted(lease),
+            WriterAnswer::Renewed(true) => link.lease_state.renewed(),
+            WriterAnswer::Renewed(false) => link.lease_state.lease_gone(),
+            WriterAnswer::Granted(lease) => link.lease_state.granted(lease),
             WriterAnswer::Listed(revision, found) => {
-                link.course.listed(state, found);
+                link.lease_state.listed(state, found);
                 link.watched.get_or_insert(revision);
                 link.established.get_or_insert(now);
             }
-            WriterAnswer::Revoked => link.course.revoked(),
-            WriterAnswer::Landed(batch, landed) => {
-                link.course.landed(state, batch, landed);
-                cut = matches!(landed, Landed::NotWritten | Landed::Unknown);
+            WriterAnswer::Revoked => link.lease_state.revoked(),
+            WriterAnswer::Completion(batch, completed) => {
+                link.lease_state.completed(state, batch, completed);
+                cut = matches!(completed, Completion::NotWritten | Completion::Unknown);
             }
             WriterAnswer::KeptAlive(alive) => {
                 link.unanswered = false;
@@ -366,7 +366,7 @@ impl World {
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.writer;
         if self.mutation != Some(Mutation::ForgetInterruption) {
-            link.course.interrupted(&mut agent.outbox.get().state);
+            link.lease_state.interrupted(&mut agent.outbox.get().state);
         }
         link.connection += 1;
         (link.connected, link.unanswered, link.watched) = (false, false, None);

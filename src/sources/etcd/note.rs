@@ -21,7 +21,7 @@ pub struct Note {
     /// Number of desired keys at that revision.
     pub keys: usize,
     /// Some of these keys, with their revisions and values.
-    pub witnesses: Vec<Witness>,
+    pub witnesses: Vec<Evidence>,
     /// Reason why removals are held; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Reason>,
@@ -41,7 +41,7 @@ pub struct Reason {
 
 /// One version of a key, by which the store is recognized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Witness {
+pub struct Evidence {
     key: String,
     mod_revision: i64,
     value_hash: u64,
@@ -77,9 +77,9 @@ impl Note {
     ) -> Self {
         let from_the_end = keys.saturating_sub(WITNESSES).min(WITNESSES);
         let chosen = known.clone().take(WITNESSES).chain(known.rev().take(from_the_end));
-        let witness = |(key, mod_revision, value_hash): (&RawKey, i64, u64)| {
+        let evidence = |(key, mod_revision, value_hash): (&RawKey, i64, u64)| {
             let key = key.as_str().ok()?.to_owned();
-            Some(Witness {
+            Some(Evidence {
                 key,
                 mod_revision,
                 value_hash,
@@ -89,7 +89,7 @@ impl Note {
             cluster: format!("{cluster_id:x}"),
             revision,
             keys,
-            witnesses: chosen.filter_map(witness).collect(),
+            witnesses: chosen.filter_map(evidence).collect(),
             held: None,
             losses: 0,
         }
@@ -98,7 +98,7 @@ impl Note {
     /// Returns the revision whose listing is needed to recognize the store; `None` if the current listing is sufficient.
     pub(crate) fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         let in_doubt =
-            self.cluster == format!("{cluster_id:x}") && revision >= self.revision && self.keys > 0 && !self.is_witnessed_by(items);
+            self.cluster == format!("{cluster_id:x}") && revision >= self.revision && self.keys > 0 && !self.is_confirmed_by(items);
         in_doubt.then_some(self.revision)
     }
 
@@ -113,7 +113,7 @@ impl Note {
                 "the revision was {} before the agent was stopped, now it is only {revision}",
                 self.revision
             );
-            return match self.is_witnessed_by(items) {
+            return match self.is_confirmed_by(items) {
                 true => Recognition::Restored(evidence),
                 false => Recognition::Replaced(evidence),
             };
@@ -135,16 +135,16 @@ impl Note {
         }
     }
 
-    fn is_witnessed_by(&self, items: &[RawItem]) -> bool {
+    fn is_confirmed_by(&self, items: &[RawItem]) -> bool {
         // Listings are sorted by key.
-        self.witnesses.iter().any(|witness| {
-            let found = items.binary_search_by(|item| item.key.as_bytes().cmp(witness.key.as_bytes()));
-            found.is_ok_and(|at| items[at].mod_revision == witness.mod_revision && hash(&items[at].value) == witness.value_hash)
+        self.witnesses.iter().any(|evidence| {
+            let found = items.binary_search_by(|item| item.key.as_bytes().cmp(evidence.key.as_bytes()));
+            found.is_ok_and(|at| items[at].mod_revision == evidence.mod_revision && hash(&items[at].value) == evidence.value_hash)
         })
     }
 
     fn is_listed_in(&self, past: &BTreeMap<RawKey, i64>) -> bool {
-        let listed = |witness: &Witness| past.get(&RawKey::from(witness.key.as_bytes())) == Some(&witness.mod_revision);
+        let listed = |evidence: &Evidence| past.get(&RawKey::from(evidence.key.as_bytes())) == Some(&evidence.mod_revision);
         past.len() == self.keys && self.witnesses.iter().all(listed)
     }
 }
@@ -197,9 +197,9 @@ mod tests {
 
     #[test]
     fn deletions_in_known_store_are_followed() {
-        let one_witness = items(29..30);
-        assert_eq!(note().doubts(40, 7, &one_witness), None);
-        assert_eq!(note().recognize(40, 7, &one_witness, &unknown()), Recognition::Same);
+        let one_piece_of_evidence = items(29..30);
+        assert_eq!(note().doubts(40, 7, &one_piece_of_evidence), None);
+        assert_eq!(note().recognize(40, 7, &one_piece_of_evidence, &unknown()), Recognition::Same);
         assert_eq!(note().doubts(40, 7, &[]), Some(30));
         assert_eq!(
             note().recognize(40, 7, &[], &past(&items(10..30))),

@@ -40,7 +40,7 @@ pub(crate) enum Comparison {
 }
 
 /// Keys whose revision in the store differs from the delivered one; `None` if the store does not have the key.
-pub(crate) type Suspects = BTreeMap<RawKey, Option<i64>>;
+pub(crate) type Unconfirmed = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
     /// Returns the position of a receiver that has exactly `items`.
@@ -197,19 +197,19 @@ impl Position {
     ///
     /// Ignores keys of which the watch has already delivered a later version. The watch may still deliver the differences that are
     /// returned.
-    pub fn suspects(&self, revision: i64, mut listed: BTreeMap<RawKey, i64>) -> Suspects {
-        let mut suspects = Suspects::new();
+    pub fn unconfirmed(&self, revision: i64, mut listed: BTreeMap<RawKey, i64>) -> Unconfirmed {
+        let mut unconfirmed = Unconfirmed::new();
         for (key, known) in &self.known {
             match listed.remove(key) {
                 Some(mod_revision) if mod_revision == known.mod_revision => {}
                 _ if known.mod_revision > revision => {}
                 other => {
-                    suspects.insert(key.clone(), other);
+                    unconfirmed.insert(key.clone(), other);
                 }
             }
         }
-        suspects.extend(listed.into_iter().map(|(key, mod_revision)| (key, Some(mod_revision))));
-        suspects
+        unconfirmed.extend(listed.into_iter().map(|(key, mod_revision)| (key, Some(mod_revision))));
+        unconfirmed
     }
 }
 
@@ -361,13 +361,13 @@ mod tests {
     fn differing_key_is_suspect_unless_watch_is_ahead() {
         let mut position = position();
         let listing = |items: &[(&str, i64)]| items.iter().map(|(k, r)| (RawKey::from(k.as_bytes()), *r)).collect();
-        assert!(position.suspects(10, listing(&[("a", 3), ("b", 9)])).is_empty());
-        assert_eq!(position.suspects(12, listing(&[("a", 12), ("c", 11)])).len(), 3);
+        assert!(position.unconfirmed(10, listing(&[("a", 3), ("b", 9)])).is_empty());
+        assert_eq!(position.unconfirmed(12, listing(&[("a", 12), ("c", 11)])).len(), 3);
         position.apply(RawChange {
             key: RawKey::from(&b"a"[..]),
             mod_revision: 12,
             value: Some(Vec::new()),
         });
-        assert!(position.suspects(11, listing(&[("a", 3), ("b", 9)])).is_empty());
+        assert!(position.unconfirmed(11, listing(&[("a", 3), ("b", 9)])).is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     RawChange, RawItem, RawKey, SnapshotReason, SourceEvent,
     note::{Note, Past, Recognition},
-    position::{Comparison, Position, Suspects},
+    position::{Comparison, Position, Unconfirmed},
 };
 
 /// Result of comparing the revisions of all keys with what was delivered.
@@ -31,8 +31,8 @@ pub(crate) struct Reading {
     /// Set if the next listing must be delivered as a snapshot.
     snapshot_because: Option<SnapshotReason>,
     /// Loss of the connection that was reported last, until the store can be reached again.
-    told: Option<String>,
-    suspects: Suspects,
+    reported: Option<String>,
+    unconfirmed: Unconfirmed,
     /// Number of detected losses of the store's content.
     losses: u64,
 }
@@ -75,11 +75,11 @@ impl Reading {
     ///
     /// Returns whether the store is reachable again after a reported loss.
     pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
-        let back = self.told.take().is_some();
+        let back = self.reported.take().is_some();
         if back {
             self.events.push(SourceEvent::Reconnected);
         }
-        self.suspects.clear();
+        self.unconfirmed.clear();
         self.position = Some(self.adopt(revision, cluster_id, items, past));
         back
     }
@@ -138,14 +138,16 @@ impl Reading {
         let Some(position) = &mut self.position else {
             return Compared::Same;
         };
-        let found = position.suspects(revision, listed);
+        let found = position.unconfirmed(revision, listed);
         if found.is_empty() {
             // The prefix did not change; other keys were written.
             position.advance(revision);
         }
-        let confirmed = found.iter().any(|(key, mod_revision)| self.suspects.get(key) == Some(mod_revision));
-        self.suspects = found;
-        match (confirmed, self.suspects.is_empty()) {
+        let confirmed = found
+            .iter()
+            .any(|(key, mod_revision)| self.unconfirmed.get(key) == Some(mod_revision));
+        self.unconfirmed = found;
+        match (confirmed, self.unconfirmed.is_empty()) {
             (true, _) => Compared::Different,
             (false, true) => Compared::Same,
             (false, false) => Compared::InDoubt,
@@ -159,10 +161,10 @@ impl Reading {
 
     /// Records that the connection was lost or could not be made. Returns whether the message differs from the last reported one.
     pub fn lost(&mut self, message: String) -> bool {
-        let news = self.told.as_ref() != Some(&message);
+        let news = self.reported.as_ref() != Some(&message);
         if news {
             self.events.push(SourceEvent::Disconnected { message: message.clone() });
-            self.told = Some(message);
+            self.reported = Some(message);
         }
         news
     }

@@ -54,17 +54,17 @@ async fn client(target: Target, authorization: &str) -> Client {
     }
 }
 
-fn bearer(token: &str) -> String {
+fn provider(token: &str) -> String {
     format!("Bearer {token}")
 }
 
 /// Returns two legitimate clients: one opens a connection for each call, the other keeps its connection.
 async fn welcome(target: Target) -> Vec<Welcome> {
     let anew = move || async move {
-        let answer = get(&mut client(target, &bearer(GOOD)).await, "").await;
+        let answer = get(&mut client(target, &provider(GOOD)).await, "").await;
         assert_eq!(answer, "Ok: ", "a connection of its own");
     };
-    let kept = std::sync::Arc::new(tokio::sync::Mutex::new(client(target, &bearer(GOOD)).await));
+    let kept = std::sync::Arc::new(tokio::sync::Mutex::new(client(target, &provider(GOOD)).await));
     let again = move || {
         let kept = kept.clone();
         async move {
@@ -81,10 +81,10 @@ async fn get(client: &mut Client, label: &str) -> String {
         ids: vec![],
         labels: HashMap::from([("label".to_owned(), label.to_owned())]),
     };
-    told(client.call::<_, GetConfigResponse>(MANAGER, "GetConfig", request).await)
+    reported(client.call::<_, GetConfigResponse>(MANAGER, "GetConfig", request).await)
 }
 
-fn told<T>(answer: Result<T, Status>) -> String {
+fn reported<T>(answer: Result<T, Status>) -> String {
     answer.map_or_else(
         |status| format!("{:?}: {}", status.code(), status.message()),
         |_| format!("{:?}: ", Code::Ok),
@@ -100,11 +100,15 @@ fn of_calls(scan: &mut Scan, target: Target) {
         }
     };
     scan.attempt("no token", "Unauthenticated: a token is needed", with(String::new()));
-    scan.attempt("an unknown token", "Unauthenticated: the token is not known", with(bearer(UNKNOWN)));
+    scan.attempt(
+        "an unknown token",
+        "Unauthenticated: the token is not known",
+        with(provider(UNKNOWN)),
+    );
     scan.attempt(
         "an expired token",
         "Unauthenticated: the token of emil has expired",
-        with(bearer(EXPIRED)),
+        with(provider(EXPIRED)),
     );
     scan.attempt(
         "a password in place of a token",
@@ -112,8 +116,8 @@ fn of_calls(scan: &mut Scan, target: Target) {
         with("Basic YW5uYTphbm5h".to_owned()),
     );
     let change = move || async move {
-        let mut client = client(target, &bearer(READER)).await;
-        told(
+        let mut client = client(target, &provider(READER)).await;
+        reported(
             client
                 .call::<_, SetConfigResponse>(MANAGER, "SetConfig", SetConfigRequest::default())
                 .await,
@@ -124,7 +128,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
         "PermissionDenied: anna has role read, and this needs role write",
         change,
     );
-    let long = move || async move { get(&mut client(target, &bearer(GOOD)).await, &"x".repeat(1001)).await };
+    let long = move || async move { get(&mut client(target, &provider(GOOD)).await, &"x".repeat(1001)).await };
     scan.attempt("a message too long", "--http-body-max allows 1000", long);
     scan.attempt("metadata too long", "431", with("x".repeat(30_000)));
     scan.attempt(
@@ -137,9 +141,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
     });
     scan.attempt("REST, by its status", " 400 ", move || say(target, "GET / HTTP/1.1\r\n\r\n"));
     scan.attempt("garbage", "this port speaks gRPC", move || say(target, [0, 1, 2, 3, 4]));
-    scan.attempt("silence", "the client did not start HTTP/2 within 1 s", move || {
-        say(target, "")
-    });
+    scan.attempt("silence", "the client did not start HTTP/2 within 1 s", move || say(target, ""));
     scan.attempt("the beginning in drops", " 408 ", move || dribble(target, "", PREFACE));
     scan.attempt("nothing after the beginning", "GOAWAY", move || say_for_frames(target, PREFACE));
     scan.attempt("half a beginning, and leave", " 400 ", move || say_and_leave(target, &PREFACE[..7]));
@@ -166,12 +168,12 @@ async fn slow_message(target: Target) -> String {
     let request = hyper::Request::post(format!("http://{ADDRESS}{MANAGER}GetConfig"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
-        .header("authorization", bearer(GOOD))
+        .header("authorization", provider(GOOD))
         .body(StreamBody::new(Box::pin(drops)))
         .expect("a request");
     let answer = sender.send_request(request).await.expect("it is answered");
     driver.abort();
-    told(Status::from_header_map(answer.headers()).map_or(Ok(()), Err))
+    reported(Status::from_header_map(answer.headers()).map_or(Ok(()), Err))
 }
 
 async fn without_tls(mut bench: Bench) {
@@ -212,8 +214,8 @@ async fn too_many(mut bench: Bench) {
         "{refused}"
     );
     let held = PLAIN.open().await;
-    let told = say(PLAIN, PREFACE).await;
-    assert!(told.contains("too many connections"), "{told:?}");
+    let reported = say(PLAIN, PREFACE).await;
+    assert!(reported.contains("too many connections"), "{reported:?}");
     drop(held);
     drop(client);
     bench.stop_agent().await;

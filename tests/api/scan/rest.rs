@@ -33,7 +33,7 @@ fn request(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
 }
 
-fn bearer(token: &str) -> String {
+fn provider(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
@@ -42,21 +42,21 @@ fn of_requests(scan: &mut Scan, target: Target) {
     let look = move |headers: String| move || say(target, request("GET /info/version", &headers));
     scan.attempt("no token", " 401 ", look(String::new()));
     scan.attempt("no token, in words", "a token is needed", look(String::new()));
-    scan.attempt("an unknown token", "the token is not known", look(bearer(UNKNOWN)));
-    scan.attempt("an expired token", "the token of emil has expired", look(bearer(EXPIRED)));
+    scan.attempt("an unknown token", "the token is not known", look(provider(UNKNOWN)));
+    scan.attempt("an expired token", "the token of emil has expired", look(provider(EXPIRED)));
     scan.attempt(
         "a password in place of a token",
         " 401 ",
         look("Authorization: Basic YW5uYTphbm5h\r\n".to_owned()),
     );
-    let change = move || say(target, request("PUT /log/engine/info", &bearer(READER)));
+    let change = move || say(target, request("PUT /log/engine/info", &provider(READER)));
     scan.attempt("a change by who may read", "anna has role read, and this needs role write", change);
 
-    let long = bearer(GOOD) + "Content-Length: 1001\r\n";
+    let long = provider(GOOD) + "Content-Length: 1001\r\n";
     let put = move |headers: String, body: String| move || say(target, request("PUT /log/engine/info", &headers) + &body);
     scan.attempt("a body too long, announced", " 413 ", put(long, "x".repeat(1001)));
     let chunk = format!("258\r\n{}\r\n", "x".repeat(600));
-    let chunked = bearer(GOOD) + "Transfer-Encoding: chunked\r\n";
+    let chunked = provider(GOOD) + "Transfer-Encoding: chunked\r\n";
     scan.attempt(
         "a body too long, in pieces",
         "the body is longer than 1000 bytes",
@@ -69,7 +69,7 @@ fn of_requests(scan: &mut Scan, target: Target) {
     scan.attempt("headers in drops", " 408 ", slow);
     scan.attempt("headers in drops, in words", "the headers did not arrive within 1 s", slow);
     let body = move || {
-        let head = request("PUT /log/engine/info", &(bearer(GOOD) + "Content-Length: 1000\r\n"));
+        let head = request("PUT /log/engine/info", &(provider(GOOD) + "Content-Length: 1000\r\n"));
         dribble(target, head, "x")
     };
     scan.attempt("a body in drops", "the body did not arrive within 3 s", body);
@@ -108,7 +108,7 @@ pub(super) fn of_handshakes(scan: &mut Scan, target: Target) {
     });
     scan.attempt("a handshake that never begins", "", move || say(target.plain(), ""));
     scan.attempt("HTTP without TLS", "this port speaks TLS", move || {
-        say(target.plain(), request("GET /", &bearer(GOOD)))
+        say(target.plain(), request("GET /", &provider(GOOD)))
     });
     scan.attempt("garbage without TLS", "this port speaks TLS", move || {
         say(target.plain(), [0, 1, 2, 3, 4])

@@ -13,7 +13,7 @@ use tokio::{
 use crate::certificates;
 
 /// Much longer than any limit of the scanned agent: a connection that is still open then was forgotten.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Pause between two bytes of a slow sender, which is slower than the agent allows.
 const DROP: Duration = Duration::from_millis(50);
 
@@ -56,7 +56,7 @@ async fn until_closed(stream: impl AsyncRead + Unpin) -> String {
 async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Data that came before a reset counts too.
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("it is closed");
+    let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes)).await.expect("it is closed");
     bytes
 }
 
@@ -64,8 +64,8 @@ async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
 pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
     let _ = stream.write_all(bytes.as_ref()).await;
-    let told = bytes_until_closed(stream).await;
-    let (mut rest, mut names) = (&told[..], Vec::new());
+    let reported = bytes_until_closed(stream).await;
+    let (mut rest, mut names) = (&reported[..], Vec::new());
     // Three bytes of length, one of type, five that do not matter here (RFC 9113 §4.1).
     while let [high, middle, low, kind, _, _, _, _, _, more @ ..] = rest {
         let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
@@ -111,8 +111,8 @@ pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<
         std::future::pending::<String>().await
     };
     tokio::select! {
-        told = until_closed(reader) => told,
-        told = dripping => told,
+        reported = until_closed(reader) => reported,
+        reported = dripping => reported,
     }
 }
 
@@ -122,7 +122,7 @@ pub async fn handshake(address: &str, identity: Option<&str>, protocol: &str) ->
         Err(error) => error.to_string(),
         // In TLS 1.3 the client completes its handshake before the server verifies the certificate.
         Ok(mut stream) => {
-            let read = timeout(PATIENCE, stream.read_u8()).await.expect("it is closed");
+            let read = timeout(TIME_LIMIT, stream.read_u8()).await.expect("it is closed");
             read.map_or_else(|error| error.to_string(), |_| "it was served".to_owned())
         }
     }

@@ -72,13 +72,13 @@ fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: b
 impl Expectation {
     /// Returns what is expected of an agent with this label.
     ///
-    /// `steady` contains values beside the catalogue, and their revision; `strangers` are named foreign namespaces that
+    /// `steady` contains values beside the catalogue, and their revision; `foreign_processes` are named foreign namespaces that
     /// must exist.
     pub fn of(
         catalogue: &Catalogue,
         places: &Places,
         steady: &(Config, i64),
-        strangers: &[String],
+        foreign_processes: &[String],
         label: &str,
         kernel_has_dummies: bool,
     ) -> Self {
@@ -94,14 +94,14 @@ impl Expectation {
         let names = surroundings.places.keys().filter_map(Reference::name);
         let mut names: BTreeSet<String> = names.map(str::to_owned).collect();
         names.extend(places.foreign.keys().cloned());
-        names.extend(strangers.iter().cloned());
+        names.extend(foreign_processes.iter().cloned());
         let mut expectation = Self {
             verdicts: verdicts.collect(),
             contents: BTreeMap::new(),
             names,
             foreign: places.foreign.clone(),
         };
-        expectation.look_everywhere(places, strangers, &surroundings);
+        expectation.look_everywhere(places, foreign_processes, &surroundings);
         // The objects of a value that became invalid may or may not exist: those of the last valid version stay.
         let earlier = wanted(catalogue, steady, |key, value| match value {
             Value::Garbage(_, Some(before)) => before.meaning(key),
@@ -128,7 +128,7 @@ impl Expectation {
     }
 
     /// Adds every known namespace with empty contents, because most of them must be empty.
-    fn look_everywhere(&mut self, places: &Places, strangers: &[String], surroundings: &Surroundings<Place>) {
+    fn look_everywhere(&mut self, places: &Places, foreign_processes: &[String], surroundings: &Surroundings<Place>) {
         let mut look_at = |inode: u64, path: PathBuf, name: &str| {
             let contents = self.contents.entry(inode).or_insert_with(|| Contents {
                 names: path.display().to_string(),
@@ -138,7 +138,9 @@ impl Expectation {
             });
             contents.names.push_str(name);
         };
-        let named = command::named_namespaces().into_iter().filter(|name| !strangers.contains(name));
+        let named = command::named_namespaces()
+            .into_iter()
+            .filter(|name| !foreign_processes.contains(name));
         let named = named.map(|name| Reference::Named(name).path());
         for path in named.chain(places.all.iter().filter_map(|place| place.path())) {
             if let Some(inode) = inode(&path) {
@@ -240,6 +242,6 @@ impl Expectation {
 }
 
 /// Returns the contents of the foreign namespaces, to be compared later.
-pub fn strangers_as_they_are(names: &[String]) -> Vec<String> {
+pub fn foreign_processes_unchanged(names: &[String]) -> Vec<String> {
     foreign::fingerprints(names)
 }

@@ -77,6 +77,6 @@ fn scheduler_with_own_namespace() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
     let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));
     scheduler.fact(&NamespaceName::Own.key(), Some(own));
-    scheduler.settle_facts();
+    scheduler.complete_facts();
     scheduler
 }

@@ -24,8 +24,8 @@ use tracing::debug;
 use super::{Reserved, gateway};
 use crate::{error::Refusal, shared::Shared};
 use listener::{
-    Activity, Impatient, Limits, Prefixed, Protocol,
-    course::{beginning, serve_until},
+    Activity, Limits, Prefixed, Protocol, TimeLimited,
+    connection_state::{beginning, serve_until},
     refusal::{self, PREFACE},
 };
 
@@ -102,7 +102,7 @@ impl Protocol for StoreProtocol {
     const NAME: &'static str = "embedded store";
     const TOO_MANY: &'static str = "embedded store: too many connections; close some";
 
-    async fn serve<S>(self, mut stream: Impatient<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
+    async fn serve<S>(self, mut stream: TimeLimited<S>, peer: SocketAddr, mut stop: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

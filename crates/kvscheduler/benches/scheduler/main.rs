@@ -78,10 +78,10 @@ fn life(n: usize) -> Life {
         }
     };
     step("create all");
-    let wanted = all(1);
-    let list = wanted.capacity() * size_of::<Change<Key, Toy>>();
+    let desired = all(1);
+    let list = desired.capacity() * size_of::<Change<Key, Toy>>();
     let given = allocator::live_bytes() - before - list;
-    costs.push(("create all", world.transaction(wanted, false)));
+    costs.push(("create all", world.transaction(desired, false)));
     let bytes = allocator::live_bytes() - before;
     assert_eq!(world.applied_under("config/"), n, "all values must be created");
 
@@ -117,11 +117,11 @@ fn life(n: usize) -> Life {
 }
 
 /// Measures the part of an update that is not the scheduler's: dropping the replaced value.
-fn give_up(mut former: Vec<Change<Key, Toy>>, wanted: Vec<Change<Key, Toy>>) -> Cost {
+fn give_up(mut former: Vec<Change<Key, Toy>>, desired: Vec<Change<Key, Toy>>) -> Cost {
     let operations = former.len();
     let start = cpu_time();
-    for (former, wanted) in former.iter_mut().zip(wanted) {
-        *former = wanted;
+    for (former, desired) in former.iter_mut().zip(desired) {
+        *former = desired;
     }
     Cost {
         operations,

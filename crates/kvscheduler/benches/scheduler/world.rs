@@ -31,7 +31,7 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         let mut scheduler = Scheduler::new(ToyDomain);
-        scheduler.settle_facts();
+        scheduler.complete_facts();
         World {
             scheduler,
             now: Duration::from_secs(1_000_000),

@@ -46,7 +46,7 @@ pub struct Sighting<K, V> {
     /// Applied value, as far as is known.
     pub applied: Option<V>,
     /// Desired value, if it is valid.
-    pub wanted: Option<V>,
+    pub desired: Option<V>,
     /// Error when the state was recorded last.
     pub error: Option<Arc<str>>,
     /// Last operation on the value or, if there was none, the one that it waits for.
@@ -113,7 +113,7 @@ impl<D: Domain> Scheduler<D> {
             }
         };
         let records = match scope {
-            Scope::All => self.ledger.history.shared(),
+            Scope::All => self.tracker.history.shared(),
             _ => Vec::new(),
         };
         Pick(Extract {
@@ -134,7 +134,7 @@ impl<D: Domain> Scheduler<D> {
             key: node.key.clone(),
             state,
             applied: node.applied().cloned(),
-            wanted: node.wanted().cloned(),
+            desired: node.desired().cloned(),
             error: node.rare().and_then(|rare| rare.error.clone()),
             last_operation: node.requested_operation(),
             since: node.trace.since.into(),
@@ -252,11 +252,11 @@ impl<D: Domain> Extract<D> {
             .collect()
     }
 
-    fn changes_by_key(&self, wanted: impl Fn(&D::Key) -> bool) -> Changes<'_, D::Key, D::Value> {
+    fn changes_by_key(&self, desired: impl Fn(&D::Key) -> bool) -> Changes<'_, D::Key, D::Value> {
         let mut changes: Changes<'_, D::Key, D::Value> = BTreeMap::new();
         for record in &self.records {
             let changed = record.operations.iter().filter(|operation| !operation.flags.confirmation);
-            for operation in changed.filter(|operation| wanted(&operation.key)) {
+            for operation in changed.filter(|operation| desired(&operation.key)) {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }
@@ -293,7 +293,7 @@ impl<D: Domain> Extract<D> {
         }
         let side = Side {
             state: value.state,
-            value: value.applied.as_ref().or(value.wanted.as_ref()).cloned(),
+            value: value.applied.as_ref().or(value.desired.as_ref()).cloned(),
             error: value.error.clone(),
         };
         let last = revisions.pop_if(|last| last.until.is_none());

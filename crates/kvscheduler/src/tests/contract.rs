@@ -345,9 +345,9 @@ fn desired_and_applied_values_are_listed_by_prefix() {
         Options::default(),
     );
     let view = world.scheduler.view();
-    let wanted: Vec<&str> = view.wanted_under("v/").map(|(key, _)| key.as_str()).collect();
+    let desired: Vec<&str> = view.desired_under("v/").map(|(key, _)| key.as_str()).collect();
     let applied: Vec<&str> = view.applied_under("v/").map(|(key, _)| key.as_str()).collect();
-    assert_eq!((wanted, applied), (vec!["v/1", "v/2"], vec!["v/1"]));
+    assert_eq!((desired, applied), (vec!["v/1", "v/2"], vec!["v/1"]));
 }
 
 #[test]

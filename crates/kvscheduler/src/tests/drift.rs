@@ -195,7 +195,7 @@ fn unrelated_damage_does_not_excuse_contention() {
 #[test]
 fn unrepaired_damage_does_not_excuse_later_contention() {
     let mut world = World::new();
-    world.put("link", toy(TOLD_ONLY));
+    world.put("link", toy(REPORT_ONLY));
     world.put("neighbour", needing(&["link"]));
     world.run();
     world.tamper("link", toy(2));
@@ -224,7 +224,7 @@ fn pair_lost_together_is_counted_for_one_end() {
 #[test]
 fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     let mut world = World::new();
-    world.put("a", toy(TOLD_ONLY));
+    world.put("a", toy(REPORT_ONLY));
     world.put("b", toy(1));
     world.run();
     world.log.clear();
@@ -237,23 +237,23 @@ fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
         (ValueState::Failed, "Drifted", None)
     );
     assert_eq!((world.log.len(), world.state("b")), (0, Some(ValueState::Configured)));
-    world.undo("a", toy(TOLD_ONLY));
+    world.undo("a", toy(REPORT_ONLY));
     assert_eq!((world.reason("a"), world.state("a")), ("", Some(ValueState::Configured)));
     world.take_away("a");
     assert_eq!((world.reason("a"), world.log.len()), ("Drifted", 0));
-    world.put("a", toy(TOLD_ONLY));
+    world.put("a", toy(REPORT_ONLY));
     world.run();
     assert_eq!(
         (world.state("a"), world.kernel["a"].content),
-        (Some(ValueState::Configured), TOLD_ONLY)
+        (Some(ValueState::Configured), REPORT_ONLY)
     );
 }
 
 #[test]
 fn unrepaired_value_can_be_deleted_while_it_differs() {
     let mut world = World::new();
-    world.put("a", toy(TOLD_ONLY));
-    world.put("gone", toy(TOLD_ONLY));
+    world.put("a", toy(REPORT_ONLY));
+    world.put("gone", toy(REPORT_ONLY));
     world.run();
     world.tamper("a", toy(2));
     world.take_away("gone");

@@ -62,7 +62,7 @@ struct World(Scheduler<Counter>);
 impl World {
     fn new() -> Self {
         let mut scheduler = Scheduler::new(Counter);
-        scheduler.settle_facts();
+        scheduler.complete_facts();
         World(scheduler)
     }
 
@@ -123,15 +123,15 @@ fn only_an_explicit_noop_succeeds_without_an_operation() {
     assert!(world.want(Some("nothing")).is_empty());
     assert_eq!(world.status().state, ValueState::Configured);
     assert!(world.0.take_defects().is_empty());
-    for (value, told) in [("empty", "an empty list"), ("impossible", "cannot be created")] {
+    for (value, reported) in [("empty", "an empty list"), ("impossible", "cannot be created")] {
         let mut world = World::new();
         assert!(world.want(Some(value)).is_empty());
         let status = world.status();
         assert_eq!(status.state, ValueState::Failed, "{value}");
         assert_eq!(status.reason, "InternalError");
-        assert!(status.message.contains(told), "{}", status.message);
+        assert!(status.message.contains(reported), "{}", status.message);
         let defects = world.0.take_defects();
-        assert!(defects.len() == 1 && defects[0].contains(told), "{defects:?}");
+        assert!(defects.len() == 1 && defects[0].contains(reported), "{defects:?}");
         assert_eq!(world.0.statistics().defects, 1);
         // The error is not permanent: another value can be applied.
         assert_eq!(world.want(Some("x")), ["create a x"]);

@@ -14,11 +14,11 @@ fn explanation<'a>(world: &'a World, text: &str) -> &'a Explanation<Key> {
     world.statuses[text].explanation.as_deref().expect("has an explanation")
 }
 
-fn relatives(world: &World, text: &str) -> Vec<String> {
+fn suggestions(world: &World, text: &str) -> Vec<String> {
     let unmet = &explanation(world, text).unmet;
     unmet
         .iter()
-        .flat_map(|unmet| unmet.relatives.iter().map(|relative| relative.text.clone()))
+        .flat_map(|unmet| unmet.suggestions.iter().map(|suggestion| suggestion.text.clone()))
         .collect()
 }
 
@@ -34,7 +34,7 @@ fn unmet_dependency_has_key_name_and_start_time() {
         name: "a".into(),
         since: world.now,
         state: "a does not exist".into(),
-        relatives: vec![],
+        suggestions: vec![],
     };
     assert_eq!(explanation(&world, "b").unmet, [expected]);
     assert_eq!(status.message, "waiting for needs-a: a does not exist");
@@ -64,7 +64,7 @@ fn derived_value_is_explained_by_its_provider_and_follows_its_changes() {
         message(&world),
         format!("waiting for needs-eth/state: eth exists in another state{rest}")
     );
-    assert_eq!(relatives(&world, "b"), ["eth exists in another state"]);
+    assert_eq!(suggestions(&world, "b"), ["eth exists in another state"]);
     world.delete("eth");
     world.run();
     assert_eq!(message(&world), format!("waiting for needs-eth/state: eth does not exist{rest}"));
@@ -100,10 +100,10 @@ fn unavailable_values_with_the_prefix_are_suggested_up_to_a_limit() {
     }
     world.run();
     assert_eq!(
-        relatives(&world, "b"),
+        suggestions(&world, "b"),
         ["p/00 is not there yet", "p/01 is not there yet", "p/02 is not there yet"]
     );
-    assert_eq!(RELATIVES_MAX, 3);
+    assert_eq!(SUGGESTIONS_MAX, 3);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn similar_name_is_suggested() {
     world.put("typo-right", toy(1));
     world.put("b", needing(&["typo-rigth"]));
     world.run();
-    assert_eq!(relatives(&world, "b"), ["typo-right is similar"]);
+    assert_eq!(suggestions(&world, "b"), ["typo-right is similar"]);
 }
 
 #[test]

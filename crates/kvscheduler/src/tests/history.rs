@@ -115,10 +115,10 @@ fn derived_values_properties_recreations_reverts_and_retries_are_flagged() {
         "PROPERTY RECREATE",
         "DERIVED RECREATE",
     ];
-    let mut told = flags(&world, again.seq);
-    told.sort();
+    let mut reported = flags(&world, again.seq);
+    reported.sort();
     expected.sort_unstable();
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let mut first = true;
     world.fail = Box::new(move |key, _| (key == "z" && std::mem::take(&mut first)).then(|| transient("once")));
     let revert = Options {
@@ -309,7 +309,7 @@ fn timeline_contains_states_and_times_of_a_key() {
     );
     world.now += minute;
     world.commit(vec![remove("a")], Options::default());
-    let told: Vec<_> = world
+    let reported: Vec<_> = world
         .scheduler
         .extract(&Scope::All)
         .timeline(&key("b"))
@@ -317,7 +317,7 @@ fn timeline_contains_states_and_times_of_a_key() {
         .map(|revision| (revision.state, revision.since, revision.until, revision.seq))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             (ValueState::Pending, start, Some(start + minute), Some(0)),
             (ValueState::Configured, start + minute, Some(start + 2 * minute), Some(1)),

@@ -46,7 +46,7 @@ struct Toy {
 const FIXED: u32 = u32::MAX;
 
 /// Content of a value that is not repaired when others change it.
-const TOLD_ONLY: u32 = 777;
+const REPORT_ONLY: u32 = 777;
 
 #[derive(Clone, Debug, PartialEq)]
 enum Do {
@@ -66,7 +66,7 @@ fn key(text: &str) -> Key {
     text.to_owned()
 }
 
-fn is_restless(key: &Key) -> bool {
+fn never_settles(key: &Key) -> bool {
     key.as_str().starts_with("restless/")
 }
 
@@ -81,23 +81,26 @@ impl Domain for ToyDomain {
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("fact/container")
     }
-    fn is_repaired(&self, _: &Key, wanted: &Toy) -> bool {
-        wanted.content != TOLD_ONLY
+    fn is_repaired(&self, _: &Key, desired: &Toy) -> bool {
+        desired.content != REPORT_ONLY
     }
     /// `x` provides `x/state`.
-    fn bearer(&self, key: &Key) -> Option<Key> {
+    fn provider(&self, key: &Key) -> Option<Key> {
         key.strip_suffix("/state").map(str::to_owned)
     }
-    fn relatives(&self, unmet: &Dependency<Key>, view: &View<'_, Self>) -> Vec<Relative<Key>> {
+    fn suggestions(&self, unmet: &Dependency<Key>, view: &View<'_, Self>) -> Vec<Suggestion<Key>> {
         let On::Key(key) = &unmet.on else { return vec![] };
-        let told = |key: &Key, what: &str| Relative {
+        let reported = |key: &Key, what: &str| Suggestion {
             key: key.clone(),
             text: format!("{key} {what}"),
         };
-        match self.bearer(key) {
-            Some(bearer) if view.applied(&bearer).is_some() => vec![told(&bearer, "exists in another state")],
+        match self.provider(key) {
+            Some(provider) if view.applied(&provider).is_some() => vec![reported(&provider, "exists in another state")],
             Some(_) => vec![],
-            None => view.near("typo-", key.as_str(), 1).map(|near| told(near, "is similar")).collect(),
+            None => view
+                .near("typo-", key.as_str(), 1)
+                .map(|near| reported(near, "is similar"))
+                .collect(),
         }
     }
 }
@@ -152,15 +155,15 @@ impl Descriptor<ToyDomain> for ToyDomain {
     /// The contents of a `place/…` are unknown until the place has been opened.
     fn claims_may_be_held(&self, key: &Key, value: &Toy, view: &View<'_, Self>) -> bool {
         let inside = view.untried_under("place/").flat_map(|place| view.dependents(place));
-        let mut others = inside.filter(|other| *other != key).filter_map(|other| view.wanted(other));
+        let mut others = inside.filter(|other| *other != key).filter_map(|other| view.desired(other));
         others.any(|other| other.claims.iter().any(|claim| value.claims.contains(claim)))
     }
     /// `restless/…` is always stale, so it is re-created forever, without an operation.
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
-        is_restless(key)
+        never_settles(key)
     }
     fn create(&self, key: &Key, value: &Toy, _: &View<'_, Self>) -> Result<Effect<Do>, Refusal> {
-        if is_restless(key) {
+        if never_settles(key) {
             return Ok(Effect::Noop("always re-created without an operation"));
         }
         Ok(Effect::one(Do::Create(key.to_string(), value.clone())))
@@ -172,7 +175,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         Ok(Effect::one(Do::Update(key.to_string(), desired.clone())))
     }
     fn delete(&self, key: &Key, _: &Toy, _: DeleteCause, _: &View<'_, Self>) -> Effect<Do> {
-        if is_restless(key) {
+        if never_settles(key) {
             return Effect::Noop("always re-created without an operation");
         }
         Effect::one(Do::Delete(key.to_string()))
@@ -228,7 +231,7 @@ fn wait(message: &str) -> Wait {
 impl World {
     fn new() -> Self {
         let mut scheduler = Scheduler::new(ToyDomain::default());
-        scheduler.settle_facts();
+        scheduler.complete_facts();
         let now = Duration::from_secs(1_000_000);
         World {
             scheduler,
@@ -353,7 +356,7 @@ impl World {
     /// Runs until nothing is left to do at this time. The number of rounds is bounded, so an endless loop is a failure.
     fn run(&mut self) {
         for _ in 0..10_000 {
-            if !self.round() && self.scheduler.idle() && !self.scheduler.is_reading_asked() {
+            if !self.round() && self.scheduler.idle() && !self.scheduler.is_reading_requested() {
                 return;
             }
         }
@@ -421,7 +424,7 @@ impl World {
             let in_cycle = self
                 .scheduler
                 .view()
-                .wanted(&key(need))
+                .desired(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
             // The dependency may have changed since the operation was decided.
             let in_cycle = in_cycle || random::are_partners(text, need);

@@ -107,8 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Returns the largest set of desired values whose dependencies are all in the set, by removing values until no dependency is unmet.
-fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeMap<String, u32> {
-    let mut alive: BTreeMap<String, &Toy> = wanted.iter().map(|(key, value)| (key.clone(), value)).collect();
+fn model(desired: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeMap<String, u32> {
+    let mut alive: BTreeMap<String, &Toy> = desired.iter().map(|(key, value)| (key.clone(), value)).collect();
     loop {
         let mut present: BTreeSet<String> = facts.keys().cloned().collect();
         for (key, value) in &alive {
@@ -131,7 +131,7 @@ fn model(wanted: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeM
                     .values()
                     .flat_map(|value| value.derives.iter().map(|derived| (derived.clone(), 0))),
             );
-            if !wanted.is_empty() {
+            if !desired.is_empty() {
                 kernel.insert("shared".into(), 0);
             }
             return kernel;
@@ -164,7 +164,7 @@ fn planned(operations: &[OperationRecord<Key, Toy>]) -> Vec<String> {
 /// A world, its desired values, and the number of next operations that fail.
 struct Trial {
     world: World,
-    wanted: BTreeMap<String, Toy>,
+    desired: BTreeMap<String, Toy>,
     failing: Rc<Cell<u8>>,
 }
 
@@ -178,7 +178,7 @@ impl Trial {
         });
         Trial {
             world,
-            wanted: BTreeMap::new(),
+            desired: BTreeMap::new(),
             failing,
         }
     }
@@ -187,18 +187,18 @@ impl Trial {
         let world = &mut self.world;
         match step {
             Step::Put(index, value) => {
-                self.wanted.insert(name(index), value.clone());
+                self.desired.insert(name(index), value.clone());
                 world.put(&name(index), value);
             }
             Step::Reject(index) => {
                 // A rejected value keeps the applied one, which depends on timing. The model has no such rule, so delete the value.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
-                self.wanted.remove(&name(index));
+                self.desired.remove(&name(index));
                 world.delete(&name(index));
             }
             Step::Delete(index) => {
-                self.wanted.remove(&name(index));
+                self.desired.remove(&name(index));
                 world.delete(&name(index));
             }
             Step::Fact(fact, present) => {
@@ -233,17 +233,17 @@ impl Trial {
     }
 
     fn commit(&mut self, values: &[(usize, Option<Toy>)], revert: bool) {
-        let mut wanted = self.wanted.clone();
+        let mut desired = self.desired.clone();
         for (index, value) in values {
             match value {
-                Some(value) => wanted.insert(name(*index), value.clone()),
-                None => wanted.remove(&name(*index)),
+                Some(value) => desired.insert(name(*index), value.clone()),
+                None => desired.remove(&name(*index)),
             };
         }
         // A transaction contains each key once, with the last of its values.
         let keys: BTreeSet<usize> = values.iter().map(|(index, _)| *index).collect();
         let change = |index: &usize| {
-            wanted
+            desired
                 .get(&name(*index))
                 .map_or(remove(&name(*index)), |value| put(&name(*index), value.clone()))
         };
@@ -267,7 +267,7 @@ impl Trial {
         }
         assert!(result.reverted <= (revert && !result.errors.is_empty()));
         if !result.reverted {
-            self.wanted = wanted;
+            self.desired = desired;
         }
     }
 
@@ -275,8 +275,8 @@ impl Trial {
         self.world.run();
         let mut changes = Vec::new();
         if resync != Resync::Downstream {
-            self.wanted.remove(&name(without));
-            changes.extend(self.wanted.iter().map(|(text, value)| put(text, value.clone())));
+            self.desired.remove(&name(without));
+            changes.extend(self.desired.iter().map(|(text, value)| put(text, value.clone())));
         }
         let options = Options {
             resync,
@@ -303,18 +303,18 @@ proptest! {
     fn any_sequence_ends_in_the_state_of_the_model(steps in prop::collection::vec(step(), 1..60)) {
         let mut trial = Trial::new();
         steps.into_iter().for_each(|step| trial.take(step));
-        let Trial { mut world, wanted, failing } = trial;
+        let Trial { mut world, desired, failing } = trial;
         failing.set(0);
         world.run_out_retries();
-        prop_assert_eq!(world.scheduler.ledger.count_open(), 0);
-        let expected = model(&wanted, &world.facts);
+        prop_assert_eq!(world.scheduler.tracker.count_open(), 0);
+        let expected = model(&desired, &world.facts);
         let kernel: BTreeMap<String, u32> = world.kernel.iter().map(|(key, value)| (key.clone(), value.content)).collect();
         prop_assert_eq!(&kernel, &expected);
-        for key in wanted.keys() {
+        for key in desired.keys() {
             let state = if expected.contains_key(key) { ValueState::Configured } else { ValueState::Pending };
             prop_assert_eq!(world.state(key), Some(state), "{}: {:?}", key, world.statuses.get(key));
         }
-        prop_assert_eq!(world.statuses.len(), wanted.len());
+        prop_assert_eq!(world.statuses.len(), desired.len());
     }
 }
 

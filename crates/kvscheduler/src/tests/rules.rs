@@ -375,7 +375,7 @@ fn observed_value_is_not_deleted_before_facts_are_complete() {
     world.run();
     assert!(world.log.is_empty(), "{:?}", world.log);
     world.fact("fact/container", true);
-    world.scheduler.settle_facts();
+    world.scheduler.complete_facts();
     world.run();
     assert!(world.log.is_empty(), "{:?}", world.log);
     assert_eq!(world.state("a"), Some(ValueState::Configured));

@@ -122,7 +122,7 @@ fn applied() -> Vec<Row> {
         (
             "drift that is only reported",
             |world| {
-                apply(world, toy(TOLD_ONLY));
+                apply(world, toy(REPORT_ONLY));
                 spoil(world);
             },
             Some(Failed),

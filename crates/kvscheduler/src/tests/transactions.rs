@@ -442,8 +442,8 @@ fn failed_revert_is_reported_and_does_not_loop() {
         _ => None,
     });
     let result = world.commit(vec![put("a", toy(2)), put("b", toy(1)), put("z", needing(&["b"]))], reverting());
-    let told: Vec<(String, bool)> = result.errors.iter().map(|error| (error.error.clone(), error.in_revert)).collect();
-    assert_eq!(told, [("original".to_owned(), false), ("busy".to_owned(), true)]);
+    let reported: Vec<(String, bool)> = result.errors.iter().map(|error| (error.error.clone(), error.in_revert)).collect();
+    assert_eq!(reported, [("original".to_owned(), false), ("busy".to_owned(), true)]);
     assert_eq!(world.kernel["a"].content, 1);
     world.fail = Box::new(|_, _| None);
     world.run_out_retries();
@@ -708,14 +708,14 @@ fn verification_reports_differences_to_the_kernel() {
     world.kernel.insert("gone".into(), toy(1));
     world.run();
     let result = world.scheduler.take_finished().remove(0);
-    let mut told: Vec<String> = result
+    let mut reported: Vec<String> = result
         .errors
         .iter()
         .map(|error| format!("{}: {}", error.key, error.error))
         .collect();
-    told.sort();
+    reported.sort();
     assert_eq!(
-        told,
+        reported,
         [
             "a: value is not actually configured",
             "b: applied value is not equivalent with the refreshed value",

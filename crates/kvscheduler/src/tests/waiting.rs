@@ -25,7 +25,7 @@ fn reverting() -> Options {
 }
 
 /// Lists key and message of each value that waits.
-fn told(result: &TransactionResult<Key>) -> Vec<(&str, &str)> {
+fn reported(result: &TransactionResult<Key>) -> Vec<(&str, &str)> {
     result
         .waiting
         .iter()
@@ -42,7 +42,7 @@ fn waiting_value_is_no_error_and_is_listed_in_every_result() {
     for _ in 0..2 {
         let result = world.commit(vec![inside(), put("other", toy(1))], reverting());
         assert!(result.errors.is_empty() && !result.reverted, "{result:?}");
-        assert_eq!(told(&result), [("inside", WHY)]);
+        assert_eq!(reported(&result), [("inside", WHY)]);
         let record = world.record(result.seq);
         assert!(record.errors.is_empty() && record.operations.iter().all(|operation| operation.after.error.is_none()));
         assert_eq!(world.state("inside"), Some(ValueState::Pending));
@@ -61,7 +61,7 @@ fn resync_lists_waiting_values_and_reports_no_error() {
     };
     let result = world.commit(vec![], options);
     assert!(result.errors.is_empty(), "{result:?}");
-    assert_eq!(told(&result), [("inside", WHY)]);
+    assert_eq!(reported(&result), [("inside", WHY)]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn values_waiting_for_derived_or_other_values_are_listed() {
     let result = world.commit(vec![put("a", value), put("b", needing(&["a/0"]))], reverting());
     assert!(result.errors.is_empty() && !result.reverted, "{result:?}");
     assert_eq!(
-        told(&result),
+        reported(&result),
         [
             ("a", "no process 7"),
             ("b", "waiting for needs-a/0: a/0 is not available (no process 7)")
@@ -342,7 +342,7 @@ fn claim_is_reserved_while_facts_are_incomplete() {
     );
     world.run();
     assert_eq!(world.log, []);
-    world.scheduler.settle_facts();
+    world.scheduler.complete_facts();
     world.run();
     assert_eq!(world.log, [Do::Create("a".into(), claiming(&[]))]);
 }

@@ -66,13 +66,13 @@ impl Echo {
     ///
     /// # Errors
     /// Returns [`ErrorKind::TimedOut`] without a reply, or the kernel's error, such as an unreachable network.
-    pub fn ask(&mut self, patience: Duration) -> io::Result<Duration> {
+    pub fn ask(&mut self, time_limit: Duration) -> io::Result<Duration> {
         self.sequence = self.sequence.wrapping_add(1);
         let began = Instant::now();
         send(self.socket.as_raw_fd(), &request(self.identifier, self.sequence), MsgFlags::empty())?;
         let mut packet = [0; 1500];
         loop {
-            let left = patience.saturating_sub(began.elapsed());
+            let left = time_limit.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }

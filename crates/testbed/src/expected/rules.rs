@@ -188,7 +188,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
 
     /// Returns an interface of which an earlier version may be applied, if the agent reports the value `key` on it as CONFIGURED.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
-        let is_configured = self.surroundings.told.get(key) == Some(&"CONFIGURED");
+        let is_configured = self.surroundings.reported.get(key) == Some(&"CONFIGURED");
         self.alive(name).filter(|_| is_configured)
     }
 

@@ -169,14 +169,14 @@ fn one_of_two_conflicting_existing_interfaces_is_applied() {
     let mut surroundings = Surroundings::quiet(BTreeMap::from([(Reference::Own, 0)]));
     surroundings.nics.insert("nic".to_owned(), Nic::default());
     assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both are applied");
-    surroundings.told.insert(values[1].key(), "INVALID");
+    surroundings.reported.insert(values[1].key(), "INVALID");
     let expected = Expected::of(&values, &surroundings);
     assert_eq!(expected.check_conflicts(), Ok(()));
     assert_eq!(
         (verdict(&expected, "a"), verdict(&expected, "b")),
         (Verdict::Configured, Verdict::Invalid)
     );
-    surroundings.told.insert(values[0].key(), "INVALID");
+    surroundings.reported.insert(values[0].key(), "INVALID");
     assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "none is applied");
 }
 
@@ -193,7 +193,7 @@ fn one_of_two_vlans_with_the_same_id_and_parent_has_a_link() {
     let values = [Value::Interface(red("d", Kind::Dummy)), vlan("n", 5), vlan("m", 5), vlan("k", 6)];
     let mut surroundings = Surroundings::quiet(BTreeMap::from([(Reference::named("red"), 1)]));
     assert!(Expected::of(&values, &surroundings).check_conflicts().is_err(), "both are applied");
-    surroundings.told.insert(values[1].key(), "INVALID");
+    surroundings.reported.insert(values[1].key(), "INVALID");
     let expected = Expected::of(&values, &surroundings);
     assert_eq!(expected.check_conflicts(), Ok(()));
     assert_eq!(

@@ -10,25 +10,25 @@ use netns_kernel::sandbox;
 
 use super::{
     agent::{self, Agent},
+    checker::{self, Checker, Network, Pings},
     narration::{Narration, milliseconds},
     observer::Observer,
-    topology::{CONFIG, FAR_ADDRESS, LINK_STATE, NAMESPACE_FILE, NAMESPACE_STATUS, STATUS, WANTED, WORKLOAD_PID},
-    witness::{self, Network, Pings, Witness},
+    topology::{CONFIG, DESIRED, FAR_ADDRESS, LINK_STATE, NAMESPACE_FILE, NAMESPACE_STATUS, STATUS, WORKLOAD_PID},
     workload_command,
 };
 
 /// State of the demo between its steps.
-pub struct Story<'a> {
+pub struct Script<'a> {
     narration: &'a Narration,
     agent: Option<Agent>,
     observer: Observer,
     /// Process whose namespace contains one end of the pair. It exits when its standard input is closed, that is, with this value.
     workload: Option<Child>,
-    /// Revision of each put, in the order of [`WANTED`].
+    /// Revision of each put, in the order of [`DESIRED`].
     revisions: Vec<i64>,
 }
 
-impl<'a> Story<'a> {
+impl<'a> Script<'a> {
     /// Prints the introduction and starts the agent.
     pub async fn begin(narration: &'a Narration) -> anyhow::Result<Self> {
         narration.line("netns-agent demo: a real agent in temporary namespaces; nothing on this machine is changed.");
@@ -42,7 +42,7 @@ impl<'a> Story<'a> {
             began.elapsed(),
             "with an empty embedded store, which serves the etcd v3 API",
         );
-        Ok(Story {
+        Ok(Script {
             narration,
             agent: Some(agent),
             observer,
@@ -57,15 +57,15 @@ impl<'a> Story<'a> {
     }
 
     /// Runs all steps, except the last one if `keep` is set.
-    pub async fn tell(&mut self, keep: bool) -> anyhow::Result<()> {
+    pub async fn run(&mut self, keep: bool) -> anyhow::Result<()> {
         self.ask_for_what_cannot_be().await?;
         self.let_it_appear().await?;
         self.ping()?;
-        let mut witness = Witness::open().await?;
-        let whole = self.break_a_link(&mut witness).await?;
-        self.kill_the_agent(&witness, &whole).await?;
+        let mut checker = Checker::open().await?;
+        let whole = self.break_a_link(&mut checker).await?;
+        self.kill_the_agent(&checker, &whole).await?;
         // It has the namespaces open, which would keep them alive after the deletion of their names.
-        drop(witness);
+        drop(checker);
         if keep { Ok(()) } else { self.delete_everything().await }
     }
 
@@ -74,16 +74,16 @@ impl<'a> Story<'a> {
             1,
             "Put values in the wrong order: each one is PENDING, and its status names what it waits for",
         );
-        for wanted in &WANTED {
-            self.narration.remark(&format!("{}:", wanted.title));
-            self.narration.command(&format!("etcdctl put …{} '{}'", wanted.key, wanted.value));
+        for desired in &DESIRED {
+            self.narration.remark(&format!("{}:", desired.title));
+            self.narration.command(&format!("etcdctl put …{} '{}'", desired.key, desired.value));
             let began = Instant::now();
-            let revision = self.observer.put(wanted.key, wanted.value).await?;
+            let revision = self.observer.put(desired.key, desired.value).await?;
             self.revisions.push(revision);
-            let expected = format!("{STATUS}{} is PENDING at revision {revision}, with a message", wanted.key);
+            let expected = format!("{STATUS}{} is PENDING at revision {revision}, with a message", desired.key);
             let pending = self.observer.until(&expected, |observer| {
                 observer
-                    .status(wanted.key, revision)
+                    .status(desired.key, revision)
                     .filter(|status| status.state == "PENDING" && !status.message.is_empty())
             });
             let status = pending.await?;
@@ -101,14 +101,16 @@ impl<'a> Story<'a> {
         let workload = sandbox::start_with_pid(WORKLOAD_PID, workload_command);
         self.workload = Some(workload.with_context(|| format!("cannot start a process with PID {WORKLOAD_PID}"))?);
         let started = began.elapsed();
-        for (wanted, revision) in WANTED.iter().zip(&self.revisions).rev() {
-            let expected = format!("{STATUS}{} is CONFIGURED at revision {revision}", wanted.key);
+        for (desired, revision) in DESIRED.iter().zip(&self.revisions).rev() {
+            let expected = format!("{STATUS}{} is CONFIGURED at revision {revision}", desired.key);
             let configured = self.observer.until(&expected, |observer| {
-                observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED")
+                observer
+                    .status(desired.key, *revision)
+                    .filter(|status| status.state == "CONFIGURED")
             });
             let status = configured.await?;
             self.narration
-                .result(&status.state, began.elapsed(), wanted.key.trim_start_matches('/'));
+                .result(&status.state, began.elapsed(), desired.key.trim_start_matches('/'));
         }
         self.narration.remark(&format!(
             "(measured from the start of the process, which itself took {})",
@@ -123,23 +125,23 @@ impl<'a> Story<'a> {
             "Test connectivity: ping from one namespace to the other, through pair, route and ARP entry",
         );
         self.narration.command(&format!("ip netns exec web ping -c 1 {FAR_ADDRESS}"));
-        self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
+        self.narration.result("REPLY", checker::ping()?, &format!("from {FAR_ADDRESS}"));
         Ok(())
     }
 
     /// Deletes a link, waits for the repair, and returns the network afterwards.
-    async fn break_a_link(&mut self, witness: &mut Witness) -> anyhow::Result<Network> {
+    async fn break_a_link(&mut self, checker: &mut Checker) -> anyhow::Result<Network> {
         self.narration.step(
             4,
             "Break it: delete one end, with which the kernel deletes the other end, addresses, route and ARP entry",
         );
-        let before = witness.network().await?;
+        let before = checker.network().await?;
         let index_of = |observer: &Observer| observer.number(LINK_STATE, "if_index");
         let index = self.observer.until(&format!("{LINK_STATE} has an if_index"), index_of).await?;
         self.narration.command("ip -n web link del eth0");
         let began = Instant::now();
-        witness.delete_link().await?;
-        let repaired = witness.until("links, addresses, route and ARP entry exist again", |network| {
+        checker.delete_link().await?;
+        let repaired = checker.until("links, addresses, route and ARP entry exist again", |network| {
             network.objects == before.objects && network.links != before.links
         });
         let after = repaired.await?;
@@ -153,18 +155,22 @@ impl<'a> Story<'a> {
             .observer
             .until(&expected, |observer| index_of(observer).filter(|new| *new != index))
             .await?;
-        for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
-            let expected = format!("{STATUS}{} is CONFIGURED", wanted.key);
-            let configured = |observer: &Observer| observer.status(wanted.key, *revision).filter(|status| status.state == "CONFIGURED");
+        for (desired, revision) in DESIRED.iter().zip(&self.revisions) {
+            let expected = format!("{STATUS}{} is CONFIGURED", desired.key);
+            let configured = |observer: &Observer| {
+                observer
+                    .status(desired.key, *revision)
+                    .filter(|status| status.state == "CONFIGURED")
+            };
             self.observer.until(&expected, configured).await?;
         }
-        let told = format!("all four values; the interface's status shows the new link (if_index {index} is now {new_index})");
-        self.narration.result("CONFIGURED", began.elapsed(), &told);
-        self.narration.result("REPLY", witness::ping()?, &format!("from {FAR_ADDRESS}"));
+        let shown = format!("all four values; the interface's status shows the new link (if_index {index} is now {new_index})");
+        self.narration.result("CONFIGURED", began.elapsed(), &shown);
+        self.narration.result("REPLY", checker::ping()?, &format!("from {FAR_ADDRESS}"));
         Ok(after)
     }
 
-    async fn kill_the_agent(&mut self, witness: &Witness, before: &Network) -> anyhow::Result<()> {
+    async fn kill_the_agent(&mut self, checker: &Checker, before: &Network) -> anyhow::Result<()> {
         self.narration.step(
             5,
             "Kill and restart the agent during continuous pings: the network stays in place, and nothing needs to be changed",
@@ -173,7 +179,7 @@ impl<'a> Story<'a> {
         let last = self.observer.revision;
         self.narration.command("kill -KILL AGENT");
         self.agent.take().context("the agent runs")?.kill().await?;
-        let down = witness.network().await?;
+        let down = checker.network().await?;
         ensure!(
             &down == before,
             "expected: the network outlives the agent\nobserved: {down:#?}\ninstead of: {before:#?}"
@@ -183,12 +189,12 @@ impl<'a> Story<'a> {
         (self.agent, self.observer) = (Some(agent), observer);
         self.narration
             .result("IN SYNC", began.elapsed(), "after the restart, the agent found everything in place");
-        for (wanted, revision) in WANTED.iter().zip(&self.revisions) {
-            let expected = format!("{STATUS}{} is CONFIGURED by the new agent", wanted.key);
+        for (desired, revision) in DESIRED.iter().zip(&self.revisions) {
+            let expected = format!("{STATUS}{} is CONFIGURED by the new agent", desired.key);
             let found = self.observer.until(&expected, |observer| {
-                let fresh = observer.status_revision(wanted.key).is_some_and(|written| written > last);
+                let fresh = observer.status_revision(desired.key).is_some_and(|written| written > last);
                 observer
-                    .status(wanted.key, *revision)
+                    .status(desired.key, *revision)
                     .filter(|status| fresh && status.state == "CONFIGURED")
             });
             let status = found.await?;
@@ -196,16 +202,16 @@ impl<'a> Story<'a> {
             ensure!(
                 operation.is_empty(),
                 "expected: no operation for {}\nobserved: last_operation {operation}",
-                wanted.key
+                desired.key
             );
         }
-        let after = witness.network().await?;
+        let after = checker.network().await?;
         ensure!(
             &after == before,
             "expected: the same links as before\nobserved: {after:#?}\ninstead of: {before:#?}"
         );
-        let told = "all four values, without any operation: the links are the same, and no status has a last_operation";
-        self.narration.result("CONFIGURED", began.elapsed(), told);
+        let shown = "all four values, without any operation: the links are the same, and no status has a last_operation";
+        self.narration.result("CONFIGURED", began.elapsed(), shown);
         let (sent, lost) = pings.stop()?;
         ensure!(lost == 0, "expected: every ping has a reply\nobserved: {lost} of {sent} have none");
         self.narration.remark(&format!("pings: {sent} sent in the meantime, none lost"));

@@ -33,7 +33,7 @@ pub(crate) enum Request {
 
 /// Outcome of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Landed {
+pub(crate) enum Completion {
     /// Carried out at this revision.
     Written(i64),
     /// A guard did not hold, because another client has written the key.
@@ -48,7 +48,7 @@ pub(crate) enum Landed {
 
 /// State of the lease and of the requests to the store.
 #[derive(Default)]
-pub(crate) struct Course {
+pub(crate) struct LeaseState {
     lease: Option<i64>,
     /// Former leases with transactions of unknown outcome.
     former: Vec<i64>,
@@ -79,7 +79,7 @@ enum Connection {
     Fencing,
 }
 
-impl Course {
+impl LeaseState {
     /// Resets the state for a new connection.
     pub fn connected(&mut self) {
         (self.connection, self.single, self.fence_at) = (Connection::default(), 0, None);
@@ -179,7 +179,7 @@ impl Course {
     }
 
     /// Processes the outcome of a transaction.
-    pub fn landed(&mut self, state: &mut State, batch: Batch, outcome: Landed) {
+    pub fn completed(&mut self, state: &mut State, batch: Batch, outcome: Completion) {
         match &mut self.connection {
             Connection::Writing {
                 in_flight: in_flight @ 1..,
@@ -188,12 +188,12 @@ impl Course {
             connection => defect(&format!("completed transaction in state {connection:?}")),
         }
         match outcome {
-            Landed::Written(revision) => state.written(batch, revision),
-            Landed::NotAsLeft => {
+            Completion::Written(revision) => state.written(batch, revision),
+            Completion::NotAsLeft => {
                 state.not_written(batch);
                 self.audit();
             }
-            Landed::Refused => {
+            Completion::Refused => {
                 if let [(key, _)] = batch.as_slice() {
                     tracing::error!(%key, "status not published: the store rejects it");
                     state.refused(key);
@@ -202,9 +202,9 @@ impl Course {
                     state.not_written(batch);
                 }
             }
-            Landed::NotWritten => state.not_written(batch),
+            Completion::NotWritten => state.not_written(batch),
             // The batch stays in flight until [`Self::interrupted`].
-            Landed::Unknown => {}
+            Completion::Unknown => {}
         }
     }
 

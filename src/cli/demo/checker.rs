@@ -21,16 +21,16 @@ use netns_kernel::{Executor, ExecutorConfig, Guard, KernelOp, NamespaceRef, Netn
 use super::topology::{FAR_ADDRESS, LINK, NAMESPACE, NAMESPACE_FILE, WORKLOAD_PID};
 
 /// Timeout until the kernel has the expected objects.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Timeout of a reply to a ping.
-const PING_PATIENCE: Duration = Duration::from_secs(1);
+const PING_TIME_LIMIT: Duration = Duration::from_secs(1);
 /// Interval of continuous pings.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
 /// `operstate` of a link that carries packets (RFC 2863, linux/if.h).
 const OPER_UP: u8 = 6;
 
 /// Reads and changes the two namespaces of the demo independently of the agent.
-pub struct Witness {
+pub struct Checker {
     executor: Executor,
     events: UnboundedReceiver<NetnsId>,
     namespaces: [(NamespaceRef, NetnsId); 2],
@@ -45,7 +45,7 @@ pub struct Network {
     pub links: Vec<String>,
 }
 
-impl Witness {
+impl Checker {
     /// Opens the two namespaces, which must exist.
     pub async fn open() -> anyhow::Result<Self> {
         let (sender, events) = unbounded_channel();
@@ -63,7 +63,7 @@ impl Witness {
             }
         }
         let namespaces = namespaces.try_into().map_err(|_| anyhow!("expected two namespaces"))?;
-        Ok(Witness {
+        Ok(Checker {
             executor,
             events,
             namespaces,
@@ -89,7 +89,7 @@ impl Witness {
 
     /// Waits for kernel events until the network satisfies `condition`.
     pub async fn until(&mut self, expected: &str, condition: impl Fn(&Network) -> bool) -> anyhow::Result<Network> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIME_LIMIT;
         loop {
             // Rearm before reading, so that no change is missed.
             self.namespaces.iter().for_each(|(_, netns)| self.executor.rearm(*netns));
@@ -100,7 +100,7 @@ impl Witness {
             if timeout_at(deadline, self.events.recv()).await.is_err() {
                 bail!(
                     "expected within {} s: {expected}\nobserved in the kernel:\n  {}",
-                    PATIENCE.as_secs(),
+                    TIME_LIMIT.as_secs(),
                     network.objects.join("\n  ")
                 );
             }
@@ -176,8 +176,8 @@ impl Network {
 
 /// Sends one ICMP echo request from `web` to [`FAR_ADDRESS`], and returns the round-trip time.
 pub fn ping() -> anyhow::Result<Duration> {
-    let asked = Echo::open(Path::new(NAMESPACE_FILE), FAR_ADDRESS).and_then(|mut echo| echo.ask(PING_PATIENCE));
-    asked.with_context(|| format!("expected: a reply to a ping of {FAR_ADDRESS} from namespace {NAMESPACE}; observed: none"))
+    let requested = Echo::open(Path::new(NAMESPACE_FILE), FAR_ADDRESS).and_then(|mut echo| echo.ask(PING_TIME_LIMIT));
+    requested.with_context(|| format!("expected: a reply to a ping of {FAR_ADDRESS} from namespace {NAMESPACE}; observed: none"))
 }
 
 /// Continuous pings in a background thread.
@@ -196,7 +196,7 @@ impl Pings {
             let (mut sent, mut lost) = (0, 0);
             while !stopped.load(Ordering::Relaxed) {
                 sent += 1;
-                lost += u32::from(echo.ask(PING_PATIENCE).is_err());
+                lost += u32::from(echo.ask(PING_TIME_LIMIT).is_err());
                 thread::sleep(PING_INTERVAL);
             }
             (sent, lost)

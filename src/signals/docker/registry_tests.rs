@@ -56,10 +56,10 @@ fn disconnected(message: &str) -> Input {
 }
 
 /// Passes `inputs` to the registry and returns the actions in a short notation.
-fn feed(arbiter: &mut Arbiter, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
+fn updates(registry: &mut ContainerRegistry, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
     inputs
         .into_iter()
-        .flat_map(|input| arbiter.step(input))
+        .flat_map(|input| registry.step(input))
         .map(|action| notation(&action))
         .collect()
 }
@@ -87,113 +87,119 @@ fn notation(action: &Action) -> String {
 }
 
 /// Returns a registry that has processed an empty list.
-fn synced() -> Arbiter {
-    let mut arbiter = Arbiter::default();
-    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&[])]), ["synced"]);
-    arbiter
+fn synced() -> ContainerRegistry {
+    let mut registry = ContainerRegistry::default();
+    assert_eq!(updates(&mut registry, [Input::Connected, listed(&[])]), ["synced"]);
+    registry
 }
 
 #[test]
 fn first_list_reports_newest_container_of_each_label() {
-    let mut arbiter = Arbiter::default();
+    let mut registry = ContainerRegistry::default();
     let (old, new) = (microservice("web", "a", 1, 0), microservice("web", "b", 2, 1));
     assert_eq!(
-        feed(&mut arbiter, [Input::Connected, listed(&["a", "b"])]),
+        updates(&mut registry, [Input::Connected, listed(&["a", "b"])]),
         ["inspect a", "inspect b"]
     );
-    assert_eq!(feed(&mut arbiter, [running(&old)]), [""; 0]);
-    assert_eq!(feed(&mut arbiter, [running(&new)]), ["+web b 1001", "synced"]);
+    assert_eq!(updates(&mut registry, [running(&old)]), [""; 0]);
+    assert_eq!(updates(&mut registry, [running(&new)]), ["+web b 1001", "synced"]);
 }
 
 #[test]
 fn start_and_end_of_a_container_are_reported() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let web = microservice("web", "a", 1, 0);
-    assert_eq!(feed(&mut arbiter, [hint("a"), running(&web)]), ["inspect a", "+web a 1000"]);
-    assert_eq!(feed(&mut arbiter, [ended(&web)]), ["-web a ended", "inspect a"]);
+    assert_eq!(updates(&mut registry, [hint("a"), running(&web)]), ["inspect a", "+web a 1000"]);
+    assert_eq!(updates(&mut registry, [ended(&web)]), ["-web a ended", "inspect a"]);
     assert_eq!(
-        feed(&mut arbiter, [hint("a"), inspected("a", Inspection::NotRunning)]),
+        updates(&mut registry, [hint("a"), inspected("a", Inspection::NotRunning)]),
         ["inspect a"]
     );
-    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), [""; 0]);
+    assert_eq!(updates(&mut registry, [inspected("a", Inspection::NotRunning)]), [""; 0]);
 }
 
 #[test]
 fn hints_during_an_inspection_lead_to_one_more() {
-    let mut arbiter = synced();
-    assert_eq!(feed(&mut arbiter, [hint("a"), hint("a"), hint("a")]), ["inspect a"]);
-    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), ["inspect a"]);
-    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]), [""; 0]);
+    let mut registry = synced();
+    assert_eq!(updates(&mut registry, [hint("a"), hint("a"), hint("a")]), ["inspect a"]);
+    assert_eq!(updates(&mut registry, [inspected("a", Inspection::NotRunning)]), ["inspect a"]);
+    assert_eq!(updates(&mut registry, [inspected("a", Inspection::NotRunning)]), [""; 0]);
 }
 
 #[test]
 fn same_result_twice_is_reported_once() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let web = microservice("web", "a", 1, 0);
     assert_eq!(
-        feed(&mut arbiter, [running(&web), running(&web), hint("a"), running(&web)]),
+        updates(&mut registry, [running(&web), running(&web), hint("a"), running(&web)]),
         ["+web a 1000", "inspect a"]
     );
 }
 
 #[test]
 fn unnoticed_restart_is_reported_as_gone_and_available() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let (first, second) = (microservice("web", "a", 1, 0), microservice("web", "a", 1, 1));
     assert_eq!(
-        feed(&mut arbiter, [running(&first), running(&second)]),
+        updates(&mut registry, [running(&first), running(&second)]),
         ["+web a 1000", "-web a ended", "+web a 1001"]
     );
     // A late notification about the end of the first process does not affect the second one.
-    assert_eq!(feed(&mut arbiter, [ended(&first)]), ["inspect a"]);
-    assert!(arbiter.runs("a"));
+    assert_eq!(updates(&mut registry, [ended(&first)]), ["inspect a"]);
+    assert!(registry.runs("a"));
 }
 
 #[test]
 fn reused_pid_is_another_process() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let first = microservice("web", "a", 1, 0);
     let second = Microservice {
         process_start_time: 99,
         ..first.clone()
     };
     assert_eq!(
-        feed(&mut arbiter, [running(&first), running(&second)]),
+        updates(&mut registry, [running(&first), running(&second)]),
         ["+web a 1000", "-web a ended", "+web a 1000"]
     );
 }
 
 #[test]
 fn newest_container_has_label_and_next_newest_inherits_it() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let (oldest, middle, newest) = (
         microservice("web", "c", 1, 0),
         microservice("web", "b", 2, 1),
         microservice("web", "a", 3, 2),
     );
-    assert_eq!(feed(&mut arbiter, [running(&middle), running(&oldest)]), ["+web b 1001"]);
-    assert_eq!(feed(&mut arbiter, [running(&newest)]), ["-web b superseded by a", "+web a 1002"]);
+    assert_eq!(updates(&mut registry, [running(&middle), running(&oldest)]), ["+web b 1001"]);
     assert_eq!(
-        feed(&mut arbiter, [ended(&middle)]),
+        updates(&mut registry, [running(&newest)]),
+        ["-web b superseded by a", "+web a 1002"]
+    );
+    assert_eq!(
+        updates(&mut registry, [ended(&middle)]),
         ["inspect b"],
         "the end of a container without the label is not reported"
     );
-    assert_eq!(feed(&mut arbiter, [ended(&newest)]), ["-web a ended", "+web c 1000", "inspect a"]);
+    assert_eq!(
+        updates(&mut registry, [ended(&newest)]),
+        ["-web a ended", "+web c 1000", "inspect a"]
+    );
 }
 
 #[test]
 fn greater_id_wins_if_creation_times_are_equal() {
     for order in [["a", "b"], ["b", "a"]] {
-        let mut arbiter = Arbiter::default();
-        feed(&mut arbiter, [Input::Connected, listed(&["a", "b"])]);
-        let actions = feed(&mut arbiter, order.map(|id| running(&microservice("web", id, 1, 0))));
+        let mut registry = ContainerRegistry::default();
+        updates(&mut registry, [Input::Connected, listed(&["a", "b"])]);
+        let actions = updates(&mut registry, order.map(|id| running(&microservice("web", id, 1, 0))));
         assert_eq!(actions, ["+web b 1000", "synced"]);
     }
 }
 
 #[test]
 fn failed_inspection_is_retried_with_growing_pauses() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let failed = || inspected("a", Inspection::Failed("ended meanwhile".to_owned()));
     let pauses = [
         "inspect a",
@@ -202,113 +208,122 @@ fn failed_inspection_is_retried_with_growing_pauses() {
         "inspect a after 40 ms",
         "inspect a after 80 ms",
     ];
-    let mut actions = feed(&mut arbiter, [hint("a")]);
-    actions.extend(feed(&mut arbiter, (0..6).map(|_| failed())));
+    let mut actions = updates(&mut registry, [hint("a")]);
+    actions.extend(updates(&mut registry, (0..6).map(|_| failed())));
     assert_eq!(actions[..5], pauses);
     assert_eq!(actions[5..], ["inspect a after 160 ms", "give up a"]);
     assert_eq!(
-        feed(&mut arbiter, [hint("a"), running(&microservice("web", "a", 1, 0))]),
+        updates(&mut registry, [hint("a"), running(&microservice("web", "a", 1, 0))]),
         ["inspect a", "+web a 1000"]
     );
 }
 
 #[test]
 fn failed_inspection_does_not_affect_running_container() {
-    let mut arbiter = synced();
-    feed(&mut arbiter, [running(&microservice("web", "a", 1, 0)), hint("a")]);
-    let actions = feed(&mut arbiter, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
+    let mut registry = synced();
+    updates(&mut registry, [running(&microservice("web", "a", 1, 0)), hint("a")]);
+    let actions = updates(&mut registry, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
     assert_eq!(actions, ["inspect a after 10 ms"]);
 }
 
 #[test]
 fn failed_inspection_does_not_block_first_list() {
-    let mut arbiter = Arbiter::default();
-    feed(
-        &mut arbiter,
+    let mut registry = ContainerRegistry::default();
+    updates(
+        &mut registry,
         [Input::Connected, listed(&["a", "b"]), running(&microservice("web", "b", 1, 0))],
     );
-    let actions = feed(&mut arbiter, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
+    let actions = updates(&mut registry, [inspected("a", Inspection::Failed("no answer".to_owned()))]);
     assert_eq!(actions, ["inspect a after 10 ms", "+web b 1000", "synced"]);
 }
 
 #[test]
 fn outage_keeps_running_containers() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let (web, db) = (microservice("web", "a", 1, 0), microservice("db", "b", 1, 1));
-    feed(&mut arbiter, [running(&web), running(&db)]);
+    updates(&mut registry, [running(&web), running(&db)]);
     assert_eq!(
-        feed(&mut arbiter, [disconnected("refused"), disconnected("refused")]),
+        updates(&mut registry, [disconnected("refused"), disconnected("refused")]),
         ["disconnected refused"]
     );
-    assert_eq!(feed(&mut arbiter, [disconnected("no such file")]), ["disconnected no such file"]);
     assert_eq!(
-        feed(&mut arbiter, [ended(&db)]),
+        updates(&mut registry, [disconnected("no such file")]),
+        ["disconnected no such file"]
+    );
+    assert_eq!(
+        updates(&mut registry, [ended(&db)]),
         ["-db b ended"],
         "nothing is inspected without a daemon"
     );
-    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&["a"])]), ["synced"]);
+    assert_eq!(updates(&mut registry, [Input::Connected, listed(&["a"])]), ["synced"]);
 }
 
 #[test]
 fn container_missing_in_list_is_inspected_first() {
-    let mut arbiter = synced();
-    feed(&mut arbiter, [running(&microservice("web", "a", 1, 0)), disconnected("refused")]);
-    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&[])]), ["inspect a"]);
+    let mut registry = synced();
+    updates(&mut registry, [running(&microservice("web", "a", 1, 0)), disconnected("refused")]);
+    assert_eq!(updates(&mut registry, [Input::Connected, listed(&[])]), ["inspect a"]);
     assert_eq!(
-        feed(&mut arbiter, [inspected("a", Inspection::NotRunning)]),
+        updates(&mut registry, [inspected("a", Inspection::NotRunning)]),
         ["-web a not running", "synced"]
     );
 }
 
 #[test]
 fn takeover_after_outage_waits_for_whole_list() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let (old, middle, new) = (
         microservice("web", "a", 1, 0),
         microservice("web", "b", 2, 1),
         microservice("web", "c", 3, 2),
     );
-    feed(&mut arbiter, [running(&old), disconnected("refused")]);
+    updates(&mut registry, [running(&old), disconnected("refused")]);
     assert_eq!(
-        feed(&mut arbiter, [Input::Connected, listed(&["a", "b", "c"])]),
+        updates(&mut registry, [Input::Connected, listed(&["a", "b", "c"])]),
         ["inspect b", "inspect c"]
     );
-    assert_eq!(feed(&mut arbiter, [running(&middle)]), [""; 0]);
-    assert_eq!(feed(&mut arbiter, [ended(&old)]), ["-web a ended", "inspect a"]);
-    assert_eq!(feed(&mut arbiter, [running(&new)]), ["+web c 1002", "synced"]);
+    assert_eq!(updates(&mut registry, [running(&middle)]), [""; 0]);
+    assert_eq!(updates(&mut registry, [ended(&old)]), ["-web a ended", "inspect a"]);
+    assert_eq!(updates(&mut registry, [running(&new)]), ["+web c 1002", "synced"]);
 }
 
 #[test]
 fn connection_lost_during_comparison_reports_known_state() {
-    let mut arbiter = synced();
-    feed(
-        &mut arbiter,
+    let mut registry = synced();
+    updates(
+        &mut registry,
         [Input::Connected, listed(&["a", "b"]), running(&microservice("web", "a", 1, 0))],
     );
-    assert_eq!(feed(&mut arbiter, [disconnected("reset")]), ["+web a 1000", "disconnected reset"]);
+    assert_eq!(
+        updates(&mut registry, [disconnected("reset")]),
+        ["+web a 1000", "disconnected reset"]
+    );
 }
 
 #[test]
 fn connection_lost_during_first_comparison_reports_nothing() {
-    let mut arbiter = Arbiter::default();
-    feed(
-        &mut arbiter,
+    let mut registry = ContainerRegistry::default();
+    updates(
+        &mut registry,
         [Input::Connected, listed(&["a", "b"]), running(&microservice("web", "a", 1, 0))],
     );
-    assert_eq!(feed(&mut arbiter, [disconnected("reset")]), ["disconnected reset"]);
-    assert_eq!(feed(&mut arbiter, [Input::Connected, listed(&["a"])]), ["+web a 1000", "synced"]);
+    assert_eq!(updates(&mut registry, [disconnected("reset")]), ["disconnected reset"]);
+    assert_eq!(
+        updates(&mut registry, [Input::Connected, listed(&["a"])]),
+        ["+web a 1000", "synced"]
+    );
 }
 
 #[test]
 fn other_container_is_inspected_again_only_after_an_event() {
-    let mut arbiter = Arbiter::default();
-    feed(&mut arbiter, [Input::Connected, listed(&["a"])]);
-    assert_eq!(feed(&mut arbiter, [inspected("a", Inspection::NotMicroservice)]), ["synced"]);
-    assert_eq!(feed(&mut arbiter, [listed(&["a"])]), [""; 0]);
-    assert_eq!(feed(&mut arbiter, [hint("a")]), ["inspect a"]);
+    let mut registry = ContainerRegistry::default();
+    updates(&mut registry, [Input::Connected, listed(&["a"])]);
+    assert_eq!(updates(&mut registry, [inspected("a", Inspection::NotMicroservice)]), ["synced"]);
+    assert_eq!(updates(&mut registry, [listed(&["a"])]), [""; 0]);
+    assert_eq!(updates(&mut registry, [hint("a")]), ["inspect a"]);
     assert_eq!(
-        feed(
-            &mut arbiter,
+        updates(
+            &mut registry,
             [inspected("a", Inspection::NotMicroservice), listed(&[]), listed(&["a"])]
         ),
         ["inspect a"]
@@ -317,10 +332,10 @@ fn other_container_is_inspected_again_only_after_an_event() {
 
 #[test]
 fn periodic_list_detects_missed_events() {
-    let mut arbiter = synced();
-    assert_eq!(feed(&mut arbiter, [listed(&["a"])]), ["inspect a"]);
+    let mut registry = synced();
+    assert_eq!(updates(&mut registry, [listed(&["a"])]), ["inspect a"]);
     assert_eq!(
-        feed(&mut arbiter, [running(&microservice("web", "a", 1, 0))]),
+        updates(&mut registry, [running(&microservice("web", "a", 1, 0))]),
         ["+web a 1000"],
         "no new comparison is reported"
     );
@@ -328,15 +343,15 @@ fn periodic_list_detects_missed_events() {
 
 #[test]
 fn renamed_container_is_recorded_without_a_report() {
-    let mut arbiter = synced();
+    let mut registry = synced();
     let web = microservice("web", "a", 1, 0);
     let renamed = Microservice {
         container_name: "renamed".to_owned(),
         ..web.clone()
     };
-    feed(&mut arbiter, [running(&web), hint("a")]);
-    assert_eq!(feed(&mut arbiter, [running(&renamed)]), [""; 0]);
-    assert_eq!(arbiter.running["a"].container_name, "renamed");
+    updates(&mut registry, [running(&web), hint("a")]);
+    assert_eq!(updates(&mut registry, [running(&renamed)]), [""; 0]);
+    assert_eq!(registry.running["a"].container_name, "renamed");
 }
 
 /// Any input about three containers, two of which have the same label.
@@ -365,11 +380,11 @@ proptest! {
     /// Whatever happens in whatever order, each label alternates, and in the end the newest running container has it.
     #[test]
     fn available_and_gone_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
-        let mut arbiter = Arbiter::default();
+        let mut registry = ContainerRegistry::default();
         let mut holders: BTreeMap<String, String> = BTreeMap::new();
         let finish = [Input::Connected, listed(&[]), disconnected("over")];
         for input in inputs.into_iter().chain(finish) {
-            for action in arbiter.step(input) {
+            for action in registry.step(input) {
                 match action {
                     Action::Announce(MicroserviceChange::Available(found)) => {
                         prop_assert_eq!(holders.insert(found.label, found.container_id), None);
@@ -381,9 +396,9 @@ proptest! {
                 }
             }
         }
-        let newest = |label: &str| arbiter.running.values().filter(|one| one.label == label).max_by_key(|one| (one.created, &one.container_id));
+        let newest = |label: &str| registry.running.values().filter(|one| one.label == label).max_by_key(|one| (one.created, &one.container_id));
         for label in ["web", "db"] {
-            let expected = if arbiter.synced_once { newest(label).map(|one| &one.container_id) } else { None };
+            let expected = if registry.synced_once { newest(label).map(|one| &one.container_id) } else { None };
             prop_assert_eq!(holders.get(label), expected);
         }
     }

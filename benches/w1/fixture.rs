@@ -1,4 +1,4 @@
-//! Fixture of the benchmarks: a store with desired values, and agents that are started and stopped. See [`Stand`].
+//! Fixture of the benchmarks: a store with desired values, and agents that are started and stopped. See [`Fixture`].
 
 use std::{
     collections::BTreeMap,
@@ -23,14 +23,14 @@ const TRANSACTION: usize = 100;
 const IN_FLIGHT: usize = 128;
 
 /// See the [module documentation](self).
-pub struct Stand {
+pub struct Fixture {
     /// The store.
     pub store: Store,
     /// Docker address of the agent.
     pub docker_host: String,
 }
 
-impl Stand {
+impl Fixture {
     /// Starts an empty etcd.
     pub async fn new() -> Self {
         // The default quota would be exceeded within an hour.

@@ -1,6 +1,6 @@
 //! Container registry: decides which running container has which microservice label.
 //!
-//! Contains no I/O and no clock: facts are passed as [`Input`], decisions are returned as [`Action`] ([`Arbiter::step`]).
+//! Contains no I/O and no clock: facts are passed as [`Input`], decisions are returned as [`Action`] ([`ContainerRegistry::step`]).
 //!
 //! Docker's events are only hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong state. The result
 //! of an inspection is valid until the pinned process ends or a later inspection differs.
@@ -109,7 +109,7 @@ enum Sync {
 
 /// Registry of containers and their labels.
 #[derive(Debug)]
-pub(crate) struct Arbiter {
+pub(crate) struct ContainerRegistry {
     /// Microservices whose process is pinned and not known to have ended, by container.
     running: BTreeMap<String, Microservice>,
     /// The same containers by label, ordered by creation time: the last one should get the label.
@@ -128,7 +128,7 @@ pub(crate) struct Arbiter {
     outage: Option<String>,
 }
 
-impl Default for Arbiter {
+impl Default for ContainerRegistry {
     fn default() -> Self {
         Self {
             running: BTreeMap::new(),
@@ -144,7 +144,7 @@ impl Default for Arbiter {
     }
 }
 
-impl Arbiter {
+impl ContainerRegistry {
     /// Processes an input and returns the actions, in order.
     pub(crate) fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -155,7 +155,7 @@ impl Arbiter {
                 self.sync = Sync::AwaitsList;
             }
             Input::Listed(listed) => self.listed(listed, &mut actions),
-            Input::Hint { container_id } => self.look_again(container_id, &mut actions),
+            Input::Hint { container_id } => self.inspect_again(container_id, &mut actions),
             Input::Inspected { container_id, found } => self.inspected(container_id, found, &mut actions),
             Input::ProcessEnded { container_id, process } => {
                 let current = self.running.get(&container_id).map(ProcessIdentity::of);
@@ -163,7 +163,7 @@ impl Arbiter {
                     self.remove(&container_id, GoneReason::ProcessEnded, &mut actions);
                 }
                 // The container may have been restarted before the end was noticed.
-                self.look_again(container_id, &mut actions);
+                self.inspect_again(container_id, &mut actions);
             }
             Input::Disconnected { message } => self.disconnected(message, &mut actions),
         }
@@ -192,7 +192,7 @@ impl Arbiter {
         let disappeared = self.running.keys().filter(|&id| !present.contains(id));
         let doubtful: BTreeSet<String> = appeared.chain(disappeared).cloned().collect();
         for container_id in &doubtful {
-            self.look_again(container_id.clone(), actions);
+            self.inspect_again(container_id.clone(), actions);
         }
         if self.sync == Sync::AwaitsList {
             self.sync = Sync::Inspects(doubtful);
@@ -201,7 +201,7 @@ impl Arbiter {
     }
 
     /// Requests an inspection. At most one inspection of a container is in flight, and at most one is pending.
-    fn look_again(&mut self, container_id: String, actions: &mut Vec<Action>) {
+    fn inspect_again(&mut self, container_id: String, actions: &mut Vec<Action>) {
         self.dismissed.remove(&container_id);
         if !self.connected {
             return;
@@ -236,7 +236,7 @@ impl Arbiter {
             Inspection::Failed(message) => Some(message),
         };
         if outstanding.repeat {
-            self.look_again(container_id.clone(), actions);
+            self.inspect_again(container_id.clone(), actions);
         } else if let Some(message) = message {
             self.retry(&container_id, outstanding.failures + 1, message, actions);
         }
@@ -262,7 +262,7 @@ impl Arbiter {
         if matches!(&self.sync, Sync::Inspects(open) if open.is_empty()) {
             self.sync = Sync::Done;
             self.synced_once = true;
-            self.settle_all(actions);
+            self.debounce_all(actions);
             actions.push(Action::Announce(MicroserviceChange::Synced));
         }
     }
@@ -272,7 +272,7 @@ impl Arbiter {
         self.outstanding.clear();
         self.sync = Sync::Done;
         // Changes that waited for the comparison must not wait until the daemon is reachable again.
-        self.settle_all(actions);
+        self.debounce_all(actions);
         if self.outage.as_ref() != Some(&message) {
             self.outage = Some(message.clone());
             actions.push(Action::Announce(MicroserviceChange::Disconnected { message }));
@@ -294,7 +294,7 @@ impl Arbiter {
             .or_default()
             .insert((microservice.created, container_id.clone()));
         self.running.insert(container_id, microservice);
-        self.settle(&label, actions);
+        self.debounce(&label, actions);
     }
 
     fn remove(&mut self, container_id: &str, reason: GoneReason, actions: &mut Vec<Action>) {
@@ -311,25 +311,25 @@ impl Arbiter {
         if self.announced.get(&label).is_some_and(|(holder, _)| holder == container_id) {
             self.withdraw(&label, reason, actions);
         }
-        self.settle(&label, actions);
+        self.debounce(&label, actions);
     }
 
     /// Returns whether a label may get another holder now. During a comparison with the list, its result is awaited; the loss of a holder
     /// is always reported at once.
-    fn may_settle(&self) -> bool {
+    fn may_debounce(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }
 
-    fn settle_all(&mut self, actions: &mut Vec<Action>) {
+    fn debounce_all(&mut self, actions: &mut Vec<Action>) {
         let labels: Vec<String> = self.claims.keys().cloned().collect();
         for label in labels {
-            self.settle(&label, actions);
+            self.debounce(&label, actions);
         }
     }
 
     /// Makes the newest running container the holder of its label.
-    fn settle(&mut self, label: &str, actions: &mut Vec<Action>) {
-        if !self.may_settle() {
+    fn debounce(&mut self, label: &str, actions: &mut Vec<Action>) {
+        if !self.may_debounce() {
             return;
         }
         let newest = self.claims.get(label).and_then(BTreeSet::last);
@@ -364,5 +364,5 @@ impl Arbiter {
 }
 
 #[cfg(test)]
-#[path = "arbiter_tests.rs"]
+#[path = "registry_tests.rs"]
 mod tests;

@@ -9,7 +9,7 @@ use super::{
     Network, names, netns_of,
     value::{Value, interface_key},
 };
-use crate::scheduler::{Dependency, On, Relative, View};
+use crate::scheduler::{Dependency, On, Suggestion, View};
 
 /// Number of keys compared with a missing name, in each direction of the key order.
 const NEIGHBOURS: usize = 4;
@@ -17,11 +17,11 @@ const NEIGHBOURS: usize = 4;
 const EDITS_MAX: usize = 2;
 
 /// Returns suggestions for an unmet dependency, the closest first.
-pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Relative> {
+pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Suggestion> {
     let On::Key(key) = &unmet.on else { return Vec::new() };
     match TypedKey::parse(key.as_str()) {
         Ok(TypedKey::InterfaceState { name, up }) => wrong_state(&name, up, view)
-            .map(|relative| vec![relative])
+            .map(|suggestion| vec![suggestion])
             .unwrap_or_else(|| similar_interfaces(&name, view)),
         Ok(TypedKey::Interface { name }) => similar_interfaces(&name, view),
         Ok(TypedKey::InterfaceVrf { interface, .. }) => similar_interfaces(&interface, view),
@@ -34,25 +34,25 @@ pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Relative> {
 }
 
 /// Returns a suggestion about an interface that has the wrong state, or that does not exist while its namespace does.
-fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Relative> {
+fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Suggestion> {
     let key = interface_key(name);
     let Some(applied) = view.applied(&key) else {
-        let wanted = view.wanted(&key)?.interface()?;
-        netns_of(view, &wanted.namespace)?;
-        let key = wanted.namespace.key();
-        let text = format!("{} exists, interface {} is not in it yet", names::name(&key), wanted.host_name);
-        return Some(Relative { key, text });
+        let desired = view.desired(&key)?.interface()?;
+        netns_of(view, &desired.namespace)?;
+        let key = desired.namespace.key();
+        let text = format!("{} exists, interface {} is not in it yet", names::name(&key), desired.host_name);
+        return Some(Suggestion { key, text });
     };
     let word = |up| if up { "UP" } else { "DOWN" };
     let text = match applied.interface()?.enabled == up {
         true => format!("interface {name} exists and will be {}", word(up)),
         false => format!("interface {name} exists but is {}", word(!up)),
     };
-    Some(Relative { key, text })
+    Some(Suggestion { key, text })
 }
 
-fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Relative> {
-    match view.wanted(&interface_key(name)).or(view.applied(&interface_key(name))) {
+fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
+    match view.desired(&interface_key(name)).or(view.applied(&interface_key(name))) {
         Some(_) => Vec::new(),
         None => similar(name, prefix::INTERFACE, view),
     }
@@ -61,31 +61,31 @@ fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Relative> {
 /// Returns values with similar names under the same prefix, among the next keys in key order.
 ///
 /// A similar value that appears later is suggested after the next change of the waiting value or of a value in the current suggestions.
-fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Relative> {
+fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let near = view.near(prefix, &format!("{prefix}{name}"), NEIGHBOURS);
-    let mut found: Vec<(usize, Relative)> = near
+    let mut found: Vec<(usize, Suggestion)> = near
         .filter_map(|key| {
             let other = key.as_str().strip_prefix(prefix)?;
             let edits = edits(name, other).filter(|edits| *edits > 0)?;
-            let relative = Relative {
+            let suggestion = Suggestion {
                 key: key.clone(),
                 text: format!("{} has a similar name", names::name(key)),
             };
-            Some((edits, relative))
+            Some((edits, suggestion))
         })
         .collect();
     found.sort_by(|(a, one), (b, other)| (a, &one.key).cmp(&(b, &other.key)));
-    found.into_iter().map(|(_, relative)| relative).collect()
+    found.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
 /// Returns the addresses that a link of the agent's own namespace has, while another one is expected.
-fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Relative> {
+fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let present = view.applied_under(&TypedKey::any_host_address_of(host_name));
-    let relative = |(key, _): (&Key, &Value)| Relative {
+    let suggestion = |(key, _): (&Key, &Value)| Suggestion {
         key: key.clone(),
         text: format!("{} exists", names::name(key)),
     };
-    present.take(NEIGHBOURS).map(relative).collect()
+    present.take(NEIGHBOURS).map(suggestion).collect()
 }
 
 /// Returns the edit distance of two names; `None` if it is too large for a typing error.

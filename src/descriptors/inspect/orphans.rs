@@ -40,9 +40,9 @@ impl<'s> Inspection<'_, 's> {
     /// the owner of the orphan is unknown.
     pub(super) fn orphan_on(&mut self, link: &ObservedInterface<'s>, what: &str, removal: KernelOp, superseded: bool) {
         let of_loopback = link.mark_of_value().filter(|_| link.state.name == "lo");
-        let bearer = of_loopback.map(|mark| interface_key(mark.subject));
+        let provider = of_loopback.map(|mark| interface_key(mark.subject));
         let orphan = Orphan {
-            bearer,
+            provider,
             superseded,
             ..self.orphan_of(vec![removal])
         };
@@ -55,7 +55,7 @@ impl<'s> Inspection<'_, 's> {
             namespace: self.name.clone(),
             removal,
             claim: None,
-            bearer: None,
+            provider: None,
             superseded: false,
         }
     }
@@ -144,12 +144,12 @@ impl<'s> Inspection<'_, 's> {
         // The namespace may have several names, and its value is stored under one of them.
         let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace_name());
         let names: Vec<&NamespaceName> = names.filter(|name| self.is_here(name)).collect();
-        let wanted = std::iter::once(self.name)
+        let desired = std::iter::once(self.name)
             .chain(names)
             .flat_map(|name| self.view.dependents(&name.key()))
-            .filter(|key| self.view.applied(key).or(self.view.wanted(key)).is_some_and(is_here))
+            .filter(|key| self.view.applied(key).or(self.view.desired(key)).is_some_and(is_here))
             .find(|key| !has_other_link(key));
-        match wanted {
+        match desired {
             Some(key) => {
                 self.seen.insert(key.clone());
                 if self.view.applied(key).is_none() && !self.view.in_flight(key) {
@@ -203,15 +203,15 @@ impl<'s> Inspection<'_, 's> {
     }
 
     /// Returns the addresses that one of the interfaces desires, or has applied.
-    fn asked_for(&self, names: &[String]) -> HashSet<AddressSpec> {
-        let mut asked_for = HashSet::new();
+    fn requested_value(&self, names: &[String]) -> HashSet<AddressSpec> {
+        let mut requested_value = HashSet::new();
         for name in names {
-            let wanted = self.view.wanted(&interface_key(name)).into_iter().flat_map(Value::addresses);
-            asked_for.extend(wanted.filter_map(|address| address.spec));
+            let desired = self.view.desired(&interface_key(name)).into_iter().flat_map(Value::addresses);
+            requested_value.extend(desired.filter_map(|address| address.spec));
             let applied = self.view.applied_under(addresses_prefix(name).as_str());
-            asked_for.extend(applied.filter_map(|(_, value)| value.address()?.spec));
+            requested_value.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         }
-        asked_for
+        requested_value
     }
 
     /// Reports the agent's addresses on a link as orphans, unless they are `found`, desired or in flight.
@@ -230,8 +230,8 @@ impl<'s> Inspection<'_, 's> {
         if names.iter().any(changing) {
             return;
         }
-        let asked_for = self.asked_for(names);
-        left.retain(|state| !asked_for.contains(&state.address));
+        let requested_value = self.requested_value(names);
+        left.retain(|state| !requested_value.contains(&state.address));
         left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
@@ -239,10 +239,10 @@ impl<'s> Inspection<'_, 's> {
     ///
     /// Addresses that the kernel assigned by itself are not reported.
     pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {
-        let asked_for = self.asked_for(names);
+        let requested_value = self.requested_value(names);
         let foreign = |state: &&AddressState| {
             let others = state.link == link.state.index && state.protocol != PROTOCOL && !is_kernels(&link.state.name, state);
-            others && !asked_for.contains(&state.address)
+            others && !requested_value.contains(&state.address)
         };
         let foreign: Vec<AddressState> = self.snapshot.addresses.iter().filter(foreign).cloned().collect();
         for state in foreign {

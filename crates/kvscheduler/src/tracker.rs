@@ -18,7 +18,7 @@ use super::{
     moment::Moment,
     node::Requested,
     nodes::NodeId,
-    queue::Ticket,
+    queue::TxnId,
     scheduler::Scheduler,
     statistics::Statistics,
     status::{CHECKED, ValueState},
@@ -34,9 +34,9 @@ pub(super) struct Trace {
     /// State that was recorded last.
     pub state: ValueState,
     /// Last transaction that named the key.
-    pub asked_by: Ticket,
+    pub requested_by: TxnId,
     /// Transaction in which the value is being re-created.
-    pub recreated_in: Ticket,
+    pub recreated_in: TxnId,
     /// Time of the last record (since the Unix epoch).
     pub since: Moment,
     /// Sequence number of the transaction of the last record.
@@ -82,16 +82,16 @@ pub(super) struct Open<K, V> {
 
 /// All open transactions, and the results of complete ones.
 #[derive(Clone)]
-pub(super) struct Ledger<K, V> {
+pub(super) struct TransactionTracker<K, V> {
     /// By transaction id, starting with `first`.
     open: VecDeque<Option<Box<Open<K, V>>>>,
-    first: Ticket,
+    first: TxnId,
     /// Allocation of a notification without effect, for reuse: nearly every step has one.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
     /// Transaction for notifications until the next step.
-    pub notification: Option<Ticket>,
-    pub to_revert: Vec<Ticket>,
+    pub notification: Option<TxnId>,
+    pub to_revert: Vec<TxnId>,
     pub finished: Vec<TransactionResult<K>>,
     /// Like `finished`, with the named nodes; which of them wait is not known yet.
     pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
@@ -110,9 +110,9 @@ impl<K, V> Open<K, V> {
     }
 }
 
-impl<K: Key, V> Ledger<K, V> {
+impl<K: Key, V> TransactionTracker<K, V> {
     pub fn new() -> Self {
-        Ledger {
+        TransactionTracker {
             open: VecDeque::new(),
             first: 1,
             spare: None,
@@ -128,21 +128,21 @@ impl<K: Key, V> Ledger<K, V> {
         }
     }
 
-    fn index(&self, ticket: Ticket) -> Option<usize> {
-        usize::try_from(ticket.checked_sub(self.first)?).ok()
+    fn index(&self, txn: TxnId) -> Option<usize> {
+        usize::try_from(txn.checked_sub(self.first)?).ok()
     }
 
-    pub fn get(&self, ticket: Ticket) -> Option<&Open<K, V>> {
-        self.open.get(self.index(ticket)?)?.as_deref()
+    pub fn get(&self, txn: TxnId) -> Option<&Open<K, V>> {
+        self.open.get(self.index(txn)?)?.as_deref()
     }
 
-    pub fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Open<K, V>> {
-        let at = self.index(ticket)?;
+    pub fn get_mut(&mut self, txn: TxnId) -> Option<&mut Open<K, V>> {
+        let at = self.index(txn)?;
         self.open.get_mut(at)?.as_deref_mut()
     }
 
     /// Opens a transaction under the next id.
-    pub fn begin(&mut self, ticket: Ticket, kind: Kind, options: Options) {
+    pub fn begin(&mut self, txn: TxnId, kind: Kind, options: Options) {
         let reading = match options.resync {
             Resync::Full | Resync::Downstream => Reading::Asked,
             Resync::None | Resync::Upstream => Reading::NotNeeded,
@@ -172,14 +172,14 @@ impl<K: Key, V> Ledger<K, V> {
         };
         self.open.push_back(Some(open));
         if kind != Kind::Notification {
-            self.number(ticket);
+            self.number(txn);
         }
     }
 
     /// Returns the sequence number of an open transaction, and assigns one if it has none yet.
-    pub fn number(&mut self, ticket: Ticket) -> u64 {
+    pub fn number(&mut self, txn: TxnId) -> u64 {
         let next = self.next_seq;
-        let Some(open) = self.get_mut(ticket) else { return next };
+        let Some(open) = self.get_mut(txn) else { return next };
         if let Some(seq) = open.seq {
             return seq;
         }
@@ -194,29 +194,29 @@ impl<K: Key, V> Ledger<K, V> {
     }
 
     /// Returns whether the history has room for another operation of a transaction; if not, operations are only counted.
-    pub fn has_room(&self, ticket: Ticket) -> bool {
+    pub fn has_room(&self, txn: TxnId) -> bool {
         let most = self.history.settings().of_one();
-        self.get(ticket).is_some_and(|open| open.operations.len() < most)
+        self.get(txn).is_some_and(|open| open.operations.len() < most)
     }
 
     /// Records an operation.
-    pub fn keep(&mut self, ticket: Ticket, operation: OperationRecord<K, V>) {
-        if let Some(open) = self.get_mut(ticket) {
+    pub fn keep(&mut self, txn: TxnId, operation: OperationRecord<K, V>) {
+        if let Some(open) = self.get_mut(txn) {
             open.operations.push(operation);
         }
     }
 
     /// Counts an operation for which there is no room.
-    pub fn omit(&mut self, ticket: Ticket) {
-        if let Some(open) = self.get_mut(ticket) {
+    pub fn omit(&mut self, txn: TxnId) {
+        if let Some(open) = self.get_mut(txn) {
             open.omitted += 1;
         }
     }
 
     /// Records a value that a transaction names.
-    pub fn keep_value(&mut self, ticket: Ticket, value: impl FnOnce() -> ValueRecord<K, V>) {
+    pub fn keep_value(&mut self, txn: TxnId, value: impl FnOnce() -> ValueRecord<K, V>) {
         let most = self.history.settings().of_one();
-        if let Some(open) = self.get_mut(ticket)
+        if let Some(open) = self.get_mut(txn)
             && open.values.len() < most
         {
             open.values.push(value());
@@ -224,8 +224,8 @@ impl<K: Key, V> Ledger<K, V> {
     }
 
     /// Records a node that a transaction names, to report at its end whether the node waits.
-    pub fn name(&mut self, ticket: Ticket, id: NodeId) {
-        if let Some(open) = self.get_mut(ticket)
+    pub fn name(&mut self, txn: TxnId, id: NodeId) {
+        if let Some(open) = self.get_mut(txn)
             && open.options.awaited
         {
             open.named.push(id);
@@ -233,31 +233,31 @@ impl<K: Key, V> Ledger<K, V> {
     }
 
     /// Records a failure. The first failure of a transaction with revert starts the revert.
-    pub fn keep_error(&mut self, ticket: Ticket, error: KeyError<K>, of_the_transaction: bool) {
-        let Some(open) = self.get_mut(ticket) else { return };
+    pub fn keep_error(&mut self, txn: TxnId, error: KeyError<K>, of_the_transaction: bool) {
+        let Some(open) = self.get_mut(txn) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;
         open.errors.push(error);
-        if first && !self.to_revert.contains(&ticket) {
-            self.to_revert.push(ticket);
+        if first && !self.to_revert.contains(&txn) {
+            self.to_revert.push(txn);
         }
     }
 
     /// Requests one more reading of the kernel before the transaction is complete.
-    pub fn read_at_end(&mut self, ticket: Ticket) {
-        if let Some(open) = self.get_mut(ticket) {
+    pub fn read_at_end(&mut self, txn: TxnId) {
+        if let Some(open) = self.get_mut(txn) {
             open.read_at_end = true;
         }
     }
 
     /// Returns the newest transaction for which the kernel is being read.
-    pub fn reader(&self) -> Option<Ticket> {
+    pub fn reader(&self) -> Option<TxnId> {
         let last = self.first + self.open.len() as u64;
         (self.first..last)
             .rev()
-            .find(|ticket| self.get(*ticket).is_some_and(|open| open.reading == Reading::UnderWay))
+            .find(|txn| self.get(*txn).is_some_and(|open| open.reading == Reading::UnderWay))
     }
 
-    pub fn all_open(&mut self) -> impl Iterator<Item = (Ticket, &mut Open<K, V>)> {
+    pub fn all_open(&mut self) -> impl Iterator<Item = (TxnId, &mut Open<K, V>)> {
         let first = self.first;
         let numbered = self.open.iter_mut().enumerate();
         numbered.filter_map(move |(at, open)| Some((first + at as u64, open.as_deref_mut()?)))
@@ -278,15 +278,15 @@ impl<K: Key, V> Ledger<K, V> {
     }
 
     /// Completes a transaction with nothing left to do, unless it needs a reading. Returns whether it did.
-    pub fn finish(&mut self, ticket: Ticket, now: Duration) -> bool {
-        let Some(open) = self.get_mut(ticket).filter(|open| open.reading == Reading::NotNeeded) else {
+    pub fn finish(&mut self, txn: TxnId, now: Duration) -> bool {
+        let Some(open) = self.get_mut(txn).filter(|open| open.reading == Reading::NotNeeded) else {
             return false;
         };
         if std::mem::take(&mut open.read_at_end) {
             open.reading = Reading::Asked;
             return false;
         }
-        let at = self.index(ticket).unwrap_or_default();
+        let at = self.index(txn).unwrap_or_default();
         match self.open[at].take() {
             Some(open) if open.seq.is_none() => self.spare = Some(open),
             Some(open) => self.close(*open, now),
@@ -340,40 +340,40 @@ impl<K: Key, V> Ledger<K, V> {
 impl<D: Domain> Scheduler<D> {
     /// Returns the results of the awaited transactions completed since the last call, in the order of their numbers.
     pub fn take_finished(&mut self) -> Vec<TransactionResult<D::Key>> {
-        std::mem::take(&mut self.ledger.finished)
+        std::mem::take(&mut self.tracker.finished)
     }
 
     /// Returns the history of transactions.
     pub fn history(&self) -> &History<D::Key, D::Value> {
-        &self.ledger.history
+        &self.tracker.history
     }
 
     /// Returns the counters since the start.
     pub fn statistics(&self) -> Statistics {
         Statistics {
-            open: self.ledger.count_open(),
-            ..self.ledger.statistics.clone()
+            open: self.tracker.count_open(),
+            ..self.tracker.statistics.clone()
         }
     }
 
     /// Changes how much history is kept; any excess is dropped at once.
     pub fn set_history(&mut self, settings: HistorySettings) {
-        self.ledger.history.set_settings(settings);
+        self.tracker.history.set_settings(settings);
     }
 
     /// Returns whether a transaction waits for the kernel to be read again in full.
-    pub fn is_reading_asked(&self) -> bool {
-        self.ledger.asks_for_reading()
+    pub fn is_reading_requested(&self) -> bool {
+        self.tracker.asks_for_reading()
     }
 
-    /// Like [`Self::is_reading_asked`], and records that the reading has begun.
+    /// Like [`Self::is_reading_requested`], and records that the reading has begun.
     ///
     /// Returns `true` once per reading. The caller must then report what was observed and lost, and call [`Self::read_again`].
     pub fn take_reading(&mut self) -> bool {
-        if !self.ledger.asks_for_reading() {
+        if !self.tracker.asks_for_reading() {
             return false;
         }
-        for (_, open) in self.ledger.all_open() {
+        for (_, open) in self.tracker.all_open() {
             if open.reading == Reading::Asked {
                 open.reading = Reading::UnderWay;
             }
@@ -385,19 +385,19 @@ impl<D: Domain> Scheduler<D> {
     ///
     /// The transactions continue with the next step.
     pub fn read_again(&mut self) {
-        for (ticket, open) in self.ledger.all_open() {
+        for (txn, open) in self.tracker.all_open() {
             if open.reading == Reading::UnderWay {
                 open.reading = Reading::NotNeeded;
-                self.queue.reconsider(ticket);
+                self.queue.reconsider(txn);
             }
         }
     }
 
     /// Assigns the pending work of a node to a transaction that names its key.
-    pub(super) fn take_over(&mut self, id: NodeId, ticket: Ticket) {
-        self.queue.reassign(&mut self.graph, id, ticket);
+    pub(super) fn take_over(&mut self, id: NodeId, txn: TxnId) {
+        self.queue.reassign(&mut self.graph, id, txn);
         let trace = &mut self.graph[id].trace;
-        trace.asked_by = ticket;
+        trace.requested_by = txn;
         if trace.state == ValueState::Invalid {
             // A repeated request must report the error again.
             self.graph[id].replace_error(None);
@@ -405,50 +405,50 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Opens a transaction and acts on its behalf.
-    pub(super) fn begin(&mut self, kind: Kind, options: Options) -> Ticket {
-        let ticket = self.queue.open();
-        self.ledger.begin(ticket, kind, options);
-        ticket
+    pub(super) fn begin(&mut self, kind: Kind, options: Options) -> TxnId {
+        let txn = self.queue.open();
+        self.tracker.begin(txn, kind, options);
+        txn
     }
 
     /// Acts on behalf of a notification from now on.
     pub(super) fn notify(&mut self) {
-        match self.ledger.notification {
-            Some(ticket) => self.queue.act_on_behalf_of(ticket),
-            None => self.ledger.notification = Some(self.begin(Kind::Notification, Options::default())),
+        match self.tracker.notification {
+            Some(txn) => self.queue.act_on_behalf_of(txn),
+            None => self.tracker.notification = Some(self.begin(Kind::Notification, Options::default())),
         }
     }
 
     /// Sets the start of new transactions. Called at the start of a step.
     pub(super) fn start_transactions(&mut self) {
         self.notify();
-        self.ledger.start_all(self.now);
+        self.tracker.start_all(self.now);
     }
 
     /// Completes transactions with nothing left to do. Called at the end of a step.
     pub(super) fn finish_transactions(&mut self) {
-        self.ledger.notification = None;
+        self.tracker.notification = None;
         if self.idle() && self.operations.is_empty() {
             // No operation is in flight, so the waiting nodes depend only on timers and further events.
-            for id in self.queue.unpark_all(&mut self.graph) {
+            for id in self.queue.take_waiting(&mut self.graph) {
                 self.leave(id);
             }
         }
-        self.harvest();
-        self.ledger.history.expire(self.now);
+        self.complete_transactions();
+        self.tracker.history.expire(self.now);
     }
 
-    fn harvest(&mut self) {
-        for ticket in self.queue.take_ripe() {
-            if self.ledger.finish(ticket, self.now) {
-                self.queue.close(ticket);
+    fn complete_transactions(&mut self) {
+        for txn in self.queue.take_completable() {
+            if self.tracker.finish(txn, self.now) {
+                self.queue.close(txn);
             }
         }
-        for (mut result, named) in std::mem::take(&mut self.ledger.just_finished) {
+        for (mut result, named) in std::mem::take(&mut self.tracker.just_finished) {
             result.waiting = named.into_iter().filter_map(|id| self.wait_of(id)).collect();
-            self.ledger.finished.push(result);
+            self.tracker.finished.push(result);
         }
-        let released = std::mem::take(&mut self.ledger.released);
+        let released = std::mem::take(&mut self.tracker.released);
         released.iter().for_each(|key| self.release(key));
     }
 

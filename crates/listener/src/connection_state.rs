@@ -29,7 +29,7 @@ pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<
 }
 
 /// Serves a connection until it ends. After `stop`, the requests in flight may finish. After `idle`, the connection is shut down
-/// gracefully, and dropped if the client has not closed it after `farewell`.
+/// gracefully, and dropped if the client has not closed it after `drain_timeout`.
 ///
 /// # Errors
 /// Returns the error of the connection.
@@ -37,7 +37,7 @@ pub async fn serve_until<C: GracefulConnection>(
     connection: C,
     stop: impl Future,
     idle: impl Future,
-    farewell: Duration,
+    drain_timeout: Duration,
 ) -> Result<(), C::Error> {
     let mut connection = pin!(connection);
     tokio::select! {
@@ -48,7 +48,7 @@ pub async fn serve_until<C: GracefulConnection>(
         }
         _ = idle => {
             connection.as_mut().graceful_shutdown();
-            timeout(farewell, connection).await.unwrap_or(Ok(()))
+            timeout(drain_timeout, connection).await.unwrap_or(Ok(()))
         }
     }
 }

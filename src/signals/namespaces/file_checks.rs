@@ -14,33 +14,33 @@ use tokio::task::spawn_blocking;
 use super::observation::{Observation, observe_file};
 
 /// Maximum number of concurrent checks, each of which occupies a thread. Further checks are queued.
-const LOOKS_MAX: usize = 64;
+const CHECKS_MAX: usize = 64;
 
 /// Checks in flight and in the queue.
 #[derive(Default)]
-pub(super) struct FileLooks {
+pub(super) struct FileChecks {
     under_way: FuturesUnordered<BoxFuture<'static, (PathBuf, Option<Observation>)>>,
     queue: VecDeque<PathBuf>,
     /// Paths in flight or in the queue.
-    asked: HashSet<PathBuf>,
+    requested: HashSet<PathBuf>,
 }
 
-impl FileLooks {
+impl FileChecks {
     /// Starts a check of a path, unless one is in flight or queued.
-    pub fn look(&mut self, path: &Path) {
-        if self.asked.insert(path.to_owned()) {
+    pub fn check(&mut self, path: &Path) {
+        if self.requested.insert(path.to_owned()) {
             self.queue.push_back(path.to_owned());
             self.start();
         }
     }
 
     fn start(&mut self) {
-        while self.under_way.len() < LOOKS_MAX
+        while self.under_way.len() < CHECKS_MAX
             && let Some(path) = self.queue.pop_front()
         {
             let target = path.clone();
-            let look = spawn_blocking(move || observe_file(&target));
-            self.under_way.push(async move { (path, look.await.ok()) }.boxed());
+            let check = spawn_blocking(move || observe_file(&target));
+            self.under_way.push(async move { (path, check.await.ok()) }.boxed());
         }
     }
 
@@ -49,7 +49,7 @@ impl FileLooks {
         loop {
             match self.under_way.next().await {
                 Some((path, seen)) => {
-                    self.asked.remove(&path);
+                    self.requested.remove(&path);
                     self.start();
                     // If there is no observation, the runtime is ending.
                     if let Some(seen) = seen {

@@ -13,7 +13,7 @@ use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
 
 /// Coalescing buffer of events. The reader fills it without waiting; one receiver empties it.
 #[derive(Default)]
-pub(crate) struct Mailbox {
+pub(crate) struct CoalescingBuffer {
     // A std mutex: it is held for a few map operations and never across an await.
     pending: Mutex<Pending>,
     filled: Notify,
@@ -30,7 +30,7 @@ struct Pending {
     disconnected: Option<String>,
 }
 
-impl Mailbox {
+impl CoalescingBuffer {
     /// Adds events, in order.
     pub fn post(&self, events: Vec<SourceEvent>) {
         if events.is_empty() {
