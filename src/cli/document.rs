@@ -162,7 +162,7 @@ mod tests {
             "{mistakes:?}"
         );
         assert!(
-            mistakes[2].starts_with("linuxConfig.routes[0].dst_network: `10.1.0.0/33` has no valid prefix"),
+            mistakes[2].starts_with("linuxConfig.routes[0].dst_network: `10.1.0.0/33` has an invalid prefix"),
             "{mistakes:?}"
         );
     }
