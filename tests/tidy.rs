@@ -346,6 +346,7 @@ const NOOPS: &[&str] = &[
     "address.rs: delete: another interface on the link has the same address",
     "detection.rs: delete: a detection is only awaited, never started, so there is nothing to stop",
     "interface.rs: create: others make the link of an EXISTING interface and change it",
+    "interface.rs: recover: its namespace is closed; the link is gone with it, or is an orphan when it is opened again",
     "interface.rs: recover: the link existed before, and is taken over again as it is",
     "interface.rs: recover: others make the link of an EXISTING interface and change it",
     "interface.rs: update: others make the link of an EXISTING interface and change it",

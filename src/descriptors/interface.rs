@@ -272,6 +272,14 @@ fn mutual_peer<'a>(
     }
 }
 
+/// Returns whether the link of an interface does not exist as desired, so that no other link can be on it. False while its namespace has
+/// not been read.
+fn has_to_be_created(name: &str, view: &View<'_, Network>) -> bool {
+    let known = view.known(&interface_key(name));
+    let desired = known.desired.and_then(Value::interface).filter(|_| known.applied.is_none());
+    desired.is_some_and(|desired| matches!(desired.link.life_cycle(), LifeCycle::Created) && netns_of(view, &desired.namespace).is_some())
+}
+
 /// Returns the claim for a property that only one link on the same parent may have.
 fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = interface.link.unique()?;
@@ -516,11 +524,19 @@ impl Kind for InterfaceKind {
         co_created_values.into_iter().collect()
     }
 
-    /// An end of a pair is stale if its other end is not in its desired namespace. An EXISTING interface is stale if it has to leave its
-    /// link because it contradicts another one on it.
+    /// An end of a pair is stale if its other end is not in its desired namespace. A link on a parent is stale if the agent has to create
+    /// the link of the parent. An EXISTING interface is stale if it has to leave its link because it contradicts another one on it.
     fn stale(&self, applied: &Arc<AppliedInterface>, view: &View<'_, Network>) -> bool {
         if applied.interface.is_existing() {
             return has_to_leave(view, &applied.interface);
+        }
+        if applied
+            .interface
+            .link
+            .parent()
+            .is_some_and(|parent| has_to_be_created(parent, view))
+        {
+            return true;
         }
         other_end(&applied.interface, view).is_some_and(|other| {
             let key = other.interface.key();
@@ -531,7 +547,7 @@ impl Kind for InterfaceKind {
     fn recover(&self, attempted: &Arc<AppliedInterface>, view: &View<'_, Network>) -> Effect {
         let interface = &*attempted.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
-            return not_open(&interface.namespace);
+            return Effect::Noop("its namespace is closed; the link is gone with it, or is an orphan when it is opened again");
         };
         match interface.link.life_cycle() {
             LifeCycle::Created => self.remove(interface, netns),

@@ -139,6 +139,8 @@ pub struct World {
     reaping: bool,
     /// Time at which the scenario and all faults ended.
     calm_since: Option<Duration>,
+    /// Time of the last start of the agent.
+    started: Duration,
     /// Time of the last interference below the agent.
     disturbed: Duration,
     /// A foreign link has permanently taken a kernel name.
@@ -191,6 +193,7 @@ impl World {
             losing_watch: false,
             reaping: false,
             calm_since: None,
+            started: Duration::ZERO,
             disturbed: BEGINNING,
             squatted: false,
             failure: None,
@@ -406,6 +409,7 @@ impl World {
 
     fn start(&mut self) {
         self.tell(|| "the agent starts".to_owned());
+        self.started = self.now;
         let (clock, manner) = (self.agent_clock(), self.scenario.manner());
         let agent = Agent::start(&self.machine, clock, manner, &mut self.disk, self.mutation);
         self.agent = Some(agent);

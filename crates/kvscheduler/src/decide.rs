@@ -25,6 +25,9 @@ pub(super) enum Decision {
     Settle,
     /// Delete the value, after everything that depends on it.
     Close,
+    /// Like [`Decision::Close`], because the value is obsolete. It is deleted even if the reason disappears in the meantime: the object in the
+    /// kernel may have been deleted together with the one that it was on.
+    Replace,
     /// Like [`Decision::Close`], because dependencies are not met.
     CloseUnready,
     /// Another member of its dependency cycle is created first.
@@ -49,7 +52,7 @@ impl<D: Domain> Scheduler<D> {
             Lifecycle::Present { value, agreement, fate } => match node.desire.resolve() {
                 _ if fate.is_obsolete() => Decision::Close,
                 Desired::Nothing => Decision::Close,
-                Desired::Value(_) if self.is_outdated(id, value) => Decision::Close,
+                Desired::Value(_) if self.is_outdated(id, value) => Decision::Replace,
                 _ if !self.graph.satisfied(id, &node.applied_edges) => Decision::CloseUnready,
                 Desired::Rejected(_) => Decision::Stay,
                 Desired::Value(desired) => self.decide_change(id, value, desired, *agreement),

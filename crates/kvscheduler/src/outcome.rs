@@ -168,7 +168,8 @@ impl<D: Domain> Scheduler<D> {
 
     fn failed(&mut self, id: NodeId, action: Action<D>, fault: Fault, cause: TxnId) {
         let creates = action.verb() == Verb::Create;
-        if creates {
+        let leaves_parts = !matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign);
+        if creates && !leaves_parts {
             self.release_claims(id, &[]);
         }
         self.release_blocked(id);
@@ -178,7 +179,7 @@ impl<D: Domain> Scheduler<D> {
                 id,
                 Event::CreationFailed {
                     attempted: Some(value),
-                    leaves_parts: !matches!(fault.kind, FaultKind::Refused | FaultKind::Foreign),
+                    leaves_parts,
                 },
             );
             self.note_edges_left(id);

@@ -9,6 +9,7 @@ use super::{
     descriptor::Domain,
     drift::Drift,
     graph::Graph,
+    lifecycle::Event,
     nodes::NodeId,
     operation::Operation,
     queue::{Next, Pass, WorkQueue},
@@ -185,7 +186,10 @@ impl<D: Domain> Scheduler<D> {
         match decision {
             Decision::CloseUnready if pass != Pass::Doubt => self.queue.doubt(&mut self.graph, id),
             Decision::CloseUnready if self.may_still_come(id) => self.queue.defer(id),
-            Decision::Close => {
+            Decision::Close | Decision::Replace => {
+                if matches!(decision, Decision::Replace) {
+                    self.on(id, Event::Condemned);
+                }
                 if self.graph[id].desired().is_some() {
                     self.graph[id].trace.recreated_in = self.queue.current();
                 }

@@ -134,7 +134,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Handles a link of an interrupted creation.
     ///
-    /// It belongs to the interface that desires this host name here and has no other link. Without such an interface it is an orphan.
+    /// It belongs to the interface that desires this host name here and has no other link. It is an orphan if there is no such interface, or
+    /// if that one still waits for something.
     pub(super) fn provisional(&mut self, link: &ObservedInterface<'s>) {
         let is_here = |value: &Value| {
             let is_here = |interface: &Interface| interface.host_name == link.state.name && self.is_here(&interface.namespace);
@@ -149,14 +150,17 @@ impl<'s> Inspection<'_, 's> {
             .flat_map(|name| self.view.dependents(&name.key()))
             .filter(|key| self.view.applied(key).or(self.view.desired(key)).is_some_and(is_here))
             .find(|key| !has_other_link(key));
+        let exists = |key: &Key| self.view.applied(key).is_some() || self.view.in_flight(key);
         match desired {
-            Some(key) => {
+            Some(key) if exists(key) => {
                 self.seen.insert(key.clone());
-                if self.view.applied(key).is_none() && !self.view.in_flight(key) {
-                    self.findings.unfinished.push(key.clone());
-                }
             }
-            None => {
+            // The creation is repeated soon, and clears the link away first.
+            Some(key) if self.view.is_undecided(key) => {
+                self.seen.insert(key.clone());
+                self.findings.unfinished.push(key.clone());
+            }
+            _ => {
                 let removal = KernelOp::DeleteLink {
                     netns: self.netns,
                     name: link.state.name.clone(),
