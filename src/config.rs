@@ -6,6 +6,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
+use models::key::check_label;
 
 pub use self::{
     api::HttpSettings,
@@ -28,9 +29,6 @@ mod layer;
 mod log;
 mod store;
 pub mod suggest;
-
-/// Maximum length of a microservice label in bytes, that of a DNS label (RFC 1035 §2.3.4), because labels are usually service names.
-const LABEL_BYTES_MAX: usize = 63;
 
 /// Command line arguments of `netns-agent run`.
 #[derive(Clone, Debug, Default)]
@@ -192,17 +190,11 @@ impl RunArgs {
 }
 
 fn label(given: Given) -> Result<String, ConfigError> {
-    let accepted = "expected 1 to 63 bytes without slashes, white space and control characters";
-    let problem = if given.value.is_empty() {
-        "it is empty".to_owned()
-    } else if given.value.len() > LABEL_BYTES_MAX {
-        format!("{:?} has {} bytes", given.value, given.value.len())
-    } else if let Some(wrong) = given.value.chars().find(|&c| c == '/' || c.is_whitespace() || c.is_control()) {
-        format!("{:?} contains {wrong:?}", given.value)
-    } else {
-        return Ok(given.value);
-    };
-    Err(given.wrong(problem, accepted))
+    let accepted = "expected 1 to 63 bytes without slashes, white space and control characters, and not . or ..";
+    match check_label(&given.value) {
+        Ok(()) => Ok(given.value),
+        Err(error) => Err(given.wrong(format!("{:?} {}", given.value, error.problem), accepted)),
+    }
 }
 
 fn address(given: &Given) -> Result<SocketAddr, ConfigError> {

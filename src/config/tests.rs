@@ -121,9 +121,18 @@ fn endpoints_are_a_comma_list_or_a_list_in_the_file() {
 fn errors_name_the_origin_of_an_invalid_value_and_the_accepted_values() {
     let long = "x".repeat(64);
     let cases: &[Refused] = &[
-        (&["--microservice-label", "a/b"], &[], &["--microservice-label", "'/'", "63 bytes"]),
+        (
+            &["--microservice-label", "a/b"],
+            &[],
+            &["--microservice-label", "a slash", "63 bytes"],
+        ),
         (&["--microservice-label", ""], &[], &["--microservice-label", "empty"]),
-        (&["--microservice-label", &long], &[], &["64 bytes"]),
+        (&["--microservice-label", &long], &[], &["is too long"]),
+        (
+            &["--microservice-label", ".."],
+            &[],
+            &["--microservice-label", "is a relative path"],
+        ),
         (
             &[],
             &[("MICROSERVICE_LABEL", "a b")],
