@@ -204,6 +204,11 @@ impl Agent {
             .map_err(|_| Failure::new("invalid request: the host, the key or the token contains characters that HTTP does not allow"))
     }
 
+    /// Returns whether the agent accepts connections.
+    pub async fn is_listening(&self) -> bool {
+        TcpStream::connect((self.host.as_str(), self.port)).await.is_ok()
+    }
+
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| {
             Failure::new(format!("cannot reach the agent at {}: {error}", self.url()))

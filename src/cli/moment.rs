@@ -9,9 +9,11 @@ pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Returns the age of a time of the API, such as `3m`, or `-` if it cannot be parsed.
+/// Returns the age of a time of the API, such as `3m`, or `-` if it is unknown: the epoch, or not a time.
 pub fn ago(time: &str) -> String {
-    parse(time).map_or_else(|| "-".to_owned(), |then| age(now().saturating_sub(then)))
+    parse(time)
+        .filter(|then| !then.is_zero())
+        .map_or_else(|| "-".to_owned(), |then| age(now().saturating_sub(then)))
 }
 
 /// Formats an age in one or two units, such as `12s`, `3m20s`, `5h`, `9d`.

@@ -172,6 +172,10 @@ pub struct WaitArgs {
 /// Waits until all values are in the state, or until the timeout expires.
 pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
     let deadline = Instant::now() + time_limit;
+    // A script may start the agent and wait for its values at once.
+    while !agent.is_listening().await && Instant::now() < deadline {
+        sleep(WAIT_INTERVAL).await;
+    }
     let keys = keys(args, agent, deadline).await?;
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let left = deadline.saturating_duration_since(Instant::now());
