@@ -10,6 +10,7 @@ pub mod json;
 pub mod key;
 pub mod model;
 pub mod proto;
+pub mod reference;
 pub mod registry;
 pub mod validation;
 mod wire;

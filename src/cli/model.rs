@@ -6,15 +6,20 @@ use clap::Subcommand;
 use models::{
     descriptor_pool,
     document::member_of,
-    registry::{MODELS, ModelInfo, model_by_name},
+    reference::{Field, fields, message_text},
+    registry::{MODELS, ModelInfo, ModelKind, model_by_name},
 };
+use prost_reflect::MessageDescriptor;
 use serde_json::{Value as Json, json};
 
 use super::{
     failure::{Failure, Outcome},
-    output::{Cell, Format, Output, Table, Tone},
+    output::{Cell, Format, Output, Table, Tone, indented, wrap},
 };
 use crate::config::suggest::did_you_mean;
+
+/// Width of the pages in characters.
+const WIDTH: usize = 100;
 
 /// Sub-commands of `model`.
 #[derive(Subcommand, Debug)]
@@ -42,7 +47,10 @@ pub fn run(command: &ModelCommand, output: &Output) -> Outcome {
 
 fn list(output: &Output) -> Result<(), Failure> {
     if output.is_document() {
-        return output.document(&MODELS.iter().map(document).collect::<Vec<_>>());
+        let documents = MODELS
+            .iter()
+            .filter_map(|model| Some(document(model, &descriptor_pool().get_message_by_name(model.proto_name)?)));
+        return output.document(&documents.collect::<Vec<_>>());
     }
     if output.format == Format::Name {
         return MODELS.iter().try_for_each(|model| output.line(model.name));
@@ -61,32 +69,80 @@ fn show(name: &str, output: &Output) -> Result<(), Failure> {
         let suggestion = did_you_mean(name, known.iter().copied().chain(MODELS.iter().map(|model| model.name)));
         Failure::new(format!("there is no model {name:?}{suggestion}")).next(format!("models are: {}", known.join(", ")))
     })?;
+    let message = descriptor_pool().get_message_by_name(model.proto_name);
+    let message = message.ok_or_else(|| Failure::new(format!("this program has no message {}", model.proto_name)))?;
     if output.is_document() {
-        return output.document(&document(model));
+        return output.document(&document(model, &message));
     }
+    output.text(&page(model, &message, output))
+}
+
+/// Returns the page about a kind of values: description, key, fields, and an example.
+fn page(model: &ModelInfo, message: &MessageDescriptor, output: &Output) -> String {
+    let mut page = String::new();
+    push_text(&mut page, &message_text(message), 0);
+    page.push('\n');
     let mut table = Table::new([]);
-    let rows = [
-        ("Model", model.name.to_owned()),
-        ("Message", format!("{} ({})", model.proto_name, model.proto_file)),
+    for (label, text) in [
         ("Key", key(model)),
         ("In a document", place(model)),
-    ];
-    for (label, text) in rows {
+        ("Message", model.proto_name.to_owned()),
+    ] {
         table.row([Cell::new(label, Tone::Strong), text.into()]);
     }
-    output.table(&table)?;
-    output.line("")?;
-    let mut table = Table::new(["FIELD", "TYPE", "VALUES"]);
-    for (name, kind, values) in fields(model) {
-        table.row([name.into(), kind.into(), values.join(", ").into()]);
+    page.push_str(&output.lay_out(&table, ""));
+    page.push_str(&format!("\n{}\n", output.paint("Fields", Tone::Strong)));
+    fields(message).iter().for_each(|field| push_field(&mut page, field, 2, output));
+    page.push_str(&format!("{}\n", output.paint("Example", Tone::Strong)));
+    page.push_str(&indented(example(model.kind), "  "));
+    page
+}
+
+fn push_field(page: &mut String, field: &Field, indent: usize, output: &Output) {
+    let name = output.paint(&field.name, Tone::Strong);
+    page.push_str(&format!("{:indent$}{name} <{}>\n", "", field.kind));
+    push_text(page, &field.text, indent + 4);
+    for (value, text) in &field.values {
+        push_text(page, &format!("{value}: {text}"), indent + 6);
     }
-    output.table(&table)
+    page.push('\n');
+    field.fields.iter().for_each(|field| push_field(page, field, indent + 4, output));
+}
+
+/// Appends a text, wrapped at spaces.
+fn push_text(page: &mut String, text: &str, indent: usize) {
+    for line in text.lines().flat_map(|paragraph| wrap(paragraph, WIDTH.saturating_sub(indent))) {
+        page.push_str(&format!("{:indent$}{line}\n", ""));
+    }
+}
+
+/// Returns a document with values of a kind that `apply` accepts.
+fn example(kind: ModelKind) -> &'static str {
+    match kind {
+        ModelKind::Interface => include_str!("model/interface.yaml"),
+        ModelKind::Arp => include_str!("model/arp.yaml"),
+        ModelKind::Route => include_str!("model/route.yaml"),
+        ModelKind::RuleChain => include_str!("model/rulechain.yaml"),
+        ModelKind::IpAllocation => include_str!("model/ip.yaml"),
+    }
 }
 
 /// Returns the key as a template: the prefix, and the names of the fields in capitals.
 fn key(model: &ModelInfo) -> String {
-    let parts: Vec<String> = model.key_fields.split(", ").map(str::to_uppercase).collect();
-    format!("{}{}", model.key_prefix, parts.join("/"))
+    let fields: Vec<&str> = model.key_fields.split(", ").collect();
+    let camel_case = |field: &str| {
+        field
+            .split('_')
+            .map(|word| word[..1].to_uppercase() + &word[1..])
+            .collect::<String>()
+    };
+    let replace = |name: String, field: &&str| name.replace(&format!("{{{{.{}}}}}", camel_case(field)), &field.to_uppercase());
+    let name = match model.name_template.contains(' ') {
+        // Templates with functions write the fields one after another.
+        true => fields.join("/").to_uppercase(),
+        false => fields.iter().fold(model.name_template.to_owned(), replace),
+    };
+    format!("{}{name}", model.key_prefix)
 }
 
 fn place(model: &ModelInfo) -> String {
@@ -94,38 +150,56 @@ fn place(model: &ModelInfo) -> String {
     format!("{}.{}", member.group, member.json_name)
 }
 
-/// Returns name, type and enum values of each field.
-fn fields(model: &ModelInfo) -> Vec<(String, String, Vec<String>)> {
-    let Some(message) = descriptor_pool().get_message_by_name(model.proto_name) else {
-        return Vec::new();
-    };
-    let fields = message.fields().map(|field| {
-        let kind = field.kind();
-        let values = kind
-            .as_enum()
-            .map(|kind| kind.values().map(|value| value.name().to_owned()).collect::<Vec<_>>());
-        let name = match (kind.as_message(), kind.as_enum()) {
-            (Some(message), _) => {
-                let members: Vec<String> = message.fields().map(|field| field.name().to_owned()).collect();
-                format!("{{{}}}", members.join(", "))
-            }
-            (None, Some(_)) => "name".to_owned(),
-            (None, None) => format!("{kind:?}").to_lowercase(),
-        };
-        let list = if field.is_list() { "list of " } else { "" };
-        (field.name().to_owned(), format!("{list}{name}"), values.unwrap_or_default())
-    });
-    fields.collect()
-}
-
-fn document(model: &ModelInfo) -> Json {
-    let fields: Vec<Json> = fields(model)
-        .into_iter()
-        .map(|(name, kind, values)| json!({ "name": name, "type": kind, "values": values }))
-        .collect();
+fn document(model: &ModelInfo, message: &MessageDescriptor) -> Json {
     json!({
         "name": model.name, "kind": model.type_name, "module": model.module, "version": model.version, "class": model.class,
         "proto_name": model.proto_name, "proto_file": model.proto_file, "key_prefix": model.key_prefix,
-        "name_template": model.name_template, "document_member": place(model), "fields": fields,
+        "name_template": model.name_template, "document_member": place(model), "description": message_text(message),
+        "fields": fields_document(&fields(message)), "example": example(model.kind),
     })
+}
+
+fn fields_document(fields: &[Field]) -> Json {
+    let one = |field: &Field| {
+        let values = field.values.iter().map(|(name, text)| json!({ "name": name, "description": text }));
+        let mut document = json!({ "name": field.name, "type": field.kind, "description": field.text });
+        if !field.values.is_empty() {
+            document["values"] = values.collect();
+        }
+        if !field.fields.is_empty() {
+            document["fields"] = fields_document(&field.fields);
+        }
+        document
+    };
+    fields.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::document::Document;
+
+    #[test]
+    fn every_example_is_a_valid_document_with_values_of_its_kind() {
+        for model in &MODELS {
+            let document = Document::parse(model.name, example(model.kind).to_owned()).expect("it can be read");
+            assert!(document.report_mistakes(), "{}", model.name);
+            assert!(document.values().any(|value| value.kind() == model.kind), "{}", model.name);
+        }
+    }
+
+    #[test]
+    fn keys_are_shown_as_templates() {
+        let keys: Vec<String> = MODELS.iter().map(key).collect();
+        assert_eq!(
+            keys,
+            [
+                "config/linux/interfaces/v2/interface/NAME",
+                "config/linux/l3/v2/arp/INTERFACE/IP_ADDRESS",
+                "config/linux/l3/v2/route/DST_NETWORK/OUTGOING_INTERFACE",
+                "config/linux/iptables/v2/rulechain/NAME",
+                "config/netalloc/v1/ip/network/NETWORK_NAME/interface/INTERFACE_NAME",
+            ]
+        );
+    }
 }

@@ -277,9 +277,31 @@ pub fn indented(text: &str, indent: &str) -> String {
     text.lines().map(|line| format!("{indent}{}\n", visible(line))).collect()
 }
 
+/// Wraps a text at spaces into lines of at most `width` characters. Longer words are not broken.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_filled_up_to_the_width_without_breaking_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("incomprehensible a b", 3), ["incomprehensible", "a b"]);
+        assert!(wrap("", 3).is_empty());
+    }
 
     fn output(colors: bool) -> Output {
         Output {
