@@ -52,7 +52,8 @@ impl Statuses {
         let next = all.header().map_or(0, |header| header.revision()) + 1;
         let from = WatchOptions::new().with_start_revision(next);
         let mut states: HashMap<Vec<u8>, bool> = all.kvs().iter().map(|entry| (entry.key().to_vec(), false)).collect();
-        let mut watch_client = client.watch_client();
+        // A store sends everything that a slow watch has missed in one message.
+        let mut watch_client = client.watch_client().max_decoding_message_size(usize::MAX);
         let statuses = watch_client.watch(prefix, Some(from.clone().with_prefix())).await;
         let mut statuses = statuses.expect("watch the statuses");
         let mut health = watch_client.watch(health, Some(from)).await.expect("watch the health");
