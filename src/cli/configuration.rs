@@ -2,9 +2,10 @@
 //!
 //! The agent computes plans; this module only presents them, and derives the exit code from the response.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use hyper::{Method, StatusCode};
+use models::key::TypedKey;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -361,7 +362,7 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let whole: Json = agent.json(&target, answer)?;
     let operations: Option<Vec<Operation>> =
         serde_json::from_value(whole.clone()).map_err(|error| Failure::new(format!("unexpected response: {error}")))?;
-    let steps = steps(&operations.unwrap_or_default());
+    let steps = with_changed_interfaces(steps(&operations.unwrap_or_default()));
     match output.format {
         Format::Json | Format::Yaml => output.document(&whole)?,
         Format::Name => steps.iter().try_for_each(|step| output.line(&visible(&step.key)))?,
@@ -381,6 +382,8 @@ struct Step {
     sign: char,
     /// State afterwards.
     state: String,
+    /// It is deleted and created again.
+    is_recreated: bool,
     /// Differences between the applied and the desired value.
     differences: Vec<Difference>,
 }
@@ -401,6 +404,7 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
                 key,
                 sign,
                 state,
+                is_recreated: false,
                 differences,
             });
             continue;
@@ -408,12 +412,53 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
         steps[at].state = state;
         match (steps[at].sign, sign) {
             ('+', '-') => drop(steps.remove(at)),
-            ('-', '+') => steps[at].sign = '~',
+            ('-', '+') => (steps[at].sign, steps[at].is_recreated) = ('~', true),
             (_, '-') => steps[at].sign = '-',
             _ => {}
         }
     }
     steps
+}
+
+/// Returns the key of the interface that a value is derived from, and what the value is to that interface.
+fn part_of_interface(key: &str) -> Option<(String, String)> {
+    let (name, part) = match TypedKey::parse(key).ok()? {
+        TypedKey::InterfaceAddress { interface, address, .. } => (interface, format!("address {address}")),
+        TypedKey::InterfaceMaster { interface, master } => (interface, format!("membership in {master}")),
+        TypedKey::InterfaceVrf { interface, vrf } => (interface, format!("membership in VRF {vrf}")),
+        TypedKey::InterfaceVlan { interface, vlans } => (interface, format!("VLAN {vlans}")),
+        _ => return None,
+    };
+    Some((TypedKey::Interface { name }.to_key().to_string(), part))
+}
+
+/// Adds a change of each interface of which only derived values change, such as addresses, and their changes as its differences.
+fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
+    let mut shown: Vec<Step> = Vec::new();
+    let planned: BTreeSet<String> = steps.iter().map(|step| step.key.clone()).collect();
+    for step in steps {
+        let part = part_of_interface(&step.key).filter(|(interface, _)| !planned.contains(interface) && step.differences.is_empty());
+        let Some((interface, part)) = part else {
+            shown.push(step);
+            continue;
+        };
+        let difference = Difference {
+            text: format!("{} {part}", step.sign),
+            is_recreate: false,
+        };
+        match shown.iter_mut().find(|shown| shown.key == interface) {
+            Some(changed) => changed.differences.push(difference),
+            None => shown.push(Step {
+                key: interface,
+                sign: '~',
+                state: String::new(),
+                is_recreated: false,
+                differences: vec![difference],
+            }),
+        }
+        shown.push(step);
+    }
+    shown
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
@@ -430,6 +475,7 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
             "PENDING" => "  (will be pending)",
             "INVALID" => "  (invalid)",
             "UNIMPLEMENTED" => "  (not supported)",
+            _ if step.is_recreated && step.differences.is_empty() => "  (will be re-created)",
             _ => "",
         };
         let line = output.paint(&format!("{} {}", step.sign, short(&step.key)), tone);
@@ -442,7 +488,8 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
     if steps.is_empty() {
         return output.line("no changes");
     }
-    let count = |sign: char| steps.iter().filter(|step| is_shown(step) && step.sign == sign).count();
+    let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
+    let count = |sign: char| steps.iter().filter(|step| is_counted(step) && step.sign == sign).count();
     let hidden = match steps.iter().filter(|step| !is_shown(step)).count() {
         0 => String::new(),
         hidden => format!("; {hidden} more follow from these (show with -o wide)"),
@@ -480,6 +527,28 @@ mod tests {
             new_state: new_state.to_owned(),
             ..Operation::default()
         }
+    }
+
+    #[test]
+    fn interface_of_changed_addresses_is_shown_as_changed() {
+        let operations = [
+            operation("DELETE", "linux/interface/a/address/static/10.1.0.1/24", ""),
+            operation("CREATE", "linux/interface/a/address/static/10.1.0.9/24", "CONFIGURED"),
+            operation("CREATE", "config/linux/interfaces/v2/interface/new", "CONFIGURED"),
+            operation("CREATE", "linux/interface/new/address/static/10.2.0.1/24", "CONFIGURED"),
+        ];
+        let steps = with_changed_interfaces(steps(&operations));
+        let shown = steps.iter().filter(|step| is_configuration(&step.key));
+        let shown: Vec<String> = shown
+            .map(|step| {
+                let texts: Vec<&str> = step.differences.iter().map(|difference| difference.text.as_str()).collect();
+                format!("{} {}: {}", step.sign, short(&step.key), texts.join(", "))
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            ["~ interface/a: - address 10.1.0.1/24, + address 10.1.0.9/24", "+ interface/new: "]
+        );
     }
 
     #[test]
