@@ -239,7 +239,14 @@ async fn until_unless(
     let mut left: Vec<&str> = keys.to_vec();
     let mut failed_since: Option<Instant> = None;
     loop {
-        let now = look(agent, &|key| keys.contains(&key)).await?;
+        let now = match look(agent, &|key| keys.contains(&key)).await {
+            Err(_) if Instant::now() < deadline && !agent.is_listening().await => {
+                // The agent is being restarted.
+                sleep(WAIT_INTERVAL).await;
+                continue;
+            }
+            values => values?,
+        };
         let found = |key: &str| {
             now.get(key).cloned().unwrap_or_else(|| Status {
                 key: key.to_owned(),
