@@ -205,8 +205,22 @@ impl<D: Domain> Scheduler<D> {
             }
         }
         for child in obsolete {
-            self.abandon_child(child);
+            if !self.is_left_damaged(id, child) {
+                self.abandon_child(child);
+            }
         }
+    }
+
+    /// Returns whether a child is damaged, is not repaired now, and belongs to the desired value. The applied value lacks it only because of
+    /// the damage.
+    fn is_left_damaged(&self, id: NodeId, child: NodeId) -> bool {
+        let node = &self.graph[id];
+        let is_damaged = self.graph[child].blocked.as_deref().is_some_and(Blocked::is_about_drift) && !node.is_terminating();
+        let desired = self.domain.descriptor(&node.key).zip(node.desired().filter(|_| is_damaged));
+        desired.is_some_and(|(descriptor, desired)| {
+            let mut derived = descriptor.derived(&node.key, desired).into_iter();
+            derived.any(|(key, _)| key == self.graph[child].key)
+        })
     }
 
     pub(super) fn abandon_child(&mut self, child: NodeId) {

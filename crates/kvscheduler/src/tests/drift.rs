@@ -249,6 +249,31 @@ fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     );
 }
 
+/// The value from which it is derived is read at the same time, and does not have it any more.
+#[test]
+fn unrepaired_derived_value_stays_away_although_its_base_is_observed() {
+    let mut world = World::new();
+    let base = |derives: &[&str]| Toy {
+        derives: derives.iter().map(|text| (*text).to_owned()).collect(),
+        ..toy(REPORT_ONLY)
+    };
+    world.put("a", base(&["a/0"]));
+    world.run();
+    world.log.clear();
+    world.kernel.remove("a/0");
+    world.kernel.insert("a".into(), base(&[]));
+    world.scheduler.observe(Observation {
+        lost: vec![key("a/0")],
+        observed: vec![(key("a"), base(&[]))],
+        ..Observation::default()
+    });
+    world.run();
+    assert_eq!((world.log.len(), world.reason("a")), (0, "Drifted"), "{:?}", world.statuses);
+    world.put("a", base(&["a/0"]));
+    world.run();
+    assert!(world.kernel.contains_key("a/0"));
+}
+
 #[test]
 fn unrepaired_value_can_be_deleted_while_it_differs() {
     let mut world = World::new();
