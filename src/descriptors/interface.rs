@@ -550,7 +550,13 @@ impl Kind for InterfaceKind {
             return Effect::Noop("its namespace is closed; the link is gone with it, or is an orphan when it is opened again");
         };
         match interface.link.life_cycle() {
-            LifeCycle::Created => self.remove(interface, netns),
+            LifeCycle::Created => Effect::one(KernelOp::DeleteLink {
+                netns,
+                name: interface.host_name.clone(),
+                guard: Guard::OwnCreation {
+                    alias_prefix: self.marks.prefix().to_owned(),
+                },
+            }),
             LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before, and is taken over again as it is"),
             LifeCycle::Referred => Effect::Noop(BY_OTHERS),
         }

@@ -131,7 +131,9 @@ fn foreign(message: String) -> Failure {
 
 fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
     match guard {
-        Guard::Owned { alias_prefix } if !link.alias.starts_with(alias_prefix) && link.group != provisional_group(alias_prefix) => {
+        Guard::Owned { alias_prefix } | Guard::OwnCreation { alias_prefix }
+            if !link.alias.starts_with(alias_prefix) && link.group != provisional_group(alias_prefix) =>
+        {
             Err(foreign(format!("link {} is not the agent's", link.name)))
         }
         Guard::Known { index } if link.index != *index => Err(foreign(format!("link {} is another one", link.name))),

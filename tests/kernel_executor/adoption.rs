@@ -1,6 +1,6 @@
 //! Kernel tests of adopting foreign links, and of leaving alone those that do not match.
 
-use netns_kernel::{ADOPTED_MARK, FailureKind, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
+use netns_kernel::{ADOPTED_MARK, FailureKind, Guard, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 
 use crate::world::*;
 
@@ -52,6 +52,28 @@ fn foreign_pair_is_adopted_changed_and_deleted() {
             (link_names(Some("a")), link_names(Some("b"))),
             (vec!["lo".to_owned()], vec!["lo".to_owned()])
         );
+    });
+}
+
+/// As after a setting that the kernel refused: clearing the failed creation away deletes no link that existed before.
+#[test]
+fn failed_adoption_is_repeated_on_the_same_links() {
+    in_private_namespaces(|world| {
+        let (a, b) = (world.open("a"), world.open("b"));
+        run("ip", "-n a link add x type veth peer name y netns b");
+        let index = ip("-n a link show dev x")[0]["ifindex"].clone();
+        let adopt = || pair(adopting(a, "x"), adopting(b, "y"));
+        world.op(adopt());
+        world.op(KernelOp::DeleteLink {
+            netns: a,
+            name: "x".to_owned(),
+            guard: Guard::OwnCreation {
+                alias_prefix: PREFIX.to_owned(),
+            },
+        });
+        let results = world.tasks(vec![vec![adopt(), finish(a, "x")], vec![finish(b, "y")]]);
+        assert_eq!(results, [Ok(Reply::Adopted), Ok(Reply::Adopted)]);
+        assert_eq!(ip("-n a link show dev x")[0]["ifindex"], index, "another link");
     });
 }
 

@@ -226,9 +226,12 @@ async fn a_foreign_bridge_is_adopted(mut bench: Bench) {
     put_all(&bench, std::slice::from_ref(&bridge)).await;
     bench.until_state(&key("switch"), "RETRYING").await;
     bridge["adopt"] = json!(true);
+    let index = link(SWITCH, "br0")["ifindex"].clone();
     let revisions = put_all(&bench, std::slice::from_ref(&bridge)).await;
     bench.until_configured(&revisions).await;
-    assert_eq!(link(SWITCH, "br0")["linkinfo"]["info_data"]["stp_state"], 0);
+    let adopted = link(SWITCH, "br0");
+    assert_eq!(adopted["linkinfo"]["info_data"]["stp_state"], 0);
+    assert_eq!(adopted["ifindex"], index, "the bridge was created again");
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     ip("netns del br-sw");

@@ -3,8 +3,8 @@
 //! A link that does not meet all conditions is left unchanged. The link is addressed by its index, which was read together with
 //! the checked properties: the kernel does not give the index to another link while this one exists.
 //!
-//! The agent may be killed between adopting the two ends of a pair. The next attempt then accepts the end that already carries
-//! the agent's mark.
+//! The agent may be killed between adopting the two ends of a pair, or the kernel may refuse a setting of an adopted link. The next
+//! attempt then accepts what already carries the agent's mark.
 
 use super::{
     failure,
@@ -29,7 +29,7 @@ impl Worker {
         let (Some(alias), Some(found)) = (&new.adopt, self.find(new.netns, &new.name)?) else {
             return Err(refused);
         };
-        if link::is_of_same_agent(&found, new) {
+        if link::is_of_same_agent(&found, new) && found.alias != *alias {
             return Err(refused);
         }
         check_info(&found, &create.info, &refused)?;

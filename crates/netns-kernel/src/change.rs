@@ -18,12 +18,20 @@ impl Worker {
         if changes.only_releases() && (!self.namespaces.contains(netns) || self.find(netns, name)?.is_none()) {
             return Ok(Reply::Done);
         }
-        let found = self.require(netns, name, "change")?;
+        let mut found = self.require(netns, name, "change")?;
         if !link::guard(guard, &found) {
             return Err(foreign("change", &found, &self.namespaces.get_mut(netns)?.place));
         }
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
+        if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
+            // All settings are requested if the link may be an adopted one. A kernel that is built without one of them refuses even its present
+            // value.
+            self.links.remove(&(netns, name.to_owned()));
+            found = self.require(netns, name, "change")?;
+            info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));
+        }
+        changes.info = changes.info.filter(|info| !info.data.is_empty());
         // Keep the adoption mark of the alias.
         changes.alias = changes.alias.filter(|alias| adopted.as_ref() != Some(alias));
         let reply = if adopted.is_some() && changes.alias.is_none() {

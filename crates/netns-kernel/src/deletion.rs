@@ -17,7 +17,7 @@ use super::{
     failure,
     link::{self, LinkRequest},
     netlink::{Refusal, RouteSocket},
-    operation::{Failure, KernelOp, LinkState, NetnsId, Outcome, Reply, Task},
+    operation::{ADOPTED_MARK, Failure, Guard, KernelOp, LinkState, NetnsId, Outcome, Reply, Task},
     pinned::Namespaces,
     table::Pinned,
     worker::foreign,
@@ -128,6 +128,7 @@ fn select(
                 .map_err(|refusal| failure::refused(&format!("look up link \"{name}\""), &pinned.place, &refusal))?,
         };
         match found {
+            Some(found) if matches!(guard, Guard::OwnCreation { .. }) && found.alias.ends_with(ADOPTED_MARK) => {}
             Some(found) if link::guard(guard, &found) => links.push((*netns, found)),
             Some(found) => return Err(foreign("delete", &found, &pinned.place)),
             None => {}

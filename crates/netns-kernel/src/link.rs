@@ -378,7 +378,9 @@ pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
             alias_prefix,
             agents_prefix,
         } => link.alias.starts_with(alias_prefix) || !link.alias.starts_with(agents_prefix),
-        Guard::Owned { alias_prefix } => link.alias.starts_with(alias_prefix) || link.group == provisional_group(alias_prefix),
+        Guard::Owned { alias_prefix } | Guard::OwnCreation { alias_prefix } => {
+            link.alias.starts_with(alias_prefix) || link.group == provisional_group(alias_prefix)
+        }
     }
 }
 

@@ -140,6 +140,12 @@ pub enum Guard {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
+    /// Like [`Guard::Owned`], but a link that was adopted ([`ADOPTED_MARK`]) is left as it is, and that counts as success: it existed before the
+    /// creation that failed.
+    OwnCreation {
+        /// `/vnf-agent/<label>/`.
+        alias_prefix: String,
+    },
     /// The alias is not that of another agent. For `lo` and for TAPs, which other programs create.
     NotOthers {
         /// `/vnf-agent/<label>/`.
