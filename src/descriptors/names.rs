@@ -45,9 +45,7 @@ pub fn name(key: &Key) -> String {
         TypedKey::InterfaceVlan { interface, vlans } => format!("VLAN {vlans} of interface {interface}"),
         TypedKey::InterfaceVrf { interface, vrf } => format!("membership of interface {interface} in VRF {vrf}"),
         TypedKey::Microservice { label } => {
-            format!(
-                "a running container of microservice {label} (one in the agent's own network namespace, as with host network, does not count)"
-            )
+            format!("a running container of microservice {label}")
         }
         TypedKey::LinkLocalRoute {
             outgoing_interface,

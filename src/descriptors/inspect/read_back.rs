@@ -41,9 +41,9 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the interface as the link shows it.
     ///
-    /// It gets those of its own and of the `requested_value` addresses that the link has. Properties that the kernel does not show are taken from
+    /// It gets those of its own and of the `desired` addresses that the link has. Properties that the kernel does not show are taken from
     /// `basis`.
-    pub(super) fn believe(&self, basis: AppliedInterface, requested_value: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
+    pub(super) fn believe(&self, basis: AppliedInterface, desired: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mut found = basis;
         if !found.interface.is_existing() {
             let believed = &*found.interface;
@@ -60,7 +60,7 @@ impl<'s> Inspection<'_, 's> {
                 found.circumstances.known_by = KnownBy::Mark;
             }
         }
-        found.addresses = self.addresses_shown(&found.interface.name, &found.addresses, requested_value, link);
+        found.addresses = self.addresses_shown(&found.interface.name, &found.addresses, desired, link);
         found
     }
 
@@ -86,24 +86,18 @@ impl<'s> Inspection<'_, 's> {
     }
 
     /// Returns the addresses of the applied version and the desired addresses that a link has.
-    fn addresses_shown(
-        &self,
-        interface: &str,
-        believed: &Addresses,
-        requested_value: &Addresses,
-        link: &ObservedInterface<'s>,
-    ) -> Addresses {
+    fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
         // The fact of an address that the agent only expects requires that the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
-        if !Arc::ptr_eq(believed, requested_value) {
+        if !Arc::ptr_eq(believed, desired) {
             let known: HashSet<AddressSpec> = shown.iter().filter_map(|address| address.spec).collect();
             let is_new = |address: &&Arc<Address>| address.spec.is_none_or(|spec| !known.contains(&spec));
-            shown.extend(requested_value.iter().filter(here).filter(is_new).cloned());
+            shown.extend(desired.iter().filter(here).filter(is_new).cloned());
         }
         for address in shown.iter_mut().filter(|address| address.leads) {
-            if self.is_misplaced(link.state.index, address, requested_value) {
+            if self.is_misplaced(link.state.index, address, desired) {
                 Arc::make_mut(address).leads = false;
             }
         }
@@ -187,7 +181,7 @@ impl<'s> Inspection<'_, 's> {
     /// Returns whether the kernel has another address of the interface as the primary one of a subnet.
     ///
     /// If a foreign address is in that subnet, the order is left as it is: changing it could delete that address.
-    fn is_misplaced(&self, link: u32, address: &Address, requested_value: &[Arc<Address>]) -> bool {
+    fn is_misplaced(&self, link: u32, address: &Address, desired: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
             .observed
@@ -196,7 +190,7 @@ impl<'s> Inspection<'_, 's> {
             .filter(|state| in_same_subnet(state.address, spec));
         let is_secondary = |state: &AddressState| state.address == spec && state.is_secondary();
         let is_of_interface =
-            |state: &AddressState| state.protocol == PROTOCOL && requested_value.iter().any(|address| address.spec == Some(state.address));
+            |state: &AddressState| state.protocol == PROTOCOL && desired.iter().any(|address| address.spec == Some(state.address));
         let (mut secondary, mut of_interface) = (false, true);
         for state in subnet {
             secondary |= is_secondary(state);
