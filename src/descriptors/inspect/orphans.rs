@@ -207,15 +207,15 @@ impl<'s> Inspection<'_, 's> {
     }
 
     /// Returns the addresses that one of the interfaces desires, or has applied.
-    fn requested_value(&self, names: &[String]) -> HashSet<AddressSpec> {
-        let mut requested_value = HashSet::new();
+    fn desired_addresses(&self, names: &[String]) -> HashSet<AddressSpec> {
+        let mut desired_addresses = HashSet::new();
         for name in names {
             let desired = self.view.desired(&interface_key(name)).into_iter().flat_map(Value::addresses);
-            requested_value.extend(desired.filter_map(|address| address.spec));
+            desired_addresses.extend(desired.filter_map(|address| address.spec));
             let applied = self.view.applied_under(addresses_prefix(name).as_str());
-            requested_value.extend(applied.filter_map(|(_, value)| value.address()?.spec));
+            desired_addresses.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         }
-        requested_value
+        desired_addresses
     }
 
     /// Reports the agent's addresses on a link as orphans, unless they are `found`, desired or in flight.
@@ -234,8 +234,8 @@ impl<'s> Inspection<'_, 's> {
         if names.iter().any(changing) {
             return;
         }
-        let requested_value = self.requested_value(names);
-        left.retain(|state| !requested_value.contains(&state.address));
+        let desired_addresses = self.desired_addresses(names);
+        left.retain(|state| !desired_addresses.contains(&state.address));
         left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
@@ -243,10 +243,10 @@ impl<'s> Inspection<'_, 's> {
     ///
     /// Addresses that the kernel assigned by itself are not reported.
     pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {
-        let requested_value = self.requested_value(names);
+        let desired_addresses = self.desired_addresses(names);
         let foreign = |state: &&AddressState| {
             let others = state.link == link.state.index && state.protocol != PROTOCOL && !is_kernels(&link.state.name, state);
-            others && !requested_value.contains(&state.address)
+            others && !desired_addresses.contains(&state.address)
         };
         let foreign: Vec<AddressState> = self.snapshot.addresses.iter().filter(foreign).cloned().collect();
         for state in foreign {

@@ -111,8 +111,8 @@ impl<'a, 's> Inspection<'a, 's> {
         // The desired addresses of an EXISTING interface that leaves this link belong on another link.
         let leaves = |desired: &Interface| desired.is_existing() && desired.host_name != link.state.name;
         let stays = desired.filter(|desired| !leaves(&desired.interface));
-        let requested_value = stays.map_or(basis.addresses.clone(), |desired| desired.addresses.clone());
-        let mut found = self.believe(basis, &requested_value, link);
+        let desired_addresses = stays.map_or(basis.addresses.clone(), |desired| desired.addresses.clone());
+        let mut found = self.believe(basis, &desired_addresses, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
             // While an interface is being removed from the link, an address that it gave up may stay for another value.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
