@@ -216,6 +216,11 @@ impl Reasons<'_> {
             }
             self.reported.push(reported.key.clone());
             let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
+            if depth > 0 && unmet.is_empty() && sentence(&reported).is_empty() {
+                // A namespace or a fact: the value that waits for it has given the reason.
+                self.advise(format!("make sure that {} exists", visible(&names::short(&reported.key))));
+                continue;
+            }
             let indent = "  ".repeat(depth);
             let state = self.output.paint(&reported.state, Tone::of_state(&reported.state));
             let since = moment::ago(&reported.since);
@@ -276,12 +281,18 @@ impl Reasons<'_> {
             ),
             false => format!("make sure that {} exists", visible(&names::short(&key))),
         };
+        self.advise(remedy);
+        None
+    }
+
+    fn advise(&mut self, remedy: String) {
         if !self.remedies.contains(&remedy) {
             self.remedies.push(remedy);
         }
-        None
     }
 }
+
+/// Returns the state of a value in words; empty if there is nothing to say beyond the state.
 
 fn sentence(reported: &Explanation) -> String {
     let status = reported.status.as_ref();
@@ -311,6 +322,6 @@ fn sentence(reported: &Explanation) -> String {
             )
         }
         "OBTAINED" => "observed by the agent".to_owned(),
-        _ => "no further information".to_owned(),
+        _ => String::new(),
     }
 }
