@@ -1,6 +1,6 @@
 //! Builds, starts and stops the parts of the agent, and runs the tasks that connect them.
 //!
-//! [`Agent::start`] is the start-up sequence. Only `main`, the CLI and tests import this module.
+//! [`Agent::start`] is the startup sequence. Only `main`, the CLI and tests import this module.
 
 pub(crate) mod bulk;
 pub mod claim;
@@ -80,12 +80,12 @@ use self::{
 };
 pub use crate::publish::Published;
 
-/// Interval at which unchanged health keys are written again, as in the reference agent.
+/// Interval at which unchanged health keys are rewritten, as in the reference agent.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
 type AgentHandle = Handle<Network, Signal>;
 
-/// Parts that publish the state of the agent.
+/// Parts that publish the agent's state.
 struct Reporting {
     publisher: Publisher,
     statuses: Statuses,
@@ -133,10 +133,10 @@ impl Agent {
     /// Starts all parts. Returns as soon as they run; [`Agent::in_sync`] reports when the desired state has been processed.
     ///
     /// # Errors
-    /// Fails if a part cannot be started: missing privileges, address or data directory in use, unusable settings, or another agent with
-    /// the label in the store. The error names the part.
+    /// Fails if a part cannot be started: missing privileges, an address or data directory that is in use, unusable settings, or another
+    /// agent that has the label in the store. The error names the part.
     pub async fn start(settings: &Settings, lock: &LabelLock) -> anyhow::Result<Self> {
-        // First, because an agent with an unsafe data directory must not touch anything.
+        // Must come first, because an agent with an unsafe data directory must not touch anything.
         DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
@@ -155,11 +155,8 @@ impl Agent {
         let own = executor.own_namespace();
         let core = core(settings, &executor, watcher, reported.reporter);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor.clone()), clock.clone());
-        let desired = Arc::new(Desired::open(
-            handle.client(),
-            Arc::new(reported.statuses.clone()),
-            &settings.data_dir,
-        )?);
+        let statuses = Arc::new(reported.statuses.clone());
+        let desired = Arc::new(Desired::open(handle.client(), statuses, &settings.data_dir)?);
         let api = Api::new(api::Parts {
             desired: desired.clone(),
             engine: handle.client(),
@@ -192,7 +189,7 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        tasks.spawn(named("progress", progress::tell(reported.health.clone(), executor)));
+        tasks.spawn(named("progress", progress::report(reported.health.clone(), executor)));
         let health_task = keep_health(reported.health, reported.publisher.health(), desired.held(), reported.metrics);
         tasks.spawn(named("publisher", health_task));
         let taken = claim.taken();
@@ -211,17 +208,17 @@ impl Agent {
         })
     }
 
-    /// Becomes true once everything that was desired at start has been processed as far as possible.
+    /// Becomes true once everything that was desired at startup has been processed as far as possible.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
     }
 
-    /// Watches published messages; keys are those of the store (`config-status/…`).
+    /// Watches published messages. The keys are the same as in the store (`config-status/…`).
     pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<Published>> {
         self.statuses.watch(selector)
     }
 
-    /// Returns the desired state of all sources, through which clients of the APIs change theirs.
+    /// Returns the desired state of all sources. API clients change their values through it.
     pub fn desired(&self) -> Arc<Desired> {
         self.desired.clone()
     }
@@ -235,7 +232,7 @@ impl Agent {
         }
     }
 
-    /// Returns the address of the embedded store, if there is one.
+    /// Returns the address of the embedded store, if any.
     pub fn store_address(&self) -> Option<SocketAddr> {
         self.store.as_ref().map(embedded::Store::local_addr)
     }
@@ -250,7 +247,7 @@ impl Agent {
         self.grpc.as_ref().map(Serving::address)
     }
 
-    /// Stops the agent. Leaves the network unchanged, and deletes the keys that are under the agent's lease.
+    /// Stops the agent. Leaves the network unchanged and deletes the keys under the agent's lease.
     pub async fn shutdown(mut self) {
         if let Some(grpc) = self.grpc.take() {
             grpc.shutdown().await;
@@ -264,7 +261,7 @@ impl Agent {
             Ok(Err(error)) => warn!("the status keys stay until their lease ends: {error}"),
             Err(_) => warn!("the store does not answer; the status keys stay until their lease ends"),
         }
-        // Last, so that another agent with the label cannot act before this one has stopped.
+        // Must come last, so that another agent with the label cannot act before this one has stopped.
         self.claim.shutdown().await;
         if let Some(store) = self.store.take() {
             store.shutdown().await;
@@ -280,7 +277,7 @@ fn executor_config(settings: &Settings, event_sender: mpsc::UnboundedSender<Netn
     }
 }
 
-/// Returns the settings of the APIs, with `connections_max` reduced to what the limit of open files allows.
+/// Returns the API settings, with `connections_max` reduced to what the open file limit allows.
 fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
     let connections_max = settings.http.connections_max.min(open_files.connections);
     if connections_max < settings.http.connections_max {
@@ -296,7 +293,7 @@ fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
     }
 }
 
-/// Creates the core of the engine from the settings.
+/// Creates the engine core from the settings.
 fn core(settings: &Settings, executor: &Arc<Executor>, watcher: Watcher, reporter: Reporter) -> Core<NetworkEffects> {
     let label = settings.microservice_label.as_str();
     let sweep_interval = settings.drift.sweep_interval;
@@ -324,13 +321,13 @@ fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
     }
 }
 
-/// Runs the task of a part. When it ends, returns a message that names the part.
+/// Runs the task of a part. When the task ends, returns a message that names the part.
 async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> String {
     task.await;
     format!("the {part} ended")
 }
 
-/// Starts the etcd source, and the task that decides whether removals are held.
+/// Starts the etcd source, and the task that decides whether removals are on hold.
 fn follow_store(
     settings: &Settings,
     store: StoreConfig,
@@ -349,7 +346,7 @@ fn follow_store(
     Ok(())
 }
 
-/// Opens the store named in the settings or the embedded one, and starts to claim the label there.
+/// Opens the store named in the settings, or the embedded one, and starts claiming the label there.
 fn open_store(
     settings: &Settings,
     open_files: OpenFiles,
@@ -388,7 +385,7 @@ fn start_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<emb
     Ok(store)
 }
 
-/// Starts the APIs. Called after everything else that may fail to start, so that no client is served by an agent that does not start.
+/// Starts the APIs. Called after everything else that can fail at startup, so that an agent that fails to start never serves a client.
 async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
     let gate = Arc::new(Gate::new(limits).context("the APIs cannot start")?);
     let http = match settings.http.listen {
@@ -452,7 +449,7 @@ async fn pass_file(mut file: ConfigFile, desired: Arc<Desired>) {
     }
 }
 
-/// Republishes the health keys periodically, and at once when the store connection or the held removals change.
+/// Republishes the health keys periodically, and immediately when the store connection or the held removals change.
 async fn keep_health(health: Arc<Health>, mut store: watch::Receiver<StoreHealth>, mut held: watch::Receiver<Held>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(HEALTH_INTERVAL);
     loop {

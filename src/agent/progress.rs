@@ -1,4 +1,4 @@
-//! Reports the progress of long bulk changes every second, in the log and in the agent's health key.
+//! Reports the progress of long-running bulk changes every second, in the log and in the agent's health key.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +7,11 @@ use tracing::info;
 use super::report::Health;
 use netns_kernel::Executor;
 
-/// Interval between reports, and the duration from which on a bulk change is reported.
+/// Interval between reports, and minimum duration of a bulk change that is reported.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reports the progress of each long bulk change. Runs as long as the agent.
-pub async fn tell(health: Arc<Health>, executor: Arc<Executor>) {
+/// Reports the progress of each long-running bulk change. Runs as long as the agent.
+pub async fn report(health: Arc<Health>, executor: Arc<Executor>) {
     let mut bulk = health.bulk();
     loop {
         let Some(since) = bulk.wait_for(Option::is_some).await.ok().and_then(|since| *since) else {

@@ -117,10 +117,20 @@ fn endpoints_are_a_comma_list_or_a_list_in_the_file() {
     }
 }
 
+/// Checks that each error message contains the given parts.
+fn expect_refusals(cases: &[Refused]) {
+    for (flags, environment, parts) in cases {
+        let message = refusal(flags, environment);
+        for part in *parts {
+            assert!(message.contains(part), "{message:?} lacks {part:?}");
+        }
+    }
+}
+
 #[test]
-fn errors_name_the_origin_of_an_invalid_value_and_the_accepted_values() {
+fn invalid_labels_are_refused_with_the_reason() {
     let long = "x".repeat(64);
-    let cases: &[Refused] = &[
+    expect_refusals(&[
         (
             &["--microservice-label", "a/b"],
             &[],
@@ -136,8 +146,14 @@ fn errors_name_the_origin_of_an_invalid_value_and_the_accepted_values() {
         (
             &[],
             &[("MICROSERVICE_LABEL", "a b")],
-            &["environment variable MICROSERVICE_LABEL", "' '"],
+            &["environment variable MICROSERVICE_LABEL", "white space"],
         ),
+    ]);
+}
+
+#[test]
+fn errors_name_the_origin_of_an_invalid_value_and_the_accepted_values() {
+    expect_refusals(&[
         (
             &["--http-listen", "localhost"],
             &[],
@@ -187,13 +203,7 @@ fn errors_name_the_origin_of_an_invalid_value_and_the_accepted_values() {
             &["default of --http-listen", "--grpc-listen", "different ports"],
         ),
         (&["--config", "/nonexistent.yaml"], &[], &["/nonexistent.yaml", "No such file"]),
-    ];
-    for (flags, environment, parts) in cases {
-        let message = refusal(flags, environment);
-        for part in *parts {
-            assert!(message.contains(part), "{message:?} lacks {part:?}");
-        }
-    }
+    ]);
 }
 
 #[test]
