@@ -309,7 +309,9 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             if self.graph[id].applied().is_some() {
-                self.contradict(id, "applied value is not equivalent with the refreshed value");
+                if !self.is_as_desired(id, &value) {
+                    self.contradict(id, "applied value is not equivalent with the refreshed value");
+                }
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
                     // The value holds these claims even if it should not. It keeps the former ones, because it may get them back.

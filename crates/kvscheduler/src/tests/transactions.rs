@@ -726,6 +726,31 @@ fn verification_reports_differences_to_the_kernel() {
     assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "differences are repaired");
 }
 
+/// The kernel chooses what a value leaves open. Its choice is observed, but does not count as a difference.
+#[test]
+fn verification_accepts_an_observed_value_that_is_as_desired() {
+    let mut world = World::new();
+    let options = Options {
+        verify: true,
+        awaited: true,
+        ..Options::default()
+    };
+    let changes = vec![put("a", toy(1))];
+    world.scheduler.transact(Transaction { changes, options }).expect("acceptable");
+    for operation in world.scheduler.step(world.now) {
+        let outcome = world.perform(operation.key.as_str(), operation.verb, operation.steps);
+        world.scheduler.outcome(operation.id, outcome);
+    }
+    let chosen = Toy {
+        claims: vec!["chosen by the kernel".into()],
+        ..toy(1)
+    };
+    world.kernel.insert("a".into(), chosen);
+    world.run();
+    let result = world.scheduler.take_finished().remove(0);
+    assert!(result.errors.is_empty(), "{result:?}");
+}
+
 #[test]
 fn verification_without_differences_reports_nothing() {
     let mut world = World::new();
