@@ -264,7 +264,8 @@ impl<D: Domain> Scheduler<D> {
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = edge.key_target().map(|target| &self.graph[target]);
-            target.is_some_and(|target| !target.available() && target.is_waiting_for_time())
+            let is_left = |target: &Node<D>| target.blocked.as_deref().is_some_and(Blocked::is_about_drift);
+            target.is_some_and(|target| !target.available() && (target.is_waiting_for_time() || is_left(target)))
         });
         match failing {
             None => Condition::Busy,

@@ -221,6 +221,21 @@ fn pair_lost_together_is_counted_for_one_end() {
     );
 }
 
+/// The other end cannot be created without it.
+#[test]
+fn other_end_of_an_unrepaired_pair_is_pending() {
+    let mut world = World::new();
+    let left = Toy {
+        content: REPORT_ONLY,
+        ..needing(&["right"])
+    };
+    world.put("left", left);
+    world.put("right", needing(&["left"]));
+    world.run();
+    world.take_together(&["left", "right"]);
+    assert_eq!((world.reason("left"), world.state("right")), ("Drifted", Some(ValueState::Pending)));
+}
+
 #[test]
 fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     let mut world = World::new();
