@@ -1,10 +1,10 @@
-//! Rolls back a client's request because a part of it failed, or because it was not confirmed in time.
+//! Rolls back a client's request if a part of it failed or it was not confirmed in time.
 //!
-//! Keeps the previous values as long as they may have to be restored. Values that clients have changed since the request are never rolled
-//! back.
+//! The previous values are kept as long as they may have to be restored. Values that clients have changed since the request are never
+//! rolled back.
 //!
-//! A request that waits for confirmation is applied but not saved on disk. So if the agent stops in the meantime, the next start rolls it
-//! back.
+//! A request that waits for confirmation is applied but not saved on disk. If the agent stops in the meantime, the next start rolls the
+//! request back.
 
 use std::{
     collections::BTreeMap,
@@ -20,32 +20,31 @@ use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
 
-/// Maximum number of requests whose state is remembered.
+/// Maximum number of requests whose confirmation state is kept.
 const REMEMBERED: usize = 1000;
 
-/// State of a request that must be confirmed.
+/// State of a request that requires confirmation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Confirmation {
-    /// The request is applied, and can still be confirmed.
+    /// The request is applied and can still be confirmed.
     Waiting,
-    /// The request was confirmed and stays.
+    /// The request was confirmed and stays applied.
     Confirmed,
-    /// The request was not confirmed in time, and the previous values are restored.
+    /// The request was not confirmed in time, and the previous values were restored.
     TakenBack,
-    /// The request was not confirmed in time, and restoring some of the previous values failed. The failed values are retried like any
-    /// others.
+    /// The request was not confirmed in time, and restoring some of the previous values failed. These values are retried like any others.
     TakenBackInPart(Vec<KeyError>),
-    /// The request was not confirmed in time and could not be rolled back. It is still applied, but will not be after a restart.
+    /// The request was not confirmed in time and could not be rolled back. It stays applied until the next restart.
     NotTakenBack(String),
 }
 
 /// Reason why a request cannot be confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfirmationError {
-    /// The confirmation came too late.
+    /// The request had already been rolled back when the confirmation arrived.
     #[error("request {0} was not confirmed in time and has been rolled back; apply it again")]
     Late(u64),
-    /// No request with this number waits for confirmation.
+    /// No request with this number is waiting for confirmation.
     #[error("no request {0} waits for confirmation; it was already confirmed, or the agent was restarted and rolled it back")]
     Unknown(u64),
     /// The request could not be saved.
@@ -53,45 +52,64 @@ pub enum ConfirmationError {
     NotKept(#[from] RequestError),
 }
 
-/// Requests that wait for confirmation, and the outcome of former ones.
+/// Requests that are waiting for confirmation, and the outcomes of earlier ones.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
 struct Entry {
     state: Confirmation,
-    /// Ends the wait; present while the request waits.
+    /// Sender that ends the wait; present while the request is waiting.
     confirmed: Option<oneshot::Sender<()>>,
     /// Request to save when it is confirmed.
     request: Option<ClientRequest>,
+    before: Before,
 }
 
-/// Values before a request, to roll it back.
+/// Values before a request, needed to roll it back.
 pub(super) struct Undo {
     source: String,
-    /// Number of the request.
+    /// Request number.
     pub number: u64,
-    before: Vec<(Key, Option<ClientItem>)>,
+    before: Before,
+}
+
+/// Values before a request, by key. Shared with the entry of a request that waits for confirmation: rolling back an earlier request changes
+/// what a later one has to restore.
+type Before = Arc<Mutex<BTreeMap<Key, Previous>>>;
+
+/// Value of a key before a request.
+#[derive(Clone)]
+struct Previous {
+    /// `None` if the key had no value.
+    item: Option<ClientItem>,
+    /// Number of the request that put it, or 0.
+    request: u64,
 }
 
 impl Desired {
-    /// Returns the values that a request is about to change.
+    /// Returns the current values of everything that a request is about to change.
     pub(super) fn undo_of(&self, request: &ClientRequest, number: u64) -> Undo {
-        let mut before: BTreeMap<Key, Option<ClientItem>> = request.changes.iter().map(|(key, _)| (key.clone(), None)).collect();
+        let absent = Previous { item: None, request: 0 };
+        let mut before: BTreeMap<Key, Previous> = request.changes.iter().map(|(key, _)| (key.clone(), absent.clone())).collect();
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, item) in merged.held_by(&request.source) {
             if request.replace || before.contains_key(key) {
-                before.insert(key.clone(), client_item(key, item));
+                let previous = Previous {
+                    item: client_item(key, item),
+                    request: item.request,
+                };
+                before.insert(key.clone(), previous);
             }
         }
         drop(merged);
         Undo {
             source: request.source.clone(),
             number,
-            before: before.into_iter().collect(),
+            before: Arc::new(Mutex::new(before)),
         }
     }
 
-    /// Restores the values before a request, except those that a client has changed since.
+    /// Restores the values before a request, except those that clients have changed since.
     pub(super) async fn take_back(&self, clients: &Arc<ClientStore>, undo: Undo) -> Result<Option<TransactionResult>, RequestError> {
         let changes = self.still_of(&undo);
         let back = ClientRequest {
@@ -105,21 +123,30 @@ impl Desired {
         }
     }
 
-    /// Returns the previous values of the keys that are still as the request left them.
+    /// Returns the previous values of the keys that have not changed since the request.
+    ///
+    /// If a later request that still waits for confirmation has put the same key, it restores the value before this request instead.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
-        let untouched = |key: &Key| now.get(key).is_none_or(|item| item.request == undo.number);
-        undo.before.iter().filter(|(key, _)| untouched(key)).cloned().collect()
+        let before = undo.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = Vec::new();
+        for (key, previous) in &*before {
+            match now.get(key) {
+                Some(item) if item.request != undo.number => self.confirmations.inherit(undo.number, key, previous),
+                _ => changes.push((key.clone(), previous.item.clone())),
+            }
+        }
+        changes
     }
 
-    /// Rolls a request back when its time for confirmation is over, if the request has one.
+    /// Starts the wait for confirmation if the request requires one. The request is rolled back if it is not confirmed in time.
     pub(super) fn await_confirmation(self: &Arc<Self>, request: ClientRequest, result: TransactionResult, undo: Undo) -> Committed {
         let Some(within) = request.confirm_within else {
             return Committed::Applied(result);
         };
         let (number, (sender, confirmed)) = (undo.number, oneshot::channel());
-        self.confirmations.insert(number, request, sender);
+        self.confirmations.insert(number, request, sender, undo.before.clone());
         tokio::spawn(self.clone().take_back_unless(confirmed, within, undo));
         Committed::Unconfirmed(result, number)
     }
@@ -146,10 +173,10 @@ impl Desired {
         self.confirmations.ended(number, state);
     }
 
-    /// Confirms a request: it stays, and is saved so that it survives a restart.
+    /// Confirms a request, so it stays applied and is saved to survive a restart.
     ///
     /// # Errors
-    /// Fails if the request no longer waits for confirmation, or cannot be saved.
+    /// Fails if the request is not waiting for confirmation or cannot be saved.
     pub async fn confirm(self: &Arc<Self>, number: u64) -> Result<(), ConfirmationError> {
         let clients = self.clients.lock().await;
         let request = self.confirmations.request(number)?;
@@ -162,7 +189,7 @@ impl Desired {
         Ok(())
     }
 
-    /// Returns the changes of a request that clients have not overridden since.
+    /// Returns the changes to save for a request: those that clients have not overridden since.
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();
@@ -171,13 +198,13 @@ impl Desired {
         if !request.replace {
             return own.collect();
         }
-        // Values that others have put since must survive the replacement on disk as well.
+        // Values that later requests have put must survive the replacement on disk as well.
         let later = now.iter().filter(|(_, item)| item.request != number);
         let later = later.map(|(key, item)| ((*key).clone(), client_item(key, item)));
         own.chain(later).collect()
     }
 
-    /// Returns the state of a request that must be confirmed; `None` if there is no request with this number, or it was long ago.
+    /// Returns the state of a request that requires confirmation; `None` if no such request is known or it has been forgotten.
     pub fn confirmation(&self, number: u64) -> Option<Confirmation> {
         self.confirmations.state(number)
     }
@@ -188,7 +215,7 @@ impl Confirmations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, number: u64, request: ClientRequest, confirmed: oneshot::Sender<()>) {
+    fn insert(&self, number: u64, request: ClientRequest, confirmed: oneshot::Sender<()>, before: Before) {
         let mut entries = self.entries();
         while entries.len() >= REMEMBERED {
             let over = entries
@@ -204,8 +231,20 @@ impl Confirmations {
             state: Confirmation::Waiting,
             confirmed: Some(confirmed),
             request: Some(request),
+            before,
         };
         entries.insert(number, entry);
+    }
+
+    /// Makes the waiting requests that would restore a value of the request `of` restore the value before that request.
+    fn inherit(&self, of: u64, key: &Key, previous: &Previous) {
+        let entries = self.entries();
+        for entry in entries.values().filter(|entry| entry.state == Confirmation::Waiting) {
+            let mut before = entry.before.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(restored) = before.get_mut(key).filter(|restored| restored.request == of) {
+                *restored = previous.clone();
+            }
+        }
     }
 
     fn state(&self, number: u64) -> Option<Confirmation> {
@@ -226,13 +265,14 @@ impl Confirmations {
         if let Some(entry) = self.entries().get_mut(&number) {
             (entry.state, entry.request) = (Confirmation::Confirmed, None);
             if let Some(confirmed) = entry.confirmed.take() {
-                // This ends the task of the request. If the task had already ended, the request would not be waiting.
+                // Ends the task that waits for the confirmation. If its time is over already, that task sees that the request was
+                // confirmed.
                 let _ = confirmed.send(());
             }
         }
     }
 
-    /// Ends the time for confirmation. Returns whether the request was still waiting.
+    /// Ends the confirmation period. Returns whether the request was still waiting.
     fn time_is_over(&self, number: u64) -> bool {
         let mut entries = self.entries();
         let waiting = entries.get_mut(&number).filter(|entry| entry.state == Confirmation::Waiting);

@@ -1,5 +1,5 @@
-//! Tests of `/configuration`: documents in and out, atomic changes, changes that must be confirmed, and persistence over a
-//! restart.
+//! Tests of `/configuration`: reading and writing documents, atomic changes, changes that must be confirmed, and persistence
+//! across restarts.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::{
 
 const ONE: &str = "linux/interfaces/v2/interface/one";
 
-/// Returns a document with a pair whose first end has this MTU.
+/// Returns a document with a veth pair whose first end has this MTU.
 fn document(mtu: u32) -> String {
     format!(
         "linuxConfig:\n  interfaces:\n\
@@ -45,7 +45,7 @@ async fn values_are_put_read_planned_and_let_go(mut bench: Bench) {
     golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
     golden::check("plan.json", &send("POST", "/configuration/plan", &document(1400)).await);
     golden::check("configuration-put.json", &send("PUT", "/configuration", &document(1400)).await);
-    // The request is answered when nothing is left to do.
+    // The response arrives only once nothing is left to do.
     assert_eq!(mtu(), "1400");
     golden::check("configuration.yaml", &Request::get("/configuration").send().await);
     golden::check("plan-nothing.json", &send("POST", "/configuration/plan", &document(1400)).await);
@@ -106,7 +106,7 @@ async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
 }
 on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
 
-/// A pending value is no failure of its change or of a resync, however often it is put.
+/// A pending value does not make its change or a resync fail, however often it is put.
 async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
     bench.start_agent().await;
     let absent = "linuxConfig:\n  interfaces:\n    \
@@ -162,6 +162,11 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
     assert_eq!(reported, "TAKEN_BACK");
     assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
+    // Of two overlapping changes none is confirmed: the value before both is restored.
+    send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
+    send("PUT", "/configuration?confirm-within=2", &document(1200)).await;
+    bench.until_true("the MTU is that before both changes", || mtu() == "1400").await;
+
     let waiting = send("PUT", "/configuration?confirm-within=600", &document(1200)).await;
     let state = format!("/configuration/confirm?id={}", id(&waiting));
     assert_eq!(send("POST", &state, "").await.status, 200);
@@ -173,7 +178,7 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
     bench.kill_agent().await;
     bench.start_agent().await;
     bench.until_state(ONE, "CONFIGURED").await;
-    bench.until_true("the MTU is the confirmed one", || mtu() == "1200").await;
+    bench.until_true("the MTU has the confirmed value", || mtu() == "1200").await;
     bench.stop_agent().await;
 }
 on_one_store!(a_change_that_nobody_confirms_is_taken_back, Embedded, 120);
