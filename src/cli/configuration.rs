@@ -1,6 +1,6 @@
-//! `netns-agent apply`, `delete`, `plan` and `confirm`: changes of the desired values.
+//! `netns-agent apply`, `delete`, `plan` and `confirm`: changes to the desired values.
 //!
-//! The agent computes plans; this module only presents them, and derives the exit code from the response.
+//! The agent computes plans; this module only displays them, and derives the exit code from the response.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -105,7 +105,7 @@ pub struct ConfirmArgs {
     id: String,
 }
 
-/// Response of the agent to a change.
+/// The agent's response to a change.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 struct Changed {
@@ -128,7 +128,7 @@ struct Failed {
     in_revert: bool,
 }
 
-/// A PENDING value and the reason.
+/// A PENDING value and the reason why it is pending.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 struct Waiting {
@@ -276,7 +276,7 @@ pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, time_limi
     Ok(0)
 }
 
-/// Returns a document of the desired values with the given keys or names.
+/// Returns a document with the desired values that have the given keys or names.
 async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     let known = answers::values(agent).await?;
     let requested = configuration(agent).await?;
@@ -380,15 +380,15 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
 struct Step {
     key: String,
     sign: char,
-    /// State afterwards.
+    /// State after the change.
     state: String,
-    /// It is deleted and created again.
+    /// True if the value is deleted and created again.
     is_recreated: bool,
     /// Differences between the applied and the desired value.
     differences: Vec<Difference>,
 }
 
-/// Combines the operations of each value: deletion and re-creation is a change, creation and deletion is nothing.
+/// Combines the operations of each value: deletion followed by re-creation is a change, creation followed by deletion is none.
 fn steps(operations: &[Operation]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for operation in operations {
@@ -420,7 +420,7 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
     steps
 }
 
-/// Returns the key of the interface that a value is derived from, and what the value is to that interface.
+/// Returns the key of the interface from which a value is derived, and a description of the value.
 fn part_of_interface(key: &str) -> Option<(String, String)> {
     let (name, part) = match TypedKey::parse(key).ok()? {
         TypedKey::InterfaceAddress { interface, address, .. } => (interface, format!("address {address}")),
@@ -432,7 +432,7 @@ fn part_of_interface(key: &str) -> Option<(String, String)> {
     Some((TypedKey::Interface { name }.to_key().to_string(), part))
 }
 
-/// Adds a change of each interface of which only derived values change, such as addresses, and their changes as its differences.
+/// Adds a change for each interface with changes to derived values only, such as addresses. These changes become its differences.
 fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
     let mut shown: Vec<Step> = Vec::new();
     let planned: BTreeSet<String> = steps.iter().map(|step| step.key.clone()).collect();
@@ -490,9 +490,10 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
     }
     let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     let count = |sign: char| steps.iter().filter(|step| is_counted(step) && step.sign == sign).count();
-    let hidden = match steps.iter().filter(|step| !is_shown(step)).count() {
+    let hidden = match steps.iter().filter(|step| !is_counted(step)).count() {
         0 => String::new(),
-        hidden => format!("; {hidden} more follow from these (show with -o wide)"),
+        more if output.is_wide() => format!("; {more} more follow from these"),
+        more => format!("; {more} more follow from these (show with -o wide)"),
     };
     output.line(&format!(
         "{} to create, {} to change, {} to delete{hidden}",
