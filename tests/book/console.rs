@@ -1,7 +1,7 @@
-//! The shell sessions of the book are run, each page in namespaces of its own.
+//! Runs the shell sessions in the book, each page in its own namespaces.
 //!
-//! The commands of a page run in one shell, so that variables and background processes stay. `…` in the expected output
-//! stands for any text, and on a line of its own for any number of lines.
+//! All commands of a page run in one shell, so variables and background processes persist. `…` in the expected output
+//! stands for any text; on a line by itself, it stands for any number of lines.
 
 use std::{
     collections::BTreeSet,
@@ -18,10 +18,10 @@ use super::{
     support::isolation,
 };
 
-/// Time limit of a page.
+/// Time limit for one page.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Separates the outputs of the commands.
+/// Separator between the outputs of commands.
 const SEPARATOR: &str = "\u{1e}";
 
 /// A command with its expected output.
@@ -31,7 +31,7 @@ struct Step {
     expected: Vec<String>,
 }
 
-/// Returns the steps of all shell sessions of a page.
+/// Returns the steps of all shell sessions on a page.
 fn steps(page: &Page) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for block in page.blocks().into_iter().filter(|block| block.language == "console") {
@@ -64,7 +64,7 @@ fn steps(page: &Page) -> Vec<Step> {
     steps
 }
 
-/// Returns whether a line has the expected form.
+/// Returns true if a line has the expected form.
 fn line_matches(expected: &str, line: &str) -> bool {
     let parts: Vec<&str> = expected.trim_end().split('…').collect();
     let Some((first, rest)) = parts.split_first() else { return false };
@@ -83,7 +83,7 @@ fn line_matches(expected: &str, line: &str) -> bool {
     left.ends_with(last)
 }
 
-/// Returns whether the output of a command is as expected.
+/// Returns true if the output of a command is as expected.
 fn output_matches(expected: &[String], lines: &[&str]) -> bool {
     match expected.split_first() {
         None => lines.is_empty(),
@@ -95,18 +95,18 @@ fn output_matches(expected: &[String], lines: &[&str]) -> bool {
     }
 }
 
-/// Runs the commands in one shell, and compares what they print.
+/// Runs the commands of a page in one shell and checks their output.
 fn check(page: &Page) {
     let steps = steps(page);
     assert!(!steps.is_empty(), "{} has no shell session", page.path.display());
     let script: String = steps.iter().map(|step| format!("printf '\\036\\n'\n{}\n", step.command)).collect();
     let folder = PathBuf::from("/run/live/page");
-    fs::create_dir_all(&folder).expect("make a working directory");
+    fs::create_dir_all(&folder).expect("create a working directory");
     let path = folder.join(".script");
     fs::write(&path, format!("exec 2>&1\n{script}")).expect("write the script");
     let program = Path::new(env!("CARGO_BIN_EXE_netns-agent"))
         .parent()
-        .expect("the program is in a folder");
+        .expect("the program is in a directory");
     let search = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
     // A file, because background processes keep the output open after the shell has ended.
     let written = folder.join(".output");
@@ -138,7 +138,7 @@ fn check(page: &Page) {
         let expected: Vec<String> = expected.into_iter().rev().collect();
         if !output_matches(&expected, &lines) {
             wrong.push(format!(
-                "$ {}\n--- the page says\n{}\n--- it prints\n{output}",
+                "$ {}\n--- the page says\n{}\n--- the command prints\n{output}",
                 step.command,
                 expected.join("\n")
             ));
@@ -158,11 +158,13 @@ fn run(path: &'static str, test: &'static str) {
         let none: Option<&str> = None;
         mount(Some("tmpfs"), "/var/lib", Some("tmpfs"), MsFlags::empty(), none).expect("mount a tmpfs on /var/lib");
         let page = Page::read(Path::new(path));
-        tokio::task::spawn_blocking(move || check(&page)).await.expect("the page holds");
+        tokio::task::spawn_blocking(move || check(&page))
+            .await
+            .expect("the page must match the output");
     });
 }
 
-/// Makes one test for each page with shell sessions.
+/// Defines one test for each page that has shell sessions.
 macro_rules! pages {
     ($($test:ident $page:literal)*) => {
         $(

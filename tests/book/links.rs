@@ -1,4 +1,5 @@
-//! Every relative link leads to a file, and its fragment to a heading. The table of contents lists every page once.
+//! Checks that every relative link leads to a file, that its fragment leads to a heading, and that the table of contents
+//! lists every page once.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -6,7 +7,7 @@ use pulldown_cmark::{Event, Tag};
 
 use super::pages::{Page, all, book, root};
 
-/// Returns the targets of the links of a page.
+/// Returns the link targets on a page.
 fn targets(page: &Page) -> Vec<String> {
     let links = page.events().filter_map(|event| match event {
         Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => Some(dest_url.to_string()),
@@ -15,7 +16,7 @@ fn targets(page: &Page) -> Vec<String> {
     links.collect()
 }
 
-/// Returns why a link does not resolve.
+/// Returns why a link does not resolve; `None` if it does.
 fn problem(page: &Page, target: &str) -> Option<String> {
     let is_elsewhere = target.contains("://") || target.starts_with("mailto:") || target.contains("::");
     if is_elsewhere {

@@ -1,8 +1,8 @@
 //! Tests of the documentation: the book in `docs/`, the README and the other pages of the repository.
 //!
-//! Links resolve, documents are valid, command lines parse, generated pages are up to date, and the shell sessions of the
-//! book are run as root in namespaces of their own. `BOOK=overwrite cargo test --test book generated` writes the generated
-//! pages again.
+//! They check that links resolve, documents are valid, command lines parse and generated pages are up to date. They also run
+//! the book's shell sessions, as root and in separate namespaces. `BOOK=overwrite cargo test --test book generated` writes
+//! the generated pages again.
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]

@@ -1,4 +1,4 @@
-//! The pages, and the code blocks in them.
+//! Pages of the documentation, and the code blocks in them.
 
 use std::{
     fs,
@@ -9,26 +9,26 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
 /// A Markdown file.
 pub struct Page {
-    /// Path from the root of the repository.
+    /// Path relative to the repository root.
     pub path: PathBuf,
-    /// Content.
+    /// Contents.
     pub text: String,
 }
 
 /// A fenced code block.
 pub struct Block {
-    /// Language, the first word of the info string.
+    /// Language: the first word of the info string.
     pub language: String,
-    /// Content.
+    /// Contents.
     pub text: String,
 }
 
-/// Returns the root of the repository.
+/// Returns the repository root.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns the pages of the book in the order of their names.
+/// Returns the pages of the book, sorted by name.
 pub fn book() -> Vec<Page> {
     let entries = fs::read_dir(root().join("docs/src")).expect("list docs/src");
     let mut names: Vec<PathBuf> = entries.map(|entry| entry.expect("read an entry").path()).collect();
@@ -41,14 +41,14 @@ pub fn book() -> Vec<Page> {
         .collect()
 }
 
-/// Returns the pages of the book and those at the top of the repository.
+/// Returns the pages of the book and the pages at the top of the repository.
 pub fn all() -> Vec<Page> {
     let top = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "src/ARCHITECTURE.md"];
     top.iter().map(|name| Page::read(Path::new(name))).chain(book()).collect()
 }
 
 impl Page {
-    /// Reads a page by its path from the root of the repository.
+    /// Reads the page at this path relative to the repository root.
     pub fn read(path: &Path) -> Self {
         let text = fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Page {
@@ -62,7 +62,7 @@ impl Page {
         Parser::new_ext(&self.text, Options::ENABLE_TABLES)
     }
 
-    /// Returns the fenced code blocks in the order of the page.
+    /// Returns the fenced code blocks, in page order.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks = Vec::new();
         let mut open: Option<Block> = None;
@@ -88,7 +88,7 @@ impl Page {
         blocks
     }
 
-    /// Returns the anchors of the headings, computed as mdBook and GitHub do.
+    /// Returns the heading anchors, computed as mdBook and GitHub do.
     pub fn anchors(&self) -> Vec<String> {
         let (mut anchors, mut heading) = (Vec::<String>::new(), None::<String>);
         for event in self.events() {

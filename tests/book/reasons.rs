@@ -1,10 +1,10 @@
-//! The page about statuses describes every reason that the program can publish.
+//! Checks that the page about statuses describes every reason that the program can publish.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use super::pages::{Page, root};
 
-/// Texts of the form of a reason that are none.
+/// Strings that look like a reason but are not one.
 const OTHERS: &[&str] = &[
     "LogFilter",
     "NBTransaction",
@@ -14,7 +14,7 @@ const OTHERS: &[&str] = &[
     "RuleChain",
 ];
 
-/// Sources that publish reasons.
+/// Source files that publish reasons.
 const SOURCES: &[&str] = &[
     "src/agent",
     "src/descriptors",
@@ -38,7 +38,7 @@ fn rust_files(path: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// Returns the string literals of at least two capitalized words, such as `HostNameConflict`.
+/// Returns the string literals that consist of at least two capitalized words, such as `HostNameConflict`.
 fn camel_case_literals(text: &str) -> impl Iterator<Item = &str> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let literals = code

@@ -1,4 +1,4 @@
-//! The pages about values are made from the comments of the `.proto` files.
+//! Generates the pages about values from the comments in the `.proto` files.
 
 use std::{fmt::Write, fs};
 
@@ -41,7 +41,7 @@ fn table(page: &mut String, fields: &[Field]) {
     page.push('\n');
 }
 
-/// Writes a section about the values of an enum or the fields of a message.
+/// Writes a section about the values of an enum, or about the fields of a message.
 fn details(page: &mut String, path: &str, field: &Field) {
     if field.values.is_empty() && field.fields.is_empty() {
         return;
@@ -62,13 +62,12 @@ fn details(page: &mut String, path: &str, field: &Field) {
     }
 }
 
-/// Returns a text as a cell of a table.
+/// Returns text as a table cell. Code spans show their characters literally.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
-        .replace('<', "&lt;")
-        .lines()
-        .collect::<Vec<_>>()
-        .join("<br>")
+    let parts = text.split('`').enumerate();
+    let escaped = parts.map(|(at, part)| if at % 2 == 0 { part.replace('<', "&lt;") } else { part.to_owned() });
+    let text = escaped.collect::<Vec<_>>().join("`").replace('|', "\\|");
+    text.lines().collect::<Vec<_>>().join("<br>")
 }
 
 #[test]
