@@ -1,4 +1,4 @@
-//! Generates the gRPC services from `proto/`. Their messages come from the `models` crate and are not generated again.
+//! Generates the gRPC services from `proto/`. Their messages come from the `models` crate, so they are not generated here.
 
 use std::error::Error;
 

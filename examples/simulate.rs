@@ -21,32 +21,32 @@ use std::{
 use clap::Parser;
 use netns_agent::simulation::{self, mutation::Mutation, scenario::Scenario};
 
-/// Maximum number of failing seeds that are listed.
+/// Maximum number of failing seeds to list.
 const LISTED_MAX: usize = 40;
-/// Number of seeds within which each mutation must be found.
+/// Number of seeds within which each mutation must be detected.
 const MUTATION_SEEDS: u64 = 10_000;
 
 #[derive(Parser)]
 struct Arguments {
-    /// First and last seed, the last not included.
+    /// Range of seeds, such as 0..1000; the end is excluded.
     #[arg(long, default_value = "0..10000", value_parser = range)]
     seeds: (u64, u64),
-    /// Threads.
+    /// Number of threads.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// A deliberate bug in the agent, by name.
-    #[arg(long, value_parser = |name: &str| Mutation::of_name(name).ok_or("no such mutation"))]
+    /// Run the agent with this deliberate bug.
+    #[arg(long, value_parser = |name: &str| Mutation::of_name(name).ok_or("unknown mutation"))]
     mutation: Option<Mutation>,
-    /// Checks the checker: looks for a seed that finds each deliberate bug.
+    /// Check the simulator itself: find a seed that detects each deliberate bug.
     #[arg(long)]
     mutations: bool,
-    /// Directory for a scenario file of each failing seed, made as small as possible.
+    /// Directory in which to write a minimized scenario file for each failing seed.
     #[arg(long)]
     save: Option<PathBuf>,
     /// Scenario files to run instead of seeds.
     #[arg(long, num_args = 1..)]
     replay: Vec<PathBuf>,
-    /// Tells all that happens in the first failing world, after it was made as small as possible.
+    /// Minimize the first failing scenario, and print all its events.
     #[arg(long)]
     trace: bool,
 }
@@ -59,7 +59,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-/// Progress and failures of a run over many seeds.
+/// Progress and failures when running many seeds.
 #[derive(Default)]
 struct Run {
     next: AtomicU64,
@@ -74,7 +74,7 @@ impl Run {
         failures
     }
 
-    /// Runs the seeds. With `first`, stops at the first failure; with `loud`, prints the progress.
+    /// Runs the seeds. Stops at the first failure if `first` is set; prints the progress if `loud` is set.
     fn over(seeds: (u64, u64), jobs: usize, mutation: Option<Mutation>, first: bool, loud: bool) -> Self {
         let run = Run {
             next: AtomicU64::new(seeds.0),
@@ -89,10 +89,10 @@ impl Run {
                 }
                 match simulation::run(&Scenario::of_seed(seed), mutation) {
                     Ok(events) => drop(run.events.fetch_add(events, Relaxed)),
-                    // A seed that also fails without the mutation does not find the mutation.
+                    // A seed that also fails without the mutation does not detect the mutation.
                     Err(_) if mutation.is_some() && simulation::run(&Scenario::of_seed(seed), None).is_err() => {}
                     Err(text) => {
-                        // Printed at once, because long runs are often stopped early.
+                        // Print at once, because long runs are often stopped early.
                         if loud {
                             eprintln!("seed {seed} failed: {}", short(&text));
                         }
@@ -148,7 +148,7 @@ fn check_the_checker(jobs: usize) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Shrinks the failing scenario of a seed and writes it, with the violated rule as its first comment.
+/// Shrinks a failing seed's scenario and writes it to a file whose first comment is the violated rule.
 fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<PathBuf> {
     let small = simulation::shrink(&Scenario::of_seed(seed), mutation);
     let rule = simulation::run(&small, mutation).err().unwrap_or_default();
@@ -158,7 +158,7 @@ fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<P
     Ok(path)
 }
 
-/// Runs scenario files. With `loud`, prints all events.
+/// Runs scenario files. Prints all events if `loud` is set.
 fn replay(files: &[PathBuf], mutation: Option<Mutation>, loud: bool) -> ExitCode {
     let mut failed = 0;
     for file in files {

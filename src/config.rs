@@ -1,7 +1,7 @@
 //! Settings of `netns-agent run`: merges flags, environment and a YAML file into one validated [`Settings`].
 //!
 //! Flags override the environment, which overrides the file, which overrides the defaults. `src/config/layer.rs` lists all settings. The
-//! environment is read through a function argument only, so that tests need not change the environment of the process.
+//! environment is read through a function argument only, so tests need not change the process environment.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -30,7 +30,7 @@ mod log;
 mod store;
 pub mod suggest;
 
-/// Command line arguments of `netns-agent run`.
+/// Command-line arguments of `netns-agent run`.
 #[derive(Clone, Debug, Default)]
 pub struct RunArgs(Layer);
 
@@ -54,8 +54,8 @@ impl FromArgMatches for RunArgs {
     }
 }
 
-/// Appends environment variable and default of a flag to the first paragraph of its help text, and removes both from clap, which would
-/// otherwise prefer the default to the file.
+/// Appends the environment variable and the default of a flag to the first paragraph of its help text, and removes both from clap, which
+/// would otherwise prefer the default to the file.
 fn shown_in_help_only(flag: Arg) -> Arg {
     let variable = flag.get_env().map(|name| format!(" [env: {}]", name.display()));
     let default = flag
@@ -81,13 +81,13 @@ pub struct Settings {
     pub etcd: Option<StoreConfig>,
     /// Listen address of the embedded store.
     pub embedded_listen: SocketAddr,
-    /// Size limit of the embedded store in bytes.
+    /// Size limit of the embedded store, in bytes.
     pub embedded_quota: usize,
     /// Directory for persistent data.
     pub data_dir: PathBuf,
-    /// Action if the store has lost its content.
+    /// Action if the store has lost its contents.
     pub on_store_loss: OnStoreLoss,
-    /// Settings of the REST API.
+    /// REST API settings.
     pub http: HttpSettings,
     /// Listen address of the gRPC API. `None`: not served.
     pub grpc_listen: Option<SocketAddr>,
@@ -95,11 +95,11 @@ pub struct Settings {
     pub docker_socket: PathBuf,
     /// File with network configuration to apply in addition to the store.
     pub initial_config: Option<PathBuf>,
-    /// Detection and handling of drift.
+    /// Drift detection and handling.
     pub drift: DriftSettings,
-    /// Limits of the transaction history.
+    /// Transaction history limits.
     pub history: HistoryLimits,
-    /// If true, the agent keeps capabilities that it does not need.
+    /// True if the agent keeps capabilities that it does not need.
     pub keep_privileges: bool,
     /// Validated log filter in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
@@ -141,12 +141,12 @@ pub enum ConfigError {
         /// Description of accepted values.
         accepted: &'static str,
     },
-    /// The file of `--config` cannot be read or parsed.
+    /// The `--config` file cannot be read or parsed.
     #[error("configuration file {path}: {words}")]
     File {
         /// Path of the file.
         path: String,
-        /// Message of the operating system, or of the YAML parser with line and column.
+        /// Error message from the operating system, or from the YAML parser with line and column.
         words: String,
     },
     /// Settings that conflict with each other.
@@ -190,7 +190,7 @@ impl RunArgs {
 }
 
 fn label(given: Given) -> Result<String, ConfigError> {
-    let accepted = "expected 1 to 63 bytes without slashes, white space and control characters, and not . or ..";
+    let accepted = "expected 1 to 63 bytes without slashes, whitespace and control characters, and not . or ..";
     match check_label(&given.value) {
         Ok(()) => Ok(given.value),
         Err(error) => Err(given.wrong(format!("{:?} {}", given.value, error.problem), accepted)),

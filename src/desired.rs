@@ -1,7 +1,7 @@
-//! Desired state: decodes and validates the values of all sources, merges them, and submits them to the engine.
+//! Desired state: decodes, validates and merges the values of all sources, and submits them to the engine.
 //!
-//! An invalid value is never dropped silently: it becomes a rejection under its own key, and belongs to the source that it comes from. A
-//! client's request is never applied before it is saved on disk. [`Desired`] is the entry point.
+//! An invalid value is never dropped silently: it becomes a rejection under its own key and still belongs to its source. A client's request
+//! is saved on disk before it is applied, unless it has to be confirmed first. [`Desired`] is the entry point.
 
 use std::{
     collections::BTreeMap,
@@ -37,25 +37,25 @@ use tokio::sync::watch;
 use undo::Confirmations;
 pub use undo::{Confirmation, ConfirmationError};
 
-/// Reason of a value that waits for the end of duplicate address detection.
+/// Status reason of a value that is waiting for duplicate address detection to end.
 pub const TENTATIVE: &str = "AddressTentative";
 /// Maximum time that an atomic request waits for duplicate address detection.
 ///
-/// The kernel needs two seconds unless it is configured otherwise.
+/// The kernel takes two seconds unless it is configured otherwise.
 const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Prefix of configuration keys in the store, after the agent prefix.
+/// Prefix of configuration keys in the store. It follows the agent prefix.
 pub const CONFIG: &str = "config/";
 
-/// Value that a source has under a key. Large values are shared, so a clone is cheap.
+/// Value of one source under a key. Large values are shared, so clones are cheap.
 #[derive(Clone, PartialEq)]
 struct Item {
-    /// Revision of the store; 0 for other sources.
+    /// Store revision of the value; 0 for other sources.
     revision: i64,
-    /// Number of the client's request, so that putting the same value again counts as a new request; 0 for other sources.
+    /// Number of the client's request, which makes putting the same value again a new request; 0 for other sources.
     request: u64,
     value: Result<Value, Rejection>,
-    /// Message in binary form; `None` if it cannot be decoded.
+    /// Protobuf encoding of the message; `None` if the value cannot be decoded.
     message: Option<Arc<[u8]>>,
     labels: Option<Arc<Labels>>,
 }
@@ -78,20 +78,20 @@ impl Item {
 pub struct ClientRequest {
     /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// Values of the source that are not named here are deleted.
+    /// True if values of the source that `changes` does not name are deleted.
     pub replace: bool,
-    /// Values by key; `None` deletes the value. If a key occurs twice, the last occurrence counts.
+    /// New values with their keys; `None` deletes the value. If a key occurs twice, the last occurrence wins.
     pub changes: Vec<(Key, Option<ClientItem>)>,
-    /// All changes are rolled back if one of them fails.
+    /// True if all changes are rolled back when one of them fails.
     pub atomic: bool,
-    /// The request is rolled back unless it is confirmed within this time. Until then it does not survive a restart.
+    /// Time within which the request must be confirmed, or else it is rolled back. Until it is confirmed, it does not survive a restart.
     pub confirm_within: Option<Duration>,
-    /// Text for the record of the transaction.
+    /// Description for the transaction record.
     pub description: String,
 }
 
 impl ClientRequest {
-    /// Creates a request that changes values of a source, without further options.
+    /// Creates a request that changes values of a source, with default options.
     pub fn of(source: String, changes: Vec<(Key, Option<ClientItem>)>) -> Self {
         ClientRequest {
             source,
@@ -112,11 +112,11 @@ impl ClientRequest {
 /// Result of a client's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Committed {
-    /// Applied. Values that failed are in the result, and are retried.
+    /// The request was applied. The result lists the values that failed; they are retried.
     Applied(TransactionResult),
-    /// Like [`Self::Applied`], to be confirmed with this number.
+    /// The request was applied, and must be confirmed with this number.
     Unconfirmed(TransactionResult, u64),
-    /// Saved. It will be applied with the rest of the desired state once the store has been read.
+    /// The request was saved. It will be applied with the rest of the desired state once the store has been read.
     Kept,
 }
 
@@ -126,15 +126,15 @@ pub enum RequestError {
     /// The request could not be saved, so it was not applied either.
     #[error("request not accepted: {0}")]
     NotKept(#[from] ClientStoreError),
-    /// The name of the source is reserved for a source that is not a client.
+    /// The source name is reserved for a source that is not a client.
     #[error("source {0:?} is reserved; omit the name, or choose another")]
     ReservedSource(String),
-    /// The request may have to be rolled back, but nothing can be applied yet.
+    /// The request asks for rollback, but nothing can be applied before the store has been read.
     #[error(
         "the store has not been read yet, so a change cannot be applied with rollback; retry later, or without atomic and confirm-within"
     )]
     TooEarly,
-    /// The engine refused the request or has stopped.
+    /// The engine rejected the request or has stopped.
     #[error(transparent)]
     NotCommitted(#[from] CommitError),
 }
@@ -148,38 +148,40 @@ pub struct DesiredItem {
     pub source: String,
     /// The value; `None` if it cannot be decoded.
     pub model: Option<Model>,
-    /// Labels assigned by the client.
+    /// Labels that the client assigned.
     pub labels: Labels,
 }
 
-/// Waits for the outcome of values that wait for the kernel, such as for the end of duplicate address detection.
+/// Waits for the final state of values whose outcome the kernel decides later, such as at the end of duplicate address detection.
 pub trait Verdicts: Send + Sync {
-    /// Waits until none of these values waits for the kernel any more.
+    /// Waits until the kernel has decided on all of these values.
     ///
-    /// Returns each key, with the error of a value that has failed.
+    /// Returns each key, with an error if the value has failed.
     fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>>;
 }
 
-/// Desired state of all sources, on its way to the engine.
+/// Desired state of all sources, submitted to the engine whenever it changes.
 pub struct Desired {
-    // A std mutex: it is held for map operations and for submitting, which never waits. So the engine receives changes in their order.
+    // A std mutex suffices: it is held only for map operations and for submitting, which never waits. Submitting under the lock keeps the
+    // changes in order.
     merge: Mutex<Merge<Item>>,
-    /// Held while a client's request is saved and submitted, so that both happen in the same order. The holder waits for the disk.
+    /// Held while a client's request is saved and submitted, so requests are applied in the order in which they are saved. The holder waits
+    /// for the disk.
     clients: tokio::sync::Mutex<Arc<ClientStore>>,
     requests: AtomicU64,
     confirmations: Confirmations,
     /// Keys of the store that belong to no model.
     foreign: Mutex<Foreign>,
-    /// Removals that are held.
+    /// Removals that are on hold.
     held: watch::Sender<Held>,
-    /// The complete desired state has been submitted once.
+    /// True once the complete desired state has been submitted.
     begun: AtomicBool,
     engine: Client<Network>,
     verdicts: Arc<dyn Verdicts>,
 }
 
 impl Desired {
-    /// Reads the saved values of clients from `data_dir`. The engine receives nothing until the store has been read.
+    /// Reads the saved client values from `data_dir`. The engine receives nothing until the store has been read.
     ///
     /// # Errors
     /// Fails if the saved values cannot be read.
@@ -211,15 +213,15 @@ impl Desired {
         })
     }
 
-    /// Replaces the values of the store by its complete content at a revision.
+    /// Replaces the values of the store with its complete contents at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
-        // Decode before the lock is taken.
+        // Decode before taking the lock.
         let decoded = decoded(self.without_foreign(items));
         self.hand_over(revision, |merge| merge.stored(decoded));
         self.note_put_again();
     }
 
-    /// Returns the items of a listing without the foreign keys that get no status.
+    /// Removes the foreign keys that get no status of their own from a listing.
     fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.clear();
@@ -228,7 +230,7 @@ impl Desired {
         items
     }
 
-    /// Applies changes of the store up to a revision.
+    /// Applies store changes up to a revision.
     pub fn changed(&self, revision: i64, mut items: Vec<RawChange>) {
         {
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,10 +257,11 @@ impl Desired {
 
     /// Saves a client's request and applies it.
     ///
-    /// Returns when all its operations have ended. The work continues if the caller stops waiting.
+    /// Returns when all its operations have completed. The request continues if the caller stops waiting.
     ///
     /// # Errors
-    /// The request was not accepted, and nothing was changed. Values of an accepted request that failed are in the result.
+    /// Fails if the request was not accepted; then nothing has changed. If an accepted request has values that failed, the result lists
+    /// them.
     pub async fn commit(self: &Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
         let desired = self.clone();
         let done = tokio::spawn(desired.take(request));
@@ -283,7 +286,7 @@ impl Desired {
             return Ok(Committed::Kept);
         };
         let Some(undo) = undo else {
-            // Other requests need not wait until this one is applied: the engine keeps the order.
+            // Later requests need not wait until this one is applied: the engine keeps the order.
             drop(clients);
             return Ok(Committed::Applied(transaction.await?));
         };
@@ -294,7 +297,7 @@ impl Desired {
         }
         let mut result = transaction.await?;
         if result.reverted {
-            // The engine has rolled back, so the desired values are restored as well.
+            // The engine has rolled back its changes, so restore the desired values as well.
             self.take_back(&clients, undo).await?;
             return Ok(Committed::Applied(result));
         }
@@ -317,7 +320,7 @@ impl Desired {
         if undecided.is_empty() {
             return false;
         }
-        // On a link without carrier the detection never ends.
+        // On a link without carrier, the detection never ends.
         let Ok(verdicts) = tokio::time::timeout(DETECTION_LIMIT, self.verdicts.of(undecided)).await else {
             return false;
         };
@@ -339,7 +342,7 @@ impl Desired {
         Ok(kept.await.map_err(|_| CommitError::Closed)??)
     }
 
-    /// Submits a request to the engine; returns `None` as long as the store has not been read.
+    /// Submits a request to the engine. Returns `None` if the store has not been read yet.
     fn transaction_of(
         &self,
         request: &ClientRequest,
@@ -356,7 +359,7 @@ impl Desired {
         if !self.begun.load(Ordering::Relaxed) {
             return None;
         }
-        // Submitted immediately, in the order of the lock. Only the result is awaited outside.
+        // Submit while holding the lock, to keep the order. The caller awaits the result without the lock.
         Some(self.engine.begin(Transaction {
             changes: changes_of(update, 0),
             options: options_of(request),
@@ -365,7 +368,7 @@ impl Desired {
 
     /// Returns the operations that a request would cause, without performing them.
     ///
-    /// The request gets a number that no real request has.
+    /// The request is evaluated under a number that no real request has.
     ///
     /// # Errors
     /// Fails if the engine has stopped.
@@ -416,7 +419,7 @@ impl Desired {
         applying.into_iter().map(item).collect()
     }
 
-    /// Merges an update and submits it. `revision` is the revision of deleted values.
+    /// Merges an update and submits it. `revision` is recorded for deleted values.
     fn hand_over(&self, revision: i64, merge: impl FnOnce(&mut Merge<Item>) -> Update<Item>) {
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let mut update = merge(&mut merged);
@@ -426,12 +429,12 @@ impl Desired {
         if update.full {
             self.begun.store(true, Ordering::Relaxed);
         } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
-            // A value that is put again may be a held orphan. A full transaction makes the agent find it, so it is not created a second
-            // time.
+            // A value that is put again may exist as an orphan on hold. A full transaction makes the agent find it instead of creating it a
+            // second time.
             update = merged.everything();
         }
         let full = update.full;
-        // Without a full update no resync is needed: the kernel contains nothing unknown, and its changes are noticed.
+        // A partial update needs no resync: the kernel contains nothing unknown, and the agent notices kernel changes.
         let resync = if full { Resync::Full } else { Resync::None };
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;
@@ -463,7 +466,7 @@ fn model_of(key: &Key, message: &[u8]) -> Option<Model> {
     Model::from_protobuf(info.kind, message).ok()
 }
 
-/// Decodes an item of the store.
+/// Decodes a store item.
 fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
     let (message, value) = match decode_model(raw, &config_key(raw), value) {
         Ok(model) => {
@@ -481,19 +484,19 @@ fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
     }
 }
 
-/// Returns a model in binary form, shared with the value that was made from it.
+/// Returns the protobuf encoding of a model, shared with the value that was converted from it.
 fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
     let shared = value.as_ref().ok().and_then(|value| value.terms()?.original.bytes());
     shared.cloned().unwrap_or_else(|| model.to_protobuf().into())
 }
 
-/// Decodes items of the store, and returns them by key.
+/// Decodes store items and returns them with their keys.
 fn decoded(items: Vec<RawItem>) -> Vec<(Key, Item)> {
     let item = |raw: RawItem| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision));
     items.into_iter().map(item).collect()
 }
 
-/// Returns the key of an item of the store. If the key is not text, its readable parts are kept.
+/// Returns the configuration key of a store item. A key that is not UTF-8 is escaped.
 fn config_key(raw: &RawKey) -> Key {
     Key::from(format!("{CONFIG}{raw}"))
 }

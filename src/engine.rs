@@ -1,10 +1,10 @@
-//! The loop that connects the scheduler to the kernel, the store and the clients.
+//! Engine loop, which connects the scheduler to the kernel, the store and the clients.
 //!
 //! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do, without waiting and without a clock; [`Engine::run`] is
-//! the loop that provides both. Effects are behind [`Effects`] and [`Performer`], so the engine knows no kind of value.
+//! the loop that provides both. All effects are behind [`Effects`] and [`Performer`], so the engine is independent of the kinds of value.
 //!
-//! One piece of work is in flight at a time, apart from late operations of earlier ones, and from operations that follow from completed
-//! parts of a large one. Events that arrive in the meantime only change the desired state. They are decided together when the work has
+//! Only one piece of work is in flight at a time, with two exceptions: late operations of earlier work, and operations that follow from the
+//! completed parts of a large change. Events that arrive in the meantime are only recorded. They are decided together when the work has
 //! completed, so a backlog is processed in fewer and larger batches.
 
 mod core;
@@ -25,14 +25,14 @@ use crate::scheduler::{Domain, Planned, Scheduler, Transaction, TransactionResul
 
 /// Performs the work that the core hands out.
 pub trait Performer<E: Effects>: Send + 'static {
-    /// Starts a piece of work and returns immediately. Results are sent to `done`, in the order that [`Core`] requires.
+    /// Starts a piece of work and returns immediately. Sends the results to `done`, in the order that [`Core`] requires.
     fn start(&self, work: Work<E>, done: &DoneSender<E>);
 }
 
 /// Channel to which a [`Performer`] sends the results of its work.
 pub type DoneSender<E> = mpsc::UnboundedSender<Done<E>>;
 
-/// Sends events to the engine.
+/// Handle that sends events to the engine.
 pub struct Handle<D: Domain<Key = Key>, S>(mpsc::UnboundedSender<Event<D, S>>);
 
 impl<D: Domain<Key = Key>, S> Clone for Handle<D, S> {
@@ -47,7 +47,7 @@ impl<D: Domain<Key = Key>, S> Handle<D, S> {
         self.0.send(event).is_ok()
     }
 
-    /// Returns a handle that can read and change the desired state, but cannot send signals.
+    /// Returns a client, which can read and change the desired state but cannot send signals.
     pub fn client(&self) -> Client<D>
     where
         S: Send + 'static,
@@ -57,7 +57,7 @@ impl<D: Domain<Key = Key>, S> Handle<D, S> {
     }
 }
 
-/// A request of a [`Client`].
+/// Request from a [`Client`].
 enum Request<D: Domain<Key = Key>> {
     Desired(Transaction<D::Value>, Option<Reply<TransactionResult>>),
     Simulate(Transaction<D::Value>, Reply<Vec<Planned<D::Value>>>),
@@ -84,15 +84,15 @@ impl<D: Domain<Key = Key>> Clone for Client<D> {
 }
 
 impl<D: Domain<Key = Key>> Client<D> {
-    /// Applies a transaction, and waits until nothing of it is left to do. It continues if the caller stops waiting.
+    /// Applies a transaction and waits until it is finished. The transaction continues if the caller stops waiting.
     ///
     /// # Errors
-    /// Fails if the transaction is rejected or the engine has stopped. Failures of single values are in the result.
+    /// Fails if the transaction is rejected or the engine has stopped. The result lists the values that failed.
     pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
         self.begin(transaction).await
     }
 
-    /// Like [`Self::commit`], but sends the transaction before it returns: the order of calls is the order of transactions.
+    /// Like [`Self::commit`], but sends the transaction before it returns, so transactions are applied in the order of the calls.
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
@@ -102,23 +102,23 @@ impl<D: Domain<Key = Key>> Client<D> {
         async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
     }
 
-    /// Applies a transaction without waiting. Transactions of this method and of [`Self::begin`] are applied in the order of the calls.
+    /// Applies a transaction without waiting. Calls of this method and [`Self::begin`] are applied in order.
     pub fn submit(&self, transaction: Transaction<D::Value>) {
         (self.0)(Request::Desired(transaction, None));
     }
 
-    /// Returns what a transaction would do.
+    /// Returns the operations that a transaction would perform.
     ///
     /// # Errors
-    /// As for [`Self::commit`].
+    /// Same as for [`Self::commit`].
     pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<Planned<D::Value>>, CommitError> {
         let (reply, answer) = answer();
         (self.0)(Request::Simulate(transaction, reply));
         Ok(answer.await.map_err(|_| CommitError::Closed)??)
     }
 
-    /// Reads the scheduler between two events; `None` if the engine has stopped. The question must be short, as it blocks the engine.
-    /// Clone records and revisions, and let the caller convert them to JSON.
+    /// Runs `question` on the scheduler between two events. Returns `None` if the engine has stopped. The closure must be short, because it
+    /// blocks the engine: clone records and revisions, and let the caller convert them to JSON.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
         let (sender, answer) = oneshot::channel();
         (self.0)(Request::Ask(Box::new(move |scheduler| {
@@ -129,10 +129,10 @@ impl<D: Domain<Key = Key>> Client<D> {
     }
 }
 
-/// Why a transaction was not applied.
+/// Reason why a transaction was not applied.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The transaction is rejected, because its options cannot be combined.
+    /// The transaction was rejected because its options cannot be combined.
     #[error(transparent)]
     Refused(#[from] Unacceptable),
     /// The engine has stopped.
@@ -149,12 +149,12 @@ fn answer<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<T, Unaccep
     (Box::new(reply), answer)
 }
 
-/// A clock that returns the time since the Unix epoch and never goes backwards.
+/// Clock that returns the time since the Unix epoch and never goes backwards.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
-    /// Creates a clock that reads the wall clock once, and the monotonic clock from then on.
+    /// Creates a clock that reads the wall clock once and follows the monotonic clock from then on.
     pub fn new() -> Self {
         let start = Instant::now();
         let start_wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -178,7 +178,7 @@ impl Default for Clock {
     }
 }
 
-/// The loop that drives a [`Core`].
+/// Loop that drives a [`Core`].
 pub struct Engine<E: Effects, P> {
     core: Core<E>,
     performer: P,
@@ -189,7 +189,7 @@ pub struct Engine<E: Effects, P> {
 }
 
 impl<E: Effects, P: Performer<E>> Engine<E, P> {
-    /// Creates an engine, and the handle that sends events to it.
+    /// Creates an engine and the handle that sends events to it.
     pub fn new(core: Core<E>, performer: P, clock: Clock) -> (Self, Handle<E::Domain, E::Signal>) {
         let (sender, events) = mpsc::unbounded_channel();
         let (done_sender, done) = mpsc::unbounded_channel();

@@ -1,4 +1,4 @@
-//! netns-agent: declarative networking for Linux network namespaces and containers. The desired state comes from etcd or a file.
+//! netns-agent: declarative networking for Linux network namespaces and containers, driven by etcd or a file.
 #![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod agent;

@@ -1,6 +1,6 @@
-//! The `netns-agent` program: parses arguments, starts the runtime and returns exit codes.
+//! The `netns-agent` program: parses arguments, starts the runtime and sets the exit code.
 //!
-//! Exit codes: 0 clean stop, 1 failure, 2 usage error. Client commands have further codes, see `cli::failure`.
+//! Exit codes: 0 clean stop, 1 failure, 2 usage error. Client commands use further codes; see `cli::failure`.
 
 use std::process::ExitCode;
 
@@ -16,8 +16,8 @@ use netns_agent::{
 use netns_kernel::privileges;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The scheduler keeps many small blocks and frees them in another order than it allocated them. This slows down every second call of the
-/// allocator of the C library: with 100,000 values an operation takes up to 1.7 times as long.
+/// The scheduler keeps many small blocks and frees them in a different order than it allocated them. This slows down every second call of
+/// the C library's allocator: with 100,000 values, an operation takes up to 1.7 times as long.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -55,8 +55,9 @@ fn run(args: RunArgs) -> ExitCode {
 
 /// Runs the agent until a signal stops it.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
-    // The allocator requests huge pages, and each counts in full once a block in it is used: with a thousand pairs they more than double
-    // the memory of the agent, and make nothing faster. Failure is harmless: a kernel without huge pages has nothing to switch off.
+    // The allocator requests huge pages, and each page counts in full as soon as one block in it is used: with a thousand veth pairs, they
+    // more than double the agent's memory without making anything faster. Failure is harmless: a kernel without huge pages has nothing to
+    // switch off.
     let _ = nix::sys::prctl::set_thp_disable(true);
     telemetry::start_logging(&settings.log_directives());
     if !settings.keep_privileges {
@@ -74,7 +75,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut agent = tokio::select! {
             started = Agent::start(settings, &lock) => started?,
-            // A start can wait some seconds for the lease of another agent to expire.
+            // The start may wait some seconds for another agent's lease to expire.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
@@ -83,7 +84,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => tracing::info!("SIGHUP ignored: changed token, initial configuration and etcd certificate files are reloaded without it; flags and the settings file take effect at the next start"),
-                // A supervisor notices an exit, but not an agent that runs without working.
+                // A supervisor notices an exit, but not an agent that keeps running without working.
                 failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
             }
         }
@@ -91,18 +92,18 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         agent.shutdown().await;
         Ok(())
     });
-    // A blocked access to a file system must not delay the exit.
+    // A blocked file system access must not delay the exit.
     runtime.shutdown_background();
     ended
 }
 
-/// Drops the privileges that the agent does not need. Call this before there is a second thread.
+/// Drops the privileges that the agent does not need. Must be called before a second thread is started.
 fn give_up_privileges(settings: &Settings) -> anyhow::Result<()> {
     let reduced = privileges::reduce(settings.has_low_port())
-        .context("cannot drop the privileges that are not needed; start the agent with --keep-privileges to keep them")?;
+        .context("cannot drop unneeded privileges; start the agent with --keep-privileges to keep them")?;
     tracing::info!("privileges: {}", reduced.kept.join(", "));
     if !reduced.bounded {
-        tracing::debug!("capability bounding set not reduced; programs that the agent starts gain nothing from it");
+        tracing::debug!("capability bounding set not reduced; this is harmless, as programs that the agent starts gain no capabilities");
     }
     for capability in reduced.missing {
         tracing::warn!("{} is missing; it is needed for {}", capability.name, capability.purpose);

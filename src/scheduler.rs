@@ -1,4 +1,4 @@
-//! Types of the scheduler, bound to the agent's keys: the crate `kvscheduler` is generic over keys, the agent uses [`Key`].
+//! Scheduler types with the agent's key type: the crate `kvscheduler` is generic over keys, and the agent uses [`Key`].
 
 use models::key::Key;
 
@@ -11,19 +11,19 @@ pub use kvscheduler::{
 pub type Change<V> = kvscheduler::Change<Key, V>;
 /// Condition for a value to be applied.
 pub type Dependency = kvscheduler::Dependency<Key>;
-/// Values that failed or wait.
+/// Values that have failed or are waiting.
 pub type Held = kvscheduler::held::Held<Key>;
-/// Error of one value of a transaction.
+/// Error of one value in a transaction.
 pub type KeyError = kvscheduler::KeyError<Key>;
-/// Reason why one value of a transaction is PENDING.
+/// Reason why one value in a transaction is PENDING.
 pub type KeyWait = kvscheduler::KeyWait<Key>;
 /// Result of reading the kernel.
 pub type Observation<V> = kvscheduler::Observation<Key, V>;
 /// Target of a dependency.
 pub type On = kvscheduler::On<Key>;
-/// Operation for one value.
+/// Operation on one value.
 pub type Operation<O> = kvscheduler::Operation<Key, O>;
-/// Operation of a dry run.
+/// Operation planned by a dry run.
 pub type Planned<V> = kvscheduler::Planned<Key, V>;
 /// Selects keys under a prefix.
 pub type Predicate = kvscheduler::Predicate<Key>;
@@ -31,36 +31,36 @@ pub type Predicate = kvscheduler::Predicate<Key>;
 pub type Suggestion = kvscheduler::Suggestion<Key>;
 /// Published status of a base value.
 pub type Status = kvscheduler::Status<Key>;
-/// Change of a status.
+/// Status change.
 pub type StatusChange = kvscheduler::StatusChange<Key>;
-/// Other values that the kernel removes by an operation.
+/// Other values that the kernel removes as a side effect of an operation.
 pub type Taken = kvscheduler::Taken<Key>;
-/// Changes of the desired state that are applied together.
+/// Changes to the desired state that are applied together.
 pub type Transaction<V> = kvscheduler::Transaction<Key, V>;
-/// Result of a transaction.
+/// Transaction result.
 pub type TransactionResult = kvscheduler::TransactionResult<Key>;
-/// Dependency that is not satisfied.
+/// Unsatisfied dependency.
 pub type Unmet = kvscheduler::Unmet<Key>;
 
-/// History of transactions and operations.
+/// Transaction and operation history.
 pub mod history {
     use models::key::Key;
 
     pub use kvscheduler::history::HistorySettings;
 
-    /// Copies of the state of the scheduler.
+    /// Copies of the scheduler state.
     pub mod extract {
         use super::Key;
 
         pub use kvscheduler::history::extract::{Extract, Pick};
 
-        /// Extent of a copy.
+        /// Selects how much of the state to copy.
         pub type Scope = kvscheduler::history::extract::Scope<Key>;
         /// Current state of a value.
         pub type Sighting<V> = kvscheduler::history::extract::Sighting<Key, V>;
     }
 
-    /// Records of transactions and operations.
+    /// Transaction and operation records.
     pub mod record {
         use super::Key;
 
@@ -70,7 +70,7 @@ pub mod history {
         pub type OperationRecord<V> = kvscheduler::history::record::OperationRecord<Key, V>;
         /// Record of a finished transaction.
         pub type TransactionRecord<V> = kvscheduler::history::record::TransactionRecord<Key, V>;
-        /// Record of a value in a transaction.
+        /// Record of one value in a transaction.
         pub type ValueRecord<V> = kvscheduler::history::record::ValueRecord<Key, V>;
     }
 
@@ -80,7 +80,7 @@ pub mod history {
 
         pub use kvscheduler::history::timeline::{Flag, FlagStatistics, Relation};
 
-        /// State of a key during a period.
+        /// State of a key over a period of time.
         pub type Revision<V> = kvscheduler::history::timeline::Revision<Key, V>;
     }
 }

@@ -1,14 +1,14 @@
-//! Error messages of a failed start.
+//! Error messages for a failed start.
 
-/// Text of the kernel's error for a file that the process may not access (EACCES).
+/// Error text for a file that the process is not allowed to access (EACCES).
 const NO_PERMISSION: &str = "(os error 13)";
 const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capability to override permissions (CAP_DAC_OVERRIDE): \
-    give the file to root, or start the agent with --keep-privileges";
+    make root the owner of the file, or start the agent with --keep-privileges";
 
-/// Returns the error with its causes.
+/// Returns the error message, including its causes.
 ///
-/// Many errors quote their cause, so a cause that is already part of the text is omitted. `reduced`: the process is root without the
-/// privileges of root.
+/// Many errors quote their cause, so a cause that is already part of the text is omitted. `reduced` is true if the process runs as root but
+/// has dropped the privileges of root.
 pub fn words(error: &anyhow::Error, reduced: bool) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {

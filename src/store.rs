@@ -1,7 +1,7 @@
-//! Sessions with the store, an etcd v3 API server: endpoints, TLS, authentication, time limits and errors.
+//! Sessions with the store, which is an etcd v3 API server: endpoints, TLS, authentication, timeouts and errors.
 //!
-//! A [`Session`] uses exactly one endpoint, because the load balancing of the etcd client keeps sending calls to dead endpoints. The
-//! [`Connector`] tries the endpoints in turn when one fails. Passwords are never printed.
+//! A [`Session`] uses exactly one endpoint, because the etcd client's load balancing keeps sending calls to dead endpoints. If an endpoint
+//! fails, the [`Connector`] tries the next one. Passwords are never printed.
 
 use std::{fmt, future::Future, path::PathBuf, time::Duration};
 
@@ -17,35 +17,35 @@ mod renewal;
 pub use error::{StoreError, StoreErrorKind};
 pub use renewal::Renewal;
 
-/// Interval of HTTP/2 pings. Without them, a frozen server whose connection is still open would go unnoticed.
+/// HTTP/2 ping interval. Without pings, a frozen server whose connection is still open would go unnoticed.
 ///
-/// etcd closes the connection of a client that pings more often than its `--grpc-keepalive-min-time` (5 s by default) while it receives no
-/// data: an idle watch with a ping every second is cut every four seconds.
+/// etcd closes the connection if a client that receives no data pings more often than etcd's `--grpc-keepalive-min-time` (5 s by default):
+/// the connection of an idle watch with a ping every second is closed every four seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
-/// Time after which a server that does not answer a ping is given up.
+/// How long to wait for a ping response before the connection is considered broken.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time limit for a TCP connection to an endpoint, including the TLS handshake.
+/// Timeout for connecting to an endpoint, including the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time limit for a unary call. [`PING_INTERVAL`] detects a frozen server earlier; this limit catches servers that answer only pings.
+/// Timeout for unary calls. Pings detect a frozen server earlier; this timeout catches servers that respond only to pings.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum size of an answer in bytes. The default of the client, 4 MiB, is less than one page of large values.
+/// Maximum response size in bytes. The client's default of 4 MiB is too small for a page of large values.
 const MESSAGE_SIZE_MAX: usize = 1 << 30;
-/// Number of keys in one page of a listing.
+/// Number of keys per page when listing keys.
 const PAGE_KEYS: i64 = 1_000;
 
-/// Address of the store and how to connect to it.
+/// Store addresses and connection settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// `http://host:port`, `https://host:port` or `host:port` (https if `tls` is set), tried in turn in this order.
+    /// Endpoints, tried in this order: `http://host:port`, `https://host:port` or `host:port` (https if `tls` is set).
     pub endpoints: Vec<String>,
-    /// Certificates, required by https endpoints.
+    /// Certificate files, required for https endpoints.
     pub tls: Option<TlsFiles>,
-    /// User of the store, if its authentication is enabled.
+    /// User and password, if authentication is enabled in the store.
     pub credentials: Option<Credentials>,
 }
 
 impl StoreConfig {
-    /// Creates a configuration without TLS and authentication, for loopback and tests.
+    /// Creates a configuration without TLS or authentication, for loopback connections and tests.
     pub fn plain<I: IntoIterator<Item = S>, S: Into<String>>(endpoints: I) -> Self {
         Self {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
@@ -55,25 +55,25 @@ impl StoreConfig {
     }
 }
 
-/// PEM files for TLS. They are read again for each connection, so that renewed certificates are used without a restart.
+/// PEM files for TLS. They are read again for each connection, so renewed certificates take effect without a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates of the authorities that may have signed the server's certificate.
+    /// Certificates of the authorities (CAs) that are trusted to sign the server's certificate.
     pub ca: PathBuf,
     /// Client certificate and its private key, if the server requests one.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// User and password of the store.
+/// User and password for the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
     /// User name.
     pub user: String,
-    /// Password of the user.
+    /// The user's password.
     pub password: Password,
 }
 
-/// A password. It has no `Display`, and `Debug` does not show it, so that it cannot be logged by accident.
+/// A password. It does not implement `Display`, and `Debug` does not show it, so it cannot be logged by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -105,15 +105,15 @@ pub struct Connector {
 impl Connector {
     /// Creates a connector and checks its configuration without using the network.
     ///
-    /// There must be at least one endpoint, all endpoints must be valid, and the TLS files readable.
+    /// There must be at least one endpoint, all endpoints must be valid, and the TLS files must be readable.
     ///
     /// # Errors
-    /// Fails with [`StoreErrorKind::Configuration`], which names the endpoint or file.
+    /// Fails with [`StoreErrorKind::Configuration`] and names the endpoint or file.
     pub fn new(config: StoreConfig) -> Result<Self, StoreError> {
         if config.endpoints.is_empty() {
             return Err(StoreError::configuration(
                 "the list of etcd endpoints",
-                "it is empty; name at least one, for example http://host:2379",
+                "it is empty; specify at least one, for example http://host:2379",
             ));
         }
         let tls = read_tls(config.tls.as_ref())?;
@@ -124,10 +124,10 @@ impl Connector {
         Ok(Self { config, next: 0 })
     }
 
-    /// Connects to the first endpoint that answers a read of `probe` (a key that the user may read), starting with the one that answered
-    /// last.
+    /// Connects to the first endpoint that responds to a read of `probe` (a key that the user may read), starting with the endpoint that
+    /// responded last.
     ///
-    /// Each endpoint is tried once, even if there is only one: the caller waits and calls again.
+    /// Tries each endpoint once, even if there is only one. To retry, the caller waits and calls this again.
     ///
     /// # Errors
     /// Fails with the error of the last endpoint.
@@ -138,7 +138,7 @@ impl Connector {
             match self.connect_one(self.next, probe).await {
                 Ok(session) => return Ok(session),
                 Err(error) => {
-                    tracing::debug!(%error, "store endpoint does not answer");
+                    tracing::debug!(%error, "store endpoint does not respond");
                     last = Some(error);
                     self.skip();
                 }
@@ -147,7 +147,7 @@ impl Connector {
         Err(last.unwrap_or_else(|| StoreError::configuration("the list of etcd endpoints", "it is empty")))
     }
 
-    /// Moves on to the next endpoint. Called when a session with the current one has failed.
+    /// Moves on to the next endpoint. Call this when a session with the current endpoint has failed.
     pub fn skip(&mut self) {
         self.next = (self.next + 1) % self.config.endpoints.len().max(1);
     }
@@ -156,11 +156,11 @@ impl Connector {
         let tls = read_tls(self.config.tls.as_ref())?;
         let url = endpoint_url(&self.config.endpoints[index], tls.is_some())?;
         let mut options = ConnectOptions::new()
-            // Pings only while a stream (watch, lease) is open: etcd regards pings on a connection without one as an attack.
+            // Pings are sent only while a stream (watch, lease) is open: etcd regards pings on a connection without streams as an attack.
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            // Without it, a cluster member that has lost the others would keep a watch open that never reports anything.
+            // Otherwise, a cluster member that has lost contact with the others would keep a watch open that never reports anything.
             .with_require_leader(true);
         if let Some(credentials) = &self.config.credentials {
             options = options
@@ -170,12 +170,12 @@ impl Connector {
         if let Some(tls) = tls.filter(|_| url.starts_with("https://")) {
             options = options.with_tls(tls);
         }
-        let client = bounded(&url, "connecting and signing in", Client::connect([&url], Some(options))).await?;
+        let client = bounded(&url, "connecting and authenticating", Client::connect([&url], Some(options))).await?;
         let session = Session {
             place: Place(url.into()),
             client,
         };
-        // The client connects lazily: only an answered call shows that the store is reachable.
+        // The client connects lazily: only a successful call shows that the store is reachable.
         let mut kv = session.kv();
         session
             .call("reading", kv.get(probe, Some(GetOptions::new().with_limit(1).with_keys_only())))
@@ -184,13 +184,13 @@ impl Connector {
     }
 }
 
-/// Connection to one endpoint, which has answered at least once.
+/// Connection to one endpoint, which has responded at least once.
 pub struct Session {
     place: Place,
     client: Client,
 }
 
-/// Endpoint of a session, for calls that outlive the borrow of a [`Session`].
+/// Endpoint of a session, owned, for calls that cannot borrow the [`Session`].
 #[derive(Clone, Debug)]
 pub struct Place(std::sync::Arc<str>);
 
@@ -206,16 +206,16 @@ impl Place {
 
 /// All keys with a prefix, as of one revision.
 pub struct Listing {
-    /// Revision of the store at which all keys were read.
+    /// Store revision at which all keys were read.
     pub revision: i64,
-    /// Id of the cluster that answered, 0 if the server does not report it.
+    /// Id of the cluster that responded, or 0 if the server does not report it.
     pub cluster_id: u64,
     /// The keys, in ascending order.
     pub items: Vec<KeyValue>,
 }
 
 impl Session {
-    /// Returns the URL of the endpoint.
+    /// Returns the endpoint URL.
     pub fn endpoint(&self) -> &str {
         &self.place.0
     }
@@ -225,7 +225,7 @@ impl Session {
         self.place.clone()
     }
 
-    /// Returns a client for keys, with the larger message size.
+    /// Returns a client for keys, with the larger maximum response size.
     pub fn kv(&self) -> KvClient {
         self.client.kv_client().max_decoding_message_size(MESSAGE_SIZE_MAX)
     }
@@ -235,15 +235,15 @@ impl Session {
         self.client.lease_client()
     }
 
-    /// Runs a call with a time limit. Its error names the endpoint and the action.
+    /// Runs a call with a timeout. Errors name the endpoint and the action.
     ///
     /// # Errors
-    /// Fails with the server's error, or with [`StoreErrorKind::Unreachable`] if there is no answer in time.
+    /// Fails with the server's error, or with [`StoreErrorKind::Unreachable`] if there is no response in time.
     pub async fn call<T>(&self, action: &'static str, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
         self.place.call(action, call).await
     }
 
-    /// Revokes a lease, which deletes its keys. Succeeds if the lease does not exist any more.
+    /// Revokes a lease, which deletes its keys. Also succeeds if the lease no longer exists.
     ///
     /// # Errors
     /// Returns the errors of [`Session::call`].
@@ -254,7 +254,7 @@ impl Session {
         }
     }
 
-    /// Converts an error of a stream of this session (watch, keep-alive).
+    /// Converts an error from a stream of this session (watch or keep-alive).
     pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
         StoreError::from_client(self.endpoint(), action, error)
     }
@@ -262,12 +262,12 @@ impl Session {
     /// Lists the keys under `prefix` in pages, all at the revision of the first page.
     ///
     /// # Errors
-    /// Returns the errors of [`Session::call`]. Also fails if the revision is compacted between two pages; list again in this case.
+    /// Returns the errors of [`Session::call`]. Also fails if the revision is compacted between two pages; in this case, list again.
     pub async fn list(&self, prefix: &[u8], keys_only: bool) -> Result<Listing, StoreError> {
         self.list_at(prefix, keys_only, 0).await
     }
 
-    /// Like [`Session::list`], as of a revision.
+    /// Like [`Session::list`], but at a given revision.
     ///
     /// # Errors
     /// Returns the errors of [`Session::list`], and [`StoreErrorKind::Compacted`] if the revision is no longer available.
@@ -292,7 +292,7 @@ impl Session {
             if listing.revision == 0 {
                 let header = page
                     .header()
-                    .ok_or_else(|| StoreError::protocol(self.endpoint(), "an answer without a header"))?;
+                    .ok_or_else(|| StoreError::protocol(self.endpoint(), "the response has no header"))?;
                 listing.revision = header.revision();
                 listing.cluster_id = header.cluster_id();
             }
@@ -307,7 +307,7 @@ impl Session {
         }
     }
 
-    /// Opens a watch of all keys with `prefix`, starting at `revision` (inclusive).
+    /// Opens a watch on all keys with `prefix`, starting at `revision` (inclusive).
     ///
     /// # Errors
     /// Returns the errors of [`Session::call`].
@@ -347,10 +347,10 @@ impl Backoff {
         Self { next: Self::FIRST }
     }
 
-    /// Returns the delay before the next attempt. `worked` is how long the last session worked, zero if it was never established.
+    /// Returns the delay before the next attempt. `worked` is how long the last session worked, or zero if it was never established.
     ///
-    /// A session that worked for more than a second resets the delay. One that was cut earlier limits it to [`Self::FLAPPING`]: long enough
-    /// that listing everything again is no load, short enough for a flapping network.
+    /// A session that worked for more than a second resets the delay. A shorter session limits the delay to [`Self::FLAPPING`]: long enough
+    /// that repeated listings do not overload the store, and short enough for a flapping network.
     pub fn after(&mut self, worked: Duration) -> Duration {
         if worked > Duration::from_secs(1) {
             self.next = Self::FIRST;
@@ -381,12 +381,12 @@ async fn bounded<T>(
             endpoint,
             action,
             Code::DeadlineExceeded,
-            "no answer within 10 s".to_owned(),
+            "no response within 10 s".to_owned(),
         )),
     }
 }
 
-/// Returns the first key after all keys with `prefix`; `\0` means "to the end" (etcd's `rpc.proto`, `range_end`).
+/// Returns the first key after all keys with `prefix`. `\0` means "to the end" (see `range_end` in etcd's `rpc.proto`).
 fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -420,7 +420,7 @@ fn endpoint_url(endpoint: &str, tls: bool) -> Result<String, StoreError> {
     if url.starts_with("https://") && !tls {
         return Err(StoreError::configuration(
             format!("etcd endpoint {endpoint:?}"),
-            "https needs the file of the certificate authority (--etcd-ca); for a public one /etc/ssl/certs/ca-certificates.crt",
+            "https requires a CA certificate file (--etcd-ca); for a public CA, use /etc/ssl/certs/ca-certificates.crt",
         ));
     }
     Ok(url)
@@ -501,8 +501,8 @@ mod tests {
             assert!(error.to_string().contains(words), "{endpoint}: {error}");
             assert_eq!(error.kind(), StoreErrorKind::Configuration);
         }
-        Connector::new(StoreConfig::plain(["127.0.0.1:2379", "http://[::1]:2379"])).expect("both are valid");
-        Connector::new(StoreConfig::plain(Vec::<String>::new())).expect_err("an empty list is refused");
+        Connector::new(StoreConfig::plain(["127.0.0.1:2379", "http://[::1]:2379"])).expect("both endpoints must be valid");
+        Connector::new(StoreConfig::plain(Vec::<String>::new())).expect_err("an empty list must be refused");
     }
 
     #[test]

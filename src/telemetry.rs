@@ -1,7 +1,7 @@
-//! Logging and metrics of the agent: the log with its filter, and counters ([`metrics`]).
+//! Logging, log levels and metrics ([`metrics`]) of the agent.
 //!
-//! Log levels can be changed at run time with [`LogFilter::set`]. A logger is a module of the agent, under its name below the crate
-//! (`engine`, `sources`, `kernel`), or any target under its full name (`hyper`). `default` is everything that has no level of its own.
+//! Log levels can be changed at run time with [`LogFilter::set`]. A logger is either one of the agent's modules, named without the crate
+//! (`engine`, `sources`, `kernel`), or any other target by its full name (`hyper`). `default` covers everything without its own level.
 
 pub mod calls;
 mod defects;
@@ -20,10 +20,10 @@ use tracing_subscriber::{EnvFilter, fmt as fmt_layer, layer::SubscriberExt, relo
 pub use self::defects::defect;
 pub use self::visible::{is_hidden, visible};
 
-/// Name of the logger for everything that has no level of its own.
+/// Name of the logger for everything without its own level.
 pub const DEFAULT_LOGGER: &str = "default";
 
-/// Parts of the agent that are listed as loggers. Users can name any other target as well.
+/// Parts of the agent that are listed as loggers. Users can also set levels for other targets.
 pub const LOGGERS: &[&str] = &[
     "agent",
     "api",
@@ -38,7 +38,7 @@ pub const LOGGERS: &[&str] = &[
     "store",
 ];
 
-/// Accepted names of levels, as in the reference agent, and the level that each one stands for.
+/// Accepted level names, as in the reference agent, and the level that each of them means.
 const LEVELS: &[(&str, &str)] = &[
     ("trace", "trace"),
     ("debug", "debug"),
@@ -50,50 +50,50 @@ const LEVELS: &[(&str, &str)] = &[
     ("panic", "error"),
 ];
 
-/// Log filter of this process, once [`start_logging`] was called.
+/// Log filter of this process, set by [`start_logging`].
 static STARTED: OnceLock<LogFilter> = OnceLock::new();
 
-/// Levels of the loggers. Cheap to clone.
+/// Handle for reading and changing logger levels. Cheap to clone.
 #[derive(Clone)]
 pub struct LogFilter {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// Directives at the start of the agent.
+    /// Filter directives from the start of the agent.
     base: String,
-    // A std mutex: held for map operations only.
+    // A std mutex, because it is only held for map operations.
     levels: Mutex<BTreeMap<String, &'static str>>,
     apply: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
 
-/// Errors of changing a log level.
+/// Error returned when a log level cannot be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogFilterError {
     /// The level is unknown.
     #[error("invalid log level: {0:?}; expected trace, debug, info, warn, error, fatal or panic")]
     Level(String),
-    /// The name cannot be part of a filter.
+    /// The logger name cannot be part of a filter.
     #[error("invalid logger name {0:?}: only letters, digits, `_`, `-` and `::` are allowed")]
     Logger(String),
-    /// The subscriber refuses the filter.
+    /// The tracing subscriber refused the filter.
     #[error("cannot change the log filter: {0}")]
     Subscriber(String),
 }
 
-/// Starts logging to standard error. From then on, [`log_filter`] can change the levels. Called once, by `main`.
+/// Starts logging to standard error. From then on, levels can be changed with [`log_filter`]. Called once, by `main`.
 pub fn start_logging(directives: &str) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
     let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok();
     if started {
         let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
-        // The subscriber of a process is set only once, so `STARTED` is still empty.
+        // The process-wide subscriber can be set only once, so `STARTED` is still empty.
         let _ = STARTED.set(LogFilter::new(directives, apply));
     }
 }
 
-/// Returns the layer that writes log lines and escapes foreign text in them.
+/// Returns the layer that writes log lines, with foreign text escaped.
 fn lines<S>(colors: bool) -> fmt_layer::Layer<S, visible::VisibleFields>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
@@ -101,7 +101,7 @@ where
     fmt_layer::layer().fmt_fields(visible::VisibleFields::default()).with_ansi(colors)
 }
 
-/// Returns the log filter of this process. It has no effect if [`start_logging`] was never called.
+/// Returns the process's log filter. It has no effect if [`start_logging`] was never called.
 pub fn log_filter() -> LogFilter {
     STARTED.get().cloned().unwrap_or_else(|| LogFilter::new("info", |_| Ok(())))
 }
@@ -118,7 +118,7 @@ impl LogFilter {
         }
     }
 
-    /// Returns all loggers with their levels: the default, the parts of the agent, and all that have a level of their own.
+    /// Returns all loggers with their levels: the default, the parts of the agent, and all others with their own level.
     pub fn list(&self) -> BTreeMap<String, String> {
         let levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = BTreeMap::from([(DEFAULT_LOGGER.to_owned(), "error".to_owned())]);
@@ -138,10 +138,10 @@ impl LogFilter {
         list
     }
 
-    /// Sets the level of a logger and returns the name of the level. Loggers that do not exist are accepted.
+    /// Sets a logger's level and returns the level's name. Accepts loggers that do not exist.
     ///
     /// # Errors
-    /// Fails if the level is unknown or the name is not valid for a logger.
+    /// Fails if the level is unknown or the logger name is invalid.
     pub fn set(&self, logger: &str, level: &str) -> Result<&'static str, LogFilterError> {
         let requested = level.to_ascii_lowercase();
         let found = LEVELS.iter().find(|(name, _)| *name == requested);
@@ -167,12 +167,12 @@ impl fmt::Debug for LogFilter {
     }
 }
 
-/// Returns the name of the logger for a target.
+/// Returns the logger name for a target.
 fn logger(target: &str) -> &str {
     target.strip_prefix("netns_agent::").unwrap_or(target)
 }
 
-/// Returns the text of a filter. If two directives have the same target, the later one applies.
+/// Returns the filter as text. If two directives have the same target, the later one applies.
 fn directives(base: &str, levels: &BTreeMap<String, &'static str>) -> String {
     let mut text = base.to_owned();
     for (logger, level) in levels {

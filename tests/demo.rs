@@ -1,4 +1,4 @@
-//! Tests of `netns-agent demo`: it prints every step, ends successfully, and leaves nothing behind. See [`Demo`].
+//! Tests that `netns-agent demo` prints every step, succeeds, and leaves nothing behind. See [`Demo`].
 
 use std::{
     fs,
@@ -15,12 +15,12 @@ use nix::{
 };
 use testbed::process::Awaited;
 
-/// Timeout until the kernel has ended the processes of a PID namespace.
+/// Time limit for the kernel to end the processes of a PID namespace.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// UID of the user `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A copy of the program, so that the processes of each test have a path of their own, and everybody may execute it.
+/// A copy of the program. Each test's processes can be recognized by its path, and every user may execute it.
 struct Demo {
     folder: tempfile::TempDir,
     names_before: Vec<PathBuf>,
@@ -36,7 +36,7 @@ impl Demo {
             .arg(env!("CARGO_BIN_EXE_netns-agent"))
             .arg(folder.path())
             .status();
-        assert!(copied.expect("cp starts").success(), "no copy of the program");
+        assert!(copied.expect("cp starts").success(), "copying the program failed");
         Demo {
             folder,
             names_before: names("/run/netns"),
@@ -53,7 +53,7 @@ impl Demo {
         command
     }
 
-    /// Starts `demo --keep` in a process group of its own, as a shell does, and reads its output until it waits.
+    /// Starts `demo --keep` in its own process group, as a shell does, and reads its output until it waits.
     fn keep(&self) -> Child {
         let mut child = self
             .command()
@@ -64,8 +64,12 @@ impl Demo {
             .expect("start the demo");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let waits = lines.any(|line| line.expect("readable text").contains("the store listens inside"));
-        assert!(waits, "the demo ended before it said how to reach its store");
-        assert_eq!(self.processes().len(), 4, "expected outside, inside, agent, workload");
+        assert!(waits, "the demo must say how to reach its store before it ends");
+        assert_eq!(
+            self.processes().len(),
+            4,
+            "expected four processes: outside, inside, agent, workload"
+        );
         child
     }
 
@@ -81,15 +85,19 @@ impl Demo {
             let awaited = Awaited::begin(number.expect("a directory of /proc"));
             assert!(awaited.ends_within(TIME_LIMIT), "still running: {}", process.display());
         }
-        assert_eq!(self.processes(), [] as [PathBuf; 0], "a process has started another one");
+        assert_eq!(
+            self.processes(),
+            [] as [PathBuf; 0],
+            "a process of the demo started another one that still runs"
+        );
         assert_eq!(names("/run/netns"), self.names_before);
         for file in ["/run/netns-agent-demo", "/run/netns-agent-demo.log"] {
-            assert!(!Path::new(file).exists(), "{file} belongs to the sandbox only");
+            assert!(!Path::new(file).exists(), "{file} must exist only in the sandbox");
         }
     }
 }
 
-/// Returns the paths of everything in a directory, sorted.
+/// Returns the paths of all directory entries, sorted.
 fn names(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
     let mut names: Vec<PathBuf> = entries.unwrap_or_default();
@@ -102,7 +110,7 @@ fn text(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Expected steps: the beginning of the title, then the results in their order.
+/// Expected steps: the beginning of each title, and the results in order.
 const STEPS: &[(&str, &[&str])] = &[
     ("1. Put values in the wrong order", &["PENDING"; 4]),
     ("2. Start a process with PID 1000", &["CONFIGURED"; 4]),
@@ -140,14 +148,17 @@ fn assert_success(output: &Output) {
     let (reported, complaints) = text(output);
     assert!(output.status.success(), "{}:\n{reported}\n{complaints}", output.status);
     assert_eq!(complaints, "");
-    assert!(!reported.contains('\x1b'), "colour without a terminal:\n{reported}");
+    assert!(
+        !reported.contains('\x1b'),
+        "output must not be coloured without a terminal:\n{reported}"
+    );
     assert_every_step_is_told(&reported);
 }
 
 #[test]
 fn every_step_is_printed_and_nothing_is_left() {
     let demo = Demo::new();
-    // The user's settings for real agents must not affect the agent of the demo.
+    // The user's settings for real agents must not affect the demo's agent.
     let output = demo
         .command()
         .env("ETCD_ENDPOINTS", "http://192.0.2.1:2379")
@@ -172,7 +183,7 @@ fn demo_works_without_privileges() {
 fn kept_demo_ends_with_ctrl_c() {
     let demo = Demo::new();
     let mut child = demo.keep();
-    // A terminal sends the signal to the whole group.
+    // A terminal sends the signal to the whole process group.
     killpg(Pid::from_raw(i32::try_from(child.id()).expect("a PID")), Signal::SIGINT).expect("the group exists");
     let status: ExitStatus = child.wait().expect("the demo ends");
     assert_eq!(status.code(), Some(0));
@@ -191,7 +202,7 @@ fn kept_processes_do_not_outlive_a_killed_demo() {
 #[test]
 fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
     let demo = Demo::new();
-    // Run in a user namespace that allows no further ones, without the capabilities of its root.
+    // Run in a user namespace that allows no nested ones, without the capabilities of its root.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" demo";
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-c", script])
@@ -201,7 +212,7 @@ fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
     let (reported, complaint) = text(&output);
     assert_eq!(output.status.code(), Some(1), "{reported}\n{complaint}");
     assert!(
-        complaint.contains("cannot make a user namespace") && complaint.contains("run it as root"),
+        complaint.contains("cannot create a user namespace") && complaint.contains("run it as root"),
         "{complaint}"
     );
     demo.assert_nothing_is_left();

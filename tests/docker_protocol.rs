@@ -1,4 +1,4 @@
-//! Tests the requests of the Docker tracker, and its handling of answers that are rare with a real daemon.
+//! Tests the Docker tracker's requests, and how it handles responses that a real daemon rarely sends.
 //!
 //! A fake daemon speaks just enough HTTP on a Unix socket; the "containers" are processes of the test. Needs no privileges.
 
@@ -23,19 +23,19 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// Timeout of a change, reached only if a test fails.
+/// Time limit for a change to arrive. It is reached only if a test fails.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
-/// Id of the only container.
+/// ID of the only container.
 const CONTAINER: &str = "c0ffee";
 /// Time of its last event: 2026-11-24, in seconds since the epoch.
 const EVENT_TIME: i64 = 1_795_492_182;
 
-/// Answers of the fake daemon, and the requests that it received.
+/// Responses of the fake daemon, and the requests that it received.
 struct Script {
     newest_version: &'static str,
-    /// PID in each inspection, in order; the last one is repeated.
+    /// PIDs to report in successive inspections; the last one is repeated.
     pids: Vec<i32>,
-    /// Status and body of the answer to a list request.
+    /// Status and body of the response to a list request.
     list: (u16, String),
     requests: Vec<String>,
 }
@@ -75,11 +75,11 @@ fn inspection(pid: i32) -> String {
     format!(r#"{{"Id":"{CONTAINER}","Created":"2026-11-24T03:49:21.491547589Z","Name":"/web","State":{state},"Config":{config}}}"#)
 }
 
-/// A fake daemon.
+/// A fake Docker daemon.
 struct StandIn {
     directory: tempfile::TempDir,
     script: Arc<Mutex<Script>>,
-    /// Each change of the number ends all event streams.
+    /// Changing this number ends all event streams.
     cut: watch::Sender<u32>,
     task: JoinHandle<()>,
 }
@@ -127,7 +127,7 @@ impl Drop for StandIn {
 
 /// Answers one request and closes the connection.
 ///
-/// The answer to `/events` is one event, and the stream stays open until it is cut.
+/// The response to `/events` contains one event, and its stream stays open until it is cut.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Mutex<Script>>, mut cuts: watch::Receiver<u32>) -> Option<()> {
     cuts.mark_unchanged();
     let mut stream = BufReader::new(stream);
@@ -222,12 +222,12 @@ async fn requests_after_the_first_have_the_newest_common_version() -> TestResult
         let requests = stand_in.requests();
         assert_eq!(requests.first().map(String::as_str), Some("/version"));
         for request in &requests[1..] {
-            assert!(request.starts_with(prefix), "{request} does not carry the version {prefix}");
+            assert!(request.starts_with(prefix), "{request} must contain the version {prefix}");
         }
         for part in ["events?since=", "containers/json", &format!("containers/{CONTAINER}/json")] {
             assert!(
                 requests.iter().any(|request| request.contains(part)),
-                "{part} is not among {requests:?}"
+                "no request for {part} in {requests:?}"
             );
         }
     }

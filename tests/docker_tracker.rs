@@ -1,4 +1,4 @@
-//! Tests of the Docker tracker with a real daemon, which each test starts for itself.
+//! Tests the Docker tracker with a real daemon, which each test starts for itself.
 //!
 //! Needs root and the programs that `support::docker` names. If they are missing, a test prints a message and passes, or
 //! fails if `REQUIRE_DOCKER_TESTS` is set.
@@ -20,11 +20,11 @@ use tokio::{
     time::timeout,
 };
 
-/// Timeout of a change: far more than it takes, and reached only if a test fails.
+/// Time limit for a change to arrive: far longer than needed, so it is reached only if a test fails.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// Time in which no change may arrive if none is expected.
+/// How long no change may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(300);
-/// Number of starts and ends that are timed.
+/// Number of container starts and ends to measure.
 const ROUNDS: usize = 20;
 
 /// Returns true if the test can run; otherwise prints why not.
@@ -38,7 +38,7 @@ fn ready() -> bool {
     false
 }
 
-/// A tracker and its changes.
+/// A tracker and the changes that it reports.
 struct Tracked {
     _tracker: Tracker,
     changes: UnboundedReceiver<MicroserviceChange>,
@@ -61,7 +61,7 @@ impl Tracked {
         })
     }
 
-    /// Starts a tracker and waits until it has processed the list of a daemon without microservices.
+    /// Starts a tracker with a daemon that has no microservices, and waits until it has processed the daemon's container list.
     async fn synced(daemon: &Daemon) -> TestResult<Self> {
         let mut tracked = Self::start(daemon)?;
         tracked.expect_synced().await?;
@@ -75,7 +75,7 @@ impl Tracked {
         Ok(change.ok_or("the tracker ended")?)
     }
 
-    /// Returns the next change, except changes of the connection.
+    /// Returns the next change that is not about the connection.
     async fn next_about_labels(&mut self) -> TestResult<MicroserviceChange> {
         loop {
             match self.next().await? {
@@ -122,7 +122,7 @@ impl Tracked {
         }
     }
 
-    /// Waits for the next `Synced`, and skips further changes of the connection.
+    /// Waits for the next `Synced`, skipping other changes that concern the connection.
     async fn expect_reconnected(&mut self) -> TestResult {
         loop {
             match self.next().await? {
@@ -314,7 +314,7 @@ async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestRes
 
     daemon.crash()?;
     daemon.launch()?;
-    // The two are ended in either order, and one is started again; only the order per label is certain.
+    // The two containers end in any order, and one is started again. Only the order per label is certain.
     let mut reported = Vec::new();
     while reported.len() < 3 {
         reported.push(match tracked.next_about_labels().await? {

@@ -1,5 +1,5 @@
-//! Tests of the etcd source with a real etcd: whatever happens to the server or the network, the events lead to the exact
-//! state of the store.
+//! Tests the etcd source with a real etcd: whatever happens to the server or the network, its events must lead to exactly
+//! the state in the store.
 mod support;
 
 use std::{
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const PREFIX: &str = "/vnf-agent/vpp1/config/";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Applies events as the engine would, and records their kinds.
+/// Applies events as the engine would, and records which kinds occurred.
 struct Follower {
     source: Source,
     state: BTreeMap<RawKey, (i64, Vec<u8>)>,
@@ -93,14 +93,14 @@ impl Follower {
         let reached_in_time = timeout(LIMIT, all).await.is_ok();
         assert!(
             reached_in_time,
-            "{what} is not reached: snapshots {:?}, losses {:?}, {} keys",
+            "not reached: {what}: snapshots {:?}, losses {:?}, {} keys",
             self.snapshots,
             self.losses,
             self.state.len()
         );
     }
 
-    /// Follows until the state is exactly that of the store.
+    /// Follows events until the state is exactly the state in the store.
     async fn converge(&mut self, client: &mut Client) {
         let options = etcd_client::GetOptions::new().with_prefix();
         let answer = client.get(PREFIX, Some(options)).await.expect("the store answers");
@@ -151,7 +151,7 @@ async fn initial_content_is_one_snapshot_and_a_transaction_is_one_event() {
     assert_eq!(
         (items.len(), reason),
         (2_501, SnapshotReason::Initial),
-        "pages are joined, other keys omitted"
+        "pages must be joined and other keys omitted"
     );
     assert_eq!(items.last().expect("an item").key.as_bytes(), b"\xff\xfe");
 
@@ -283,7 +283,7 @@ async fn wiped_store_is_reported_even_if_it_was_refilled() {
         etcd.wipe();
         etcd.restart().await;
         let mut client = etcd.client().await;
-        // Three puts of the same keys give the same revisions as before, so that only the values differ.
+        // Three puts of the same keys give the same revisions as before, so only the values differ.
         for index in 0..refill {
             put(&mut client, ["a", "b", "c"][index % 3], "2").await;
         }
@@ -328,8 +328,8 @@ async fn pings_of_an_idle_watch_do_not_close_the_connection() {
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
     follower.converge(&mut client).await;
-    // Two pings. etcd closes the connection at the third ping that comes too early, which took four seconds with one ping
-    // per second.
+    // Long enough for two pings. etcd closes the connection at the third ping that comes too early; with one ping per second,
+    // that took four seconds.
     tokio::time::sleep(Duration::from_secs(14)).await;
     put(&mut client, "a", "1").await;
     follower.converge(&mut client).await;
@@ -378,7 +378,7 @@ async fn watch_behind_a_compaction_or_comparison_reaches_the_same_state() {
         ..SourceOptions::default()
     };
     let mut follower = Follower::start_with(etcd.config(), options);
-    // Constant comparison during writes must never report a difference.
+    // Comparing continuously during writes must never report a difference.
     for index in 0..500 {
         put(&mut client, &format!("key{}", index % 20), &index.to_string()).await;
         if index % 7 == 0 {
@@ -566,7 +566,7 @@ async fn random_connection_cuts_lose_repeat_or_reorder_no_change() {
             }
         }
     });
-    // `Follower::next` checks that every event is newer than all before it.
+    // `Follower::next` checks that every event is newer than all earlier ones.
     while !writes.is_finished() {
         let pause = Duration::from_millis(random.below(150) as u64);
         let _ = timeout(pause, async {
@@ -579,6 +579,6 @@ async fn random_connection_cuts_lose_repeat_or_reorder_no_change() {
     }
     writes.await.expect("all writes succeed");
     follower.converge(&mut client).await;
-    assert!(proxy.accepted() > 3, "the connection must have been cut");
+    assert!(proxy.accepted() > 3, "the connection must have been cut several times");
     assert_eq!(follower.snapshots, [SnapshotReason::Initial]);
 }

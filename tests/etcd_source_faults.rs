@@ -1,5 +1,5 @@
-//! Tests of the etcd source with a fake server that does what a real etcd does rarely or never: it loses an event, repeats
-//! an old one, cancels a watch.
+//! Tests the etcd source with a fake server that does what a real etcd rarely or never does: it loses an event, repeats an
+//! old one, or cancels a watch.
 
 use std::{
     collections::VecDeque,
@@ -24,19 +24,19 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 const PREFIX: &str = "/p/";
 type Answer = Result<PbWatchResponse, Status>;
 
-/// Content and answers of the server. Each watch takes the next list of answers, and stays open and silent after it.
+/// Contents and responses of the server. Each watch sends the next list of responses, then stays open and silent.
 #[derive(Default)]
 struct Script {
     revision: i64,
     items: Vec<PbKeyValue>,
-    /// Items at former revisions, oldest first.
+    /// Items at earlier revisions, oldest first.
     past: Vec<(i64, Vec<PbKeyValue>)>,
     watches: VecDeque<Vec<PbWatchResponse>>,
     open: Vec<mpsc::UnboundedSender<Answer>>,
 }
 
 impl Script {
-    /// Returns the items at a revision; 0 is the newest.
+    /// Returns the items at a revision; 0 means the newest.
     fn items_at(&self, revision: i64) -> &Vec<PbKeyValue> {
         let past = self.past.iter().find(|(last, _)| revision != 0 && revision <= *last);
         past.map_or(&self.items, |(_, items)| items)

@@ -1,8 +1,8 @@
-//! Replays the fuzzing corpus with a stable compiler, without the fuzzer.
+//! Replays the fuzzing corpus (`fuzz/corpus`) with a stable compiler and without the fuzzer.
 //!
-//! Replays `fuzz/corpus`. A bug that fuzzing found also has a regular test that is named after it. The requests to the
-//! embedded store are replayed in `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. See
-//! [`replay`]; `fuzz/README.md` explains how the corpus is made.
+//! Each bug that fuzzing found also has a regular test that is named after it. Requests to the embedded store are replayed in
+//! `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. See [`replay`]; `fuzz/README.md` explains how
+//! the corpus is created.
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ mod keys;
 #[path = "fuzz/bodies/values.rs"]
 mod values;
 
-/// Runs every file of a corpus; prints the name of each file to standard error before it runs.
+/// Runs every file of a corpus. Prints the name of each file to standard error before running it.
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

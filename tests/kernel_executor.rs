@@ -1,8 +1,7 @@
-//! Tests of the netns executor against the real kernel, compared with `ip` of iproute2.
+//! Tests the netns executor against the real kernel, and compares the result with the output of `ip` (iproute2).
 //!
-//! Each test runs on a thread of its own in a private mount and network namespace, with an empty `/run`. Neither the
-//! machine's named namespaces nor its links are touched, and everything ends with the thread. Needs root; without it the
-//! tests fail.
+//! Each test runs on its own thread, in a private mount and network namespace with an empty `/run`. The machine's named
+//! namespaces and links are not touched, and everything disappears when the thread ends. Without root, the tests fail.
 
 #[path = "kernel_executor/adoption.rs"]
 mod adoption;

@@ -1,4 +1,4 @@
-//! Tests of the namespace watcher with the kernel, each in a mount namespace of its own.
+//! Tests the namespace watcher with the real kernel, each test in its own mount namespace.
 //!
 //! Needs root and `unshare` (util-linux). Without root, a test prints a message and passes, or fails if
 //! `REQUIRE_ROOT_TESTS` is set.
@@ -28,13 +28,12 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Timeout of a key, reached only if a test fails.
+/// Time limit for a key to arrive. It is reached only if a test fails.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Time in which no key may arrive if none is expected.
+/// How long no key may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(350);
 
-/// Runs a test on a thread with a mount namespace of its own, so that its mounts are neither visible outside nor left
-/// behind.
+/// Runs a test on a thread with its own mount namespace, so its mounts are neither visible outside nor left behind.
 fn isolated<F: Future<Output = TestResult>>(scenario: impl FnOnce() -> F + Send) -> TestResult {
     if !nix::unistd::geteuid().is_root() {
         assert!(std::env::var_os("REQUIRE_ROOT_TESTS").is_none(), "mounting needs root");
@@ -60,7 +59,7 @@ impl Process {
         Ok(Self(command.stdin(Stdio::piped()).spawn()?))
     }
 
-    /// Starts a process in a network namespace of its own.
+    /// Starts a process in a new network namespace.
     fn in_new_namespace() -> TestResult<Self> {
         let mut command = Command::new("unshare");
         let mut process = Self::spawn(
@@ -126,7 +125,7 @@ impl Watched {
         self.watcher.watch(key.to_owned(), target, binding);
     }
 
-    /// Waits for a key; returns how long it took.
+    /// Waits for a key; returns how long that took.
     async fn expect(&mut self, key: &str) -> TestResult<Duration> {
         let start = Instant::now();
         let sent = timeout(TIME_LIMIT, self.changed.recv())
@@ -161,7 +160,10 @@ fn missing_name_is_reported_when_its_namespace_is_mounted() -> TestResult {
             fs::write(directory.path().join("blue"), "")?;
             // The watcher, which runs on this thread, sees the file first. No event shows that it has ignored the file.
             tokio::time::sleep(Duration::from_millis(5)).await;
-            assert!(watched.changed.try_recv().is_err(), "a file is no namespace");
+            assert!(
+                watched.changed.try_recv().is_err(),
+                "a plain file must not be reported as a namespace"
+            );
             namespace.mount_on(&directory.path().join("blue"))?;
             took.push(watched.expect("blue").await?);
             umount2(&directory.path().join("blue"), MntFlags::MNT_DETACH)?;
@@ -192,7 +194,10 @@ fn name_is_reported_even_if_its_directory_is_created_later() -> TestResult {
             fs::write(directory.join("blue"), "")?;
             namespace.mount_on(&directory.join("blue"))?;
             let took = watched.expect("blue").await?;
-            assert!(took < Duration::from_millis(500), "{took:?} is the slow check, not an event");
+            assert!(
+                took < Duration::from_millis(500),
+                "{took:?} is too slow for an event; the periodic check reported it"
+            );
             umount2(&directory.join("blue"), MntFlags::MNT_DETACH)?;
             fs::remove_dir_all(&directory)?;
             watched.expect("blue").await?;
@@ -217,7 +222,7 @@ fn bound_name_is_reported_when_deleted_or_mounted_over() -> TestResult {
         let took = watched.expect("blue").await?;
         assert!(
             took < Duration::from_secs(3),
-            "a mount gives no event, but {took:?} is too slow for the check"
+            "a mount sends no event, but {took:?} is too slow even for the periodic check"
         );
         watched.watch("blue", named("blue"), Binding::Bound { inode: second.inode()? });
         watched.expect_silence().await?;
@@ -225,7 +230,10 @@ fn bound_name_is_reported_when_deleted_or_mounted_over() -> TestResult {
         while umount2(&file, MntFlags::MNT_DETACH).is_ok() {}
         fs::remove_file(&file)?;
         let took = watched.expect("blue").await?;
-        assert!(took < Duration::from_millis(500), "{took:?} is the slow check, not an event");
+        assert!(
+            took < Duration::from_millis(500),
+            "{took:?} is too slow for an event; the periodic check reported it"
+        );
         watched.expect_silence().await
     })
 }
@@ -263,7 +271,10 @@ fn end_of_a_bound_process_is_reported_at_once() -> TestResult {
             process.end()?;
             let took = watched.expect("process").await?;
             eprintln!("end of a process to report: {took:?}");
-            assert!(took < Duration::from_millis(90), "{took:?} is a poll, not the pidfd");
+            assert!(
+                took < Duration::from_millis(90),
+                "{took:?} is too slow for the pidfd; polling reported it"
+            );
             watched.expect_silence().await?;
         }
         Ok(())
@@ -279,7 +290,7 @@ fn process_in_the_own_namespace_is_reported_again_when_it_leaves() -> TestResult
         let target = Target::Process(process.pid());
         watched.watch("process", target.clone(), Binding::Missing);
         watched.expect("process").await?;
-        // The engine cannot use the namespace, and watches again.
+        // The engine cannot use the namespace, so it watches again.
         watched.watch("process", target, Binding::Missing);
         watched.expect_silence().await?;
         process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;

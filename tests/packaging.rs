@@ -1,7 +1,7 @@
-//! Tests that the compose file, the systemd unit and the files of `packaging/install` are well-formed and consistent with
-//! each other.
+//! Tests that the compose file, the systemd unit and the files that `packaging/install` installs are well-formed and
+//! consistent with each other.
 //!
-//! They need neither Docker nor systemd, build and start nothing, and install only into temporary directories. See
+//! The tests need neither Docker nor systemd. They build and start nothing, and install only into temporary directories. See
 //! [`compose`].
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
@@ -13,7 +13,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns the compose file as a value.
+/// Returns the parsed compose file.
 fn compose() -> serde_json::Value {
     serde_saphyr::from_str(&read("docker-compose.yml")).expect("docker-compose.yml is YAML")
 }
@@ -80,7 +80,7 @@ fn named_namespaces_of_container_and_service_are_visible_on_the_host() {
         .find(|volume| volume["target"] == "/run/netns")
         .expect("/run/netns is mounted into the container");
     assert_eq!(netns["bind"]["propagation"], "rshared");
-    // Settings that give a service a mount namespace of its own (systemd.exec(5)).
+    // Settings that give a service its own mount namespace (systemd.exec(5)).
     for setting in [
         "ProtectSystem",
         "ProtectHome",
@@ -92,7 +92,7 @@ fn named_namespaces_of_container_and_service_are_visible_on_the_host() {
     ] {
         assert!(
             unit_setting(setting).is_empty(),
-            "{setting}= hides the agent's mounts from the host"
+            "{setting}= would hide the agent's mounts from the host"
         );
     }
 }

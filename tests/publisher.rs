@@ -1,4 +1,4 @@
-//! Tests of the status publisher with a real etcd: the store gets what was set last, whatever happens in between.
+//! Tests the status publisher with a real etcd: whatever happens in between, the store must get what was set last.
 mod support;
 
 use std::{
@@ -60,7 +60,7 @@ fn map(items: &[(&str, &str)]) -> BTreeMap<String, String> {
     items.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Polls, because the store does not announce an expiry to a reader.
+/// Waits until `reached` returns true. Polls, because the store does not announce an expiry to a reader.
 async fn eventually<F: Future<Output = bool>>(what: &str, mut reached: impl FnMut() -> F) {
     let limit = Instant::now() + LIMIT;
     while !reached().await {
@@ -96,7 +96,7 @@ async fn newest_state_is_stored_and_deleted_at_shutdown() {
     set(&publisher, "status/linux/a", "999");
     flush(&publisher).await;
     let after = client.get("x", None).await.expect("a read").header().expect("a header").revision();
-    assert_eq!(revision, after, "an unchanged value was written again");
+    assert_eq!(revision, after, "an unchanged value must not be written again");
 
     publisher.shutdown().await.expect("the lease is revoked");
     assert_eq!(stored(&mut client).await, map(&[("config/foreign", "stays")]));
@@ -121,7 +121,11 @@ async fn keys_deleted_by_others_are_written_again_at_once() {
         let is_back = async || stored(&mut etcd.client().await).await == map(&all);
         let started = Instant::now();
         eventually(&format!("round {round}: the keys are back"), is_back).await;
-        assert!(started.elapsed() < Duration::from_secs(2), "by an event: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(2),
+            "the keys must be restored by an event, but that took {:?}",
+            started.elapsed()
+        );
     }
     // Keys that this publisher deletes stay deleted, and a second publisher that ends deletes none of this one's keys.
     publisher.remove("status/b");
@@ -192,11 +196,11 @@ async fn keys_of_an_earlier_run_are_deleted_on_request_in_own_key_spaces() {
     let publisher = start(etcd.config());
     set(&publisher, "status/kept", "1");
     flush(&publisher).await;
-    assert_eq!(stored(&mut client).await.len(), 254, "nothing may be deleted before");
+    assert_eq!(stored(&mut client).await.len(), 254, "nothing may be deleted before that");
     assert_ne!(
         lease_of(&mut client, "status/kept").await,
         0,
-        "an equal value is put under the lease"
+        "an equal value must be put under the lease"
     );
     publisher.retain_only_current();
     flush(&publisher).await;
@@ -275,7 +279,7 @@ async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
         }
         flush(&publisher).await;
         etcd.freeze();
-        // These requests are sent and wait in the server's socket, while the lease expires.
+        // These requests are sent and wait in the server's socket while the lease expires.
         for index in 0..500 {
             match index % 3 {
                 0 => publisher.remove(&format!("status/{index}")),
@@ -390,7 +394,7 @@ async fn flush_stores_the_newest_state_despite_random_connection_cuts() {
                 wanted.insert(key, value);
             }
             if random.below(100) == 0 {
-                // The progress of the publisher before the cut is left to chance, so it is a time and not an event.
+                // Wait for a random time and not for an event, because the publisher's progress before the cut is left to chance.
                 tokio::time::sleep(Duration::from_millis(random.below(5) as u64)).await;
                 proxy.cut();
             }
@@ -402,5 +406,5 @@ async fn flush_stores_the_newest_state_despite_random_connection_cuts() {
     }
     flush(&publisher).await;
     assert_eq!(stored(&mut client).await, wanted);
-    assert!(proxy.accepted() > 3, "the connection must have been cut");
+    assert!(proxy.accepted() > 3, "the connection must have been cut several times");
 }

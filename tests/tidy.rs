@@ -1,8 +1,7 @@
-//! Rules for the source code, as tests: which module may import which, where `unsafe` is allowed, and how a file must
-//! begin.
+//! Enforces rules for the source code: which module may import which, where `unsafe` is allowed, and how a file must begin.
 //!
-//! The allowed imports are in [`ALLOWED_IMPORTS`], and explained in `src/ARCHITECTURE.md`. Every exception needs a reason
-//! beside it.
+//! [`ALLOWED_IMPORTS`] lists the allowed imports, and `src/ARCHITECTURE.md` explains them. Every exception needs a reason next
+//! to it.
 
 use std::{
     collections::BTreeSet,
@@ -10,15 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Crates of this repository that a module of the agent may use only if the table allows it; `models` is open to all.
+/// Crates of this repository that the agent's modules may use only if the table allows it. All modules may use `models`.
 const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel", "testbed"];
 
 /// Top-level modules of the agent, and the other modules and crates of this repository that each may use.
 ///
-/// `agent` wires everything and is not listed. The dependencies between crates are in their manifests, and the compiler
+/// `agent` wires everything together and is not listed. Dependencies between crates are in their manifests, so the compiler
 /// enforces them.
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
-    // Turns flags, environment and file into the settings of the parts.
+    // Turns flags, environment variables and the settings file into settings for the other modules.
     ("config", &["store", "telemetry", "yaml"]),
     ("telemetry", &[]),
     ("yaml", &[]),
@@ -28,14 +27,14 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("engine", &["scheduler", "telemetry"]),
     ("descriptors", &["netns_kernel", "scheduler", "telemetry"]),
     ("signals", &["netns_kernel", "engine", "telemetry"]),
-    // The connection to etcd that reading and publishing share.
+    // The etcd connection that reading and publishing share.
     ("store", &["telemetry"]),
     ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
     ("publish", &["engine", "store", "telemetry"]),
     // Converts models to values and passes sources to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),
-    // Uses copies of values and history from the engine, published statuses, and from `sources` the documents and items of
-    // clients. From `netns_kernel` it uses only the types of snapshots: it reads through `api::retrieval::KernelReader`.
+    // Uses copies of values and history from the engine, published statuses, and clients' documents and items from `sources`.
+    // From `netns_kernel` it uses only the snapshot types; it reads through `api::retrieval::KernelReader`.
     (
         "api",
         &[
@@ -56,13 +55,13 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["config", "netns_kernel", "telemetry", "yaml"]),
 ];
 
-/// End of the name of a file beside a module that contains its unit tests, to which the rules of the module apply.
+/// File name suffix for the unit tests of a module. The module's rules apply to them as well.
 const TESTS_OF_A_MODULE: &str = "_tests";
 
 /// File names that do not say what the file contains.
 const BANNED_NAMES: &[&str] = &["utils", "util", "common", "misc", "types"];
 
-/// Marks of unfinished work, split in two so that this file passes its own test.
+/// Markers of unfinished work, split in two so that this file passes its own test.
 const UNFINISHED: &[&str] = &[
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
@@ -93,7 +92,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Returns the sources of the agent and of its crates, without benchmarks and tests.
+/// Returns the source files of the agent and its crates, without benchmarks and tests.
 fn source_files() -> Vec<PathBuf> {
     let entries = fs::read_dir(root().join("crates")).expect("crates");
     let mut crates: Vec<PathBuf> = entries.map(|entry| entry.expect("a directory entry").path().join("src")).collect();
@@ -106,7 +105,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Returns the path relative to the repository, for messages.
+/// Returns the path relative to the repository root, for messages.
 fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }
@@ -149,7 +148,7 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
     modules
 }
 
-/// Returns the crates of this repository, except `models`, that the text imports or names in a path.
+/// Returns the crates of this repository, except `models`, that the text imports or names in paths.
 ///
 /// A module of the same name in an imported group (`ligato::{kvscheduler::…}`) does not count.
 fn own_crates(text: &str) -> BTreeSet<String> {
@@ -277,7 +276,7 @@ fn unsafe_code_is_only_in_netns_kernel_and_has_safety_comments() {
         if count > 0 && !in_kernel_crate {
             violations.push(format!("{}: unsafe outside crates/netns-kernel", shown(&path)));
         } else if count > text.matches("SAFETY:").count() {
-            violations.push(format!("{}: {count} times unsafe, but fewer SAFETY comments", shown(&path)));
+            violations.push(format!("{}: {count} uses of unsafe, but fewer SAFETY comments", shown(&path)));
         }
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));
@@ -292,7 +291,7 @@ fn file_names_describe_their_content() {
         BANNED_NAMES.contains(&stem.as_ref()) || BANNED_NAMES.contains(&folder.as_ref())
     });
     let banned: Vec<String> = banned.map(|path| shown(&path)).collect();
-    assert!(banned.is_empty(), "name these after their content: {banned:?}");
+    assert!(banned.is_empty(), "name these files after their contents: {banned:?}");
 }
 
 #[test]
@@ -335,31 +334,31 @@ fn architecture_page_names_every_module() {
     assert!(missing.is_empty(), "src/ARCHITECTURE.md does not mention {missing:?}");
 }
 
-/// Every place in the descriptors where nothing is done on purpose: file, function, reason.
+/// Every place in the descriptors that does nothing on purpose: file, function, reason.
 ///
-/// Operations that cannot be done are `Effect::Impossible` instead.
+/// Operations that are impossible use `Effect::Impossible` instead.
 const NOOPS: &[&str] = &[
-    "address.rs: spec_of: others set the address, the agent only waits for it",
+    "address.rs: spec_of: others set the address; the agent only waits for it",
     "address.rs: make_primary: it is the only address of its subnet",
-    "address.rs: keep_others: no other address of its subnet stays",
+    "address.rs: keep_others: no other address of its subnet remains",
     "address.rs: update: the routes of the address exist",
     "address.rs: delete: another interface on the link has the same address",
-    "detection.rs: delete: a detection is only awaited, never started, so there is nothing to stop",
-    "interface.rs: create: others make the link of an EXISTING interface and change it",
-    "interface.rs: recover: its namespace is closed; the link is gone with it, or is an orphan when it is opened again",
-    "interface.rs: recover: the link existed before, and is taken over again as it is",
-    "interface.rs: recover: others make the link of an EXISTING interface and change it",
-    "interface.rs: update: others make the link of an EXISTING interface and change it",
-    "interface.rs: delete: others make the link of an EXISTING interface and change it",
+    "detection.rs: delete: the agent only waits for a detection, so there is nothing to stop",
+    "interface.rs: create: others create and change the link of an EXISTING interface",
+    "interface.rs: recover: its namespace is closed; the link was deleted with it, or is an orphan when it is opened again",
+    "interface.rs: recover: the link existed before and is taken over again as it is",
+    "interface.rs: recover: others create and change the link of an EXISTING interface",
+    "interface.rs: update: others create and change the link of an EXISTING interface",
+    "interface.rs: delete: others create and change the link of an EXISTING interface",
     "kind.rs: recover: a single request creates it, so a failed creation leaves nothing behind",
     "kind.rs: verify: reading its namespace shows whether it exists",
     "membership.rs: set_port: the port has no desired settings",
-    "membership.rs: wait_for_vrf: only its owner puts an EXISTING interface into a VRF",
-    "membership.rs: delete: only its owner puts an EXISTING interface into a VRF",
-    "mod.rs: off_link: the link was deleted, and with it everything on it",
+    "membership.rs: wait_for_vrf: only its owner adds an EXISTING interface to a VRF",
+    "membership.rs: delete: only its owner adds an EXISTING interface to a VRF",
+    "mod.rs: off_link: the link was deleted, along with everything on it",
 ];
 
-/// Returns the places in a file where an effect is a `Noop`, with their reasons, which may be constants of the file.
+/// Returns the places in a file where an effect is a `Noop`, with their reasons. A reason may be a constant in the file.
 fn noops(text: &str) -> Vec<String> {
     const NOOP: &str = "Effect::Noop(";
     let constant = |name: &str| {
@@ -376,7 +375,7 @@ fn noops(text: &str) -> Vec<String> {
     places.collect()
 }
 
-/// Returns the string literal at the beginning of a text.
+/// Returns the string literal at the beginning of the text.
 fn literal(text: &str) -> Option<&str> {
     text.strip_prefix('"')?.split('"').next()
 }

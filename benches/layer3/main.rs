@@ -5,9 +5,9 @@
 //! cargo bench --bench layer3 -- --routes 8000
 //! ```
 //!
-//! Prints the time that the kernel takes to list the routes, and the time that the agent takes to compare them with what it applied.
-//! Together they must stay below 100 ms for 20,000 routes, because nothing else is done in the meantime. The first line is the time for
-//! 100 namespaces with 20 links each, as in the W1 benchmark. While the executor is busy with a batch, no other value is applied.
+//! Prints how long the kernel takes to list the routes, and how long the agent takes to compare them with what it applied. Together they
+//! must stay below 100 ms for 20,000 routes, because nothing else is done in the meantime. The first line is the time for 100 namespaces
+//! with 20 links each, as in the W1 benchmark. While the executor is busy with a batch, no other value is applied.
 //! Needs root.
 
 #[path = "../../tests/support/mod.rs"]
@@ -28,20 +28,20 @@ use netns_agent::descriptors::{
 use netns_agent::scheduler::{Change, Outcome, Scheduler};
 use netns_kernel::{Executor, ExecutorConfig, KernelOp, NamespaceRef, NetnsId, Outcome as KernelOutcome, Reply, Snapshot, Task};
 
-/// Time limit of the whole run.
+/// Time limit for the whole run.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Time limit of reading and inspecting [`ROUTES`] routes.
+/// Maximum time for reading and inspecting [`ROUTES`] routes.
 const TARGET: Duration = Duration::from_millis(100);
 /// Default number of routes on one interface.
 const ROUTES: u32 = 20_000;
-/// Number of rounds, of which the median is printed.
+/// Number of rounds; the median of all rounds is printed.
 const ROUNDS: usize = 11;
 
 fn main() {
     support::isolation::run_program("layer3", LIMIT, run);
 }
 
-/// The measured parts of the agent: the scheduler with the applied state, and the executor.
+/// The parts of the agent that are measured: the scheduler with the applied state, and the executor.
 struct Parts {
     network: Network,
     scheduler: Scheduler<Network>,
@@ -76,7 +76,7 @@ impl Parts {
         let outcome = self.perform(vec![vec![KernelOp::DumpNamespace { netns }]]).await.remove(0);
         match outcome.result {
             Ok(Reply::Contents(contents)) => *contents,
-            other => panic!("not read: {other:?}"),
+            other => panic!("expected a snapshot, got {other:?}"),
         }
     }
 
@@ -87,7 +87,7 @@ impl Parts {
         };
         let netns = match self.perform(vec![vec![open]]).await.remove(0).result {
             Ok(Reply::Opened { netns, .. }) => netns,
-            other => panic!("not opened: {other:?}"),
+            other => panic!("expected an opened namespace, got {other:?}"),
         };
         let own = Value::AppliedNamespace(Namespace::own(netns));
         self.scheduler.fact(&NamespaceName::Own.key(), Some(own));
@@ -95,10 +95,10 @@ impl Parts {
         netns
     }
 
-    /// Applies values until nothing is left to do; returns how long the executor was busy.
+    /// Applies the values and returns how long the executor was busy.
     async fn apply(&mut self, values: Vec<(String, String)>) -> Duration {
         let change = |(key, json): (String, String)| {
-            let model = Model::decode(&key, json.as_bytes()).expect("a valid value");
+            let model = Model::decode(&key, json.as_bytes()).expect("decode the value");
             Change {
                 key: Key::new(&key),
                 revision: 1,
@@ -181,7 +181,7 @@ async fn run() {
     }
 }
 
-/// Reads and inspects this many times in each round; returns the medians of both times.
+/// Reads and inspects the namespace `times` times in each round; returns the median time of each.
 async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, Duration) {
     let (mut read, mut inspected) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -1,4 +1,4 @@
-//! Measures how long a pair takes while a very large number of other routes is added and deleted. See [`beside`].
+//! Measures how long it takes to configure a pair while a very large number of routes is being added or deleted. See [`beside`].
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -13,12 +13,12 @@ use crate::{
 
 /// Number of routes on one interface.
 const ROUTES: usize = 20_000;
-/// Network of the first route; each route is a /24.
+/// Destination of the first route; each route is a /24.
 const FIRST: u32 = 20 << 24;
 /// The interface with the routes, and its peer.
 const MANY: [&str; 2] = ["many-left", "many-right"];
 
-/// Pairs between two namespaces, made one after the other.
+/// Pairs between two namespaces, created one after the other.
 struct Pairs {
     namespaces: [Reference; 2],
     statuses: Statuses,
@@ -26,8 +26,9 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Makes pairs until `is_done`, which gets the numbers of configured and present routes; returns how long each pair
-    /// took, in milliseconds.
+    /// Creates pairs until `is_done` returns true, and returns how long each pair took, in milliseconds.
+    ///
+    /// `is_done` gets the numbers of configured and present routes.
     async fn until(&mut self, fixture: &Fixture, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut took = Vec::new();
         loop {
@@ -46,8 +47,9 @@ impl Pairs {
     }
 }
 
-/// Measures the time from the put of a pair until its left end is published as CONFIGURED, while 20,000 routes that waited
-/// for another interface are added, and while they are deleted.
+/// Measures the time from the put of a pair until its left end is published as CONFIGURED.
+///
+/// In the meantime, 20,000 routes that waited for another interface are added, and later deleted.
 pub async fn beside(setting: &mut Setting, report: &mut Report) {
     let mut longest = setting.series("pair beside 20,000 routes made: longest", "ms");
     let mut median = setting.series("pair beside 20,000 routes made: median", "ms");

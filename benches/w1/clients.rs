@@ -1,10 +1,10 @@
-//! Measures how much the APIs slow down W1 while a thousand clients are connected and fifty of them send requests.
+//! Measures how much a thousand API clients, plus fifty that send requests, slow down workload W1 (1,000 veth pairs in 100
+//! namespaces).
 //!
 //! In each round, W1 is put into a running agent once alone and once with the clients of [`super::generator`], in
 //! alternating order. See [`clients`].
 //!
-//! The clients run on the same two processors, in a process of their own at nice 19; their own processor time is measured
-//! too.
+//! The clients run on the same two CPUs, in a separate process at nice 19. The CPU time of that process is measured too.
 
 use std::time::{Duration, Instant};
 
@@ -19,16 +19,16 @@ use crate::{
     support::{agent::Agent, store::StoreKind},
 };
 
-/// Arguments of an agent with so many clients. An idle REST connection is closed after the time limit.
+/// Agent arguments that allow this many clients. The time limit also applies to idle REST connections.
 const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
 
-/// Result of one turn.
+/// Result of one run.
 struct Turn {
     applied: Duration,
     agent_ms: f64,
 }
 
-/// Measures the time from the first put until the last status, without clients and with them.
+/// Measures the time from the first put until the last status, with and without clients.
 pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut Report) {
     let fixture = Fixture::new().await;
     let series = |name: &str, unit| Series::new(name, unit, size);
@@ -52,7 +52,7 @@ pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut
             let mut generator = Generator::start();
             let done = apply(&fixture, network, Some(&mut generator)).await;
             let load = generator.end().await;
-            assert_eq!(load.failed, 0, "a client was not served; the last answer was: {}", load.words);
+            assert_eq!(load.failed, 0, "a client request failed; the last error was: {}", load.words);
             with.values.push(ms(done.applied));
             agent_with.values.push(done.agent_ms);
             own.values.push(load.processor_ms);
@@ -68,7 +68,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Starts an agent, connects the clients if there are any, puts W1, and removes everything again.
+/// Starts an agent, connects the clients if there are any, puts W1 and finally removes everything.
 async fn apply(fixture: &Fixture, network: &Network, generator: Option<&mut Generator>) -> Turn {
     let entries = network.entries();
     let statuses = fixture.follow().await;
@@ -105,7 +105,7 @@ async fn apply(fixture: &Fixture, network: &Network, generator: Option<&mut Gene
     }
 }
 
-/// Returns the user and system time of a process so far.
+/// Returns the CPU time (user and system) that a process has used so far, in milliseconds.
 fn processor_ms(pid: i32) -> f64 {
-    ms(ProcessStat::of(pid).expect("the agent runs").processor_time())
+    ms(ProcessStat::of(pid).expect("read the agent's CPU time").processor_time())
 }

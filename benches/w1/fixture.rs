@@ -1,4 +1,4 @@
-//! Fixture of the benchmarks: a store with desired values, and agents that are started and stopped. See [`Fixture`].
+//! Benchmark fixture: a store with desired values, and agents that are started and stopped. See [`Fixture`].
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +17,9 @@ use crate::{
     },
 };
 
-/// Number of operations in one transaction when many values are put at once.
+/// Number of operations per transaction when many values are put at once.
 const TRANSACTION: usize = 100;
-/// Number of concurrent puts of a client.
+/// Number of concurrent puts when values are put one by one.
 const IN_FLIGHT: usize = 128;
 
 /// See the [module documentation](self).
@@ -41,7 +41,7 @@ impl Fixture {
         }
     }
 
-    /// Puts values in large transactions, as a state that exists before the agent starts.
+    /// Puts values in large transactions, to fill the store before the agent starts.
     pub async fn fill(&self, entries: &BTreeMap<String, String>) {
         let entries: Vec<_> = entries.iter().collect();
         for part in entries.chunks(TRANSACTION) {
@@ -50,7 +50,7 @@ impl Fixture {
         }
     }
 
-    /// Puts values one by one, with many puts in flight; returns how long that took.
+    /// Puts each value in a separate request, with many requests in flight; returns how long that took.
     pub async fn put_each(&self, entries: &BTreeMap<String, String>) -> Duration {
         let start = Instant::now();
         let client = self.store.client();
@@ -84,12 +84,12 @@ impl Fixture {
         Agent::start(LABEL, StoreKind::Etcd, self.store.endpoint(), &self.docker_host, &filter, &[])
     }
 
-    /// Watches what the agent publishes from now on.
+    /// Starts to watch what the agent publishes.
     pub async fn follow(&self) -> Statuses {
         self.follow_below("").await
     }
 
-    /// Like [`Self::follow`], for the statuses below this part of `config-status/`.
+    /// Like [`Self::follow`], but only for the statuses below this part of `config-status/`.
     pub async fn follow_below(&self, part: &str) -> Statuses {
         Statuses::follow(self.store.client(), part).await
     }

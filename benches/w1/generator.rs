@@ -1,14 +1,13 @@
-//! Clients of the APIs in a process of their own: many that are only connected, and some that send requests at a fixed
-//! rate.
+//! API clients in a separate process: many that are only connected, and some that send requests at a fixed rate.
 //!
-//! The process reads commands, one line each, from its standard input, and answers with one line of JSON each. It never
-//! exceeds the rate, however fast the answers are. See [`Generator`] and [`generate`].
+//! The process reads one command per line from standard input, and answers each with one line of JSON. It never exceeds the
+//! rate, no matter how fast the agent responds. See [`Generator`] and [`generate`].
 //!
-//! Half of the [`IDLE`] idle clients keep a REST connection open, and half subscribe to the state of one link each, over a
-//! connection of their own. With `W1_FOLLOW=all` in the environment they subscribe to all states, which are about two
-//! million messages for one W1. Each of the [`BUSY`] busy clients makes [`RATE`] requests per second, starting at a
-//! different moment, and taken in turn from [`MIX`]: most are cheap, but one in twenty each writes all metrics, lists all
-//! desired values, and dumps all cached links.
+//! Half of the [`IDLE`] idle clients keep a REST connection open. The other half subscribe to the state of one link each,
+//! each over its own connection. With `W1_FOLLOW=all` in the environment they subscribe to all states, which means about two
+//! million messages per run of W1. Each of the [`BUSY`] busy clients starts at a different moment and sends [`RATE`] requests
+//! per second, taken in turn from [`MIX`]. Most requests are cheap, but one in twenty reads all metrics, one in twenty lists
+//! all desired values, and one in twenty dumps all cached links.
 
 use std::{
     process::Stdio,
@@ -43,14 +42,14 @@ pub const BUSY: usize = 50;
 /// Requests per second of each busy client.
 pub const RATE: u32 = 10;
 
-/// Environment variable that makes this process the clients.
+/// Environment variable that makes this process run the clients instead of the benchmark.
 const PART: &str = "W1_CLIENTS";
 const REST: &str = "127.0.0.1:9191";
 const GRPC: &str = "http://127.0.0.1:9111";
-/// Timeout until all clients are connected, and until the last answers have arrived.
+/// Time limit for connecting all clients, and for receiving the last responses.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// Requests, made in turn. The empty path is GetConfig over gRPC.
+/// Paths to request in turn. The empty path stands for GetConfig over gRPC.
 const MIX: [&str; 20] = [
     "/liveness",
     "/readiness",
@@ -75,7 +74,7 @@ const MIX: [&str; 20] = [
 ];
 const STATUS: &str = "/scheduler/status?key=config/linux/interfaces/v2/interface/l1";
 
-/// Results of the clients since the command `begin`.
+/// Client results since the command `begin`.
 #[derive(Default, Clone, Serialize, Deserialize)]
 pub struct Load {
     /// Number of successful requests.
@@ -84,13 +83,13 @@ pub struct Load {
     pub failed: usize,
     /// Error of the last failed request.
     pub words: String,
-    /// 99th percentile of the time to an answer.
+    /// 99th percentile of the response time.
     pub latency_ms: f64,
-    /// Processor time of the process.
+    /// CPU time of the process.
     pub processor_ms: f64,
 }
 
-/// The process, from outside.
+/// Handle to the client process, used by the benchmark.
 pub struct Generator {
     child: Child,
     commands: ChildStdin,
@@ -99,7 +98,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Starts the process; nothing is connected yet.
+    /// Starts the process without connecting any client.
     pub fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().expect("get the path of the benchmark"))
             .env(PART, "1")
@@ -120,18 +119,18 @@ impl Generator {
         self.commands.write_all(command.as_bytes()).await.expect("send a command");
         let answer = tokio::time::timeout(TIME_LIMIT, self.answers.next_line())
             .await
-            .expect("no answer in time");
-        let answer = answer.expect("read the answer").expect("an answer");
+            .expect("receive an answer in time");
+        let answer = answer.expect("read the answer").expect("the client process is still running");
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    /// Connects all clients; the busy ones start their requests.
+    /// Connects all clients. The busy ones start to send requests.
     pub async fn connect(&mut self) {
         let load = self.command("connect\n").await;
-        assert_eq!(load.failed, 0, "a client is not connected: {}", load.words);
+        assert_eq!(load.failed, 0, "a client failed to connect: {}", load.words);
     }
 
-    /// Starts to count.
+    /// Starts counting.
     pub async fn begin(&mut self) {
         self.command("begin\n").await;
     }
@@ -141,14 +140,14 @@ impl Generator {
         self.load = Some(self.command("measure\n").await);
     }
 
-    /// Ends the process and returns the recorded results.
+    /// Kills the process and returns the recorded results.
     pub async fn end(mut self) -> Load {
         self.child.kill().await.expect("kill the clients");
-        self.load.expect("measured before")
+        self.load.expect("`measure` was called first")
     }
 }
 
-/// The counters of the process.
+/// Counters inside the client process.
 #[derive(Default)]
 struct Counted {
     load: Load,
@@ -168,20 +167,20 @@ pub fn is_wanted() -> bool {
     std::env::var_os(PART).is_some()
 }
 
-/// The process, from inside.
+/// Main function of the client process.
 pub fn generate() {
-    // The measured work has priority.
+    // The work being measured has priority.
     nice(19).expect("lower the priority");
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
     setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("raise the limit to the hard limit");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a runtime").block_on(obey());
+    runtime.expect("build the runtime").block_on(obey());
 }
 
 async fn obey() {
     let (sender, mut commands) = mpsc::unbounded_channel();
-    // When the benchmark ends, its end of the pipe closes, and this process ends.
+    // When the benchmark ends, its end of the pipe closes, so this process ends too.
     std::thread::spawn(move || {
         std::io::stdin()
             .lines()
@@ -230,14 +229,14 @@ async fn obey() {
 type Rest = http1::SendRequest<Empty<Bytes>>;
 
 async fn rest() -> Rest {
-    let stream = TcpStream::connect(REST).await.expect("the agent serves REST");
+    let stream = TcpStream::connect(REST).await.expect("connect to the REST API");
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
     tokio::spawn(connection);
     sender
 }
 
 async fn grpc() -> Grpc<Channel> {
-    Grpc::new(Channel::from_static(GRPC).connect().await.expect("the agent serves gRPC"))
+    Grpc::new(Channel::from_static(GRPC).connect().await.expect("connect to the gRPC API"))
 }
 
 async fn get(sender: &mut Rest, path: &str) -> Result<(), String> {
@@ -246,14 +245,14 @@ async fn get(sender: &mut Rest, path: &str) -> Result<(), String> {
     let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
     let status = answer.status();
     answer.into_body().collect().await.map_err(|error| error.to_string())?;
-    // A value that does not exist yet counts as an answer.
+    // A 404 for a value that does not exist yet counts as success.
     match status.is_success() || path == STATUS {
         true => Ok(()),
         false => Err(format!("{path}: {status}")),
     }
 }
 
-/// Sends one request, and keeps the connection open.
+/// Sends one request, then keeps the connection open.
 async fn keep_open(mut sender: Rest) {
     get(&mut sender, "/liveness").await.expect("send a request");
     std::future::pending::<()>().await;
@@ -271,24 +270,24 @@ async fn follow(number: usize, mut client: Grpc<Channel>) {
     let request = SubscribeRequest {
         subscriptions: if follows_all { Vec::new() } else { one },
     };
-    client.ready().await.expect("connected");
+    client.ready().await.expect("wait for the connection");
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/Subscribe");
     let codec = ProstCodec::<SubscribeRequest, SubscribeResponse>::default();
     let stream = client.server_streaming(tonic::Request::new(request), path, codec).await;
-    let mut stream = stream.expect("a stream").into_inner();
+    let mut stream = stream.expect("subscribe to states").into_inner();
     while let Ok(Some(_)) = stream.message().await {}
 }
 
 async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
     client.ready().await.map_err(|error| error.to_string())?;
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
-    // A whole W1 in one message exceeds the default limit.
+    // All of W1 in one message exceeds the default limit.
     let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
     let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
     answer.map(drop).map_err(|status| status.to_string())
 }
 
-/// A busy client: sends a request at each tick, and skips ticks if it is late.
+/// Runs a busy client, which sends a request at each tick and skips ticks if it is late.
 async fn ask(number: usize, counter: Counter) {
     let (mut sender, client) = (rest().await, grpc().await);
     let mut client = client.max_decoding_message_size(64 << 20);

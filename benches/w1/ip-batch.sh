@@ -1,9 +1,9 @@
 #!/bin/sh
-# The fastest known way to make W1 with `ip -batch`: as few processes as possible, both ends of a pair created in place with
-# one queue each, and two processes at a time where the order allows it (more do not help, because the kernel configures one
-# thing at a time).
+# The fastest known way to create W1 with `ip -batch`: as few processes as possible, both ends of a pair created in place with
+# one queue each, and two processes at a time where the order allows it. More processes do not help, because the kernel
+# configures one thing at a time.
 #
-#   ip-batch.sh make FOLDER           makes the state that the files of FOLDER describe
+#   ip-batch.sh make FOLDER           creates the state that the files in FOLDER describe
 #   ip-batch.sh delete FOLDER         deletes the links one by one, from each namespace in turn
 #
 # FOLDER contains `namespaces` (one `ip netns add` per line), `links/*` (one `ip link add` per line), `names` (the names of

@@ -1,6 +1,6 @@
-//! The first baseline: `ip -batch`, run by `ip-batch.sh`.
+//! First baseline: `ip -batch`, run by `ip-batch.sh`.
 //!
-//! Writes the files that the script reads, which is not part of the measured time. See [`Script::write`].
+//! Writing the files that the script reads is not part of the measured time. See [`Script::write`].
 
 use std::{
     fmt::Write,
@@ -14,16 +14,16 @@ use crate::network::{Network, PAIR_PREFIX, ROUTE_PREFIX, show_mac};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/w1/ip-batch.sh");
 
-/// Maximum number of pairs that one `ip` makes, because it leaves two descriptors open for each.
+/// Maximum number of pairs per `ip` process, which leaves two file descriptors open for each pair.
 const LINKS_MAX: usize = 5_000;
 
-/// The files for one state.
+/// Script files that create and delete one state.
 pub struct Script {
     folder: PathBuf,
 }
 
 impl Script {
-    /// Writes the files into a directory of their own, with deletions for the first `deleted` pairs.
+    /// Writes the files into a separate directory, with deletions for the first `deleted` pairs.
     pub fn write(network: &Network, deleted: usize) -> Self {
         let folder = PathBuf::from("/run/live/ip-batch");
         if folder.exists() {
@@ -77,7 +77,7 @@ impl Script {
         Self { folder }
     }
 
-    /// Makes the state; returns how long that took.
+    /// Creates the state; returns how long that took.
     pub fn make(&self) -> Duration {
         self.run("make")
     }

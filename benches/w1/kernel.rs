@@ -1,6 +1,6 @@
-//! Counts the objects in the kernel, and removes them again.
+//! Counts the objects in the kernel and removes them.
 //!
-//! Neither is part of a measured time. See [`check`] and [`clear`].
+//! Neither is included in any measured time. See [`check`] and [`clear`].
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,12 @@ use crate::{
     wire::WireSocket,
 };
 
-/// Timeout until the kernel has cleaned up.
+/// Time limit for the kernel to clean up.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// Namespace that is deleted last; the end of its link shows that all are cleaned up.
+/// Namespace that is deleted last. Once its link is gone, the kernel has cleaned up all namespaces.
 const CANARY: &str = "canary";
 
-/// Numbers of objects in all namespaces.
+/// Object counts over all namespaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Named namespaces.
@@ -41,7 +41,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Returns the numbers for a complete state.
+    /// Returns the counts for a complete state.
     pub fn of(network: &Network) -> Self {
         let pairs = network.pairs.len();
         Self {
@@ -53,7 +53,7 @@ impl Counts {
         }
     }
 
-    /// Returns the numbers for the same namespaces without content.
+    /// Returns the counts for the same namespaces when they are empty.
     pub fn empty(network: &Network) -> Self {
         Self {
             namespaces: network.namespaces.len(),
@@ -95,7 +95,7 @@ pub fn check(what: &str, expected: Counts) {
     assert_eq!(found, expected, "unexpected objects in the kernel after {what}");
 }
 
-/// Enters a namespace, which the calling thread never leaves, and opens a socket there.
+/// Moves the calling thread permanently into a namespace, and opens a socket there.
 fn visit(name: &str) -> WireSocket {
     let file = File::open(format!("/run/netns/{name}")).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
     setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
@@ -113,7 +113,7 @@ fn has_attribute(mut attributes: &[u8], wanted: u16) -> bool {
     false
 }
 
-/// Deletes all named namespaces and waits until the kernel has cleaned up, which would otherwise slow down the next turn.
+/// Deletes all named namespaces and waits for the kernel's clean-up, which would otherwise slow down the next run.
 pub fn clear() {
     ip(&format!("netns add {CANARY}"));
     ip(&format!("link add {CANARY} type veth peer name {CANARY} netns {CANARY}"));
@@ -121,10 +121,10 @@ pub fn clear() {
     names.sort_by_key(|name| name == CANARY);
     for name in &names {
         let path = format!("/run/netns/{name}");
-        umount2(path.as_str(), MntFlags::MNT_DETACH).unwrap_or_else(|error| panic!("unmounting {path}: {error}"));
-        fs::remove_file(&path).unwrap_or_else(|error| panic!("removing {path}: {error}"));
+        umount2(path.as_str(), MntFlags::MNT_DETACH).unwrap_or_else(|error| panic!("cannot unmount {path}: {error}"));
+        fs::remove_file(&path).unwrap_or_else(|error| panic!("cannot remove {path}: {error}"));
     }
-    // Namespaces are cleaned up in the order of their ends.
+    // The kernel cleans up namespaces in the order in which they end.
     let deadline = Instant::now() + TIME_LIMIT;
     while ip("-br link").contains(CANARY) {
         assert!(Instant::now() < deadline, "the kernel has not cleaned up after {TIME_LIMIT:?}");

@@ -1,4 +1,5 @@
-//! Measures W1 and the other performance targets that need a kernel, each against its baseline in the same run.
+//! Measures workload W1 (1,000 veth pairs in 100 namespaces) and the other performance targets that need a kernel, each against its
+//! baseline in the same run.
 //!
 //! ```text
 //! cargo bench --bench w1                                          # everything at size 1, 7 rounds
@@ -7,13 +8,14 @@
 //! cargo bench --bench w1 -- --json FILE                           # writes the figures as JSON too
 //! ```
 //!
-//! `W1_LOG` is the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which its log is copied.
+//! The environment variable `W1_LOG` sets the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which its log is copied.
 //!
 //! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and iproute2,
 //! and Docker for `container`.
 //!
-//! Everything runs in namespaces of its own, with an etcd whose data is in memory. In each round the agent and all its baselines take
-//! turns, in another order each time, so that disturbances affect both sides. After each turn the state is counted. See [`scenarios`].
+//! Everything runs in separate namespaces, with an etcd that keeps its data in memory. In each round the agent and all its baselines take
+//! turns, in a different order each time, so that disturbances affect both sides. After each turn the objects in the kernel are counted.
+//! See [`scenarios`].
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -39,7 +41,7 @@ use std::{
 
 use report::Report;
 
-/// Time limit of the whole run.
+/// Time limit for the whole run.
 const LIMIT: Duration = Duration::from_secs(4 * 3600);
 const PARTS: [&str; 9] = [
     "apply",
@@ -53,7 +55,7 @@ const PARTS: [&str; 9] = [
     "clients",
 ];
 
-/// Arguments of the command line.
+/// Command-line arguments.
 struct Arguments {
     parts: Vec<String>,
     sizes: Vec<usize>,
@@ -93,7 +95,7 @@ impl Arguments {
 
 fn number(text: &str) -> usize {
     match text.parse() {
-        Ok(0) | Err(_) => usage(&format!("{text} is no positive number")),
+        Ok(0) | Err(_) => usage(&format!("{text} is not a positive number")),
         Ok(number) => number,
     }
 }
@@ -110,7 +112,7 @@ fn main() {
     if generator::is_wanted() {
         return generator::generate();
     }
-    // Parse the arguments before anything is started.
+    // Parse the arguments before starting anything.
     let arguments = Arguments::read();
     support::isolation::run_program("w1", LIMIT, || run(arguments));
 }
@@ -150,7 +152,7 @@ async fn run(arguments: Arguments) {
     }
 }
 
-/// Copies the log out of the sandbox, which is removed at the end.
+/// Copies the log out of the sandbox, which is removed when the benchmark ends.
 fn keep_log() {
     if let Ok(path) = std::env::var("W1_LOG_FILE") {
         std::fs::copy(support::agent::LOG, &path).unwrap_or_else(|error| panic!("{path}: {error}"));

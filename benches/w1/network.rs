@@ -1,9 +1,10 @@
-//! The state W1: its namespaces, pairs, addresses, routes and ARP entries.
+//! Workload W1: its namespaces, pairs, addresses, routes and ARP entries.
 //!
-//! The same size always gives the same state, so that the agent and every baseline make the same. See [`Network::of_size`].
+//! The same size always gives the same state, so the agent and every baseline create the same objects. See
+//! [`Network::of_size`].
 //!
-//! At size 1: 100 namespaces, 1,000 veth pairs with their ends in random different namespaces, an address on each end, a
-//! route by gateway on each left end, and an ARP entry on each right one.
+//! Size 1 has 100 namespaces and 1,000 veth pairs. The ends of each pair are in two different random namespaces. Each end has
+//! an address, each left end a route via a gateway, and each right end an ARP entry.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -17,27 +18,27 @@ pub const LABEL: &str = "w1";
 const NAMESPACES: usize = 100;
 /// Number of pairs at size 1.
 const PAIRS: usize = 1_000;
-/// First networks of the pairs (/29 each), and behind the gateways (/24 each).
+/// First network of the pairs (/29 each), followed by the first network behind the gateways (/24 each).
 const PAIR_NETWORKS: u32 = 10 << 24;
 const ROUTE_NETWORKS: u32 = 20 << 24;
 
 /// One end of a pair.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// Number of its namespace.
+    /// Index of its namespace, starting at 0.
     pub netns: usize,
     /// Logical name and kernel name.
     pub name: String,
     /// Its address, in a /29.
     pub address: Ipv4Addr,
-    /// Alias with the ownership mark of the agent.
+    /// Alias with the agent's ownership mark.
     pub alias: String,
 }
 
 /// A pair with its route and ARP entry.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The end with the route, and the one with the ARP entry.
+    /// The end with the route, followed by the end with the ARP entry.
     pub ends: [End; 2],
     /// Network of the route, a /24; its gateway is the address of the other end.
     pub route: Ipv4Addr,
@@ -45,12 +46,12 @@ pub struct Pair {
     pub neighbour: (Ipv4Addr, [u8; 6]),
 }
 
-/// Prefix length of a pair's network.
+/// Prefix length of the network between the two ends of a pair.
 pub const PAIR_PREFIX: u8 = 29;
 /// Prefix length of a network behind a gateway.
 pub const ROUTE_PREFIX: u8 = 24;
 
-/// W1 at some size.
+/// Workload W1 at a certain size.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// Names of the namespaces.
@@ -60,7 +61,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Returns W1, this many times as large.
+    /// Returns W1 scaled by `size`.
     pub fn of_size(size: usize) -> Self {
         let mut random = Random::new(1);
         let namespaces: Vec<String> = (0..NAMESPACES * size).map(|number| format!("w1-{number}")).collect();
@@ -90,7 +91,7 @@ impl Network {
         config
     }
 
-    /// Returns the full keys and values, see [`full_entries`].
+    /// Returns the state as full keys and values (see [`full_entries`]).
     pub fn entries(&self) -> BTreeMap<String, String> {
         full_entries(&self.config())
     }
@@ -102,7 +103,7 @@ pub fn full_entries(config: &Config) -> BTreeMap<String, String> {
     config.entries().into_iter().map(full).collect()
 }
 
-/// Returns a numbered pair of links without addresses, with its ends in two namespaces.
+/// Returns a veth pair without addresses, with one end in each of two namespaces.
 pub fn plain_pair(number: usize, namespaces: &[Reference; 2]) -> BTreeMap<String, String> {
     let names = [format!("l{number}"), format!("r{number}")];
     let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
@@ -132,7 +133,7 @@ impl Pair {
     }
 }
 
-/// Returns a MAC address as `ip` shows it.
+/// Formats a MAC address as `ip` prints it.
 pub fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

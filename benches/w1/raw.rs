@@ -1,8 +1,9 @@
-//! The second baseline: raw netlink in the fastest known order.
+//! Second baseline: raw netlink requests in the fastest known order.
 //!
-//! Two threads create the namespaces. All pairs are created in place, packed and with preset indexes, from a private
-//! namespace. Then, in each namespace, all links are set up and get their alias, and after that addresses, routes and
-//! neighbours are added, with an acknowledgement only of the last one. See [`make`] and [`delete_grouped`].
+//! Two threads create the namespaces. Many requests are packed into each send. All pairs are created from a private namespace,
+//! directly in their final namespaces and with preset indexes. Then all links of each namespace are set up and given their
+//! alias, and finally addresses, routes and neighbours are added. Only the last request of each send is acknowledged. See
+//! [`make`] and [`delete_grouped`].
 
 use std::{
     fs::File,
@@ -26,11 +27,11 @@ use crate::{
     wire::{Batch, WireSocket},
 };
 
-/// Index of the first link; both ends of a pair get an index that is free in every namespace.
+/// Index of the first link. Both ends of each pair get an index that is free in every namespace.
 const FIRST_INDEX: u32 = 1_000_000;
 /// Number of threads that wait for deletions.
 const DELETERS: usize = 32;
-/// Group of the links to delete.
+/// Link group (IFLA_GROUP) of the links to delete.
 const DELETED: u32 = 4711;
 
 const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
@@ -46,7 +47,7 @@ struct Place {
     socket: WireSocket,
 }
 
-/// Makes the state; returns how long that took.
+/// Creates the state; returns how long that took.
 pub fn make(network: &Network) -> Duration {
     let start = Instant::now();
     let places = create_namespaces(network);
@@ -85,8 +86,8 @@ pub fn make(network: &Network) -> Duration {
 
 /// Deletes all pairs; returns how long that took.
 ///
-/// The left ends of each namespace are put into a group, and the groups are deleted by many threads, because each deletion
-/// waits for the kernel and the waits overlap. Needs the indexes that [`make`] assigned.
+/// Puts the left ends of each namespace into a link group. Many threads then delete the groups, so that their waits for the
+/// kernel overlap. Needs the indexes that [`make`] assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(
@@ -98,7 +99,7 @@ pub fn delete_grouped(network: &Network) -> Duration {
         for _ in 0..DELETERS {
             scope.spawn(|| {
                 loop {
-                    // The lock is held only while the next namespace is opened.
+                    // Hold the lock only while opening the next namespace.
                     let Some((number, place)) = places.lock().expect("no thread fails").next() else {
                         return;
                     };
@@ -164,16 +165,16 @@ fn create_namespaces(network: &Network) -> Vec<Place> {
     })
 }
 
-/// Creates a named namespace, and leaves the calling thread in it.
+/// Creates a named namespace and moves the calling thread into it.
 fn create_namespace(name: &str) -> Place {
-    unshare(CloneFlags::CLONE_NEWNET).expect("make a namespace");
+    unshare(CloneFlags::CLONE_NEWNET).expect("create a namespace");
     let socket = WireSocket::open();
     let up = libc::IFF_UP as u32;
     let mut batch = Batch::default();
     batch.request(libc::RTM_NEWLINK, 0, &link_header(1, up, up));
     batch.send(&socket);
     let path = format!("/run/netns/{name}");
-    File::create_new(&path).expect("the name is free");
+    File::create_new(&path).expect("create the mount point");
     let current = "/proc/thread-self/ns/net";
     mount(Some(current), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace");
     Place {
@@ -184,7 +185,7 @@ fn create_namespace(name: &str) -> Place {
 
 fn create_pairs(network: &Network, places: &[Place]) {
     let private = thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).expect("make a namespace");
+        unshare(CloneFlags::CLONE_NEWNET).expect("create a namespace");
         WireSocket::open()
     });
     let private = private.join().expect("join the thread in the private namespace");

@@ -1,17 +1,17 @@
-//! Report of the figures as Markdown and JSON: first the ratios with their targets, then the series that they are made
-//! from.
+//! Report of the measurements as Markdown and JSON: first the ratios with their targets, then the series from which they were
+//! computed.
 //!
 //! The two sides of a ratio are always measured in the same run. See [`Report`].
 
 use serde_json::{Value, json};
 
-/// Measured values of one quantity, mostly one per round.
+/// Measured values of one quantity, usually one per round.
 pub struct Series {
     /// What was measured.
     pub name: String,
     /// Unit of the values.
     pub unit: &'static str,
-    /// Size of the state.
+    /// Workload size.
     pub size: usize,
     /// The values, in the order of the rounds.
     pub values: Vec<f64>,
@@ -28,7 +28,7 @@ impl Series {
         }
     }
 
-    /// Returns the quantile (0 to 1) of the values.
+    /// Returns a quantile of the values; `part` is between 0 and 1.
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -42,7 +42,7 @@ impl Series {
     }
 }
 
-/// A target, and the measured value.
+/// A target with the measured value.
 struct Target {
     text: String,
     size: usize,
@@ -55,12 +55,12 @@ struct Target {
 pub struct Report {
     targets: Vec<Target>,
     series: Vec<Series>,
-    /// Load of the machine before and after.
+    /// Load average of the machine before and after the run.
     pub load: Vec<String>,
 }
 
 impl Report {
-    /// Adds the target that `measured` is at most `limit`.
+    /// Adds a target, which is met if `measured` is at most `limit`.
     pub fn target(&mut self, text: &str, size: usize, measured: f64, limit: f64) {
         println!("  {text}: {measured:.2} (target: at most {limit})");
         self.targets.push(Target {
@@ -71,12 +71,12 @@ impl Report {
         });
     }
 
-    /// Adds the series that a target was computed from.
+    /// Adds the series from which targets were computed.
     pub fn add(&mut self, series: impl IntoIterator<Item = Series>) {
         self.series.extend(series);
     }
 
-    /// Returns the growth of each series relative to its smallest size; 1 is linear.
+    /// Returns how each series grew from its smallest size, where 1 means linear growth.
     fn growth(&self) -> Vec<(&Series, f64)> {
         let smallest = |series: &Series| {
             let same = self.series.iter().filter(|other| other.name == series.name);

@@ -1,6 +1,7 @@
 //! The measurements and their baselines.
 //!
-//! In each round the agent and its baselines take turns; after each turn the state is counted and removed. See [`apply`].
+//! In each round the agent and its baselines take turns. After each turn the objects in the kernel are counted and removed.
+//! See [`apply`].
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,14 @@ use crate::{
     support::{agent::Agent, command::ip, config::Reference, container_restarts, ping::Stream},
 };
 
-/// Number of pairs of the part `pair`.
+/// Number of pairs in the part `pair`.
 const PAIRS: usize = 200;
-/// Number of restarts of the part `container`.
+/// Number of container restarts in the part `container`.
 const RESTARTS: u64 = 100;
-/// One of this many pairs is deleted one by one, because all would take 20 s per round.
+/// Only one in this many pairs is deleted one by one, because deleting all of them would take 20 s per round.
 const DELETED_PART: usize = 10;
 
-/// Fixture of the measurements at one size.
+/// Fixture for the measurements at one size.
 pub struct Setting {
     network: Network,
     size: usize,
@@ -49,24 +50,24 @@ impl Setting {
         Series::new(name, unit, self.size)
     }
 
-    /// Checks the resulting state: in the first round completely, as `ip` shows it, otherwise by counting.
+    /// Checks the resulting state. The first round compares it with the output of `ip`, later rounds only count objects.
     fn check(&self, who: &str, round: usize) {
         kernel::check(who, Counts::of(&self.network));
-        // The complete check needs a process for each namespace.
+        // The complete check starts a process for each namespace.
         if round == 0 && self.size == 1 {
             let checked = self.network.config().check(LABEL);
-            checked.unwrap_or_else(|difference| panic!("{who} made another state:\n{difference}"));
+            checked.unwrap_or_else(|difference| panic!("{who} created a different state:\n{difference}"));
         }
     }
 
-    /// Kills an agent and removes what it made and published.
+    /// Kills an agent, and removes everything that it created and published.
     pub async fn end(&self, agent: Agent) {
         agent.kill().await;
         kernel::clear();
         self.fixture.empty().await;
     }
 
-    /// Starts an agent and waits until it has made the state.
+    /// Starts an agent and waits until it has applied the state.
     async fn converged(&self) -> Agent {
         let statuses = self.fixture.follow().await;
         let agent = self.fixture.launch();
@@ -80,7 +81,7 @@ pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Measures the time from the start of the agent until everything is made and published, with all keys in the store.
+/// Measures the time from the agent's start until everything is applied and published, with all keys already in the store.
 pub async fn apply(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("W1: agent", "ms");
     let mut used = setting.series("W1: agent, processor time", "ms");
@@ -119,7 +120,7 @@ pub async fn apply(setting: &mut Setting, report: &mut Report) {
     report.add([agent, used, ip_batch, raw_netlink]);
 }
 
-/// Measures the time from the first put until the last status, with a running agent.
+/// Measures the time from the first put until the last status, with the agent already running.
 pub async fn live(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("W1 live: agent", "ms");
     let mut puts = setting.series("W1 live: the puts alone", "ms");
@@ -145,7 +146,9 @@ pub async fn live(setting: &mut Setting, report: &mut Report) {
     report.add([agent, puts]);
 }
 
-/// Measures the time from the deletion of all keys until the last status is deleted; the namespaces are foreign and stay.
+/// Measures the time from the deletion of all keys until the last status is deleted.
+///
+/// The namespaces are foreign, so the agent keeps them.
 pub async fn teardown(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("tear-down: agent", "ms");
     let mut one_by_one = setting.series("tear-down: ip -batch one by one (a tenth, times ten)", "ms");
@@ -188,7 +191,7 @@ pub async fn teardown(setting: &mut Setting, report: &mut Report) {
     report.add([agent, one_by_one, grouped]);
 }
 
-/// Measures the time from the start of an agent until it is in sync with a state that exists already.
+/// Measures the time from the agent's start until it is in sync with a state that already exists.
 pub async fn restart(setting: &mut Setting, report: &mut Report) {
     let mut in_sync = setting.series("restart: until in order", "ms");
     let mut published = setting.series("restart: until all is published again", "ms");
@@ -229,7 +232,7 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
     report.add([in_sync, published, used]);
 }
 
-/// Makes two namespaces for pairs.
+/// Creates two namespaces for pairs.
 pub fn namespaces_of_pairs() -> [Reference; 2] {
     ["pair-a", "pair-b"].map(|name| {
         ip(&format!("netns add {name}"));
@@ -267,7 +270,7 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
 
 /// Measures the time from Docker's event `start` until the container's interface is complete.
 ///
-/// The fixture has an etcd and an agent of its own.
+/// Uses a separate fixture with its own etcd and agent.
 pub async fn container(report: &mut Report) {
     let mut latency = Series::new("container", "ms", 1);
     latency.values = container_restarts::measure(RESTARTS).await.into_iter().map(ms).collect();
@@ -275,7 +278,7 @@ pub async fn container(report: &mut Report) {
     report.add([latency]);
 }
 
-/// Measures the resident memory of the agent, and how much each additional value adds.
+/// Measures the agent's resident memory, and how much each additional value adds.
 pub async fn memory(setting: &mut Setting, report: &mut Report) {
     let mut resident = setting.series("resident memory", "MiB");
     let mut more = setting.series("resident memory for each value more", "bytes");
@@ -306,8 +309,11 @@ pub async fn memory(setting: &mut Setting, report: &mut Report) {
 }
 
 fn resident_bytes(pid: i32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the agent is running");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has VmRSS");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("read the agent's status file");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("the status file has VmRSS");
     let kib: f64 = line
         .split_whitespace()
         .nth(1)

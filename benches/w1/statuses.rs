@@ -1,7 +1,7 @@
-//! Watches the agent's value statuses and health with as little work as possible, because it shares the processors with the
-//! agent.
+//! Watches the agent's value statuses and health. The benchmark shares the CPUs with the agent, so statuses are counted
+//! without being parsed.
 //!
-//! Counts statuses without parsing them. See [`Statuses::follow`].
+//! See [`Statuses::follow`].
 
 use std::{
     collections::HashMap,
@@ -13,21 +13,21 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::network::LABEL;
 
-/// Timeout of each wait.
+/// Time limit for each wait.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 
-/// Progress of the agent.
+/// Agent progress as seen by the watch.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Number of values with a status.
     pub present: usize,
     /// Number of values whose status became CONFIGURED since the watch began.
     pub configured: usize,
-    /// Number of statuses since the watch began that report an operation.
+    /// Number of statuses that report an operation, since the watch began.
     pub operated: usize,
-    /// Time of the last status.
+    /// When the last status arrived.
     pub at: Instant,
-    /// Time at which the agent reported that it is healthy.
+    /// When the agent reported that it is healthy.
     pub healthy: Option<Instant>,
 }
 
@@ -38,9 +38,9 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Watches the statuses below `config-status/` and `part` from now on.
+    /// Starts to watch the statuses below `config-status/{part}`.
     ///
-    /// Existing ones count as present, but not as CONFIGURED.
+    /// Statuses that already exist count as present, but not as CONFIGURED.
     pub async fn follow(client: Client, part: &str) -> Self {
         let prefix = format!("/vnf-agent/{LABEL}/config-status/{part}");
         let health = format!("/vnf-agent/{LABEL}/check/status/v1/agent");
@@ -52,7 +52,7 @@ impl Statuses {
         let next = all.header().map_or(0, |header| header.revision()) + 1;
         let from = WatchOptions::new().with_start_revision(next);
         let mut states: HashMap<Vec<u8>, bool> = all.kvs().iter().map(|entry| (entry.key().to_vec(), false)).collect();
-        // A store sends everything that a slow watch has missed in one message.
+        // The store sends everything that a slow watcher has missed in a single message.
         let mut watch_client = client.watch_client().max_decoding_message_size(usize::MAX);
         let statuses = watch_client.watch(prefix, Some(from.clone().with_prefix())).await;
         let mut statuses = statuses.expect("watch the statuses");
@@ -73,7 +73,7 @@ impl Statuses {
                         next.at = Instant::now();
                     }
                     response = message(&mut health) => {
-                        // The parts of the agent have states too, so parse the JSON.
+                        // The agent's parts have a state as well, so searching for text is not enough.
                         let state = |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).unwrap_or_default()["state"].clone();
                         let fine = |value: &[u8]| state(value) == "OK";
                         if response.events().iter().filter_map(|event| event.kv()).any(|entry| fine(entry.value())) {
@@ -89,7 +89,7 @@ impl Statuses {
         Self { progress, task }
     }
 
-    /// Returns the present progress.
+    /// Returns the current progress.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
     }
@@ -100,11 +100,14 @@ impl Statuses {
         match tokio::time::timeout(TIME_LIMIT, progress.wait_for(|progress| condition(progress))).await {
             Ok(Ok(progress)) => *progress,
             Ok(Err(_)) => panic!("the watch on the statuses ended while waiting until {what}"),
-            Err(_) => panic!("after {TIME_LIMIT:?} not yet: {what}; it is {:?}", *self.progress.borrow()),
+            Err(_) => panic!(
+                "timed out after {TIME_LIMIT:?} while waiting until {what}; progress: {:?}",
+                *self.progress.borrow()
+            ),
         }
     }
 
-    /// Waits until this many values are CONFIGURED by statuses that were published since the watch began.
+    /// Waits until this many values have become CONFIGURED since the watch began.
     pub async fn until_configured(&self, count: usize) -> Progress {
         let what = format!("{count} values are CONFIGURED");
         self.until(&what, |progress| progress.configured == count).await
@@ -118,7 +121,7 @@ impl Drop for Statuses {
 }
 
 async fn message(stream: &mut WatchStream) -> WatchResponse {
-    stream.message().await.expect("read the watch").expect("the watch goes on")
+    stream.message().await.expect("read the watch").expect("the watch has not ended")
 }
 
 fn take(states: &mut HashMap<Vec<u8>, bool>, response: &WatchResponse, progress: &mut Progress) {
@@ -138,7 +141,7 @@ fn take(states: &mut HashMap<Vec<u8>, bool>, response: &WatchResponse, progress:
     progress.present = states.len();
 }
 
-/// Returns true if a value contains a text.
+/// Returns true if `value` contains `text`.
 fn contains(value: &[u8], text: &[u8]) -> bool {
     value.windows(text.len()).any(|window| window == text)
 }

@@ -1,6 +1,6 @@
-//! rtnetlink messages as bytes, for the raw baseline and for counting the state.
+//! Raw rtnetlink messages, for the raw baseline and for counting objects.
 //!
-//! A minimal message builder and socket without code of the agent, so that the baseline does not change with the agent. See
+//! This minimal message builder and socket use none of the agent's code, so the baseline does not change with the agent. See
 //! [`Batch`].
 
 use std::io;
@@ -8,21 +8,21 @@ use std::io;
 use nix::libc;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Maximum number of messages in one send; their acknowledgements fit into the default receive buffer.
+/// Maximum number of messages per send; their acknowledgements fit into the default receive buffer.
 const MESSAGES_MAX: usize = 200;
-/// Size of the receive and send buffers in bytes.
+/// Size in bytes of the receive buffer and of the send buffer.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// Packed requests.
+/// Netlink requests packed into one buffer.
 #[derive(Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Offsets of the requests.
+    /// Offset of each request in the buffer.
     starts: Vec<usize>,
 }
 
 impl Batch {
-    /// Begins a request with this fixed part.
+    /// Begins a request with a fixed header.
     pub fn request(&mut self, kind: u16, flags: i32, fixed: &[u8]) -> &mut Self {
         self.starts.push(self.bytes.len());
         let flags = u16::try_from(libc::NLM_F_REQUEST | flags).expect("flags have 16 bits");
@@ -34,7 +34,7 @@ impl Batch {
         self.finish()
     }
 
-    /// Appends an attribute to the last request.
+    /// Appends an attribute to the latest request.
     pub fn attribute(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = u16::try_from(4 + value.len()).expect("an attribute has less than 64 KiB");
         self.bytes.extend(length.to_ne_bytes());
@@ -44,7 +44,7 @@ impl Batch {
         self.finish()
     }
 
-    /// Returns an attribute as bytes, to be nested.
+    /// Encodes an attribute as bytes, to be nested in another attribute.
     pub fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut nest = Self::default();
         nest.starts.push(0);
@@ -60,17 +60,17 @@ impl Batch {
         self
     }
 
-    /// Sends everything; panics at the first error.
+    /// Sends all requests; panics at the first error.
     ///
-    /// Only the last request of each send asks for an acknowledgement: requests are answered in order, and errors are
-    /// always reported.
+    /// Only the last request of each send asks for an acknowledgement. That is enough, because the kernel answers requests in
+    /// order and always reports errors.
     pub fn send(&mut self, socket: &WireSocket) {
         for starts in self.starts.chunks(MESSAGES_MAX) {
             let (first, last) = (starts[0], *starts.last().expect("chunks are not empty"));
             let end = last + self.length_at(last);
             let flags = u16::from_ne_bytes([self.bytes[last + 6], self.bytes[last + 7]]) | libc::NLM_F_ACK as u16;
             self.bytes[last + 6..last + 8].copy_from_slice(&flags.to_ne_bytes());
-            socket.0.send(&self.bytes[first..end], 0).expect("the kernel takes the requests");
+            socket.0.send(&self.bytes[first..end], 0).expect("send the requests");
             let answer = socket.receive();
             let errno = i32::from_ne_bytes(answer[16..20].try_into().expect("four bytes"));
             assert_eq!(
@@ -87,31 +87,31 @@ impl Batch {
     }
 }
 
-/// A NETLINK_ROUTE socket of the namespace in which it was opened.
+/// NETLINK_ROUTE socket, bound to the namespace in which it was opened.
 pub struct WireSocket(Socket);
 
 impl WireSocket {
-    /// Opens a socket in the namespace of this thread.
+    /// Opens a socket in the calling thread's namespace.
     pub fn open() -> Self {
-        let mut socket = Socket::new(NETLINK_ROUTE).expect("a netlink socket");
-        socket.bind(&SocketAddr::new(0, 0)).expect("an address for it");
-        socket.set_netlink_get_strict_chk(true).expect("strict checking");
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &BUFFER_BYTES).expect("a large buffer");
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBufForce, &BUFFER_BYTES).expect("a large buffer");
+        let mut socket = Socket::new(NETLINK_ROUTE).expect("open a netlink socket");
+        socket.bind(&SocketAddr::new(0, 0)).expect("bind the netlink socket");
+        socket.set_netlink_get_strict_chk(true).expect("turn on strict checking");
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &BUFFER_BYTES).expect("enlarge the receive buffer");
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::SndBufForce, &BUFFER_BYTES).expect("enlarge the send buffer");
         Self(socket)
     }
 
     fn receive(&self) -> Vec<u8> {
         let mut datagram = Vec::with_capacity(32 * 1024);
-        self.0.recv(&mut datagram, 0).expect("the kernel answers");
+        self.0.recv(&mut datagram, 0).expect("receive from the kernel");
         datagram
     }
 
-    /// Dumps objects; returns the number of payloads for which `matches` returns true.
+    /// Dumps objects and counts the payloads for which `matches` returns true.
     pub fn count(&self, kind: u16, fixed: &[u8], matches: impl Fn(&[u8]) -> bool) -> usize {
         let mut batch = Batch::default();
         batch.request(kind, libc::NLM_F_DUMP, fixed);
-        self.0.send(&batch.bytes, 0).expect("the kernel takes the request");
+        self.0.send(&batch.bytes, 0).expect("send the dump request");
         let mut count = 0;
         loop {
             let datagram = self.receive();

@@ -1,7 +1,7 @@
 //! Parsing and printing of IP addresses, MAC addresses and references to allocated addresses.
 //!
-//! This module defines the accepted syntax and the canonical form of each. [`crate::validation`] decides whether an address is allowed in
-//! a field.
+//! This module defines the accepted syntax and the canonical form of each of them. [`crate::validation`] decides whether an address is
+//! allowed in a field.
 
 use std::{
     fmt,
@@ -9,14 +9,14 @@ use std::{
     str::FromStr,
 };
 
-/// Error of a text that cannot be parsed. The message repeats the text and shows the accepted syntax.
+/// Error returned for text that cannot be parsed. The message repeats the text and shows the accepted syntax.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddressError {
     /// Neither an IP address nor an IP address with a prefix length.
-    #[error("`{0}` is not an IP address; write for instance 10.0.0.1, 10.0.0.1/24 or 2001:db8::1/64")]
+    #[error("`{0}` is not an IP address; valid examples are 10.0.0.1, 10.0.0.1/24 and 2001:db8::1/64")]
     NotAnAddress(String),
     /// A valid address with an invalid prefix length.
-    #[error("`{text}` has an invalid prefix length; write a number from 0 to {max} after the slash")]
+    #[error("`{text}` has an invalid prefix length; expected a number from 0 to {max} after the slash")]
     PrefixLength {
         /// The whole text.
         text: String,
@@ -27,25 +27,25 @@ pub enum AddressError {
     #[error("`{0}` is an IPv4-mapped IPv6 address; write it as an IPv4 address")]
     Ipv4Mapped(String),
     /// Not six hexadecimal octets.
-    #[error("`{0}` is not a MAC address; write six octets such as 02:00:5e:10:00:01 or 02-00-5e-10-00-01")]
+    #[error("`{0}` is not a MAC address; expected six octets such as 02:00:5e:10:00:01 or 02-00-5e-10-00-01")]
     NotAMac(String),
     /// Not a reference to an allocated address.
-    #[error("`{0}` is not a reference to an allocated address; write alloc:<network>[/<interface>][/GW]")]
+    #[error("`{0}` is not a reference to an allocated address; expected alloc:<network>[/<interface>][/GW]")]
     NotAReference(String),
     /// A reference without a network name.
     #[error("address allocation reference with empty network name: {0}")]
     ReferenceWithoutNetwork(String),
-    /// A reference to another interface than that of the value.
+    /// A reference that names an interface other than that of the value.
     #[error("expected different interface name in the address allocation reference: {text} (expected={expected} vs. actual={actual})")]
     ReferenceToOtherInterface {
         /// The reference.
         text: String,
-        /// Interface of the value.
+        /// The value's interface.
         expected: String,
-        /// Interface in the reference.
+        /// The interface in the reference.
         actual: String,
     },
-    /// A reference without an interface name, in a field that needs one.
+    /// A reference without an interface name, in a field that requires one.
     #[error("missing interface name in the address allocation reference: {0}")]
     ReferenceWithoutInterface(String),
 }
@@ -57,7 +57,7 @@ pub struct IpPrefix {
     pub address: IpAddr,
     /// Prefix length in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub prefix_len: u8,
-    /// True if the text contains the prefix length. Otherwise the prefix length is that of a single address.
+    /// True if the text contained a prefix length. Otherwise, `prefix_len` is that of a single address.
     pub had_mask: bool,
 }
 
@@ -67,14 +67,14 @@ impl IpPrefix {
         network_of(self.address, self.prefix_len)
     }
 
-    /// Returns whether `address` is in the network of this prefix. An address of the other family never is.
+    /// Returns true if `address` is in this network. An address of the other address family never is.
     pub fn contains(&self, address: IpAddr) -> bool {
         contains(self.address, self.prefix_len, address)
     }
 }
 
 impl fmt::Display for IpPrefix {
-    /// Writes the canonical text, always with the prefix length: `10.0.0.1/24`, `2001:db8::1/128`.
+    /// Writes the canonical text, always with a prefix length: `10.0.0.1/24`, `2001:db8::1/128`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix_len)
     }
@@ -96,7 +96,7 @@ pub fn address_bits(address: IpAddr) -> u8 {
 /// Parses an address with or without `/<prefix length>`.
 ///
 /// # Errors
-/// The address or the prefix length is invalid, or the address is an IPv4-mapped IPv6 address.
+/// Fails if the address or the prefix length is invalid, or if the address is an IPv4-mapped IPv6 address.
 pub fn parse_ip_or_cidr(text: &str) -> Result<IpPrefix, AddressError> {
     let Some((address, length)) = text.split_once('/') else {
         let address = parse_ip(text)?;
@@ -126,7 +126,7 @@ pub fn parse_ip_or_cidr(text: &str) -> Result<IpPrefix, AddressError> {
 /// Parses an address without a prefix length.
 ///
 /// # Errors
-/// The text is not an address, or it is an IPv4-mapped IPv6 address.
+/// Fails if the text is not an address, or if it is an IPv4-mapped IPv6 address.
 pub fn parse_ip(text: &str) -> Result<IpAddr, AddressError> {
     match text.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => Err(AddressError::Ipv4Mapped(text.to_owned())),
@@ -159,17 +159,17 @@ pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     }
 }
 
-/// Returns whether `address` is in the network `network/prefix_len`. An address of the other family never is.
+/// Returns true if `address` is in the network `network/prefix_len`. An address of the other address family never is.
 pub fn contains(network: IpAddr, prefix_len: u8, address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && network_of(network, prefix_len) == network_of(address, prefix_len)
 }
 
-/// Returns the canonical text of an address: lower case, shortest form (RFC 5952).
+/// Returns the canonical text of an address: lower case and in the shortest form (RFC 5952).
 ///
 /// The result has a prefix length only if `text` has one.
 ///
 /// # Errors
-/// As [`parse_ip_or_cidr`].
+/// Returns the errors of [`parse_ip_or_cidr`].
 pub fn canonical_text(text: &str) -> Result<String, AddressError> {
     let parsed = parse_ip_or_cidr(text)?;
     Ok(if parsed.had_mask {
@@ -184,12 +184,12 @@ pub fn canonical_text(text: &str) -> Result<String, AddressError> {
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// Returns whether this is a multicast or broadcast address (group bit set), which an interface cannot have as its own address.
+    /// Returns true for a multicast or broadcast address (group bit set), which an interface cannot have as its own address.
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 == 1
     }
 
-    /// Returns whether all octets are zero.
+    /// Returns true if all octets are zero.
     pub fn is_zero(&self) -> bool {
         self.0 == [0; 6]
     }
@@ -198,7 +198,7 @@ impl MacAddress {
 impl FromStr for MacAddress {
     type Err = AddressError;
 
-    /// Parses six octets of two hexadecimal digits, separated by `:` or by `-`, in upper or lower case.
+    /// Parses six octets of two hexadecimal digits each, in upper or lower case, all separated by `:` or all by `-`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || AddressError::NotAMac(text.to_owned());
         let separator = if text.contains('-') { '-' } else { ':' };
@@ -231,10 +231,10 @@ impl fmt::Debug for MacAddress {
     }
 }
 
-/// Prefix of every reference to an allocated address.
+/// Prefix of all references to allocated addresses.
 pub const ALLOC_PREFIX: &str = "alloc:";
 
-/// Returns whether `text` has the prefix of a reference to an allocated address.
+/// Returns true if `text` has the prefix of a reference to an allocated address.
 pub fn is_alloc_reference(text: &str) -> bool {
     text.starts_with(ALLOC_PREFIX)
 }
@@ -242,21 +242,21 @@ pub fn is_alloc_reference(text: &str) -> bool {
 /// Reference to an allocated address: `alloc:<network>[/<interface>][/GW]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AllocReference {
-    /// Name of the network.
+    /// Network name.
     pub network: String,
-    /// Logical name of the interface, if the reference contains it.
+    /// Logical name of the interface, if the reference contains one.
     pub interface: Option<String>,
-    /// True for a reference to the gateway of the allocation instead of the address.
+    /// True if the reference is to the allocation's gateway instead of its address.
     pub gateway: bool,
 }
 
 impl AllocReference {
-    /// Returns the interface of the reference: the one that it names, or `own_interface`.
+    /// Returns the interface of the reference: the interface that it names, or else `own_interface`.
     ///
-    /// `own_interface` is the interface of the value with the reference; `None` if the reference has to name its interface.
+    /// `own_interface` is the interface of the value that contains the reference, or `None` if the reference must name its interface.
     ///
     /// # Errors
-    /// The reference names an interface other than `own_interface`, or both are missing.
+    /// Fails if the reference names an interface other than `own_interface`, or if both are missing.
     pub fn resolve_interface(&self, own_interface: Option<&str>) -> Result<String, AddressError> {
         match (&self.interface, own_interface) {
             (Some(actual), Some(expected)) if actual != expected => Err(AddressError::ReferenceToOtherInterface {

@@ -1,10 +1,10 @@
-//! Errors of decoding a value, with a stable reason and the path to the invalid field.
+//! Decoding errors, with a stable reason and the path of the invalid field.
 
 use std::fmt;
 
 use crate::validation::ValidationError;
 
-/// Values of [`DecodeError::reason`].
+/// Possible values of [`DecodeError::reason`].
 pub mod reason {
     /// No model has a key of this form.
     pub const UNKNOWN_KEY: &str = "UnknownKey";
@@ -14,11 +14,11 @@ pub mod reason {
     pub const UNKNOWN_FIELD: &str = "UnknownField";
     /// The value does not have the type of the field.
     pub const WRONG_TYPE: &str = "WrongType";
-    /// The enum has no value of this name.
+    /// The enum has no value with this name.
     pub const UNKNOWN_ENUM_NAME: &str = "UnknownEnumName";
-    /// The number is out of range of the field.
+    /// The number is out of range for the field.
     pub const OUT_OF_RANGE: &str = "OutOfRange";
-    /// The field is given twice, possibly in two spellings.
+    /// The field is set twice, possibly in two spellings.
     pub const DUPLICATE_FIELD: &str = "DuplicateField";
     /// Two fields of one oneof are set.
     pub const DUPLICATE_ONEOF: &str = "DuplicateOneof";
@@ -26,19 +26,19 @@ pub mod reason {
     pub const TRUNCATED_PROTOBUF: &str = "TruncatedProtobuf";
     /// The binary protobuf message breaks the rules of the encoding.
     pub const MALFORMED_PROTOBUF: &str = "MalformedProtobuf";
-    /// The key of the value is not the key under which it is stored.
+    /// The value's key is not the key under which it is stored.
     pub const KEY_MISMATCH: &str = "KeyMismatch";
 }
 
-/// Error of bytes that are not a value of their key.
+/// Error returned for bytes that are not a valid value for their key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct DecodeError {
     /// Stable reason for programs, one of [`mod@reason`].
     pub reason: &'static str,
-    /// Message for people: path of the field, problem, position, and accepted values.
+    /// Message for people: the path of the field, the problem, the position, and the accepted values.
     pub message: String,
-    /// Invalid fields of the key, as in [`ValidationError::fields`](crate::validation::ValidationError::fields).
+    /// Invalid fields among those that form the key, as in [`ValidationError::fields`](crate::validation::ValidationError::fields).
     pub fields: Vec<String>,
 }
 
@@ -63,18 +63,18 @@ impl DecodeError {
     }
 }
 
-/// Path of a field in a message: `namespace.reference`, `ip_addresses[1]`, `labels["a"]`.
+/// Field path in a message: `namespace.reference`, `ip_addresses[1]`, `labels["a"]`.
 ///
-/// Fields have the names of the `.proto` file, regardless of the spelling in the text.
+/// The names are those of the `.proto` file, regardless of the spelling in the input.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct FieldPath(Vec<Segment>);
 
 /// Element of a [`FieldPath`].
 #[derive(Clone, Debug)]
 pub(crate) enum Segment {
-    /// A field of a message.
+    /// A message field.
     Field(String),
-    /// Position in a repeated field, counted from 0.
+    /// Position in a repeated field, starting at 0.
     Index(usize),
     /// Key of a map field.
     Entry(String),

@@ -1,8 +1,8 @@
-//! Configuration document: values of all models in one text, for the initial configuration file, REST and the CLI.
+//! Configuration documents: values of all models in a single text, for the initial configuration file, REST and the CLI.
 //!
-//! A document is a message `ligato.configurator.Dynamic_config`. It is not in `proto/`, because it is derived from the table of models: it
-//! has one member per group (`linuxConfig`), with one repeated member per model (`interfaces`). Documents are read from any serde format
-//! and written as JSON.
+//! A document is a `ligato.configurator.Dynamic_config` message. This message is not in `proto/`, because it is derived from the table of
+//! models: it has one member per group (`linuxConfig`), which has one repeated member per model (`interfaces`). Documents can be read from
+//! any serde format; they are written as JSON.
 
 use std::sync::LazyLock;
 
@@ -27,15 +27,15 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
-/// Member for the configuration of a VPP dataplane. Documents exported by clients contain it; it must be empty.
+/// Member for the configuration of a VPP dataplane. Documents that clients export contain it; it must be empty.
 const VPP_MEMBER: &str = "vppConfig";
 const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
 const VPP_FILE: &str = "ligato/vpp/vpp.proto";
 
-/// Place of a model's values in a document.
+/// Where a document contains the values of a model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Member of the document, for example `linuxConfig`; the same in both spellings.
+    /// Member of the document, for example `linuxConfig`. Both spellings are the same.
     pub group: &'static str,
     /// Member of the group in the spelling of `.proto` files, for example `arp_entries`.
     pub proto_name: &'static str,
@@ -43,7 +43,7 @@ pub struct Member {
     pub json_name: &'static str,
 }
 
-/// Returns the place of a model's values in a document. The names are those of ligato vpp-agent, and follow no common rule.
+/// Returns where a document contains the values of a model. The names are those of ligato vpp-agent and do not follow a common rule.
 pub fn member_of(kind: ModelKind) -> Member {
     let (group, proto_name, json_name) = match kind {
         ModelKind::Interface => ("linuxConfig", "interfaces", "interfaces"),
@@ -59,19 +59,19 @@ pub fn member_of(kind: ModelKind) -> Member {
     }
 }
 
-/// Value of a document, with its place.
+/// A value in a document, with its place.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
     /// Place in the document, for example `linuxConfig.interfaces[2]`.
     pub place: String,
-    /// Value, which is not validated.
+    /// The value, not validated yet.
     pub model: Model,
 }
 
 /// Reads a document. Unknown members are errors.
 ///
 /// # Errors
-/// A member is unknown or invalid. The error has its path, and its position if the format reports one.
+/// Fails if a member is unknown or invalid. The error contains the path of the member, and the position if the format reports one.
 pub fn read_document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Item>, ReadError<D::Error>> {
     let bytes = json::read(&DESCRIPTOR, deserializer)?;
     let wrong = |error: &dyn std::fmt::Display| ReadError {
@@ -100,10 +100,10 @@ fn values_of(document: &DynamicMessage, member: Member) -> Vec<DynamicMessage> {
     values.iter().filter_map(Value::as_message).cloned().collect()
 }
 
-/// Writes values as a JSON document: lower camel case names, without defaults, the values of a model in the given order.
+/// Writes values as a JSON document, with lower camel case names and without defaults. The values of each model stay in the given order.
 ///
 /// # Errors
-/// A value has no JSON form. This cannot happen for values that were read.
+/// Fails if a value has no JSON form. This cannot happen for values that were read from a document.
 pub fn write_document<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, serde_json::Error> {
     let mut document = DynamicMessage::new(DESCRIPTOR.clone());
     for model in models {
@@ -127,9 +127,9 @@ fn push(document: &mut DynamicMessage, model: &Model) -> Result<(), String> {
     Ok(())
 }
 
-/// Converts a path of fields to the spelling of documents: `hw_address` becomes `hwAddress`.
+/// Converts a field path to the spelling of documents: `hw_address` becomes `hwAddress`.
 ///
-/// Parts that are not fields of the message stay unchanged.
+/// Path elements that are not fields of the message stay unchanged.
 pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     let mut message = message.cloned();
     let parts = path.split('.').map(|part| {
@@ -143,9 +143,10 @@ pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// Returns the full path of a field that [`crate::validation`] names: `peer_if_name` becomes `veth.peer_if_name`.
+/// Returns the full path of a field that a validation error names: `peer_if_name` becomes `veth.peer_if_name`.
 ///
-/// Validation omits the member of `link` or `port` that contains the field. The path has the names of the `.proto` file.
+/// [Validation](crate::validation) omits the member of `link` or `port` that contains the field. The path uses the names of the `.proto`
+/// file.
 pub fn field_path(kind: ModelKind, field: &str) -> String {
     let first = field.split(['.', '[']).next().unwrap_or(field);
     let message = descriptor_pool().get_message_by_name(kind.info().proto_name);
@@ -160,7 +161,7 @@ pub fn field_path(kind: ModelKind, field: &str) -> String {
     holder.map_or_else(|| field.to_owned(), |outer| format!("{}.{field}", outer.name()))
 }
 
-/// Returns the descriptor of the document.
+/// Returns the message descriptor of the document.
 pub fn document_descriptor() -> &'static MessageDescriptor {
     &DESCRIPTOR
 }
@@ -168,9 +169,9 @@ pub fn document_descriptor() -> &'static MessageDescriptor {
 static DESCRIPTOR: LazyLock<MessageDescriptor> = LazyLock::new(|| {
     let mut pool: DescriptorPool = descriptor_pool().clone();
     pool.add_file_descriptor_proto(file())
-        .expect("the file refers only to messages of the pool; a test builds it");
+        .expect("the file must only refer to messages in the pool; a test builds it");
     let message = pool.get_message_by_name(&format!("{PACKAGE}.{MESSAGE}"));
-    message.expect("it was just added")
+    message.expect("the message was just added")
 });
 
 fn file() -> FileDescriptorProto {
@@ -267,7 +268,7 @@ mod tests {
             written.contains(r#""arpEntries":[{"interface":"d","ipAddress":"10.0.0.2""#),
             "{written}"
         );
-        assert_eq!(read(&written).expect("its own text"), items);
+        assert_eq!(read(&written).expect("a written document must be readable"), items);
     }
 
     #[test]
@@ -297,7 +298,7 @@ mod tests {
     #[test]
     fn empty_vpp_config_is_read_and_not_written() {
         let text = r#"{"vppConfig":{},"linuxConfig":{"interfaces":[{"name":"d"}]},"netallocConfig":{}}"#;
-        let items = read(text).expect("a document as clients export it");
+        let items = read(text).expect("a document exported by a client must be readable");
         let written = write_document(items.iter().map(|item| &item.model)).expect("writable");
         assert_eq!(written, r#"{"linuxConfig":{"interfaces":[{"name":"d"}]}}"#);
         assert_eq!(read(r#"{"vppConfig":null}"#), Ok(vec![]));

@@ -1,7 +1,7 @@
 //! Protobuf JSON: the text form of messages in the store, in REST bodies and in files.
 //!
 //! [`encode`] writes JSON, [`decode`] reads JSON, and [`read()`] reads any serde format such as YAML. The readers are stricter than that of
-//! `prost-reflect`: they reject duplicate fields and two members of one oneof, as the reference agent does, and errors have the path of the
+//! `prost-reflect`: like the reference agent, they reject duplicate fields and two members of one oneof. Errors contain the path of the
 //! field.
 
 mod read;
@@ -16,7 +16,7 @@ use crate::{
     proto::descriptor_pool,
 };
 
-/// Spelling of field names. Readers accept both.
+/// Field name spelling. Readers accept both spellings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spelling {
     /// `host_if_name`, as in the `.proto` files. Used in the store.
@@ -25,27 +25,27 @@ pub enum Spelling {
     LowerCamel,
 }
 
-/// Error of a message that has no JSON form.
+/// Error returned for a message that has no JSON form.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     /// The message is not defined in `proto/`.
-    #[error("the agent has no message {0}")]
+    #[error("the agent does not define the message {0}")]
     UnknownMessage(String),
-    /// The message contains a time out of range, or an `Any` of an unknown type.
+    /// The message contains a timestamp that is out of range, or an `Any` of an unknown type.
     #[error("a {message} cannot be written as JSON")]
     NotRepresentable {
-        /// Full name of the message.
+        /// Full message name.
         message: String,
-        /// Error of the serializer.
+        /// Error reported by the serializer.
         source: serde_json::Error,
     },
 }
 
-/// Encodes a message as JSON: names of the `.proto` file, without defaults, 64-bit integers as strings, enums by name.
+/// Encodes a message as JSON with the names of the `.proto` file, without defaults, 64-bit integers as strings and enum values by name.
 ///
 /// # Panics
-/// Panics if the message is not defined in `proto/`, or contains a time out of range or an `Any` of an unknown type. Models contain
-/// neither. Use [`try_encode`] for other messages from outside.
+/// Panics if the message is not defined in `proto/`, or contains a timestamp that is out of range or an `Any` of an unknown type. Models
+/// contain neither. Use [`try_encode`] for other messages from outside.
 pub fn encode<M: Message + Name>(message: &M) -> String {
     match try_encode(message, Spelling::Proto) {
         Ok(text) => text,
@@ -56,7 +56,7 @@ pub fn encode<M: Message + Name>(message: &M) -> String {
 /// Encodes a message as JSON, like [`encode`], in either spelling and without a panic.
 ///
 /// # Errors
-/// The message is not defined in `proto/`, or a part of it has no JSON form.
+/// Fails if the message is not defined in `proto/`, or if a part of it has no JSON form.
 pub fn try_encode<M: Message + Name>(message: &M, spelling: Spelling) -> Result<String, EncodeError> {
     let descriptor = descriptor_of::<M>().ok_or_else(|| EncodeError::UnknownMessage(M::full_name()))?;
     let mut dynamic = DynamicMessage::new(descriptor);
@@ -73,7 +73,7 @@ pub fn try_encode<M: Message + Name>(message: &M, spelling: Spelling) -> Result<
 /// Encodes a dynamic message as JSON.
 ///
 /// # Errors
-/// A part of the message has no JSON form.
+/// Fails if a part of the message has no JSON form.
 pub fn encode_dynamic(message: &DynamicMessage, spelling: Spelling) -> Result<String, serde_json::Error> {
     let options = SerializeOptions::new().use_proto_field_name(spelling == Spelling::Proto);
     let mut text = Vec::with_capacity(128);
@@ -84,7 +84,8 @@ pub fn encode_dynamic(message: &DynamicMessage, spelling: Spelling) -> Result<St
 /// Decodes a message from JSON.
 ///
 /// # Errors
-/// The text is not valid JSON or not a message of this type. The error has the path of the field, the position and the accepted values.
+/// Fails if the text is not valid JSON or not a message of this type. The error contains the field path, the position and the accepted
+/// values.
 pub fn decode<M: Message + Name + Default>(text: &[u8]) -> Result<M, DecodeError> {
     let descriptor = descriptor_of::<M>()
         .ok_or_else(|| DecodeError::new(reason::WRONG_TYPE, EncodeError::UnknownMessage(M::full_name()).to_string()))?;
@@ -94,10 +95,10 @@ pub fn decode<M: Message + Name + Default>(text: &[u8]) -> Result<M, DecodeError
         .map_err(|error| DecodeError::new(reason::WRONG_TYPE, format!("not a {}: {error}", M::full_name())))
 }
 
-/// Decodes a message from JSON, by its descriptor.
+/// Decodes a message of the given type from JSON.
 ///
 /// # Errors
-/// See [`decode`].
+/// Returns the errors of [`decode`].
 pub fn decode_dynamic(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, DecodeError> {
     let message = to_binary(descriptor, text).map_err(|failure| failure.error)?;
     DynamicMessage::decode(descriptor.clone(), message.as_slice())
@@ -109,7 +110,7 @@ pub(crate) fn descriptor_of<M: Name>() -> Option<MessageDescriptor> {
     descriptor_pool().get_message_by_name(&M::full_name())
 }
 
-/// Error of a text, and whether the text is not JSON at all.
+/// Error for text that could not be read, including whether the text is JSON at all.
 pub(crate) struct TextFailure {
     pub(crate) error: DecodeError,
     pub(crate) syntactic: bool,

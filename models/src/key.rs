@@ -1,4 +1,4 @@
-//! Keys of values in the store and in the scheduler's graph.
+//! Value keys in the store and in the scheduler's graph.
 //!
 //! [`TypedKey::parse`] is the only parser of keys, and the `Display` implementation of [`TypedKey`] is the only printer: no other code
 //! splits or concatenates keys.
@@ -24,21 +24,21 @@ pub mod prefix {
     pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
 }
 
-/// Prefix of the keys of all agents.
+/// Key prefix of all agents.
 pub const ALL_AGENTS_PREFIX: &str = "/vnf-agent/";
-/// Prefix of all keys of desired values, after the agent prefix.
+/// Key prefix of all desired values, after the agent prefix.
 pub const CONFIG_PREFIX: &str = "config/";
-/// Prefix of all keys of value statuses, after the agent prefix.
+/// Key prefix of all value statuses, after the agent prefix.
 pub const STATUS_PREFIX: &str = "config-status/";
-/// Longest microservice label in bytes.
+/// Maximum length of a microservice label in bytes.
 pub const LABEL_MAX_BYTES: usize = 63;
 
-/// Key without the prefix of the agent. Clones share the text.
+/// Key without the agent prefix. Clones share the text.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 impl Key {
-    /// Creates a key from any text, without checking it; see [`TypedKey::parse`].
+    /// Creates a key from any text without checking it. To check a key, use [`TypedKey::parse`].
     pub fn new(text: &str) -> Self {
         Self(Arc::from(text))
     }
@@ -99,41 +99,42 @@ impl From<&TypedKey> for Key {
     }
 }
 
-/// Returns the prefix of all keys of one agent: `/vnf-agent/<label>/`.
+/// Returns the key prefix of one agent: `/vnf-agent/<label>/`.
 ///
-/// The alias with which the agent marks its own links has the same prefix.
+/// The alias with which an agent marks its own links begins with the same prefix.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
 
-/// Returns the key of a value's status, `config-status/<rest>`; `None` if `key` is not below `config/`.
+/// Returns the key of a value's status, `config-status/<rest>`, or `None` if `key` is not below `config/`.
 pub fn status_key(key: &str) -> Option<Key> {
     key.strip_prefix(CONFIG_PREFIX)
         .map(|rest| Key::from(format!("{STATUS_PREFIX}{rest}")))
 }
 
-/// Returns the key of the value that a status key belongs to; the inverse of [`status_key`].
+/// Returns the key of the value to which a status key belongs: the inverse of [`status_key`].
 pub fn config_key_of_status(key: &str) -> Option<Key> {
     key.strip_prefix(STATUS_PREFIX)
         .map(|rest| Key::from(format!("{CONFIG_PREFIX}{rest}")))
 }
 
-/// Error of an invalid microservice label.
+/// Error returned for an invalid microservice label.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the microservice label `{label}` {problem}; give 1 to {LABEL_MAX_BYTES} bytes without slash, white space or control characters")]
+#[error("the microservice label `{label}` {problem}; use 1 to {LABEL_MAX_BYTES} bytes without slashes, whitespace or control characters")]
 pub struct LabelError {
-    /// Label, with control characters escaped.
+    /// The label, with control characters escaped.
     pub label: String,
-    /// Problem with the label, as the end of a sentence.
+    /// The problem, as a phrase that follows the label in the message.
     pub problem: &'static str,
 }
 
-/// Checks a microservice label: 1 to 63 bytes, no slash, no white space, no control characters, not `.` or `..`.
+/// Checks a microservice label: 1 to 63 bytes without slashes, whitespace or control characters, and neither `.` nor `..`.
 ///
-/// With a slash, the prefix of one agent could begin with that of another agent, and an agent would claim the other's links.
+/// If labels could contain slashes, one agent's prefix could begin with another agent's prefix, and the latter would claim the links of the
+/// former.
 ///
 /// # Errors
-/// The first rule that the label violates.
+/// Returns the first rule that the label violates.
 pub fn check_label(label: &str) -> Result<(), LabelError> {
     let problem = if label.is_empty() {
         "is empty"
@@ -142,7 +143,7 @@ pub fn check_label(label: &str) -> Result<(), LabelError> {
     } else if label.contains('/') {
         "contains a slash"
     } else if label.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        "contains white space or a control character"
+        "contains whitespace or a control character"
     } else if label == "." || label == ".." {
         "is a relative path"
     } else {
@@ -154,11 +155,11 @@ pub fn check_label(label: &str) -> Result<(), LabelError> {
     })
 }
 
-/// Joins a key prefix and the name of an instance like paths: removes repeated and final slashes, and resolves `.` and `..`.
+/// Joins a key prefix and an instance name like paths: removes repeated and trailing slashes, and resolves `.` and `..`.
 ///
-/// The agent has to compute keys in this way, because clients do.
+/// The agent must compute keys in this way because its clients do.
 pub fn join(prefix: &str, instance: &str) -> String {
-    // Fast path for nearly all keys, which are computed often.
+    // Fast path, which applies to nearly all keys. Keys are computed often.
     if prefix.strip_suffix('/').is_some_and(is_clean) && is_clean(instance) {
         return [prefix, instance].concat();
     }
@@ -179,7 +180,7 @@ pub fn join(prefix: &str, instance: &str) -> String {
     elements.join("/")
 }
 
-/// Returns whether joining leaves the path unchanged.
+/// Returns true if joining leaves the path unchanged.
 fn is_clean(path: &str) -> bool {
     path.split('/').all(|element| !matches!(element, "" | "." | ".."))
 }
@@ -193,7 +194,7 @@ mod tests {
         let key = status_key("config/linux/interfaces/v2/interface/config/x");
         assert_eq!(key.as_deref(), Some("config-status/linux/interfaces/v2/interface/config/x"));
         assert_eq!(
-            config_key_of_status(&key.expect("asserted above")).as_deref(),
+            config_key_of_status(&key.expect("the assertion above has checked the key")).as_deref(),
             Some("config/linux/interfaces/v2/interface/config/x")
         );
         assert_eq!(status_key("check/status/v1/agent"), None);

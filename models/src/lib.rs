@@ -1,7 +1,7 @@
-//! Messages, typed keys, codec and validation of the agent's configuration values, compatible with ligato vpp-agent.
+//! Messages, typed keys, codec and validation for the agent's configuration values, compatible with ligato vpp-agent.
 //!
-//! This crate covers everything about a value that does not depend on a running system, and does no I/O. [`Model`] turns the bytes
-//! under a key into a validated message.
+//! This crate contains everything about values that does not depend on a running system. It does no I/O. [`Model`] decodes the bytes stored
+//! under a key into a typed message and validates it.
 
 pub mod address;
 pub mod decode;

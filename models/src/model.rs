@@ -1,7 +1,7 @@
-//! Decoding of configuration values: from the bytes under a key to a typed message.
+//! Decodes configuration values: from the bytes stored under a key to a typed message.
 //!
-//! The key determines the type of the message, and the content determines its encoding. A value is rejected if any part of its key or
-//! content is unknown.
+//! The key determines the message type, and the content determines the encoding. A value is rejected if any part of its key or content is
+//! unknown.
 
 use std::sync::Arc;
 
@@ -41,13 +41,13 @@ pub enum Model {
 }
 
 impl Model {
-    /// Decodes the bytes under a key (without the agent prefix), which are protobuf JSON or binary protobuf.
+    /// Decodes the bytes stored under a key (without the agent prefix). They can be protobuf JSON or binary protobuf.
     ///
-    /// Only the form of the value is checked; [`Model::validate`] checks the rest.
+    /// Checks only the form of the value; [`Model::validate`] checks the rest.
     ///
     /// # Errors
-    /// No model has this key, the bytes are not a message of the model, the fields of the key are invalid, or the value belongs under
-    /// another key.
+    /// Fails if no model has this key, the bytes are not a message of the model, the fields that form the key are invalid, or the value
+    /// belongs under another key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Self, DecodeError> {
         let info = registry::model_of_key(key).ok_or_else(|| unknown_key(key))?;
         let model = Self::decode_message(info.kind, value)?;
@@ -55,7 +55,7 @@ impl Model {
         if computed.as_str() == key {
             return Ok(model);
         }
-        // A key computed from invalid fields would be misleading in the message.
+        // The error message must not suggest a key that is computed from invalid fields.
         model.validate_key_fields()?;
         let message = format!(
             "the value is stored under the key `{key}`, but belongs under `{computed}`; correct the key or the fields that form it ({})",
@@ -67,7 +67,7 @@ impl Model {
     /// Decodes bytes as a value of a known kind, without a key.
     ///
     /// # Errors
-    /// The bytes are not a message of the model.
+    /// Fails if the bytes are not a message of the model.
     pub fn decode_message(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
         let model = match kind {
             ModelKind::Interface => Self::Interface(decode_content(value)?),
@@ -81,10 +81,10 @@ impl Model {
 
     /// Decodes a binary message of a known kind.
     ///
-    /// Unlike [`Model::decode_message`], this never tries JSON, and accepts an empty message as one without fields.
+    /// Unlike [`Model::decode_message`], this never tries JSON, and accepts empty input as a message without fields.
     ///
     /// # Errors
-    /// The bytes are not a message of the model.
+    /// Fails if the bytes are not a message of the model.
     pub fn from_protobuf(kind: ModelKind, value: &[u8]) -> Result<Self, DecodeError> {
         let model = match kind {
             ModelKind::Interface => Self::Interface(decode_typed(value)?),
@@ -96,8 +96,8 @@ impl Model {
         Ok(model.without_defaults())
     }
 
-    /// Unsets `optional` fields with their default value, so that they are not written: clients of the reference agent do not know them.
-    /// All other fields are written only if they differ from the default anyway.
+    /// Unsets `optional` fields that have their default value, so that they are not written: the reference agent's clients do not support
+    /// them. All other fields are only written if they differ from the default.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -142,19 +142,19 @@ impl Model {
         }
     }
 
-    /// Returns the description of the value's model.
+    /// Returns the value's model.
     pub fn info(&self) -> &'static ModelInfo {
         self.kind().info()
     }
 
-    /// Computes the key of the value from its fields, in the same way as clients do.
+    /// Computes the value's key from its fields, in the same way as clients do.
     ///
-    /// Names are joined like paths, so a name that validation rejects (`..`) can result in the key of another model.
+    /// Names are joined like paths, so an invalid name such as `..` can result in the key of another model.
     pub fn key(&self) -> Key {
         self.typed_key().to_key()
     }
 
-    /// Computes the key of the value, like [`Model::key`], in its parsed form.
+    /// Computes the value's key, like [`Model::key`], in its parsed form.
     pub fn typed_key(&self) -> TypedKey {
         match self {
             Self::Interface(interface) => TypedKey::Interface {
@@ -179,7 +179,7 @@ impl Model {
     /// Checks only the fields that form the key.
     ///
     /// # Errors
-    /// The first rule that the value violates.
+    /// Returns the first rule that the value violates.
     pub fn validate_key_fields(&self) -> Result<(), ValidationError> {
         validation::validate_key_fields(self)
     }
@@ -187,12 +187,12 @@ impl Model {
     /// Checks all rules that do not depend on a running system.
     ///
     /// # Errors
-    /// The first rule that the value violates, in a fixed order.
+    /// Returns the first rule that the value violates, in a fixed order.
     pub fn validate(&self) -> Result<(), ValidationError> {
         validation::validate(self)
     }
 
-    /// Encodes the value as protobuf JSON with the field names of the `.proto` files, as in the store.
+    /// Encodes the value as in the store: as protobuf JSON with the field names of the `.proto` files.
     pub fn to_json(&self) -> String {
         match self {
             Self::Interface(message) => json::encode(message.as_ref()),
@@ -245,7 +245,7 @@ impl From<IpAllocation> for Model {
     }
 }
 
-/// Returns the key of a value identified by its model and its name within the model, as in the generic gRPC API.
+/// Returns the key of a value from its model and its name within the model, which identify it in the generic gRPC API.
 ///
 /// Returns `None` if there is no such model.
 pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
@@ -257,9 +257,9 @@ fn unknown_key(key: &str) -> DecodeError {
     let known: Vec<&str> = registry::MODELS.iter().map(|model| model.key_prefix).collect();
     let what = match key.strip_prefix(CONFIG_PREFIX) {
         Some(rest) if rest == "vpp" || rest.starts_with("vpp/") => {
-            "belongs to a model of VPP, and this agent manages Linux networking only"
+            "belongs to a VPP model, but this agent supports Linux networking models only"
         }
-        Some(_) => "belongs to no model of this agent",
+        Some(_) => "does not belong to any model of this agent",
         None => "is not the key of a configuration value",
     };
     DecodeError::new(
@@ -270,9 +270,9 @@ fn unknown_key(key: &str) -> DecodeError {
 
 /// Decodes JSON or binary protobuf, depending on the content.
 ///
-/// JSON begins with `{`, possibly after white space. A newline is also the tag of a first string field, so bytes that begin with white
-/// space and are not JSON are tried as binary. All other bytes are decoded as binary; if that fails and they are text, the error is about
-/// JSON.
+/// JSON begins with `{`, possibly after whitespace. A newline is also the tag of a string field with number 1, so bytes that begin with
+/// whitespace and are not JSON are tried as binary as well. All other bytes are decoded as binary; if that fails and they are text, the
+/// error is about JSON.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
     let descriptor = json::descriptor_of::<M>().ok_or_else(|| {
         DecodeError::new(
@@ -300,7 +300,7 @@ fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, D
     if first.is_none() {
         return Err(DecodeError::new(
             reason::NOT_JSON,
-            "the value is empty; give a JSON object or a binary protobuf message",
+            "the value is empty; expected a JSON object or a binary protobuf message",
         ));
     }
     match decode_binary(&descriptor, value) {
@@ -320,7 +320,7 @@ fn decode_typed<M: Message + Default>(value: &[u8]) -> Result<Arc<M>, DecodeErro
         .map_err(|error| DecodeError::new(reason::MALFORMED_PROTOBUF, error.to_string()))
 }
 
-/// Returns the value as text, if it is UTF-8 without control characters other than white space.
+/// Returns the value as text if it is UTF-8 without control characters other than whitespace.
 fn as_text(value: &[u8]) -> Option<&str> {
     std::str::from_utf8(value)
         .ok()

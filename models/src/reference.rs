@@ -1,23 +1,23 @@
-//! Reference of the configuration: the fields of a message with their types and the comments of the `.proto` files.
+//! Configuration reference: message fields, with their types and their comments from the `.proto` files.
 //!
-//! `netns-agent model show` and the pages about values in `docs/` are made from it.
+//! It is the source of `netns-agent model show` and of the pages about values in `docs/`.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 include!(concat!(env!("OUT_DIR"), "/comments.rs"));
 
-/// Field of a message.
+/// Message field.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Field {
     /// Name in YAML, JSON and protobuf.
     pub name: String,
-    /// Type: a scalar type of protobuf, `enum`, or the name of a message; `list of …` for repeated fields.
+    /// Type: a protobuf scalar type, `enum`, or a message name; `list of …` for repeated fields.
     pub kind: String,
-    /// Meaning, unit, default, and what a change does. Paragraphs are separated by line breaks.
+    /// Meaning, unit, default, and the effect of a change. Paragraphs are separated by line breaks.
     pub text: String,
-    /// Values of an enum, in the order of their numbers, each with its meaning.
+    /// Enum values, in the order of their numbers, each with its meaning.
     pub values: Vec<(String, String)>,
-    /// Fields of a message.
+    /// Fields of this field's message type.
     pub fields: Vec<Field>,
 }
 
@@ -26,7 +26,7 @@ pub fn message_text(message: &MessageDescriptor) -> String {
     text_of(message.full_name())
 }
 
-/// Returns the fields of a message in the order of their numbers, with the fields of the messages that they contain.
+/// Returns the fields of a message in the order of their numbers, including the fields of nested messages.
 pub fn fields(message: &MessageDescriptor) -> Vec<Field> {
     message.fields().map(|field| read_field(&field)).collect()
 }
@@ -53,7 +53,7 @@ fn read_field(field: &FieldDescriptor) -> Field {
     }
 }
 
-/// Returns the comment of an element by its full name, with one line for each paragraph. Empty if there is none.
+/// Returns the comment of an element by its full name, with one line per paragraph. Empty if there is no comment.
 fn text_of(full_name: &str) -> String {
     let found = COMMENTS.binary_search_by_key(&full_name, |(name, _)| name);
     let comment = found.map(|at| COMMENTS[at].1).unwrap_or_default();

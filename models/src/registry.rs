@@ -1,4 +1,4 @@
-//! Table of the models, with their key prefixes and what the agent publishes about them.
+//! Table of models, with their key prefixes and the descriptions that the agent publishes.
 
 use crate::key::prefix;
 
@@ -17,10 +17,10 @@ pub enum ModelKind {
     IpAllocation,
 }
 
-/// Description of a model, as published to clients.
+/// Model description, as published to clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModelInfo {
-    /// Kind of the values.
+    /// Kind of the model's values.
     pub kind: ModelKind,
     /// Name: `<module>.<type>`.
     pub name: &'static str,
@@ -36,16 +36,16 @@ pub struct ModelInfo {
     pub proto_name: &'static str,
     /// `.proto` file that defines the message.
     pub proto_file: &'static str,
-    /// Prefix of the keys: `<class>/<module>/<version>/<type>/`.
+    /// Key prefix: `<class>/<module>/<version>/<type>/`.
     pub key_prefix: &'static str,
-    /// Go template with which clients compute the name of a value. Its exact text is that of ligato vpp-agent.
+    /// Go template with which clients compute the name of a value. The text is exactly that of ligato vpp-agent.
     pub name_template: &'static str,
-    /// Fields that the template uses, for error messages.
+    /// Fields used in the template, for error messages.
     pub key_fields: &'static str,
 }
 
 impl ModelKind {
-    /// Returns the model of this kind of value.
+    /// Returns the model for this kind of value.
     pub fn info(self) -> &'static ModelInfo {
         match self {
             Self::Interface => &MODELS[0],
@@ -129,7 +129,7 @@ pub static MODELS: [ModelInfo; 5] = [
     },
 ];
 
-/// Returns the model of a key (without the agent prefix).
+/// Returns the model to which a key (without the agent prefix) belongs.
 pub fn model_of_key(key: &str) -> Option<&'static ModelInfo> {
     MODELS.iter().find(|model| key.starts_with(model.key_prefix))
 }
@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(model.key_prefix, format!("{}/{module}/{}/{kind}/", model.class, model.version));
             let message = descriptor_pool()
                 .get_message_by_name(model.proto_name)
-                .expect("a model has its message");
+                .expect("the message of a model must exist");
             assert_eq!(message.parent_file().name(), model.proto_file);
         }
     }

@@ -1,7 +1,7 @@
-//! Validation of single values, with all rules that do not depend on a running system or on other values.
+//! Validates single values by all rules that do not depend on a running system or on other values.
 //!
-//! Rules of the reference agent keep its error texts, which clients know. The other rules follow the checks of the kernel, so that the
-//! agent rejects a value that the kernel would reject before it changes anything.
+//! Rules that the reference agent also has keep its error messages, because clients may depend on them. The other rules follow the kernel's
+//! checks, so the agent rejects a value that the kernel would reject before it changes anything.
 
 mod interface;
 mod iptables;
@@ -19,13 +19,13 @@ use crate::{
 pub use name::{HOST_NAME_MAX_BYTES, NAME_MAX_BYTES, check_host_name, check_interface_name};
 pub use namespace::check_namespace;
 
-/// Error of a value that violates a rule.
+/// Error returned for a value that violates a rule.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ValidationError {
-    /// Invalid fields, by their names in the `.proto` file. Elements of repeated fields have their position: `ip_addresses[1]`.
+    /// Invalid fields, by their names in the `.proto` file. Elements of repeated fields include their position: `ip_addresses[1]`.
     ///
-    /// Fields in a member of the oneof `link` or `port` have their own name only, such as `peer_if_name`.
+    /// For fields in a member of the oneof `link` or `port`, only the field name is given, for example `peer_if_name`.
     pub fields: Vec<String>,
     /// Stable CamelCase word for the rule, for programs.
     pub reason: &'static str,
@@ -43,7 +43,7 @@ impl ValidationError {
         }
     }
 
-    /// Creates an error about a text that is not an address or a reference.
+    /// Creates an error for text that is neither an address nor a reference.
     fn address(field: &str, error: &AddressError) -> Self {
         let reason = match error {
             AddressError::NotAnAddress(_) => "IpAddressInvalid",
@@ -62,7 +62,7 @@ impl ValidationError {
 /// Checks a value.
 ///
 /// # Errors
-/// The first rule that the value violates, in a fixed order.
+/// Returns the first rule that the value violates, in a fixed order.
 pub fn validate(model: &Model) -> Result<(), ValidationError> {
     match model {
         Model::Interface(interface) => interface::validate(interface).and_then(|()| check_drift_policy(interface.drift_policy)),
@@ -76,7 +76,7 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
 /// Checks only the fields that form the key. While one of them is invalid, the key computed from them is meaningless.
 ///
 /// # Errors
-/// The first rule that the value violates.
+/// Returns the first rule that the value violates.
 pub(crate) fn validate_key_fields(model: &Model) -> Result<(), ValidationError> {
     match model {
         Model::Interface(interface) => interface::validate_key(interface),
@@ -94,11 +94,11 @@ fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
     let Some(number) = number.filter(|number| DriftPolicy::try_from(*number).is_err()) else {
         return Ok(());
     };
-    let message = format!("there is no drift policy {number}; give REPAIR or REPORT, or omit drift_policy");
+    let message = format!("unknown drift policy {number}; expected REPAIR or REPORT, or omit drift_policy");
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }
 
-/// Parses a reference and checks its names, because references are parts of keys.
+/// Parses a reference and checks the names in it, because references are parts of keys.
 fn check_reference(field: &str, text: &str, own_interface: Option<&str>) -> Result<AllocReference, ValidationError> {
     let as_error = |error| ValidationError::address(field, &error);
     let reference: AllocReference = text.parse().map_err(as_error)?;

@@ -1,6 +1,6 @@
-//! Strict check of binary protobuf before it is decoded.
+//! Strict check of binary protobuf messages before they are decoded.
 //!
-//! The generated decoder ignores unknown fields. The agent must not apply a value that it understands only in part, so this check rejects
+//! The generated decoder ignores unknown fields. The agent must not apply a value that it only partly understands, so this check rejects
 //! unknown fields and wrong types.
 
 use prost::encoding::decode_varint;
@@ -8,10 +8,10 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::decode::{DecodeError, FieldPath, Segment, reason};
 
-/// Maximum nesting of messages, which is the limit of the generated decoder.
+/// Maximum nesting depth of messages, equal to the limit of the generated decoder.
 const DEPTH_MAX: usize = 100;
 
-/// Checks that `bytes` are a complete message whose fields are known and have the right types.
+/// Checks that `bytes` is a complete message in which all fields are known and have the right types.
 pub(crate) fn check(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<(), DecodeError> {
     check_message(descriptor, bytes, Span { at: 0, end: bytes.len() }, 0).map_err(|failure| {
         let place = if failure.path.is_empty() {
@@ -97,7 +97,7 @@ fn check_message(descriptor: &MessageDescriptor, bytes: &[u8], mut span: Span, d
         let Some(field) = descriptor.get_field(number) else {
             let known: Vec<String> = descriptor.fields().map(|field| field.name().to_owned()).collect();
             let text = format!(
-                "unknown field number {number}; a {} has: {}",
+                "unknown field number {number}; the fields of {} are: {}",
                 descriptor.full_name(),
                 known.join(", ")
             );
@@ -117,7 +117,7 @@ fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span:
     let expected = WireType::of_kind(&kind);
     let packed = field.is_list() && wire_type == WireType::LengthDelimited;
     if wire_type != expected && !packed {
-        let text = format!("the field is encoded as {} instead of {}", wire_type.name(), expected.name());
+        let text = format!("the field is encoded as {}, expected {}", wire_type.name(), expected.name());
         return Err(failure(reason::WRONG_TYPE, span.at, text));
     }
     let length = match wire_type {
@@ -150,7 +150,7 @@ fn varint(bytes: &[u8], span: &mut Span) -> Result<u64, Failure> {
     let all = &bytes[span.at..span.end];
     let mut rest = all;
     let number = decode_varint(&mut rest).map_err(|_| {
-        // No varint is longer than ten bytes: a longer one is malformed, and a shorter one without an end is truncated.
+        // A varint has at most ten bytes: a longer one is malformed, and a shorter one without a final byte is truncated.
         if all.len() < 10 && all.iter().all(|byte| byte & 0x80 != 0) {
             failure(reason::TRUNCATED_PROTOBUF, span.at, "the value ends in the middle of a number")
         } else {

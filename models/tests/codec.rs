@@ -1,4 +1,4 @@
-//! Decoding of JSON and binary values, and the form of encoded values.
+//! Decodes JSON and binary values, and checks the form of encoded values.
 
 use models::{
     DecodeError, Model, descriptor_pool, json,
@@ -104,7 +104,7 @@ fn binary_that_begins_like_json_is_decoded_as_binary() {
     assert_eq!(&bytes[..2], b"\n{");
     let key = format!("config/linux/interfaces/v2/interface/{}", interface.name);
     assert_eq!(Model::decode(&key, &bytes), Ok(Model::from(interface)));
-    // With a length of 0x20 the whole value is printable.
+    // With a length of 0x20, the whole value is printable.
     let interface = Interface {
         name: "n".repeat(0x20),
         ..Interface::default()
@@ -164,7 +164,7 @@ fn errors_name_field_position_and_accepted_values() {
         mismatch.message
     );
 
-    let binary = Model::decode(VETH_KEY, b"\x0a\x05veth1\x1a\x04\x12\x02n").expect_err("a length beyond the end");
+    let binary = Model::decode(VETH_KEY, b"\x0a\x05veth1\x1a\x04\x12\x02n").expect_err("a length beyond the end must be rejected");
     assert_eq!(binary.reason, "TruncatedProtobuf");
     assert!(
         binary.message.starts_with("namespace.reference") || binary.message.starts_with("namespace:"),
@@ -239,7 +239,7 @@ fn lower_camel_case_is_written_on_request() {
 #[test]
 fn maps_and_any_are_read_in_requests() {
     let text = br#"{"updates":[{"labels":{"a":"1","b":""}},{"item":{"id":{"model":"linux.l3.route","name":"x"}}}],"overwriteAll":true}"#;
-    let request: SetConfigRequest = json::decode(text).expect("a valid request");
+    let request: SetConfigRequest = json::decode(text).expect("a valid request must be readable");
     assert_eq!(request.updates[0].labels.get("a").map(String::as_str), Some("1"));
     assert!(request.overwrite_all);
     let doubled = json::decode::<SetConfigRequest>(br#"{"updates":[{"labels":{"a":"1","a":"2"}}]}"#).expect_err("a key twice");
@@ -251,11 +251,11 @@ fn maps_and_any_are_read_in_requests() {
 fn vpp_config_of_a_request_keeps_its_unknown_fields() {
     let config = descriptor_pool()
         .get_message_by_name("ligato.configurator.Config")
-        .expect("a known message, field or option");
-    assert_eq!(config.get_field(1).expect("a known message, field or option").name(), "vpp_config");
-    let empty = Config::decode(&b"\x0a\x00\x12\x00"[..]).expect("as clients export it");
+        .expect("no such message, field or option");
+    assert_eq!(config.get_field(1).expect("no such message, field or option").name(), "vpp_config");
+    let empty = Config::decode(&b"\x0a\x00\x12\x00"[..]).expect("an empty config as exported by clients must be decodable");
     assert!(empty.linux_config.is_some() && empty.vpp_config.is_some_and(|vpp| vpp.is_empty()));
-    let full = Config::decode(&b"\x0a\x02\x08\x01\x12\x00"[..]).expect("an unknown field is no error for gRPC");
+    let full = Config::decode(&b"\x0a\x02\x08\x01\x12\x00"[..]).expect("an unknown field must not be an error in gRPC");
     assert!(full.vpp_config.is_some_and(|vpp| !vpp.is_empty()));
 }
 
@@ -263,11 +263,11 @@ fn vpp_config_of_a_request_keeps_its_unknown_fields() {
 fn descriptor_set_keeps_custom_field_options() {
     let interface = descriptor_pool()
         .get_message_by_name("ligato.linux.interfaces.Interface")
-        .expect("a known message, field or option");
+        .expect("no such message, field or option");
     let option = descriptor_pool()
         .get_extension_by_name("ligato.ligato_options")
-        .expect("a known message, field or option");
-    let mtu = interface.get_field_by_name("mtu").expect("a known message, field or option");
+        .expect("no such message, field or option");
+    let mtu = interface.get_field_by_name("mtu").expect("no such message, field or option");
     assert!(mtu.options().has_extension(&option));
 }
 

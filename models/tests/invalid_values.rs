@@ -1,4 +1,4 @@
-//! Invalid values. Each row is a value, the reason of the error, and the fields that it names.
+//! Invalid values. Each row contains a value, the reason of the error, and the fields that the error names.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
@@ -10,7 +10,7 @@ const ROUTE: &str = "config/linux/l3/v2/route/";
 const CHAIN: &str = "config/linux/iptables/v2/rulechain/";
 const ALLOCATION: &str = "config/netalloc/v1/ip/network/";
 
-/// Checks rows of: name within the model, value, reason, fields.
+/// Checks all rows. Each row contains the name within the model, the value, the reason and the fields.
 fn check(prefix: &str, rows: &[(&str, &str, &str, &[&str])]) {
     for (name, value, reason, fields) in rows {
         let model = Model::decode(&format!("{prefix}{name}"), value.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error}"));
@@ -690,7 +690,7 @@ fn invalid_rule_chains_are_rejected() {
 #[test]
 fn missing_name_error_has_the_text_of_vpp_agent() {
     let interface = models::proto::ligato::linux::interfaces::Interface::default();
-    let error = Model::from(interface).validate().expect_err("no name");
+    let error = Model::from(interface).validate().expect_err("a missing name must be rejected");
     assert_eq!(
         (error.reason, error.message.as_str()),
         ("NameMissing", "Linux interface defined without logical name")

@@ -1,4 +1,4 @@
-//! Parsing and printing of keys, with the test tables of ligato vpp-agent.
+//! Parses and prints keys, with the test tables of ligato vpp-agent.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<TypedKey, KeyError> {
     TypedKey::parse(text)
 }
 
-/// Expected result for a key: interface, address, source, whether it is invalid. `None` if it is not the key of an address.
+/// Expected result for a key: interface, address, source, and whether the key is invalid. `None` if it is not an address key.
 type AddressRow = Option<(&'static str, &'static str, Option<AddressSource>, bool)>;
 
 #[test]

@@ -1,6 +1,6 @@
-//! Consistency of the tables of link kinds with the messages.
+//! Checks that the link kind tables match the messages.
 //!
-//! A field that is missing in a table would be ignored silently, and no other test finds a row without a field.
+//! The agent would silently ignore a field that is missing in a table, and no other test would notice a row without a field.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ fn interface() -> MessageDescriptor {
     descriptor_pool().get_message_by_name(name).expect(name)
 }
 
-/// Names of the members of a oneof.
+/// Returns the member names of a oneof.
 fn members(oneof: &str) -> BTreeSet<String> {
     let oneof = interface().oneofs().find(|found| found.name() == oneof).expect("a oneof");
     oneof.fields().map(|field| field.name().to_owned()).collect()
@@ -26,9 +26,11 @@ fn members(oneof: &str) -> BTreeSet<String> {
 #[test]
 fn each_type_has_one_kind() {
     let field = interface().get_field_by_name("type").expect("type");
-    let Kind::Enum(types) = field.kind() else { panic!("an enum") };
+    let Kind::Enum(types) = field.kind() else {
+        panic!("the field must be an enum")
+    };
     for value in types.values().filter(|value| value.number() != 0) {
-        assert!(by_type(value.name()).is_some(), "no kind for {}", value.name());
+        assert!(by_type(value.name()).is_some(), "there is no link kind for {}", value.name());
     }
     let names: BTreeSet<&str> = specs().map(|spec| spec.type_name).collect();
     assert_eq!((names.len(), types.values().count() - 1), (KINDS.len(), KINDS.len()));
@@ -52,7 +54,7 @@ fn members_and_kinds_correspond() {
     assert_eq!(port, members("port"));
 }
 
-/// Every field of a message must be in the table of its kind: as a setting, a reference or VLANs.
+/// Every field of a message must be in the table of its link kind: as a setting, a reference or VLANs.
 #[test]
 fn fields_and_table_rows_correspond() {
     let mut tables = Vec::new();
@@ -79,14 +81,14 @@ fn fields_and_table_rows_correspond() {
         assert_eq!(rows, fields, "{member}");
         for row in attributes {
             let field = message.get_field_by_name(row.field).expect(row.field);
-            // A boolean that is on by default must distinguish unset from false.
+            // A boolean that is true by default must distinguish unset from false.
             let is_on = matches!(row.unset, Unset::LeftAlone(1)) && field.kind() == Kind::Bool;
             assert!(!is_on || field.supports_presence(), "{member}.{} cannot be unset", row.field);
             let is_switch = matches!(row.scale, Scale::Switch);
             assert_eq!(
                 is_switch,
                 field.kind() == Kind::Bool,
-                "{member}.{} is shown as on or off",
+                "{member}.{} must be shown as on or off exactly if it is a boolean",
                 row.field
             );
             if let (Kind::Enum(values), Scale::Table(pairs)) = (field.kind(), row.scale) {
@@ -105,7 +107,7 @@ fn fields_and_table_rows_correspond() {
     assert!(enums > 0, "no enum table was compared");
 }
 
-/// The ownership marks of existing links contain the positions of these settings, so that the positions must never change.
+/// The ownership marks of existing links contain the positions of these settings, so the positions must never change.
 #[test]
 fn positions_of_settings_in_ownership_marks_are_stable() {
     let mut found = Vec::new();

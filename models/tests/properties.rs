@@ -1,4 +1,4 @@
-//! Properties of arbitrary input: decoding never panics, and printed keys and values are parsed as the same.
+//! Property tests with arbitrary input: decoding never panics, and parsing a printed key or value returns the same key or value.
 
 use models::{
     Model,
@@ -14,13 +14,13 @@ use proptest::{prelude::*, test_runner::RngSeed};
 /// Generates a logical name that validation accepts.
 fn name() -> impl Strategy<Value = String> {
     proptest::string::string_regex("[a-zA-Z0-9_.:-]{1,8}(/[a-z0-9_-]{1,8}){0,2}")
-        .expect("a valid pattern")
+        .expect("the pattern must be valid")
         .prop_filter("reserved", |name| models::validation::check_interface_name("name", name).is_ok())
 }
 
-/// Generates any text, with a higher frequency of the special characters of keys and JSON.
+/// Generates any text; the special characters of keys and JSON are more frequent.
 fn any_text() -> impl Strategy<Value = String> {
-    proptest::string::string_regex("(\\PC|[\\x00-\\x20/\"\\\\{}<>:.]){0,12}").expect("a valid pattern")
+    proptest::string::string_regex("(\\PC|[\\x00-\\x20/\"\\\\{}<>:.]){0,12}").expect("the pattern must be valid")
 }
 
 fn any_key() -> impl Strategy<Value = String> {

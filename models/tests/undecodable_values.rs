@@ -1,4 +1,4 @@
-//! Values that cannot be decoded. Each row is a key, the bytes under it, and the reason of the error.
+//! Values that cannot be decoded. Each row contains a key, the bytes stored under it, and the reason of the error.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
@@ -181,7 +181,7 @@ fn undecodable_values_are_rejected_with_a_reason() {
     }
 }
 
-/// A key mismatch must not suggest a key that is computed from invalid fields.
+/// A key mismatch error must not suggest a key that is computed from invalid fields.
 #[test]
 fn key_fields_are_validated_before_the_key_is_compared() {
     let route = |dst: &str| format!(r#"{{"outgoing_interface":"a1","dst_network":"{dst}"}}"#);

@@ -1,28 +1,28 @@
-//! Detects bulk changes: periods in which the agent changes very many objects.
+//! Detects bulk changes: periods in which the agent changes a large number of objects.
 //!
-//! The kernel notifies the agent of its own changes as well. Each listener slows down every writer, and reading the namespaces again after
-//! each batch took half of the time of a large change. Therefore the agent does not listen during a bulk change, and reads every
-//! namespace once when it is over. It notices changes by others only then, [`LONGEST`] after the start at the latest.
+//! The kernel also notifies the agent of the agent's own changes. Each listener slows down every writer, and rereading the namespaces after
+//! each batch took half of the time of a large change. Therefore the agent does not listen during a bulk change, and reads every namespace
+//! once when it is over. It notices changes made by others only then, at most [`LONGEST`] after the start of the bulk change.
 
 use std::time::Duration;
 
-/// Number of operations in one batch that change a namespace, from which on the batch starts a bulk change.
+/// Number of namespace-changing operations in one batch that starts a bulk change.
 const OPERATIONS: usize = 100;
-/// Time without a batch after which a bulk change is over. A client that puts many values leaves short gaps.
+/// Idle time after which a bulk change is over. A client that puts many values leaves short gaps.
 const QUIET: Duration = Duration::from_millis(40);
-/// Maximum duration of a bulk change; the next batch may start another one.
+/// Maximum duration of a bulk change. The next batch may start another one.
 ///
-/// Reading 1,000 namespaces with 20 links each takes 3 s, so an end in the middle of a large change is expensive.
+/// Reading 1,000 namespaces with 20 links each takes 3 s, so it is expensive to end the bulk change in the middle of a large change.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Current bulk change, if there is one.
+/// Bulk change in progress, if any.
 #[derive(Debug, Default)]
 pub struct Bulk(Option<Span>);
 
 #[derive(Clone, Copy, Debug)]
 struct Span {
     since: Duration,
-    /// Time since which there is nothing to do; `None` while there is.
+    /// When the agent became idle; `None` while there is work to do.
     idle: Option<Duration>,
 }
 
@@ -34,7 +34,7 @@ impl Span {
 }
 
 impl Bulk {
-    /// Records that a batch with this many changes starts. Returns whether a bulk change starts with it.
+    /// Records the start of a batch with this many changes. Returns whether it starts a bulk change.
     pub fn batch(&mut self, operations: usize, now: Duration) -> bool {
         match &mut self.0 {
             Some(span) => {
@@ -49,12 +49,12 @@ impl Bulk {
         }
     }
 
-    /// Returns the time at which the bulk change will be over if no other batch starts.
+    /// Returns when the bulk change will be over if no other batch starts.
     pub fn over_at(&self) -> Option<Duration> {
         self.0.as_ref().map(Span::over_at)
     }
 
-    /// Records that there is nothing to do. Returns whether a bulk change ends with that.
+    /// Records that there is nothing to do. Returns whether this ends a bulk change.
     pub fn idle(&mut self, now: Duration) -> bool {
         if let Some(span) = &mut self.0 {
             span.idle.get_or_insert(now);
@@ -62,7 +62,7 @@ impl Bulk {
         self.0.take_if(|span| span.over_at() <= now).is_some()
     }
 
-    /// Ends the bulk change at once. Returns whether there was one.
+    /// Ends the bulk change at once. Returns whether one was in progress.
     pub fn interrupt(&mut self) -> bool {
         self.0.take().is_some()
     }
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(bulk.over_at(), Some(at(671)));
         assert!(!bulk.idle(at(670)));
         assert!(bulk.idle(at(671)));
-        assert!(bulk.batch(OPERATIONS, at(680)), "the next one");
+        assert!(bulk.batch(OPERATIONS, at(680)), "the next bulk change starts");
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! Ensures that only one agent per label uses a store, on whatever machine or in whatever namespaces it runs.
+//! Ensures that only one agent per label uses a store, regardless of the machine or namespaces that it runs in.
 //!
-//! The agent claims its label with a key under a lease. The locks of [`label`](super::label) reach only as far as the kernel lets a process
-//! see others; this key reaches every agent that uses the same store. It is written before the agent follows the store, also if the store
-//! cannot be reached at start. An agent that later loses the store or the lease leaves the network unchanged and claims the label again as
-//! soon as it can. It ends, and leaves the network unchanged, only if another agent has the label by then.
+//! The agent claims its label with a key under a lease. The locks of [`label`](super::label) reach only processes that are visible to each
+//! other in the kernel; this key reaches every agent that uses the same store. The agent writes the key before it follows the store, even
+//! if the store is unreachable at startup. An agent that later loses the store or the lease leaves the network unchanged and claims the
+//! label again as soon as it can. It exits, and leaves the network unchanged, only if another agent has the label by then.
 //!
-//! A restart does not wait for the lease of the former process: [`Claimant::has_ended`] proves that the process is gone. Without that proof
-//! (the former process ran on another machine, or before a reboot) the agent watches the lease, which either ends or is renewed by its
-//! holder.
+//! After a restart, the agent does not wait for the lease of its former process: [`Claimant::has_ended`] proves that the process is gone.
+//! Without that proof (the former process ran on another machine, or before a reboot) the agent watches the lease, which either expires or
+//! is renewed by its holder.
 //!
 //! The owner of an embedded store always has the label there.
 
@@ -28,17 +28,17 @@ use tracing::{debug, info, warn};
 use self::claimant::Claimant;
 use crate::store::{Backoff, Connector, Renewal, Session, StoreConfig, StoreError, StoreErrorKind};
 
-/// Key of the claim, below the prefix of the agent.
+/// Key of the claim, relative to the agent's prefix.
 pub const KEY: &str = "holder";
-/// Time that the key outlives an agent that has died.
+/// How long the key outlives an agent that has died.
 const TTL: Duration = Duration::from_secs(10);
-/// Time that a start waits for the first answer of the store.
+/// How long startup waits for the first response of the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// Time that a readable store may take to report who has the label. By then, the lease of an agent that has died must have ended.
+/// How long a readable store may take to report who has the label. By then, the lease of a dead agent must have expired.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
-/// Interval at which the lease of another agent is read.
+/// Interval at which the agent reads the lease of another agent.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Time that a shutdown waits for the store.
+/// How long shutdown waits for the store.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Another agent has the label in this store.
@@ -49,24 +49,24 @@ pub struct Taken {
     holder: String,
 }
 
-/// Options of a [`Claim`].
+/// [`Claim`] options.
 pub struct ClaimOptions {
-    /// Label of the agent.
+    /// The agent's label.
     pub label: String,
-    /// This process has the abstract socket of the label.
+    /// True if this process has the abstract socket of the label.
     pub has_socket: bool,
-    /// The store belongs to this agent alone, because it is embedded.
+    /// True if the store belongs to this agent alone because it is embedded.
     pub owns_store: bool,
 }
 
 /// State of the claim.
 #[derive(Clone, Debug)]
 enum Progress {
-    /// The store has not answered yet.
+    /// The store has not responded yet.
     Asking,
-    /// The store has answered, and no other agent is known to have the label.
+    /// The store has responded, and no other agent is known to have the label.
     Claiming,
-    /// This process has the label, according to the store.
+    /// The store has confirmed that this process has the label.
     Held,
     /// The store cannot be reached.
     Unreachable,
@@ -75,7 +75,7 @@ enum Progress {
     Taken(Taken),
 }
 
-/// The claim of this process. Dropping it leaves the key until its lease ends.
+/// This process's claim to a label. Dropping it leaves the key until its lease expires.
 pub struct Claim {
     progress: watch::Receiver<Progress>,
     stop: watch::Sender<bool>,
@@ -84,10 +84,10 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Starts to claim the label. Must be called within a Tokio runtime.
+    /// Starts claiming the label. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// Fails only for a configuration that can never work.
+    /// Fails only if the configuration can never work.
     pub fn start(store: StoreConfig, options: ClaimOptions) -> Result<Self, StoreError> {
         let (progress_sender, progress) = watch::channel(Progress::Asking);
         let (stop, mut stopped) = watch::channel(false);
@@ -121,7 +121,7 @@ impl Claim {
         })
     }
 
-    /// Waits until this process may start. Does not wait for a store that does not answer; see [`Self::allowed`].
+    /// Waits until this process may start. Does not wait for an unresponsive store; see [`Self::allowed`].
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -130,7 +130,7 @@ impl Claim {
             return Ok(());
         }
         let mut progress = self.progress.clone();
-        // An error of the channel means that the task has failed and the holder is unknown.
+        // A channel error means that the task has failed and the holder is unknown.
         let answered = timeout(FIRST_ANSWER, progress.wait_for(|progress| !matches!(progress, Progress::Asking)));
         if !matches!(answered.await, Ok(Ok(_))) {
             return Ok(());
@@ -142,9 +142,9 @@ impl Claim {
         }
     }
 
-    /// Waits until this process may follow the store; never returns if another agent has the label.
+    /// Waits until this process may follow the store. Never returns if another agent has the label.
     ///
-    /// Call it once the store has answered.
+    /// Call it once the store has responded.
     pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
         let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
         async move {
@@ -182,11 +182,11 @@ impl Claim {
         }
     }
 
-    /// Gives up the label: deletes the key.
+    /// Releases the label by deleting the key.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         if timeout(SHUTDOWN_LIMIT, &mut self.task).await.is_err() {
-            warn!("the store does not answer; the claim of the label stays until its lease ends");
+            warn!("the store does not respond; the label claim stays until its lease expires");
         }
     }
 }
@@ -197,7 +197,7 @@ impl Drop for Claim {
     }
 }
 
-/// Task that keeps a [`Claim`].
+/// Task that maintains a [`Claim`].
 struct Claimer {
     connector: Connector,
     key: String,
@@ -216,10 +216,10 @@ struct Found {
     mod_revision: i64,
 }
 
-/// The key of this process, written and under a lease.
+/// This process's key, written and under a lease.
 struct Kept {
     renewal: Renewal,
-    /// Revision of the store at which the key was written or read.
+    /// Store revision at which the key was written or read.
     revision: i64,
 }
 
@@ -238,7 +238,7 @@ impl Claimer {
             let is_refusal = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
             match is_refusal {
                 // The source and the publisher report an unreachable store already.
-                false => debug!(%error, "claim of the label interrupted"),
+                false => debug!(%error, "label claim interrupted"),
                 true if std::mem::replace(&mut refused, true) => debug!(%error, "cannot claim the label"),
                 true => warn!(%error, "cannot claim the label in the store; another agent with this label will not notice this one"),
             }
@@ -251,7 +251,7 @@ impl Claimer {
         }
     }
 
-    /// Claims and keeps the label over one connection, until an error or until another agent has the label.
+    /// Claims and keeps the label over one connection, until an error occurs or another agent has the label.
     async fn session(&mut self) -> Result<Taken, StoreError> {
         let session = self.connector.connect(self.key.as_bytes()).await?;
         self.progress.send_if_modified(|progress| {
@@ -273,7 +273,8 @@ impl Claimer {
         }
     }
 
-    /// Writes the key, unless this process has written it already. Waits until it is certain whether another holder of the label runs.
+    /// Writes the key, unless this process has already written it. Waits until it is certain whether another holder of the label is
+    /// running.
     async fn claim(&mut self, session: &Session) -> Result<Result<Kept, Taken>, StoreError> {
         loop {
             let (found, revision) = self.read(session).await?;
@@ -295,7 +296,7 @@ impl Claimer {
                     holder: found.claimant.to_string(),
                 }));
             }
-            // If the other lease has ended in the meantime, the key is gone with it and the comparison fails.
+            // If the other lease has expired in the meantime, the key is gone with it and the comparison fails.
             if let Some(kept) = self.write(session, found.map_or(0, |found| found.mod_revision)).await? {
                 return Ok(Ok(kept));
             }
@@ -314,20 +315,20 @@ impl Claimer {
         Ok((found, revision))
     }
 
-    /// Returns whether no running agent can have written the key. An agent always writes its key with a lease.
+    /// Returns whether the key cannot have been written by a running agent. An agent always writes its key with a lease.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }
 
-    /// Waits until the lease of another agent is renewed (true) or its key is deleted (false).
+    /// Waits until another agent's lease is renewed (returns true) or its key is deleted (returns false).
     async fn is_renewed(&self, session: &Session, found: &Found) -> Result<bool, StoreError> {
-        info!(holder = %found.claimant, "another agent may have the label; waiting until its lease is renewed or ends");
+        info!(holder = %found.claimant, "another agent may have the label; waiting until its lease is renewed or expires");
         let mut checks = interval(CHECK_INTERVAL);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (began, mut left) = (Instant::now(), i64::MAX);
         loop {
             checks.tick().await;
-            // The key has outlived its lease, so the store's answers about the lease cannot be trusted.
+            // The key has outlived its lease, so what the store reports about the lease cannot be trusted.
             if began.elapsed() > TTL * 2 {
                 return Ok(true);
             }
@@ -347,7 +348,7 @@ impl Claimer {
         }
     }
 
-    /// Writes the key under a new lease, if its revision is still `mod_revision` (0 if it is absent).
+    /// Writes the key under a new lease if its revision is still `mod_revision` (0 if the key does not exist).
     async fn write(&mut self, session: &Session, mod_revision: i64) -> Result<Option<Kept>, StoreError> {
         let ttl = i64::try_from(TTL.as_secs()).unwrap_or(i64::MAX);
         let lease = session.call("granting a lease", session.lease().grant(ttl, None)).await?.id();
@@ -376,8 +377,8 @@ impl Claimer {
                 change = changes.next() => match change {
                     Some(Ok(change)) if !change.canceled() && !self.concerns_key(&change) => {}
                     Some(Ok(change)) if !change.canceled() => return Ok(()),
-                    Some(Err(error)) => return Err(session.stream_error("watching the claim of the label", &error)),
-                    _ => return Err(StoreError::protocol(session.endpoint(), "the watch of the claim of the label ended")),
+                    Some(Err(error)) => return Err(session.stream_error("watching the label claim", &error)),
+                    _ => return Err(StoreError::protocol(session.endpoint(), "the watch of the label claim ended")),
                 },
                 _ = renew.tick() => kept.renewal.ask(session).await?,
                 answer = kept.renewal.answered(session) => answer?,
@@ -385,7 +386,7 @@ impl Claimer {
         }
     }
 
-    /// Returns whether a change is about the key itself, since other keys may start with it.
+    /// Returns whether the change affects the key itself. Other keys may start with the same characters.
     fn concerns_key(&self, change: &WatchResponse) -> bool {
         let mut keys = change.events().iter().filter_map(|event| Some(event.kv()?.key()));
         keys.any(|key| key == self.key.as_bytes())
@@ -400,7 +401,7 @@ impl Claimer {
             session.revoke(self.lease).await
         };
         if let Err::<(), StoreError>(error) = revoked.await {
-            warn!(%error, "the claim of the label stays until its lease ends");
+            warn!(%error, "the label claim stays until its lease expires");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Effects of the engine on a real system: kernel operations through the executor, and statuses through the publisher.
+//! Implementation of the engine's effects on a real system: runs kernel operations in the executor and publishes statuses.
 //!
 //! Only reports outcomes and observations to the scheduler, which decides what to do. `outcomes` handles the outcomes of operations,
-//! `inspection` the contents of namespaces, and `reading_plan` schedules the reads.
+//! `inspection` handles the contents of namespaces, and `reading_plan` schedules the reads.
 
 mod facts;
 mod housekeeping;
@@ -46,7 +46,7 @@ use super::{
     startup_scan::{Scan, Scanned, StartupScan},
 };
 
-/// A change reported from outside of the engine.
+/// A change reported from outside the engine.
 pub enum Signal {
     /// An object in a namespace changed.
     Namespace(NetnsId),
@@ -54,7 +54,7 @@ pub enum Signal {
     Microservice(MicroserviceChange),
     /// Orphans must be kept, or may be deleted again.
     HoldOrphans(bool),
-    /// Values that are kept because removals are held, each with the start of the hold.
+    /// Values that are kept because removals are on hold, and when each one was put on hold.
     HeldValues(BTreeMap<Key, Duration>),
 }
 
@@ -68,9 +68,9 @@ pub enum ReadRequest {
 
 /// Contents of namespaces.
 pub enum Seen {
-    /// Contents of open namespaces, or the error with which a read failed.
+    /// Contents of open namespaces, or the error of a failed read.
     Refresh(Vec<(NetnsId, Result<Box<Snapshot>, String>)>),
-    /// Namespaces of the startup scan.
+    /// Namespaces read by the startup scan.
     Scan(Vec<Scanned>),
 }
 
@@ -91,7 +91,7 @@ impl Seen {
     pub fn read(outcomes: Vec<KernelOutcome>) -> Self {
         let read = outcomes.into_iter().map(|outcome| match outcome.result {
             Ok(Reply::Contents(snapshot)) => (NetnsId(outcome.id), Ok(snapshot)),
-            Ok(other) => (NetnsId(outcome.id), Err(format!("unexpected answer {other:?}"))),
+            Ok(other) => (NetnsId(outcome.id), Err(format!("unexpected reply {other:?}"))),
             Err(failure) => (NetnsId(outcome.id), Err(failure.message)),
         });
         Seen::Refresh(read.collect())
@@ -109,18 +109,18 @@ pub struct NetworkEffects {
     plan: ReadingPlan,
     facts: HostFacts,
     in_flight: HashMap<u64, InFlight>,
-    /// Routes and neighbours displaced by a foreign object: re-creation may overwrite it.
+    /// Routes and neighbours displaced by a foreign object. Re-creating them may overwrite it.
     displaced: BTreeSet<Key>,
     /// Tasks for the next batch that belong to no operation.
     housekeeping: Vec<Task>,
-    /// Held orphans.
+    /// Orphans on hold.
     held: HeldOrphans,
     /// True if a resync deletes foreign addresses from managed links.
     strict: bool,
 }
 
 impl NetworkEffects {
-    /// Creates effects on these parts. A namespace that is not watched is read every `sweep_interval`.
+    /// Creates effects on the given parts. A namespace that is not watched is read every `sweep_interval`.
     pub fn new(
         host: Arc<dyn Host>,
         marks: Marks,
@@ -218,7 +218,7 @@ impl Effects for NetworkEffects {
     }
 
     fn goes_together(operation: &Operation<KernelOp>) -> bool {
-        // All namespaces opened together must be known before links can be distinguished from those that belong to another namespace.
+        // All namespaces opened together must be known before the agent can tell which namespace a link belongs to.
         !is_change(operation)
     }
 
@@ -248,7 +248,7 @@ impl Effects for NetworkEffects {
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome));
-        // All namespaces opened together must be known before links can be distinguished from those that belong to another namespace.
+        // All namespaces opened together must be known before the agent can tell which namespace a link belongs to.
         let opened: Vec<_> = opened.collect();
         for opened in &opened {
             self.inspect_opened(scheduler, opened);
@@ -262,7 +262,7 @@ impl Effects for NetworkEffects {
                 for (netns, contents) in read {
                     match contents {
                         Ok(snapshot) => self.inspect_all(scheduler, netns, &snapshot, false),
-                        // An error does not mean that an object is gone, so read again later.
+                        // An error does not mean that an object is gone, so the namespace is read again later.
                         Err(message) => {
                             warn!(%netns, "cannot read the namespace: {message}");
                             self.plan.retry_later(netns);
@@ -313,7 +313,7 @@ impl Effects for NetworkEffects {
         if due.is_empty() {
             return self.scan.take_due(&self.marks).map(ReadRequest::Scan);
         }
-        // Before the read, so that no change is missed.
+        // Rearmed before the read, so no change is missed.
         due.iter().for_each(|netns| self.host.rearm(*netns));
         Some(ReadRequest::Refresh(due))
     }
@@ -335,7 +335,7 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
-        // Before a status is deleted, because the deletion tells the user that the agent no longer knows the value.
+        // Must precede the deletion of a status, which tells the user that the agent no longer knows the value.
         self.drop_unused_references(scheduler);
         self.update_scan(scheduler);
         self.namespaces.learn();

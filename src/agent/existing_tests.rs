@@ -20,7 +20,7 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, KernelOp, NetnsId};
 
-/// Maximum number of steps after which a world must have nothing left to do.
+/// Maximum number of steps within which a world must become idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -70,7 +70,7 @@ impl World {
         self.restart_with(desired, Disk::of_known_store(1))
     }
 
-    /// Restarts the agent without its note about the store, so that it holds orphans.
+    /// Restarts the agent without its note about the store, so it puts orphans on hold.
     pub(super) fn restart_holding(self, desired: &Desired) -> Self {
         self.restart_with(desired, Disk::default())
     }
@@ -141,7 +141,7 @@ impl World {
     pub(super) fn state(&self, key: &str) -> (ValueState, String) {
         let outbox = self.agent.outbox.get();
         let published = outbox.shadow.get(&format!("config-status/{key}"));
-        let status = ValueStatus::decode(&**published.unwrap_or_else(|| panic!("no status of {key}"))).expect("a status");
+        let status = ValueStatus::decode(&**published.unwrap_or_else(|| panic!("no status of {key}"))).expect("a valid status");
         (status.state(), status.error)
     }
 
@@ -154,7 +154,7 @@ impl World {
         addresses
     }
 
-    /// Returns destination and table of each route.
+    /// Returns the destination and table of each route.
     fn tables(&self) -> Vec<(String, u32)> {
         let routes = &self.machine.get().kernel.spaces[&OWN].routes;
         routes
@@ -183,7 +183,7 @@ fn arp(interface: &str, address: &str) -> (String, String) {
 
 fn spec(text: &str) -> AddressSpec {
     AddressSpec {
-        address: text.parse().expect("an address"),
+        address: text.parse().expect("a valid address"),
         prefix_len: 24,
     }
 }
@@ -204,7 +204,7 @@ pub(super) fn machine() -> Kernel {
 /// Description of a set of values, and the values by key.
 type Form = (&'static str, Vec<(String, String)>);
 
-/// Returns all uses of EXISTING, with the values that can depend on it.
+/// Returns all ways to use EXISTING interfaces, with the values that can depend on them.
 fn forms() -> Vec<Form> {
     [on_links(), in_vrfs()].concat()
 }
@@ -311,7 +311,7 @@ fn in_vrfs() -> Vec<Form> {
     ]
 }
 
-/// Whatever the values and their order, the agent does not mistake its own changes for foreign ones.
+/// The agent does not mistake its own changes for foreign ones, whatever the values and their order.
 #[test]
 fn reading_own_changes_leads_to_no_operation() {
     for (form, values) in forms() {
@@ -358,7 +358,7 @@ fn routes_move_when_vrf_is_recreated_with_another_table() {
             let new = kernel.add_foreign_link(OWN, "vrf0", "vrf");
             kernel.set_vrf_table(OWN, new, 40);
             // The kernel flushes the routes of a link that leaves a VRF.
-            kernel.spaces.get_mut(&OWN).expect("it exists").routes.clear();
+            kernel.spaces.get_mut(&OWN).expect("the object exists").routes.clear();
             let member = kernel.link(OWN, "nic1").expect("the NIC exists").index;
             kernel.link_mut(OWN, member).master = Some(new);
             (member, new)
@@ -375,12 +375,12 @@ fn routes_move_when_vrf_is_recreated_with_another_table() {
     }
 }
 
-/// An interface whose VRF is not a VRF device fails, and joins once the device is a VRF device.
+/// An interface fails if its master is not a VRF device, and joins the VRF once it is.
 #[test]
 fn vrf_member_is_refused_until_master_is_a_vrf_device() {
     let (_, values) = forms().swap_remove(3);
     let mut kernel = machine();
-    let index = kernel.link(OWN, "vrf0").expect("it exists").index;
+    let index = kernel.link(OWN, "vrf0").expect("the object exists").index;
     kernel.link_mut(OWN, index).kind = "bridge".to_owned();
     let mut world = World::start(kernel, &values.iter().cloned().collect());
     assert_eq!(world.tables(), []);
@@ -395,7 +395,7 @@ fn vrf_member_is_refused_until_master_is_a_vrf_device() {
     assert_eq!(world.state(&values[1].0), (ValueState::Configured, String::new()));
 }
 
-/// An address of two values on one link is deleted with the last of them.
+/// An address shared by two values on one link is deleted with the last of them.
 #[test]
 fn shared_address_is_kept_until_last_value_is_deleted() {
     let (_, values) = forms().swap_remove(1);

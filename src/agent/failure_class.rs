@@ -1,10 +1,10 @@
-//! Classifies failed kernel operations for the scheduler: the value waits for something, or the operation failed.
+//! Classifies failed kernel operations for the scheduler: either the value is waiting for something, or the operation has failed.
 
 use crate::desired::TENTATIVE;
 use crate::scheduler::FaultKind;
 use netns_kernel::FailureKind;
 
-/// Class of a failure of the kernel or the executor.
+/// Class of a kernel or executor failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
     /// The operation needs an object that does not exist yet.
@@ -46,7 +46,7 @@ mod tests {
 
     const BOTH: &[Subject] = &[Subject::Namespace, Subject::Object];
 
-    /// Creates one test per row: failure kind, subjects of the operation, expected class and reason.
+    /// Generates one test per row: failure kind, operation subjects, expected class and reason.
     macro_rules! rows {
         ($($name:ident: $kind:ident, $subjects:expr => $class:expr, $reason:expr;)+) => {$(
             #[test]

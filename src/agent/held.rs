@@ -1,4 +1,4 @@
-//! Orphans that are kept after the store lost its content, because their values may not have been deleted on purpose.
+//! Orphans that are kept after the store lost its contents, because their values may not have been deleted on purpose.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,17 +10,17 @@ use models::key::Key;
 use crate::descriptors::value::{NamespaceName, Orphan, Value};
 use netns_kernel::{KernelOp, NetnsId};
 
-/// Orphans observed while removals are held.
+/// Orphans observed while removals are on hold.
 #[derive(Default)]
 pub struct HeldOrphans {
     holding: bool,
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
-    /// Empty namespaces that an earlier run created.
+    /// Empty namespaces created by an earlier run.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
 }
 
 impl HeldOrphans {
-    /// Returns whether removals are held.
+    /// Returns whether removals are on hold.
     pub fn is_holding(&self) -> bool {
         self.holding
     }
@@ -28,7 +28,7 @@ impl HeldOrphans {
     /// Starts or stops holding removals. Returns whether that is a change.
     pub fn hold(&mut self, holding: bool) -> bool {
         let changed = std::mem::replace(&mut self.holding, holding) != holding;
-        // The orphans stay recorded if the store is lost again during a hold.
+        // The orphans stay recorded if the store is lost again while removals are on hold.
         if changed {
             self.found.clear();
             self.empty.clear();
@@ -45,7 +45,7 @@ impl HeldOrphans {
         }
     }
 
-    /// Moves orphans from the values observed in a namespace to the held orphans, except superseded ones.
+    /// Moves orphans, except superseded ones, from the values observed in a namespace to the held orphans.
     ///
     /// Returns whether the set of held orphans changed.
     pub fn take(&mut self, netns: NetnsId, name: &NamespaceName, found: &mut Vec<(Key, Value)>) -> bool {
@@ -68,7 +68,7 @@ impl HeldOrphans {
         !before.is_some_and(|before| before.keys().eq(orphans.keys()))
     }
 
-    /// Forgets the orphans of a namespace that is no longer open under a name. Returns whether the set of held orphans changed.
+    /// Forgets the orphans of a namespace that is no longer open under this name. Returns whether the set of held orphans changed.
     pub fn closed(&mut self, netns: NetnsId, name: &NamespaceName) -> bool {
         let place = (netns, name.clone());
         self.empty.remove(&place) | self.found.remove(&place).is_some()
@@ -79,7 +79,7 @@ impl HeldOrphans {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
-    /// Returns the operations that delete the held orphans which depend on the ownership mark of an interface.
+    /// Returns the operations that delete the held orphans that depend on an interface's ownership mark.
     ///
     /// Once the interface is gone, nothing distinguishes them from foreign objects.
     pub fn removals_before(&self, interface: &Key) -> Vec<KernelOp> {
@@ -88,7 +88,7 @@ impl HeldOrphans {
         borne.flat_map(|orphan| orphan.removal.clone()).collect()
     }
 
-    /// Returns a text for users about each held orphan.
+    /// Returns a user-readable description of each held orphan.
     pub fn texts(&self) -> Vec<String> {
         let places = self
             .found
@@ -104,7 +104,7 @@ impl HeldOrphans {
     }
 }
 
-/// Changes the operations that close a namespace so that they do not delete it, although the agent created it.
+/// Changes the operations that close a namespace so that they do not delete it, even if the agent created it.
 pub fn keep_namespace(ops: &mut [KernelOp]) {
     for op in ops {
         if let KernelOp::CloseNamespace { remove_if_marked, .. } = op {

@@ -1,6 +1,6 @@
-//! Decides when removals are held because the store lost its content, and until when.
+//! Decides when to put removals on hold because the store lost its contents, and when to end the hold.
 //!
-//! Performs no I/O: [`Removals`](super::removals::Removals) carries out the decisions, and so does the simulator.
+//! Performs no I/O. The decisions are carried out by [`Removals`](super::removals::Removals), and in simulations by the simulator.
 
 use crate::{
     config::OnStoreLoss,
@@ -13,37 +13,37 @@ use crate::{
     },
 };
 
-/// One step of a decision. The steps are carried out in order.
+/// One step of a decision. Steps are carried out in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Report that removals are held, and keep orphans.
+    /// Report that removals are on hold, and keep orphans.
     Hold(Reason),
     /// Report the revision after which an acceptance counts.
     Date(Reason),
-    /// Write the note of the store.
+    /// Write the note about the store.
     WriteNote,
-    /// Apply the listing; delete values that are not in it.
+    /// Apply the listing and delete values that are not in it.
     Apply,
-    /// Apply the listing; keep values that are not in it desired.
+    /// Apply the listing and keep values that are not in it as desired.
     ApplyWithoutRemovals,
     /// Delete the held values.
     Accept,
-    /// Report that removals are no longer held, and delete orphans.
+    /// Report that removals are no longer on hold, and delete orphans.
     Release,
 }
 
 /// State of the hold, as input of [`Hold::judge`].
 #[derive(Clone, Copy, Debug)]
 pub struct Present {
-    /// A user has accepted the removals.
+    /// True if a user has accepted the removals.
     pub accepted: bool,
-    /// There are held values or orphans.
+    /// True if there are held values or orphans.
     pub something: bool,
-    /// Everything that was desired at start has been processed, so all orphans are known.
+    /// True once everything that was desired at startup has been processed, so all orphans are known.
     pub in_sync: bool,
 }
 
-/// Decisions about held removals.
+/// Decides whether removals are on hold.
 pub struct Hold {
     policy: OnStoreLoss,
     reason: Option<Reason>,
@@ -52,7 +52,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Creates the state in which nothing is held.
+    /// Creates the initial state, with nothing on hold.
     pub fn new(policy: OnStoreLoss) -> Self {
         Hold {
             policy,
@@ -61,30 +61,30 @@ impl Hold {
         }
     }
 
-    /// Returns the reason why removals are held; `None` if they are not.
+    /// Returns why removals are on hold; `None` if they are not.
     #[cfg(any(test, feature = "simulation"))]
     pub fn reason(&self) -> Option<&Reason> {
         self.reason.as_ref()
     }
 
-    /// Returns whether a loss of the store's content leads to a hold instead of removals.
+    /// Returns whether a loss of the store's contents puts removals on hold.
     pub fn holds(&self, reason: &SnapshotReason) -> bool {
         self.policy == OnStoreLoss::Hold && matches!(reason, SnapshotReason::StoreReplaced { .. })
     }
 
-    /// Decides before the store is read: orphans are held if they were held before, or if nothing is known about the store.
+    /// Decides before the store is read. Orphans are on hold if they were before, or if nothing is known about the store.
     pub fn begin(&mut self, remembered: &Remembered, holds_values: bool) -> Vec<Action> {
         if self.policy == OnStoreLoss::Apply {
             return if holds_values { vec![Action::Accept] } else { Vec::new() };
         }
         let unexplained = || Reason {
-            evidence: "values have been held since an earlier run".to_owned(),
+            evidence: "values have been on hold since an earlier run".to_owned(),
             revision: 0,
         };
         self.reason = match remembered {
             Remembered::Note(note) => note.held.clone().or_else(|| holds_values.then(unexplained)),
             Remembered::Nothing(why) => Some(Reason {
-                evidence: format!("the previous content of the store is unknown ({why})"),
+                evidence: format!("the store's previous contents are unknown ({why})"),
                 revision: 0,
             }),
         };
@@ -93,7 +93,7 @@ impl Hold {
 
     /// Decides after the whole store was listed.
     ///
-    /// `accepted_at` is the revision of the newest acceptance in the store; `note` is the note about the store.
+    /// `accepted_at` is the revision of the newest acceptance in the store, and `note` is the note about the store.
     pub fn listed(&mut self, revision: i64, reason: &SnapshotReason, accepted_at: Option<i64>, note: Option<&Note>) -> Vec<Action> {
         self.losses = note.map_or(self.losses, |note| note.losses);
         let mut actions = match reason {
@@ -105,7 +105,7 @@ impl Hold {
             _ => vec![Action::WriteNote, Action::Apply],
         };
         match &mut self.reason {
-            // The revision of the loss is unknown, so only an acceptance that is put from now on can be about it.
+            // The revision of the loss is unknown, so only acceptances put from now on can refer to it.
             Some(reason) if reason.revision == 0 => {
                 reason.revision = revision;
                 actions.extend([Action::Date(reason.clone()), Action::WriteNote]);
@@ -122,7 +122,7 @@ impl Hold {
         if holds { vec![Action::Accept] } else { Vec::new() }
     }
 
-    /// Ends the hold if it was accepted, or if nothing is held any more.
+    /// Ends the hold if the removals were accepted, or if nothing is held any more.
     pub fn judge(&mut self, present: Present) -> Vec<Action> {
         let pointless = !present.something && present.in_sync;
         if self.reason.is_none() || !(present.accepted || pointless) {
@@ -134,8 +134,8 @@ impl Hold {
 
     /// Returns the note to write.
     ///
-    /// Returns `None` if the note is about a store whose loss was not reported yet. A process that starts with such a note would mistake
-    /// the lost store for the one that was followed.
+    /// Returns `None` if the note describes a store whose loss has not been reported yet. A process that starts with such a note would
+    /// mistake the lost store for the one that was followed.
     pub fn note(&self, note: &Note) -> Option<Note> {
         (note.losses <= self.losses).then(|| Note {
             held: self.reason.clone(),

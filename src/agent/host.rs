@@ -1,6 +1,6 @@
-//! Traits between the agent's logic and the machine that it runs on, which the simulator implements as well.
+//! Traits that separate the agent's logic from the machine it runs on. The simulator implements them as well.
 //!
-//! No method blocks; blocking work is done by a [`Performer`](crate::engine::Performer).
+//! No method blocks. Blocking work is done by a [`Performer`](crate::engine::Performer).
 
 use std::io;
 
@@ -13,26 +13,26 @@ use crate::{
 };
 use netns_kernel::{Executor, Failure, NamedTarget, NetnsId, process_namespaces};
 
-/// State of the machine that can be read without blocking.
+/// Machine state that can be read without blocking.
 pub trait Host: Send + Sync {
     /// Returns the namespace in which the agent was started.
     fn own_namespace(&self) -> NetnsId;
 
-    /// Returns whether changes in the namespace are notified; if not, it has to be read periodically.
+    /// Returns whether changes in the namespace cause notifications. If not, the namespace has to be read periodically.
     fn is_watched(&self, netns: NetnsId) -> bool;
 
-    /// Enables the next change notification of a namespace; it is sent at once if something changed since the last one.
+    /// Enables the next change notification of a namespace. It is sent at once if something has changed since the last one.
     fn rearm(&self, netns: NetnsId);
 
     /// Enables or disables change notifications of all namespaces.
     ///
-    /// Changes are lost while notifications are disabled: read all namespaces after enabling them.
+    /// Changes are missed while notifications are disabled, so read all namespaces after enabling them.
     fn listen(&self, on: bool);
 
-    /// Returns all named namespaces and what the names refer to, sorted by name.
+    /// Returns all named namespaces and what each name refers to, sorted by name.
     ///
     /// # Errors
-    /// Fails if they cannot be listed.
+    /// Fails if the names cannot be listed.
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure>;
 
     /// Removes a name that an agent with this mark was creating when it was killed. Returns whether there was one.
@@ -41,7 +41,7 @@ pub trait Host: Send + Sync {
     /// Fails if the name cannot be read or removed.
     fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure>;
 
-    /// Returns the distinct namespaces of all processes, each with one process that is in it.
+    /// Returns the distinct namespaces of all processes, each with the PID of one process in it.
     ///
     /// # Errors
     /// Fails if the processes cannot be listed.
@@ -85,9 +85,9 @@ impl Host for Executor {
     }
 }
 
-/// Watches references to namespaces; see [`Watcher`].
+/// Watches namespace references; see [`Watcher`].
 pub trait ReferenceWatcher: Send {
-    /// Notifies once `target` resolves to something else than `binding`, now or later.
+    /// Sends a notification once `target` resolves to something other than `binding`, now or later.
     fn watch(&self, key: String, target: Target, binding: Binding);
 
     /// Stops watching a key.
@@ -104,7 +104,7 @@ impl ReferenceWatcher for Watcher {
     }
 }
 
-/// Destination of statuses; see [`Told`](super::statuses::Told).
+/// Destination of published statuses; see [`Told`](super::statuses::Told).
 pub trait StatusStore: Send + Sync {
     /// Publishes a message under a key.
     fn set(&self, key: String, message: Published);
@@ -112,9 +112,9 @@ pub trait StatusStore: Send + Sync {
     /// Deletes a key.
     fn remove(&self, key: &str);
 
-    /// Called once everything to be published has been set, so that keys of an earlier run may be deleted.
+    /// Called once everything to be published has been set. Keys of an earlier run may then be deleted.
     fn retain_only_current(&self);
 
-    /// Called when all desired values have been processed as far as possible.
+    /// Called once all desired values have been processed as far as possible.
     fn settled(&self) {}
 }

@@ -1,8 +1,8 @@
-//! Ensures that only one agent per label runs on a machine: two would delete each other's objects as orphans.
+//! Ensures that only one agent per label runs on a machine. Two agents would delete each other's objects as orphans.
 //!
-//! An agent takes its label with a locked file in `/run/netns-agent` and with a Unix socket with an abstract name. The kernel releases both
-//! when the process ends. The file is seen by every agent that shares `/run`. The socket is listed in `/proc/PID/net/unix`, so it is found
-//! in every network namespace of a visible process, even if that process has another `/run`.
+//! An agent takes its label by locking a file in `/run/netns-agent` and by binding a Unix socket with an abstract name. The kernel releases
+//! both when the process ends. The file is visible to every agent that shares `/run`. The socket is listed in `/proc/PID/net/unix`, so
+//! other agents find it in the network namespace of every visible process, even if that process has a different `/run`.
 
 use std::{
     fmt,
@@ -34,7 +34,7 @@ use tracing::{debug, warn};
 use crate::signals::process::start_time;
 use netns_kernel::process_namespaces;
 
-/// Directory of the locked files.
+/// Directory of the lock files.
 pub const DIRECTORY: &str = "/run/netns-agent";
 
 /// A label that belongs to this process until it ends.
@@ -77,7 +77,7 @@ impl fmt::Display for Holder {
 }
 
 impl LabelLock {
-    /// Takes a label. Checks that are not possible are logged and do not prevent the start.
+    /// Takes a label. If a check is not possible, logs that and continues.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -85,7 +85,7 @@ impl LabelLock {
         Self::take_in(Path::new(DIRECTORY), label)
     }
 
-    /// Returns whether this process has the abstract socket of the label, so that no other process in its network namespace does.
+    /// Returns whether this process has the abstract socket of the label. If so, no other process in its network namespace does.
     pub fn has_socket(&self) -> bool {
         self.socket.is_some()
     }
@@ -160,7 +160,7 @@ impl Holder {
         }
     }
 
-    /// Returns three lines: PID, start time, command.
+    /// Returns three lines: PID, start time and command.
     fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.pid.unwrap_or_default(), self.since, self.command)
     }
@@ -202,12 +202,12 @@ fn started(pid: i32) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
 }
 
-/// Returns whether an agent may run as this user. Any user can bind the name, but must not be able to prevent the start of an agent.
+/// Returns whether an agent may run as this user. Any user can bind the name, but must not be able to prevent an agent from starting.
 fn may_be_agent(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Returns the process that has the name in the network namespace of this process.
+/// Returns the process that has the name in this process's network namespace.
 fn peer(name: &str) -> Option<Holder> {
     let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()?;
     let credentials = getsockopt(&stream, PeerCredentials).ok()?;
@@ -232,7 +232,7 @@ fn peer(name: &str) -> Option<Holder> {
 
 /// Returns an agent that has the name in the network namespace of another process.
 ///
-/// `own_inode` is the socket of this process.
+/// `own_inode` is the inode number of this process's socket.
 fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let namespaces = match process_namespaces() {
@@ -252,7 +252,7 @@ fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {
     holders.filter(is_agent).find(is_older).map(Holder::of)
 }
 
-/// Returns the inodes of the sockets with this abstract name in the network namespace of a process (proc_net(5)).
+/// Returns the inode numbers of the sockets with this abstract name in a process's network namespace (proc_net(5)).
 fn sockets_named(pid: i32, name: &str) -> Vec<u64> {
     let table = match fs::read_to_string(format!("/proc/{pid}/net/unix")) {
         Ok(table) => table,
@@ -298,6 +298,6 @@ mod tests {
         }
         LabelLock::take_in(one.path(), &format!("{label}-2")).expect("another label is free");
         drop(held);
-        LabelLock::take_in(one.path(), &label).expect("free again");
+        LabelLock::take_in(one.path(), &label).expect("the label is free again");
     }
 }

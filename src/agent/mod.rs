@@ -258,8 +258,8 @@ impl Agent {
         self.tasks.shutdown().await;
         match tokio::time::timeout(Duration::from_secs(3), self.publisher.shutdown()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!("the status keys stay until their lease ends: {error}"),
-            Err(_) => warn!("the store does not answer; the status keys stay until their lease ends"),
+            Ok(Err(error)) => warn!("the status keys stay until their lease expires: {error}"),
+            Err(_) => warn!("the store does not respond; the status keys stay until their lease expires"),
         }
         // Must come last, so that another agent with the label cannot act before this one has stopped.
         self.claim.shutdown().await;
@@ -284,7 +284,7 @@ fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
         warn!(
             limit = open_files.limit,
             connections_max,
-            "the limit of open files leaves room for fewer connections than --http-connections-max; raise LimitNOFILE= of the service, or ulimit -n"
+            "the open file limit allows fewer connections than --http-connections-max; raise LimitNOFILE= of the service, or ulimit -n"
         );
     }
     HttpSettings {

@@ -1,4 +1,4 @@
-//! Performs the work of the engine with the netns executor.
+//! Performs the engine's work with the netns executor.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl Performer<NetworkEffects> for KernelPerformer {
                     Part::Late => Done::Late(answer.outcomes),
                 })
             }),
-            // A refresh has no early or late part: open namespaces need no lookup of a path.
+            // A refresh has no early or late part: reading an open namespace requires no path lookup.
             Work::ReadRequest(ReadRequest::Refresh(namespaces)) => {
                 let readings = ReadRequest::readings(namespaces);
                 self.executor

@@ -9,7 +9,7 @@ impl KernelReader for Executor {
     fn read(&self, namespaces: Vec<NetnsId>) -> Pin<Box<dyn Future<Output = Readings> + Send + '_>> {
         let task = |(id, op): (u64, KernelOp)| Task {
             id,
-            key: "for an answer of the API".to_owned(),
+            key: "for an API response".to_owned(),
             ops: vec![op],
         };
         let ops = namespaces
@@ -31,7 +31,7 @@ impl KernelReader for Executor {
                     // The namespace was closed after the request, so it contains no managed objects.
                     (Err(failure), _) | (_, Err(failure)) if failure.kind == FailureKind::Unavailable => Ok(Contents::default()),
                     (Err(failure), _) | (_, Err(failure)) => Err(failure.message),
-                    (Ok(other), _) => Err(format!("unexpected answer {other:?}")),
+                    (Ok(other), _) => Err(format!("unexpected reply {other:?}")),
                 };
                 readings.push((netns, read));
             }

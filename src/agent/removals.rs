@@ -1,6 +1,7 @@
-//! Follows the store, and holds removals if the store lost its content.
+//! Follows the store, and puts removals on hold if the store lost its contents.
 //!
-//! Decides from the events of the source. Before it acts on an event, it writes the note with which the next process recognizes the store.
+//! Makes decisions based on the events of the source. Before it acts on an event, it writes the note by which the next process recognizes
+//! the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +31,7 @@ use crate::{
 /// Interval at which the note is written while the store changes.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Task that passes the content of the store to the desired state, and holds removals.
+/// Task that passes the contents of the store to the desired state, and puts removals on hold.
 pub struct Removals {
     file: NoteFile,
     remembered: Remembered,
@@ -40,22 +41,22 @@ pub struct Removals {
     clock: Clock,
 }
 
-/// Parts of the agent that [`Removals`] uses.
+/// Parts of the agent used by [`Removals`].
 pub struct Parts {
     /// Desired state.
     pub desired: Arc<Desired>,
-    /// Handle of the engine.
+    /// Handle to the engine.
     pub handle: AgentHandle,
-    /// Counters.
+    /// Agent metrics.
     pub metrics: Arc<Metrics>,
-    /// Orphans that are kept.
+    /// Orphans on hold, as text for users.
     pub orphans: watch::Receiver<Vec<String>>,
-    /// True once everything that was desired at start has been processed.
+    /// True once everything that was desired at startup has been processed.
     pub in_sync: watch::Receiver<bool>,
 }
 
 impl Removals {
-    /// Creates the task, and reads the note of an earlier process.
+    /// Creates the task, and reads the note left by an earlier process.
     pub fn new(policy: OnStoreLoss, mut file: NoteFile, parts: Parts) -> Self {
         let remembered = file.read();
         Removals {
@@ -68,7 +69,7 @@ impl Removals {
         }
     }
 
-    /// Returns the note about the store that an earlier process read last.
+    /// Returns an earlier process's note about the store that it read last.
     pub fn note(&self) -> Option<Note> {
         match &self.remembered {
             Remembered::Note(note) => Some(note.clone()),
@@ -121,7 +122,7 @@ impl Removals {
         }
     }
 
-    /// Carries out the steps of a decision; `listed` is the listing that it is about.
+    /// Carries out the steps of a decision. `listed` is the listing that the decision is about.
     async fn carry_out(&mut self, actions: Vec<Action>, mut listed: Option<(i64, Vec<RawItem>)>, noted: &watch::Receiver<Option<Note>>) {
         for action in actions {
             match action {
@@ -162,7 +163,7 @@ impl Removals {
         };
         if let Err(error) = self.file.write(&note) {
             warn!(
-                "cannot write {}: {error}; without this file, a lost store is not recognized at the next start",
+                "cannot write {}: {error}; without this file, the agent cannot detect a store loss at its next start",
                 self.file.path().display()
             );
         }
@@ -176,7 +177,7 @@ impl Removals {
                     .metrics
                     .read_changes(revision, items.iter().map(|item| item.mod_revision));
                 let (accepts, items): (Vec<RawChange>, _) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
-                // A note without keys cannot reveal lost keys, so the first keys are noted before they are applied.
+                // A note without keys cannot reveal lost keys, so the note is written before the first keys are applied.
                 if self.file.is_of_nothing() {
                     self.write_note(noted);
                 }
@@ -185,7 +186,7 @@ impl Removals {
                     self.carry_out(self.hold.accepted(), None, noted).await;
                 }
             }
-            SourceEvent::Disconnected { message } => warn!("store unreachable, the last desired state stays: {message}"),
+            SourceEvent::Disconnected { message } => warn!("store unreachable, the last desired state stays in effect: {message}"),
             SourceEvent::Reconnected => info!("store reachable again"),
         }
     }
@@ -197,11 +198,11 @@ impl Removals {
         match &reason {
             SnapshotReason::StoreReplaced { evidence } if self.hold.holds(&reason) => error!(
                 revision,
-                count, %evidence, "the store may have lost its content; missing values stay applied until `netns-agent removals accept`"
+                count, %evidence, "the store may have lost its contents; missing values stay applied until `netns-agent removals accept`"
             ),
             SnapshotReason::StoreReplaced { evidence } => warn!(
                 revision,
-                count, %evidence, "the store may have lost its content; missing values are deleted (--on-store-loss=apply)"
+                count, %evidence, "the store may have lost its contents; missing values are deleted (--on-store-loss=apply)"
             ),
             SnapshotReason::StoreRestored { evidence } => warn!(
                 revision,

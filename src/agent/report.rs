@@ -1,7 +1,7 @@
-//! Content of the keys below `config-status/`, `status/` and `check/`.
+//! Contents of the keys below `config-status/`, `status/` and `check/`.
 //!
-//! Publishes the statuses of values, links, namespaces and microservices, and the health of the agent. The publisher writes them to the
-//! store and makes sure that the newest state of each key arrives there.
+//! Publishes the statuses of values, links, namespaces and microservices, and the agent's health. The publisher writes them to the store
+//! and ensures that the newest state of each key arrives there.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,7 +42,7 @@ use netns_kernel::NetnsId;
 
 use super::host::StatusStore;
 
-/// State of a part of the agent.
+/// State of one part of the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Part {
     state: OperationalState,
@@ -50,24 +50,24 @@ struct Part {
     last_change: Duration,
 }
 
-/// Health of the agent, shared with the task that republishes it periodically.
+/// The agent's health, shared with the task that republishes it periodically.
 pub struct Health {
     publisher: Arc<dyn StatusStore>,
     clock: Clock,
     start: Duration,
     parts: Mutex<BTreeMap<&'static str, Part>>,
-    /// Start of the bulk change in progress.
+    /// When the bulk change in progress started.
     bulk: watch::Sender<Option<Duration>>,
-    /// Published progress of the bulk change. Changed with `parts` locked.
+    /// Published progress of the bulk change. Changed only with `parts` locked.
     bulk_change: Mutex<Option<BulkChange>>,
-    /// Held removals. Changed with `parts` locked.
+    /// Held removals. Changed only with `parts` locked.
     held_removals: Mutex<Option<HeldRemovals>>,
-    /// Orphans that are kept because removals are held.
+    /// Orphans that are kept because removals are on hold.
     held_orphans: watch::Sender<Vec<String>>,
 }
 
 impl Health {
-    /// Creates and publishes the health of an agent that starts now; its state is INIT.
+    /// Creates and publishes the health of an agent that is starting; its state is INIT.
     pub fn new(publisher: Arc<dyn StatusStore>, clock: Clock) -> Arc<Self> {
         let health = Health {
             publisher,
@@ -83,7 +83,7 @@ impl Health {
         Arc::new(health)
     }
 
-    /// Sets the state of a part, and publishes it if it changed.
+    /// Sets the state of a part, and publishes it if it has changed.
     pub fn set(&self, part: &'static str, state: OperationalState, error: &str) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if parts.get(part).is_some_and(|known| known.state == state && known.error == error) {
@@ -102,17 +102,17 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Watches the start of the bulk change in progress.
+    /// Watches when the bulk change in progress started.
     pub fn bulk(&self) -> watch::Receiver<Option<Duration>> {
         self.bulk.subscribe()
     }
 
-    /// Watches the orphans that are kept because removals are held.
+    /// Watches the orphans that are kept because removals are on hold.
     pub fn held_orphans(&self) -> watch::Receiver<Vec<String>> {
         self.held_orphans.subscribe()
     }
 
-    /// Publishes the start and the number of changes of a bulk change; `None` if there is none.
+    /// Publishes the start of a bulk change and its number of changes; `None` if there is none.
     pub fn set_bulk_change(&self, change: Option<(Duration, u64)>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner) = change.map(|(since, changes)| BulkChange {
@@ -133,12 +133,12 @@ impl Health {
         }
     }
 
-    /// Writes all health keys again, with the current time.
+    /// Rewrites all health keys with the current time.
     pub fn publish(&self) {
         self.write(&self.parts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Writes the health keys. Called with `parts` locked, so that an older state cannot follow a newer one; does not block.
+    /// Writes the health keys. Called with `parts` locked, so an older state cannot overwrite a newer one. Does not block.
     fn write(&self, parts: &BTreeMap<&'static str, Part>) {
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let now = seconds(self.clock.now());
@@ -150,7 +150,7 @@ impl Health {
             held_removals: self.held_removals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..AgentStatus::default()
         };
-        // The state of the agent is that of its worst part. Docker is optional, so it does not count.
+        // The agent's state is that of its worst part. Docker is optional, so it does not count.
         let needed = parts.iter().filter(|(name, _)| **name != "docker");
         let badness = |state: OperationalState| {
             [OperationalState::Ok, OperationalState::Init, OperationalState::Error]
@@ -191,13 +191,13 @@ pub struct Reporter {
     health: Arc<Health>,
     /// Published links by namespace and logical name.
     links: HashMap<NetnsId, BTreeMap<String, InterfaceState>>,
-    /// Values that are kept because removals are held, each with the start of the hold.
+    /// Values that are kept because removals are on hold, and when each one was put on hold.
     held_values: BTreeMap<Key, Duration>,
     in_sync: watch::Sender<bool>,
 }
 
 impl Reporter {
-    /// Creates a reporter; it sets `in_sync` once everything that was desired at start has been processed.
+    /// Creates a reporter. It sets `in_sync` once everything that was desired at startup has been processed.
     pub fn new(publisher: Arc<dyn StatusStore>, health: Arc<Health>, clock: Clock, in_sync: watch::Sender<bool>) -> Self {
         Reporter {
             publisher,
@@ -230,7 +230,7 @@ impl Reporter {
         self.publisher.set(status_key.to_string(), Published::Value(published.into()));
     }
 
-    /// Publishes which values are kept because removals are held, and since when.
+    /// Publishes which values are kept because removals are on hold, and since when.
     ///
     /// Writes only the statuses that change.
     pub fn held_values(&mut self, view: &View<'_, Network>, held: BTreeMap<Key, Duration>) {
@@ -248,7 +248,7 @@ impl Reporter {
         }
     }
 
-    /// Publishes the managed links of a namespace, and deletes the keys of links that are no longer there.
+    /// Publishes the managed links of a namespace, and deletes the keys of links that no longer exist.
     pub fn links_of(&mut self, netns: NetnsId, links: Vec<(String, ObservedInterface<'_>)>) {
         let states = links.into_iter().map(|(name, link)| {
             let state = state_of(&name, &link);
@@ -275,7 +275,7 @@ impl Reporter {
         }
     }
 
-    /// Publishes the namespace that a reference resolves to; `None` if it does not resolve, for the reason in `message`.
+    /// Publishes the namespace that a reference resolves to. If `found` is `None`, the reference does not resolve, and `message` says why.
     pub fn namespace(&self, name: &NamespaceName, found: Option<(NetnsId, bool)>, message: &str) {
         let Some((reference_type, reference)) = reference_of(name) else {
             return;
@@ -298,12 +298,12 @@ impl Reporter {
         self.namespace_key_gone(&name.key());
     }
 
-    /// Deletes the key of a namespace reference, given its key in the scheduler.
+    /// Deletes the key of a namespace reference, given its scheduler key.
     pub fn namespace_key_gone(&self, key: &Key) {
         self.publisher.remove(&namespace_key(key));
     }
 
-    /// Publishes the container of a microservice; `netns` is the namespace of its main process.
+    /// Publishes the container of a microservice. `netns` is the namespace of its main process.
     pub fn microservice(&self, service: &Microservice, netns: Option<NetnsId>) {
         let state = MicroserviceState {
             label: service.label.clone(),
@@ -329,17 +329,17 @@ impl Reporter {
         }
     }
 
-    /// Announces that a bulk change began at this time; `None` when it is over.
+    /// Announces when a bulk change started; `None` if it is over.
     pub fn bulk(&self, since: Option<Duration>) {
         self.health.bulk.send_replace(since);
     }
 
-    /// Announces the orphans that are kept because removals are held.
+    /// Announces the orphans that are kept because removals are on hold.
     pub fn held_orphans(&self, texts: Vec<String>) {
         self.health.held_orphans.send_replace(texts);
     }
 
-    /// Called when all desired values have been processed.
+    /// Called once all desired values have been processed.
     pub fn settled(&self) {
         self.publisher.settled();
         if !*self.in_sync.borrow() {
@@ -351,10 +351,10 @@ impl Reporter {
     }
 }
 
-/// Logs a status. Statuses that need attention are warnings.
+/// Logs a status. Statuses that need attention are logged as warnings.
 fn log(key: &Key, status: &Status, now: Duration) {
     let (revision, state, reason, message) = (status.revision, status.state, &status.reason, &status.message);
-    // A repair stays in the status; it is logged only when it has just been made.
+    // A repair stays in the status, but is logged only when it has just been made.
     let just_made = |repair: &&Repair| repair.at + Duration::from_secs(1) > now;
     match state {
         ValueState::Configured => match status.last_repair.as_ref().filter(just_made) {
@@ -389,7 +389,7 @@ fn reference_of(name: &NamespaceName) -> Option<(ReferenceType, String)> {
     })
 }
 
-/// Returns the name of the namespace of a value's interface, and its inode once it is open.
+/// Returns the name of the namespace that contains the value's interface, and the namespace's inode number once it is open.
 fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
     let value = view.desired(key).or(view.applied(key));
     let arp = || interface_named(view, &value?.arp()?.interface);
@@ -414,7 +414,7 @@ fn timestamp(time: Duration) -> Timestamp {
     }
 }
 
-/// Converts a status. Texts may contain names chosen by users, so they are made [`visible`]; keys identify values and stay unchanged.
+/// Converts a status. Text may contain names chosen by users, so it is made [`visible`]. Keys identify values and stay unchanged.
 fn value_status(key: &Key, status: &Status) -> ValueStatus {
     let explanation = status.explanation.as_deref().cloned().unwrap_or_default();
     ValueStatus {
@@ -471,7 +471,7 @@ mod tests {
     use crate::scheduler::{Change, Scheduler};
     use crate::{desired::decode, sources::etcd::RawKey};
 
-    /// Published keys, each with the start of the hold of its removal.
+    /// Published keys, and when the removal of each was put on hold.
     #[derive(Default)]
     struct Recorded(Mutex<Vec<(String, Option<i64>)>>);
 
@@ -479,7 +479,7 @@ mod tests {
         fn set(&self, key: String, message: Published) {
             if let Published::Value(status) = message {
                 let since = status.removal_held_since.map(|since| since.seconds);
-                self.0.lock().expect("no panic").push((key, since));
+                self.0.lock().expect("the lock is not poisoned").push((key, since));
             }
         }
 
@@ -494,7 +494,7 @@ mod tests {
         let store = Arc::new(Recorded::default());
         let health = Health::new(store.clone(), clock.clone());
         let mut reporter = Reporter::new(store.clone(), health, clock.clone(), watch::Sender::new(false));
-        let taken = || std::mem::take(&mut *store.0.lock().expect("no panic"));
+        let taken = || std::mem::take(&mut *store.0.lock().expect("the lock is not poisoned"));
         let mut scheduler = Scheduler::new(Network::new("vpp1"));
 
         // The ARP entries wait for their interface, so the scheduler starts no operation for them.
@@ -524,7 +524,7 @@ mod tests {
         let since = |seconds: u64| Duration::from_secs(seconds);
         let held = |keys: &[&String]| keys.iter().map(|key| (Key::from(format!("config/{key}")), since(900))).collect();
         reporter.held_values(&scheduler.view(), BTreeMap::new());
-        assert_eq!(taken(), [], "nothing is written if removals are not held");
+        assert_eq!(taken(), [], "nothing is written if no removals are on hold");
         reporter.held_values(&scheduler.view(), held(&[&keys[0]]));
         assert_eq!(taken(), [(first.clone(), Some(900))]);
         reporter.held_values(
@@ -533,7 +533,7 @@ mod tests {
         );
         assert_eq!(taken(), [(second.clone(), Some(900))], "only changed statuses are written");
 
-        // A status that changes during the hold includes the time, too.
+        // A status that changes during the hold also includes the time.
         scheduler.transaction(vec![put(&keys[1], 2)], false);
         report(&reporter, &mut scheduler);
         assert_eq!(taken(), [(second.clone(), Some(900))]);

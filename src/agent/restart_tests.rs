@@ -1,9 +1,9 @@
-//! Tests of what a restart reads if nothing has changed.
+//! Tests of the namespaces that a restart reads if nothing has changed.
 
 use super::existing_tests::{Desired, World};
 use crate::simulation::kernel::Kernel;
 
-/// More namespaces than are opened in one batch that is not a bulk change.
+/// Number of namespaces, large enough that creating them is a bulk change.
 const NAMESPACES: usize = 120;
 
 #[test]

@@ -1,7 +1,8 @@
 //! Chooses the namespaces to scan at startup for orphans of an earlier run.
 //!
-//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the desired state leads to
-//! anyway. Changes nothing, except that it removes names that an interrupted creation by this agent left behind.
+//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the agent opens anyway
+//! because of the desired state. The scan changes nothing, except that it removes names that an interrupted namespace creation by this
+//! agent left behind.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,13 +13,13 @@ use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply,
 
 use super::host::Host;
 
-/// Id of a task that is not about a single candidate.
+/// Id of a task that does not concern a single candidate.
 const NO_CANDIDATE: u64 = u64::MAX;
 
 /// Namespaces that were not scanned because the desired state refers to them.
 ///
-/// A namespace that is never opened, or that was closed before each object in it had an owner, is scanned once no value refers to it any
-/// more.
+/// A namespace that is never opened, or that was closed before each object in it had an owner, is scanned once values no longer refer to
+/// it.
 #[derive(Default)]
 pub struct StartupScan {
     skipped: BTreeMap<NamespaceName, Skipped>,
@@ -37,9 +38,9 @@ enum SkippedState {
 }
 
 impl StartupScan {
-    /// Chooses the namespaces to scan, leaving out those that `is_desired` reports as desired, which will be opened anyway.
+    /// Chooses the namespaces to scan. Leaves out those that `is_desired` reports as desired, which will be opened anyway.
     pub fn plan(&mut self, host: &dyn Host, marks: &Marks, is_desired: impl Fn(&NamespaceName) -> bool) -> Scan {
-        // The agent's own namespace comes first, so that its content is known before anything is created there.
+        // The agent's own namespace comes first, so that its contents are known before anything is created there.
         let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
         let (found, mut known) = named(host, marks, &is_desired);
         known.insert(host.own_namespace());
@@ -61,12 +62,12 @@ impl StartupScan {
         self.skipped.insert(name, Skipped { reference, state });
     }
 
-    /// Records that a namespace was opened, so that each object in it will be checked.
+    /// Records that a namespace was opened, so each object in it will be checked.
     pub fn opened(&mut self, name: &NamespaceName) {
         self.skipped.remove(name);
     }
 
-    /// Makes skipped namespaces due for a scan if `is_referenced` reports that no value refers to them any more.
+    /// Marks skipped namespaces as due for a scan if `is_referenced` reports that values no longer refer to them.
     pub fn update(&mut self, is_referenced: impl Fn(&NamespaceName) -> bool) {
         for (name, skipped) in &mut self.skipped {
             if matches!(skipped.state, SkippedState::Referenced) && !is_referenced(name) {
@@ -101,7 +102,7 @@ fn named(
     let (mut found, mut known) = (Vec::new(), HashSet::new());
     let mark = marks.created_namespace(None);
     let names = host.named().unwrap_or_else(|failure| {
-        warn!("cannot list named namespaces, orphans of an earlier run in them may stay: {failure}");
+        warn!("cannot list named namespaces; orphans of an earlier run may remain in them: {failure}");
         Vec::new()
     });
     for (text, target) in names {
@@ -123,10 +124,10 @@ fn named(
     (found, known)
 }
 
-/// Lists the namespaces of processes that are not in `known`.
+/// Lists the namespaces of processes, except those in `known`.
 fn of_processes(host: &dyn Host, mut known: HashSet<NetnsId>) -> Vec<(NamespaceName, NamespaceRef)> {
     let processes = host.processes().unwrap_or_else(|error| {
-        warn!("cannot list processes, orphans of an earlier run in containers may stay: {error}");
+        warn!("cannot list processes; orphans of an earlier run may remain in containers: {error}");
         Vec::new()
     });
     let unknown = processes.into_iter().filter(|(netns, _)| known.insert(*netns));
@@ -135,7 +136,7 @@ fn of_processes(host: &dyn Host, mut known: HashSet<NetnsId>) -> Vec<(NamespaceN
         .collect()
 }
 
-/// A scan of some namespaces.
+/// A scan of a set of namespaces.
 pub struct Scan {
     candidates: Vec<(NamespaceName, NamespaceRef)>,
     marks: Marks,
@@ -145,11 +146,11 @@ pub struct Scan {
 pub struct Scanned {
     /// Name of the namespace in the desired state.
     pub name: NamespaceName,
-    /// Reference by which it was opened.
+    /// Reference through which the namespace was opened.
     pub reference: NamespaceRef,
     /// Identity of the namespace.
     pub netns: NetnsId,
-    /// Content of the namespace.
+    /// Contents of the namespace.
     pub contents: Box<Snapshot>,
 }
 
@@ -157,7 +158,7 @@ impl Scan {
     /// Returns the tasks that open and read the candidates.
     ///
     /// The tasks do not create a named namespace that has disappeared. No desired value refers to a process among the candidates, so each
-    /// PID means the process that has it now, and not one that an earlier run has scanned.
+    /// PID means the process that has it now, not one seen by an earlier scan.
     pub fn openings(&self) -> Vec<Task> {
         let processes = self.candidates.iter().map(|(_, reference)| reference);
         let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
@@ -181,7 +182,7 @@ impl Scan {
             .collect()
     }
 
-    /// Returns the namespaces to keep open, which are the agent's own and those with its ownership mark, and the tasks that close the
+    /// Returns the namespaces to keep open (the agent's own namespace and those with its ownership mark), and the tasks that close the
     /// others.
     pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Scanned>, Vec<Task>) {
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
@@ -239,11 +240,11 @@ mod tests {
             scan.skip(name(text), NamespaceRef::Named(text.to_owned()));
         }
         scan.update(|_| true);
-        assert!(scan.take_due(&marks).is_none(), "both are referenced");
+        assert!(scan.take_due(&marks).is_none(), "both namespaces are still referenced");
         scan.update(|referenced| *referenced == name("red"));
         scan.update(|_| true);
         assert_eq!(names(scan.take_due(&marks)), [name("blue")]);
-        assert!(scan.take_due(&marks).is_none(), "it is scanned once");
+        assert!(scan.take_due(&marks).is_none(), "a namespace is scanned only once");
         scan.update(|_| false);
         assert_eq!(names(scan.take_due(&marks)), [name("red")]);
     }

@@ -1,4 +1,4 @@
-//! Publishes messages to the store and to watchers inside the agent, such as the APIs. Never blocks the publisher of a message.
+//! Publishes messages to the store and to watchers inside the agent, such as the APIs. Publishing never blocks the caller.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 
 use super::host::StatusStore;
 
-/// Newest message under each published key.
+/// Newest message of each published key.
 pub type Statuses = Updates<Arc<Published>>;
 
 /// Publishes messages to the store and to watchers inside the agent, and counts them.

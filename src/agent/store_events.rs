@@ -1,4 +1,4 @@
-//! Passes on the events of the store, but its content only once the agent may follow it.
+//! Passes on store events, but delays the contents of the store until the agent may follow it.
 
 use std::pin::Pin;
 
@@ -6,15 +6,15 @@ use tokio::sync::watch;
 
 use crate::sources::etcd::{Source, SourceEvent, note::Note};
 
-/// Events of the store, with content delayed until the agent may follow the store.
+/// Store events. Those with contents are delayed until the agent may follow the store.
 pub struct StoreEvents {
     source: Source,
-    /// Completes when the agent may follow the store; not awaited before there is content.
+    /// Completes when the agent may follow the store. It is first awaited when there are contents to deliver.
     allowed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl StoreEvents {
-    /// Creates the stream of events. The first event with content, and all that follow it, wait until `allowed` completes.
+    /// Creates the event stream. The first event with contents, and all later events, wait until `allowed` completes.
     pub fn new(source: Source, allowed: impl Future<Output = ()> + Send + 'static) -> Self {
         StoreEvents {
             source,
@@ -33,7 +33,7 @@ impl StoreEvents {
         self.source.recv().await
     }
 
-    /// Watches the note with which a later process recognizes the store. It is never older than the last returned event.
+    /// Watches the note by which a later process recognizes the store. It is never older than the last returned event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.source.noted()
     }
@@ -62,7 +62,7 @@ mod tests {
         buffer.post(vec![SourceEvent::Disconnected { message }]);
         assert!(
             matches!(received.recv().await, Some(SourceEvent::Disconnected { .. })),
-            "a disconnection has no content"
+            "a disconnection has no contents"
         );
         for revision in [1, 2] {
             buffer.post(vec![content(revision)]);
@@ -70,7 +70,7 @@ mod tests {
         }
         allow.send(()).expect("the receiver waits");
         let Some(SourceEvent::Changes { revision: 2, items }) = received.recv().await else {
-            panic!("expected the delayed content")
+            panic!("expected the delayed contents")
         };
         assert_eq!(items.iter().map(|item| item.mod_revision).collect::<Vec<_>>(), [1, 2]);
     }

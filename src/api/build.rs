@@ -1,17 +1,17 @@
-//! Build information, from environment variables of the build. A variable that is not set leaves an empty string.
+//! Build information, from environment variables at build time. Unset variables result in empty strings.
 
 /// Build information.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
-    /// Name of the program.
+    /// Program name.
     pub name: &'static str,
-    /// Version of the program.
+    /// Program version.
     pub version: &'static str,
     /// Commit (`GIT_COMMIT`).
     pub commit: &'static str,
     /// Branch (`GIT_BRANCH`).
     pub branch: &'static str,
-    /// Time of the build in seconds since the Unix epoch (`SOURCE_DATE_EPOCH`).
+    /// Build time in seconds since the Unix epoch (`SOURCE_DATE_EPOCH`).
     pub time: &'static str,
     /// User who built the program (`BUILD_USER`).
     pub user: &'static str,

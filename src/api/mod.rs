@@ -1,6 +1,6 @@
-//! The APIs of the agent: REST ([`http`]) and gRPC ([`grpc`]), and what they share.
+//! The APIs of the agent: REST ([`http`]) and gRPC ([`grpc`]), and the code they share.
 //!
-//! An API changes state only through transactions of the engine. It takes cheap copies from the engine and formats them on other
+//! An API changes state only through engine transactions. It takes cheap copies from the engine and formats them on other
 //! threads, so that clients do not delay the engine.
 
 pub mod build;
@@ -32,7 +32,7 @@ use crate::{
 };
 use listener::Limits;
 
-/// Limits of the connections of an API.
+/// Returns the connection limits of an API.
 fn limits(settings: &HttpSettings) -> Limits {
     Limits {
         connections_max: settings.connections_max,
@@ -45,17 +45,17 @@ fn limits(settings: &HttpSettings) -> Limits {
 #[derive(Clone)]
 pub struct Api(Arc<Parts>);
 
-/// Parts of the agent that the APIs use.
+/// Parts of the agent used by the APIs.
 pub struct Parts {
     /// Answers queries and accepts transactions.
     pub engine: Client<Network>,
-    /// Desired state of all sources. Clients change theirs through it.
+    /// Desired state of all sources, through which clients change their own values.
     pub desired: Arc<Desired>,
-    /// Latest published messages: states of values, of their dependencies, and of the agent.
+    /// Latest published messages: the states of values, of their dependencies, and of the agent.
     pub statuses: Updates<Arc<Published>>,
     /// The clock of the agent.
     pub clock: Clock,
-    /// Start time of the agent, since the Unix epoch.
+    /// Start time of the agent, as the time since the Unix epoch.
     pub started: Duration,
     /// Microservice label of the agent.
     pub label: String,
@@ -95,7 +95,7 @@ impl StoreAddress {
 const FEW: usize = 100;
 
 impl Api {
-    /// Creates the API on these parts.
+    /// Creates the API state from these parts.
     pub fn new(parts: Parts) -> Self {
         Api(Arc::new(parts))
     }
@@ -129,7 +129,7 @@ impl Api {
     }
 }
 
-/// Copy of the scheduler's state. Occupies one place of the background pool until it is dropped.
+/// Copy of the scheduler's state. A large copy holds a permit of the background pool until it is dropped.
 pub struct Known {
     extract: Extract<Network>,
     _place: Option<OwnedSemaphorePermit>,

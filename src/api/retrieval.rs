@@ -1,7 +1,7 @@
 //! Reads the managed values back from the kernel.
 //!
-//! Retrieval reads the open namespaces through [`KernelReader`] and converts what the agent has applied in them to messages. Foreign links
-//! are ignored.
+//! Retrieval reads the open namespaces through [`KernelReader`] and converts the objects that the agent has applied in them to messages.
+//! Foreign links are ignored.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
@@ -25,16 +25,16 @@ use crate::descriptors::{
 use crate::scheduler::history::extract::{Extract, Scope};
 use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
 
-/// Content of a namespace.
+/// Contents of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// State that the agent works with.
+    /// State used by the agent itself.
     pub snapshot: Snapshot,
-    /// Links, with further details for people.
+    /// Links, with further details for users.
     pub links: Vec<LinkDetails>,
 }
 
-/// Content of each namespace, or why it cannot be read.
+/// Contents of each namespace, or the reason why it cannot be read.
 pub type Readings = Vec<(NetnsId, Result<Contents, String>)>;
 
 /// Reads open namespaces.
@@ -51,7 +51,7 @@ pub struct RetrievedInterface {
     pub message: InterfaceMessage,
     /// Link in the kernel.
     pub link: LinkDetails,
-    /// Logical name of the VRF device, empty if there is none.
+    /// Logical name of the VRF device; empty if there is none.
     pub vrf: String,
 }
 
@@ -75,13 +75,13 @@ pub struct RetrievedRoute {
     pub state: RouteState,
 }
 
-/// Errors of a retrieval.
+/// Retrieval errors.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetrievalError {
     /// The engine has stopped.
     #[error("the agent is stopping; try again when it is running")]
     Stopping,
-    /// A namespace cannot be read. The text names it and has the error of the kernel.
+    /// A namespace cannot be read. The text contains its name and the kernel's error.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -127,7 +127,7 @@ impl Retrieval {
     }
 }
 
-/// State of the scheduler, and what was read from the kernel.
+/// State of the scheduler, and state read from the kernel.
 struct Look<'a> {
     marks: &'a Marks,
     extract: &'a Extract<Network>,
@@ -158,7 +158,7 @@ impl<'a> Look<'a> {
         self.contents.get(&open.netns)
     }
 
-    /// Returns the link of a managed interface, with the content of its namespace.
+    /// Returns the link of a managed interface, with the contents of its namespace.
     fn link(&self, interface: &Interface) -> Option<(&'a Contents, &'a LinkDetails)> {
         let contents = self.contents_of(&interface.namespace)?;
         let link = contents.links.iter().find(|link| link.state.name == interface.host_name)?;

@@ -1,4 +1,5 @@
-//! Converts values to what clients see: the name of a protobuf message and its content in protobuf JSON (lowerCamelCase, enums by name).
+//! Converts values to the form shown to clients: the protobuf message name, and the message in protobuf JSON (lowerCamelCase, enums by
+//! name).
 
 use models::{
     Model,
@@ -14,7 +15,7 @@ use crate::descriptors::{
     value::Value,
 };
 
-/// Message of properties and facts.
+/// Message name of properties and facts.
 const EMPTY: &str = "google.protobuf.Empty";
 
 /// Returns the value under a key, or `None` if it has no message.

@@ -1,8 +1,8 @@
-//! Threads of the APIs, separate from those of the engine, the store and the lease.
+//! API threads, separate from those of the engine, the store and the lease.
 //!
-//! Connections have their own runtime, so that their number delays no other task: the kernel divides the CPUs between the threads of both
-//! runtimes. Large answers are built in a background pool with low priority (nice(2); on Linux each thread has its own nice value), so that
-//! short answers, such as those of probes, wait neither for them nor for a CPU.
+//! Connections have their own runtime, so a large number of them does not delay other tasks: the kernel divides the CPUs between the
+//! threads of both runtimes. Large responses are built in a background pool with low priority (nice(2); on Linux each thread has its own
+//! nice value), so short responses, such as those to probes, wait neither for them nor for a CPU.
 
 use std::{
     future::Future,
@@ -16,24 +16,24 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Added to the nice value of the process for threads of the background pool. The kernel gives such a thread about a tenth of the CPU time
+/// Increment of the process's nice value for threads of the background pool. The kernel gives such a thread about a tenth of the CPU time
 /// of a normal thread that competes for the same CPU.
 const POOL_NICER_BY: i32 = 10;
-/// Largest nice value of the kernel.
+/// Largest nice value that the kernel supports.
 const NICEST: i32 = 19;
 /// Number of threads that serve connections.
 const SERVING_THREADS: usize = 2;
-/// Maximum number of large answers built at the same time. Each may take as much memory as all values.
+/// Maximum number of large responses built at the same time. Each may take as much memory as all values.
 const POOL_THREADS_MAX: usize = 4;
 
-/// Runtime of the connections. Starts with the first listener and ends with the process. If it cannot be started, the agent's runtime is
-/// used.
+/// Runtime for the connections. Starts with the first listener and ends with the process. If it cannot be started, the agent's runtime
+/// is used.
 static SERVING: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(SERVING_THREADS).enable_all().thread_name("api").build().ok()
 });
 
-/// Background pool. Starts with the first large answer and ends with the process. If it cannot be started, the caller's runtime is used.
+/// Background pool. Starts with the first large response and ends with the process. If it cannot be started, the caller's runtime is used.
 static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     let builder = builder
@@ -46,7 +46,7 @@ static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
 /// Permits for large copies of the engine's state, one for each thread of the background pool.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(POOL_THREADS_MAX)));
 
-/// Runs a task, and the tasks it spawns, in the runtime of the connections.
+/// Runs a task, and the tasks it spawns, in the runtime for the connections.
 ///
 /// # Errors
 /// Fails if the task panics.
@@ -55,7 +55,7 @@ pub async fn serve<T: Send + 'static>(task: impl Future<Output = T> + Send + 'st
     handle.spawn(task).await
 }
 
-/// Runs long work in the background pool, with low priority.
+/// Runs long-running work in the background pool, with low priority.
 ///
 /// # Errors
 /// Fails if the work panics.
@@ -74,7 +74,7 @@ pub async fn place() -> Option<OwnedSemaphorePermit> {
 
 /// Lowers the priority of this thread relative to the process. Failure is harmless.
 fn be_nice() {
-    // Uses the nice value of the main thread; this thread has inherited the one of the thread that started it.
+    // Uses the nice value of the main thread; this thread has inherited that of the thread that started it.
     let nice = getpriority_process(Some(getpid())).unwrap_or_default();
     let _ = setpriority_process(None, (nice + POOL_NICER_BY).min(NICEST));
 }
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(getpriority_process(None), Ok(before));
     }
 
-    /// Tasks that keep all threads of the APIs busy do not block this single-threaded runtime.
+    /// Tasks that keep all API threads busy do not block this single-threaded runtime.
     #[tokio::test]
     async fn busy_api_threads_do_not_block_other_threads() {
         let (release, wait) = mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! Responses of the REST API, as far as the commands use them.
+//! REST API responses, limited to the members that the commands use.
 //!
 //! Missing members get their defaults and unknown members are ignored, so an older client understands a newer agent. `/openapi.json` has
 //! examples.
@@ -29,9 +29,9 @@ pub struct BaseStatus {
 #[derive(Deserialize, Serialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct Status {
-    /// Key without the prefix of the agent.
+    /// Key without the agent's prefix.
     pub key: String,
-    /// State. Empty means NONEXISTENT.
+    /// State. An empty string means NONEXISTENT.
     pub state: String,
     /// Error of the last operation.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -45,7 +45,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Returns the name of the state.
+    /// Returns the state name.
     pub fn state(&self) -> &str {
         if self.state.is_empty() { "NONEXISTENT" } else { &self.state }
     }
@@ -70,7 +70,7 @@ pub struct Explanation {
     pub name: String,
     /// State.
     pub state: String,
-    /// Time at which it entered its state.
+    /// Time at which the value entered its state.
     pub since: String,
     /// Published status, if any.
     pub status: Option<Published>,
@@ -106,9 +106,9 @@ pub struct Published {
     pub last_error: Option<Json>,
     /// Last repair.
     pub last_repair: Option<Repair>,
-    /// The object was foreign and has been adopted.
+    /// True if the object was foreign and has been adopted.
     pub adopted: bool,
-    /// Time since which its removal has been held.
+    /// Time at which its removal was put on hold.
     pub removal_held_since: String,
 }
 
@@ -134,15 +134,15 @@ pub struct Unmet {
     pub name: String,
     /// Description of its current state.
     pub state: String,
-    /// Existing values that nearly satisfy the dependency.
+    /// Existing values that almost satisfy the dependency.
     pub suggestions: Vec<Suggestion>,
 }
 
-/// An existing value that nearly satisfies a dependency.
+/// An existing value that almost satisfies a dependency.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Suggestion {
-    /// Description of it.
+    /// Description of the value.
     pub text: String,
 }
 
@@ -178,13 +178,13 @@ pub struct Part {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct PastOperation {
-    /// Number of the transaction.
+    /// Transaction number.
     pub transaction: u64,
     /// Time.
     pub time: String,
     /// Key of the value.
     pub key: String,
-    /// Kind of the operation.
+    /// Operation, such as CREATE.
     pub operation: String,
     /// State of the value afterwards.
     pub state: String,
@@ -192,7 +192,7 @@ pub struct PastOperation {
     pub error: Option<String>,
 }
 
-/// A value with the name of its protobuf message.
+/// A value with its protobuf message name.
 #[derive(Deserialize, Serialize, Clone, Debug, Default)]
 #[serde(default)]
 pub struct Shown {
@@ -208,9 +208,9 @@ pub struct Shown {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Node {
-    /// Start of the time in which the node was like this.
+    /// Start of the period during which the node was in this state.
     pub since: String,
-    /// End of that time. Empty if it is the current node.
+    /// End of that period. Empty if the node is still in this state.
     pub until: String,
     /// Key.
     pub key: String,
@@ -248,13 +248,13 @@ pub struct Record {
     pub seq_num: u64,
     /// Kind.
     pub txn_type: String,
-    /// Kind of resync. Empty for none.
+    /// Kind of resync. Empty if the transaction is not a resync.
     pub resync_type: String,
-    /// Description from the requester.
+    /// Description provided by the requester.
     pub description: String,
     /// Number of the transaction whose failed operations are retried.
     pub retry_for_txn: u64,
-    /// Number of the attempt.
+    /// Retry attempt number, starting at 1.
     pub retry_attempt: u64,
     /// Requested values.
     pub values: Vec<Json>,
@@ -276,14 +276,14 @@ pub struct Operation {
     pub new_state: String,
     /// Error message, if it failed.
     pub new_err_msg: String,
-    /// The kernel was not changed.
+    /// True if the kernel was not changed.
     #[serde(rename = "NOOP")]
     pub noop: bool,
-    /// The value is derived from another one.
+    /// True if the value is derived from another one.
     pub is_derived: bool,
-    /// The operation is a rollback.
+    /// True if the operation is part of a rollback.
     pub is_revert: bool,
-    /// The operation is a retry.
+    /// True if the operation is a retry.
     pub is_retry: bool,
     /// In a plan: differences between the applied and the desired value.
     pub differences: Vec<Difference>,
@@ -295,11 +295,11 @@ pub struct Operation {
 pub struct Difference {
     /// Description of the difference.
     pub text: String,
-    /// The difference requires deletion and re-creation of the object.
+    /// True if the difference requires deletion and re-creation of the object.
     pub is_recreate: bool,
 }
 
-/// Identity of the agent: `/info/agent`.
+/// Agent identity: `/info/agent`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Identity {
@@ -319,7 +319,7 @@ pub struct StoreAddress {
     pub embedded: bool,
 }
 
-/// Reads the identity of the agent.
+/// Reads the agent's identity.
 pub async fn identity(agent: &Agent) -> Result<Identity, Failure> {
     agent.get("/info/agent").await
 }
@@ -335,11 +335,11 @@ pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
 pub struct Detail {
     /// Key.
     pub key: String,
-    /// Time at which it entered its state.
+    /// Time at which the value entered its state.
     pub since: String,
-    /// Message of its status.
+    /// Status message.
     pub message: String,
-    /// Time since which its removal has been held. Empty if it is not held.
+    /// Time at which its removal was put on hold. Empty if the removal is not on hold.
     pub removal_held_since: String,
 }
 

@@ -25,7 +25,7 @@ use super::{
     watch::{self, WaitArgs, WatchArgs},
 };
 
-/// Commands of the client.
+/// Client commands.
 #[derive(Subcommand, Debug)]
 pub enum ClientCommand {
     /// Show the health of the agent and values that need attention; exit code 1 if it is not ready
@@ -56,7 +56,7 @@ pub enum ClientCommand {
     Graph(GraphArgs),
     /// Read the kernel state again and repair differences
     Resync(ResyncArgs),
-    /// List or accept removals that are held because the store may have lost its content
+    /// List or accept removals that are on hold because the store may have lost its contents
     #[command(subcommand)]
     Removals(RemovalsCommand),
     /// List or set the log levels of the agent

@@ -1,4 +1,4 @@
-//! `netns-agent completion` and `netns-agent man`: shell completion and manual pages, generated from the command line definition.
+//! `netns-agent completion` and `netns-agent man`: shell completion and manual pages, generated from the command-line definition.
 
 use std::path::PathBuf;
 

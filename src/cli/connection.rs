@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{failure::Failure, moment};
 
-/// Options of the connection to the agent. Arguments with short names have ids of their own, because commands may have an argument `key`.
+/// Options for the connection to the agent. Arguments with short names have custom ids, because commands may have an argument `key`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConnectionArgs {
     /// Host name or address of the agent
@@ -109,7 +109,7 @@ impl ConnectionArgs {
     }
 }
 
-/// Client of an agent.
+/// Client for an agent.
 pub struct Agent {
     host: String,
     port: u16,
@@ -118,7 +118,7 @@ pub struct Agent {
     time_limit: Duration,
 }
 
-/// Response of the agent.
+/// The agent's response.
 pub struct Answer {
     /// Status code.
     pub status: StatusCode,
@@ -178,11 +178,11 @@ impl Agent {
         match timeout(self.time_limit, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Failure::new(format!(
-                "the agent at {} did not answer {method} {target} within {}",
+                "the agent at {} did not respond to {method} {target} within {}",
                 self.url(),
                 moment::duration(self.time_limit)
             ))
-            .next("use a longer --timeout; `netns-agent doctor` on the machine of the agent checks for problems")),
+            .next("use a longer --timeout; run `netns-agent doctor` on the agent's machine to check for problems")),
         }
     }
 
@@ -198,7 +198,7 @@ impl Agent {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/yaml");
         }
-        // The message of this error contains nothing useful.
+        // The message in this error contains nothing useful.
         request
             .body(Full::new(body))
             .map_err(|_| Failure::new("invalid request: the host, the key or the token contains characters that HTTP does not allow"))
@@ -219,7 +219,7 @@ impl Agent {
             Some(tls) => {
                 let stream = tls.connect(stream).await.map_err(|error| {
                     Failure::new(format!("TLS handshake with the agent at {} failed: {error}", self.url()))
-                        .next("set the CA certificate of the agent with --ca; if the agent does not use TLS, omit --tls, --ca and --cert")
+                        .next("set the agent's CA certificate with --ca; if the agent does not use TLS, omit --tls, --ca and --cert")
                 })?;
                 Ok(Box::new(stream))
             }
@@ -231,7 +231,7 @@ impl Agent {
             None => "if the agent uses TLS (--http-cert there), set --tls or --ca; check that the port belongs to netns-agent",
             Some(_) => "if the agent requires client certificates, set --cert and --key; check that the port belongs to netns-agent",
         };
-        // The sources contain the messages of TLS and of the kernel.
+        // The error sources contain the messages from TLS and from the kernel.
         let mut words = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {

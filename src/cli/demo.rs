@@ -9,8 +9,8 @@
 //!                                                                         └─► … demo --part workload      a process with a network
 //! ```
 //!
-//! The inner process is the first process of its PID namespace: when it ends for any reason, the kernel kills all others, and with the
-//! last of them the namespaces and their mounts and files disappear.
+//! The inner process is the first process of its PID namespace: when it ends for any reason, the kernel kills all others. The
+//! namespaces and their mounts and files disappear with the last process.
 
 mod agent;
 mod checker;
@@ -61,7 +61,7 @@ pub struct DemoArgs {
 /// The processes of a demo.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    /// Process that the user started
+    /// Process started by the user
     Outside,
     /// Process in the sandbox that runs the steps
     Inside,
@@ -69,7 +69,7 @@ enum Part {
     Workload,
 }
 
-/// Runs the part of this process.
+/// Runs the role of this process in the demo.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let done = match args.part {
         Part::Outside => outside(args),
@@ -143,7 +143,7 @@ fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Returns the outcome of `work`, or `None` if `stop` completes first.
+/// Returns the result of `work`, or `None` if `stop` completes first.
 async fn unless<S: Future + Unpin, W: Future>(stop: &mut S, work: W) -> Option<W::Output> {
     tokio::select! {
         _ = stop => None,

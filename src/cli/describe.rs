@@ -122,7 +122,7 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     optional("Removal held", &|status| match status.removal_held_since.as_str() {
         "" => String::new(),
         since => format!(
-            "since {since} ({} ago), because the store may have lost its content; `netns-agent removals list` shows details",
+            "since {since} ({} ago), because the store may have lost its contents; `netns-agent removals list` shows details",
             moment::ago(since)
         ),
     });
@@ -201,7 +201,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
 struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
-    /// Keys that were explained already, so that cycles of values that wait for each other end.
+    /// Keys that have been explained already. Needed to stop at cycles of values that wait for each other.
     reported: Vec<String>,
     text: String,
     remedies: Vec<String>,
@@ -217,7 +217,7 @@ impl Reasons<'_> {
             self.reported.push(reported.key.clone());
             let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             if depth > 0 && unmet.is_empty() && sentence(&reported).is_empty() {
-                // A namespace or a fact: the value that waits for it has given the reason.
+                // A namespace or a fact: the reason was already given for the value that waits for it.
                 self.advise(format!("make sure that {} exists", visible(&names::short(&reported.key))));
                 continue;
             }
@@ -233,7 +233,7 @@ impl Reasons<'_> {
             for same in unmet.chunk_by(|one, next| one.state == next.state) {
                 self.because(same, &indent);
             }
-            // The last one pushed is explained first.
+            // The one pushed last is explained first.
             for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
                 left.extend(self.cause(&one.expected).await.map(|cause| (cause, depth + 1)));
             }
@@ -241,7 +241,7 @@ impl Reasons<'_> {
         Ok(())
     }
 
-    /// Writes dependencies that are unmet for the same reason, and the reason once.
+    /// Writes all dependencies that are unmet for the same reason, followed by the reason.
     fn because(&mut self, same: &[Unmet], indent: &str) {
         for one in same {
             self.text
@@ -292,7 +292,7 @@ impl Reasons<'_> {
     }
 }
 
-/// Returns the state of a value in words; empty if there is nothing to say beyond the state.
+/// Returns a description of a value's state, or an empty string if there is nothing to add to the state itself.
 
 fn sentence(reported: &Explanation) -> String {
     let status = reported.status.as_ref();

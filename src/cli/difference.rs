@@ -129,7 +129,7 @@ fn yaml(value: &Model) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Returns a line diff, with common lines once. Computes the longest common subsequence in quadratic time: values have few lines.
+/// Returns a line diff, with common lines once. Computes the longest common subsequence in quadratic time, because values have few lines.
 fn line_by_line(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
     for (i, left) in old.iter().enumerate().rev() {

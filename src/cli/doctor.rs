@@ -1,6 +1,6 @@
 //! `netns-agent doctor`: checks whether the agent can work on this machine, with a remedy for each problem.
 //!
-//! The checks in `machine`, `managers` and `services` never change the machine: trials take place in a temporary namespace.
+//! The checks in `machine`, `managers` and `services` never change the machine: they create test links in a temporary namespace.
 
 mod machine;
 mod managers;
@@ -18,7 +18,7 @@ use super::{
 
 use self::{machine::Machine, services::ServiceArgs};
 
-/// Timeout of a service.
+/// Timeout for the response of a service.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
 
 /// Arguments of `doctor`.
@@ -34,7 +34,7 @@ pub struct DoctorArgs {
 enum Verdict {
     /// No problem.
     Ok,
-    /// Information, no problem.
+    /// Information only; not a problem.
     Note,
     /// The check could not be performed.
     Unknown,

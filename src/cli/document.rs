@@ -1,4 +1,4 @@
-//! Documents with many values: files of the user, and the configuration of the agent.
+//! Documents with many values: files from the user, and the agent's configuration.
 //!
 //! [`models::document`] defines the format.
 
@@ -23,12 +23,12 @@ pub struct FileArgs {
     pub file: PathBuf,
 }
 
-/// The text of a document and the values in it.
+/// A document: its text and its values.
 #[derive(Debug)]
 pub struct Document {
     /// The text as the user wrote it.
     pub text: String,
-    /// Values, each with its place in the document.
+    /// Values, each with its position in the document.
     items: Vec<Item>,
 }
 
@@ -50,7 +50,7 @@ impl Document {
         Self::parse(&name, text)
     }
 
-    /// Parses a text. Errors refer to it as `name`.
+    /// Parses a document. Errors refer to it as `name`.
     pub fn parse(name: &str, text: String) -> Result<Self, Failure> {
         let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
         if !text.lines().any(has_content) {
@@ -65,7 +65,7 @@ impl Document {
         });
         let items: Vec<Item> = read.map_err(|error| {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            // The lines below the first quote the text; the first has line and column already.
+            // The first line already has line and column; the others only quote the text.
             let words = crate::yaml::words(&error);
             let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Failure::new(format!("{name}: {place}{words}"))
@@ -97,12 +97,12 @@ impl Document {
         self.items.iter().map(|item| &item.model)
     }
 
-    /// Returns the values by value, in the order of the document.
+    /// Consumes the document and returns its values, in the order of the document.
     pub fn models(self) -> Vec<Model> {
         self.items.into_iter().map(|item| item.model).collect()
     }
 
-    /// Prints the invalid fields with their places in the document. Returns whether all fields are valid.
+    /// Prints the invalid fields with their positions in the document. Returns whether all fields are valid.
     pub fn report_mistakes(&self) -> bool {
         let mistakes = self.mistakes();
         mistakes.iter().for_each(|mistake| remark(mistake));

@@ -19,7 +19,7 @@ A closed output pipe (as with `head`) is not an error.";
 /// Result of a command: its exit code, or a failure.
 pub type Outcome = Result<u8, Failure>;
 
-/// Failure of a command: error message, hint and exit code.
+/// Command failure: error message, hint and exit code.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -51,7 +51,7 @@ impl Failure {
         self
     }
 
-    /// Creates the outcome of a closed output pipe: no message, exit code 0.
+    /// Creates the result for a closed output pipe: no message, exit code 0.
     fn unread() -> Self {
         Failure {
             message: String::new(),
@@ -65,7 +65,7 @@ impl Failure {
         &self.message
     }
 
-    /// Prints message and hint, and returns the exit code.
+    /// Prints the message and the hint, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         if !self.message.is_empty() {
             eprintln!("netns-agent: {self}");
@@ -90,7 +90,7 @@ pub fn remark(text: &str) {
     eprintln!("netns-agent: {}", visible(text));
 }
 
-/// Converts errors of writing to standard output.
+/// Converts errors when writing to standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -69,7 +69,7 @@ pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
     Ok(exit_code(&readiness))
 }
 
-/// Returns the exit code of a list, which is a failure if the list may be incomplete or out of date.
+/// Returns the exit code for a list: a failure if the list may be incomplete or out of date.
 fn exit_code(readiness: &Readiness) -> u8 {
     match readiness.problem() {
         None => 0,

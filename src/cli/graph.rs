@@ -108,7 +108,7 @@ struct Tree<'a> {
     output: &'a Output,
 }
 
-/// A line that is still to be written: a dependency, the label of its edge, and the strokes before it.
+/// A line that has not been written yet: a dependency, its edge label, and the strokes before it.
 struct Branch<'a> {
     key: &'a str,
     label: &'a str,

@@ -78,12 +78,12 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
 fn took(record: &Record) -> String {
     match (moment::parse(&record.start), moment::parse(&record.stop)) {
         (Some(start), Some(stop)) if stop > start => moment::duration(stop - start),
-        // The clock of the scheduler does not advance within a step.
+        // The scheduler clock does not advance within a step.
         _ => "-".to_owned(),
     }
 }
 
-/// Returns the number of values that a transaction contains, or that a repair restored. A retry contains no values.
+/// Returns the number of values in a transaction, or restored by a repair. A retry contains no values.
 fn values(record: &Record) -> String {
     let restored: BTreeSet<&str> = record
         .executed
@@ -302,7 +302,7 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // The loss of an address in the agent's own namespace is reported as a fact as well.
+            // The loss of an address in the agent's own namespace is also reported as a fact.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

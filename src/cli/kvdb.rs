@@ -1,6 +1,7 @@
 //! `netns-agent kvdb`: reads and writes keys of the store.
 //!
-//! Unlike the other commands, it connects to etcd. On success it prints the same as the client of the reference: the value, or `OK`.
+//! Unlike the other commands, it connects to etcd. On success, it prints the same as the client of the reference agent: the value,
+//! or `OK`.
 
 use std::{fs, io::Read, path::PathBuf, time::Duration};
 
@@ -102,7 +103,7 @@ enum KvdbCommand {
     },
 }
 
-/// Runs a sub-command.
+/// Runs a subcommand.
 pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) -> Outcome {
     let key = match &args.command {
         KvdbCommand::Get { key } | KvdbCommand::Put { key, .. } | KvdbCommand::Del { key } => Some(key.as_str()),
@@ -215,7 +216,7 @@ fn absent(key: &str) -> Failure {
     Failure::new(format!("key does not exist: {key}{}", judge::suggestion(key))).next("`netns-agent kvdb list --keys-only` lists all keys")
 }
 
-/// Returns key, value and revision. A value that is not JSON becomes a string.
+/// Returns the key, value and revision. A value that is not JSON becomes a string.
 fn document(pair: &KeyValue) -> Json {
     let text = String::from_utf8_lossy(pair.value()).into_owned();
     let value = serde_json::from_str(&text).unwrap_or(Json::String(text));
@@ -273,7 +274,7 @@ fn unreachable(endpoints: &str, what: &str, error: &etcd_client::Error) -> Failu
         .next("set its address with --etcd-endpoints; the embedded store of an agent is at --embedded-listen (127.0.0.1:2379)")
 }
 
-/// Returns the message of the server or of the system, without that of the client library around it.
+/// Returns the server or system error message, without the message that the client library wraps around it.
 pub(super) fn innermost(error: &etcd_client::Error) -> String {
     let words = |outer: &dyn std::error::Error, mut words: String| {
         let mut cause = outer.source();
@@ -292,7 +293,7 @@ pub(super) fn innermost(error: &etcd_client::Error) -> String {
 
 fn late(endpoints: &str, time_limit: Duration) -> Failure {
     Failure::new(format!(
-        "the store {endpoints} did not answer within {}",
+        "the store {endpoints} did not respond within {}",
         moment::duration(time_limit)
     ))
     .next("set its address with --etcd-endpoints, or a longer timeout with --timeout")

@@ -1,4 +1,4 @@
-//! `netns-agent log`: log levels of the running agent.
+//! `netns-agent log`: lists and sets the log levels of the running agent.
 
 use clap::Subcommand;
 use hyper::Method;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::config::suggest::did_you_mean;
 
-/// Sub-commands of `log`.
+/// Subcommands of `log`.
 #[derive(Subcommand, Debug)]
 pub enum LogCommand {
     /// List loggers and their levels
@@ -40,7 +40,7 @@ struct Logger {
     level: String,
 }
 
-/// Names of levels that the agent accepts. The last three are aliases of warn and error.
+/// Level names that the agent accepts. The last three are aliases of warn and error.
 const LEVELS: [&str; 8] = ["trace", "debug", "info", "warn", "error", "warning", "fatal", "panic"];
 
 fn parse_level(text: &str) -> Result<String, String> {
@@ -48,14 +48,14 @@ fn parse_level(text: &str) -> Result<String, String> {
     match LEVELS.contains(&lower.as_str()) {
         true => Ok(lower),
         false => Err(format!(
-            "there is no level {text:?}{} (levels are: {})",
+            "unknown level {text:?}{} (levels are: {})",
             did_you_mean(text, LEVELS),
             LEVELS[..5].join(", ")
         )),
     }
 }
 
-/// Runs a sub-command.
+/// Runs a subcommand.
 pub async fn run(command: &LogCommand, agent: &Agent, output: &Output) -> Outcome {
     match command {
         LogCommand::List { logger } => list(logger.as_deref(), agent, output).await,
@@ -89,7 +89,7 @@ async fn list(only: Option<&str>, agent: &Agent, output: &Output) -> Outcome {
 }
 
 fn unknown(logger: &str, suggestion: &str) -> Failure {
-    Failure::new(format!("there is no logger {logger:?}{suggestion}")).next("`netns-agent log list` lists all loggers")
+    Failure::new(format!("unknown logger {logger:?}{suggestion}")).next("`netns-agent log list` lists all loggers")
 }
 
 async fn set(logger: &str, level: &str, agent: &Agent, output: &Output) -> Outcome {

@@ -1,4 +1,4 @@
-//! The command line: arguments and sub-commands.
+//! The command line: arguments and subcommands.
 //!
 //! Most commands are clients of a running agent, over the REST API.
 
@@ -40,15 +40,15 @@ use crate::config::RunArgs;
 #[derive(Parser, Debug)]
 #[command(name = "netns-agent", version, about, max_term_width = 120, after_help = failure::EXIT_CODES)]
 pub struct Arguments {
-    /// Options of the client commands.
+    /// Client command options.
     #[command(flatten)]
     pub client: ClientArgs,
-    /// The sub-command.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Options of all client commands, accepted before and after the command.
+/// Options shared by all client commands, accepted before and after the command.
 #[derive(clap::Args, Debug)]
 pub struct ClientArgs {
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub struct ClientArgs {
     output: OutputArgs,
 }
 
-/// Sub-commands.
+/// Subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run the agent until SIGTERM or SIGINT; the network stays in place when it exits
@@ -69,13 +69,13 @@ pub enum Command {
     Client(ClientCommand),
 }
 
-/// Sub-commands without the options of the client.
+/// Subcommands without the client options.
 const STANDALONE: [&str; 2] = ["run", "demo"];
 
 /// Commands whose exit code 2 means changes instead of a usage error.
 const TELLING_BY_CODE: [&str; 2] = ["plan", "diff"];
 
-/// Returns the command line definition. Options of the client are hidden for commands that do not use them.
+/// Returns the command-line definition. Client options are hidden for commands that do not use them.
 pub(crate) fn command() -> clap::Command {
     let mut command = Arguments::command();
     let global: Vec<clap::Arg> = command.get_arguments().filter(|one| one.is_global_set()).cloned().collect();
@@ -110,7 +110,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// clap would confuse the two, and fail only when the command is used.
+    /// clap would confuse them, and fail only when the command is used.
     #[test]
     fn arguments_of_commands_do_not_clash_with_options_of_the_client() {
         fn look(command: &clap::Command, global: &[clap::Id]) {

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::config::suggest::did_you_mean;
 
-/// Width of the pages in characters.
+/// Page width in characters.
 const WIDTH: usize = 100;
 
-/// Sub-commands of `model`.
+/// Subcommands of `model`.
 #[derive(Subcommand, Debug)]
 pub enum ModelCommand {
     /// List the kinds of values and their keys
@@ -36,7 +36,7 @@ pub enum ModelCommand {
     },
 }
 
-/// Runs a sub-command.
+/// Runs a subcommand.
 pub fn run(command: &ModelCommand, output: &Output) -> Outcome {
     match command {
         ModelCommand::List => list(output)?,
@@ -67,7 +67,7 @@ fn show(name: &str, output: &Output) -> Result<(), Failure> {
     let model = model.ok_or_else(|| {
         let known: Vec<&str> = MODELS.iter().map(|model| model.type_name).collect();
         let suggestion = did_you_mean(name, known.iter().copied().chain(MODELS.iter().map(|model| model.name)));
-        Failure::new(format!("there is no model {name:?}{suggestion}")).next(format!("models are: {}", known.join(", ")))
+        Failure::new(format!("unknown model {name:?}{suggestion}")).next(format!("models are: {}", known.join(", ")))
     })?;
     let message = descriptor_pool().get_message_by_name(model.proto_name);
     let message = message.ok_or_else(|| Failure::new(format!("this program has no message {}", model.proto_name)))?;
@@ -109,14 +109,14 @@ fn push_field(page: &mut String, field: &Field, indent: usize, output: &Output) 
     field.fields.iter().for_each(|field| push_field(page, field, indent + 4, output));
 }
 
-/// Appends a text, wrapped at spaces.
+/// Appends text, wrapped at spaces.
 fn push_text(page: &mut String, text: &str, indent: usize) {
     for line in text.lines().flat_map(|paragraph| wrap(paragraph, WIDTH.saturating_sub(indent))) {
         page.push_str(&format!("{:indent$}{line}\n", ""));
     }
 }
 
-/// Returns a document with values of a kind that `apply` accepts.
+/// Returns an example document with values of a kind, which `apply` accepts.
 fn example(kind: ModelKind) -> &'static str {
     match kind {
         ModelKind::Interface => include_str!("model/interface.yaml"),
@@ -127,7 +127,7 @@ fn example(kind: ModelKind) -> &'static str {
     }
 }
 
-/// Returns the key as a template: the prefix, and the names of the fields in capitals.
+/// Returns the key as a template: the prefix, and the field names in capitals.
 fn key(model: &ModelInfo) -> String {
     let fields: Vec<&str> = model.key_fields.split(", ").collect();
     let camel_case = |field: &str| {

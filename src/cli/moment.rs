@@ -1,6 +1,6 @@
 //! Parsing and formatting of times and durations.
 //!
-//! Times of the API are in RFC 3339 format (UTC).
+//! API times are in RFC 3339 format (UTC).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Returns the age of a time of the API, such as `3m`, or `-` if it is unknown: the epoch, or not a time.
+/// Returns the age of an API time, such as `3m`, or `-` if the time is unknown: the Unix epoch, or invalid.
 pub fn ago(time: &str) -> String {
     parse(time)
         .filter(|then| !then.is_zero())
@@ -43,7 +43,7 @@ pub fn duration(span: Duration) -> String {
     format!("{}{unit}", number.strip_suffix(".0").unwrap_or(&number))
 }
 
-/// Formats the time of day of a time of the API (UTC), to the millisecond.
+/// Formats the time of day of an API time (UTC), to the millisecond.
 pub fn time_of_day(time: &str) -> String {
     parse(time).map_or_else(|| time.to_owned(), clock)
 }
@@ -55,12 +55,12 @@ pub fn clock(time: Duration) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{millis:03}", seconds % 60)
 }
 
-/// Parses a time such as `2026-01-31T12:34:56.789Z`. Returns `None` for other texts and for times before the Unix epoch.
+/// Parses a time such as `2026-01-31T12:34:56.789Z`. Returns `None` for other text and for times before the Unix epoch.
 pub fn parse(time: &str) -> Option<Duration> {
     humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()
 }
 
-/// Parses a duration of the command line: `30s`, `500ms`, `2m`, `1h`, `1d`, or a number of seconds.
+/// Parses a command-line duration: `30s`, `500ms`, `2m`, `1h`, `1d`, or a number of seconds.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

@@ -23,7 +23,7 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("ip", &["ips", "allocation", "allocations"]),
 ];
 
-/// First segments of the keys of the agent.
+/// First segments of agent keys.
 const KEY_CLASSES: [&str; 6] = ["config", "config-status", "linux", "netalloc", "status", "check"];
 
 /// States of values.
@@ -40,7 +40,7 @@ const STATES: [&str; 11] = [
     "REMOVED",
     "MISSING",
 ];
-/// Pseudo-state to wait for that means that the value does not exist.
+/// Pseudo-state for `wait`: the value does not exist.
 const DELETED: &str = "DELETED";
 
 /// Parses a state filter: `configured`, or `!configured` for all other states.
@@ -62,7 +62,7 @@ fn state_of(name: &str, known: &[&str]) -> Result<String, String> {
         false => {
             let suggestion = did_you_mean(name, known.iter().copied());
             Err(format!(
-                "there is no state {name:?}{suggestion} (states are: {})",
+                "unknown state {name:?}{suggestion} (states are: {})",
                 known.join(", ").to_lowercase()
             ))
         }
@@ -76,7 +76,7 @@ pub enum Requested {
     Kind(String),
     /// One key.
     Key(String),
-    /// The part of a key after the prefix of its kind, such as the name of an interface.
+    /// The part of a key after the prefix of its kind, such as an interface name.
     Name(String),
 }
 
@@ -121,7 +121,7 @@ impl Requested {
         }
         let suggestion = did_you_mean(first, kinds().chain(KEY_CLASSES));
         let known: Vec<&str> = MODELS.iter().map(|model| model.type_name).collect();
-        Err(Failure::new(format!("there is no kind {first:?}{suggestion}")).next(format!("kinds are: {}, namespace", known.join(", "))))
+        Err(Failure::new(format!("unknown kind {first:?}{suggestion}")).next(format!("kinds are: {}, namespace", known.join(", "))))
     }
 
     /// Returns whether one of the values or their derived values matches.
@@ -193,12 +193,12 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
     models.chain(aliases)
 }
 
-/// Returns whether the text is a name, which must be looked up among the existing values.
+/// Returns whether the text is a bare name, which must be looked up among the existing values.
 pub fn is_name(text: &str) -> bool {
     matches!(Requested::read(text), Requested::Name(_))
 }
 
-/// Splits a key into kind and name, such as `interface` and `left`. A key of no kind yields an empty kind and the whole key.
+/// Splits a key into kind and name, such as `interface` and `left`. If the key has no kind, returns an empty kind and the whole key.
 pub fn kind_and_name(key: &str) -> (&'static str, &str) {
     let models = MODELS.iter().map(|model| (model.key_prefix, model.type_name));
     let others = OTHER_KINDS.iter().filter_map(|(prefix, names)| Some((*prefix, *names.first()?)));
@@ -216,7 +216,7 @@ pub fn short(key: &str) -> String {
     }
 }
 
-/// Returns whether the key is that of a desired value, and not of an observed fact.
+/// Returns whether the key belongs to a desired value rather than an observed fact.
 pub fn is_configuration(key: &str) -> bool {
     key.starts_with(CONFIG_PREFIX)
 }
@@ -311,9 +311,9 @@ mod tests {
     #[test]
     fn mistyped_kinds_are_rejected() {
         for (text, words) in [
-            ("intrface/left", "no kind \"intrface\"; did you mean interface?"),
-            ("cofnig/linux/l3/v2/arp/a/b", "no kind \"cofnig\"; did you mean config?"),
-            ("bridge/left", "no kind \"bridge\""),
+            ("intrface/left", "unknown kind \"intrface\"; did you mean interface?"),
+            ("cofnig/linux/l3/v2/arp/a/b", "unknown kind \"cofnig\"; did you mean config?"),
+            ("bridge/left", "unknown kind \"bridge\""),
             ("/etc/passwd", "not a key of an agent"),
         ] {
             let failure = Requested::parse(text).expect_err(text);
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(parse_state("!PENDING").as_deref(), Ok("!PENDING"));
         let error = parse_state("CONFIGURD").expect_err("mistyped");
         assert!(
-            error.starts_with("there is no state \"CONFIGURD\"; did you mean CONFIGURED?"),
+            error.starts_with("unknown state \"CONFIGURD\"; did you mean CONFIGURED?"),
             "{error}"
         );
         assert_eq!(parse_awaited_state("deleted").as_deref(), Ok("DELETED"));

@@ -1,6 +1,6 @@
 //! Standard output: tables, documents, colours.
 //!
-//! Control characters in texts from elsewhere are always escaped, because a terminal would interpret them.
+//! Control characters in external text are always escaped, because a terminal would interpret them.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -11,14 +11,14 @@ use super::failure::Failure;
 use crate::telemetry::is_hidden;
 pub use crate::telemetry::visible;
 
-/// Options of the output.
+/// Output options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct OutputArgs {
     /// Output format
     #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table, help_heading = "Output")]
     output: Format,
 
-    /// Omit the headings of tables
+    /// Omit table headings
     #[arg(long, global = true, help_heading = "Output")]
     no_headers: bool,
 
@@ -49,7 +49,7 @@ enum Colors {
     Never,
 }
 
-/// Meaning of a text, which determines its colour.
+/// Meaning of a piece of text, which determines its colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tone {
     /// Text without a special meaning.
@@ -147,12 +147,12 @@ pub struct Output {
     pub format: Format,
     headings: bool,
     colors: bool,
-    /// Standard output is a terminal, which interprets control characters.
+    /// True if standard output is a terminal, which interprets control characters.
     terminal: bool,
 }
 
 impl Output {
-    /// Creates the output from the options, the environment and the kind of standard output.
+    /// Creates the output from the options, the environment and the type of standard output.
     pub fn new(args: &OutputArgs) -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -179,7 +179,7 @@ impl Output {
         self.format == Format::Wide
     }
 
-    /// Prints bytes from elsewhere: unchanged to a pipe or a file, and with control characters escaped to a terminal.
+    /// Prints external bytes: unchanged to a pipe or a file, and with control characters escaped to a terminal.
     pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self.terminal {
             true => write(escaped_lines(&String::from_utf8_lossy(bytes)).as_bytes()),
@@ -187,12 +187,12 @@ impl Output {
         }
     }
 
-    /// Prints text that may contain colours. Text from elsewhere must be made [`visible`] before.
+    /// Prints text that may contain colours. External text must be made [`visible`] first.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
         write(text.as_bytes())
     }
 
-    /// Prints a line that may contain colours. Text from elsewhere must be made [`visible`] before.
+    /// Prints a line that may contain colours. External text must be made [`visible`] first.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         self.text(&format!("{text}\n"))
     }
@@ -277,7 +277,7 @@ pub fn indented(text: &str, indent: &str) -> String {
     text.lines().map(|line| format!("{indent}{}\n", visible(line))).collect()
 }
 
-/// Wraps a text at spaces into lines of at most `width` characters. Longer words are not broken.
+/// Wraps text at spaces into lines of at most `width` characters. Longer words are not broken.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

@@ -15,9 +15,9 @@ use super::{
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub struct Health {
-    /// Number of `ligato.status.OperationalState`.
+    /// Numeric `ligato.status.OperationalState`.
     pub state: i32,
-    /// Seconds since the Unix epoch.
+    /// Start time in seconds since the Unix epoch.
     pub start_time: u64,
     /// Parts of the agent.
     #[serde(rename = "PluginStatus")]
@@ -31,7 +31,7 @@ pub struct Health {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub struct Part {
-    /// Number of `ligato.status.OperationalState`.
+    /// Numeric `ligato.status.OperationalState`.
     pub state: i32,
     /// Error message.
     pub error: String,
@@ -46,9 +46,9 @@ impl Health {
 
 /// Readiness of the agent, with the health of its parts.
 pub struct Readiness {
-    /// The agent is connected to its store and has applied the values that were desired at its start.
+    /// True if the agent is connected to its store and has applied the values that were desired when it started.
     pub ready: bool,
-    /// Response of the agent.
+    /// The agent's response.
     pub answer: Json,
 }
 
@@ -56,7 +56,7 @@ pub struct Readiness {
 pub async fn ask(agent: &Agent) -> Result<Readiness, Failure> {
     let answer = agent.send(Method::GET, "/readiness", "").await?;
     let ready = answer.status == StatusCode::OK;
-    // The response of an agent that is not ready has the same body and another status. Any other error has another body.
+    // An agent that is not ready responds with the same body but another status. Any other error has another body.
     let answer = match serde_json::from_slice(&answer.body) {
         Ok(Json::Object(members)) if members.contains_key("start_time") => Json::Object(members),
         _ => agent.json("/readiness", answer)?,
@@ -70,7 +70,7 @@ impl Readiness {
         serde_json::from_value(self.answer.clone()).unwrap_or_default()
     }
 
-    /// Returns why the agent may not know all desired values, or `None` if it is ready.
+    /// Returns the reason why the agent may not know all desired values, or `None` if it is ready.
     pub fn problem(&self) -> Option<String> {
         if self.ready {
             return None;

@@ -1,4 +1,4 @@
-//! `netns-agent removals`: removals that the agent holds because the store may have lost its content.
+//! `netns-agent removals`: removals that the agent has put on hold because the store may have lost its contents.
 
 use clap::Subcommand;
 use hyper::Method;
@@ -11,13 +11,13 @@ use super::{
     output::{Format, Output, Table, visible},
 };
 
-/// Sub-commands of `removals`.
+/// Subcommands of `removals`.
 #[derive(Subcommand, Debug)]
 pub enum RemovalsCommand {
-    /// List values and orphans whose removal is held
+    /// List values and orphans whose removal is on hold
     #[command(visible_alias = "ls")]
     List,
-    /// Delete the values and orphans whose removal is held
+    /// Delete the values and orphans whose removal is on hold
     Accept,
 }
 
@@ -35,7 +35,7 @@ struct Accepted {
     orphans: usize,
 }
 
-/// Runs a sub-command.
+/// Runs a subcommand.
 pub async fn run(command: &RemovalsCommand, agent: &Agent, output: &Output) -> Outcome {
     match command {
         RemovalsCommand::List => list(agent, output).await,
@@ -49,7 +49,7 @@ async fn list(agent: &Agent, output: &Output) -> Outcome {
     match output.format {
         Format::Json | Format::Yaml => output.document(&json)?,
         Format::Name => held.values.iter().try_for_each(|key| output.line(&visible(key)))?,
-        Format::Table | Format::Wide if !held.held => output.line("no removals are held")?,
+        Format::Table | Format::Wide if !held.held => output.line("no removals are on hold")?,
         Format::Table | Format::Wide => {
             let mut table = Table::new(["HELD", "WHAT"]);
             held.values.iter().for_each(|key| table.row(["value".into(), visible(key).into()]));
@@ -58,7 +58,7 @@ async fn list(agent: &Agent, output: &Output) -> Outcome {
                 .for_each(|orphan| table.row(["orphan".into(), visible(orphan).into()]));
             output.table(&table)?;
             output.line(&format!(
-                "\nThe store may have lost its content: {}.\nRestore the store or put the keys again, or run `netns-agent removals accept` \
+                "\nThe store may have lost its contents: {}.\nRestore the store or put the keys again, or run `netns-agent removals accept` \
                  to delete the listed objects.",
                 visible(&held.evidence)
             ))?;
@@ -76,7 +76,7 @@ async fn accept(agent: &Agent, output: &Output) -> Outcome {
     }
     let accepted: Accepted = understood(json)?;
     match accepted.values + accepted.orphans {
-        0 => output.line("no removals were held")?,
+        0 => output.line("no removals were on hold")?,
         _ => output.line(&format!(
             "accepted: the agent deletes {} and {}",
             counted(accepted.values, "value"),

@@ -1,6 +1,6 @@
 //! `netns-agent status`: health of the agent, and values that need attention.
 //!
-//! The agent determines its health, and its readiness determines the exit code.
+//! The agent reports its health; its readiness determines the exit code.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
 /// Maximum number of listed values that need attention.
 const ATTENTION_MAX: usize = 20;
 
-/// Returns the name of a `ligato.status.OperationalState`.
+/// Returns the name of a numeric `ligato.status.OperationalState`.
 fn state_name(state: i32) -> &'static str {
     match state {
         0 => "starting",

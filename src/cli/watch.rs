@@ -1,6 +1,6 @@
 //! `netns-agent watch` and `netns-agent wait`: follow the states of values.
 //!
-//! The REST API has no stream of states, so both commands poll. States between two polls are not shown, but are in `history`.
+//! The REST API has no stream of states, so both commands poll. States between two polls are not shown, but `history` lists them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +20,7 @@ use super::{
 /// Polling interval while waiting for values.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time for which a failure must persist to count. A busy agent publishes a status up to half a second late.
+/// Time that a failure must persist before it counts. A busy agent publishes a status up to half a second late.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `watch`.
@@ -82,7 +82,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             }
         };
         is_there = true;
-        // An agent that has just started does not know all desired values yet, so missing ones were not removed.
+        // An agent that has just started does not know all desired values yet, so missing values have not been removed.
         if before.keys().any(|key| !now.contains_key(key)) && !is_ready(agent).await {
             continue;
         }
@@ -108,7 +108,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
     Ok(0)
 }
 
-/// Prints a note about each given value that does not exist yet. Otherwise a mistyped name would be watched silently.
+/// Prints a note about each given value that does not exist yet. Otherwise, a mistyped name would be watched silently.
 async fn remark_on_absent(agent: &Agent, texts: &[String], requested: &[Requested]) -> Result<(), Failure> {
     let values = answers::values(agent).await?;
     for (text, requested) in texts.iter().zip(requested) {
@@ -134,7 +134,7 @@ async fn look(agent: &Agent, counts: &impl Fn(&str) -> bool) -> Result<BTreeMap<
         .collect())
 }
 
-/// Prints a status in one line, so that JSON output can be parsed line by line.
+/// Prints a status on one line, so JSON output can be parsed line by line.
 fn show(output: &Output, status: &Status) -> Result<(), Failure> {
     let time = moment::clock(moment::now());
     match output.format {
@@ -221,7 +221,7 @@ pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state:
     until_unless(agent, output, keys, state, time_limit, &|_| false).await
 }
 
-/// Waits until all keys are CONFIGURED. Fails early if one is in a state that it does not leave by itself.
+/// Waits until all keys are CONFIGURED. Fails early if a value is in a state that it will not leave by itself.
 pub async fn until_configured(agent: &Agent, keys: &[&str], time_limit: Duration) -> Outcome {
     let has_failed = |status: &Status| matches!(status.state(), "FAILED" | "INVALID" | "UNIMPLEMENTED");
     until_unless(agent, None, keys, "CONFIGURED", time_limit, &has_failed).await
@@ -241,7 +241,7 @@ async fn until_unless(
     loop {
         let now = match look(agent, &|key| keys.contains(&key)).await {
             Err(_) if Instant::now() < deadline && !agent.is_listening().await => {
-                // The agent is being restarted.
+                // The agent may be restarting.
                 sleep(WAIT_INTERVAL).await;
                 continue;
             }

@@ -1,13 +1,13 @@
 //! Settings of the REST and gRPC APIs: listen addresses, TLS, authentication and limits.
 //!
-//! Rejects unprotected listen addresses that other machines can reach. Files of keys, certificates and tokens are not read here but in
+//! Rejects unprotected listen addresses that other machines can reach. The key, certificate and token files are not read here but in
 //! `api::security`, when the servers start.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{ConfigError, Given, Layers, identity, setting};
 
-/// Seconds of a day, the maximum time limit.
+/// Maximum time limit: one day, in seconds.
 const DAY: usize = 86_400;
 
 /// Listen address of the REST API, and TLS, authentication and limits of both APIs.
@@ -15,11 +15,11 @@ const DAY: usize = 86_400;
 pub struct HttpSettings {
     /// Listen address of the REST API. `None`: not served.
     pub listen: Option<SocketAddr>,
-    /// Files of the server's certificate and private key (PEM). `None`: without TLS.
+    /// Files with the server's certificate and private key (PEM). `None`: no TLS.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// File of the CA certificates that verify clients (PEM). If set, client certificates are mandatory.
+    /// File with the CA certificates that verify clients (PEM). If set, client certificates are mandatory.
     pub client_ca: Option<PathBuf>,
-    /// File of tokens and their roles. `None`: every client that can connect has full access.
+    /// File with tokens and their roles. `None`: every client that can connect has full access.
     pub tokens: Option<PathBuf>,
     /// Maximum requests per second from one address. `None`: no limit.
     pub rate_limit: Option<u32>,
@@ -27,11 +27,11 @@ pub struct HttpSettings {
     pub body_max: usize,
     /// Maximum concurrent connections to each API.
     pub connections_max: usize,
-    /// Timeout of each step of a client, such as the TLS handshake or the headers of a request.
+    /// Timeout for each step by a client, such as the TLS handshake or sending the request headers.
     pub time_limit: Duration,
 }
 
-/// Validates the settings, and returns them with the listen address of gRPC.
+/// Validates the settings, and returns them with the gRPC listen address.
 ///
 /// `embedded` is the listen address of the embedded store if it is used. It has neither TLS nor authentication.
 pub(super) fn check(
@@ -68,7 +68,7 @@ pub(super) fn check(
     Ok((settings, grpc_listen))
 }
 
-/// Rejects a listen address other than loopback without TLS and authentication, unless `--insecure-listen` is set.
+/// Rejects a non-loopback listen address without TLS and authentication, unless `--insecure-listen` is set.
 fn refuse_unprotected(given: &Given, listen: Option<SocketAddr>, is_protected: bool, insecure: bool) -> Result<(), ConfigError> {
     match listen {
         Some(address) if !address.ip().is_loopback() && !is_protected && !insecure => Err(given.wrong(
@@ -80,7 +80,7 @@ fn refuse_unprotected(given: &Given, listen: Option<SocketAddr>, is_protected: b
     }
 }
 
-/// Rejects a listen address other than loopback for the embedded store, unless `--insecure-listen` is set.
+/// Rejects a non-loopback listen address for the embedded store, unless `--insecure-listen` is set.
 ///
 /// The embedded store has neither TLS nor authentication.
 fn refuse_reachable_store(given: &Given, address: SocketAddr, insecure: bool) -> Result<(), ConfigError> {

@@ -1,4 +1,4 @@
-//! Settings for drift, that is, for changes by others in managed namespaces: how it is detected and handled.
+//! Drift settings: how changes by others in managed namespaces are detected and handled.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use super::{ConfigError, Given, Layers, setting};
 
 /// Minimum sweep interval. Each sweep reads all links, addresses, routes and neighbours of a namespace.
 const SWEEP_SECONDS_MIN: f64 = 0.1;
-/// Maximum sweep interval: a day.
+/// Maximum sweep interval: one day.
 const SWEEP_SECONDS_MAX: f64 = 86_400.0;
 
-/// Detection and handling of drift.
+/// Drift detection and handling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriftSettings {
     /// Maximum number of namespaces monitored with kernel notifications. All others are read periodically.
     pub watched_max: usize,
     /// Interval at which namespaces without notifications are read.
     pub sweep_interval: Duration,
-    /// Policy for values that set none themselves.
+    /// Default policy, for values that do not set one themselves.
     pub policy: DriftPolicy,
-    /// Policy for addresses that are not configured.
+    /// Policy for addresses that are not configured on managed interfaces.
     pub foreign_addresses: ForeignAddresses,
 }
 

@@ -58,7 +58,7 @@ impl Given {
         text.parse().map_err(|error| self.wrong(format!("{text:?}: {error}"), accepted))
     }
 
-    /// Looks up the policy that the value names.
+    /// Returns the policy named by the value.
     pub fn policy<P: Copy>(&self, policies: &[(&str, P)], accepted: &'static str) -> Result<P, ConfigError> {
         let text = self.value.trim();
         let named = policies.iter().find(|(name, _)| *name == text);
@@ -82,7 +82,7 @@ pub(super) struct Setting {
     pub read: fn(&Layer) -> Option<&OsStr>,
 }
 
-/// Creates the [`Setting`] of a field of [`Layer`].
+/// Creates the [`Setting`] for a field of [`Layer`].
 macro_rules! setting {
     ($field:ident) => {
         $crate::config::given::Setting {
@@ -101,7 +101,7 @@ pub(super) struct Layers<'a> {
     flags: Layer,
     environment: Environment<'a>,
     file: Layer,
-    /// Declares environment variable and default of each setting.
+    /// Declares the environment variable and default of each setting.
     list: Command,
 }
 
@@ -155,7 +155,7 @@ impl<'a> Layers<'a> {
             .transpose()
     }
 
-    /// Returns whether a switch is on. It takes no value on the command line, and `true`, `1`, `false` or `0` elsewhere.
+    /// Returns whether a switch is on. It takes no value on the command line, and `true`, `1`, `false` or `0` in other layers.
     pub fn is_on(&self, setting: Setting) -> Result<bool, ConfigError> {
         let Some(given) = self.optional(setting)? else { return Ok(false) };
         match given.value.trim() {
@@ -165,7 +165,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Returns the password of the store, which only the environment can contain.
+    /// Returns the store password, which can only be set in the environment.
     pub fn password(&self) -> Result<Option<Given>, ConfigError> {
         from_environment("ETCD_PASSWORD", self.environment)
     }

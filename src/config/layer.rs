@@ -23,7 +23,7 @@ pub(super) struct Layer {
 
     /// Label of this agent, which reads the keys under /vnf-agent/LABEL/config/
     ///
-    /// 1 to 63 bytes, without slashes, white space and control characters.
+    /// 1 to 63 bytes, without slashes, whitespace and control characters.
     #[arg(long, env = "MICROSERVICE_LABEL", default_value = "vpp1", value_name = "LABEL")]
     pub microservice_label: Option<String>,
 
@@ -69,7 +69,7 @@ pub(super) struct Layer {
     )]
     pub embedded_listen: Option<String>,
 
-    /// Maximum bytes of keys, values and history in the embedded store; more raises the etcd alarm NOSPACE
+    /// Size limit of keys, values and history in the embedded store, in bytes; exceeding it raises the etcd alarm NOSPACE
     ///
     /// While the alarm is raised, puts are rejected. To recover, delete keys, then run `etcdctl compaction` and
     /// `etcdctl alarm disarm`.
@@ -92,7 +92,7 @@ pub(super) struct Layer {
     )]
     pub data_dir: Option<PathBuf>,
 
-    /// Action if the store has lost its content: hold or apply
+    /// Action if the store has lost its contents: hold or apply
     ///
     /// A store that was emptied or replaced lacks keys that nobody deleted. With hold, the agent keeps the values of these keys, and
     /// readiness fails, until the keys are put again or `netns-agent removals accept` is run. With apply, it deletes them at once.
@@ -101,7 +101,7 @@ pub(super) struct Layer {
 
     /// YAML file with network configuration to apply in addition to the store
     ///
-    /// Changes of the file are applied as they are written. For keys in both, the value in the store takes precedence.
+    /// Changes to the file are applied as they are written. For keys in both, the value in the store takes precedence.
     #[arg(long, env = "INITIAL_CONFIG", value_name = "FILE")]
     pub initial_config: Option<PathBuf>,
 
@@ -132,7 +132,7 @@ pub(super) struct Layer {
     /// File of tokens for the REST and gRPC APIs, one `NAME read|write TOKEN [EXPIRY]` per line
     ///
     /// Clients send `Authorization: Bearer TOKEN`. In the file, TOKEN is the token itself or `sha256:` followed by its hash in
-    /// hexadecimal. EXPIRY is an RFC 3339 time, for example 2030-01-31T00:00:00Z. Changes of the file take effect immediately.
+    /// hexadecimal. EXPIRY is an RFC 3339 time, for example 2030-01-31T00:00:00Z. Changes to the file take effect immediately.
     #[arg(long, env = "TOKENS_FILE", value_name = "FILE", help_heading = "REST")]
     pub tokens_file: Option<PathBuf>,
 
@@ -192,7 +192,7 @@ pub(super) struct Layer {
     #[arg(long, env = "SWEEP_INTERVAL", default_value = "10", value_name = "SECONDS", help_heading = "Drift")]
     pub sweep_interval: Option<String>,
 
-    /// Action when a configured object was changed or deleted by others: repair or report
+    /// Action when others change or delete a configured object: repair or report
     ///
     /// The field `drift_policy` of a value overrides this. With report, the status becomes FAILED with reason Drifted, and the agent
     /// repairs nothing until the value is put again.

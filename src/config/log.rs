@@ -1,6 +1,6 @@
 //! Validation of the log filter, such as `info,netns_agent::sources=debug`.
 //!
-//! `EnvFilter` treats every unknown word as the name of a target, so a mistyped level would switch off the whole log. The words are
+//! `EnvFilter` treats every unknown word as a target name, so a mistyped level would switch off the whole log. The words are
 //! therefore checked here first.
 
 use tracing_subscriber::EnvFilter;
@@ -8,9 +8,9 @@ use tracing_subscriber::EnvFilter;
 use super::{ConfigError, Given, Origin, suggest::did_you_mean};
 use crate::telemetry::LOGGERS;
 
-/// Names of log levels, and `off`.
+/// Log level names, and `off`.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-/// Names of the crates that log: the agent and its libraries.
+/// Crates that log: the agent and its libraries.
 const CRATES: [&str; 16] = [
     "netns_agent",
     "axum",
@@ -29,11 +29,11 @@ const CRATES: [&str; 16] = [
     "tonic",
     "tower",
 ];
-/// Modules of the agent that log but whose level cannot be changed at run time.
+/// Agent modules that log but whose level cannot be changed at run time.
 const OTHER_MODULES: [&str; 2] = ["desired", "telemetry"];
 const ACCEPTED: &str = "expected error, warn, info, debug, trace, or a list such as info,netns_agent::sources=debug";
 
-/// Validates the filter, and expands short names of loggers (`engine=debug`).
+/// Validates the filter, and expands short logger names (`engine=debug`).
 pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
     // RUST_LOG may be shared with other programs, which have other targets.
     let is_shared = matches!(given.origin, Origin::Environment(_));
@@ -55,18 +55,18 @@ fn directive(text: &str, is_shared: bool) -> Result<String, String> {
         return match is_level(text) {
             true => Ok(text.to_owned()),
             false if is_target(text) => Ok(full_name(text)),
-            false => Err(format!("there is no level {text:?}{}", did_you_mean(text, known))),
+            false => Err(format!("unknown level {text:?}{}", did_you_mean(text, known))),
         };
     };
     if !is_level(level) {
-        return Err(format!("there is no level {level:?}{}", did_you_mean(level, LEVELS)));
+        return Err(format!("unknown level {level:?}{}", did_you_mean(level, LEVELS)));
     }
     if !is_target(target) {
         let known = LOGGERS.iter().copied().chain(CRATES);
         let last = target.rsplit("::").next().unwrap_or(target);
         let suggestion = did_you_mean(last, known);
         if !is_shared || !suggestion.is_empty() || target.starts_with("netns_agent") {
-            return Err(format!("nothing logs as {target:?}{suggestion}"));
+            return Err(format!("unknown log target {target:?}{suggestion}"));
         }
     }
     Ok(format!("{}={level}", full_name(target)))
@@ -130,20 +130,20 @@ mod tests {
         for text in ["sqlx", "info,netns_agnet=debug", "info,netns_agent::nothing=debug"] {
             checked_from(environment(), text).expect_err(text);
         }
-        assert!(checked("info,sqlx=warn").expect_err("a flag").contains("nothing logs as \"sqlx\""));
+        assert!(checked("info,sqlx=warn").expect_err("a flag").contains("log target \"sqlx\""));
     }
 
     #[test]
     fn mistyped_levels_and_targets_are_rejected_with_a_suggestion() {
         for (text, words) in [
-            ("inof", "no level \"inof\"; did you mean info?"),
+            ("inof", "unknown level \"inof\"; did you mean info?"),
             (
                 "info,netns_agent::surces=debug",
-                "nothing logs as \"netns_agent::surces\"; did you mean sources?",
+                "unknown log target \"netns_agent::surces\"; did you mean sources?",
             ),
-            ("engin=debug", "nothing logs as \"engin\"; did you mean engine?"),
-            ("netns_agent=loud", "no level \"loud\""),
-            ("engine=debgu", "no level \"debgu\"; did you mean debug?"),
+            ("engin=debug", "unknown log target \"engin\"; did you mean engine?"),
+            ("netns_agent=loud", "unknown level \"loud\""),
+            ("engine=debgu", "unknown level \"debgu\"; did you mean debug?"),
         ] {
             let error = checked(text).expect_err(text);
             assert!(error.contains(words) && error.contains("--log"), "{text}: {error}");

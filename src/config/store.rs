@@ -1,14 +1,14 @@
-//! Settings of the store: endpoints, certificates, user and password.
+//! Store settings: endpoints, certificates, user and password.
 //!
 //! Passwords are returned as [`Password`] only, which hides them in logs.
 
 use super::{ConfigError, Given, Layers, Origin, identity, setting};
 use crate::store::{Connector, Credentials, Password, StoreConfig, TlsFiles};
 
-/// Action if the store has lost its content.
+/// Action if the store has lost its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStoreLoss {
-    /// The agent keeps the values of missing keys until the removals are accepted.
+    /// The agent keeps the values of missing keys until their removal is accepted.
     Hold,
     /// The agent deletes the values of missing keys.
     Apply,
@@ -19,7 +19,7 @@ pub(super) fn on_loss(layers: &Layers<'_>) -> Result<OnStoreLoss, ConfigError> {
     layers.given(setting!(on_store_loss))?.policy(&policies, "expected hold or apply")
 }
 
-/// Returns the validated settings of the etcd to follow, or `None` without endpoints.
+/// Returns the validated settings of the etcd cluster to follow, or `None` without endpoints.
 pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigError> {
     let [endpoints, ca, cert, key, user, password_file] = [
         setting!(etcd_endpoints),
@@ -79,7 +79,7 @@ fn tls_files(ca: Option<Given>, cert: Option<Given>, key: Option<Given>) -> Resu
     }
 }
 
-/// Returns user and password.
+/// Returns the user and the password.
 ///
 /// `--etcd-password-file` overrides `ETCD_PASSWORD`, which overrides a password file named in the environment or the configuration file.
 fn credentials(user: Option<Given>, file: Option<Given>, password: Option<Given>) -> Result<Option<Credentials>, ConfigError> {

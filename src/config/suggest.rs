@@ -1,6 +1,6 @@
 //! Suggestions for mistyped words.
 //!
-//! Shared by settings and command line, so that both propose the same correction.
+//! Shared by settings and command line, so both propose the same correction.
 
 /// Returns `; did you mean X?` if one of the candidates resembles the word, and an empty string otherwise.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
@@ -9,7 +9,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 
 /// Returns the candidate with the smallest edit distance to the word, unless it exceeds a third of the length of the word (1 to 3).
 ///
-/// Missing, added and replaced letters count one each, and so do two swapped neighbours. Letter case is ignored.
+/// Missing, added and replaced letters count as one each, and so do two swapped adjacent letters. Letter case is ignored.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let most = (word.chars().count() / 3).clamp(1, 3);

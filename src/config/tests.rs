@@ -23,7 +23,7 @@ fn refusal(flags: &[&str], environment: &[(&str, &str)]) -> String {
     load(flags, environment).expect_err("an invalid setting").to_string()
 }
 
-/// Flags, environment, and parts of the message.
+/// Flags, environment variables, and expected parts of the error message.
 type Refused<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 fn file(content: &str) -> (tempfile::TempDir, String) {
@@ -146,7 +146,7 @@ fn invalid_labels_are_refused_with_the_reason() {
         (
             &[],
             &[("MICROSERVICE_LABEL", "a b")],
-            &["environment variable MICROSERVICE_LABEL", "white space"],
+            &["environment variable MICROSERVICE_LABEL", "whitespace"],
         ),
     ]);
 }

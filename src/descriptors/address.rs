@@ -1,6 +1,6 @@
-//! Addresses of interfaces, each a value derived from its interface.
+//! Interface addresses. Each address is a value derived from its interface.
 //!
-//! Never touches an address that no model names.
+//! Never changes or deletes an address that no model names.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct AddressKind {
     pub(super) marks: Marks,
 }
 
-/// Separates the name of the interface from the address in a key.
+/// Separates the interface name from the address in a key.
 const ADDRESS: &str = "/address/";
 
 /// Returns whether a key names an address of a managed interface.
@@ -40,19 +40,19 @@ pub fn is_address(key: &Key) -> bool {
 
 /// Returns the part after `linux/interface/` in the key of a value derived from a managed interface.
 ///
-/// Names of interfaces have no path element `address` or `vrf` (validation refuses them), so searching for one is enough. Every look-up of
-/// a descriptor passes here.
+/// Interface names never contain a path element `address` or `vrf` (validation rejects them), so a simple search suffices. This runs in
+/// every descriptor lookup, so it must be fast.
 pub(super) fn derived_part(key: &Key) -> Option<&str> {
     let part = key.as_str().strip_prefix("linux/interface/")?;
     (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
 }
 
-/// Returns the key prefix of all addresses of an interface, for "any of" dependencies.
+/// Returns the key prefix of all addresses of an interface, for dependencies on any of them.
 pub fn addresses_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_address_of(interface))
 }
 
-/// Returns the key of an IP allocation reference, `alloc:<network>[/<interface>][/GW]`, as used by `interface`.
+/// Returns the key that an IP allocation reference `alloc:<network>[/<interface>][/GW]` of `interface` refers to.
 pub fn allocation_key(reference: &str, interface: &str) -> Key {
     let body = reference.strip_prefix("alloc:").unwrap_or(reference);
     let body = body.strip_suffix("/GW").unwrap_or(body);
@@ -64,12 +64,12 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Returns whether others use the link as well and may have addresses on it.
+/// Returns whether others also use the link and may have addresses on it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
 
-/// Returns the duplicate address detection that the kernel is to perform for an address.
+/// Returns how the kernel is to perform duplicate address detection for an address.
 pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     match address.detection {
         Detection::Wait => AddressDetection::Default,
@@ -78,10 +78,10 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// Returns the address to set, or the effect if there is nothing to set.
+/// Returns the address to set, or an effect if there is nothing to set.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
-        (Some(_), _) => Err(Effect::Noop("others set the address, the agent only waits for it")),
+        (Some(_), _) => Err(Effect::Noop("others set the address; the agent only waits for it")),
         (None, Some(spec)) => Ok(spec),
         (None, None) => Err(Effect::Impossible(format!("nothing was allocated for {}", address.text))),
     }
@@ -104,13 +104,13 @@ fn add(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     })
 }
 
-/// Returns whether two addresses are in one IPv4 subnet. The kernel has one of them as the primary address.
+/// Returns whether two addresses are in the same IPv4 subnet, of which the kernel has only one primary address.
 pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
     let subnet = |spec: AddressSpec| (network_of(spec.address, spec.prefix_len), spec.prefix_len);
     a.address.is_ipv4() && subnet(a) == subnet(b)
 }
 
-/// Returns the other applied addresses in the IPv4 subnet of an address of the same interface, in the order of the model.
+/// Returns the other applied addresses that an interface has in the IPv4 subnet of `address`, in the order of the model.
 fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a Address> {
     let Some(spec) = address.spec.filter(|spec| spec.address.is_ipv4()) else {
         return Vec::new();
@@ -123,7 +123,7 @@ fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a 
     others
 }
 
-/// Makes an address the primary one of its subnet, if the agent has set other addresses of that subnet before.
+/// Makes an address the primary one of its subnet if other addresses of that subnet are already applied.
 fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let others: Vec<AddressSpec> = others_in_subnet(address, view).into_iter().filter_map(|other| other.spec).collect();
     let Some(spec) = address.spec.filter(|_| !others.is_empty()) else {
@@ -148,18 +148,18 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ef
     let first = others.find(|other| other.expected.is_none() && view.desired(&other.key).is_some());
     match first {
         Some(first) => make_primary(marks, first, view),
-        None => Effect::Noop("no other address of its subnet stays"),
+        None => Effect::Noop("no other address of its subnet remains"),
     }
 }
 
-/// Another IPv4 address on a link.
+/// Another IPv4 address on a link, classified by whether it stays.
 enum OtherAddress {
     Stays,
-    /// The address under this key is being added or deleted.
+    /// The address with this key is being added or deleted.
     Changes(Key),
 }
 
-/// Returns the IPv4 addresses on the link of an interface, except its own address `spec`, whose key is `key`.
+/// Returns the IPv4 addresses on the link of an interface, except for the address `spec` under `key`.
 fn beside<'a>(
     interface: &Interface,
     key: &'a Key,
@@ -179,7 +179,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // Foreign addresses that the desired interface expects are not reported as observed.
+    // Foreign addresses that the desired interface expects are not among the observed facts.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
@@ -209,7 +209,7 @@ impl Kind for AddressKind {
                     None => "others have set it, but the agent must set it",
                 })
             }),
-            // Entering or leaving a VRF sets the link down and up again, and the kernel deletes its IPv6 addresses.
+            // Entering or leaving a VRF takes the link down and up again, and the kernel deletes its IPv6 addresses.
             (applied.vrf != desired.vrf).then(|| Difference::again(format!("its VRF is {} instead of {}", vrf(applied), vrf(desired)))),
             (is_skipped(applied) != is_skipped(desired)).then(|| {
                 Difference::again(match is_skipped(desired) {
@@ -298,8 +298,8 @@ impl Kind for AddressKind {
         })
     }
 
-    /// The kernel deletes the IPv4 routes and neighbours of a link with its last IPv4 address (`fib_disable_ip` in
-    /// net/ipv4/fib_frontend.c). `lo` keeps 127.0.0.1.
+    /// The kernel deletes the IPv4 routes and neighbours of a link together with its last IPv4 address (`fib_disable_ip` in
+    /// net/ipv4/fib_frontend.c). This does not happen on `lo`, which keeps 127.0.0.1.
     fn takes_along(&self, key: &Key, address: &Arc<Address>, verb: Verb, view: &View<'_, Network>) -> Taken {
         let Some(((interface, _), spec)) = applied_interface(view, &address.interface).zip(address.spec) else {
             return Taken::NOTHING;

@@ -1,28 +1,28 @@
-//! Facts about foreign addresses on the links of managed interfaces. Routes and ARP entries may depend on them.
+//! Facts about foreign addresses on the links of managed interfaces, on which routes and ARP entries may depend.
 //!
-//! The agent neither adds nor removes these addresses. It only reports that they exist, since they make gateways reachable.
+//! The agent neither adds nor removes these addresses. It only reports that they exist, because they make gateways reachable.
 
 use models::key::{Key, TypedKey};
 
 use netns_kernel::{AddressSpec, AddressState, PROTOCOL};
 
-/// Precedes the address in the key of a fact.
+/// Part of a fact's key that precedes the address.
 const PART: &str = "observed-address/";
 /// RT_SCOPE_LINK, linux/rtnetlink.h.
 const SCOPE_LINK: u8 = 253;
 /// IFA_F_NOPREFIXROUTE, linux/if_addr.h: only the address itself is reachable.
 const NO_PREFIX_ROUTE: u32 = 0x200;
-/// Maximum number of facts per link. It is bounded because others decide how many addresses a link has.
+/// Maximum number of facts per link. There is a limit because others decide how many addresses a link has.
 pub const FACTS_MAX: usize = 1_000;
 
 /// Returns the key prefix of all foreign addresses on the link of an interface.
 ///
-/// It lies below the prefix of the on-link routes of the interface, because the kernel creates such a route for each of these addresses.
+/// It is below the prefix of the interface's on-link routes, because the kernel creates such a route for each of these addresses.
 pub fn observed_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_link_local_route_of(interface) + PART)
 }
 
-/// Returns the key of the fact about an address.
+/// Returns the key of the fact that an address exists.
 fn observed_key(interface: &str, state: &AddressState) -> Key {
     let AddressSpec { address, prefix_len } = state.address;
     let prefix_len = match state.flags & NO_PREFIX_ROUTE {
@@ -33,7 +33,7 @@ fn observed_key(interface: &str, state: &AddressState) -> Key {
     Key::from(format!("{}{address}/{prefix_len}", observed_prefix(interface)))
 }
 
-/// Returns interface and address in the key of such a fact.
+/// Extracts the interface and the address from the key of such a fact.
 pub fn observed_address(key: &Key) -> Option<(&str, &str)> {
     let rest = key.as_str().strip_prefix("linux/link-local-route/")?;
     let (interface, address) = rest.split_once(PART)?;
@@ -43,7 +43,7 @@ pub fn observed_address(key: &Key) -> Option<(&str, &str)> {
 /// Returns the key of the fact that an address exists on the link of an interface.
 ///
 /// Returns `None` for an address that makes nothing reachable (link-local, `127.0.0.1`) and for one that the agent added. If several values
-/// share the link (`is_shared`), addresses that the agent added for the other values are reported.
+/// share the link (`is_shared`), addresses that the agent added are included, because they may belong to another value.
 pub fn observed_fact(interface: &str, state: &AddressState, is_shared: bool) -> Option<Key> {
     may_be_fact(state, is_shared).then(|| observed_key(interface, state))
 }

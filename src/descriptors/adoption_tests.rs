@@ -1,5 +1,5 @@
-//! Tests of adoption and of suggestions, in memory: the operations of values with `adopt`, what is remembered of an adoption, and the
-//! suggestions for unmet dependencies.
+//! In-memory tests of adoption and suggestions: the operations for values with `adopt`, the record of an adoption, and the suggestions for
+//! unmet dependencies.
 
 use models::{Model, key::Key};
 
@@ -14,7 +14,7 @@ use netns_kernel::{ADOPTED_MARK, KernelOp, NetnsId};
 const LEFT: &str = r#"{"name":"left","type":"VETH","veth":{"peer_if_name":"right"},"ip_addresses":["10.1.0.1/24"],"adopt":true}"#;
 const RIGHT: &str = r#"{"name":"right","type":"VETH","veth":{"peer_if_name":"left"},"enabled":true,"adopt":true}"#;
 
-/// Scheduler that knows only the agent's own namespace.
+/// Scheduler in which only the agent's own namespace is open.
 struct World {
     scheduler: Scheduler<Network>,
     statuses: std::collections::BTreeMap<Key, Status>,
@@ -58,7 +58,7 @@ impl World {
         operations
     }
 
-    /// Lets every operation succeed until none is left. `adopt` selects the operations that adopted a foreign object.
+    /// Lets all operations succeed until none are left. `adopt` selects the operations that adopt a foreign object.
     fn run(&mut self, adopt: impl Fn(&Key) -> bool) -> Vec<KernelOp> {
         let mut performed = Vec::new();
         loop {
@@ -145,11 +145,11 @@ fn adoption_is_remembered_over_changes_and_forgotten_after_re_creation() {
     assert!(world.is_adopted(&left) && !world.is_adopted(&interface_key("right")));
     world.interface(&LEFT.replace("{\"name\":\"left\"", "{\"name\":\"left\",\"mtu\":1400"));
     world.run(|_| false);
-    assert!(world.is_adopted(&left), "an in-place change keeps the adopted link");
+    assert!(world.is_adopted(&left), "an in-place change must keep the adopted link");
     assert_eq!(world.statuses[&left].last_repair, None);
     world.scheduler.lost(&[left.clone(), interface_key("right")]);
     world.run(|_| false);
-    assert!(!world.is_adopted(&left), "the agent creates the lost link itself");
+    assert!(!world.is_adopted(&left), "a lost link must be created by the agent");
     let lost = world.statuses[&left].last_repair.clone().map(|repair| repair.lost);
     assert_eq!(lost, Some(vec!["interface left".to_owned()]));
 }
@@ -170,7 +170,7 @@ fn failed_creation_over_a_foreign_object_leaves_nothing_to_clear_away() {
     assert!(world.step().is_empty());
     assert_eq!(world.statuses[&operation.key].state, ValueState::Retrying);
     world.scheduler.transaction(Vec::new(), true);
-    assert!(world.step().is_empty(), "nothing is deleted");
+    assert!(world.step().is_empty(), "nothing must be deleted");
     assert!(world.statuses.is_empty());
 }
 
@@ -205,9 +205,9 @@ fn closest_existing_values_are_suggested() {
     world.run(|_| false);
     assert_eq!(
         world.suggestions("config/linux/l3/v2/route/10.5.0.0/16/uplink-web"),
-        ["the agent's own namespace exists, interface uplink-web is not in it yet"]
+        ["the agent's own namespace exists, but interface uplink-web is not in it yet"]
     );
-    // Names for people must not contain internal keys.
+    // Human-readable names must not contain internal keys.
     let network = Network::new("test");
     assert!(
         world

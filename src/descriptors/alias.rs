@@ -1,9 +1,9 @@
 //! Interface aliases: the ownership mark by which the agent recognises its links.
 //!
 //! An alias is `/vnf-agent/<label>/` followed, as in the reference agent, by the logical name: `<name>/<peer>` for a VETH,
-//! `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP. Names may contain `/`, so a reader must
-//! already know the candidates. The alias of `lo` in a namespace that the agent created ends with `//netns`; no logical name can, because
-//! empty path elements are invalid. The alias of a link that was adopted from others ends with `//adopted`.
+//! `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP. Names may contain `/`, so an alias can
+//! only be matched against known names. The alias of `lo` in a namespace that the agent created ends with `//netns`; no logical name can,
+//! because empty path elements are invalid. The alias of a link that was adopted from others ends with `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
@@ -12,25 +12,25 @@ use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Suffix of the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
-/// Precedes the bits, as a hexadecimal number, of the settings that the agent has set and would leave alone otherwise.
+/// Precedes the bits of the settings that the agent has set explicitly, as a hexadecimal number.
 const SET_MARK: &str = "//set=";
-/// Alias of a link that the agent gave back, as in the reference agent.
+/// Alias of a link that the agent has released, as in the reference agent.
 pub const RELEASED: &str = "unconfigured";
 
-/// Prints and parses the ownership marks of one agent.
+/// Formats and parses the ownership marks of one agent.
 #[derive(Clone, Debug)]
 pub struct Marks {
     prefix: String,
 }
 
-/// Content of the alias of one of this agent's links.
+/// Parsed alias of one of this agent's links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark<'a> {
     /// Logical name and the names that the link refers to, separated by slashes; empty for a `lo` that belongs to no value.
     pub subject: &'a str,
-    /// The link is the `lo` of a namespace that the agent created.
+    /// True if the link is the `lo` of a namespace that the agent created.
     pub created_namespace: bool,
-    /// The link was adopted from others.
+    /// True if the link was adopted from others.
     pub adopted: bool,
     /// Bits of the settings that the agent has set on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
@@ -49,7 +49,7 @@ impl Marks {
         &self.prefix
     }
 
-    /// Returns the interface group of a link that the agent has created and not given its alias yet.
+    /// Returns the interface group of links that the agent has created and that do not have their alias yet.
     pub fn provisional_group(&self) -> u32 {
         provisional_group(&self.prefix)
     }
@@ -69,7 +69,7 @@ impl Marks {
         self.alias(interface) + ADOPTED_MARK
     }
 
-    /// Returns the alias of `lo` in a namespace that the agent created. The `lo` is the managed interface `name`, or belongs to no value.
+    /// Returns the alias of `lo` in a namespace that the agent created. `name` is the managed interface to which the `lo` belongs, if any.
     pub fn created_namespace(&self, name: Option<&str>) -> String {
         format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
     }
@@ -77,7 +77,7 @@ impl Marks {
     /// Parses an alias; returns `None` if it is not this agent's.
     pub fn read<'a>(&self, alias: &'a str) -> Option<Mark<'a>> {
         let rest = alias.strip_prefix(&self.prefix)?;
-        // No name has an empty element.
+        // No name has an empty path element.
         let (subject, words) = rest
             .split_once("//")
             .map_or((rest, ""), |(subject, _)| (subject, &rest[subject.len()..]));
@@ -90,26 +90,26 @@ impl Marks {
         })
     }
 
-    /// Returns whether an alias shows that this or another agent has taken the link.
+    /// Returns whether an alias is the ownership mark of this or another agent.
     pub fn is_any_agents(&self, alias: &str) -> bool {
         alias.starts_with(&self.prefix) || alias.starts_with(ALL_AGENTS_PREFIX)
     }
 }
 
 impl<'a> Mark<'a> {
-    /// Returns the possible logical names, shortest first: the part of the subject before each of its slashes, and the whole subject.
+    /// Returns the possible logical names, shortest first: the subject up to each of its slashes, and the whole subject.
     pub fn candidates(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let subject = self.subject;
         let cuts = subject.match_indices('/').map(move |(at, _)| &subject[..at]);
         cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
     }
 
-    /// Returns the names that the link refers to, which follow the logical name. Empty if the mark has another logical name.
+    /// Returns the names that the link refers to, which follow the logical name `name`. Empty if the mark has another logical name.
     pub fn words_after(&self, name: &str) -> &'a str {
         self.subject.strip_prefix(name).unwrap_or_default().trim_start_matches('/')
     }
 
-    /// Returns whether the mark belongs to a value, and not only to a namespace that the agent created.
+    /// Returns whether the mark names a value. Otherwise it only marks a namespace that the agent created.
     pub fn is_of_value(&self) -> bool {
         !self.subject.is_empty()
     }

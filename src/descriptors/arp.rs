@@ -1,6 +1,6 @@
 //! Static neighbour entries (ARP for IPv4, neighbour discovery for IPv6).
 //!
-//! Never touches entries that the kernel learned.
+//! Never changes or deletes entries that the kernel learned.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -28,7 +28,7 @@ pub struct ArpKind {
     pub(super) marks: Marks,
 }
 
-/// Returns an operation on a neighbour, on its link.
+/// Returns the effect of an operation on a neighbour.
 fn operation(arp: &Arp, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, IpAddr) -> KernelOp) -> Effect {
     let Some(address) = arp.address else {
         return Effect::Impossible(format!("nothing was allocated for {}", arp.text));
@@ -51,7 +51,7 @@ impl ArpKind {
     }
 }
 
-/// Returns the key of the property that an interface is up.
+/// Returns the key of the value that exists while an interface is up.
 pub fn up_key(interface: &str) -> Key {
     TypedKey::InterfaceState {
         name: interface.to_owned(),
@@ -95,7 +95,7 @@ impl Kind for ArpKind {
         dependencies
     }
 
-    /// The kernel has one neighbour per address and link, and several EXISTING interfaces may share a link.
+    /// The kernel has only one neighbour per address and link, and several EXISTING interfaces may share a link.
     fn claims(&self, arp: &Arp, view: &View<'_, Network>) -> Vec<Claim> {
         let on = applied_interface(view, &arp.interface).zip(arp.address);
         let name = on.map(|((interface, netns), address)| format!("neighbour {address} on link {} in {netns}", interface.host_name));

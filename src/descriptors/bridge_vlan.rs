@@ -1,6 +1,6 @@
-//! VLANs of a bridge or of one of its ports; each range is a value of its own.
+//! VLANs of bridges and bridge ports. Each VLAN range is a separate value.
 //!
-//! Never touches a VLAN that no model names.
+//! VLANs of a managed bridge or port that are not desired are read back as values too, so the scheduler deletes them.
 
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ pub struct BridgeVlanKind {
     pub(super) marks: Marks,
 }
 
-/// Returns whether a key names a VLAN of a bridge or a port.
+/// Returns whether a key names a VLAN range of a bridge or port.
 pub fn is_bridge_vlan(key: &Key) -> bool {
     derived_part(key).is_some_and(|part| part.contains("//vlan/"))
 }
 
-/// Returns the key of a range of VLANs of an interface.
+/// Returns the key of a VLAN range of an interface.
 pub fn bridge_vlan_key(interface: &str, range: &VlanRange) -> Key {
     TypedKey::InterfaceVlan {
         interface: interface.to_owned(),
@@ -39,7 +39,7 @@ pub fn bridge_vlan_key(interface: &str, range: &VlanRange) -> Key {
     .to_key()
 }
 
-/// Returns the VLANs of an interface as values. `itself`: the interface is a bridge.
+/// Returns the VLAN ranges of an interface as values. `itself` is true if the interface is the bridge itself, not a port.
 pub fn values(interface: &str, ranges: &[VlanRange], itself: bool) -> Vec<(Key, Value)> {
     let value = |range: &VlanRange| {
         let vlan = BridgeVlan {

@@ -1,6 +1,6 @@
-//! Converts models to values: text is parsed here, and the defaults of models (host name, scope, offloading) are applied.
+//! Converts models to values. It parses text and applies the models' defaults (host name, scope, offloading).
 //!
-//! The result depends on nothing but the model.
+//! The result depends only on the model.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -25,7 +25,7 @@ use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Returns the rejection of a model that passed validation but cannot be converted. Only a gap in the validation can cause it.
+/// Returns the rejection of a model that passed validation but cannot be converted, which only a gap in the validation can cause.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     let message = format!("{field}: {message}");
     Rejection {
@@ -39,7 +39,7 @@ fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
 /// Converts a valid model to a value.
 ///
 /// # Errors
-/// Returns a [`Rejection`] that names the field which cannot be used.
+/// Returns a [`Rejection`] that names the invalid field.
 pub fn value_of(model: &Model) -> Result<Value, Rejection> {
     match model {
         Model::Interface(message) => Ok(Value::Interface(interface(message, Original::of(model))?.into())),
@@ -183,7 +183,7 @@ fn rejection(error: ValidationError) -> Rejection {
     }
 }
 
-/// Numbers addresses in the order of the model, and finds those that must be the primary addresses of their subnets.
+/// Numbers the addresses in the order of the model, and marks those that must be the primary addresses of their subnets.
 fn order(addresses: &mut [Address]) {
     let mut first: HashMap<(IpAddr, u8), usize> = HashMap::new();
     for at in 0..addresses.len() {

@@ -1,7 +1,7 @@
-//! Duplicate address detection (RFC 4862 §5.4): an IPv6 address is usable once no other host on the link has answered for it.
+//! Duplicate address detection (RFC 4862 §5.4): an IPv6 address becomes usable if no other host on the link claims it.
 //!
-//! The value is derived from its address. It is PENDING while the address is tentative, and FAILED if another host has the address. The
-//! agent only waits: the kernel shows when a detection has ended.
+//! A detection is a value derived from its address. It is PENDING while the address is tentative, and FAILED if another host has the
+//! address. The kernel performs the detection; the agent only waits for its end.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct DetectionKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the key of the detection for an address of an interface.
+/// Returns the key of the detection for an interface address.
 pub fn detection_key(interface: &str, spec: AddressSpec) -> Key {
     Key::from(format!("{PREFIX}{interface}/{}/{}", spec.address, spec.prefix_len))
 }
@@ -38,7 +38,7 @@ pub fn is_detection(key: &Key) -> bool {
     key.as_str().starts_with(PREFIX)
 }
 
-/// Returns the name of a detection for people; `None` if the key is not that of a detection.
+/// Returns the human-readable name of a detection; `None` if the key is not that of a detection.
 pub fn name(key: &Key) -> Option<String> {
     let (rest, prefix_len) = key.as_str().strip_prefix(PREFIX)?.rsplit_once('/')?;
     let (interface, address) = rest.rsplit_once('/')?;
@@ -47,7 +47,7 @@ pub fn name(key: &Key) -> Option<String> {
     ))
 }
 
-/// Returns the detection that an address waits for.
+/// Returns the detection of an address, if the agent has to wait for it.
 pub fn of(address: &Address) -> Option<(Key, Value)> {
     let spec = address.spec.filter(|_| address.awaited)?;
     Some((detection_key(&address.interface, spec), Value::Detection(address.clone().into())))
@@ -58,12 +58,12 @@ impl Kind for DetectionKind {
 
     const NAME: &'static str = "linux-interface-address-detection";
 
-    /// The key contains everything that is desired, and a detection that has ended is not repeated.
+    /// The key contains the whole desired value, and a completed detection is not repeated.
     fn compare(&self, _: &Arc<Address>, _: &Arc<Address>) -> Comparison {
         Comparison::same()
     }
 
-    /// Prevents queries about an address that is about to be deleted, alone or with its link.
+    /// This dependency prevents queries about an address that is about to be deleted, either by itself or with its link.
     fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
         vec![Dependency::key("address-assigned", address.key.clone())]
     }
@@ -85,6 +85,6 @@ impl Kind for DetectionKind {
     }
 
     fn delete(&self, _: &Arc<Address>, _: DeleteCause, _: &View<'_, Network>) -> Effect {
-        Effect::Noop("a detection is only awaited, never started, so there is nothing to stop")
+        Effect::Noop("the agent only waits for a detection, so there is nothing to stop")
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of dry runs with the real descriptors: namespaces that are not open yet, pairs and addresses.
+//! Tests of dry runs with the real descriptors, for namespaces that are not open yet, pairs and addresses.
 
 use models::{Model, key::Key};
 
@@ -10,7 +10,7 @@ use super::{
 use crate::scheduler::{Change, Scheduler, Transaction, ValueState};
 use netns_kernel::NetnsId;
 
-/// Returns a scheduler that knows only the agent's own namespace.
+/// Returns a scheduler in which only the agent's own namespace is open.
 fn scheduler() -> Scheduler<Network> {
     let mut scheduler = Scheduler::new(Network::new("test"));
     let own = Value::AppliedNamespace(Namespace::own(NetnsId(1)));

@@ -1,7 +1,7 @@
 //! Compares a [`Snapshot`] of a namespace with the values of the scheduler.
 //!
-//! [`inspect`] finds values that exist and can be taken over, values that differ, values that were lost, and orphans. An object without the
-//! ownership mark is never taken for the agent's own.
+//! [`inspect`] finds values that exist and can be taken over, values that differ, values that were lost, and orphans. It never treats an
+//! object without the ownership mark as the agent's own.
 
 mod bridging;
 mod layer3;
@@ -35,21 +35,22 @@ use netns_kernel::{LinkState, NetnsId, Snapshot};
 /// Result of inspecting a namespace.
 #[derive(Default, Debug)]
 pub struct Findings<'s> {
-    /// Values that exist but are not applied, or are applied with another state.
+    /// Values that exist but are not applied, or whose applied state differs.
     pub found: Vec<(Key, Value)>,
     /// Applied values that do not exist.
     pub lost: Vec<Key>,
-    /// Desired interfaces whose creation was interrupted and left something behind. The next attempt clears it away.
+    /// Desired interfaces whose interrupted creation left a link behind. The next attempt removes it first.
     pub unfinished: Vec<Key>,
-    /// Something here may belong to a namespace that is not open yet. Inspect again when more namespaces are open.
+    /// True if a link here may belong to a namespace that is not open yet, so the inspection must be repeated once more namespaces are
+    /// open.
     pub undecided: bool,
-    /// Values that wait for a change that has happened now.
+    /// Values to probe, because what they are waiting for has happened.
     pub probes: Vec<Key>,
-    /// Duplicate address detection is still in progress for an address. An event reports its end, if events are received.
+    /// True if duplicate address detection is still in progress for an address. A kernel event reports its end, unless the event is lost.
     pub tentative: bool,
-    /// Facts about foreign addresses on managed links: all such facts of this namespace.
+    /// All facts about foreign addresses on managed links in this namespace.
     pub observed: Vec<Key>,
-    /// Managed links, by logical name.
+    /// Managed links with their logical names.
     pub links: Vec<(String, ObservedInterface<'s>)>,
 }
 
@@ -64,24 +65,24 @@ struct Inspection<'a, 's> {
     findings: Findings<'s>,
     /// Logical names of the values on each link, by interface index.
     managed: HashMap<u32, Residents>,
-    /// Links in `managed` without the agent's alias, which are recognised by their index.
+    /// Links in `managed` that lost the agent's alias and are recognised by their index.
     unmarked: HashSet<u32>,
-    /// Links that may belong to a namespace that is not open yet. The inspection ignores the objects on them.
+    /// Links that may belong to a namespace that is not open yet. Objects on these links are ignored.
     undecided: HashSet<u32>,
-    /// EXISTING interfaces that are absent from their link. Objects that an earlier run created for them on the link are orphans.
+    /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created on the link for them are orphans.
     missing: HashSet<String>,
-    /// Links with the ownership mark of a value that is not desired here. The objects on them are not values of that value.
+    /// Links with the ownership mark of a value that is not desired here. Objects on these links are not read back as values.
     orphaned: HashSet<u32>,
     strict: bool,
     holding: bool,
     seen: HashSet<Key>,
-    /// Orphans that exist.
+    /// Keys of the orphans that exist.
     orphans: HashSet<Key>,
-    /// Routes and neighbours on each managed link, by index, built when needed.
+    /// Routes and neighbours of the values on each managed link, by interface index. Built when first needed.
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
-/// Managed links of a namespace as last seen. A link whose ownership mark was removed is recognised by them.
+/// Managed links of a namespace as last seen, by which a link is recognised after its ownership mark was removed.
 #[derive(Default, Debug)]
 pub struct KnownLinks(HashMap<u32, KnownLink>);
 
@@ -97,7 +98,7 @@ impl KnownLinks {
     pub fn add(&mut self, links: &[(String, ObservedInterface<'_>)]) {
         let states = links.iter().map(|(name, link)| (name, link.state));
         let marked = states.filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
-        // The first of several values on a link is the interface that created it.
+        // If a link has several values, the first one is the interface that created it.
         let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
                 name: name.clone(),
@@ -111,24 +112,24 @@ impl KnownLinks {
 
     /// Returns the logical name of a known link.
     ///
-    /// A link that was created in its place under the same index, which only its creator can choose, has another peer or parent.
+    /// Another link with the same index, which is only possible if its creator chose that index, has another peer or parent.
     fn name_of(&self, link: &LinkState) -> Option<&str> {
         let known = self.0.get(&link.index)?;
         ((&known.kind, known.linked) == (&link.kind, link.linked)).then_some(&known.name)
     }
 }
 
-/// Further input of an inspection.
+/// Further input for an inspection.
 pub struct Background<'a> {
     /// Links seen by earlier inspections.
     pub known: &'a KnownLinks,
-    /// Foreign addresses are deleted from links that the agent created and from the links of EXISTING interfaces.
+    /// True to delete foreign addresses from links that the agent created and from the links of EXISTING interfaces.
     pub strict: bool,
-    /// Orphans that may belong to a value that the store lost are kept.
+    /// True to keep orphans that may belong to a value that the store lost.
     pub holding: bool,
 }
 
-/// Compares the content of a namespace with the desired and applied values in it.
+/// Compares the contents of a namespace with its desired and applied values.
 pub fn inspect<'s>(
     view: &View<'_, Network>,
     marks: &Marks,
@@ -169,29 +170,30 @@ pub fn inspect<'s>(
 }
 
 impl<'s> Inspection<'_, 's> {
-    /// Returns the interface that created a link or took it over, according to the alias of the link.
+    /// Returns the interface that created a link or took it over, according to the link's alias.
     fn logical_name(&self, link: &ObservedInterface<'_>) -> Option<String> {
         let name = self.known_name(link)?;
-        // While removals are held, the link stays unmanaged: its interface would wait for the other end, so both ends would be deleted.
+        // While removals are on hold, such a link stays unmanaged. Otherwise its interface would wait for the other end, and both ends
+        // would be deleted.
         let stays = self.holding && self.has_lost_end(link, name);
         (!stays).then(|| name.to_owned())
     }
 
-    /// Returns the interface that the alias of a link names, if an interface of that name is known.
+    /// Returns the interface that the alias of a link names, if an interface with that name is known.
     fn known_name<'l>(&self, link: &ObservedInterface<'l>) -> Option<&'l str> {
         let mut candidates = link.mark?.candidates();
         candidates.find(|name| self.is_known(&interface_key(name)))
     }
 
-    /// Returns whether a value is desired, valid or not, or applied.
+    /// Returns whether a value is applied or desired, even if the desired value is invalid.
     fn is_known(&self, key: &Key) -> bool {
         let known = self.view.known(key);
         known.desired.is_some() || known.applied.is_some() || self.view.rejected(key)
     }
 
-    /// Returns whether a link of interface `name` is the end of a pair whose other end is unknown and may be put again.
+    /// Returns whether a link of interface `name` is one end of a pair whose other end is unknown and may be put again.
     ///
-    /// This requires that `name` is not desired as anything else.
+    /// This is only the case if `name` is not desired as anything else.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -204,7 +206,7 @@ impl<'s> Inspection<'_, 's> {
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
-        // An agent that was killed may have left a second link of a value. The link with the host name of the value is taken.
+        // An agent that was killed may have left a second link for a value. In this case, the link with the host name of the value is used.
         let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
         for link in self.observed.links() {
             if let Some(name) = self.logical_name(link) {
@@ -234,8 +236,7 @@ impl<'s> Inspection<'_, 's> {
             .is_some_and(|interface| interface.host_name == link.name)
     }
 
-    /// Returns the interface of a link whose ownership mark was removed. A link with the mark of any agent belongs to the owner named
-    /// there.
+    /// Returns the interface of a link whose ownership mark was removed; `None` if the link has the mark of any agent.
     fn name_without_mark(&self, link: &ObservedInterface<'_>, known: &KnownLinks) -> Option<String> {
         let name = known
             .name_of(link.state)
@@ -255,12 +256,12 @@ impl<'s> Inspection<'_, 's> {
         self.seen.insert(key);
     }
 
-    /// Returns whether a name refers to the namespace that is inspected.
+    /// Returns whether a name refers to the inspected namespace.
     fn is_here(&self, name: &NamespaceName) -> bool {
         name == self.name || netns_of(self.view, name) == Some(self.netns)
     }
 
-    /// Reports the applied values of this namespace that were not seen.
+    /// Reports applied values of this namespace that do not exist as lost.
     fn absent(&mut self) {
         let interfaces: Vec<(Key, &Interface)> = self
             .view
@@ -286,7 +287,7 @@ impl<'s> Inspection<'_, 's> {
         self.findings.lost.extend(lost);
     }
 
-    /// Returns the applied values on an interface that were not seen.
+    /// Returns the applied values on an interface that do not exist.
     fn unseen_on(&self, interface: &Interface) -> Vec<Key> {
         let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
         let set_by_agent = |value: &Value| {
@@ -305,13 +306,13 @@ impl<'s> Inspection<'_, 's> {
     }
 }
 
-/// Returns the facts about the agent's own namespace that values can depend on: links that are up, their addresses and VRFs, and TAPs.
+/// Returns the facts about the agent's own namespace on which values can depend: links that are up, their addresses and VRFs, and TAPs.
 pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut facts = BTreeMap::new();
     let mut tell = |key: TypedKey, value: Value| facts.insert(key.to_key(), value);
     for link in &snapshot.links {
         let host_name = link.name.clone();
-        // A link with the ownership mark of this or another agent has been taken over already.
+        // A link with the ownership mark of any agent has already been taken over.
         if observe(link, marks).can_be_taken_over() {
             let key = TypedKey::Tap {
                 host_name: host_name.clone(),
@@ -359,8 +360,8 @@ pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
     snapshot.links.iter().any(|link| link.name == "lo" && is_marked(link))
 }
 
-/// Returns whether a namespace contains a link with the ownership mark or the provisional group of this agent, so that the startup scan
-/// must inspect it.
+/// Returns whether a namespace contains a link with the ownership mark or the provisional group of this agent. The startup scan must
+/// inspect such a namespace.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
     let mut links = snapshot.links.iter().map(|link| observe(link, marks));
     links.any(|link| link.mark.is_some() || link.is_provisional)

@@ -1,11 +1,11 @@
-//! Interfaces: creating, changing and deleting links of all kinds.
+//! Interfaces: creates, changes and deletes links of all kinds.
 //!
 //! Never touches a link without the agent's ownership mark, except `lo`, the links of EXISTING interfaces, and a TAP that is being taken
 //! over.
 //!
-//! Links are created in place: one request creates both ends of a veth pair in their final namespaces with their final names, because
-//! moving a link costs a hundred times as much. The end that comes first in key order creates both, so the other end is co-created. Each
-//! end then sets its own alias and clears the provisional group of the creation.
+//! Links are created in place: one request creates both ends of a veth pair in their final namespaces and with their final names, because
+//! moving a link takes a hundred times as long. The end that comes first in key order creates both, so the other end is co-created.
+//! Afterwards, each end sets its own alias and clears the provisional group.
 
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, R
 use link_kinds::{Change, LifeCycle, Role};
 use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 
-/// Reason for refusing a LOOPBACK that is desired DOWN in the agent's own namespace.
+/// Refusal reason for a LOOPBACK that is desired DOWN in the agent's own namespace.
 const OWN_LOOPBACK: &str = "OwnLoopback";
 
-/// Reason for refusing the second of two interfaces with one host name in one namespace.
+/// Refusal reason for the second of two interfaces with the same host name in one namespace.
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
 
 /// `config/linux/interfaces/v2/interface/<name>`.
@@ -47,15 +47,15 @@ pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
     format!("host name {host_name} in {netns}")
 }
 
-/// Reason why the agent does nothing to the link of an EXISTING interface.
-const BY_OTHERS: &str = "others make the link of an EXISTING interface and change it";
+/// Reason why the agent leaves the link of an EXISTING interface alone.
+const BY_OTHERS: &str = "others create and change the link of an EXISTING interface";
 
 fn not_open(namespace: &NamespaceName) -> Effect {
     Effect::Impossible(format!("{namespace} is not open"))
 }
 
-/// Returns whether the agent created the namespace of an interface. The alias of its `lo` then records this too, whichever value the `lo`
-/// belongs to.
+/// Returns whether the agent created the namespace of an interface. If so, the alias of the namespace's `lo` records it, even if the `lo`
+/// belongs to a value.
 fn namespace_is_owned(interface: &Interface, view: &View<'_, Network>) -> bool {
     let namespace = view.applied(&interface.namespace.key()).and_then(Value::open_namespace);
     namespace.is_some_and(|open| open.owned)
@@ -69,7 +69,7 @@ impl InterfaceKind {
         }
     }
 
-    /// Returns the operation that sets everything that the creation leaves unset.
+    /// Returns the operation that sets every property that the creation leaves unset.
     fn finish(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
         let interface = &*desired.interface;
         let mut changes = LinkChanges {
@@ -86,7 +86,7 @@ impl InterfaceKind {
         }
         let mut guard = owned(&self.marks);
         if interface.is_loopback() {
-            // `lo` is part of the namespace: it never has the provisional group, and has no ownership mark before.
+            // `lo` comes with the namespace: it never has the provisional group, and has no ownership mark yet.
             (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
         }
@@ -110,7 +110,7 @@ impl InterfaceKind {
         }
     }
 
-    /// Returns the operations that create a link, and the other end of its pair if it has one.
+    /// Returns the operations that create a link, together with the other end of its pair if it has one.
     fn make(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let interface = &*desired.interface;
         let mut create = link::create(&interface.link, self.new_link(desired, netns));
@@ -144,8 +144,8 @@ impl InterfaceKind {
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
             return Effect::Impossible("the original link is unknown, or the agent's own namespace is not open".to_owned());
         };
-        // The ownership mark is set first, in an operation of its own: if the agent is killed in between, it recognises the link wherever
-        // it is.
+        // The ownership mark is set first, in a separate operation, so the agent recognises the link wherever it is if it is killed in
+        // between.
         let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             ..LinkChanges::default()
@@ -169,7 +169,7 @@ impl InterfaceKind {
         Effect::Do(ops)
     }
 
-    /// Changes a link that has this agent's ownership mark.
+    /// Returns the operation that changes a link with this agent's ownership mark.
     fn change_own(&self, interface: &Interface, netns: NetnsId, changes: LinkChanges) -> Effect {
         Effect::one(KernelOp::SetLink {
             netns,
@@ -223,7 +223,7 @@ impl InterfaceKind {
         if !is_marked || circumstances.set != is_to_be.link.settings.set_bits() {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
-        // An interface without addresses may be meant for a foreign bridge. With addresses it cannot work as a port.
+        // An interface without addresses may be intended for a foreign bridge. An interface with addresses does not work as a port.
         if circumstances.enslaved && is_to_be.vrf.is_none() && is_to_be.port_of.is_none() && !desired.addresses.is_empty() {
             changes.master = Some(None);
         }
@@ -239,13 +239,13 @@ impl InterfaceKind {
     }
 }
 
-/// Returns the desired other end of a pair, if the two name each other.
+/// Returns the desired other end of a pair, if both ends name each other.
 fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Arc<DesiredInterface>> {
     let other = view.desired(&interface_key(interface.link.peer()?))?.desired_interface()?;
     (other.interface.link.peer() == Some(&interface.name)).then_some(other)
 }
 
-/// Returns the desired other end of a pair with its namespace; `None` while it is not desired or its namespace is not open.
+/// Returns the desired other end of a pair and its namespace; `None` while it is not desired or its namespace is not open.
 ///
 /// # Errors
 /// Fails if the peer is not an end of a pair, or names another peer.
@@ -272,15 +272,15 @@ fn mutual_peer<'a>(
     }
 }
 
-/// Returns whether the link of an interface does not exist as desired, so that no other link can be on it. False while its namespace has
-/// not been read.
+/// Returns whether the agent still has to create the link of an interface, so no other link can be on it. False while its namespace is not
+/// open.
 fn has_to_be_created(name: &str, view: &View<'_, Network>) -> bool {
     let known = view.known(&interface_key(name));
     let desired = known.desired.and_then(Value::interface).filter(|_| known.applied.is_none());
     desired.is_some_and(|desired| matches!(desired.link.life_cycle(), LifeCycle::Created) && netns_of(view, &desired.namespace).is_some())
 }
 
-/// Returns the claim for a property that only one link on the same parent may have.
+/// Returns the claim for a property that must be unique among the links on one parent.
 fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = interface.link.unique()?;
     let name = format!("{what} on {}", link_in_words(view, interface.link.parent()?));
@@ -289,30 +289,30 @@ fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim
 
 /// Checks that `lo` of the agent's own namespace is not set DOWN.
 ///
-/// The store and the API are reached through it, so a client could not undo the change.
+/// Clients reach the store and the API through it, so they could not undo the change.
 ///
 /// # Errors
-/// The refusal says what to change.
+/// Fails with a refusal that says what to change.
 fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
     if interface.enabled || !is_in_own_namespace(view, interface) {
         return Ok(());
     }
     Err(Refusal {
         reason: OWN_LOOPBACK,
-        message: "`lo` of the agent's own network namespace is not taken down, because the store, the API and other programs of this \
+        message: "`lo` of the agent's own network namespace cannot be set DOWN, because the store, the API and other programs on this \
                   machine are reached through it; set `enabled` to true, or name another namespace"
             .to_owned(),
     })
 }
 
-/// Sets every property that the agent manages: an adopted link existed before, in any state.
+/// Sets every property that the agent manages, because an adopted link may be in any state.
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
     changes.mac = interface.mac.filter(|_| !interface.link_only);
     link::set_all(changes, &interface.link);
 }
 
-/// Returns the differences that need a new link: another kind, other references, immutable settings, another namespace.
+/// Returns the differences that require a new link: in its kind, references, immutable settings or namespace.
 fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Iterator<Item = Difference> + 'a {
     let kind = applied.link.what_differs(&desired.link);
     let moved =
@@ -325,7 +325,7 @@ fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Ite
     again.chain(immutable.filter(|difference| difference.remedy == Remedy::Recreate))
 }
 
-/// Returns the differences that can be changed in place, property by property.
+/// Returns the differences that can be removed in place, one for each property.
 fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparison {
     let changes = InterfaceKind::changes(applied, desired, String::new());
     if changes == LinkChanges::default() {
@@ -360,13 +360,13 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
     reported.into_iter().map(Difference::in_place).collect()
 }
 
-/// Returns the changed requirements of an EXISTING interface on its link.
+/// Returns a difference if an EXISTING interface now requires other link properties.
 ///
-/// The agent sets none of them, but they must not contradict those of other interfaces on the link.
+/// The agent sets none of these properties, but the requirements must not contradict those of other interfaces on the link.
 fn to_check(applied: &Interface, desired: &Interface) -> Comparison {
     let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
     let differs = checked(applied) != checked(desired);
-    let text = "the desired MTU, MAC address or admin state of the link changed";
+    let text = "the desired MTU, MAC address or admin state of the link has changed";
     differs.then(|| Difference::in_place(text)).into_iter().collect()
 }
 
@@ -393,7 +393,7 @@ impl Kind for InterfaceKind {
         Value::AppliedInterface(applied)
     }
 
-    /// Returns the logical name of the interface.
+    /// Returns the interface's logical name.
     fn label(&self, key: &Key) -> String {
         let text = key.as_str();
         text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
@@ -423,7 +423,7 @@ impl Kind for InterfaceKind {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
                 Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
-                // Taking over the TAP removes it from the agent's namespace, and with it the fact.
+                // Taking over the TAP moves it out of the agent's namespace, which ends the fact.
                 Role::Original => {
                     let host_name = name.to_owned();
                     Dependency {
@@ -488,7 +488,8 @@ impl Kind for InterfaceKind {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    /// Some kinds of link are unique on their parent. A namespace that has not been read yet may have such a link from before a restart.
+    /// Some kinds of link must be unique on their parent. A namespace that has not been read yet may contain such a link from before a
+    /// restart.
     fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
         let Some(claim) = unique_claim(&desired.interface, view) else {
             return false;
@@ -524,8 +525,8 @@ impl Kind for InterfaceKind {
         co_created_values.into_iter().collect()
     }
 
-    /// An end of a pair is stale if its other end is not in its desired namespace. A link on a parent is stale if the agent has to create
-    /// the link of the parent. An EXISTING interface is stale if it has to leave its link because it contradicts another one on it.
+    /// One end of a pair is stale if the other end has to be created again. A link on a parent is stale if the parent's link has to be
+    /// created again. An EXISTING interface is stale if it has to leave its link because it contradicts another interface on the link.
     fn stale(&self, applied: &Arc<AppliedInterface>, view: &View<'_, Network>) -> bool {
         if applied.interface.is_existing() {
             return has_to_leave(view, &applied.interface);
@@ -547,7 +548,7 @@ impl Kind for InterfaceKind {
     fn recover(&self, attempted: &Arc<AppliedInterface>, view: &View<'_, Network>) -> Effect {
         let interface = &*attempted.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
-            return Effect::Noop("its namespace is closed; the link is gone with it, or is an orphan when it is opened again");
+            return Effect::Noop("its namespace is closed; the link was deleted with it, or is an orphan when it is opened again");
         };
         match interface.link.life_cycle() {
             LifeCycle::Created => Effect::one(KernelOp::DeleteLink {
@@ -557,12 +558,12 @@ impl Kind for InterfaceKind {
                     alias_prefix: self.marks.prefix().to_owned(),
                 },
             }),
-            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before, and is taken over again as it is"),
+            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before and is taken over again as it is"),
             LifeCycle::Referred => Effect::Noop(BY_OTHERS),
         }
     }
 
-    /// The link of a failed creation is only looked up by its host name.
+    /// Recovery looks up the link of a failed creation only by its host name.
     fn recovers_alike(&self, attempted: &Arc<AppliedInterface>, desired: &Arc<DesiredInterface>) -> bool {
         attempted.interface.host_name == desired.interface.host_name
     }

@@ -1,7 +1,7 @@
-//! Typed descriptors: each kind of value is described in its own types.
+//! Typed descriptors, so each kind of value is implemented in terms of its own types.
 //!
-//! [`Typed`] converts between these types and the values of the scheduler. A value of another kind is a defect: it is reported as such, and
-//! never treated as a value without an effect.
+//! [`Typed`] converts between these types and scheduler values. A value of the wrong kind is a defect: it is reported as one, and never
+//! silently treated as a value that needs no operation.
 
 use models::key::Key;
 
@@ -11,28 +11,28 @@ use crate::{
     telemetry::defect,
 };
 
-/// One kind of value. [`Typed`] makes a [`Descriptor`] of it; the methods are documented there.
+/// Kind of value. [`Typed`] turns it into a [`Descriptor`], which documents the methods.
 pub trait Kind: Send + Sync {
-    /// Desired value.
+    /// Type of desired values.
     type Desired: 'static;
-    /// Applied value: what is known of an object in the kernel.
+    /// Type of applied values, which describe an object in the kernel.
     type Applied: 'static;
-    /// Properties that desired and applied values share, so that code can use either of the two.
+    /// Properties that desired and applied values share, for code that accepts either.
     type Common<'a>;
 
-    /// Stable name, as in the reference agent (`linux-interface`).
+    /// Stable name, as in the reference agent (for example `linux-interface`).
     const NAME: &'static str;
 
-    /// Returns the desired value in a value of the scheduler, if it is of this kind.
+    /// Returns the desired value contained in a scheduler value, if it is of this kind.
     fn desired(value: &Value) -> Option<&Self::Desired>;
 
-    /// Returns the applied value in a value of the scheduler, if it is of this kind.
+    /// Returns the applied value contained in a scheduler value, if it is of this kind.
     fn applied(value: &Value) -> Option<&Self::Applied>;
 
-    /// Returns the properties that desired and applied values share, if a value of the scheduler is of this kind.
+    /// Returns the shared properties of a desired or applied scheduler value, if it is of this kind.
     fn common(value: &Value) -> Option<Self::Common<'_>>;
 
-    /// Returns an applied value as a value of the scheduler.
+    /// Wraps an applied value in a scheduler value.
     fn value(applied: Self::Applied) -> Value;
 
     /// See [`Descriptor::label`].
@@ -79,7 +79,7 @@ pub trait Kind: Send + Sync {
     /// See [`Descriptor::create`].
     ///
     /// # Errors
-    /// Another value is in the way.
+    /// Fails if another value conflicts with it.
     fn create(&self, desired: &Self::Desired, view: &View<'_, Network>) -> Result<Effect, Refusal>;
 
     /// See [`Descriptor::co_creates`].
@@ -100,9 +100,9 @@ pub trait Kind: Send + Sync {
     /// See [`Descriptor::update`].
     ///
     /// # Errors
-    /// As for [`Self::create`].
+    /// Same as for [`Self::create`].
     fn update(&self, _applied: &Self::Applied, _desired: &Self::Desired, _view: &View<'_, Network>) -> Result<Effect, Refusal> {
-        Ok(Effect::Impossible(format!("{} values are not changed in place", Self::NAME)))
+        Ok(Effect::Impossible(format!("{} values cannot be changed in place", Self::NAME)))
     }
 
     /// See [`Descriptor::delete`].
@@ -124,7 +124,7 @@ pub trait Kind: Send + Sync {
     }
 }
 
-/// Members of [`Kind`] for a kind whose desired and applied values have one type, in one variant of [`Value`].
+/// Members of [`Kind`] for a kind whose desired and applied values share one type and one variant of [`Value`].
 macro_rules! of_one_type {
     ($variant:ident, $type:ty) => {
         type Desired = $type;
@@ -150,7 +150,7 @@ macro_rules! of_one_type {
             Value::$variant(applied)
         }
 
-        /// Returns the desired value: an applied value of this kind has the same content.
+        /// Returns the desired value, because an applied value of this kind has the same contents.
         fn as_applied(&self, _: Option<&$type>, desired: &$type) -> $type {
             desired.clone()
         }
@@ -158,8 +158,8 @@ macro_rules! of_one_type {
 }
 pub(super) use of_one_type;
 
-/// Members of [`Kind`] for a kind whose desired and applied values have two types, in two variants of [`Value`]. A function of [`Value`]
-/// returns the properties that they share.
+/// Members of [`Kind`] for a kind whose desired and applied values have different types, each with its own variant of [`Value`]. The
+/// properties that they share are returned by a method of [`Value`].
 macro_rules! of_two_types {
     ($desired:ident($desired_type:ty), $applied:ident($applied_type:ty), $common:ident($common_type:ty)) => {
         type Desired = $desired_type;
@@ -200,7 +200,7 @@ impl<K: Kind> Typed<K> {
         format!("the value of {key} is not of kind {}: {value:?}", K::NAME)
     }
 
-    /// Extracts a value of this kind, for methods that cannot return an error. A value of another kind is reported as a defect.
+    /// Extracts a value of this kind, for methods that cannot return an error. Reports a value of the wrong kind as a defect.
     fn expected<'a, T>(key: &Key, value: &'a Value, of_kind: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let found = of_kind(value);
         if found.is_none() {

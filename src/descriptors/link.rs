@@ -1,12 +1,13 @@
-//! Converts settings from the tables of link kinds to link attributes and features of the kernel crate, without naming a kind of link.
+//! Converts settings from the tables of link kinds to link attributes and features of the kernel crate. It is independent of the kind of
+//! link.
 //!
-//! `observed` converts in the other direction.
+//! The module `observed` converts in the other direction.
 
 use crate::scheduler;
 use link_kinds::{Attr, Change, Difference, Feature, KindSpec, Link, Port};
 use netns_kernel::{CreateLink, LinkChanges, LinkInfo, NewLink};
 
-/// Converts a setting that differs from the desired value to a difference of the scheduler.
+/// Converts a setting that differs from the desired value to a scheduler difference.
 pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
     match setting.attribute.change {
         Change::InPlace => scheduler::Difference::in_place(setting.to_string()),
@@ -14,7 +15,7 @@ pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
     }
 }
 
-/// Returns the request that creates a link, without peer and parent.
+/// Returns the request that creates a link. Peer and parent are left unset.
 pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     CreateLink {
         end,
@@ -24,7 +25,7 @@ pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     }
 }
 
-/// Returns the settings of a port for a request; `None` if there are none.
+/// Returns port settings for a request; `None` if there are none.
 pub(super) fn port_info(port: &Port, attributes: Vec<Attr>) -> Option<LinkInfo> {
     let spec = link_kinds::by_type(port.of)?.spec();
     (!attributes.is_empty()).then(|| info_of(spec, attributes))
@@ -48,13 +49,13 @@ fn info_of(spec: &KindSpec, attributes: Vec<Attr>) -> LinkInfo {
     }
 }
 
-/// Adds the changes that remove the differences to a request. Differences that need a new link are ignored.
+/// Adds to a request the changes that remove the given differences. Ignores differences that require a new link.
 pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
     set_features(changes, differences.iter().filter_map(Difference::feature));
     set_attributes(changes, link, link_kinds::changes(differences));
 }
 
-/// Adds all settings that the value specifies and that can be changed to a request.
+/// Adds to a request all settings that the value specifies and that can be changed in place.
 pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
     set_features(changes, link.settings.features());
     set_attributes(changes, link, link.settings.changeable());

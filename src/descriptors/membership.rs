@@ -1,8 +1,9 @@
-//! Membership of an interface in a master: a VRF device, or a bridge of which it is a port.
+//! Membership of an interface in a master, which is a VRF device or a bridge.
 //!
-//! Adds interfaces to masters, removes them, and applies the settings of a port. The master itself is an interface.
+//! Adds interfaces to masters, removes them, and applies port settings. The master is an interface itself.
 //!
-//! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so addresses depend on the membership in one.
+//! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so the addresses of an interface depend on its
+//! VRF membership.
 
 use std::sync::Arc;
 
@@ -23,8 +24,8 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, Taken, Verb, View};
 use netns_kernel::{KernelOp, LinkChanges, LinkInfo, NetnsId};
 
-/// Reason why the agent does not change the VRF of an EXISTING interface.
-const BY_ITS_OWNER: &str = "only its owner puts an EXISTING interface into a VRF";
+/// Reason why the agent does not change the VRF membership of an EXISTING interface.
+const BY_ITS_OWNER: &str = "only its owner adds an EXISTING interface to a VRF";
 
 /// `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
 #[derive(Clone)]
@@ -37,7 +38,7 @@ pub fn is_membership(key: &Key) -> bool {
     derived_part(key).is_some_and(|part| part.contains("/vrf/") || part.contains("//master/"))
 }
 
-/// Returns the key of a membership in a VRF.
+/// Returns the key of a VRF membership.
 pub fn vrf_membership_key(interface: &str, vrf: &str) -> Key {
     TypedKey::InterfaceVrf {
         interface: interface.to_owned(),
@@ -105,14 +106,14 @@ impl MembershipKind {
         }
     }
 
-    /// The kernel accepts the settings of a port only after the link has become one.
+    /// The kernel accepts port settings only after the link has become a port.
     fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Effect {
         let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
         self.set_master(member, Some(master.host_name.clone()), view)
             .then(self.set_port(member, settings, view))
     }
 
-    /// The agent does not add an EXISTING interface to a VRF: it waits until others have added it.
+    /// The agent does not add an EXISTING interface to a VRF, but waits until others have done so.
     fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let fact = TypedKey::HostInterfaceVrf {
             host_name: host_name.to_owned(),
@@ -123,7 +124,7 @@ impl MembershipKind {
             None => Err(Refusal {
                 reason: "InOtherVrf",
                 message: format!(
-                    "link {host_name} is in another VRF than {}; the owner of the link must move it",
+                    "link {host_name} is in a VRF other than {}; the owner of the link must move it",
                     vrf.host_name
                 ),
             }),
@@ -131,7 +132,7 @@ impl MembershipKind {
     }
 }
 
-/// Checks that an interface and its master are in one namespace.
+/// Checks that an interface and its master are in the same namespace.
 fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Result<(), Refusal> {
     if master == netns {
         return Ok(());
@@ -146,13 +147,13 @@ fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Res
     Err(Refusal {
         reason,
         message: format!(
-            "interface {interface} is in {netns} but its {title} {name} is in {master}: a {title} takes only links of its own namespace; move \
-             one of the two"
+            "interface {interface} is in {netns}, but its {title} {name} is in {master}; a {title} accepts only links of its own \
+             namespace; move one of the two"
         ),
     })
 }
 
-/// Checks that the master can have members of this role, and ports with these settings.
+/// Checks that the master can have members with this role and these port settings.
 fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
     let Membership {
         interface,
@@ -165,7 +166,7 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
         Role::Vrf { .. } => (
             "NotAVrfDevice",
             format!(
-                "interface {interface} is to be in VRF {name}, but link {} behind {name} is not a VRF device; name a VRF device in \
+                "interface {interface} cannot join VRF {name}: link {} of interface {name} is not a VRF device; name a VRF device in \
                  vrf_master_interface",
                 master.host_name
             ),
@@ -175,14 +176,15 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
         Role::Port(Some(port)) if spec.ports.is_some() => (
             "PortMismatch",
             format!(
-                "interface {interface} gives settings of a port of a {}, but its master {name} is a {}; change one of the two",
+                "interface {interface} has port settings for a {}, but its master {name} is a {}; change one of the two",
                 port.of, spec.type_name
             ),
         ),
         Role::Port(_) => (
             "NotAMaster",
             format!(
-                "interface {interface} is to be a port of {name}, which is of type {} and has no ports; name a BRIDGE in master_interface",
+                "interface {interface} cannot be a port of {name}, because interfaces of type {} have no ports; name a BRIDGE in \
+                 master_interface",
                 spec.type_name
             ),
         ),
@@ -190,10 +192,10 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
     Err(Refusal { reason, message })
 }
 
-/// Returns the settings in which a port differs from its desired state.
+/// Returns the port settings that differ from the desired state.
 ///
-/// If none are desired, these are the settings that the agent has set and that are not the defaults of the kernel. If none are known, these
-/// are the settings that the desired value gives explicitly.
+/// If no settings are desired, these are the settings that the agent has set to something other than the kernel's default. If none are
+/// known to be applied, these are the settings that the desired value gives explicitly.
 fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
     match (applied.port(), desired.port()) {
         (Some(applied), Some(desired)) => applied.settings.differences(&desired.settings, applied.settings.set_bits()),
@@ -229,7 +231,7 @@ impl Kind for MembershipKind {
         dependencies
     }
 
-    /// Returns the VLANs of a port.
+    /// Returns the VLANs of a port as values.
     fn derived(&self, member: &Arc<Membership>) -> Vec<(Key, Value)> {
         let vlans = member.port().map(|port| port.vlans.as_slice()).unwrap_or_default();
         super::bridge_vlan::values(&member.interface, vlans, false)
@@ -254,7 +256,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // The desired value may be the first one with settings.
+            // The desired value may be the first one with port settings.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));
@@ -270,7 +272,7 @@ impl Kind for MembershipKind {
         }
     }
 
-    /// Entering or leaving a VRF sets the link down and up again (`cycle_netdev` in drivers/net/vrf.c), which removes its routes and
+    /// Entering or leaving a VRF takes the link down and up again (`cycle_netdev` in drivers/net/vrf.c), which removes its routes and
     /// neighbours.
     fn takes_along(&self, _: &Key, member: &Arc<Membership>, _: Verb, view: &View<'_, Network>) -> Taken {
         let of_vrf = matches!(member.role, Role::Vrf { .. });

@@ -1,7 +1,7 @@
-//! Converts values back to messages, for people and for clients: the reverse of [`super::convert`].
+//! Converts values back to messages, to show them to users and clients. This is the reverse of [`super::convert`].
 //!
-//! A value that still equals its model is shown as that model was written. Any other value was read from the kernel or differs from its
-//! model: it is shown in normal form, with every field that the kernel has.
+//! A value that still equals its model is shown as the model was written. Any other value was read from the kernel or differs from its
+//! model; it is shown in normal form, with every field that the kernel has.
 
 use std::sync::Arc;
 
@@ -36,13 +36,13 @@ use netns_kernel::RouteState;
 /// Message of a value.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Message {
-    /// Interface, or the part of one that stands for an address, a membership or a VLAN.
+    /// Interface, or an interface message with only the fields of an address, a membership or a VLAN.
     Interface(Box<InterfaceMessage>),
     /// Static neighbour.
     Arp(ArpEntry),
     /// Route.
     Route(RouteMessage),
-    /// `google.protobuf.Empty`, for a value that only exists or does not exist.
+    /// `google.protobuf.Empty`, for a value without fields to show.
     Empty,
 }
 
@@ -95,14 +95,14 @@ fn membership_of(membership: &Membership) -> InterfaceMessage {
     }
 }
 
-/// Returns the settings of a port as the member of `port` of its kind.
+/// Returns port settings as the member of the `port` oneof for their kind.
 fn port_member(port: &Port) -> Option<interface::Port> {
     let member = link_kinds::by_type(port.of)?.spec().ports?.member;
     let message = port.message(&proto::member_descriptor(member)?);
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// Returns the message from which a value was made, or else its normal form.
+/// Returns the message from which a value was converted, or else its normal form.
 fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
     terms.original.message().unwrap_or_else(in_normal_form)
 }
@@ -120,7 +120,7 @@ fn applied_interface(applied: &AppliedInterface) -> InterfaceMessage {
     }
 }
 
-/// Returns the message of an interface in normal form, with its terms.
+/// Returns the message of an interface in normal form, including its terms.
 fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option<&Terms>) -> InterfaceMessage {
     let (adopt, drift_policy) = terms_of(terms);
     let detection = addresses.first().map_or(Detection::Wait, |address| address.detection);
@@ -149,7 +149,7 @@ fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option
     }
 }
 
-/// Returns the message of an applied interface as observed in the kernel. Fields that only the agent knows are as applied.
+/// Returns the message of an applied interface as observed in the kernel. Fields that the kernel does not have are as applied.
 pub fn observed_interface(
     applied: &AppliedInterface,
     observed: &ObservedInterface<'_>,
@@ -170,7 +170,7 @@ pub fn observed_interface(
     }
 }
 
-/// Returns the published state of the link of an interface, without the time.
+/// Returns the link state to publish for an interface, without the timestamp.
 pub fn state_of(name: &str, observed: &ObservedInterface<'_>) -> InterfaceState {
     let status = |up: bool| if up { LinkStatus::Up } else { LinkStatus::Down } as i32;
     InterfaceState {
@@ -186,19 +186,19 @@ pub fn state_of(name: &str, observed: &ObservedInterface<'_>) -> InterfaceState 
     }
 }
 
-/// Returns the type of an interface.
+/// Returns the interface type for a kind of link.
 fn type_of(spec: &KindSpec) -> Type {
     Type::from_str_name(spec.type_name).unwrap_or_default()
 }
 
-/// Returns the settings of a link as the member of `link` of its kind.
+/// Returns link settings as the member of the `link` oneof for their kind.
 fn link_member(link: &Link) -> Option<interface::Link> {
     let member = link.spec().member;
     let message = link.message(&proto::member_descriptor(member)?);
     proto::interface_with(vec![(member, message)]).link
 }
 
-/// Returns the reference to a namespace; `None` for the agent's own.
+/// Returns the message for a namespace reference; `None` for the agent's own namespace.
 pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     let reference_type = match name {
         NamespaceName::Own => return None,
@@ -213,7 +213,7 @@ pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     })
 }
 
-/// Returns the fields `adopt` and `drift_policy`.
+/// Returns the `adopt` and `drift_policy` fields.
 fn terms_of(terms: Option<&Terms>) -> (Option<bool>, Option<i32>) {
     let policy = terms.and_then(|terms| terms.drift_policy).map(|policy| match policy {
         DriftPolicy::Repair => DriftPolicyMessage::Repair.into(),
@@ -244,7 +244,7 @@ fn arp_of(arp: &Arp, terms: Option<&Terms>) -> ArpEntry {
     }
 }
 
-/// Returns the message of a route in normal form, with the scope that the kernel has.
+/// Returns the message of a route in normal form, with the scope spelled out.
 fn route_of(route: &Route, terms: Option<&Terms>) -> RouteMessage {
     let (adopt, drift_policy) = terms_of(terms);
     let gateway = route.gateway.map(|gateway| gateway.to_string());

@@ -1,9 +1,8 @@
-//! Descriptors: for each kind of value, its dependencies, the values derived from it, and the kernel operations that create, change and
-//! delete it.
+//! Descriptors, which define for each kind of value its dependencies, the values derived from it, and the kernel operations that create,
+//! change and delete it.
 //!
-//! [`Network`] implements the domain of the scheduler; [`interface`] is a good example of a kind. [`inspect`] translates in the other
-//! direction, from a snapshot of a namespace to values. All functions are pure: they perform no operation and read nothing but their
-//! arguments.
+//! [`Network`] implements the scheduler domain; [`interface`] is a good example of a kind. [`inspect`] works in the other direction and
+//! converts the snapshot of a namespace to values. All functions are pure: they perform no operations and read nothing but their arguments.
 
 pub mod address;
 pub mod address_facts;
@@ -43,12 +42,12 @@ use self::{
     value::{DriftPolicy, Interface, NamespaceName, Value, interface_key},
 };
 
-/// Dependency label of values that wait for a named, process or file namespace.
+/// Dependency label of values that need a named, process or file namespace.
 pub const NAMESPACE_AVAILABLE: &str = "namespace-available";
-/// Dependency label of values that wait for a container.
+/// Dependency label of values that need the container of a microservice.
 pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 
-/// Scheduler domain of the product: values and kernel operations of one agent.
+/// Scheduler domain of netns-agent: the values and kernel operations of one agent.
 #[derive(Clone)]
 pub struct Network {
     interface: Typed<interface::InterfaceKind>,
@@ -81,14 +80,14 @@ impl Network {
         }
     }
 
-    /// Sets the policy for values without a drift policy of their own.
+    /// Sets the drift policy of values that have none of their own.
     pub fn with_drift_policy(self, drift_policy: DriftPolicy) -> Self {
         Network { drift_policy, ..self }
     }
 
-    /// Returns the names of all descriptors, each with the key prefix of its configuration items.
+    /// Returns the names of all descriptors, each with the key prefix of its configuration values.
     ///
-    /// The order is that of API answers. The prefix is empty for a descriptor whose values are only derived.
+    /// API responses list them in this order. The prefix is empty if no value of the descriptor is configured directly.
     pub fn kinds() -> [(&'static str, &'static str); 9] {
         [
             ("linux-interface", prefix::INTERFACE),
@@ -137,12 +136,12 @@ impl Domain for Network {
         }
     }
 
-    /// Microservices are late facts: Docker may answer long after the start.
+    /// Microservices are late facts: Docker may respond long after the start.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
     }
 
-    /// In a dry run a namespace gets a made-up inode, since the real one is not known before the namespace is open.
+    /// In a dry run, a namespace gets a made-up inode, because the real one is not known until the namespace is open.
     fn supposed(&self, key: &Key, desired: &Value, view: &View<'_, Network>) -> Value {
         namespace::supposed(key, desired, view).unwrap_or_else(|| desired.clone())
     }
@@ -177,15 +176,15 @@ impl Domain for Network {
     }
 }
 
-/// Operations for a value of the agent.
+/// Scheduler effect that consists of kernel operations.
 pub type Effect = crate::scheduler::Effect<KernelOp>;
 
-/// Returns the namespace that a name refers to now; `None` while it is not open.
+/// Returns the namespace that a name currently refers to; `None` while it is not open.
 pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsId> {
     Some(view.applied(&name.key())?.open_namespace()?.netns)
 }
 
-/// Returns an applied interface and the namespace that it is in.
+/// Returns an applied interface and its namespace; `None` if it is not applied or its namespace is not open.
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
@@ -193,7 +192,7 @@ pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'
 
 /// Returns the effect on the link of an interface.
 ///
-/// It is meant for values that depend on the interface, which are applied only while the interface is applied.
+/// Intended for values that depend on the interface: they are applied only while the interface is applied.
 pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match applied_interface(view, name) {
         Some((interface, netns)) => effect(interface, netns),
@@ -203,17 +202,17 @@ pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interf
 
 /// Returns the effect that removes something from the link of an interface.
 ///
-/// If the link was deleted, the kernel has removed everything on it, and nothing is to be done.
+/// If the link was deleted, the kernel has removed everything on it, so there is nothing to do.
 pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match view.applied(&interface_key(name)) {
         Some(_) => on_link(view, name, effect),
-        None => Effect::Noop("the link was deleted, and with it everything on it"),
+        None => Effect::Noop("the link was deleted, along with everything on it"),
     }
 }
 
 /// Returns the guard for operations on the link of an applied interface.
 ///
-/// A foreign link may have the name of the link by the time the operation is performed.
+/// By the time the operation is performed, a foreign link may have the same name.
 pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
     match interface.link.life_cycle() {
         LifeCycle::Referred => Guard::Any,
@@ -222,7 +221,7 @@ pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
     }
 }
 
-/// Returns the guard that protects the links of other agents. A link without any ownership mark may be used.
+/// Returns the guard that protects the links of other agents. It permits links without any ownership mark.
 pub fn not_others(marks: &Marks) -> Guard {
     Guard::NotOthers {
         alias_prefix: marks.prefix().to_owned(),
@@ -230,7 +229,7 @@ pub fn not_others(marks: &Marks) -> Guard {
     }
 }
 
-/// Returns the guard that protects foreign links: the alias must be this agent's.
+/// Returns the guard that protects foreign links: the alias must be that of this agent.
 pub fn owned(marks: &Marks) -> Guard {
     Guard::Owned {
         alias_prefix: marks.prefix().to_owned(),

@@ -1,12 +1,12 @@
-//! Names of values for people, in statuses and messages, and the interface that an internal key belongs to.
+//! Human-readable names of values for statuses and messages, and the interface to which an internal key belongs.
 //!
-//! These names are never parsed: only keys identify a value.
+//! Names are never parsed; only keys identify a value.
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
 use super::{address::derived_part, value::interface_key};
 
-/// Returns the name of the value with this key, to begin a sentence with; the key itself if there is no better name.
+/// Returns a human-readable name for the value with this key, or the key itself if there is no better name. It can start a sentence.
 pub fn name(key: &Key) -> String {
     if let Some(orphan) = key.as_str().strip_prefix("linux/orphan/") {
         let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
@@ -63,7 +63,8 @@ pub fn name(key: &Key) -> String {
     }
 }
 
-/// Returns the interface that a property, an address or a membership belongs to, or to which all keys with this prefix would belong.
+/// Returns the interface to which a property, address, membership or VLAN belongs. `key` may also be the prefix of an interface's address
+/// keys.
 pub fn provider(key: &Key) -> Option<Key> {
     let interface = match TypedKey::parse(key.as_str()) {
         Ok(TypedKey::InterfaceState { name, .. }) => name,

@@ -1,6 +1,7 @@
-//! Network namespaces as values: a namespace is desired as long as an interface refers to it.
+//! Network namespaces. A namespace is a value that is desired as long as an interface refers to it.
 //!
-//! Opens, verifies and closes namespaces. The executor decides whether a namespace may be entered, because it knows what a name refers to.
+//! Opens, verifies and closes namespaces. The executor decides whether a namespace may be entered, because only the executor can resolve
+//! its name.
 
 use models::key::{Key, TypedKey};
 
@@ -22,7 +23,7 @@ pub struct NamespaceKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the reference by which the executor opens a namespace; `None` for a microservice that is not running.
+/// Returns the reference with which the executor opens a namespace; `None` for a microservice that is not running.
 pub fn reference(name: &NamespaceName, view: &View<'_, Network>) -> Option<NamespaceRef> {
     Some(match name {
         NamespaceName::Own => NamespaceRef::Own,
@@ -45,9 +46,10 @@ pub fn microservice_key(label: &str) -> Key {
     TypedKey::Microservice { label: label.to_owned() }.to_key()
 }
 
-/// Returns the value of a namespace as if it had been opened, for a dry run; `None` if the namespace cannot be found.
+/// Returns the applied value of a namespace for a dry run, as if it had been opened; `None` if it belongs to a microservice that is not
+/// running.
 ///
-/// The inode is made up, and differs from that of every real namespace.
+/// The inode is made up and differs from that of every real namespace.
 pub fn supposed(key: &Key, desired: &Value, view: &View<'_, Network>) -> Option<Value> {
     let name = desired.namespace_name()?.clone();
     let digest = key
@@ -112,7 +114,7 @@ impl Kind for NamespaceKind {
         })
     }
 
-    /// The namespace is stale if another container, or the same container after a restart, runs the microservice now.
+    /// A namespace is stale if its microservice now runs in another container, or in the same container after a restart.
     fn stale(&self, applied: &Namespace, view: &View<'_, Network>) -> bool {
         let Namespace {
             name: name @ NamespaceName::Microservice(_),
@@ -125,7 +127,7 @@ impl Kind for NamespaceKind {
     }
 }
 
-/// Returns an operation on an applied namespace, which must be open.
+/// Returns the effect of an operation on an applied namespace, which must be open.
 fn if_open(applied: &Namespace, operation: impl FnOnce(OpenNamespace) -> KernelOp) -> Effect {
     match applied.open.clone() {
         Some(open) => Effect::one(operation(open)),

@@ -1,7 +1,7 @@
 //! Links as observed in the kernel.
 //!
-//! Converts the link state of the kernel crate to the agent's view of a link: its owner, kind, settings and master. Inspection, published
-//! link states and the APIs all use it. The result never depends on desired or applied values.
+//! Interprets the link state of the kernel crate: the owner, kind, settings and master of a link. Used by the inspection, the published
+//! link states and the APIs. The result never depends on desired or applied values.
 
 use models::address::MacAddress;
 
@@ -16,19 +16,19 @@ const OPER_DOWN: u8 = 2;
 /// Link as observed in the kernel.
 #[derive(Clone, Copy)]
 pub struct ObservedInterface<'a> {
-    /// Names, numbers and states of the link.
+    /// State of the link as read from the kernel.
     pub state: &'a LinkState,
-    /// Kind of the link; `None` if the agent does not know it.
+    /// Kind of link; `None` if the agent does not support it.
     pub kind: Option<&'static dyn LinkKind>,
-    /// Ownership mark of this agent.
+    /// Ownership mark of this agent, if the link has it.
     pub mark: Option<Mark<'a>>,
-    /// The link has the ownership mark of this or another agent.
+    /// True if the link has the ownership mark of this or another agent.
     pub is_marked: bool,
-    /// This agent created the link and has not set its alias yet.
+    /// True if this agent created the link and has not set its alias yet.
     pub is_provisional: bool,
 }
 
-/// Determines owner and kind of a link from its alias, group and kind.
+/// Determines the owner and the kind of a link from its alias, group and kernel kind.
 pub fn observe<'a>(state: &'a LinkState, marks: &Marks) -> ObservedInterface<'a> {
     ObservedInterface {
         state,
@@ -46,12 +46,12 @@ impl std::fmt::Debug for ObservedInterface<'_> {
 }
 
 impl<'a> ObservedInterface<'a> {
-    /// Returns the kind of the link. If the agent does not know it, returns the kind of links that the agent only refers to.
+    /// Returns the kind of link. For an unsupported kind, returns that of EXISTING interfaces, whose links the agent only refers to.
     pub fn kind_or_referred(&self) -> &'static dyn LinkKind {
         self.kind.unwrap_or_else(link_kinds::referred)
     }
 
-    /// Returns the ownership mark, if it is that of one of this agent's values.
+    /// Returns this agent's ownership mark, if it names a value.
     pub fn mark_of_value(&self) -> Option<Mark<'a>> {
         self.mark.filter(Mark::is_of_value)
     }
@@ -61,12 +61,12 @@ impl<'a> ObservedInterface<'a> {
         self.is_marked && self.mark.is_none()
     }
 
-    /// Returns whether the link is an end of a pair.
+    /// Returns whether the link is one end of a pair.
     pub fn is_pair(&self) -> bool {
         self.kind.is_some_and(|kind| kind.spec().reference(Role::is_peer).is_some())
     }
 
-    /// Returns whether the link is of a kind that the agent takes over, and no agent has taken it.
+    /// Returns whether the link is of a kind that the agent takes over, and no agent has taken it over yet.
     pub fn can_be_taken_over(&self) -> bool {
         let is_taken_over = |kind: &dyn LinkKind| kind.spec().life_cycle == LifeCycle::TakenOver;
         self.kind.is_some_and(is_taken_over) && !self.is_marked
@@ -82,7 +82,7 @@ impl<'a> ObservedInterface<'a> {
         self.state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default()
     }
 
-    /// Replaces the settings by those that the kernel shows. The others stay unchanged.
+    /// Replaces those settings that the kernel reports. The others stay unchanged.
     pub fn correct(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.attribute(number),
@@ -93,7 +93,7 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Replaces the settings of the port by those that the kernel shows. The others stay unchanged.
+    /// Replaces those port settings that the kernel reports. The others stay unchanged.
     pub fn correct_port(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.port_attribute(number),
@@ -101,21 +101,22 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Returns the link as far as its state and its ownership mark describe it.
+    /// Returns as much of the link as its state and its ownership mark describe.
     ///
-    /// If the agent does not know the kind, the result is a link that the agent only refers to and never touches.
+    /// If the agent does not support the kind of link, the result is a link that the agent only refers to and never changes.
     pub fn link(&self) -> Link {
         let mut link = Link::bare(self.kind_or_referred());
         self.correct(&mut link.settings);
         let subject = self.mark.map(|mark| mark.subject).unwrap_or_default();
         match link.life_cycle() {
-            // The last word is needed to give the link back.
+            // The last name in the mark is needed to release the link.
             LifeCycle::TakenOver => link.with_mark_words(subject),
             LifeCycle::Created | LifeCycle::Builtin(_) | LifeCycle::Referred => link,
         }
     }
 
-    /// Returns the VLAN that a bridge assigns to itself and to new ports by default; `None` if the link is not a bridge.
+    /// Returns the VLAN that a bridge assigns by default to itself and to new ports; `None` if the link is not a bridge or has no default
+    /// VLAN.
     pub fn default_pvid(&self) -> Option<u16> {
         let spec = self.kind?.spec();
         let attribute = spec.ports?.default_vlan?;
@@ -125,13 +126,13 @@ impl<'a> ObservedInterface<'a> {
     }
 }
 
-/// Content of a namespace, in the orders in which it is searched.
+/// Contents of a namespace, sorted for searching.
 ///
-/// Most namespaces have few elements, for which sorting takes less time than building hash tables.
+/// Most namespaces have few objects, and sorting those takes less time than building hash tables.
 pub struct ObservedNamespace<'a> {
-    /// In the order of the kernel.
+    /// In kernel order.
     links: Vec<ObservedInterface<'a>>,
-    /// Indices of the links in ascending order, each with its position in `links`.
+    /// Interface indices in ascending order, each with the position of its link in `links`.
     by_index: Vec<(u32, usize)>,
     /// Sorted by link and address.
     addresses: Vec<&'a AddressState>,
@@ -159,12 +160,12 @@ impl<'a> ObservedNamespace<'a> {
         observed
     }
 
-    /// Returns the links, in the order of the kernel.
+    /// Returns the links in kernel order.
     pub fn links(&self) -> &[ObservedInterface<'a>] {
         &self.links
     }
 
-    /// Returns the link with an index.
+    /// Returns the link with an interface index.
     pub fn link(&self, index: u32) -> Option<ObservedInterface<'a>> {
         let found = self.by_index.binary_search_by_key(&index, |(index, _)| *index);
         found.ok().map(|found| self.links[self.by_index[found].1])
@@ -188,14 +189,14 @@ impl<'a> ObservedNamespace<'a> {
         found.ok().map(|at| self.addresses[at])
     }
 
-    /// Returns the addresses of a link, in the order of the kernel.
+    /// Returns the addresses of a link in kernel order.
     pub fn addresses(&self, link: u32) -> &[&'a AddressState] {
         let from = self.addresses_by_link.partition_point(|state| state.link < link);
         let rest = &self.addresses_by_link[from..];
         &rest[..rest.partition_point(|state| state.link == link)]
     }
 
-    /// Returns whether a route that the kernel creates for an address exists.
+    /// Returns whether a route of the kind that the kernel creates for an address exists.
     pub fn has_address_route(&self, route: &AddressRoute) -> bool {
         self.address_routes.binary_search(route).is_ok()
     }

@@ -1,6 +1,6 @@
-//! Orphans: objects with the agent's ownership mark that no value desires, observed when a namespace is read.
+//! Orphans: objects with the agent's ownership mark that belong to no desired value. They are found when a namespace is read.
 //!
-//! Deletes them. Never names an object without the ownership mark, except foreign addresses that a strict configuration removes.
+//! The agent deletes them. An object without the ownership mark is never an orphan, except for foreign addresses in strict mode.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Kind for OrphanKind {
         Comparison::same()
     }
 
-    /// The namespace stays open until the orphan is deleted, and the interface that it is on stays as long.
+    /// Keeps the namespace open, and the interface that the orphan is on applied, until the orphan is deleted.
     fn dependencies(&self, orphan: &Arc<Orphan>) -> Vec<Dependency> {
         let namespace = Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key());
         let provider = orphan.provider.clone().map(|key| Dependency::key("interface-of-leftover", key));

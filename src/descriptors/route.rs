@@ -1,6 +1,6 @@
-//! IPv4 and IPv6 routes, in the main table or in the table of the VRF of the output interface.
+//! IPv4 and IPv6 routes, in the main table or in the table of the output interface's VRF.
 //!
-//! Never touches a route without the agent's protocol number.
+//! Never changes or deletes a route without the agent's protocol number, unless the value adopts it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -29,7 +29,7 @@ use netns_kernel::{AddressSpec, KernelOp, NetnsId, RouteSpec};
 pub const TABLE_MAIN: u32 = 254;
 /// RT_SCOPE_LINK, linux/rtnetlink.h.
 pub const SCOPE_LINK: u8 = 253;
-/// Metric that the kernel gives IPv6 routes without one (IP6_RT_PRIO_USER, linux/ipv6_route.h).
+/// Metric of IPv6 routes that are added without one (IP6_RT_PRIO_USER, linux/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
 /// `config/linux/l3/v2/route/<network>/<length>/<interface>`.
@@ -38,24 +38,24 @@ pub struct RouteKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the routing table of routes through an interface: that of its current VRF, even if another VRF is desired.
+/// Returns the table for routes through an interface: that of its current VRF, even if another VRF is desired.
 ///
-/// The membership of the interface is a value of its own and may lag behind the interface. The kernel uses the membership.
+/// The membership is a separate value and may lag behind the interface. The kernel chooses the table by the membership.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
     let vrf = memberships.find_map(|(_, value)| value.membership());
     vrf.map_or(TABLE_MAIN, |membership| table_of_vrf(&membership.master, view))
 }
 
-/// Returns the routing table of a VRF with this logical name.
+/// Returns the routing table of the VRF with logical name `vrf`.
 fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
-    // While a namespace is being read back, the device may not be applied yet.
+    // While a namespace is being read back, the VRF device may not be applied yet.
     let vrf = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
     vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
 
-/// Returns the metric as the kernel stores it.
+/// Returns the metric that the kernel stores.
 pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     if destination.is_ipv6() && metric == 0 {
         IPV6_DEFAULT_METRIC
@@ -64,7 +64,7 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// Returns the routes and ARP entries on the link of an interface that are applied or being created, with their destinations and addresses.
+/// Returns the applied and soon to be applied routes and ARP entries on the link of an interface, each with its destination or address.
 pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let on_link = others_on_link(view, interface).into_iter().chain([interface]);
     let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));
@@ -79,7 +79,7 @@ pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>
     present.collect()
 }
 
-/// Returns the gateway, or `None` for `::` and `0.0.0.0`, which mean no gateway.
+/// Returns the gateway; `None` for `::` and `0.0.0.0`, which mean that there is no gateway.
 fn specified(gateway: Option<IpAddr>) -> Option<IpAddr> {
     gateway.filter(|gateway| !gateway.is_unspecified())
 }
@@ -95,7 +95,7 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
     }
 }
 
-/// Returns an operation on a route, on its link.
+/// Returns the effect of an operation on a route.
 fn operation(route: &Route, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, RouteSpec) -> KernelOp) -> Effect {
     let Some(destination) = route.destination else {
         return Effect::Impossible(format!("nothing was allocated for {}", route.destination_text));
@@ -118,12 +118,13 @@ impl RouteKind {
     }
 }
 
-/// Returns whether a gateway is IPv6 link-local: reachable on every link that is up, since the kernel gives each link a link-local address.
+/// Returns whether a gateway is IPv6 link-local. Every link that is up reaches such a gateway, because the kernel assigns each link a
+/// link-local address.
 fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
 }
 
-/// Returns whether the address or link-local destination in a key makes `gateway` reachable.
+/// Returns whether the address or link-local route under a key makes `gateway` reachable.
 fn reaches(key: &Key, gateway: IpAddr) -> bool {
     let covers = |text: &str| {
         let network = address::parse_ip_or_cidr(text);
@@ -222,7 +223,7 @@ impl Kind for RouteKind {
         vec![(key.to_key(), Value::Present)]
     }
 
-    /// The kernel has one route per destination, metric and table of a namespace.
+    /// The kernel has only one route per namespace, table, destination and metric.
     fn claims(&self, route: &Route, view: &View<'_, Network>) -> Vec<Claim> {
         let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
             return Vec::new();

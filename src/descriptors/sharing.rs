@@ -1,7 +1,7 @@
-//! Links of the agent's own namespace that several values share: at most one interface that created the link, and any number of EXISTING
-//! interfaces.
+//! Links in the agent's own namespace that several values share: at most one interface that created the link or took it over, and any
+//! number of EXISTING interfaces.
 //!
-//! Finds the values on a link, so that decisions about the link take all of them into account.
+//! Finds all values on a link, so decisions about the link can take all of them into account.
 
 use models::{
     address::MacAddress,
@@ -17,7 +17,7 @@ use super::{
 use crate::scheduler::{Claim, Refusal, View};
 use netns_kernel::AddressSpec;
 
-/// Returns the key of the fact that a link is up in the agent's own namespace.
+/// Returns the key of the fact that a link in the agent's own namespace is up.
 pub fn host_link_key(host_name: &str) -> Key {
     TypedKey::HostInterface {
         host_name: host_name.to_owned(),
@@ -25,15 +25,15 @@ pub fn host_link_key(host_name: &str) -> Key {
     .to_key()
 }
 
-/// Returns the last read state of a link of the agent's own namespace; `None` if it is down or does not exist.
+/// Returns the most recently read state of a link in the agent's own namespace; `None` if it is down or does not exist.
 pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> {
     view.applied(&host_link_key(host_name))?.host_link()
 }
 
-/// Returns the logical names of the EXISTING interfaces on a link of the agent's own namespace, in order.
+/// Returns the logical names of the EXISTING interfaces on a link in the agent's own namespace, sorted.
 ///
-/// An applied interface is on the link that it was applied to, even if its desired value names another link by now. An interface that is
-/// not applied is on the link that its desired value names.
+/// An applied interface counts for the link that it was applied to, even if its desired value now names another link. An interface that is
+/// not applied counts for the link that its desired value names.
 pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     let named = |interface: &&Interface| interface.is_existing() && interface.host_name == host_name;
     let interfaces = view
@@ -44,10 +44,10 @@ pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     names
 }
 
-/// Reason for refusing an EXISTING interface that contradicts another interface on its link.
+/// Refusal reason for an EXISTING interface that contradicts another interface on its link.
 const LINK_CONFLICT: &str = "LinkConflict";
 
-/// Returns the key of the interface that created a link of the agent's own namespace or took it over.
+/// Returns the key of the interface that created or took over a link in the agent's own namespace.
 fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
     let own = netns_of(view, &NamespaceName::Own)?;
     let host_name = Claim {
@@ -57,10 +57,10 @@ fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
     view.holder(&host_name).cloned()
 }
 
-/// Returns a name for the link of an interface that is the same for all interfaces on the link.
+/// Returns a name for an interface's link that is the same for all interfaces on the link.
 ///
-/// The name stays the same when the link is renamed: it is the logical name of the interface that created the link. A foreign link has its
-/// kernel name. If others rename it, the EXISTING interfaces on it are lost.
+/// The name contains the logical name of the interface that created the link, so it does not change when the link is renamed. For a foreign
+/// link, it contains the kernel name. If others rename a foreign link, the EXISTING interfaces on it are lost.
 pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     let key = interface_key(name);
     let interface = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
@@ -74,13 +74,13 @@ pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     }
 }
 
-/// Returns whether an interface is in the agent's own namespace, whichever name the interface uses for it.
+/// Returns whether an interface is in the agent's own namespace, by whichever name it refers to that namespace.
 pub fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
     let netns = netns_of(view, &interface.namespace);
     netns.is_some() && netns == netns_of(view, &NamespaceName::Own)
 }
 
-/// Returns the keys of the other interfaces on the link of an interface: first the one that created the link, then EXISTING interfaces.
+/// Returns the keys of the other interfaces on an interface's link: first the one that created the link, then EXISTING interfaces.
 fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     if !is_in_own_namespace(view, interface) {
         return Vec::new();
@@ -90,13 +90,13 @@ fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     keys.filter(|key| *key != interface.key()).collect()
 }
 
-/// Returns the other applied interfaces on the link of an applied interface.
+/// Returns the other applied interfaces on an applied interface's link.
 pub fn others_on_link<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let others = keys_beside(view, interface).into_iter();
     others.filter_map(|key| view.applied(&key)?.interface()).collect()
 }
 
-/// Returns the first property in which two interfaces on one link contradict each other, as the first and as the second interface has it.
+/// Returns the first property in which two interfaces on one link contradict each other, as text for each of the two.
 fn contradiction(interface: &Interface, other: &Interface) -> Option<(String, String)> {
     if let (Some(mtu), Some(others)) = (interface.effective_mtu(), other.effective_mtu())
         && mtu != others
@@ -128,33 +128,34 @@ fn asks_alike(interface: &Interface, other: &Interface) -> bool {
     asks(interface) == asks(other)
 }
 
-/// Returns the version of an applied interface that others on its link must not contradict.
+/// Returns the version (applied or desired) of an applied interface that other interfaces on its link must not contradict.
 ///
-/// For the interface that created the link it is the desired version, because the agent repairs the link. For an EXISTING interface it is
-/// the applied version, because the desired version may itself be in conflict.
+/// For the interface that created the link, this is the desired version, because the agent repairs the link. For an EXISTING interface, it
+/// is the applied version, because the desired version may itself be in conflict.
 pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Interface {
     let desired = view.desired(&applied.key()).and_then(Value::interface);
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
 }
 
-/// Returns the deciding version of an interface that is applied or being created.
+/// Returns the deciding version of an interface that is applied or about to be.
 fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
     let present = view.applied(key).or(view.coming(key))?.interface()?;
     Some(deciding(view, present))
 }
 
-/// Returns the desired version of an applied EXISTING interface, if it stays on its link with another MTU, MAC address or admin state.
+/// Returns the desired version of an applied EXISTING interface, if it stays on its link but requires another MTU, MAC address or admin
+/// state.
 fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&'a Interface> {
     let desired = view.desired(&applied.key()).and_then(Value::interface)?;
     let stays = [applied, desired].iter().all(|version| version.is_existing()) && desired.host_name == applied.host_name;
     (stays && !asks_alike(desired, applied)).then_some(desired)
 }
 
-/// Returns the versions of other interfaces on its link that an EXISTING interface must not contradict.
+/// Returns the versions of the other interfaces on the link that an EXISTING interface must not contradict.
 ///
-/// The applied version of an EXISTING interface that is to be changed does not count. Its desired version counts if it precedes `interface`
-/// in key order and the change is possible. So if two interfaces are to be changed at once, the first in key order is changed. The change
-/// is impossible if it contradicts an applied `interface` whose own requirements on the link stay the same.
+/// If another EXISTING interface is to be changed, its applied version does not count. Its desired version counts only if it precedes
+/// `interface` in key order and the change is possible. So if two interfaces are to be changed at once, the first in key order is changed.
+/// The change is impossible if it contradicts an applied `interface` whose own requirements on the link stay the same.
 fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let (mut deciding, mut changes) = (Vec::new(), Vec::new());
     for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
@@ -179,16 +180,16 @@ fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&
     deciding
 }
 
-/// Returns the first interface that an EXISTING interface contradicts on its link.
+/// Returns the first interface on the same link that an EXISTING interface contradicts.
 pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Option<&'a Interface> {
     let mut deciding = deciding_beside(view, interface).into_iter();
     deciding.find(|other| contradicts(interface, other))
 }
 
-/// Checks that an EXISTING interface contradicts no other interface on its link.
+/// Checks that an EXISTING interface does not contradict any other interface on its link.
 ///
 /// # Errors
-/// Names the first interface that it contradicts.
+/// Fails with a refusal that names the first interface it contradicts.
 pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(), Refusal> {
     let other = contradicted(view, interface);
     let Some((other, (asks, has))) = other.and_then(|other| Some((other, contradiction(interface, other)?))) else {
@@ -206,8 +207,7 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 /// Returns whether an EXISTING interface has to leave its link.
 ///
 /// It has to leave if both its applied and its desired version contradict the interface that created the link, or a preceding EXISTING
-/// interface that is as desired. The latter happens if the preceding interface returns to its former state after this one was changed in
-/// the meantime.
+/// interface that is as desired. The latter happens if this interface was changed, and then the preceding one returns to its former state.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -221,8 +221,7 @@ pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     others.any(|other| contradicts(applied, other) && contradicts(desired, other))
 }
 
-/// Returns the EXISTING interfaces whose conflict may end or begin when another interface on their link is applied or deleted, or its
-/// desired version changes.
+/// Returns the EXISTING interfaces whose conflict may begin or end when `interface` on the same link is applied, deleted or changed.
 pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     let names = existing_on(view, &interface.host_name);
     if names.is_empty() || !is_in_own_namespace(view, interface) {
@@ -236,7 +235,7 @@ pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<
     keys.filter(is_concerned).collect()
 }
 
-/// Returns whether the agent keeps an address on a link for another value than `interface`.
+/// Returns whether the agent keeps an address on a link for a value other than `interface`.
 pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec: AddressSpec) -> bool {
     let keeps = |other: &Value| {
         let mut same = other.addresses().iter().filter(|address| address.spec == Some(spec));
@@ -245,7 +244,7 @@ pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec
     keys_beside(view, interface).iter().filter_map(|key| view.applied(key)).any(keeps)
 }
 
-/// Returns the routing table of an applied interface that is a VRF device.
+/// Returns the routing table of an applied interface, if it is a VRF device.
 pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32> {
     match interface.is_existing() {
         true => host_link(view, &interface.host_name)?.vrf_table,
@@ -253,7 +252,7 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// Returns the values that must check their dependencies again because the link of an EXISTING interface was replaced by another one.
+/// Returns the values that must check their dependencies again because another link has replaced the link of an EXISTING interface.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view
         .dependents(fact)

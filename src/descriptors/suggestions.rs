@@ -1,7 +1,7 @@
-//! Suggestions for unmet dependencies: values that are close to the one that is waited for, such as an interface that exists but is DOWN,
-//! or a name that differs by a typing error.
+//! Suggestions for unmet dependencies: values close to the missing one, such as an interface that exists but is DOWN, or a name that
+//! differs by a typing error.
 //!
-//! Looks up a few keys and never walks over all values: explanations may be requested a hundred thousand times.
+//! Looks up only a few keys and never iterates over all values, because explanations may be requested a hundred thousand times.
 
 use models::key::{Key, TypedKey, prefix};
 
@@ -11,12 +11,12 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of keys compared with a missing name, in each direction of the key order.
+/// Number of keys to compare with a missing name, in each direction of the key order.
 const NEIGHBOURS: usize = 4;
-/// Maximum edit distance of similar names; less for short names.
+/// Maximum edit distance of similar names. It is smaller for short names.
 const EDITS_MAX: usize = 2;
 
-/// Returns suggestions for an unmet dependency, the closest first.
+/// Returns suggestions for an unmet dependency, closest first.
 pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Suggestion> {
     let On::Key(key) = &unmet.on else { return Vec::new() };
     match TypedKey::parse(key.as_str()) {
@@ -33,14 +33,14 @@ pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Suggestion> {
     }
 }
 
-/// Returns a suggestion about an interface that has the wrong state, or that does not exist while its namespace does.
+/// Returns a suggestion for an interface that has the wrong state, or that does not exist although its namespace does.
 fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Suggestion> {
     let key = interface_key(name);
     let Some(applied) = view.applied(&key) else {
         let desired = view.desired(&key)?.interface()?;
         netns_of(view, &desired.namespace)?;
         let key = desired.namespace.key();
-        let text = format!("{} exists, interface {} is not in it yet", names::name(&key), desired.host_name);
+        let text = format!("{} exists, but interface {} is not in it yet", names::name(&key), desired.host_name);
         return Some(Suggestion { key, text });
     };
     let word = |up| if up { "UP" } else { "DOWN" };
@@ -58,9 +58,9 @@ fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     }
 }
 
-/// Returns values with similar names under the same prefix, among the next keys in key order.
+/// Returns suggestions for values with similar names under the same prefix, among the nearest keys in key order.
 ///
-/// A similar value that appears later is suggested after the next change of the waiting value or of a value in the current suggestions.
+/// A similar value that appears later is suggested only after the waiting value, or a value in the current suggestions, has changed.
 fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let near = view.near(prefix, &format!("{prefix}{name}"), NEIGHBOURS);
     let mut found: Vec<(usize, Suggestion)> = near
@@ -78,7 +78,7 @@ fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion
     found.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
-/// Returns the addresses that a link of the agent's own namespace has, while another one is expected.
+/// Suggests the addresses that a link in the agent's own namespace has instead of the expected one.
 fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let present = view.applied_under(&TypedKey::any_host_address_of(host_name));
     let suggestion = |(key, _): (&Key, &Value)| Suggestion {
@@ -88,10 +88,10 @@ fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec
     present.take(NEIGHBOURS).map(suggestion).collect()
 }
 
-/// Returns the edit distance of two names; `None` if it is too large for a typing error.
+/// Returns the edit distance between two names; `None` if it is too large for a typing error.
 ///
-/// An edit is an added, missing, other or exchanged letter. All differences in case and between `-` and `_` together count as one. Names
-/// that differ only in digits are siblings, not typing errors.
+/// An edit inserts, removes or replaces a letter, or swaps two adjacent letters. Names that differ only in case or in `-` and `_` have a
+/// distance of 1. Names that differ only in digits are siblings, not typing errors.
 fn edits(a: &str, b: &str) -> Option<usize> {
     let plain = |text: &str| text.to_lowercase().replace('_', "-");
     if plain(a) == plain(b) {

@@ -1,6 +1,6 @@
-//! Values of the scheduler: models converted to what the kernel needs, and facts reported by containers and the kernel.
+//! Scheduler values: models converted to what the kernel needs, and facts about containers and the kernel.
 //!
-//! Every value, derived or base, is typed here: a [`Value`] holds no text that still has to be parsed.
+//! Every value, base or derived, is fully typed: a [`Value`] contains no text that still has to be parsed.
 
 mod interface;
 mod namespace;
@@ -17,20 +17,20 @@ pub use namespace::{Microservice, Namespace, NamespaceName, OpenNamespace};
 pub use on_interface::{Address, Arp, BridgeVlan, Detection, Membership, PortOf, Role, Route};
 pub use terms::{Applied, Desired, DriftPolicy, Original, Terms};
 
-/// Value of the scheduler.
+/// Scheduler value.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// Desired interface.
     Interface(Arc<DesiredInterface>),
     /// Applied interface.
     AppliedInterface(Arc<AppliedInterface>),
-    /// Address of an interface, derived from it.
+    /// Address, derived from its interface.
     Address(Arc<Address>),
-    /// Completed duplicate address detection, derived from the address.
+    /// Completed duplicate address detection, derived from its address.
     Detection(Arc<Address>),
     /// Membership of an interface in a master, derived from the interface.
     Membership(Arc<Membership>),
-    /// VLANs of a bridge, derived from it, or of a port, derived from its membership.
+    /// VLAN range, derived from a bridge or from the membership of a port.
     BridgeVlan(Arc<BridgeVlan>),
     /// Desired static neighbour.
     Arp(Arc<Desired<Arp>>),
@@ -48,15 +48,15 @@ pub enum Value {
     Microservice(Arc<Microservice>),
     /// Orphan: an object with the agent's ownership mark that no value desires.
     Orphan(Arc<Orphan>),
-    /// Fact: a link of the agent's own namespace that is up.
+    /// Fact: a link in the agent's own namespace that is up.
     HostLink(HostLink),
-    /// Property or fact without content: it only exists or does not exist.
+    /// Property or fact without data, which either exists or does not.
     Present,
-    /// Model without a descriptor.
+    /// Value of a model that no descriptor handles.
     Unhandled,
 }
 
-/// Link of the agent's own namespace that is up.
+/// Link in the agent's own namespace that is up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HostLink {
     /// Routing table, if the link is a VRF device.
@@ -66,21 +66,21 @@ pub struct HostLink {
 /// Object with the agent's ownership mark that no value desires.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Orphan {
-    /// Namespace in which the object was observed.
+    /// Namespace in which the object was found.
     pub namespace: NamespaceName,
     /// Operations that delete it.
     pub removal: Vec<KernelOp>,
-    /// Claim that it holds: see the claims of interfaces.
+    /// Host name claim that the object holds, as an interface would.
     pub claim: Option<String>,
-    /// Key of the interface that must not be deleted before it.
+    /// Key of an interface that must not be deleted before the orphan.
     pub provider: Option<Key>,
-    /// The value that it belonged to is desired in another form.
+    /// True if the value to which the object belonged is now desired in another form.
     ///
-    /// The removal of such an orphan is never held: it does not result from a value that the store lost.
+    /// The removal of such an orphan is never put on hold, because the store has not lost its value.
     pub superseded: bool,
 }
 
-/// Defines accessors, which return the content of a value if it is of some kind.
+/// Defines accessors, which return the contents of a value if it is of the given kind.
 macro_rules! accessors {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $($pattern:pat => $answer:expr),+;)+) => {
         impl Value {
@@ -102,7 +102,7 @@ accessors! {
     desired_interface: &Arc<DesiredInterface> = Value::Interface(desired) => desired;
     /// Returns an applied interface.
     applied_interface: &Arc<AppliedInterface> = Value::AppliedInterface(applied) => applied;
-    /// Returns the link of an interface, desired or applied.
+    /// Returns the properties of an interface, desired or applied.
     interface: &Interface = Value::Interface(desired) => &desired.interface, Value::AppliedInterface(applied) => &applied.interface;
     /// Returns an address.
     address: &Address = Value::Address(address) => address;
@@ -110,7 +110,7 @@ accessors! {
     detection: &Address = Value::Detection(address) => address;
     /// Returns a membership.
     membership: &Membership = Value::Membership(membership) => membership;
-    /// Returns the VLANs of a bridge or port.
+    /// Returns a VLAN range of a bridge or port.
     bridge_vlan: &BridgeVlan = Value::BridgeVlan(vlan) => vlan;
     /// Returns a desired neighbour.
     desired_arp: &Arc<Desired<Arp>> = Value::Arp(desired) => desired;
@@ -132,14 +132,14 @@ accessors! {
     microservice: &Microservice = Value::Microservice(microservice) => microservice;
     /// Returns an orphan.
     orphan: &Orphan = Value::Orphan(orphan) => orphan;
-    /// Returns the state of a link of the agent's own namespace.
+    /// Returns the state of a link in the agent's own namespace.
     host_link: HostLink = Value::HostLink(link) => *link;
-    /// Returns the terms of a desired value, for kinds that have terms.
+    /// Returns the terms of a desired value, if its kind has terms.
     terms: &Terms = Value::Interface(desired) => &desired.terms, Value::Arp(desired) => &desired.terms, Value::Route(desired) => &desired.terms;
 }
 
 impl Value {
-    /// Returns the addresses of an interface, desired or applied. Other values have none.
+    /// Returns the addresses of a desired or applied interface. Other values have none.
     pub fn addresses(&self) -> &[Arc<Address>] {
         match self {
             Value::Interface(desired) => &desired.addresses,
@@ -148,12 +148,12 @@ impl Value {
         }
     }
 
-    /// Returns the open namespace of a namespace value; `None` while it is not open.
+    /// Returns the open namespace that a namespace value refers to; `None` while it is not open.
     pub fn open_namespace(&self) -> Option<&OpenNamespace> {
         self.applied_namespace()?.open.as_ref()
     }
 
-    /// Returns whether the value is applied and its object was adopted from others.
+    /// Returns whether this is an applied value whose object was adopted from others.
     pub fn is_adopted(&self) -> bool {
         match self {
             Value::AppliedInterface(applied) => applied.circumstances.adopted,
@@ -163,7 +163,7 @@ impl Value {
         }
     }
 
-    /// Returns the same value marked as adopted from others. Values that cannot be adopted are returned unchanged.
+    /// Returns a copy that is marked as adopted from others. Returns values that cannot be adopted unchanged.
     pub fn with_adopted(&self) -> Value {
         let mut value = self.clone();
         match &mut value {

@@ -1,7 +1,7 @@
 //! Keys of the store that belong to no model.
 //!
-//! Their number is not limited by the agent. Up to a limit, each gets a status with an error. The others are counted, and logged each time
-//! their number doubles.
+//! The agent cannot limit the number of such keys. The first ones, up to a limit, each get a status with an error. The others are only
+//! counted, and the count is logged each time it doubles.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use tracing::warn;
 use super::CONFIG;
 use crate::sources::etcd::RawKey;
 
-/// Maximum number of keys with a status of their own.
+/// Maximum number of foreign keys that get a status of their own.
 const REPORTED_MAX: usize = 100;
 
 /// Keys that belong to no model.
@@ -24,18 +24,18 @@ pub(super) struct Foreign {
     /// Hashes of the other keys.
     others: HashSet<u64>,
     hasher: RandomState,
-    /// Number of other keys in the last log line.
+    /// Number of other keys that was last logged.
     logged: usize,
 }
 
 impl Foreign {
-    /// Forgets all keys, before a listing.
+    /// Forgets all keys. Called before a listing is processed.
     pub fn clear(&mut self) {
         self.reported.clear();
         self.others.clear();
     }
 
-    /// Records that a key was put or deleted. Returns whether the change is passed on.
+    /// Records that a key was put or deleted. Returns whether to pass the change on.
     pub fn admits(&mut self, key: &RawKey, put: bool) -> bool {
         if model_of_key(&format!("{CONFIG}{key}")).is_some() {
             return true;
@@ -54,7 +54,7 @@ impl Foreign {
         self.reported.insert(key.clone())
     }
 
-    /// Logs the number of keys without a status.
+    /// Logs the number of keys without a status, if it has doubled since it was last logged.
     pub fn log(&mut self) {
         let count = self.others.len();
         if count == 0 {
@@ -87,11 +87,11 @@ mod tests {
             (foreign.reported.len(), foreign.others.len()),
             (REPORTED_MAX, 50_000 - REPORTED_MAX)
         );
-        assert!(foreign.admits(&key("linux/interfaces/v2/interface/a"), true), "a value");
-        assert!(foreign.admits(&key("foreign/7"), true), "a key that was passed on before");
-        assert!(!foreign.admits(&key("foreign/4711"), false), "deletion of an unreported key");
+        assert!(foreign.admits(&key("linux/interfaces/v2/interface/a"), true), "model key");
+        assert!(foreign.admits(&key("foreign/7"), true), "reported keys must pass again");
+        assert!(!foreign.admits(&key("foreign/4711"), false), "unreported deletion must not pass");
         assert!(foreign.admits(&key("foreign/7"), false));
-        assert!(foreign.admits(&key("foreign/new"), true), "the limit allows another key again");
+        assert!(foreign.admits(&key("foreign/new"), true), "another key must pass now");
         assert_eq!(foreign.others.len(), 50_000 - REPORTED_MAX - 1);
         foreign.clear();
         assert!(foreign.admits(&key("foreign/4712"), true));

@@ -1,7 +1,7 @@
-//! Removals that are held because the store lost its content without a client deleting it.
+//! Removals that are on hold because the store may have lost its contents.
 //!
-//! Values that the store no longer has move to the source [`HELD`]: they stay desired, and survive a restart. They leave this source when
-//! they are put again, or when a client accepts the removals.
+//! If values disappear from the store and there is evidence that no client deleted them, they move to the source [`HELD`]: they stay
+//! desired, even after a restart. They leave this source when they are put again, or when a client accepts the removals.
 
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
@@ -16,30 +16,30 @@ use crate::sources::{
     merge::HELD,
 };
 
-/// Key after `config/`. Putting any value under it accepts the removals.
+/// Key below `config/` under which putting any value accepts the removals.
 pub const ACCEPT_KEY: &[u8] = b"removals/accept";
-/// Label of a saved held value: since when it is held, in seconds since 1970-01-01T00:00:00Z.
+/// Label of a saved value that is on hold: when its removal was put on hold, in seconds since 1970-01-01T00:00:00Z.
 const SINCE: &str = "held-since";
 
-/// Removals that are held.
+/// Removals that are on hold.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// Evidence that the store lost its content; `None` if nothing is held.
+    /// Evidence that the store lost its contents; `None` if removals are not put on hold.
     pub evidence: Option<String>,
-    /// Revision of the store at which the loss was noticed.
+    /// Store revision at which the loss was noticed.
     pub revision: i64,
-    /// Keys of the values that the store lost, each with the time since which it is held.
+    /// Keys of the values that the store lost, each with the time at which its removal was put on hold.
     pub values: BTreeMap<Key, Duration>,
-    /// Objects in the kernel that no desired value names.
+    /// Orphans in the kernel.
     pub orphans: Vec<String>,
 }
 
-/// Number of removals that were accepted.
+/// Numbers of accepted removals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
-    /// Values whose keys the store had lost.
+    /// Number of values that the store had lost.
     pub values: usize,
-    /// Objects in the kernel that no desired value names.
+    /// Number of orphans in the kernel.
     pub orphans: usize,
 }
 
@@ -49,7 +49,7 @@ impl Held {
         self.values.len() + self.orphans.len()
     }
 
-    /// Returns a message that says what is held, why, and what to do; `None` if nothing is held.
+    /// Returns a message that says what is on hold, why, and what to do; `None` if nothing is on hold.
     pub fn message(&self) -> Option<String> {
         let evidence = self.evidence.as_ref().filter(|_| self.count() > 0)?;
         let counted = |count: usize, one: &str, many: &str| match count {
@@ -63,19 +63,19 @@ impl Held {
         ];
         let what = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
         Some(format!(
-            "removal of {what} held, because the store may have lost its content: {evidence}; restore the store or put the keys again, or \
-             run `netns-agent removals accept` to delete them"
+            "removal of {what} is on hold because the store may have lost its contents: {evidence}; restore the store or put the keys \
+             again, or run `netns-agent removals accept` to delete them"
         ))
     }
 }
 
 impl Desired {
-    /// Returns a watch on the held removals.
+    /// Subscribes to the removals that are on hold.
     pub fn held(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
     }
 
-    /// Starts to hold removals for this reason, noticed at a revision of the store; `None` stops it.
+    /// Puts removals on hold because of `evidence`, noticed at store revision `revision`. `None` ends the hold.
     pub fn hold(&self, evidence: Option<String>, revision: i64) {
         self.held.send_if_modified(|held| {
             let changed = held.evidence != evidence || held.revision != revision;
@@ -84,31 +84,31 @@ impl Desired {
         });
     }
 
-    /// Sets the orphans that are held in the kernel.
+    /// Sets the orphans whose removal is on hold.
     pub fn hold_orphans(&self, orphans: Vec<String>) {
         self.held
             .send_if_modified(|held| std::mem::replace(&mut held.orphans, orphans.clone()) != orphans);
     }
 
-    /// Like [`Desired::stored`], but values that the store no longer has stay desired, and are held since `now`.
+    /// Like [`Desired::stored`], but values that the store no longer has stay desired; their removal is put on hold at `now`.
     pub async fn stored_without_removals(&self, now: Duration, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
-        // Only this task changes the values of the store, so they are still the same below.
+        // Only this task changes the store values, so they are still the same below.
         let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
-        // Saved values have a resolution of seconds, and the time has to be the same after a restart.
+        // Times are saved in seconds, and must be the same after a restart.
         let since = Duration::from_secs(now.as_secs());
         let kept = lost.iter().filter_map(|(key, item)| dated(key, item, since));
         if let Err(error) = self.keep_held(false, kept.collect()).await {
-            error!("cannot save the values that the store lost, so they would not survive a restart: {error}");
+            error!("cannot save the values that the store lost; they would not survive a restart: {error}");
         }
         self.hand_over(revision, |merge| merge.stored_without_removals(decoded));
         self.note_held(|held| held.extend(lost.into_iter().map(|(key, _)| (key, since))));
     }
 
-    /// Accepts the held removals: the values and orphans are deleted.
+    /// Accepts the removals that are on hold, so the values and orphans are deleted.
     ///
     /// # Errors
-    /// Fails if this cannot be saved on disk. Then everything stays.
+    /// Fails if the acceptance cannot be saved on disk; then nothing is deleted.
     pub async fn accept_removals(&self) -> Result<Accepted, RequestError> {
         self.keep_held(true, Vec::new()).await?;
         let held = self.held.borrow().clone();
@@ -131,12 +131,12 @@ impl Desired {
         self.keep(&clients, &request).await
     }
 
-    /// Stops holding values that were put again. They stay on disk until [`Desired::forget_put_again`].
+    /// Ends the hold of values that were put again. They stay on disk until [`Desired::forget_put_again`].
     pub(super) fn note_put_again(&self) {
         self.note_held(|_| {});
     }
 
-    /// Publishes the held values, after adding those that the store has just lost.
+    /// Updates the values on hold: applies `add`, then drops values that are no longer on hold.
     fn note_held(&self, add: impl FnOnce(&mut BTreeMap<Key, Duration>)) {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         self.held.send_if_modified(|held| {
@@ -147,7 +147,7 @@ impl Desired {
         });
     }
 
-    /// Deletes values that are no longer held from the disk.
+    /// Deletes values that are no longer on hold from the disk.
     pub async fn forget_put_again(&self) {
         let held = {
             let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,19 +157,19 @@ impl Desired {
             held.collect::<Vec<_>>()
         };
         if let Err(error) = self.keep_held(true, held).await {
-            error!("cannot save which values are still held, so values that were put again would be held after a restart: {error}");
+            error!("cannot save which removals are still on hold; after a restart, values that were put again would be on hold: {error}");
         }
     }
 }
 
-/// Returns a held value in the form that is saved on disk; `None` if it cannot be saved.
+/// Returns a value on hold in the form that is saved on disk; `None` if it cannot be saved.
 fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
     let mut kept = client_item(key, item)?;
     kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
     Some((key.clone(), Some(kept)))
 }
 
-/// Returns the times since which saved values have been held, and removes them from the labels of the values.
+/// Returns when the removals of saved values were put on hold, and removes these times from the labels.
 pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
     let date = |(key, item): (&Key, &mut ClientItem)| {
         let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());

@@ -1,20 +1,21 @@
-//! The decisions of the engine, without waiting and without a clock: events and outcomes go in, work comes out.
+//! Makes the decisions of the engine, without waiting and without a clock: events and outcomes go in, work comes out.
 //!
-//! [`Core`] owns the scheduler, and the [`Phase`] that records what is in flight. It never performs work, sleeps or reads the time: its
-//! driver does, which is the loop of the product or a simulation.
+//! [`Core`] owns the scheduler, and the [`Phase`] that records what is in flight. It never performs work, sleeps or reads the time. Its
+//! driver does: the engine loop in production, or a simulation.
 //!
 //! # Assumptions
-//! Each operation that [`Core::advance`] hands out comes back once in [`Core::done`]. Each [`Work::Perform`] is answered by one
-//! [`Done::Performed`], after which the core continues; single operations may come back before it ([`Done::Early`]) or after it
-//! ([`Done::Late`]). Work is performed in the order in which it is handed out. Results arrive in the order in which they happened:
-//! something that was read before an operation was performed does not arrive after the outcome of the operation.
+//! The outcome of each operation that [`Core::advance`] hands out is passed to [`Core::done`] exactly once. Each [`Work::Perform`] ends
+//! with one [`Done::Performed`], after which the core continues; the outcomes of single operations may arrive before it ([`Done::Early`])
+//! or after it ([`Done::Late`]). Work is performed in the order in which it is handed out. Results arrive in the order in which they
+//! happened: the result of a read that preceded an operation never arrives after the outcome of that operation.
 //!
 //! # Expected flow
-//! One piece of work is in flight at a time, so events in quick succession are decided together. A large change of plain operations is an
-//! exception: as long as all succeed, early outcomes lead to further decisions, so the next operations are ready when the last of the first
-//! ones are performed. After the first failure or any other event, the core waits for everything in flight.
+//! One piece of work is in flight at a time, so events in quick succession are decided together. A large change of plain operations
+//! ([`Effects::is_plain`]) is an exception: as long as all of them succeed, early outcomes lead to further decisions, so the next
+//! operations are ready before the previous ones have completed. After the first failure or any other event, the core waits for everything
+//! in flight.
 //!
-//! A large change is handed out in portions, so a later decision waits for two portions at most.
+//! A large change is handed out in portions, so a later decision waits for at most two portions.
 
 mod backlog;
 #[cfg(test)]
@@ -44,9 +45,9 @@ use crate::{
 
 /// A refresh that is overdue by this much takes precedence over operations.
 const OVERDUE: Duration = Duration::from_millis(20);
-/// Operations per portion. The executor needs some 10 ms for them, far longer than the next decision takes.
+/// Operations per portion. The executor needs about 10 ms for them, far longer than the next decision takes.
 const PORTION: usize = 1_000;
-/// Portions in flight at a time while all operations succeed, so that the executor never waits for the next one.
+/// Maximum number of portions in flight at a time. The second one keeps the executor busy while the core decides.
 const AHEAD: usize = 2;
 
 /// Receives the result of a transaction.
@@ -55,39 +56,40 @@ pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
 /// Reads values and their states from the scheduler.
 pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
 
-/// An event that the core has to process.
+/// Event for the core to process.
 pub enum Event<D: Domain<Key = Key>, S> {
-    /// The desired state changed.
+    /// The desired state has changed.
     Desired {
         /// The change. It is not applied before the first full or upstream resync.
         transaction: Transaction<D::Value>,
-        /// Called when nothing of it is left to do, or with the reason if it is rejected. Without a reply, the result is in the history.
+        /// Called with the result when the transaction is finished, or with the reason when it is rejected. Without a reply, the result is
+        /// only in the history.
         reply: Option<Reply<TransactionResult>>,
     },
-    /// A dry run of a transaction is requested.
+    /// A client requests a dry run of a transaction.
     Simulate {
         /// The transaction.
         transaction: Transaction<D::Value>,
         /// Called immediately with the plan.
         reply: Reply<Vec<Planned<D::Value>>>,
     },
-    /// A question, which is answered immediately: about a state, the history, or a timeline.
+    /// A query about states, the history or a timeline, which is answered immediately.
     Ask(Question<D>),
-    /// Facts about the system changed, in this order; `None` if a fact no longer holds.
+    /// Facts about the system have changed, in this order; `None` if a fact no longer holds.
     Facts(Vec<(Key, Option<D::Value>)>),
     /// All facts that exist at startup have been reported.
     FactsSettled,
     /// An object that a value refers to may have changed.
     Probe(Key),
-    /// A signal that only the effects understand.
+    /// A signal for the effects. The core does not interpret it.
     Signal(S),
 }
 
-/// Performs the decisions of the scheduler, and reports back. No method may block: everything that takes time is [`Work`].
+/// Carries out the scheduler's decisions and reports the results back. No method may block: everything that takes time is [`Work`].
 pub trait Effects: Send + 'static {
-    /// Values and operations of the scheduler.
+    /// Defines the values and operations of the scheduler.
     type Domain: Domain<Key = Key>;
-    /// Signal for [`Self::signal`].
+    /// Signal that [`Self::signal`] processes.
     type Signal: Send;
     /// Operation that is ready to be performed.
     type Task: Send;
@@ -97,23 +99,23 @@ pub trait Effects: Send + 'static {
     type ReadRequest: Send;
     /// Result of a read.
     type Seen: Send;
-    /// Place in which operations work, such as a network namespace.
+    /// Place on which operations act, such as a network namespace.
     type Place: Ord + Copy + Send;
 
-    /// Returns the places of an operation. Operations that share no place may be performed in any order.
+    /// Returns the places on which an operation acts. Operations that share no place may be performed in any order.
     fn places(operation: &Operation<<Self::Domain as Domain>::Operation>) -> Vec<Self::Place>;
 
-    /// Returns whether an operation must be in one portion with all operations of the same decision.
+    /// Returns whether an operation must be in the same portion as all other operations of its decision.
     fn goes_together(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
-    /// Converts operations, none of which depends on another, to tasks. Tasks that are not operations may be added.
+    /// Converts operations that do not depend on each other to tasks. May add tasks that belong to no operation.
     fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Operation>>, now: Duration) -> Vec<Self::Task>;
 
     /// Returns the id of the operation that an outcome belongs to.
     fn operation_of(outcome: &Self::Outcome) -> u64;
 
-    /// Returns whether other operations may be decided while this one is in flight, and may be started before the rest of its batch has
-    /// completed. It must remove nothing, and its outcome must report nothing about other values.
+    /// Returns whether further operations may be decided while this one is in flight, and started before the rest of its batch has
+    /// completed. A plain operation removes nothing, and its outcome reports nothing about other values.
     fn is_plain(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
     /// Returns whether the outcome is the expected one.
@@ -128,13 +130,15 @@ pub trait Effects: Send + 'static {
     /// Returns what to scan for orphans of an earlier run. Called before the first desired state is applied.
     fn startup_scan(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::ReadRequest>;
 
-    /// Returns what may have changed and must be read now, if anything. Called when no operation can be started, or when a read is overdue.
+    /// Returns a request to read everything that may have changed and is due, if there is any. Called when no operation can be started, or
+    /// when a read is overdue.
     fn refresh(&mut self, now: Duration) -> Option<Self::ReadRequest>;
 
-    /// Returns when [`Self::refresh`] has to read something next.
+    /// Returns the time at which [`Self::refresh`] next has something to read.
     fn refresh_deadline(&self) -> Option<Duration>;
 
-    /// The desired state changed. Whatever could not be judged under the former desired state must be read again first.
+    /// Records that the desired state has changed. Anything that could not be judged under the previous desired state must be read again
+    /// first.
     fn desired_changed(&mut self);
 
     /// Marks everything as possibly changed, so that [`Self::refresh`] reads all of it.
@@ -146,23 +150,23 @@ pub trait Effects: Send + 'static {
     /// Publishes new statuses.
     fn publish(&mut self, scheduler: &Scheduler<Self::Domain>, changes: Vec<StatusChange>);
 
-    /// Called whenever all desired values have been applied, as far as that is possible now.
+    /// Called whenever all desired values have been applied as far as is currently possible.
     fn settled(&mut self);
 }
 
 /// Work that takes time.
 pub enum Work<E: Effects> {
-    /// Operations to perform, none of which depends on another.
+    /// Operations to perform. None of them depends on another.
     Perform(Vec<E::Task>),
-    /// Something to read. No operations are in flight except late ones.
+    /// A request to read something. Only late operations may be in flight.
     ReadRequest(E::ReadRequest),
 }
 
 /// Result of work.
 pub enum Done<E: Effects> {
-    /// Outcomes of operations that were handed out together. Missing ones were reported early or take long, and then block only their
-    /// dependents. Other operations are decided in the meantime, so only an operation that no other can invalidate may complete late: a
-    /// lookup of something on which nothing has been built yet, such as a namespace.
+    /// Outcomes of operations that were handed out together. Missing outcomes were reported early, or belong to operations that take long
+    /// and block only their dependents. Other operations are decided in the meantime, so an operation may complete late only if no other
+    /// operation can invalidate it: a lookup of something on which nothing has been built yet, such as a namespace.
     Performed(Vec<E::Outcome>),
     /// Outcomes of some operations, while the others are still being performed.
     Early(Vec<E::Outcome>),
@@ -178,14 +182,14 @@ pub struct Core<E: Effects> {
     effects: E,
     phase: Phase,
     in_flight: BTreeSet<u64>,
-    /// Decided operations that are not handed out yet.
+    /// Decided operations that have not been handed out yet.
     backlog: Backlog<E>,
-    /// Replies for transactions that are not finished, by sequence number.
+    /// Replies for unfinished transactions, by sequence number.
     waiting: BTreeMap<u64, Reply<TransactionResult>>,
 }
 
 impl<E: Effects> Core<E> {
-    /// Creates a core without any state.
+    /// Creates a core with an empty scheduler.
     pub fn new(domain: E::Domain, effects: E) -> Self {
         Core {
             scheduler: Scheduler::new(domain),
@@ -197,7 +201,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Sets the limits of the history.
+    /// Sets the history limits.
     pub fn with_history(mut self, settings: HistorySettings) -> Self {
         self.scheduler.set_history(settings);
         self
@@ -210,7 +214,7 @@ impl<E: Effects> Core<E> {
         self
     }
 
-    /// Processes an event. Work is started by [`Self::advance`] only.
+    /// Processes an event. Only [`Self::advance`] starts work.
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         self.scheduler.set_time(now);
         if !matches!(event, Event::Simulate { .. } | Event::Ask(_)) {
@@ -235,7 +239,7 @@ impl<E: Effects> Core<E> {
                 self.waiting.insert(seq, reply);
             }
             (Err(refused), Some(reply)) => return reply(Err(refused)),
-            // Without a reply, failures are visible in the statuses, and a rejection is not reported.
+            // Without a reply, failures are visible in the statuses only, and a rejection is not reported at all.
             (Ok(_), None) => {}
             (Err(_), None) => return,
         }
@@ -285,7 +289,7 @@ impl<E: Effects> Core<E> {
     }
 
     /// Returns the work to start now, if any. Call it after each event or outcome and at the [deadline](Self::deadline), until it returns
-    /// `None`. The last call publishes the statuses known by then, so that the work is already in flight.
+    /// `None`. The last call publishes the new statuses, while the work is already in flight.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -295,7 +299,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Decides and hands out the operations that follow from outcomes of the work in flight.
+    /// Decides and hands out operations that follow from outcomes while other work is still in flight.
     fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
         if self.phase.take_fresh_outcomes() {
             let operations = self.step(now);
@@ -323,7 +327,7 @@ impl<E: Effects> Core<E> {
         Some(self.read_request(scan, for_resync))
     }
 
-    /// Starts the most urgent work. No operations are in flight except late ones.
+    /// Starts the most urgent work. Only late operations are in flight.
     fn begin(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.backlog.is_empty() {
             return self.go_on_with_backlog(now);
@@ -331,7 +335,7 @@ impl<E: Effects> Core<E> {
         if let Some(work) = self.read_all(now) {
             return Some(work);
         }
-        // Under steady change there is always an operation to start first, which must not delay reads forever.
+        // Under constant change there is always another operation to start; this must not delay reads forever.
         if self.is_refresh_overdue(now)
             && let Some(work) = self.refresh(now)
         {
@@ -352,7 +356,7 @@ impl<E: Effects> Core<E> {
         self.refresh(now)
     }
 
-    /// Decides on operations. From now on they count as in flight.
+    /// Decides on operations, which count as in flight from now on.
     fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Operation>> {
         let operations = self.scheduler.step(now);
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
@@ -391,7 +395,7 @@ impl<E: Effects> Core<E> {
         Some(Work::Perform(self.effects.prepare(operations, now)))
     }
 
-    /// Publishes new statuses, and replies to the callers of finished transactions.
+    /// Publishes new statuses and replies to the callers of finished transactions.
     fn publish(&mut self) {
         let changes = self.scheduler.take_status_changes();
         if !changes.is_empty() {
@@ -400,7 +404,7 @@ impl<E: Effects> Core<E> {
         self.reply();
     }
 
-    /// Returns the next timer; `None` while no work can be started.
+    /// Returns the time at which [`Self::advance`] must be called next; `None` if there is no such time or no work can be started now.
     pub fn deadline(&self) -> Option<Duration> {
         if !self.phase.is_free() {
             return None;
@@ -409,7 +413,7 @@ impl<E: Effects> Core<E> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns the ids of the operations that were handed out and have not completed.
+    /// Returns the ids of the operations that have been decided and have not completed.
     pub fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
         self.in_flight.iter().copied()
     }
@@ -433,7 +437,7 @@ impl<E: Effects> Core<E> {
         match self.effects.refresh(now) {
             Some(read_request) => Some(self.read_request(read_request, true)),
             None => {
-                // There is nothing to read, so the read is complete.
+                // There is nothing to read, so the read is complete at once.
                 self.scheduler.read_again();
                 None
             }

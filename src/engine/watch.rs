@@ -1,15 +1,15 @@
 //! The latest state of each key, for any number of watchers.
 //!
-//! A [`Updates`] keeps a log in which each key appears once, at the number of its last change. A [`Watcher`] has no queue of its own: it
-//! follows the log from the start to the end, which returns all existing states first and changes afterwards. A key that changes twice
-//! before the watcher reaches it is returned once. The feed never waits for a watcher.
+//! [`Updates`] keeps a log in which each key appears once, at the sequence number of its latest change. A [`Watcher`] has no queue of its
+//! own: it reads the log from start to end, so it returns all existing states first and changes afterwards. A key that changes twice before
+//! the watcher reaches it is returned once. The feed never waits for a watcher.
 //!
 //! # Guarantees
-//! After applying all [`UpdateBatch`] up to a number, a watcher knows the state at that number of each selected key that has not changed since.
-//! Only intermediate states between two reads are skipped.
+//! Once a watcher has applied every [`UpdateBatch`] up to a sequence number, it has the state that each selected key had at that number,
+//! except for keys that have changed again since. Only intermediate states between two reads are skipped.
 //!
-//! Memory is bounded by the number of keys: a removal is kept only until each watcher that may know the key has passed it. For a watcher
-//! that makes no progress, these are at most the keys that existed when it stopped.
+//! Memory is bounded by the number of keys: a removal is kept only until every watcher that may have received the key has passed it. A
+//! watcher that makes no progress retains at most one removal for each key that existed when it stopped.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,64 +20,63 @@ use std::{
 use models::key::Key;
 use tokio::sync::watch;
 
-/// Largest number of changes that a watcher receives at a time.
+/// Maximum number of changes in one [`UpdateBatch`].
 const UPDATES_MAX: usize = 256;
-/// Largest number of changes that a watcher passes at a time, so that publishers wait for the lock for microseconds only.
+/// Maximum number of log entries that a watcher scans while it holds the lock. Publishers wait for the lock for microseconds only.
 const STRIDE: usize = 1024;
 
-/// A feed of states. Clones are handles to the same feed, which ends when the last one is dropped.
+/// Feed of states. Clones are handles to the same feed, which ends when the last handle is dropped.
 pub struct Updates<T> {
     states: Arc<Mutex<States<T>>>,
-    /// Number of the last change.
+    /// Sequence number of the latest change.
     head: watch::Sender<u64>,
 }
 
-/// Keys that a watcher selects.
+/// Selects the keys that a watcher receives.
 #[derive(Clone, Debug)]
 pub enum Selector {
     /// All keys.
     All,
     /// These keys.
     Keys(BTreeSet<Key>),
-    /// Keys with one of these prefixes.
+    /// Keys that start with one of these prefixes.
     Prefixes(Vec<String>),
 }
 
-/// A subscription to a feed. Dropping it ends the subscription.
+/// Subscription to a feed. Dropping it ends the subscription.
 pub struct Watcher<T> {
     states: Arc<Mutex<States<T>>>,
     head: watch::Receiver<u64>,
     selector: Selector,
-    /// Number of the last change when the watch began.
+    /// Sequence number of the latest change when the watch began.
     began: u64,
-    /// The watcher has passed all changes up to this number.
+    /// Sequence number up to which the watcher has passed all changes.
     reached: u64,
     reported: bool,
 }
 
-/// An update for a watcher.
+/// Update for a watcher.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpdateBatch<T> {
-    /// Keys with their states, in the order of their changes. `None`: the key was removed; the watcher may not have known it before.
-    /// Empty if only keys changed that are not selected.
+    /// Keys with their states, in the order of their latest changes. `None` means that the key was removed; the watcher may never have
+    /// received it. Empty if only unselected keys have changed.
     pub items: Vec<(Key, Option<T>)>,
-    /// All changes up to this number (see [`Updates::publish`]) have been reported, except those that a later one has replaced.
+    /// Sequence number up to which all changes have been reported, except those superseded by a later change (see [`Updates::publish`]).
     pub sequence: u64,
-    /// Everything that existed when the watch began has been reported.
+    /// True if everything that existed when the watch began has been reported.
     pub complete: bool,
 }
 
 struct Entry<T> {
-    /// Number of the change since which the key has existed, or its removal is remembered. A watcher that has not reached it does not
-    /// know the key.
+    /// Sequence number of the change that created this entry. A watcher that has not reached it has never received the key.
     first: u64,
-    /// Number of the last change.
+    /// Sequence number of the latest change.
     last: u64,
     state: Option<T>,
 }
 
 impl<T> Entry<T> {
-    /// Returns whether a watcher that has reached `from` needs this entry. It needs a removal only if it may know the key.
+    /// Returns whether a watcher that has reached `from` needs this entry. It needs a removal only if it may have received the key.
     fn is_new(&self, from: u64) -> bool {
         self.state.is_some() || self.first <= from
     }
@@ -85,11 +84,11 @@ impl<T> Entry<T> {
 
 struct States<T> {
     entries: HashMap<Key, Entry<T>>,
-    /// Keys, by the number of their last change.
+    /// Keys by the sequence number of their latest change.
     order: BTreeMap<u64, Key>,
-    /// Numbers of the last changes that are removals.
+    /// Sequence numbers of the latest change of each key, for keys that were removed.
     removals: BTreeSet<u64>,
-    /// Number of watchers that have reached a number.
+    /// Number of watchers at each sequence number.
     reached: BTreeMap<u64, usize>,
     sequence: u64,
 }
@@ -135,13 +134,13 @@ impl<T> Updates<T> {
         }
     }
 
-    /// Publishes new states in order; `None` removes a key. Returns the number of the last change: a watcher that has reached it knows
-    /// these states.
+    /// Publishes new states in order; `None` removes a key. Returns the sequence number of the latest change: a watcher that has reached it
+    /// has received these states.
     pub fn publish(&self, changes: impl IntoIterator<Item = (Key, Option<T>)>) -> u64 {
         let mut states = lock(&self.states);
         changes.into_iter().for_each(|(key, state)| states.publish(key, state));
         let sequence = states.sequence;
-        // While the lock is held, so that the published number never goes backwards.
+        // The number is published while the lock is held, so it never decreases.
         self.head.send_if_modified(|head| std::mem::replace(head, sequence) != sequence);
         sequence
     }
@@ -169,11 +168,11 @@ impl<T: Clone> Updates<T> {
 }
 
 impl<T: Clone> Watcher<T> {
-    /// Waits for an update; `None` if the feed has ended and everything was reported. The first update is returned immediately, even if it
-    /// is empty. Cancel-safe: no update is lost if the future is dropped.
+    /// Waits for an update. Returns `None` once the feed has ended and everything has been reported. The first update is returned
+    /// immediately, even if it is empty. Cancel-safe: no update is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<UpdateBatch<T>> {
         loop {
-            // Changes that are published from here on wake the watcher.
+            // Changes published from here on wake the watcher.
             self.head.borrow_and_update();
             if let Some(batch) = self.take(UPDATES_MAX) {
                 return Some(batch);
@@ -182,7 +181,7 @@ impl<T: Clone> Watcher<T> {
         }
     }
 
-    /// Returns an update if there is one, with at most this many changes.
+    /// Returns an update with at most `at_most` changes, if there is one.
     fn take(&mut self, at_most: usize) -> Option<UpdateBatch<T>> {
         let mut items = Vec::new();
         let reached = lock(&self.states).walk(self.reached, &self.selector, at_most, &mut items);
@@ -206,7 +205,7 @@ impl<T> Drop for Watcher<T> {
     }
 }
 
-/// Locks the states. Poisoning is ignored, as a panic of another holder leaves no inconsistent state.
+/// Locks the states. Ignores poisoning, because a panic while the lock is held leaves the states consistent.
 fn lock<T>(states: &Mutex<States<T>>) -> MutexGuard<'_, States<T>> {
     states.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -242,13 +241,13 @@ impl<T> States<T> {
         }
     }
 
-    /// Collects the changes after `from` for a watcher that has reached it. Returns the number that the watcher has reached now.
+    /// Collects the changes after `from` for a watcher at that sequence number. Returns the sequence number that the watcher reaches.
     fn walk(&mut self, from: u64, selector: &Selector, at_most: usize, items: &mut Vec<(Key, Option<T>)>) -> u64
     where
         T: Clone,
     {
         let reached = match selector {
-            // The cost depends on the number of selected keys only, and not on the number of other changes.
+            // The cost depends only on the number of selected keys, not on the number of other changes.
             Selector::Keys(keys) if keys.len() <= at_most => self.look_up(from, keys, items),
             _ => self.walk_along(from, selector, at_most, items),
         };
@@ -290,7 +289,7 @@ impl<T> States<T> {
         self.sequence
     }
 
-    /// Counts one watcher less at a number.
+    /// Removes one watcher from the count at a sequence number.
     fn leave(&mut self, place: u64) {
         if let Some(count) = self.reached.get_mut(&place) {
             *count -= 1;
@@ -306,7 +305,7 @@ impl<T> States<T> {
         removals.into_iter().for_each(|number| self.forget_if_passed(number));
     }
 
-    /// Forgets a removal unless a watcher still needs it, having passed the first change of the key but not the removal.
+    /// Forgets a removal unless a watcher still needs it: one that has passed the first change of the key, but not the removal.
     fn forget_if_passed(&mut self, number: u64) {
         let Some(key) = self.order.get(&number) else { return };
         let Some(entry) = self.entries.get(key) else { return };

@@ -1,4 +1,4 @@
-//! Content of a key: a message, or text.
+//! Contents of a key: a message or text.
 //!
 //! A message is encoded only when it is sent or compared with text: most states are replaced before they are written, and encoding would
 //! delay the caller.
@@ -7,17 +7,17 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::message::Published;
 
-/// Content of a key.
+/// Contents of a key.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A message, stored as JSON.
     Message(Arc<Published>),
-    /// Text that is stored unchanged.
+    /// Text stored unchanged.
     Text(Arc<[u8]>),
 }
 
 impl Content {
-    /// Returns the text to store, in bytes.
+    /// Returns the text to store, as bytes.
     pub(crate) fn text(&self) -> Cow<'_, [u8]> {
         match self {
             Content::Message(message) => Cow::Owned(message.json().into_bytes()),
@@ -25,7 +25,7 @@ impl Content {
         }
     }
 
-    /// Estimates the length of [`Self::text`]. Field names make the JSON of a message about three times as long as its binary form.
+    /// Estimates the length of [`Self::text`]. Field names make the JSON form of a message about three times as long as its binary form.
     pub(crate) fn size(&self) -> usize {
         match self {
             Content::Message(message) => 3 * message.encoded_len(),

@@ -1,19 +1,20 @@
-//! Decides the next request to the store, and processes the answers. Performs no I/O.
+//! Decides which request to send to the store next, and processes the responses. Performs no I/O.
 //!
 //! Tracks the lease, former leases and transactions in flight; `state` decides what to write under each key.
 //!
 //! # Late transactions
 //!
-//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out (a frozen server continues with
-//! the requests that it has received). Therefore a new lease is granted, every key is written again under it, and then the former lease is
-//! revoked: from then on, a put under the former lease fails ("requested lease not found"), and the guard of a deletion does not hold.
-//! Effects of late transactions before that are detected by another listing. Only then do the keys count as stored.
+//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out later (a frozen server
+//! continues with the requests that it has received). Therefore a new lease is granted, every key is written again under it, and then the
+//! former lease is revoked. From then on, a put under the former lease fails ("requested lease not found"), and the guard of a deletion no
+//! longer holds. Effects of late transactions before that are detected by listing the keys once more. Only then do the keys count as
+//! stored.
 
 use super::state::{Batch, Found, State};
 use crate::telemetry::defect;
 
-/// Maximum number of transactions in flight. Only full batches are sent in parallel; fewer changes are sent one transaction at a time,
-/// which merges most of them.
+/// Maximum number of transactions in flight. Only full batches are sent in parallel; smaller sets of changes are sent one transaction at a
+/// time, which merges most of them.
 const IN_FLIGHT_MAX: usize = 8;
 
 /// A request to the store.
@@ -23,9 +24,9 @@ pub(crate) enum Request {
     Renew(i64),
     /// Grant a new lease.
     Grant,
-    /// List all keys of the publisher.
+    /// List all of the publisher's keys.
     List,
-    /// Carry out a transaction; others may be in flight.
+    /// Send a transaction; others may be in flight.
     Write(Batch),
     /// Revoke a former lease.
     Revoke(i64),
@@ -36,9 +37,9 @@ pub(crate) enum Request {
 pub(crate) enum Completion {
     /// Carried out at this revision.
     Written(i64),
-    /// A guard did not hold, because another client has written the key.
+    /// A guard did not hold because another client has written the key.
     NotAsLeft,
-    /// The store rejects it permanently.
+    /// The store rejects the transaction permanently.
     Refused,
     /// The connection was lost, and the outcome is unknown.
     Unknown,
@@ -50,18 +51,18 @@ pub(crate) enum Completion {
 #[derive(Default)]
 pub(crate) struct LeaseState {
     lease: Option<i64>,
-    /// Former leases with transactions of unknown outcome.
+    /// Former leases under which transactions with unknown outcomes were sent.
     former: Vec<i64>,
     uncertain: bool,
-    /// State of the current connection; it and the fields below are reset by [`Self::connected`].
+    /// State of the current connection. [`Self::connected`] resets it and the fields below.
     connection: Connection,
-    /// Number of transactions to send with a single operation, to find the operation that the store rejects.
+    /// Number of transactions to send with a single operation each, to find the operation that the store rejects.
     single: usize,
-    /// Sequence number of the last change at the first listing of this connection. Once it is stored, all keys have been written again.
+    /// Sequence number of the last change at the time of this connection's first listing. Once it is stored, all keys have been rewritten.
     fence_at: Option<u64>,
 }
 
-/// State of a connection. Several transactions may be in flight; any other request is sent alone.
+/// State of a connection. Several transactions may be in flight at a time; any other request is sent alone.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 enum Connection {
     /// The lease must be renewed or granted.
@@ -73,7 +74,7 @@ enum Connection {
     Unlisted,
     /// All keys are being listed.
     Listing,
-    /// Differences from the listing are written. If a listing is due, no transaction starts before those in flight have completed.
+    /// Differences from the listing are being written. If a listing is due, no transaction starts before those in flight have completed.
     Writing { in_flight: usize, listing_due: bool },
     /// A former lease is being revoked.
     Fencing,
@@ -88,7 +89,7 @@ impl LeaseState {
         }
     }
 
-    /// Returns the next request, if any. Call it after each answer and each change of the state.
+    /// Returns the next request, if any. Call it after each response and each change of the state.
     pub fn next(&mut self, state: &mut State) -> Option<Request> {
         match self.connection {
             Connection::Leasing | Connection::Listing | Connection::Fencing => None,
@@ -128,26 +129,26 @@ impl LeaseState {
         self.ask(writing, Request::Write(batch))
     }
 
-    /// Moves to the next state after an answer.
+    /// Moves to the next state after a response.
     fn answered(&mut self, asking: Connection, next: Connection) {
         match self.connection == asking {
             true => self.connection = next,
-            false => defect(&format!("answer for {asking:?} in state {:?}", self.connection)),
+            false => defect(&format!("response to {asking:?} in state {:?}", self.connection)),
         }
     }
 
-    /// Processes the answer that the lease of [`Request::Renew`] exists.
+    /// Processes the response that the lease of [`Request::Renew`] exists.
     pub fn renewed(&mut self) {
         self.answered(Connection::Leasing, Connection::Unlisted);
     }
 
-    /// Processes the answer that the lease of [`Request::Renew`] does not exist.
+    /// Processes the response that the lease of [`Request::Renew`] does not exist.
     pub fn lease_gone(&mut self) {
         self.lease = None;
         self.answered(Connection::Leasing, Connection::Unleased);
     }
 
-    /// Processes the grant of a lease.
+    /// Processes a granted lease.
     pub fn granted(&mut self, lease: i64) {
         self.lease = Some(lease);
         self.renewed();
@@ -166,7 +167,7 @@ impl LeaseState {
         );
     }
 
-    /// Processes the revocation of a former lease. Its transactions cannot take effect any more; a listing shows what they did before.
+    /// Processes the revocation of a former lease. Its transactions can no longer take effect; a listing shows what they did before.
     pub fn revoked(&mut self) {
         self.former.pop();
         self.answered(
@@ -203,14 +204,14 @@ impl LeaseState {
                 }
             }
             Completion::NotWritten => state.not_written(batch),
-            // The batch stays in flight until [`Self::interrupted`].
+            // The batch stays in flight until [`Self::interrupted`] is called.
             Completion::Unknown => {}
         }
     }
 
-    /// Requests a comparison with the store as soon as no transaction is in flight.
+    /// Requests a comparison with the store once no transaction is in flight.
     pub fn audit(&mut self) {
-        // In other states, a listing follows anyway.
+        // In all other states, a listing follows anyway.
         if let Connection::Writing { listing_due, .. } = &mut self.connection {
             *listing_due = true;
         }
@@ -226,12 +227,12 @@ impl LeaseState {
         self.lease
     }
 
-    /// Returns whether no former transaction can take effect late, so that written keys count as stored.
+    /// Returns whether former transactions can no longer take effect, so that written keys count as stored.
     pub fn is_fenced(&self) -> bool {
         self.former.is_empty()
     }
 
-    /// Returns all leases, to be revoked at shutdown.
+    /// Returns all leases, for revocation at shutdown.
     pub fn give_up(&mut self) -> Vec<i64> {
         let mut leases = std::mem::take(&mut self.former);
         leases.extend(self.lease.take());

@@ -1,4 +1,4 @@
-//! Messages to publish, before they are encoded. The agent's `report` module creates them.
+//! Messages to publish, not yet encoded. The agent's `report` module creates them.
 
 use models::{
     json,
@@ -10,25 +10,25 @@ use models::{
 };
 use prost::Message;
 
-/// Key of the health of the agent, below its prefix.
+/// Key of the agent's health, relative to its prefix.
 pub const AGENT_HEALTH: &str = "check/status/v1/agent";
-/// Prefix of the keys of the health of its parts.
+/// Prefix of the health keys of the agent's parts.
 pub const PART_HEALTH: &str = "check/status/v1/plugin/";
 
 /// A message to publish.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Published {
-    /// Status of a value, below `config-status/`.
+    /// Value status, below `config-status/`.
     Value(Box<ValueStatus>),
     /// A link, below `status/`.
     Link(InterfaceState),
-    /// A reference to a namespace, below `status/`.
+    /// Namespace reference, below `status/`.
     Namespace(NamespaceStatus),
     /// A container, below `status/`.
     Microservice(Microservice),
-    /// Health of the agent.
+    /// The agent's health.
     Agent(AgentStatus),
-    /// Health of a part.
+    /// Health of one part of the agent.
     Part(PluginStatus),
 }
 
@@ -45,7 +45,7 @@ impl Published {
         }
     }
 
-    /// Returns the length of the binary form in bytes.
+    /// Returns the length of the binary form, in bytes.
     pub(super) fn encoded_len(&self) -> usize {
         match self {
             Published::Value(message) => message.encoded_len(),

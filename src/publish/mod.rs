@@ -1,19 +1,19 @@
 //! Publishes status: writes the newest state of each key to the store, under a lease.
 //!
-//! The publisher owns the keys below `config-status/`, `status/` and `check/status/` of this agent. It never blocks its callers, and never
-//! overwrites a newer state with an older one. `state` decides what to write, `lease_state` which request to send to the store, and `writer`
-//! sends it.
+//! The publisher owns this agent's keys below `config-status/`, `status/` and `check/status/`. It never blocks its callers, and never
+//! overwrites a newer state with an older one. `state` decides what to write, `lease_state` decides which request to send to the store, and
+//! `writer` sends it.
 //!
 //! # Flow
 //! [`Publisher::set`] and [`Publisher::remove`] change a map and wake the writer. The writer writes the differences from the store in
 //! transactions, and skips states that were replaced before they were written.
 //!
 //! # Guarantees
-//! The last state set for a key is the one that stays in the store, also if connections are lost: a transaction with an unknown outcome
+//! The last state set for a key is the one that stays in the store, even if connections are lost: a transaction with an unknown outcome
 //! cannot take effect late, because its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies,
 //! its keys are deleted with the lease.
 //!
-//! A key that another client deletes is written again at once; a key that another client overwrites is written again within ten minutes.
+//! A key that another client deletes is rewritten at once; a key that another client overwrites is rewritten within ten minutes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -36,13 +36,13 @@ mod message;
 pub(crate) mod state;
 mod writer;
 
-/// Key spaces that the publisher owns, below its prefix. It does not touch other keys.
+/// Key spaces owned by the publisher, relative to its prefix. It does not touch other keys.
 pub const OWN_KEY_SPACES: [&str; 3] = ["check/status/", "config-status/", "status/"];
 
-/// Settings of the publisher.
+/// Publisher settings.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// Time that the keys outlive an agent that has died; at least 1 s. The lease is renewed three times within this time.
+    /// How long the keys outlive an agent that has died; at least 1 s. The lease is renewed three times within this time.
     pub ttl: Duration,
 }
 
@@ -54,17 +54,17 @@ impl Default for PublisherOptions {
     }
 }
 
-/// State of the connection to the store.
+/// State of the store connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreHealth {
-    /// No attempt has completed yet.
+    /// No connection attempt has completed yet.
     Connecting,
     /// Status is being written.
     Connected {
-        /// URL of the store's endpoint.
+        /// URL of the store endpoint.
         endpoint: String,
     },
-    /// Status is kept in memory, and written when the store can be reached again.
+    /// Status is kept in memory and written when the store can be reached again.
     Disconnected {
         /// Error message for users.
         message: String,
@@ -76,9 +76,9 @@ pub enum StoreHealth {
 #[error("the status publisher was shut down; the last changes may not be stored")]
 pub struct Stopped;
 
-/// Handle of the publisher; cheap to clone.
+/// Handle to the publisher; cheap to clone.
 ///
-/// The publisher ends with [`Publisher::shutdown`], or when the last handle is dropped; in that case the lease expires by itself.
+/// The publisher ends with [`Publisher::shutdown`], or when the last handle is dropped. In the latter case the lease expires by itself.
 #[derive(Clone)]
 pub struct Publisher {
     inner: Arc<Inner>,
@@ -93,7 +93,7 @@ struct Inner {
 
 /// State shared by the handles and the writer.
 struct Shared {
-    // A std mutex: it is held for a few map operations and never across an await.
+    // A std mutex suffices: it is held for a few map operations and never across an await.
     state: Mutex<State>,
     changed: Notify,
     /// Sequence number of the last change up to which everything is stored; `None` after the end.
@@ -107,12 +107,12 @@ impl Shared {
 }
 
 impl Publisher {
-    /// Starts to publish below `prefix` (`/vnf-agent/<label>/`).
+    /// Starts publishing below `prefix` (`/vnf-agent/<label>/`).
     ///
     /// Must be called within a Tokio runtime. The store may be unreachable: states are kept until it can be reached.
     ///
     /// # Errors
-    /// Fails only for a configuration that can never work.
+    /// Fails only if the configuration can never work.
     pub fn start(config: StoreConfig, prefix: String, options: PublisherOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let shared = Arc::new(Shared {
@@ -152,7 +152,7 @@ impl Publisher {
         }
     }
 
-    /// Deletes all keys in [`OWN_KEY_SPACES`] that are not set now, also those observed later: an earlier run left them.
+    /// Deletes all keys in [`OWN_KEY_SPACES`] that are not currently set, including those observed later: an earlier run left them.
     ///
     /// Call it once everything to be published has been set.
     pub fn retain_only_current(&self) {
@@ -160,16 +160,16 @@ impl Publisher {
         self.inner.shared.changed.notify_one();
     }
 
-    /// Waits until all changes made before this call are in the store, or newer states of the same keys are.
+    /// Waits until all changes made before this call, or newer states of the same keys, are in the store.
     ///
-    /// A value that the store rejects permanently (too large) is logged and does not count.
+    /// A value that the store rejects permanently (because it is too large) is logged and not waited for.
     ///
     /// # Errors
     /// Returns [`Stopped`] if the publisher was shut down.
     pub async fn flush(&self) -> Result<(), Stopped> {
         let target = self.inner.shared.state().sequence();
         let mut settled = self.inner.shared.settled.subscribe();
-        // A change that left nothing to write has not woken the writer, which must count it.
+        // A change that left nothing to write has not woken the writer, but the writer must count it.
         self.inner.shared.changed.notify_one();
         let reached = settled.wait_for(|settled| settled.is_none_or(|settled| settled >= target)).await;
         reached.ok().and_then(|settled| *settled).map(|_| ()).ok_or(Stopped)
@@ -188,7 +188,7 @@ impl Publisher {
         self.inner.stop.send_replace(true);
         let task = self.inner.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         match task {
-            // A join error means that the runtime is ending and has cancelled the task, so there is nothing to stop.
+            // A join error means that the runtime is shutting down and has cancelled the task, so there is nothing to stop.
             Some(task) => task.await.unwrap_or(Ok(())),
             None => Ok(()),
         }
@@ -203,7 +203,7 @@ impl Drop for Inner {
     }
 }
 
-/// Returns whether the publisher owns a key. Other keys would not be listed after a lost connection, and could be configuration.
+/// Returns whether the publisher owns a key. Other keys are not listed after a lost connection, and could be configuration.
 fn owned(key: &str) -> bool {
     let owned = OWN_KEY_SPACES.iter().any(|space| key.starts_with(space));
     if !owned {

@@ -1,4 +1,4 @@
-//! Desired and stored content of each key, and the queue of keys to write. Performs no I/O.
+//! Desired and stored contents of each key, and the queue of keys to write. Performs no I/O.
 //!
 //! [`State::touch`] decides whether a key has to be written, and [`State::adopt`] processes a listing of the store.
 //!
@@ -11,9 +11,9 @@ use std::{
 
 use super::content::Content;
 
-/// Maximum number of operations of a transaction; etcd rejects more than 128 (`--max-txn-ops`).
+/// Maximum number of operations per transaction; etcd rejects more than 128 (`--max-txn-ops`).
 const BATCH_OPERATIONS: usize = 100;
-/// Maximum size of a transaction in bytes; etcd rejects requests above 1.5 MiB (`--max-request-bytes`).
+/// Maximum transaction size in bytes; etcd rejects requests larger than 1.5 MiB (`--max-request-bytes`).
 const BATCH_BYTES: usize = 512 << 10;
 
 /// Condition under which a stored key may be deleted.
@@ -58,15 +58,15 @@ enum Stored {
 struct Entry {
     desired: Option<Content>,
     stored: Stored,
-    /// Revision of the last write of the stored state.
+    /// Revision at which the stored state was last written.
     revision: i64,
-    /// Revision of the last deletion that the store has reported.
+    /// Revision of the last deletion reported by the store.
     deleted_at: i64,
-    /// Written by an earlier run and not set in this one; kept until [`State::retain_only_current`].
+    /// True if an earlier run wrote the key and this run has not set it. Such keys are kept until [`State::retain_only_current`].
     left_over: bool,
-    /// Value that the store has rejected permanently; another value is tried.
+    /// Value that the store rejects permanently. Other values are still sent.
     refused: Option<Content>,
-    /// Sequence number of the oldest change that is not stored.
+    /// Sequence number of the oldest change that is not stored yet.
     unsaved_since: Option<u64>,
     /// Sequence number of the oldest change made while a write of the key was in flight.
     changed_in_flight: Option<u64>,
@@ -74,13 +74,13 @@ struct Entry {
     queued: bool,
 }
 
-/// All keys of the publisher.
+/// All of the publisher's keys.
 #[derive(Default)]
 pub(crate) struct State {
     entries: BTreeMap<Arc<str>, Entry>,
     /// Keys to write, oldest change first.
     queue: VecDeque<Arc<str>>,
-    /// Index of `unsaved_since` of all entries.
+    /// Index of `unsaved_since` over all entries.
     unsaved: BTreeSet<(u64, Arc<str>)>,
     /// Sequence number of the last change.
     sequence: u64,
@@ -119,7 +119,7 @@ impl State {
         self.touch(&key);
     }
 
-    /// Deletes keys that are in the store but were never set, now and in later listings.
+    /// Deletes keys that are in the store but were never set, both now and in later listings.
     pub fn retain_only_current(&mut self) {
         self.retain = true;
         let left_over: Vec<Arc<str>> = self
@@ -153,7 +153,7 @@ impl State {
         self.queue.len() >= BATCH_OPERATIONS
     }
 
-    /// Numbers a change of `key`, and queues the key if it has to be written.
+    /// Assigns a sequence number to a change of `key`, and queues the key if it has to be written.
     fn touch(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         self.sequence += 1;
@@ -165,7 +165,7 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Queues an entry that is not in flight, unless there is nothing to write for it. Call it after any change of the entry.
+    /// Queues an entry that is not in flight, unless it needs no write. Call it after any change of the entry.
     fn settle_or_queue(&mut self, key: &Arc<str>, number: u64) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.is_clean(self.lease) {
@@ -187,7 +187,7 @@ impl State {
         }
     }
 
-    /// Returns the next operations, at most `operations` of them, and marks them as in flight.
+    /// Returns up to `operations` queued operations and marks them as in flight.
     pub fn take_batch(&mut self, operations: usize) -> Batch {
         let mut batch = Batch::new();
         let mut bytes = 0;
@@ -204,7 +204,7 @@ impl State {
             let write = match (&entry.desired, &entry.stored) {
                 (Some(value), _) => Write::Put(value.clone()),
                 (None, Stored::Present(_, guard)) => Write::Delete(*guard),
-                // Only before the first listing, when nothing is written; the listing queues the key if necessary.
+                // Only before the first listing, when nothing is written. The listing queues the key if necessary.
                 (None, _) => continue,
             };
             bytes += key.len() + write.size();
@@ -224,7 +224,7 @@ impl State {
         for (key, write) in batch {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             entry.stored = match write {
-                // Another client may have deleted the key before the answer arrived.
+                // Another client may have deleted the key before the response arrived.
                 Write::Put(_) if entry.deleted_at > revision => Stored::Absent,
                 Write::Put(value) => Stored::Present(value, Guard::Lease(self.lease)),
                 Write::Delete(_) => Stored::Absent,
@@ -244,13 +244,13 @@ impl State {
             return;
         }
         entry.stored = Stored::Absent;
-        // If a write is in flight, its answer decides what to do.
+        // If a write is in flight, its response decides what to do.
         if !entry.in_flight {
             self.settle_or_queue(&key, 0);
         }
     }
 
-    /// Records that the store rejects this operation permanently; the key stays unchanged until it is set again.
+    /// Records that the store rejects this operation permanently. The key stays unchanged until it is set again.
     pub fn refused(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.refused = entry.desired.clone().filter(|_| entry.changed_in_flight.is_none());
@@ -267,7 +267,7 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Processes a transaction that was certainly not carried out: the same keys come first in the next batches, with their newest state.
+    /// Processes a transaction that was certainly not carried out. Its keys come first in the next batches, with their newest state.
     pub fn not_written(&mut self, batch: Batch) {
         for (key, _) in batch.into_iter().rev() {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -281,7 +281,7 @@ impl State {
         }
     }
 
-    /// Records the end of the session. Returns whether anything was in flight, so that its outcome is unknown.
+    /// Records the end of the session. Returns whether anything was in flight, in which case its outcome is unknown.
     pub fn interrupt(&mut self) -> bool {
         let mut uncertain = false;
         for entry in self.entries.values_mut() {
@@ -298,7 +298,7 @@ impl State {
         uncertain
     }
 
-    /// Processes a listing, with nothing in flight, and queues the differences.
+    /// Processes a listing, and queues the differences. Nothing may be in flight.
     pub fn adopt(&mut self, lease: i64, found: impl IntoIterator<Item = Found>) {
         self.listed = true;
         self.lease = lease;
@@ -328,7 +328,7 @@ impl State {
                 entry.stored = Stored::Present(value.into(), guard);
             }
         }
-        // Sequence numbers are kept, so that the oldest change is still written first. Differences without a number count for every
+        // Sequence numbers are kept, so the oldest change is still written first. Differences without a sequence number count for every
         // `flush`.
         let mut keys: Vec<(u64, Arc<str>)> = self
             .entries
@@ -381,7 +381,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the entry has no content and can be removed.
+    /// Returns whether the entry has no contents and can be removed.
     fn is_void(&self) -> bool {
         self.desired.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
     }

@@ -1,4 +1,4 @@
-//! Task that writes to the store. It keeps the session and renews the lease; `lease_state` decides which requests it sends.
+//! Task that writes to the store. It maintains the session and renews the lease; `lease_state` decides which requests it sends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     health: watch::Sender<StoreHealth>,
     lease_state: LeaseState,
-    /// Time since which the current session works.
+    /// When the current session was established; `None` before that.
     established: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl Writer {
 
     /// Writes until `stop` is true, then revokes the lease.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
-        // An error means that all handles are dropped, which ends the task anyway.
+        // An error means that all handles were dropped, which ends the task anyway.
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
@@ -92,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// Runs one connection, until an error.
+    /// Runs one connection until an error occurs.
     async fn session(&mut self) -> Result<std::convert::Infallible, StoreError> {
         let session = self
             .connector
@@ -120,7 +120,8 @@ impl Writer {
                         let listed = self.list(&session).await?;
                         if self.established.is_none() {
                             self.establish(&session);
-                            // Concurrently with the writes: each watch starts at the revision of its listing, however late it is opened.
+                            // Runs concurrently with the writes: each watch starts at the revision of its listing, no matter how late it is
+                            // opened.
                             opening.extend(
                                 listed
                                     .into_iter()
@@ -149,7 +150,7 @@ impl Writer {
         }
     }
 
-    /// Renews the current lease if it still exists and no transaction with an unknown outcome was sent under it; otherwise takes a new one.
+    /// Renews the current lease if it still exists and no transaction with an unknown outcome was sent under it. Otherwise takes a new one.
     async fn secure_lease(&mut self, session: &Session) -> Result<Renewal, StoreError> {
         let mut client = session.lease();
         loop {
@@ -207,7 +208,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the stored keys with the desired ones, with nothing in flight. Returns the prefix and the revision of each key space.
+    /// Compares the stored keys with the desired ones while nothing is in flight. Returns the prefix and revision of each key space.
     async fn list(&mut self, session: &Session) -> Result<Vec<(String, i64)>, StoreError> {
         let (mut found, mut listed) = (Vec::new(), Vec::new());
         for space in OWN_KEY_SPACES {
@@ -217,7 +218,7 @@ impl Writer {
             found.extend(listing.items.into_iter().filter_map(|item| {
                 let (mod_revision, lease) = (item.mod_revision(), item.lease());
                 let (key, value) = item.into_key_value();
-                // All keys of the publisher are UTF-8; another key here belongs to another client.
+                // All keys of the publisher are UTF-8; a non-UTF-8 key here belongs to another client.
                 let key = Arc::from(std::str::from_utf8(&key).ok()?.strip_prefix(&self.prefix)?);
                 Some(Found {
                     key,
@@ -297,7 +298,7 @@ impl Writer {
     }
 }
 
-/// Opens a watch of the deletions below a prefix.
+/// Opens a watch for deletions below a prefix.
 async fn watch_deletions(session: &Session, prefix: String, revision: i64) -> Result<WatchStream, StoreError> {
     session.watch_deletions(prefix.as_bytes(), revision).await
 }

@@ -1,11 +1,11 @@
 //! Docker tracker: reports which container a microservice label refers to.
 //!
-//! Keeps the connection to the daemon and pidfds of the containers' main processes, and reports changes over a channel. Works without a
-//! daemon: it reports that there is none, and retries forever. Decisions are made in [`registry`], requests in [`api`].
+//! Maintains the connection to the daemon, holds a pidfd of each container's main process, and reports changes over a channel. Works
+//! without a daemon: it reports that there is none, and retries forever. [`registry`] makes the decisions, [`api`] sends the requests.
 //!
-//! A container is a microservice if its environment has `MICROSERVICE_LABEL=<label>`, or if it has the container label
-//! `io.ligato.microservice-label`; the environment takes precedence. A container in the agent's own network namespace (such as the agent's
-//! own container, or one with `--network host`) is never a microservice.
+//! A container is a microservice if its environment contains `MICROSERVICE_LABEL=<label>`, or if it has the container label
+//! `io.ligato.microservice-label`. The environment takes precedence. A container in the agent's own network namespace (such as the agent's
+//! own container, or one started with `--network host`) is never a microservice.
 
 mod api;
 pub(crate) mod registry;
@@ -33,35 +33,35 @@ use self::{
 };
 use super::process::{self, PinnedProcess};
 
-/// First pause before the connection to the daemon is retried; it doubles up to [`BACKOFF_MAX`].
+/// First pause before reconnecting to the daemon. It doubles up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Maximum pause before the connection to the daemon is retried.
+/// Maximum pause before reconnecting to the daemon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Interval at which the daemon's list is compared with the known containers, in case an event was lost or the connection died silently.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
-/// Time before the last observed event from which on events are requested again, because a daemon has its own clock and order.
+/// How far before the last observed event to start when requesting events again, because a daemon has its own clock and event order.
 const REPLAY_NS: i64 = 1_000_000_000;
 /// Maximum number of concurrent inspections.
 const INSPECTIONS_MAX: usize = 8;
-/// Maximum number of watched main processes; each takes one file descriptor.
+/// Maximum number of watched main processes. Each takes one file descriptor.
 const PROCESSES_MAX: usize = 4096;
 
-/// Message if the daemon closes the stream of events without an error.
+/// Message if the daemon closes the event stream without an error.
 const STREAM_CLOSED: &str = "Docker closed the event stream; the daemon was stopped, or a proxy limits connections";
 
-/// Configuration of a [`Tracker`].
+/// [`Tracker`] configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackerConfig {
-    /// Address of the daemon: `unix:///<path>`, or `tcp://<host>:<port>` without TLS. It must be a daemon of this machine, because PIDs
-    /// must have the same meaning on both sides.
+    /// Daemon address: `unix:///<path>`, or `tcp://<host>:<port>` without TLS. It must be a daemon on this machine, because PIDs must have
+    /// the same meaning on both sides.
     pub docker_host: String,
     /// Inode number of the agent's own network namespace, which is never attributed to a container.
     pub own_netns_inode: u64,
 }
 
-/// Error of an unusable daemon address.
+/// Error for an unusable daemon address.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("Docker host {docker_host:?}: {reason}; use unix:///<path of the socket> or tcp://<host>:<port>")]
+#[error("Docker host {docker_host:?}: {reason}; use unix:///<socket path> or tcp://<host>:<port>")]
 pub struct HostError {
     /// The configured address.
     pub docker_host: String,
@@ -80,20 +80,20 @@ pub struct Microservice {
     pub container_name: String,
     /// PID of the main process, in the agent's PID namespace.
     pub pid: i32,
-    /// Start time of that process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+    /// Start time of that process, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
     pub process_start_time: u64,
     /// Creation time of the container, by the daemon's clock.
     pub created: SystemTime,
-    /// Time of the last start of the container, by the daemon's clock.
+    /// When the container was last started, by the daemon's clock.
     pub started_at: SystemTime,
 }
 
 /// Reason why a container no longer has its label.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum GoneReason {
-    /// Its main process ended.
+    /// The container's main process ended.
     ProcessEnded,
-    /// The daemon reports that it is not running or does not exist.
+    /// The daemon reports that the container is not running or does not exist.
     NotRunning,
     /// A newer container with the same label is running.
     Superseded {
@@ -115,7 +115,7 @@ impl fmt::Display for GoneReason {
 /// Change reported by the tracker. For each label, `Available` and `Gone` strictly alternate, starting with `Available`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum MicroserviceChange {
-    /// The label refers to this container now.
+    /// The label now refers to this container.
     Available(Microservice),
     /// The label no longer refers to this container. If another container takes over, its `Available` follows.
     Gone {
@@ -126,11 +126,11 @@ pub enum MicroserviceChange {
         /// Reason for the change.
         reason: GoneReason,
     },
-    /// The complete list of the daemon has been processed: other containers are not running. Sent after each connection.
+    /// The daemon's complete list has been processed: no other containers are running. Sent after each connection.
     Synced,
     /// The daemon cannot be reached. Labels stay available as long as their processes run. Sent once for each message.
     Disconnected {
-        /// Error message of the client.
+        /// Error message from the client.
         message: String,
     },
 }
@@ -176,10 +176,10 @@ impl Drop for Tracker {
 /// The receiver of changes is closed.
 struct EventsLost;
 
-/// Reason for the end of a connection.
+/// Why a connection ended.
 enum SessionEnd {
     EventsLost,
-    /// The connection was lost; the error message.
+    /// The connection was lost; contains the error message.
     Lost(String),
 }
 
@@ -189,7 +189,7 @@ impl From<EventsLost> for SessionEnd {
     }
 }
 
-/// Answer to a request.
+/// Response to a request.
 enum Reply {
     Listed(Result<Vec<ListedContainer>, api::ApiError>),
     Inspected {
@@ -205,9 +205,9 @@ struct Driver {
     own_netns_inode: u64,
     changes: UnboundedSender<MicroserviceChange>,
     registry: ContainerRegistry,
-    /// Process of each container that `deaths` waits for.
+    /// Process that `deaths` waits for, for each container.
     watched: BTreeMap<String, ProcessIdentity>,
-    /// One future for each pinned process, which completes when the process has ended.
+    /// One future for each watched process. It completes when the process has ended.
     deaths: FuturesUnordered<BoxFuture<'static, (String, ProcessIdentity)>>,
     /// Inspections to start.
     inspections: VecDeque<(String, Duration)>,
@@ -219,11 +219,11 @@ impl Driver {
     async fn run(mut self) {
         let mut backoff = BACKOFF_MIN;
         loop {
-            // Installed before the attempt, so that a socket that appears during the attempt is noticed.
+            // Installed before the attempt, so a socket that appears during the attempt is noticed.
             let socket = self.host.socket().and_then(|path| SocketWatch::install(path).ok());
             let began = Instant::now();
             let SessionEnd::Lost(message) = self.session().await else { return };
-            // A daemon that answers and then disconnects at once, such as a proxy that forbids events, must not be retried at full speed.
+            // A daemon that responds and then disconnects at once, such as a proxy that forbids events, must not be retried at full speed.
             if began.elapsed() >= BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
@@ -239,7 +239,7 @@ impl Driver {
         }
     }
 
-    /// Waits before the next attempt. Returns whether the socket has appeared. Handles ends of processes in the meantime.
+    /// Waits before the next attempt. Returns whether the socket has appeared. Handles ended processes in the meantime.
     async fn pause(&mut self, backoff: Duration, mut socket: Option<SocketWatch>) -> Result<bool, EventsLost> {
         let mut over = pin!(sleep(backoff));
         let changes = self.changes.clone();
@@ -273,8 +273,8 @@ impl Driver {
         self.follow(&api).await.unwrap_or_else(|end| end)
     }
 
-    /// Requests events first and then the list. The daemon subscribes a client only after it has sent the header of its response, so the
-    /// first events are requested from a time before the list; events in between are replayed.
+    /// Requests first the events and then the list. The daemon subscribes a client only after it has sent its response header, so the first
+    /// events are requested from a time before the list. Events in between are replayed.
     async fn follow(&mut self, api: &Api) -> Result<SessionEnd, SessionEnd> {
         let changes = self.changes.clone();
         let since = self.last_event_ns.unwrap_or_else(now_ns).saturating_sub(REPLAY_NS);
@@ -334,7 +334,7 @@ impl Driver {
         if let (Inspection::Running(microservice), Some(pin)) = (&found, pin) {
             let identity = ProcessIdentity::of(microservice);
             if pin.has_ended() {
-                found = Inspection::Failed(format!("its main process {} ended while it was inspected", pin.pid()));
+                found = Inspection::Failed(format!("its main process {} ended during the inspection", pin.pid()));
             } else if self.watched.get(&container_id) != Some(&identity) {
                 if self.deaths.len() < PROCESSES_MAX {
                     self.watched.insert(container_id.clone(), identity);
@@ -342,7 +342,7 @@ impl Driver {
                     self.deaths.push(async move { pin.ended().await }.map(|()| ended).boxed());
                 } else {
                     found = Inspection::Failed(format!(
-                        "the agent already watches {PROCESSES_MAX} containers, which is the maximum number allowed"
+                        "the agent already watches {PROCESSES_MAX} containers, which is the maximum"
                     ));
                 }
             }
@@ -391,7 +391,7 @@ fn log(change: &MicroserviceChange) {
             container_id,
             reason,
         } => info!(label, container = container_id, %reason, "microservice gone"),
-        MicroserviceChange::Synced => debug!("Docker's list of containers processed"),
+        MicroserviceChange::Synced => debug!("processed Docker's container list"),
         MicroserviceChange::Disconnected { message } => {
             warn!("no connection to Docker, new microservices are not noticed: {message}")
         }
@@ -416,7 +416,7 @@ fn inspect(api: Api, container_id: String, pause: Duration, own_netns_inode: u64
     .boxed()
 }
 
-/// Inspects a container and pins its main process. The error is a message.
+/// Inspects a container and opens a pidfd of its main process. The error is a message for users.
 async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) -> Result<(Inspection, Option<PinnedProcess>), String> {
     let Some(found) = describe(api, container_id).await? else {
         return Ok((Inspection::NotRunning, None));
@@ -430,8 +430,8 @@ async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) 
         return Ok((verdict, None));
     };
     let pin = PinnedProcess::open(pid).map_err(|error| error.to_string())?;
-    // Between inspection and pinning, the process may have ended and its PID may have been reused. A process in a control group named after
-    // the container belongs to it; if that cannot be determined, the container is inspected again.
+    // Between the inspection and the opening of the pidfd, the process may have ended and its PID may have been reused. A process in a
+    // control group named after the container belongs to the container. If that cannot be determined, the container is inspected again.
     if !is_in_cgroup_of(pid, container_id) && describe(api, container_id).await?.as_ref() != Some(&found) {
         return Err(format!("it changed while its process {pid} was inspected"));
     }
@@ -465,13 +465,13 @@ async fn describe(api: &Api, container_id: &str) -> Result<Option<Description>, 
     api.inspect(container_id).await.map_err(|error| error.to_string())
 }
 
-/// Returns whether a process is in the control group of a container. Docker names it after the container id, whatever the driver
+/// Returns whether a process is in a container's control group. Docker names the group after the container id, whatever the cgroup driver
 /// (cgroups(7)).
 fn is_in_cgroup_of(pid: i32, container_id: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(container_id))
 }
 
-/// Returns the current time, in nanoseconds after the epoch.
+/// Returns the current time, in nanoseconds since the epoch.
 fn now_ns() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)

@@ -1,8 +1,8 @@
 //! Namespace watcher: notifies the engine if a namespace reference may resolve to another namespace.
 //!
 //! Watches names, processes and files for the engine. It only observes: it sends the key of a reference, and the engine checks the
-//! reference itself. So a superfluous notification is harmless, and a missing one is corrected by periodic checks. [`entry::Entry::learn`]
-//! decides about notifications.
+//! reference itself. A superfluous notification is therefore harmless, and periodic checks make up for a missing one.
+//! [`entry::Entry::learn`] decides when to notify.
 
 mod directory;
 pub(crate) mod entry;
@@ -37,10 +37,10 @@ use super::process::PinnedProcess;
 
 pub use self::observation::Target;
 
-/// Maximum number of pinned processes; each takes one file descriptor. Further processes are polled.
+/// Maximum number of processes of which a pidfd is held. Each takes one file descriptor. Further processes are polled.
 const PINS_MAX: usize = 1024;
 
-/// Configuration of a [`Watcher`].
+/// [`Watcher`] configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WatcherConfig {
     /// Directory of named namespaces, usually `/run/netns`. It need not exist.
@@ -50,14 +50,14 @@ pub struct WatcherConfig {
 /// State of a reference as known to the engine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Binding {
-    /// It resolved to the namespace with this inode number.
+    /// The reference resolved to the namespace with this inode number.
     Bound {
         /// Inode number of the nsfs file.
         inode: u64,
     },
-    /// It resolved to no namespace that the engine could use.
+    /// The reference resolved to no namespace that the engine could use.
     Missing,
-    /// The engine would have created the namespace, but something else has the name. The name is free once that is gone.
+    /// The engine would have created the namespace, but something else has the name. The name is free once that object is gone.
     Obstructed,
 }
 
@@ -102,11 +102,11 @@ impl Watcher {
         })
     }
 
-    /// Watches `target` under `key`, replacing an earlier target of the key.
+    /// Watches `target` under `key`, replacing any earlier target of the key.
     ///
-    /// The key is sent if the target resolves to something else than `binding`, now or later.
+    /// The key is sent once the target resolves to something other than `binding`, now or later.
     pub fn watch(&self, key: String, target: Target, binding: Binding) {
-        // Fails only if the task has ended, which only happens if the receiver is closed.
+        // Fails only if the task has ended, which only happens once the receiver is closed.
         let _ = self.commands.send(Command::Watch { key, target, binding });
     }
 
@@ -137,23 +137,23 @@ impl Drop for Pin {
     }
 }
 
-/// An entry with its timer and its pinned process.
+/// An entry with its timer and the pidfd of its process.
 struct Watched {
     entry: Entry,
-    /// Time of the next check; also in [`Watch::due`].
+    /// When the next check is due; also in [`Watch::due`].
     due: Instant,
     pin: Option<Pin>,
 }
 
-/// State of the watcher's task.
+/// State of the watcher task.
 struct Watch {
     config: WatcherConfig,
     own_inode: u64,
     changed: UnboundedSender<String>,
-    /// Origin of the grid of periodic checks.
+    /// Start of the time grid for periodic checks.
     origin: Instant,
     entries: BTreeMap<String, Watched>,
-    /// All entries by the time of their next check.
+    /// All entries, by the time of their next check.
     due: BTreeSet<(Instant, String)>,
     /// Present only while names are watched.
     directory: Option<Directory>,
@@ -236,7 +236,7 @@ impl Watch {
             match Directory::watch(path) {
                 Ok(directory) => self.directory = Some(directory),
                 Err(error) => {
-                    warn!(directory = %path.display(), %error, "no inotify instance available, polling names of namespaces (see fs.inotify.max_user_instances)");
+                    warn!(directory = %path.display(), %error, "no inotify instance available, polling namespace names (see fs.inotify.max_user_instances)");
                 }
             }
         }
@@ -288,7 +288,7 @@ impl Watch {
         keys.iter().try_for_each(|key| self.take_in(key, seen))
     }
 
-    /// Checks one entry. A file is checked by another thread, and its observation arrives later.
+    /// Checks one entry. A file is checked on another thread, and its observation arrives later.
     fn check(&mut self, key: &str) -> Result<(), EventsLost> {
         let Some(watched) = self.entries.get(key) else { return Ok(()) };
         if let Target::File(path) = &watched.entry.target {
@@ -337,7 +337,7 @@ fn is_named(watched: &Watched) -> bool {
     matches!(watched.entry.target, Target::Named(_))
 }
 
-/// Pins a process if it is still the observed one. If that fails, the process is polled.
+/// Opens a pidfd of a process if it is still the observed process. If that fails, the process is polled.
 fn pin(process: (i32, Option<u64>), key: &str) -> Option<(Pin, Abortable<BoxFuture<'static, String>>)> {
     let (pid, start_time) = process;
     let pinned = PinnedProcess::open(pid)

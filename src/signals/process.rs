@@ -1,6 +1,6 @@
-//! Pinned processes: a pidfd (pidfd_open(2)) ensures that a reused PID is never mistaken for the original process.
+//! Processes referred to by a pidfd (pidfd_open(2)), so that a reused PID is never mistaken for the original process.
 //!
-//! Only waits for the end of processes and reads what identifies them; does not signal them or enter their namespaces.
+//! Only waits for processes to end and reads what identifies them. Does not signal them or enter their namespaces.
 
 use std::{
     fs, io,
@@ -15,10 +15,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Error of pinning a process.
+/// Error of opening a pidfd.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
-    /// There is no such process, or it has ended and waits to be reaped.
+    /// There is no such process, or it has ended and is waiting to be reaped.
     #[error(
         "process {pid} does not exist in the agent's PID namespace; it has ended, or the agent does not run in the host's PID namespace"
     )]
@@ -26,14 +26,14 @@ pub enum PinError {
         /// The requested PID.
         pid: i32,
     },
-    /// Another error of the kernel.
+    /// Any other kernel error.
     #[error("cannot {action} process {pid}: {source}; pidfds need Linux 5.3 and a free file descriptor (see `ulimit -n`)")]
     Kernel {
         /// The action that failed.
         action: &'static str,
         /// The requested PID.
         pid: i32,
-        /// Error of the kernel.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -47,11 +47,11 @@ pub struct PinnedProcess {
 }
 
 impl PinnedProcess {
-    /// Pins the process that has `pid` now, and reads its start time.
+    /// Opens a pidfd of the process that currently has `pid`, and reads its start time.
     ///
     /// # Errors
     ///
-    /// Returns [`PinError::Ended`] if there is no running process with this PID, [`PinError::Kernel`] for any other error.
+    /// Returns [`PinError::Ended`] if there is no running process with this PID, and [`PinError::Kernel`] for any other error.
     pub fn open(pid: i32) -> Result<Self, PinError> {
         let kernel = |action, source| PinError::Kernel { action, pid, source };
         // `Pid::from_raw` asserts that its argument is not negative, so this is checked first.
@@ -62,7 +62,7 @@ impl PinnedProcess {
             Err(errno) => return Err(kernel("open a pidfd of", errno.into())),
         };
         let start_time = start_time(pid);
-        // If the pinned process is alive *after* the read, the file was that of this process and not of a successor.
+        // If the process is alive *after* the read, the file was that of this process and not of a successor.
         if has_ended(&pidfd) {
             return Err(PinError::Ended { pid });
         }
@@ -82,19 +82,19 @@ impl PinnedProcess {
         self.pid
     }
 
-    /// Returns the start time of the process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+    /// Returns the start time of the process, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
     pub fn start_time(&self) -> u64 {
         self.start_time
     }
 
-    /// Returns whether the process has ended (it may still wait to be reaped).
+    /// Returns whether the process has ended (it may still be waiting to be reaped).
     pub fn has_ended(&self) -> bool {
         has_ended(self.pidfd.get_ref())
     }
 
     /// Waits until the process has ended.
     pub async fn ended(&self) {
-        // Readiness may be spurious (see the documentation of tokio), so the pidfd itself is polled.
+        // Readiness may be spurious (see the tokio documentation), so the pidfd itself is polled.
         while !self.has_ended() {
             match self.pidfd.readable().await {
                 Ok(mut ready) if !self.has_ended() => ready.clear_ready(),
@@ -111,7 +111,7 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
     matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(ready) if ready > 0)
 }
 
-/// Returns the start time of a process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)).
+/// Returns the start time of a process, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
 ///
 /// # Errors
 ///
@@ -120,11 +120,11 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     ProcessStat::of(pid).map(|stat| stat.start_time)
 }
 
-/// Returns the inode number of the network namespace of a process (`stat /proc/PID/ns/net`).
+/// Returns the inode number of a process's network namespace (`stat /proc/PID/ns/net`).
 ///
 /// # Errors
 ///
-/// Returns the kernel's error: `NotFound` if the process has ended, `PermissionDenied` without the right to trace it.
+/// Returns the kernel's error: `NotFound` if the process has ended, `PermissionDenied` if the agent has no right to trace it.
 pub fn netns_inode(pid: i32) -> io::Result<u64> {
     fs::metadata(format!("/proc/{pid}/ns/net")).map(|metadata| metadata.ino())
 }
@@ -146,7 +146,7 @@ mod tests {
         let noticed = tokio::time::timeout(Duration::from_secs(5), pinned.ended()).await;
         assert!(
             matches!(PinnedProcess::open(pid), Err(PinError::Ended { .. })),
-            "a process that waits to be reaped has ended"
+            "a process that is waiting to be reaped counts as ended"
         );
         child.wait()?;
         noticed?;

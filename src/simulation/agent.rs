@@ -1,6 +1,6 @@
 //! Agent process in a simulated world: its core, and its work in flight.
 //!
-//! This state is lost when the agent is killed. The work that the agent does in threads and tasks is done here in single steps.
+//! This state is lost when the agent is killed. Work that the real agent does in threads and tasks is done here in single steps.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -48,9 +48,9 @@ pub type AgentEvent = Event<Network, Signal>;
 pub struct Manner {
     /// True if the agent uses Docker.
     pub docker: bool,
-    /// Outcomes are reported to the core before the rest of their batch is complete.
+    /// True if outcomes are reported to the core before the rest of their batch is complete.
     pub reports_early: bool,
-    /// The core hands out one task at a time.
+    /// True if the core hands out one task at a time.
     pub one_by_one: bool,
 }
 
@@ -68,7 +68,7 @@ pub struct OutboxContent {
 }
 
 impl OutboxContent {
-    /// Returns whether a status repeats CONFIGURED and differs from the former one only in `removal_held_since`.
+    /// Returns true if a status repeats CONFIGURED and differs from the previous one only in `removal_held_since`.
     fn has_said(&self, key: &str, status: &ValueStatus) -> bool {
         let former = self.shadow.get(key).and_then(|former| ValueStatus::decode(&**former).ok());
         former.is_some_and(|former| {
@@ -83,13 +83,13 @@ impl OutboxContent {
 pub struct Outbox(Arc<Mutex<OutboxContent>>);
 
 impl Outbox {
-    /// Locks and returns the content.
+    /// Locks the outbox and returns its contents.
     pub fn get(&self) -> MutexGuard<'_, OutboxContent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Encodes a status. The simulation uses the binary form because it is fast.
+/// Encodes a status in binary form, which is faster than JSON.
 fn binary(message: &Published) -> Vec<u8> {
     match message {
         Published::Value(message) => message.as_ref().encode_to_vec(),
@@ -135,7 +135,7 @@ enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// Closing of scanned namespaces, with those that stay open.
+    /// Closing scanned namespaces; lists those that stay open.
     Closing(Vec<Scanned>),
 }
 
@@ -143,17 +143,17 @@ enum Purpose {
 struct UnderWay {
     purpose: Purpose,
     tasks: VecDeque<Task>,
-    /// Number of completed operations of the first task.
+    /// Number of operations of the first task that are complete.
     position: usize,
     answer: Result<Reply, Failure>,
     outcomes: Vec<Outcome>,
 }
 
-/// Result of a step of the work in flight.
+/// Result of performing one operation of the work in flight.
 pub enum Progress {
-    /// The work continues.
+    /// More operations follow.
     More,
-    /// The work continues, and the core has received the outcomes so far.
+    /// More operations follow; the core has received the outcomes so far.
     Told,
     /// The core has received all outcomes.
     Finished,
@@ -179,13 +179,13 @@ pub struct Agent {
     pub writer: WriterLink,
     /// The Docker tracker.
     pub tracker: Tracker,
-    /// Work in flight; the first is executed first.
+    /// Work in flight, executed in this order.
     work: VecDeque<UnderWay>,
     reports_early: bool,
     mutation: Option<Mutation>,
-    /// The core has received the first desired values.
+    /// True once the core has received the first desired values.
     pub begun: bool,
-    /// Values that were held at the last check.
+    /// Values that were blocked at the last check.
     pub held: Vec<Held>,
 }
 
@@ -233,7 +233,7 @@ impl Agent {
         }
     }
 
-    /// Lets the core process its events and start work. Returns whether there is work now and was none before.
+    /// Lets the core process its events and start work. Returns true if there is work now and was none before.
     pub fn wake(&mut self, now: Duration) -> bool {
         while let Some(event) = self.events.pop_front() {
             self.core.take(event, now);
@@ -266,7 +266,7 @@ impl Agent {
     /// Performs one operation of the work in flight, and adds failures to `failed`.
     ///
     /// # Errors
-    /// The agent was killed.
+    /// Fails if the agent was killed.
     pub fn perform(&mut self, machine: &SharedMachine, failed: &mut Vec<(String, Failure)>) -> Result<Progress, Killed> {
         let Some(work) = self.work.front_mut() else {
             return Ok(Progress::Finished);
@@ -315,12 +315,12 @@ impl Agent {
         Ok(Progress::Finished)
     }
 
-    /// Returns whether there is work to [perform](Self::perform).
+    /// Returns true if there is work to [perform](Self::perform).
     pub fn has_work(&self) -> bool {
         !self.work.is_empty()
     }
 
-    /// Returns whether nothing is in flight or pending in the core.
+    /// Returns true if nothing is in flight and nothing is pending in the core.
     pub fn is_idle(&self) -> bool {
         self.work.is_empty() && self.events.is_empty() && self.core.scheduler().idle()
     }

@@ -1,6 +1,6 @@
 //! Delays and choices of a running world, each drawn at a named site.
 //!
-//! A seed draws every delay at random. A scenario file lists only the draws that matter, and all others have the default of their site.
+//! With a seed, every delay is drawn at random. A scenario file lists only the draws that matter; all others use the site's default.
 //! Draws are counted per site, so that a new site does not change the meaning of a file.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,7 +12,7 @@ use super::{random::Random, text::kebab};
 pub enum Site {
     /// Delay of a namespace notification.
     Told,
-    /// Time that duplicate address detection takes beyond a second.
+    /// Time that duplicate address detection takes beyond one second.
     Detected,
     /// Delay until the links of an ended namespace are deleted.
     Reap,
@@ -24,13 +24,13 @@ pub enum Site {
     StartWriter,
     /// Delay of the first connection to Docker.
     StartDocker,
-    /// Time that a killed agent is down.
+    /// Time that a killed agent stays down.
     Restart,
     /// Delay until the core processes its events.
     Wake,
-    /// Delay until the first operation of a batch.
+    /// Delay until the first operation of a batch is performed.
     Perform,
-    /// Delay until the next batch.
+    /// Delay until the next batch begins.
     PerformNext,
     /// Delay until the next operation after a pause within a batch.
     PerformLater,
@@ -38,7 +38,7 @@ pub enum Site {
     Probe,
     /// Delay until the watcher checks a reference.
     Check,
-    /// Delay of a listing of desired values.
+    /// Delay before a listing of desired values arrives.
     Listed,
     /// Delay of a comparison of revisions.
     Compared,
@@ -48,7 +48,7 @@ pub enum Site {
     Deliver,
     /// Delay of a writer request.
     Request,
-    /// Duration of a hanging request after its timeout.
+    /// Extra time that a hanging request takes beyond its timeout.
     LateRequest,
     /// Delay of a response to the writer.
     WriterAnswer,
@@ -58,13 +58,13 @@ pub enum Site {
     Renewal,
     /// Delay of the response to a lease renewal.
     RenewalAnswer,
-    /// Delay of a list of containers.
+    /// Delay before a list of containers arrives.
     DockerList,
     /// Delay of the response to an inspection.
     DockerAnswer,
     /// Delay of an inspection.
     Inspect,
-    /// Delay of an event of the Docker daemon.
+    /// Delay of a Docker daemon event.
     Hint,
     /// Delay of the notification that a process ended.
     Ended,
@@ -119,7 +119,7 @@ impl Site {
         Site::Pause,
     ];
 
-    /// Returns whether this site draws a yes or no instead of a delay.
+    /// Returns true if this site draws yes or no instead of a delay.
     pub fn is_choice(self) -> bool {
         matches!(
             self,
@@ -127,13 +127,13 @@ impl Site {
         )
     }
 
-    /// Returns a hash of the name (FNV-1a), which does not depend on other sites.
+    /// Returns a hash of the site's name (FNV-1a), which does not depend on other sites.
     fn salt(self) -> u64 {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         kebab(&self).bytes().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
-    /// Returns the draw that a scenario file does not list: microseconds, or 0 for no.
+    /// Returns the draw to use if a scenario file does not list one: microseconds, or 0 for no.
     fn default_draw(self) -> u64 {
         match self {
             Site::Wake => 50,
@@ -145,7 +145,7 @@ impl Site {
     }
 }
 
-/// Draws of a scenario file by site and number. The first draw of each site has the number 1.
+/// Draws listed in a scenario file, by site and number. The first draw at each site has the number 1.
 pub type Listed = BTreeMap<(Site, u32), u64>;
 
 /// Source of all draws of a world.
@@ -153,7 +153,7 @@ pub type Listed = BTreeMap<(Site, u32), u64>;
 pub enum Draws {
     /// Random draws with this seed.
     OfSeed(u64),
-    /// Listed draws, and otherwise the default of the site.
+    /// Listed draws; a draw that is not listed has the site's default.
     Listed(Listed),
 }
 
@@ -167,7 +167,7 @@ enum Source {
 pub struct Choices {
     source: Source,
     counts: [u32; Site::ALL.len()],
-    /// Recorded draws that differ from their defaults; `None` without recording.
+    /// Recorded draws that differ from their defaults; `None` if draws are not recorded.
     pub record: Option<Listed>,
 }
 
@@ -200,17 +200,17 @@ impl Choices {
         drawn
     }
 
-    /// Draws a delay below a limit in microseconds.
+    /// Draws a delay below `below` microseconds.
     pub fn delay(&mut self, site: Site, below: usize) -> Duration {
         Duration::from_micros(self.draw(site, |random| random.below(below) as u64))
     }
 
-    /// Draws a delay below a limit in milliseconds.
+    /// Draws a delay below `below` milliseconds.
     pub fn millis(&mut self, site: Site, below: usize) -> Duration {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a short or sometimes a longer delay. With `calm`, after the end of all faults, no delay is very long.
+    /// Draws a delay that is usually short and sometimes longer. With `calm` (after all faults have ended), no delay is very long.
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,
@@ -222,7 +222,7 @@ impl Choices {
         Duration::from_micros(self.draw(site, micros))
     }
 
-    /// Draws whether other events occur between two operations of a batch, with a probability of 15 %.
+    /// Draws, with a probability of 15 %, that other events occur between two operations of a batch.
     pub fn pause(&mut self) -> bool {
         self.draw(Site::Pause, |random| (!random.percent(85)).into()) != 0
     }

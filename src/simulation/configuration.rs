@@ -1,7 +1,7 @@
 //! Random desired values for the simulated store: interfaces in six namespaces, with neighbours and routes on them.
 //!
-//! Except for EXISTING interfaces of one link and VLANs of one id, no two values conflict with each other, so that the result does not
-//! depend on the order of changes. The values are written as JSON and use no type of the agent.
+//! No two values conflict with each other, so the result does not depend on the order of changes. Exceptions are EXISTING interfaces of
+//! the same link and VLANs with the same id. The values are written as JSON and use none of the agent's types.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub use testbed::values::{arp_key, interface_key, route_key};
 
 use super::random::Random;
 
-/// Number of places, which are references to namespaces.
+/// Number of places. A place is a reference to a namespace.
 ///
 /// The first five refer to different namespaces. The last one refers to the foreign namespace by the path of its file.
 pub const PLACES: usize = 6;
@@ -32,7 +32,7 @@ pub const FOREIGN_NAME: &str = "red";
 pub const CREATED_NAME: &str = "blue";
 /// Path of a namespace file.
 pub const FILE: &str = "/run/netns/red";
-/// PID of the process with its own namespace.
+/// PID of the process that has its own namespace.
 pub const PID: i32 = 100;
 /// Foreign links in the agent's own namespace, for EXISTING interfaces.
 pub const NICS: [&str; 3] = ["nic0", "nic1", TAP];
@@ -40,31 +40,30 @@ pub const NICS: [&str; 3] = ["nic0", "nic1", TAP];
 pub const TAP: &str = "tap0";
 /// Foreign VRF device in the agent's own namespace.
 pub const TENANT: &str = "tenant0";
-/// EXISTING interface of that device.
+/// EXISTING interface for that device.
 pub const TENANT_INTERFACE: &str = "t0";
-/// Routing tables between which the device changes.
+/// Routing tables between which that device alternates.
 pub const TENANT_TABLES: [u32; 2] = [30, 31];
 /// Address that others add to a foreign link.
 pub const NIC_ADDRESS: &str = "10.5.5.1/24";
-/// Label of the containers.
+/// Microservice label of the containers.
 pub const LABEL: &str = "web";
 
-/// Returns whether a link in the agent's own namespace is a foreign link of EXISTING interfaces.
+/// Returns true if this link in the agent's own namespace is a foreign link for EXISTING interfaces.
 pub fn is_nic(name: &str) -> bool {
     name == TENANT || NICS.contains(&name)
 }
 
 /// Set of possible values. Each has a slot: first the interfaces, then two neighbours and three routes per carrier.
 pub struct Inventory {
-    /// Names of the interfaces, whose first letter is their kind: two consecutive `w` are a veth pair, `d` is a dummy, `v` a VRF, `l` a
-    /// `lo`,
+    /// Interface names. The first letter gives the kind: two consecutive `w` are a veth pair, `d` is a dummy, `v` a VRF, `l` a `lo`,
     /// `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
-    /// Interfaces with neighbours and routes.
+    /// Slots of the interfaces that carry neighbours and routes.
     pub carriers: &'static [usize],
-    /// Interfaces with a fixed place.
+    /// Slots of interfaces with a fixed place, each with that place.
     pub settled: &'static [(usize, usize)],
-    /// Interfaces that are never in a VRF.
+    /// Slots of interfaces that are never in a VRF.
     pub without_vrf: &'static [usize],
 }
 
@@ -99,7 +98,7 @@ pub enum Kind {
     },
     /// A foreign link in the agent's own namespace.
     Existing {
-        /// Others add the addresses instead of the agent.
+        /// True if others, not the agent, add the addresses.
         link_only: bool,
     },
 }
@@ -125,7 +124,7 @@ pub struct Interface {
     pub vrf: Option<&'static str>,
     /// Name of its bridge, and whether the port is isolated.
     pub bridge: Option<(&'static str, bool)>,
-    /// VLANs of the port, or of the bridge itself.
+    /// VLANs of the bridge port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
     /// Addresses with their prefix lengths.
     pub addresses: Vec<String>,
@@ -140,7 +139,7 @@ pub struct Arp {
     pub address: String,
     /// Last byte of its MAC address.
     pub mac: u8,
-    /// Adopts a foreign entry in its place.
+    /// True if a foreign entry in its place is adopted.
     pub adopt: bool,
 }
 
@@ -153,11 +152,11 @@ pub struct Route {
     pub destination: String,
     /// Gateway.
     pub gateway: Option<String>,
-    /// Scope, by its name in the model.
+    /// Scope, by its name in the data model.
     pub scope: &'static str,
     /// Metric.
     pub metric: u32,
-    /// Adopts a foreign route in its place.
+    /// True if a foreign route in its place is adopted.
     pub adopt: bool,
 }
 
@@ -177,12 +176,12 @@ pub enum Item {
 /// Desired values by key.
 pub type Configuration = BTreeMap<String, Item>;
 
-/// Returns the text of a MAC address with this last byte.
+/// Formats the MAC address with this last byte.
 pub fn mac_text(last: u8) -> String {
     format!("02:00:00:00:00:{last:02x}")
 }
 
-/// Returns the reference of values to a place.
+/// Returns the reference that values use for a place.
 pub fn reference(place: usize) -> Reference {
     match place {
         OWN_PLACE => Reference::Own,
@@ -223,7 +222,7 @@ impl Item {
         }
     }
 
-    /// Returns the value as JSON, as it is put into the store.
+    /// Returns the value as JSON, the form in which it is put into the store.
     pub fn json(&self) -> String {
         self.value().json().to_string()
     }
@@ -355,7 +354,7 @@ impl Inventory {
         if slot < self.interfaces() {
             return interface_key(self.names[slot]);
         }
-        // The key does not depend on the random numbers.
+        // The key does not depend on random numbers.
         self.item(slot, &[OWN_PLACE], &mut Random::new(0)).key()
     }
 

@@ -21,17 +21,17 @@ pub struct ReaderLink {
     pub buffer: CoalescingBuffer,
     /// The agent's back-off.
     pub backoff: Backoff,
-    /// Number of the connection. Messages of an earlier connection are lost.
+    /// Connection number. Messages of earlier connections are lost.
     pub connection: u64,
     /// Revision up to which the watch has reported; `None` without a watch.
     pub watched: Option<i64>,
-    /// Time at which the connection was established.
+    /// When the connection was established.
     pub established: Option<Duration>,
-    /// A watch response is in flight.
+    /// True while a watch response is in flight.
     pub answering: bool,
-    /// An event is about to be delivered to the core.
+    /// True if an event is about to be delivered to the core.
     pub delivering: bool,
-    /// The note about the store is about to be written.
+    /// True if the note about the store is about to be written.
     pub noting: bool,
 }
 
@@ -52,7 +52,7 @@ impl ReaderLink {
     }
 }
 
-/// Event on the connection of the reader.
+/// Event on the reader's connection.
 pub enum ReaderStep {
     /// The reader tries to connect.
     Connect,
@@ -72,13 +72,13 @@ pub struct WriterLink {
     pub lease_state: LeaseState,
     /// The agent's back-off.
     pub backoff: Backoff,
-    /// Number of the connection. Responses of an earlier connection are lost.
+    /// Connection number. Responses on earlier connections are lost.
     pub connection: u64,
     /// True while the writer is connected.
     pub connected: bool,
-    /// Time at which the connection was established.
+    /// When the connection was established.
     pub established: Option<Duration>,
-    /// A lease renewal has no response yet.
+    /// True if a lease renewal has not been answered yet.
     pub unanswered: bool,
     /// Revision up to which deletions are reported or in flight; `None` while they are not watched.
     pub watched: Option<i64>,
@@ -105,17 +105,17 @@ pub enum WriterAnswer {
     Renewed(bool),
     /// A new lease was granted.
     Granted(i64),
-    /// All status keys at a revision.
+    /// All status keys, and the revision at which they were listed.
     Listed(i64, Vec<Found>),
     /// Result of a transaction.
     Completion(Batch, Completion),
-    /// A former lease was revoked.
+    /// A previous lease was revoked.
     Revoked,
     /// Response to a periodic renewal: true if the lease still exists.
     KeptAlive(bool),
 }
 
-/// Event on the connection of the writer.
+/// Event on the writer's connection.
 pub enum WriterStep {
     /// The writer tries to connect.
     Connect,

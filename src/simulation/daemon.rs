@@ -16,15 +16,15 @@ use crate::signals::docker::{
     registry::{ContainerRegistry, Inspection, ListedContainer, ProcessIdentity},
 };
 
-/// PID of the first container. Each container has its own PID, and keeps it over a restart.
+/// PID of the first container. Each container has its own PID, and keeps it across restarts.
 const PIDS: i32 = 500;
 
 /// Container.
 #[derive(Clone, Debug)]
 pub struct Container {
-    /// Time of its creation.
+    /// Creation time.
     pub created: u64,
-    /// Start time of its main process, while it runs.
+    /// Start time of its main process while the container runs.
     pub running: Option<u64>,
 }
 
@@ -35,9 +35,9 @@ pub struct Daemon {
     pub up: bool,
     /// Containers by number; all have the same label.
     pub containers: BTreeMap<usize, Container>,
-    /// Number of following changes without an event.
+    /// Number of upcoming changes for which the daemon sends no event.
     pub losing: usize,
-    /// A change had no event, so that the agent cannot know of it before the next audit.
+    /// True if there was a change without an event, which the agent cannot notice before the next audit.
     pub untold: bool,
     clock: u64,
 }
@@ -58,7 +58,7 @@ impl Daemon {
         format!("container{number}")
     }
 
-    /// Starts a container, which is created if it does not exist.
+    /// Starts a container, and creates it first if it does not exist.
     pub fn start(&mut self, kernel: &mut Kernel, number: usize) {
         let process = kernel.start_process(Self::pid(number));
         self.clock += 1;
@@ -92,7 +92,7 @@ impl Daemon {
         running.max_by_key(|(_, container)| container.created).map(|(number, _)| *number)
     }
 
-    /// Returns the response to an inspection, for which the process is pinned.
+    /// Returns the response to an inspection, which opens a pidfd of the container's main process.
     pub fn inspect(&self, kernel: &Kernel, container_id: &str) -> Inspection {
         let found = self.containers.iter().find(|(number, _)| Self::id(**number) == container_id);
         let Some((number, container)) = found else {
@@ -118,17 +118,17 @@ impl Daemon {
     }
 }
 
-/// State of the tracker.
+/// Tracker state.
 pub struct Tracker {
     /// The agent's container registry.
     pub registry: ContainerRegistry,
-    /// Number of the connection. Messages of an earlier connection are lost.
+    /// Connection number. Messages of earlier connections are lost.
     pub connection: u64,
     /// True while the tracker is connected.
     pub connected: bool,
     /// Delay before the next connection attempt.
     pub pause: Duration,
-    /// Pinned process of each container.
+    /// Processes of which the tracker holds a pidfd, by container id.
     pub pinned: BTreeMap<String, ProcessIdentity>,
 }
 
@@ -145,7 +145,7 @@ impl Tracker {
     }
 }
 
-/// Event between tracker and daemon.
+/// Event between the tracker and the daemon.
 pub enum DockerStep {
     /// The tracker tries to connect.
     Connect,
@@ -153,12 +153,12 @@ pub enum DockerStep {
     Listed(Vec<ListedContainer>),
     /// The tracker lists all containers again.
     Audit,
-    /// The daemon reports an event of a container.
+    /// The daemon reports a container event.
     Hint(String),
     /// The tracker inspects a container.
     Inspect(String),
     /// The response to an inspection arrives.
     Inspected(String, Inspection),
-    /// The kernel reports the end of a pinned process.
+    /// The kernel reports, through a pidfd, that a process has ended.
     Ended(String, ProcessIdentity),
 }

@@ -1,6 +1,6 @@
-//! Comparison of the simulated machine with the expected result of a configuration.
+//! Compares the simulated machine with the expected result of a configuration.
 //!
-//! The expected result is that of the test oracle (`testbed::expected`). Further checks concern the existence of namespaces and the
+//! The test oracle (`testbed::expected`) computes the expected result. Additional checks cover the existence of namespaces and the
 //! kernel's own routes. The comparison does not call the agent's code.
 
 mod machine;
@@ -25,7 +25,7 @@ use self::{
     nics::nics,
 };
 
-/// Returns the surroundings for the oracle, without foreign objects in the way. `places` are the namespaces of the simulation.
+/// Returns the surroundings for the oracle, without foreign objects in the way. `places` contains the namespace of each place.
 pub fn surroundings(kernel: &Kernel, places: &[Option<NetnsId>]) -> Surroundings<NetnsId> {
     let found = places
         .iter()
@@ -67,7 +67,7 @@ fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings
     }
 }
 
-/// Checks that the kernel's routes of the agent's addresses exist, even if others have deleted them.
+/// Checks that the kernel's routes for the agent's addresses exist, even if others have deleted them in the meantime.
 fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) -> Result<(), String> {
     for (netns, space) in &kernel.spaces {
         let Some(expected) = expected.get(netns) else { continue };
@@ -87,7 +87,7 @@ fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) ->
     Ok(())
 }
 
-/// Returns the links for which the history decides which interface is applied. A restarted agent may decide differently.
+/// Returns the links whose applied interface depends on the history. A restarted agent may choose another interface.
 pub fn contested(configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> BTreeSet<String> {
     Expected::of(&values(configuration), surroundings).contested()
 }
@@ -95,7 +95,7 @@ pub fn contested(configuration: &Configuration, surroundings: &Surroundings<Netn
 /// Compares a machine with the expected final result, and returns the expected state of each value.
 ///
 /// # Errors
-/// Describes the first difference.
+/// Fails with a description of the first difference.
 pub fn judge(
     kernel: &Kernel,
     configuration: &Configuration,
@@ -107,7 +107,7 @@ pub fn judge(
     rules.check_conflicts()?;
     let expected = rules.spaces();
     let mut found = spaces(kernel, &expected, configuration);
-    // The addresses of an earlier version of an INVALID interface may still exist.
+    // Addresses from an earlier version of an INVALID interface may still exist.
     if let Some(space) = found.get_mut(&OWN) {
         let is_expected = |address: &_| expected.get(&OWN).is_some_and(|space| space.addresses.contains(address));
         space

@@ -1,6 +1,6 @@
-//! Path of desired values from the source to the core, including the removals that are held after a store loss.
+//! Passes desired values from the source to the core, including the removals that are on hold after a store loss.
 //!
-//! Replaces the agent's `agent::removals` and `desired` by single steps. The decisions (`agent::hold`) and the merge of sources
+//! Replaces the agent's `agent::removals` and `desired` with single steps. The decisions (`agent::hold`) and the merging of sources
 //! (`sources::merge`) are the agent's own code.
 
 use std::{
@@ -46,7 +46,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Creates the disk of an agent that has read this store without keys, so that it holds nothing when it starts.
+    /// Creates the disk of an agent that has read this store when it was empty, so the agent holds no removals when it starts.
     pub fn of_known_store(cluster_id: u64) -> Self {
         let note = Note {
             cluster: format!("{cluster_id:x}"),
@@ -58,7 +58,7 @@ impl Disk {
         }
     }
 
-    /// Returns whether the removal of a value is held over a restart. The key has no `config/` prefix.
+    /// Returns true if the removal of a value stays on hold across a restart. The key has no `config/` prefix.
     pub fn holds(&self, key: &str) -> bool {
         self.held.keys().any(|held| below_config(held) == key)
     }
@@ -68,11 +68,11 @@ impl Disk {
 pub struct Following {
     merge: Merge<DesiredValue>,
     hold: Hold,
-    /// Held removals that nobody has accepted yet.
+    /// True if there are held removals that nobody has accepted yet.
     unaccepted: bool,
-    /// Revision of the last event of the store.
+    /// Revision of the last store event.
     revision: i64,
-    /// Keys of the held values at the last check.
+    /// Keys whose removals were held at the last check.
     values: BTreeSet<Key>,
     orphans: watch::Receiver<Vec<String>>,
     in_sync: watch::Receiver<bool>,
@@ -80,7 +80,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// Starts with this disk, and returns the first events for the core as well.
+    /// Starts from this disk. Also returns the first events for the core.
     pub fn start(
         disk: &mut Disk,
         orphans: watch::Receiver<Vec<String>>,
@@ -112,7 +112,7 @@ impl Following {
         (following, events)
     }
 
-    /// Processes an event of the source. `note` is the note about the store.
+    /// Processes an event from the source. `note` is the note about the store.
     pub fn take(&mut self, event: SourceEvent, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -148,7 +148,7 @@ impl Following {
         }
     }
 
-    /// Checks whether the hold ends. Called after every event that can end it.
+    /// Checks if the hold ends. Called after every event that can end it.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
@@ -172,35 +172,35 @@ impl Following {
         events
     }
 
-    /// Returns the event that reports the held values. Its times are not checked.
+    /// Returns the event that reports the held values. The tests do not check its times.
     fn held_values(&self) -> AgentEvent {
         let values = self.values.iter().map(|key| (key.clone(), Duration::ZERO));
         Event::Signal(Signal::HeldValues(values.collect()))
     }
 
-    /// Writes the note by which a later process recognizes the store.
+    /// Writes the note that lets a later process recognize the store.
     pub fn write_note(&self, note: Option<&Note>, disk: &mut Disk) {
         if let Some(note) = note.and_then(|note| self.hold.note(note)) {
             disk.note = Some(note);
         }
     }
 
-    /// Returns whether removals are held.
+    /// Returns true if removals are on hold.
     pub fn is_holding(&self) -> bool {
         self.hold.reason().is_some()
     }
 
-    /// Returns whether there are values or orphans whose removals are held.
+    /// Returns true if the removal of any value or orphan is on hold.
     pub fn has_something(&self) -> bool {
         self.merge.held_by(HELD).next().is_some() || !self.orphans.borrow().is_empty()
     }
 
-    /// Returns whether there are held orphans.
+    /// Returns true if the removal of any orphan is on hold.
     pub fn has_orphans(&self) -> bool {
         !self.orphans.borrow().is_empty()
     }
 
-    /// Returns whether the agent has read exactly this content of the store, and all changes up to `revision`.
+    /// Returns true if the agent has read exactly these store contents, and all changes up to `revision`.
     pub fn has_read<'a>(&self, stored: impl Iterator<Item = (&'a RawKey, i64, &'a [u8])>, revision: i64) -> bool {
         let stored = stored.map(|(raw, revision, value)| desired_update(raw, revision, Some(value.to_vec())));
         let mut stored = stored.filter_map(|(key, desired_update)| Some((key, desired_update?)));
@@ -266,9 +266,9 @@ impl Following {
         events
     }
 
-    /// Returns the event for the core for an update, if there is one.
+    /// Converts an update to an event for the core, if it results in one.
     ///
-    /// While orphans are held, the event is a full resync, so that objects of values that are put again are read and not created again.
+    /// While removals of orphans are held, the event is a full resync: if a value is put again, its objects are read instead of created.
     fn desired(&self, update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
         if update.is_empty() || self.orphans.borrow().is_empty() {
             return desired(update, revision);
@@ -297,11 +297,11 @@ fn below_config(key: &Key) -> &str {
 type Decoded = HashMap<(RawKey, Vec<u8>), Result<Value, Rejection>>;
 
 thread_local! {
-    /// Cache of decoded values. Decoding is the most expensive part of a run, and there are few different values.
+    /// Cache of decoded values. Decoding is the most expensive part of a run, and there are only few distinct values.
     static DECODED: RefCell<Decoded> = RefCell::new(HashMap::new());
 }
 
-/// Maximum size of the cache of decoded values.
+/// Maximum number of entries in the cache of decoded values.
 const DECODED_MAX: usize = 50_000;
 
 fn decoded(raw: &RawKey, key: &Key, value: Vec<u8>) -> Result<Value, Rejection> {
@@ -324,7 +324,7 @@ fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, 
     (key, desired_update)
 }
 
-/// Returns the event for the core for an update, if there is one. `revision` is that of removed values.
+/// Converts an update to an event for the core, if it results in one. `revision` is the revision for removed values.
 fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;
@@ -339,7 +339,7 @@ fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     Some(Event::Desired { transaction, reply: None })
 }
 
-/// Returns the event for the core for an event of a single source, if there is one.
+/// Converts an event from a single source to an event for the core, if it results in one.
 #[cfg(test)]
 pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
     let (full, items): (_, Vec<_>) = match event {

@@ -1,6 +1,6 @@
-//! Tests of random histories of desired values, with the agent's core on the simulated kernel.
+//! Tests the agent's core on the simulated kernel with random histories of desired values.
 //!
-//! `world` runs the core without a store, Docker, delays and faults, so that histories have many more values than the seeded scenarios.
+//! `world` runs the core without a store, Docker, delays and faults, so histories can have many more values than seeded scenarios.
 //! `expectation` checks the result. The tests need neither root nor a network namespace.
 
 mod difference;

@@ -40,20 +40,20 @@ pub struct Process {
     pub start_time: u64,
 }
 
-/// Address in duplicate address detection: namespace, index of the link, address.
+/// Address that is undergoing duplicate address detection: namespace, link index, address.
 pub type Asked = (NetnsId, u32, AddressSpec);
 
-/// Subscription to changes in a namespace.
+/// Subscription to the changes in a namespace.
 #[derive(Clone, Copy, Debug)]
 struct Subscription {
     armed: bool,
     pending: bool,
 }
 
-/// Simulated kernel. It survives the agent, except for the namespaces that the agent keeps open.
+/// Simulated kernel. It outlives the agent, except for the namespaces that only the agent keeps open.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// Content of each namespace, including foreign routes and neighbours.
+    /// Contents of each namespace, including foreign routes and neighbours.
     pub spaces: BTreeMap<NetnsId, Snapshot>,
     /// Named namespaces (`ip netns`).
     pub names: BTreeMap<String, NetnsId>,
@@ -61,36 +61,36 @@ pub struct Kernel {
     pub dangling: BTreeSet<String>,
     /// Processes by PID.
     pub processes: BTreeMap<i32, Process>,
-    /// Start time of the process to which each reference is bound. The record survives the agent.
+    /// Start time of the process to which each reference is bound. These records outlive the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
     /// Namespaces whose changes the monitor is about to report.
     pub reported: Vec<NetnsId>,
-    /// Operations that changed something or tried to.
+    /// Operations that changed something or tried to change something.
     pub log: Vec<KernelOp>,
-    /// Number of reads of open namespaces.
+    /// How often open namespaces have been read.
     pub readings: usize,
-    /// Number of changing operations after which the agent is killed; `None` for never.
+    /// Number of further changing operations after which the agent is killed; `None` for never.
     pub fuel: Option<usize>,
-    /// Numbers of changing operations after which one fails, with its error number.
+    /// Failures to inject: the number of changing operations after which one fails, and its errno.
     pub failing: Vec<(usize, i32)>,
-    /// Namespaces that the agent must not change: those of foreign processes with a reused PID.
+    /// Namespaces that the agent must not change, because they belong to foreign processes with a reused PID.
     pub foreign_processes: BTreeSet<NetnsId>,
     /// Violated rules.
     pub violations: Vec<String>,
-    /// Counter of changes that affect references to namespaces.
+    /// Counts changes that affect references to namespaces.
     pub references: u64,
-    /// An operation had side effects on other objects: other addresses of a subnet, another reference by the same name, or the former name
-    /// of a link that other operations in the batch still use.
+    /// True if an operation affected other objects as well: other addresses of a subnet, another reference with the same name, or the
+    /// former name of a link that other operations in the batch still use.
     pub side_effects: bool,
-    /// Ignores `bindings`; a deliberate bug.
+    /// True if `bindings` are ignored (a deliberate bug).
     pub forgetful: bool,
     /// Maximum number of watched namespaces.
     pub watched_max: usize,
-    /// The agent has turned off notifications of changes.
+    /// True if the agent has turned off change notifications.
     pub deaf: bool,
-    /// Addresses whose duplicate address detection has begun.
+    /// Addresses that are undergoing duplicate address detection.
     pub asking: Vec<Asked>,
-    /// Kernel routes of addresses that somebody deleted.
+    /// Kernel routes of addresses that were deleted by others.
     missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
@@ -105,7 +105,7 @@ pub struct Kernel {
     next_start_time: u64,
 }
 
-/// The agent was killed before this operation.
+/// Error: the agent was killed before an operation.
 #[derive(Debug)]
 pub struct Killed;
 
@@ -124,7 +124,7 @@ fn refused(errno: i32, message: impl Into<String>) -> Failure {
     failure(kind, errno, message.into())
 }
 
-/// Returns the failure of an operation that a foreign object blocks.
+/// Returns the failure of an operation that is blocked by a foreign object.
 fn foreign(message: String) -> Failure {
     failure(FailureKind::Foreign, EEXIST, message)
 }
@@ -147,7 +147,7 @@ fn guarded(guard: &Guard, link: &LinkState) -> Result<(), Failure> {
     }
 }
 
-/// Returns whether an operation changes the network, except for the creation of a namespace, which `Kernel::creates` checks.
+/// Returns true if an operation changes the network. `Kernel::creates` covers the creation of namespaces.
 fn changes_something(op: &KernelOp) -> bool {
     match op {
         KernelOp::OpenNamespace { .. }
@@ -201,7 +201,7 @@ impl Kernel {
     /// Performs one operation.
     ///
     /// # Errors
-    /// The agent is killed before the operation.
+    /// Fails if the agent is killed before the operation.
     pub fn op(&mut self, op: &KernelOp) -> Result<Result<Reply, Failure>, Killed> {
         if changes_something(op) || self.creates(op) {
             match &mut self.fuel {
@@ -226,7 +226,7 @@ impl Kernel {
         matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.is_taken(name))
     }
 
-    /// Records violations of rules that hold for every operation.
+    /// Records violations of the rules that hold for every operation.
     fn check(&mut self, op: &KernelOp) {
         if let Some(netns) = op.works_in().into_iter().find(|netns| self.foreign_processes.contains(netns)) {
             self.violations
@@ -272,7 +272,7 @@ impl Kernel {
                 self.readings += 1;
                 return Ok(Reply::Contents(Box::new(self.read(*netns))));
             }
-            // Only the APIs read links.
+            // Only the APIs use this operation.
             KernelOp::ReadLinks { .. } => return Ok(Reply::Links(Vec::new())),
             KernelOp::CloseNamespace {
                 reference,
@@ -364,7 +364,7 @@ impl Kernel {
         Ok(Reply::Done)
     }
 
-    /// Returns a dump of a namespace as the agent reads it.
+    /// Returns a snapshot of a namespace as the agent would read it.
     pub fn read(&self, netns: NetnsId) -> Snapshot {
         let mut snapshot = self.spaces.get(&netns).cloned().unwrap_or_default();
         snapshot.routes.retain(|route| route.protocol == PROTOCOL);
@@ -374,7 +374,7 @@ impl Kernel {
                 .into_iter()
                 .find_map(|linked| linked.get(&(netns, link.index)));
             link.linked = linked.map(|(_, index)| *index);
-            // Any number works that differs from those of other namespaces.
+            // Any number works as long as it differs from those of other namespaces.
             link.linked_netnsid = linked.filter(|(there, _)| *there != netns).map(|(there, _)| there.0 as i32);
             if link.alias.is_empty() {
                 (link.rx_checksum, link.tx_checksum) = (None, None);
@@ -384,7 +384,7 @@ impl Kernel {
         snapshot
     }
 
-    /// Returns whether the agent has opened a namespace.
+    /// Returns true if the agent has opened the namespace.
     fn pinned(&self, netns: NetnsId) -> bool {
         netns == OWN || self.pins.contains_key(&netns)
     }
@@ -400,13 +400,13 @@ impl Kernel {
         found.ok_or_else(|| refused(ENODEV, format!("no link {name} in {netns}")))
     }
 
-    /// Returns a namespace to change, which must exist.
+    /// Returns a mutable namespace, which must exist.
     fn space(&mut self, netns: NetnsId) -> &mut Snapshot {
         self.changed(netns);
         self.spaces.get_mut(&netns).expect("the namespace exists")
     }
 
-    /// Returns a link to change, which must exist.
+    /// Returns a mutable link, which must exist.
     pub fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
         let links = &mut self.space(netns).links;
         links.iter_mut().find(|link| link.index == index).expect("the link exists")

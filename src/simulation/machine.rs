@@ -1,4 +1,4 @@
-//! Simulated machine from the agent's point of view: implements the agent's host traits with the simulated kernel.
+//! Simulated machine from the agent's point of view. Implements the agent's host traits on top of the simulated kernel.
 
 use std::{
     collections::BTreeMap,
@@ -21,13 +21,13 @@ use crate::{
 };
 use netns_kernel::{Failure, NamedTarget, NamespaceRef, NetnsId};
 
-/// Watched reference, with the time of its next check; `None` until something changes.
+/// Watched reference, with the time of its next check, which is `None` until something changes.
 struct Watched {
     entry: Entry,
     due: Option<Duration>,
 }
 
-/// Simulated machine, with the references that the agent watches.
+/// Simulated machine and the references that the agent watches.
 pub struct Machine {
     /// Simulated kernel.
     pub kernel: Kernel,
@@ -54,14 +54,14 @@ impl SharedMachine {
         })))
     }
 
-    /// Locks and returns the machine. The guard must not be held while the agent is called.
+    /// Locks and returns the machine. Do not hold the guard while calling the agent.
     pub fn get(&self) -> MutexGuard<'_, Machine> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Machine {
-    /// Advances the time, and schedules checks of references after changes of names and processes.
+    /// Advances the time. Schedules checks of references after names or processes have changed.
     pub fn pass_time(&mut self, now: Duration, choices: &mut Choices) {
         self.now = now;
         if std::mem::replace(&mut self.references, self.kernel.references) == self.kernel.references {
@@ -75,7 +75,7 @@ impl Machine {
                     watched.entry.start_burst(instant);
                     soon
                 }
-                // The agent has a pidfd of a known process, so it notices its end soon.
+                // The agent holds a pidfd of a known process, so it notices soon when the process ends.
                 Target::Process(_) if watched.entry.process().is_some() => soon,
                 _ => watched.entry.next_check(instant, self.origin, false).duration_since(self.origin),
             };
@@ -109,7 +109,7 @@ impl Machine {
         reported
     }
 
-    /// Drops the watched references after the end of the agent.
+    /// Drops the watched references after the agent has ended.
     pub fn agent_gone(&mut self) {
         self.kernel.agent_gone();
         self.watched.clear();
@@ -204,7 +204,7 @@ impl ReferenceWatcher for SharedMachine {
     }
 }
 
-/// Returns the reference to a place; `None` for the one found through Docker.
+/// Returns the reference to a place; `None` for the place that is found through Docker.
 fn reference(place: usize) -> Option<NamespaceRef> {
     Some(match place {
         OWN_PLACE => NamespaceRef::Own,

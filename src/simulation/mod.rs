@@ -40,7 +40,7 @@ use self::{choices::Draws, mutation::Mutation, scenario::Scenario, world::World}
 /// Runs a scenario, optionally with a deliberate bug in the agent, and returns its number of events.
 ///
 /// # Errors
-/// Describes the first violated rule.
+/// Fails with a description of the first violated rule.
 pub fn run(scenario: &Scenario, mutation: Option<Mutation>) -> Result<u64, String> {
     let world = || {
         let mut world = World::new(scenario.clone(), mutation, false);
@@ -56,10 +56,10 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
     (result, world.trace().to_vec())
 }
 
-/// Returns the scenario with all its draws listed, so that parts of it can be removed without changing the rest.
+/// Returns the scenario with all its draws listed, so parts of it can be removed without changing the rest.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
-    // The result does not matter, only the draws.
+    // Only the draws matter, not the result.
     drop(catch_unwind(AssertUnwindSafe(|| world.run())));
     Scenario {
         draws: Draws::Listed(world.draws()),
@@ -67,7 +67,7 @@ pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     }
 }
 
-/// Returns the smallest failing scenario found by reducing this one.
+/// Reduces a failing scenario, and returns the smallest one found that still fails.
 pub fn shrink(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let fails = |smaller: &Scenario| run(smaller, mutation).is_err();
     let recorded = record(scenario, mutation);

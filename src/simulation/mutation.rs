@@ -21,7 +21,7 @@ pub enum Mutation {
     DeafToNamespaces,
     /// Ignores changes of names and processes.
     DeafToReferences,
-    /// Takes a reused PID for the former process.
+    /// Mistakes a process with a reused PID for the former process.
     ForgetBindings,
     /// Skips the startup scan.
     SkipStartupScan,
@@ -75,7 +75,7 @@ impl Mutation {
         Self::ALL.into_iter().find(|mutation| mutation.name() == name)
     }
 
-    /// Changes tasks before their execution.
+    /// Changes tasks before they are executed.
     pub(crate) fn tasks(self, tasks: &mut [Task]) {
         for task in tasks {
             match self {

@@ -1,6 +1,6 @@
-//! Random numbers from a seed, or from a given list of numbers.
+//! Random numbers, either from a seed or from a given list.
 
-/// Source of the numbers.
+/// Where the numbers come from.
 #[derive(Clone, Debug)]
 enum Source {
     /// Seeded generator.
@@ -21,7 +21,7 @@ impl Random {
 
     /// Creates a source of given numbers.
     ///
-    /// Smaller numbers result in smaller test cases, so that proptest can shrink failing ones.
+    /// Smaller numbers result in smaller test cases, so proptest can shrink failing ones.
     pub fn given(numbers: Vec<u32>) -> Self {
         Random(Source::Given(numbers.into_iter()))
     }
@@ -48,7 +48,7 @@ impl Random {
         }
     }
 
-    /// Returns one of the alternatives. A single alternative draws no number.
+    /// Returns one of the alternatives. If there is only one, no number is drawn.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         match of {
             [only] => *only,

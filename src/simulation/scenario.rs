@@ -1,6 +1,6 @@
-//! Scenarios: changes of desired values, interference, faults and kills of the agent, as determined by a seed.
+//! Scenarios, generated from a seed: changes of desired values, interference, faults, and kills of the agent.
 //!
-//! A scenario does not depend on what the agent does. Any subset of its steps is a valid scenario as well, so that failing scenarios can be
+//! A scenario does not depend on what the agent does. Any subset of its steps is also a valid scenario, so failing scenarios can be
 //! reduced.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -17,13 +17,13 @@ use super::{
     tampering::Tampering,
 };
 
-/// Interface that refers to the process in scenarios in which its PID is reused.
+/// Interface that refers to the process in scenarios that reuse its PID.
 pub const KEEPER: &str = INVENTORY.names[KEEPER_SLOT];
 const KEEPER_SLOT: usize = 5;
 /// Slot that sometimes has an invalid value.
 const INVALID: usize = 7;
 
-/// Possible values. There are few interfaces, so that they depend on each other often.
+/// Possible values. There are only few interfaces, so they often depend on each other.
 pub const INVENTORY: Inventory = Inventory {
     names: &[
         "w0a",
@@ -52,10 +52,10 @@ const SLOTS: usize = INVENTORY.slots();
 const WITH_NICS: usize = 30;
 /// Slot of the first interface on a foreign link.
 const FIRST_EXISTING: usize = 12;
-/// Number of neighbours and routes on interfaces before that one.
+/// Number of neighbours and routes on the interfaces before [`FIRST_EXISTING`].
 const ON_OWN_LINKS: usize = 15;
 
-/// Returns whether a slot is an interface on a foreign link, or a neighbour or a route on one.
+/// Returns true if a slot is an interface on a foreign link, or a neighbour or route on such an interface.
 fn is_on_nic(slot: usize) -> bool {
     (FIRST_EXISTING..INTERFACES).contains(&slot) || slot >= INTERFACES + ON_OWN_LINKS
 }
@@ -74,15 +74,15 @@ pub enum Change {
 pub enum Step {
     /// A user writes a transaction.
     Put(Vec<Change>),
-    /// A user puts the same value of a key again.
+    /// A user puts the value of a key again, unchanged.
     PutAgain(String),
-    /// A user tampers with an object of the agent, which the number selects.
+    /// A user tampers with one of the agent's objects; the number selects it.
     Tamper(Tampering, usize),
     /// A user adds a named namespace.
     AddName(&'static str),
     /// A user removes a named namespace.
     RemoveName(&'static str),
-    /// A user replaces the name of a namespace by a dangling symbolic link.
+    /// A user replaces the name of a namespace with a dangling symbolic link.
     Dangle(&'static str),
     /// A foreign link appears in the agent's own namespace.
     AddNic(&'static str),
@@ -90,7 +90,7 @@ pub enum Step {
     RemoveNic(&'static str),
     /// A program opens or closes the TAP.
     SetCarrier(bool),
-    /// A user creates the foreign VRF device with this table, or re-creates it.
+    /// A user creates the foreign VRF device with this table, or re-creates it with another table.
     MakeVrf(u32),
     /// A user adds an address to a foreign link.
     AddNicAddress(&'static str),
@@ -112,9 +112,9 @@ pub enum Step {
     LoseDockerEvents(usize),
     /// The store is unreachable for this time.
     CutStore(Duration),
-    /// The connection of the reader is cut, and messages in flight are lost.
+    /// The reader's connection is cut, and messages in flight are lost.
     CutReader,
-    /// The connection of the writer is cut. Requests in flight may still arrive.
+    /// The writer's connection is cut. Requests in flight may still arrive.
     CutWriter,
     /// The store compacts its history.
     Compact,
@@ -124,11 +124,11 @@ pub enum Step {
     LoseStatus(usize),
     /// A user overwrites every n-th status key.
     OverwriteStatus(usize),
-    /// Another agent with the same label publishes all status keys unchanged. It ends after this time, and its lease deletes the keys.
+    /// Another agent with the same label publishes all status keys unchanged. It ends after this time, and the keys end with its lease.
     SecondPublisher(Duration),
-    /// Another store with the same values replaces the store, at a lower (true) or a higher revision.
+    /// The store is replaced with another one that has the same values at a lower (true) or higher (false) revision.
     ReplaceStore(bool),
-    /// The store loses its content.
+    /// The store loses its contents.
     EmptyStore(Loss),
     /// The store is restored from a snapshot that is this number of changes old.
     RestoreStore(usize),
@@ -136,9 +136,9 @@ pub enum Step {
     PutBack,
     /// A user accepts the held removals.
     AcceptRemovals,
-    /// The watch loses its event about the next transaction.
+    /// The watch loses the event for the next transaction.
     LoseWatch,
-    /// An operation fails with this error, after this number of operations.
+    /// After this number of operations, one fails with this errno.
     Fail(usize, i32),
     /// The agent is killed after this number of operations.
     KillAtOperation(usize),
@@ -151,7 +151,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// Returns whether the step leaves the kernel and all desired values unchanged.
+    /// Returns true if the step leaves the kernel and all desired values unchanged.
     pub fn is_about_connections(&self) -> bool {
         matches!(
             self,
@@ -170,7 +170,7 @@ impl Step {
     }
 }
 
-/// Errors of failing operations: ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM (errno(3)).
+/// Error numbers for failing operations: ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM (errno(3)).
 const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
 
 /// Initial state of a world, and its events.
@@ -178,11 +178,11 @@ const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
 pub struct Scenario {
     /// Delays and random choices.
     pub draws: Draws,
-    /// Outcomes are reported to the core before the rest of their batch is complete.
+    /// True if outcomes are reported to the core before the rest of their batch is complete.
     pub reports_early: bool,
-    /// The core hands out one task at a time.
+    /// True if the core hands out one task at a time.
     pub one_by_one: bool,
-    /// Number of namespaces that are watched by events. Others are read periodically.
+    /// Maximum number of namespaces that are watched for events. All others are read periodically.
     pub watched_max: usize,
     /// True if the agent uses Docker.
     pub docker: bool,
@@ -194,11 +194,11 @@ pub struct Scenario {
     pub slow_store: bool,
     /// True if the foreign links exist before the agent starts.
     pub nics: bool,
-    /// True if lost values are given up in the end, instead of being put again.
+    /// True if the removal of lost values is accepted in the end. Otherwise, they are put again.
     pub accepts: bool,
     /// Desired values in the store before the agent starts.
     pub initial: Vec<Item>,
-    /// Events, each after a pause.
+    /// Steps, each with the pause before it.
     pub steps: Vec<(Duration, Step)>,
 }
 
@@ -307,8 +307,8 @@ impl Scenario {
 
 /// Removes steps that change values after the store was emptied.
 ///
-/// After a restart of the agent, the links of values that are put again with another kernel name or address are orphans. The behaviour for
-/// them while orphans are held is not specified yet.
+/// If a lost value is put again with another kernel name or address after a restart of the agent, its link is an orphan. What must happen
+/// to such links while removals of orphans are held is not specified yet.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -331,7 +331,7 @@ fn pause(fast: bool, random: &mut Random) -> Duration {
 
 impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
-        // Not with tampering: the behaviour for dependents of an invalid value whose link is deleted is not specified yet.
+        // Not with tampering: it is not specified yet what happens to dependents of an invalid value whose link is deleted.
         if slot == INVALID && !self.kernel && random.percent(30) {
             return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
@@ -350,9 +350,9 @@ impl Repertoire {
         item
     }
 
-    /// Returns whether an interface always stays on one foreign link.
+    /// Returns true if an interface always stays on the same foreign link.
     ///
-    /// Foreign links have no ownership mark, so a restarted agent cannot recognize its objects on a link that no value names any more.
+    /// Foreign links have no ownership mark. If no value names such a link any more, a restarted agent cannot recognize its objects there.
     fn settles(&self, slot: usize) -> bool {
         self.kills && (FIRST_EXISTING..INTERFACES).contains(&slot)
     }
@@ -414,8 +414,8 @@ impl Repertoire {
 
     /// Draws tampering without `Rename`.
     ///
-    /// A renamed link could not get its name back if a foreign link has taken it. Open issue: a link that is renamed and whose value is
-    /// deleted before the agent notices stays until the next start.
+    /// A renamed link could not get its name back if a foreign link had taken it. Open issue: if a link is renamed and its value is deleted
+    /// before the agent notices, the link stays until the next start.
     fn tamper(&self, random: &mut Random) -> Step {
         let tampering = random.pick(&Tampering::ALL);
         let tampering = match tampering {
@@ -450,9 +450,9 @@ fn nic_step(random: &mut Random) -> Step {
     }
 }
 
-/// Draws a fault of the store. With `loses`, it may lose its content.
+/// Draws a store fault. With `loses`, the store may lose its contents.
 ///
-/// Not used together with EXISTING interfaces: foreign links have no ownership mark that shows which values were lost.
+/// Losses are not combined with EXISTING interfaces: foreign links have no ownership mark that shows which values were lost.
 fn store_step(loses: bool, random: &mut Random) -> Step {
     match random.below(if loses { 20 } else { 14 }) {
         0 | 1 => Step::CutReader,

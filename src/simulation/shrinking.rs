@@ -1,4 +1,4 @@
-//! Reduction of scenarios: removes steps, values and draws and rounds times, as long as a property holds.
+//! Reduces scenarios: removes steps, values and draws and rounds times, as long as a given property still holds.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::{
     scenario::Scenario,
 };
 
-/// Returns the smallest scenario found that has the property. The given scenario must have it.
+/// Returns the smallest scenario found for which `holds` returns true. It must be true for the given scenario.
 pub fn shrink(mut scenario: Scenario, holds: &dyn Fn(&Scenario) -> bool) -> Scenario {
     loop {
         let before = scenario.clone();
@@ -59,7 +59,7 @@ fn without_draws(scenario: &mut Scenario, holds: &dyn Fn(&Scenario) -> bool) {
     scenario.draws = Draws::Listed(listed);
 }
 
-/// Returns scenarios that are smaller by steps or values.
+/// Returns scenarios with fewer steps or values.
 fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     let mut candidates = Vec::new();
     let steps = scenario.steps.len();
@@ -68,7 +68,7 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     for (from, to) in halves.into_iter().filter(|_| steps > 3).chain(each) {
         let mut smaller = scenario.clone();
         let removed: Vec<_> = smaller.steps.drain(from..to).collect();
-        // Later steps stay at the same time.
+        // Keep the times of later steps.
         if let Some(next) = smaller.steps.get_mut(from) {
             next.0 += removed.iter().map(|(pause, _)| *pause).sum::<Duration>();
         }

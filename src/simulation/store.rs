@@ -13,7 +13,7 @@ use crate::{
 /// Time to live of a lease without renewal.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// State of a store after it lost its content.
+/// State of a store after it has lost its contents.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
     /// Another cluster.
@@ -34,7 +34,7 @@ impl Loss {
 /// Value of a status key.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Content.
+    /// Contents.
     pub value: Arc<[u8]>,
     /// Lease of the key.
     pub lease: i64,
@@ -63,7 +63,7 @@ pub struct Store {
     /// Deletions of status keys by anyone, with their revisions.
     deletions: Vec<(Arc<str>, i64)>,
     compacted: i64,
-    /// End of each lease.
+    /// When each lease ends.
     leases: BTreeMap<i64, Duration>,
     next_lease: i64,
 }
@@ -108,14 +108,14 @@ impl Store {
         self.revision
     }
 
-    /// Replaces the store by another one with the same desired values and nothing else.
+    /// Replaces the store with another one that contains only the same desired values.
     pub fn replace(&mut self, revision: i64) {
         self.cluster_id += 1;
         self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
         self.start_again(revision);
     }
 
-    /// Continues at a revision with the desired values and nothing else.
+    /// Continues at a revision with only the desired values.
     fn start_again(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();
@@ -125,7 +125,7 @@ impl Store {
         self.compact();
     }
 
-    /// Loses all content.
+    /// Loses all contents.
     pub fn empty(&mut self, loss: Loss) {
         self.config.clear();
         self.cluster_id += u64::from(loss == Loss::OtherCluster);
@@ -139,7 +139,7 @@ impl Store {
         self.compacted = 0;
     }
 
-    /// Restores the snapshot before this number of changes. Returns whether there is one.
+    /// Restores the store from a snapshot that is this number of changes old. Returns false if there is none.
     pub fn restore(&mut self, changes: usize) -> bool {
         let revisions = self.history.iter().rev().map(|change| change.mod_revision);
         let Some(revision) = revisions.skip(changes).find(|revision| *revision < self.revision) else {
@@ -151,7 +151,7 @@ impl Store {
         true
     }
 
-    /// Returns the desired values at an earlier revision; `None` if it is compacted.
+    /// Returns the desired values at an earlier revision; `None` if it has been compacted.
     fn content_at(&self, revision: i64) -> Option<BTreeMap<RawKey, (i64, Vec<u8>)>> {
         if revision < self.compacted {
             return None;
@@ -191,13 +191,13 @@ impl Store {
         listed.collect()
     }
 
-    /// Returns the changes after one revision up to another; `None` if they are compacted.
+    /// Returns the changes after `revision` up to `until`; `None` if they have been compacted.
     pub fn since(&self, revision: i64, until: i64) -> Option<Vec<RawChange>> {
         let desired = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
         (revision >= self.compacted).then(|| self.history.iter().filter(desired).cloned().collect())
     }
 
-    /// Returns the next revision of the history after this one, if any.
+    /// Returns the next revision in the history after this one, if any.
     pub fn next_revision(&self, after: i64) -> Option<i64> {
         self.history
             .iter()
@@ -271,7 +271,7 @@ impl Store {
         lease
     }
 
-    /// Returns the status keys that were deleted after a revision, with the revisions of their deletions.
+    /// Returns the status keys that were deleted after a revision, with the revision of each deletion.
     pub fn deleted_since(&self, revision: i64) -> Vec<(Arc<str>, i64)> {
         let deletions = self.deletions.iter().rev().take_while(|(_, deleted)| *deleted > revision);
         let mut deletions: Vec<_> = deletions.cloned().collect();
@@ -308,7 +308,7 @@ impl Store {
         found.collect()
     }
 
-    /// Executes a transaction of the publisher. Returns whether its guards held; `None` if its lease does not exist.
+    /// Executes a publisher transaction. Returns true if its guards held, and `None` if its lease does not exist.
     pub fn write(&mut self, lease: i64, batch: &Batch) -> Option<bool> {
         let holds = |(key, write): &(Arc<str>, Write)| match (write, self.status.get(key)) {
             (Write::Put(_), _) => true,

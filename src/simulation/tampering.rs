@@ -13,7 +13,7 @@ const OTHER_PROTOCOL: u8 = 4;
 /// RT_TABLE_MAIN of linux/rtnetlink.h.
 const TABLE_MAIN: u32 = 254;
 
-/// Tampering with an object of the agent.
+/// Tampering with one of the agent's objects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tampering {
     /// `ip link del`.
@@ -34,9 +34,9 @@ pub enum Tampering {
     DeleteRoute,
     /// `ip neighbour del`.
     DeleteNeighbour,
-    /// `ip neighbour replace` of an entry whose value adopts.
+    /// `ip neighbour replace` of an entry whose value allows adoption.
     ReplaceNeighbour,
-    /// `ip route replace` of a route whose value adopts.
+    /// `ip route replace` of a route whose value allows adoption.
     ReplaceRoute,
     /// `ip route del` of the connected or local route of an address.
     DeleteAddressRoute,
@@ -191,7 +191,7 @@ impl Kernel {
         }
     }
 
-    /// Creates the foreign VRF device with a routing table. A device with another table is re-created.
+    /// Creates the foreign VRF device with a routing table. Re-creates it if it has another table.
     pub fn make_vrf(&mut self, table: u32) {
         if self.link(OWN, TENANT).is_some_and(|link| link.vrf_table() != Some(table)) {
             self.remove_nic(TENANT);
@@ -243,7 +243,7 @@ pub(crate) fn add_look_alikes(kernel: &mut Kernel, netns: NetnsId) {
     kernel.pair(ends[0], ends[1]);
 }
 
-/// Adds an address, a neighbour and a route to a link. They differ for each number.
+/// Adds an address, a neighbour and a route to a link. They are different for each `number`.
 fn add_to_link(kernel: &mut Kernel, netns: NetnsId, link: &str, number: u8, protocol: u8) {
     let address = AddressSpec {
         address: [10, 99, number, 1].into(),

@@ -1,4 +1,4 @@
-//! Runs of the simulator as tests: some thousand seeds, the stored scenarios and the deliberate bugs.
+//! Runs the simulator as tests: several thousand seeds, the stored scenarios and the deliberate bugs.
 //!
 //! `examples/simulate.rs` runs any number of seeds.
 
@@ -31,19 +31,19 @@ fn random_scenarios_violate_no_rule() {
     }
 }
 
-/// Scenarios that failed once, and recordings of scenarios that cover earlier fixes.
+/// Runs the scenarios that failed once, and recorded scenarios that cover earlier fixes.
 #[test]
 fn stored_scenarios_violate_no_rule() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-        .expect("the directory of scenarios")
-        .map(|entry| entry.expect("an entry").path())
+        .expect("list the scenario directory")
+        .map(|entry| entry.expect("read a directory entry").path())
         .collect();
     files.sort();
     assert!(files.len() > 40, "{} has only {} files", folder.display(), files.len());
     let mut failures = Vec::new();
     for file in files {
-        let text = fs::read_to_string(&file).expect("readable");
+        let text = fs::read_to_string(&file).expect("read a scenario file");
         let result = text.parse().and_then(|scenario: Scenario| run(&scenario, None));
         if let Err(error) = result {
             failures.push(format!("{}: {error}", file.display()));
@@ -56,7 +56,7 @@ fn stored_scenarios_violate_no_rule() {
 fn recorded_scenario_replays_its_seed() {
     for seed in 0..40 {
         let scenario = Scenario::of_seed(seed);
-        let read: Scenario = record(&scenario, None).to_string().parse().expect("what was printed");
+        let read: Scenario = record(&scenario, None).to_string().parse().expect("parse the printed scenario");
         assert_eq!(trace(&scenario, None), trace(&read, None), "seed {seed}");
     }
 }
@@ -90,10 +90,10 @@ fn deliberate_bugs_are_found() {
     for mutation in Mutation::ALL {
         let finds = |seed: &u64| {
             let scenario = Scenario::of_seed(*seed);
-            // A seed that also fails without the mutation does not find the mutation.
+            // A seed that also fails without the mutation does not detect the mutation.
             run(&scenario, Some(mutation)).is_err() && run(&scenario, None).is_ok()
         };
         let found = (0..10_000).find(finds);
-        assert!(found.is_some(), "{} is not found", mutation.name());
+        assert!(found.is_some(), "no seed detects the mutation {}", mutation.name());
     }
 }

@@ -1,4 +1,4 @@
-//! Text form of values, steps and scenarios: one line each, with names instead of numbers.
+//! Text form of values, steps and scenarios: one line per item, with names instead of numbers.
 //!
 //! Parsing is the inverse of printing. `simulate --save` writes this form, and `tests/scenarios/` contains files in this form.
 
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// Returns a static copy of the text. There are few names, and each is leaked once.
+/// Returns a static copy of the text. There are only few names, and each is leaked only once.
 fn intern(text: &str) -> &'static str {
     static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,6 +1,6 @@
 //! Simulated world: one agent on one machine, with a store, Docker and a clock, driven by a queue of timed events.
 //!
-//! The delays of the scenario determine the order of events. `judgement` contains the rules for the behaviour of the agent.
+//! The scenario's delays determine the order of events. `judgement` contains the rules for the agent's behaviour.
 
 mod docker;
 mod interference;
@@ -38,16 +38,16 @@ use crate::{
 };
 use netns_kernel::NetnsId;
 
-/// Time at the beginning of a run, since the Unix epoch.
+/// Time at which every run begins, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);
 
-/// Maximum delay of the retry of a failed operation.
+/// Maximum delay before a failed operation is retried.
 const LONGEST_RETRY: Duration = Duration::from_secs(61);
 
 /// Minimum duration of duplicate address detection.
 const DETECTION: Duration = Duration::from_secs(1);
 
-/// Planned event. The numbers are the life of the agent and the connection within it.
+/// Planned event. The numbers identify the agent's life and, where present, its connection.
 enum Occurrence {
     /// A step of the scenario.
     Step(usize),
@@ -67,21 +67,21 @@ enum Occurrence {
     Reap,
     /// Duplicate address detection ends.
     Detected(Asked),
-    /// Leases may end.
+    /// Leases may expire.
     Expire,
     /// The store is reachable again.
     StoreBack,
     /// A second publisher ends, and so does its lease.
     Leave(i64),
-    /// Event on the connection of the reader.
+    /// Event on the reader's connection.
     Reader(u64, u64, ReaderStep),
     /// The next desired values are delivered to the core.
     Deliver(u64),
     /// The agent writes the note about the store.
     Note(u64),
-    /// Event on the connection of the writer.
+    /// Event on the writer's connection.
     Writer(u64, u64, WriterStep),
-    /// Event between tracker and Docker daemon.
+    /// Event between the tracker and the Docker daemon.
     Docker(u64, u64, DockerStep),
 }
 
@@ -123,7 +123,7 @@ pub struct World {
     machine: SharedMachine,
     store: Store,
     daemon: Daemon,
-    /// Values in the store, and values that it has lost without a deletion.
+    /// Values in the store, and values that it has lost without anyone deleting them.
     configuration: Configuration,
     /// State of the lost values.
     losses: Losses,
@@ -132,18 +132,18 @@ pub struct World {
     /// Values that were put at each revision, possibly in successive stores.
     versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
-    /// Number of the current or the next life of the agent.
+    /// Number of the agent's current or next life.
     life: u64,
-    /// The watch loses its event about the next transaction.
+    /// True if the watch loses the event for the next transaction.
     losing_watch: bool,
     reaping: bool,
-    /// Time at which the scenario and all faults ended.
+    /// When the scenario and all faults ended.
     calm_since: Option<Duration>,
-    /// Time of the last start of the agent.
+    /// When the agent was last started.
     started: Duration,
-    /// Time of the last interference below the agent.
+    /// When something below the agent last interfered.
     disturbed: Duration,
-    /// A foreign link has permanently taken a kernel name.
+    /// True if a foreign link has permanently taken a kernel name.
     squatted: bool,
     /// First violated rule.
     failure: Option<String>,
@@ -214,7 +214,7 @@ impl World {
     /// Runs the scenario, waits without faults until the world has converged, and restarts the agent.
     ///
     /// # Errors
-    /// Describes the first violated rule.
+    /// Fails with a description of the first violated rule.
     pub fn run(&mut self) -> Result<(), String> {
         let script: Duration = self.scenario.steps.iter().map(|(pause, _)| *pause).sum();
         self.run_until(BEGINNING + script + Duration::from_millis(1))?;
@@ -222,7 +222,7 @@ impl World {
         self.end_losses()?;
         self.come_to_rest()?;
         if self.expect_idle().is_err() {
-            // The retry of a failed deletion may still be planned although the object has disappeared.
+            // A failed deletion may still be waiting for its retry although the object has disappeared.
             self.run_until(self.now + LONGEST_RETRY)?;
             self.come_to_rest()?;
         }
@@ -236,7 +236,7 @@ impl World {
         }
     }
 
-    /// Restarts the agent, which must change nothing except for these links of its own namespace.
+    /// Restarts the agent, which must change nothing except these links in its own namespace.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
@@ -247,7 +247,7 @@ impl World {
         self.come_to_rest()
     }
 
-    /// Returns the recorded draws, which are those that differ from the defaults.
+    /// Returns the recorded draws: those that differ from the defaults.
     pub fn draws(&self) -> Listed {
         self.choices.record.clone().unwrap_or_default()
     }
@@ -340,7 +340,7 @@ impl World {
         }
     }
 
-    /// Ends a duplicate address detection. Before the end of all faults, 5 % of addresses are duplicates.
+    /// Ends a duplicate address detection. Until all faults have ended, 5 % of addresses are duplicates.
     fn end_detection(&mut self, of: Asked) {
         let duplicate = self.choices.choose(Site::Duplicate, 5) && self.calm_since.is_none();
         if duplicate {
@@ -350,7 +350,7 @@ impl World {
         self.machine.get().kernel.end_detection(of, duplicate);
     }
 
-    /// Plans the consequences of an event: notifications, wake-ups and checks.
+    /// Plans what follows from an event: notifications, wake-ups and checks.
     fn follow_up(&mut self) {
         let (reported, dying, asking) = {
             let kernel = &mut self.machine.get().kernel;
@@ -498,7 +498,7 @@ impl World {
                     }
                     break;
                 }
-                // Usually performs several operations in a row, with other events in between only sometimes.
+                // Usually performs several operations in a row; only sometimes do other events occur in between.
                 Ok(Progress::More) if !self.choices.pause() => {}
                 Ok(Progress::More) => {
                     let after = self.moment(Site::PerformLater);

@@ -1,12 +1,12 @@
-//! Stores the values of API clients in the file `clients.redb` of the data directory, so that they survive a restart.
+//! Stores the values of API clients in `clients.redb` in the data directory, so that they survive a restart.
 //!
-//! A value is in the file before the client is notified that it was accepted, and before it is applied.
+//! A value is written to the file before the client is notified that it was accepted, and before it is applied.
 //!
 //! | Table | Key | Value |
 //! |---|---|---|
 //! | `items` | source, key of the value | `ligato.generic.UpdateItem`: model, message and labels |
 //!
-//! Values of the source `held` have no labels of clients, only one with the start of the hold (`desired::removals`).
+//! Values of the source `held` have no client labels, only one with the start of the hold (`desired::removals`).
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 
 use data_dir::{DataDir, DataDirError, DatabaseFile};
 
-/// Name of the file in the data directory.
+/// File name in the data directory.
 const FILE_NAME: &str = "clients.redb";
 const ITEMS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("items");
 /// Size of redb's cache. Values are read only at start, so a small cache is sufficient.
@@ -46,7 +46,7 @@ pub struct ClientItem {
 /// All values of a source.
 pub type SourceItems = BTreeMap<Key, ClientItem>;
 
-/// Error of the file of client values.
+/// Error of the file that stores client values.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientStoreError {
     /// The data directory or the file cannot be opened, or is not safe to use.
@@ -59,28 +59,28 @@ pub enum ClientStoreError {
         path: PathBuf,
     },
     /// The file cannot be read or written.
-    #[error("values of API clients: cannot use {}: {source}", path.display())]
+    #[error("API client values: cannot use {}: {source}", path.display())]
     File {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the database.
+        /// Error from the database.
         source: Box<redb::Error>,
     },
-    /// The content of the file is invalid.
+    /// The contents of the file are invalid.
     #[error(
-        "values of API clients: {} is damaged ({detail}); restore it from a copy, or move it away and let the clients put their \
+        "API client values: {} is damaged ({detail}); restore it from a copy, or move it away and let the clients put their \
          values again",
         path.display()
     )]
     Content {
         /// Path of the file.
         path: PathBuf,
-        /// What is invalid.
+        /// Description of what is invalid.
         detail: String,
     },
 }
 
-/// File of client values.
+/// File that stores client values.
 pub struct ClientStore {
     database: Database,
     path: PathBuf,
@@ -121,7 +121,7 @@ impl ClientStore {
 
     fn load(&self) -> Result<BTreeMap<String, SourceItems>, ClientStoreError> {
         let failed = |error: redb::Error| file_error(&self.path, error);
-        // The table does not exist before the first write; this creates it.
+        // The table does not exist before the first write, so this creates it.
         let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;
         writing.open_table(ITEMS).map_err(|error| failed(error.into()))?;
         writing.commit().map_err(|error| failed(error.into()))?;
@@ -140,12 +140,12 @@ impl ClientStore {
         Ok(sources)
     }
 
-    /// Stores changes of a source (`None` deletes the key), all or none; `replace` deletes all other values of the source.
+    /// Stores changes of a source (`None` deletes the key), all or none. If `replace` is true, deletes all other values of the source.
     ///
     /// Returns when the changes are on disk, which may take milliseconds.
     ///
     /// # Errors
-    /// If it fails, nothing was stored.
+    /// If an error is returned, nothing was stored.
     pub fn keep(&self, source: &str, replace: bool, changes: &[(Key, Option<ClientItem>)]) -> Result<(), ClientStoreError> {
         self.write(source, replace, changes).map_err(|error| file_error(&self.path, error))
     }
@@ -172,7 +172,7 @@ impl ClientStore {
 fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
     let path = path.to_path_buf();
     match source {
-        // An I/O error of the kernel is no damage; a file that ends too early is.
+        // An I/O error from the kernel does not mean that the file is damaged; a file that ends too early is.
         redb::Error::Io(ref error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
             ClientStoreError::File {
                 path,
@@ -208,7 +208,7 @@ fn encode(item: &ClientItem) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// Returns a value in the form of the generic API.
+/// Returns a value in the form used by the generic API.
 pub fn any_of(model: &Model) -> prost_types::Any {
     prost_types::Any {
         type_url: format!("models.ligato.io/{}", model.info().proto_name),
@@ -220,7 +220,7 @@ fn decode(bytes: &[u8]) -> Result<ClientItem, String> {
     let message = UpdateItem::decode(bytes).map_err(|error| error.to_string())?;
     let item = message.item.ok_or("it has no item")?;
     let model = item.id.map(|id| id.model).unwrap_or_default();
-    let info = model_by_name(&model).ok_or_else(|| format!("there is no model {model:?}"))?;
+    let info = model_by_name(&model).ok_or_else(|| format!("unknown model {model:?}"))?;
     let Some(Union::Any(any)) = item.data.and_then(|data| data.union) else {
         return Err("it has no data".to_owned());
     };
@@ -247,23 +247,23 @@ mod tests {
 
     #[test]
     fn empty_file_is_damaged() {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("clients.redb"), "").expect("written");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
+        std::fs::write(directory.path().join("clients.redb"), "").expect("write the file");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
         assert!(error.is_some_and(|error| error.contains("clients.redb is damaged (it has 0 bytes); restore it from a copy")));
     }
 
     #[test]
     fn kill_during_creation_leaves_no_damaged_file() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let (file, new) = (directory.path().join("clients.redb"), directory.path().join("clients.redb.new"));
-        drop(ClientStore::open(directory.path()).expect("creates"));
+        drop(ClientStore::open(directory.path()).expect("create the file"));
         assert!(file.exists() && !new.exists(), "the file has its final name");
-        // Content of the file if the process is killed: nothing, a part, or everything but without the final name.
-        let content = std::fs::read(&file).expect("read");
+        // Contents of the file if the process is killed: nothing, a part, or everything but without the final name.
+        let content = std::fs::read(&file).expect("read the file");
         for length in [0, 1, 4096, content.len() / 2, content.len()] {
-            std::fs::remove_file(&file).expect("removed");
-            std::fs::write(&new, &content[..length]).expect("written");
+            std::fs::remove_file(&file).expect("remove the file");
+            std::fs::write(&new, &content[..length]).expect("write the file");
             std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set permissions");
             let (_store, sources) = ClientStore::open(directory.path()).unwrap_or_else(|error| panic!("{length} bytes: {error}"));
             assert!(sources.is_empty() && file.exists() && !new.exists());
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn two_processes_cannot_create_the_file_at_once() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let data = DataDir::open(directory.path()).expect("opens");
         let first = data.open_database(FILE_NAME).expect("begins");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn values_of_each_source_survive_restart() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let (key, first) = item("a", "one");
         let (other_key, other) = item("b", "two");
         {
@@ -296,7 +296,7 @@ mod tests {
             store.keep("grpc", true, &both[1..]).expect("replaced");
             store.keep("other", false, &[(other_key.clone(), None)]).expect("nothing to remove");
         }
-        let (_store, sources) = ClientStore::open(directory.path()).expect("opens again");
+        let (_store, sources) = ClientStore::open(directory.path()).expect("open the file again");
         let want = BTreeMap::from([
             ("grpc".to_owned(), SourceItems::from([(other_key, other)])),
             ("other".to_owned(), SourceItems::from([(key, first)])),
@@ -306,8 +306,8 @@ mod tests {
 
     #[test]
     fn error_about_damaged_file_says_what_to_do() {
-        let directory = tempfile::tempdir().expect("a directory");
-        std::fs::write(directory.path().join("clients.redb"), "this is no database\n".repeat(1_000)).expect("a file");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
+        std::fs::write(directory.path().join("clients.redb"), "this is no database\n".repeat(1_000)).expect("write the file");
         let Err(error) = ClientStore::open(directory.path()) else {
             panic!("opened a damaged file");
         };

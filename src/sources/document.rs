@@ -1,6 +1,6 @@
-//! Configuration documents in YAML: the initial configuration file, REST bodies, and files of the command line.
+//! Configuration documents in YAML: the initial configuration file, REST bodies, and files given on the command line.
 //!
-//! [`models::document`] defines the content of a document. JSON is read as well, because it is YAML.
+//! [`models::document`] defines the contents of a document. JSON is accepted as well, because it is valid YAML.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use models::{
     document::{Item, member_of, read_document, write_document},
 };
 
-/// Error of a text that is not a configuration document.
+/// Error for text that is not a configuration document.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct DocumentError(String);
 
-/// Reads a document. Does not validate its values; an empty text is a document without values.
+/// Reads a document. Does not validate its values. Empty text is a document without values.
 ///
 /// # Errors
 /// Fails if the text is not YAML, if a member is unknown or has the wrong type, or if two values have the same key. The error includes the
@@ -39,8 +39,8 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     Ok(items)
 }
 
-/// Returns the limits of the parser. The number of nodes is limited by the length of the text, which the caller limits. Aliases keep the
-/// default limits, because they grow beyond the text.
+/// Returns the parser limits. The number of nodes is limited by the length of the text, which the caller limits. Aliases keep the default
+/// limits, because they expand to more than the text.
 fn limits(length: usize) -> serde_saphyr::Options {
     let budget = serde_saphyr::Budget::default();
     let budget = serde_saphyr::budget! {
@@ -113,7 +113,7 @@ linuxConfig:
 
     #[test]
     fn written_document_is_read_as_same_values() {
-        let items = parse(TEXT).expect("a document");
+        let items = parse(TEXT).expect("a valid document");
         let keys: Vec<String> = items.iter().map(|item| item.model.key().to_string()).collect();
         let want = [
             "config/linux/interfaces/v2/interface/d1",
@@ -122,7 +122,7 @@ linuxConfig:
         ];
         assert_eq!(keys, want);
         let text = write(items.iter().map(|item| &item.model)).expect("writable");
-        assert_eq!(parse(&text).expect("its own text"), items, "{text}");
+        assert_eq!(parse(&text).expect("a written document must be readable"), items, "{text}");
     }
 
     #[test]
@@ -133,7 +133,7 @@ linuxConfig:
             "linuxConfig: {{interfaces: [{{name: d, ipAddresses: [{}]}}]}}",
             addresses.join(", ")
         );
-        let items = parse(&text).expect("a document");
+        let items = parse(&text).expect("a valid document");
         assert!(matches!(&items[0].model, Model::Interface(interface) if interface.ip_addresses == addresses));
     }
 
@@ -161,7 +161,7 @@ linuxConfig:
         ] {
             let error = parse(text).expect_err("refused").to_string();
             for part in parts {
-                assert!(error.contains(part), "{error:?} does not say {part:?}");
+                assert!(error.contains(part), "{error:?} must mention {part:?}");
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Source of desired state: a store with the etcd v3 API.
+//! Desired state source: a store with the etcd v3 API.
 //!
 //! Lists and watches one prefix, and recovers from lost connections, compaction and a replaced store. A periodic comparison detects changes
-//! that a watch should never lose. The source does not decode values, and reports a deletion only if a response of the store has shown it.
+//! that the watch has lost, which should never happen. The source does not decode values, and reports a deletion only if a response from
+//! the store has shown it.
 //!
 //! # Flow
 //! [`SourceEvent::Snapshot`] comes first, followed by [`SourceEvent::Changes`], with connection events in between. After a lost connection
@@ -9,9 +10,9 @@
 //! and a store that was wiped and filled again is detected even if its revision is higher than before.
 //!
 //! # Guarantees
-//! A receiver that applies the events in order has, after each event, the state of the store at the `revision` of the event. No key returns
-//! to an older state, unless the store itself was replaced; the snapshot reports that. All changes of one store transaction are in the same
-//! event.
+//! After each event, a receiver that applies the events in order has the state of the store at the `revision` of the event. No key returns
+//! to an older state, unless the store itself was replaced, which the snapshot reports. All changes of one store transaction are in the
+//! same event.
 //!
 //! # Caveats
 //! Intermediate states of a key are skipped if the receiver is slower than the store. A deletion detected by a comparison has the revision
@@ -41,7 +42,7 @@ pub(crate) mod reading;
 /// Time between two comparisons if the first one shows differences. Changes that are still in transit arrive within this time.
 const SECOND_CHECK: Duration = Duration::from_secs(2);
 
-/// A key without the watched prefix. Keys of the store are bytes, most of them UTF-8. Cheap to clone.
+/// A key without the watched prefix. Keys in the store are bytes, most of them UTF-8. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawKey(Arc<[u8]>);
 
@@ -84,20 +85,20 @@ impl fmt::Debug for RawKey {
 /// A key with its undecoded value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawItem {
-    /// Key below the prefix.
+    /// Key without the prefix.
     pub key: RawKey,
     /// Value as stored.
     pub value: Vec<u8>,
-    /// Revision of the store at which the key was last written.
+    /// Store revision at which the key was last written.
     pub mod_revision: i64,
 }
 
 /// A key that was written or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawChange {
-    /// Key below the prefix.
+    /// Key without the prefix.
     pub key: RawKey,
-    /// Revision of the store at which it was written or deleted.
+    /// Store revision at which the key was written or deleted.
     pub mod_revision: i64,
     /// New value; `None` if the key was deleted.
     pub value: Option<Vec<u8>>,
@@ -108,7 +109,7 @@ pub struct RawChange {
 pub enum SnapshotReason {
     /// First snapshot.
     Initial,
-    /// The revision that the watch needed was compacted.
+    /// The revision from which the watch had to continue was compacted.
     Compacted,
     /// The store was replaced by another one or emptied. Missing keys were not necessarily deleted by a client.
     StoreReplaced {
@@ -120,16 +121,16 @@ pub enum SnapshotReason {
         /// Observation that shows it.
         evidence: String,
     },
-    /// The periodic comparison has shown that the delivered state differs from the store, which should not happen.
+    /// The periodic comparison showed that the delivered state differs from the store, which should not happen.
     Difference,
 }
 
-/// Event of the source.
+/// Event from the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
     /// All keys below the prefix at `revision`: a full resync.
     Snapshot {
-        /// Revision of the store.
+        /// Store revision.
         revision: i64,
         /// Reason for the snapshot.
         reason: SnapshotReason,
@@ -140,10 +141,10 @@ pub enum SourceEvent {
     Changes {
         /// Revision up to which changes are included.
         revision: i64,
-        /// Newest change of each key, in ascending order of keys.
+        /// Newest change of each key, in ascending key order.
         items: Vec<RawChange>,
     },
-    /// The store cannot be reached. The delivered state stays desired; the source retries forever.
+    /// The store cannot be reached. The delivered state stays desired. The source retries forever.
     Disconnected {
         /// Error message for users.
         message: String,
@@ -152,12 +153,12 @@ pub enum SourceEvent {
     Reconnected,
 }
 
-/// Options of the source.
+/// Source options.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
-    /// Interval at which the revisions of all keys are compared with what was delivered.
+    /// Interval at which the revisions of all keys are compared with the delivered ones.
     pub compare_interval: Duration,
-    /// Note of an earlier process about the store that it read last.
+    /// An earlier process's note about the store that it read last.
     pub note: Option<Note>,
 }
 
@@ -170,7 +171,7 @@ impl Default for SourceOptions {
     }
 }
 
-/// A running source, and the receiver of its events. Dropping it ends the source.
+/// A running source and the receiver of its events. Dropping it stops the source.
 pub struct Source {
     task: JoinHandle<()>,
     buffer: Arc<CoalescingBuffer>,
@@ -178,10 +179,10 @@ pub struct Source {
 }
 
 impl Source {
-    /// Starts to list and watch `prefix`. Must be called within a Tokio runtime. If the store is unreachable, the source retries.
+    /// Starts listing and watching `prefix`. Must be called within a Tokio runtime. If the store is unreachable, the source retries.
     ///
     /// # Errors
-    /// Fails only for a configuration that can never work.
+    /// Fails only if the configuration can never work.
     pub fn start(config: StoreConfig, prefix: String) -> Result<Self, StoreError> {
         Self::start_with(config, prefix, SourceOptions::default())
     }
@@ -207,7 +208,7 @@ impl Source {
         Ok(Self { task, buffer, noted })
     }
 
-    /// Waits for the next event. Events that were not received yet are merged. Returns `None` if the reader failed. Cancel-safe.
+    /// Waits for the next event. Events that have not been received yet are merged. Returns `None` if the reader failed. Cancel-safe.
     pub async fn recv(&mut self) -> Option<SourceEvent> {
         loop {
             self.filled().await?;
@@ -217,7 +218,7 @@ impl Source {
         }
     }
 
-    /// Waits until there is an event. Returns whether it has content; `None` if the reader failed. Cancel-safe.
+    /// Waits until an event is available. Returns whether it has contents; `None` if the reader failed. Cancel-safe.
     pub async fn filled(&mut self) -> Option<bool> {
         tokio::select! {
             has_content = self.buffer.filled() => Some(has_content),
@@ -225,7 +226,7 @@ impl Source {
         }
     }
 
-    /// Watches the note with which a later process recognizes the store. It is never older than the last delivered event.
+    /// Watches the note by which a later process recognizes the store. It is never older than the last delivered event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.noted.clone()
     }
@@ -264,7 +265,7 @@ struct Reader {
     reading: Reading,
     buffer: Arc<CoalescingBuffer>,
     noted: watch::Sender<Option<Note>>,
-    /// Time since which the current session works.
+    /// When the current session was established; `None` before that.
     established: Option<Instant>,
 }
 
@@ -279,7 +280,7 @@ impl Reader {
                 }
                 Err(error) => {
                     if self.reading.lost(error.to_string()) {
-                        tracing::warn!(%error, "cannot read the desired state; the last one stays in effect");
+                        tracing::warn!(%error, "cannot read the desired state; the last known state stays in effect");
                     }
                     self.deliver();
                     self.connector.skip();
@@ -318,14 +319,14 @@ impl Reader {
         }
     }
 
-    /// Delivers the pending events. The note comes first: it must never be older than a delivered event.
+    /// Delivers the pending events. The note is published first, because it must never be older than a delivered event.
     fn deliver(&mut self) {
         let note = self.reading.note();
         self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);
         self.buffer.post(self.reading.take_events());
     }
 
-    /// Watches and compares until the session ends. The listing is complete.
+    /// Watches and compares until the session ends. Called after the listing is complete.
     async fn follow(&mut self, session: &Session, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
         let prefix = &*self.prefix.clone();
         let mut compare_at = Instant::now() + self.compare_interval;
@@ -371,7 +372,7 @@ fn canceled(session: &Session, response: &WatchResponse) -> Result<ListAgain, St
     if response.compact_revision() > 0 {
         return Ok(ListAgain(SnapshotReason::Compacted));
     }
-    // With authentication, an expired token also ends the watch; the next session signs in again.
+    // With authentication, an expired token also ends the watch. The next session signs in again.
     let words = format!("the watch was canceled: {:?}", response.cancel_reason());
     Err(StoreError::protocol(session.endpoint(), &words))
 }
@@ -379,7 +380,7 @@ fn canceled(session: &Session, response: &WatchResponse) -> Result<ListAgain, St
 fn changes_of(prefix: &[u8], response: &WatchResponse) -> Vec<RawChange> {
     let change = |kv: &etcd_client::KeyValue| {
         let key = RawKey::from(kv.key().strip_prefix(prefix)?);
-        // A deleted key has version 0 (etcd's `kv.proto`). The event type of the client library panics on unknown numbers.
+        // A deleted key has version 0 (etcd's `kv.proto`). The client library's event type panics on unknown numbers.
         let value = (kv.version() > 0).then(|| kv.value().to_vec());
         let mod_revision = kv.mod_revision();
         Some(RawChange { key, mod_revision, value })

@@ -1,6 +1,6 @@
 //! Reads and follows the initial configuration file.
 //!
-//! A file that is deleted or cannot be read does not delete its values: the last content stays.
+//! Deleting the file or making it unreadable does not delete its values: the last contents stay in effect.
 
 use std::{
     ffi::OsString,
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::document::{self, DocumentError};
 
-/// Error of a configuration file that cannot be used.
+/// Error for a configuration file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file cannot be read.
@@ -23,7 +23,7 @@ pub enum FileError {
     Read {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is not a configuration document.
@@ -31,7 +31,7 @@ pub enum FileError {
     Document {
         /// Path of the file.
         path: PathBuf,
-        /// Error and its position.
+        /// The error and its position.
         source: DocumentError,
     },
     /// The directory of the file cannot be watched.
@@ -39,7 +39,7 @@ pub enum FileError {
     Watch {
         /// Path of the file.
         path: PathBuf,
-        /// Error of the system.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -49,7 +49,7 @@ pub struct ConfigFile {
     path: PathBuf,
     name: OsString,
     events: EventStream<[u8; 4096]>,
-    /// Text of the last read.
+    /// Text read last.
     text: String,
 }
 
@@ -57,7 +57,7 @@ impl ConfigFile {
     /// Reads the file, and watches it from then on.
     ///
     /// # Errors
-    /// Fails if the file cannot be read or is not a configuration document: the agent must not start without its configuration.
+    /// Fails if the file cannot be read or is not a configuration document. The agent must not start without its configuration.
     pub fn open(path: &Path) -> Result<(Self, Vec<Item>), FileError> {
         let watch = |source| FileError::Watch {
             path: path.to_path_buf(),
@@ -71,8 +71,8 @@ impl ConfigFile {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        // Watches the directory, because editors and configuration managers replace the file by a new one. Starts before the file is read,
-        // so that no change is missed.
+        // Watches the directory, because editors and configuration managers replace the file with a new one. Starts before the file is
+        // read, so no change is missed.
         let inotify = Inotify::init().map_err(watch)?;
         let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
         inotify.watches().add(directory, mask).map_err(watch)?;
@@ -87,7 +87,7 @@ impl ConfigFile {
         Ok((file, items))
     }
 
-    /// Waits until the content of the file changes, and returns all its items. Cancel-safe.
+    /// Waits until the contents of the file change, and returns all its items. Cancel-safe.
     pub async fn changed(&mut self) -> Vec<Item> {
         loop {
             match self.events.next().await {
@@ -99,13 +99,14 @@ impl ConfigFile {
                         return items;
                     }
                 }
-                Some(Err(error)) => warn!("changes of {} are no longer noticed: {error}", self.path.display()),
+                Some(Err(error)) => warn!("no longer watching {} for changes: {error}", self.path.display()),
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// Returns whether the path is a symlink. Its target may change without an event for its own name, as with `..data` of Kubernetes.
+    /// Returns whether the path is a symlink. Its target may change without an event for the symlink's name, as with `..data` in
+    /// Kubernetes.
     fn is_link(&self) -> bool {
         std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_symlink())
     }
@@ -115,7 +116,7 @@ impl ConfigFile {
             Ok((text, _)) if text == self.text => None,
             Ok((text, items)) => {
                 self.text = text;
-                info!(file = %self.path.display(), count = items.len(), "the configuration file changed");
+                info!(file = %self.path.display(), count = items.len(), "configuration file changed");
                 Some(items)
             }
             Err(error) => {
@@ -154,29 +155,29 @@ mod tests {
 
     #[tokio::test]
     async fn file_is_followed_and_unusable_content_is_ignored() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let path = directory.path().join("initial-config.yaml");
-        fs::write(&path, with("a")).expect("written");
+        fs::write(&path, with("a")).expect("write the file");
         let (mut file, items) = ConfigFile::open(&path).expect("opens");
         assert_eq!(keys(&items), ["config/linux/interfaces/v2/interface/a"]);
 
         // A broken file, a deleted one and the same content again are not reported.
-        fs::write(&path, "linuxConfig: [").expect("written");
-        fs::remove_file(&path).expect("removed");
-        fs::write(&path, with("a")).expect("written");
+        fs::write(&path, "linuxConfig: [").expect("write the file");
+        fs::remove_file(&path).expect("remove the file");
+        fs::write(&path, with("a")).expect("write the file");
         let other = directory.path().join("new");
-        fs::write(&other, with("b")).expect("written");
+        fs::write(&other, with("b")).expect("write the file");
         fs::rename(&other, &path).expect("replaced");
         assert_eq!(keys(&file.changed().await), ["config/linux/interfaces/v2/interface/b"]);
     }
 
     #[tokio::test]
     async fn unusable_file_at_start_is_an_error() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let path = directory.path().join("c.yaml");
         let error = ConfigFile::open(&path).err().expect("missing").to_string();
         assert!(error.contains("c.yaml") && error.contains("No such file"), "{error}");
-        fs::write(&path, "linuxConfig:\n  routs: []\n").expect("written");
+        fs::write(&path, "linuxConfig:\n  routs: []\n").expect("write the file");
         let error = ConfigFile::open(&path).err().expect("wrong").to_string();
         assert!(error.contains("routs") && error.contains("line 2"), "{error}");
     }

@@ -1,9 +1,10 @@
 //! Merges the values of several sources into one desired state.
 //!
-//! Sources are ranked by name: if two sources have a value for the same key, the source whose name is later in alphabetical order wins. One
-//! source can be preferred to all others, whatever its name. If a source deletes its value, that of the next weaker source applies.
+//! Sources are ranked by name: if two sources have a value for the same key, the source whose name comes later in alphabetical order wins.
+//! One source can be preferred over all others, whatever its name. If a source deletes its value, the value of the next weaker source
+//! applies.
 //!
-//! The values of all sources are kept, also those that do not apply. They are not decoded.
+//! The values of all sources are kept, including those that do not apply. They are not decoded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,21 +14,21 @@ use std::{
 
 use models::key::Key;
 
-/// The store. The names of the sources are those of the reference agent.
+/// The store. The source names are those of the reference agent.
 pub const DATASYNC: &str = "datasync";
 /// The configuration file. Its name makes it weaker than the store, as in the reference agent.
 pub const CONFIG_FILE: &str = "config-file";
-/// Clients of the gRPC and REST APIs that set no other name.
+/// Clients of the gRPC and REST APIs that set no other source name.
 pub const GRPC: &str = "grpc";
 /// Values that the store lost although no client deleted them. Weaker than all other sources, whatever their names.
 pub const HELD: &str = "held";
 
 /// Values of all sources.
-///
-/// `V` is the content of a key. It may say that a value is unusable: such a value also takes precedence over those of weaker sources.
-/// Clones of `V` should be cheap; each reported change is a clone.
+/// `V` is the value stored under a key. It may indicate that the value is unusable; such a value also takes precedence over those of weaker
+/// sources. Clones of `V` should be cheap, because each reported change is a clone.
+/// Clones of `V` should be cheap, because each reported change is a clone.
 pub struct Merge<V> {
-    /// Values by source, weakest source first; no source is empty.
+    /// Values by source, weakest source first. Sources without values are left out.
     held: BTreeMap<Rank, BTreeMap<Key, V>>,
     preferred: Option<String>,
     /// Sources that have not reported their full state yet.
@@ -50,12 +51,12 @@ enum Strength {
     Preferred,
 }
 
-/// Changes of the desired state.
+/// Desired state changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Update<V> {
-    /// `changes` contains all desired values; true only for the first update with content.
+    /// True if `changes` contains all desired values: in the first update with contents, and in [`Merge::everything`].
     pub full: bool,
-    /// Keys and the values that apply now (`None` if there is none). Contains only differences.
+    /// Keys and the values that now apply (`None` if there is none). Contains only differences.
     pub changes: Vec<(Key, Option<V>)>,
 }
 
@@ -69,8 +70,8 @@ impl<V> Update<V> {
 impl<V: Clone + PartialEq> Merge<V> {
     /// Creates a state without values.
     ///
-    /// No update has content until each source in `awaited` has reported its full state once. Otherwise, values of a late source would be
-    /// deleted as no longer desired. `preferred` takes precedence over all others (`resync-data-source-override` of the reference agent).
+    /// No update has contents until each source in `awaited` has reported its full state once. Otherwise, values of a late source would be
+    /// deleted as no longer desired. `preferred` takes precedence over all others (`resync-data-source-override` in the reference agent).
     pub fn new<'a>(awaited: impl IntoIterator<Item = &'a str>, preferred: Option<&str>) -> Self {
         Merge {
             held: BTreeMap::new(),
@@ -103,7 +104,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// Changes values of a source (`None` deletes the key), in order.
+    /// Changes values of a source in order (`None` deletes the key).
     pub fn change(&mut self, source: &str, items: impl IntoIterator<Item = (Key, Option<V>)>) -> Update<V> {
         let rank = self.rank(source);
         let mut own = self.held.remove(&rank).unwrap_or_default();
@@ -132,7 +133,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// Replaces all values of the store. Keys that the store has again are no longer held.
+    /// Replaces all values of the store. Keys that are in the store again are no longer held.
     pub fn stored(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let put_again = self.put_again(items.iter().map(|(key, _)| key));
         let update = self.replace(DATASYNC, items);
@@ -141,7 +142,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// Changes values of the store. Keys that the store has again are no longer held.
+    /// Changes values of the store. Keys that are in the store again are no longer held.
     pub fn store_changed(&mut self, items: Vec<(Key, Option<V>)>) -> Update<V> {
         let put = items.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
         let put_again = self.put_again(put);
@@ -150,21 +151,21 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// Like [`Merge::stored`], but for a store that lost its content: values that it lacks become held.
+    /// Like [`Merge::stored`], but for a store that lost its contents: values missing from it become held.
     pub fn stored_without_removals(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let lost: Vec<_> = self.lost(&items).into_iter().map(|(key, value)| (key, Some(value))).collect();
         self.change(HELD, lost);
         self.stored(items)
     }
 
-    /// Returns the values of the store that are missing in a listing.
+    /// Returns the store's values that are missing from a listing.
     pub fn lost(&self, items: &[(Key, V)]) -> Vec<(Key, V)> {
         let present: BTreeSet<&Key> = items.iter().map(|(key, _)| key).collect();
         let lost = self.held_by(DATASYNC).filter(|(key, _)| !present.contains(key));
         lost.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Returns changes that delete these keys from the held ones.
+    /// Returns changes that delete these keys from the held values.
     fn put_again<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<V>)> {
         if self.held_by(HELD).next().is_none() {
             return Vec::new();
@@ -172,7 +173,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         keys.map(|key| (key.clone(), None)).collect()
     }
 
-    /// Returns the sources with a value for a key and their values, in order of precedence.
+    /// Returns the sources that have a value for a key, and these values, in order of precedence.
     pub fn holders(&self, key: &Key) -> impl Iterator<Item = (&str, &V)> {
         self.held
             .iter()
@@ -180,7 +181,7 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
-    /// Returns what would apply to a key if a source had this value (`None`: no value); `None` if nothing would change.
+    /// Returns the value that would apply to a key if a source had this value (`None`: no value); `None` if nothing would change.
     pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
         let rank = self.rank(source);
         if self.covered(&rank, key) {
@@ -191,7 +192,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         (now != then).then_some(then)
     }
 
-    /// Returns all values of a source, whether they apply or not.
+    /// Returns all values of a source, including those that do not apply.
     pub fn held_by(&self, source: &str) -> impl Iterator<Item = (&Key, &V)> {
         self.held.get(&self.rank(source)).into_iter().flatten()
     }
@@ -225,12 +226,12 @@ impl<V: Clone + PartialEq> Merge<V> {
         stronger.into_iter().any(|(_, held)| held.contains_key(key))
     }
 
-    /// Returns the value that applies without this source and stronger ones.
+    /// Returns the value that would apply without this source and stronger ones.
     fn weaker(&self, rank: &Rank, key: &Key) -> Option<&V> {
         self.held.range(..rank).rev().find_map(|(_, held)| held.get(key))
     }
 
-    /// Returns the change if a source deletes a value.
+    /// Returns the change that results if a source deletes a value.
     fn uncover(&self, rank: &Rank, key: &Key, value: &V) -> Option<(Key, Option<V>)> {
         let uncovered = self.weaker(rank, key);
         (uncovered != Some(value) && !self.covered(rank, key)).then(|| (key.clone(), uncovered.cloned()))

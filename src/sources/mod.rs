@@ -1,7 +1,7 @@
-//! Sources of the desired state: etcd, a configuration file, and clients of the APIs.
+//! Sources of the desired state: etcd, a configuration file, and API clients.
 //!
-//! Each source delivers raw items with their revision, and [`merge::Merge`] combines several sources into one desired state. No source
-//! decodes values or turns an error into a deletion.
+//! Each source delivers raw items with their revision, and [`merge::Merge`] combines several sources into one desired state. Sources do not
+//! decode values, and never turn an error into a deletion.
 
 pub mod clients;
 pub mod document;

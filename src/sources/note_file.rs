@@ -1,4 +1,4 @@
-//! Keeps the [`Note`] of the store in the data directory, in the file `store.json`.
+//! Keeps the store's [`Note`] in the data directory, in the file `store.json`.
 
 use std::{
     fs::{self, OpenOptions},
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::etcd::note::Note;
 
-/// File that keeps the [`Note`] over a restart.
+/// File that preserves the [`Note`] across restarts.
 pub struct NoteFile {
     path: PathBuf,
     prefix: String,
     written: Option<Note>,
 }
 
-/// Content of the file.
+/// Contents of the file.
 #[derive(Serialize, Deserialize)]
 struct Content {
     /// Prefix of the keys that the note is about.
@@ -32,7 +32,7 @@ struct Content {
 pub enum Remembered {
     /// A note of an earlier process.
     Note(Note),
-    /// No usable note, and the reason: the file is missing, damaged, or about another label.
+    /// No usable note. Contains the reason: the file is missing, damaged, or about another label.
     Nothing(String),
 }
 
@@ -64,12 +64,12 @@ impl NoteFile {
         }
     }
 
-    /// Replaces the file, unless its content is the same.
+    /// Replaces the file, unless its contents are the same.
     ///
-    /// The file is not synced to disk: after a crash of the machine, the kernel has no orphans.
+    /// The file is not synced to disk: after a machine crash, the kernel has no orphans.
     ///
     /// # Errors
-    /// Returns the error of the system.
+    /// Returns the system's error.
     pub fn write(&mut self, note: &Note) -> io::Result<()> {
         if self.written.as_ref() == Some(note) {
             return Ok(());
@@ -79,7 +79,7 @@ impl NoteFile {
             note: note.clone(),
         };
         let temporary = self.path.with_extension("json.new");
-        // Removed first, so that nothing is written through a symlink that somebody created there.
+        // Removed first, so nothing is written through a symlink that someone else created there.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn note_is_read_by_next_process_with_same_label() {
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = tempfile::tempdir().expect("create a temporary directory");
         let file = || NoteFile::new(directory.path(), "/vnf-agent/a/config/".to_owned());
         assert!(matches!(file().read(), Remembered::Nothing(_)));
         let note = Note {
@@ -119,7 +119,7 @@ mod tests {
             held: None,
             losses: 0,
         };
-        file().write(&note).expect("written");
+        file().write(&note).expect("write the file");
         assert_eq!(file().read(), Remembered::Note(note));
         let mut other = NoteFile::new(directory.path(), "/vnf-agent/b/config/".to_owned());
         assert!(matches!(other.read(), Remembered::Nothing(why) if why.contains("/vnf-agent/a/config/")));

@@ -1,10 +1,10 @@
-//! Errors of the store, with their meaning and advice for users. They never contain a password.
+//! Store errors, with their meaning and advice for users. They never contain a password.
 
 use std::{error::Error, fmt::Write};
 
 use tonic::Code;
 
-/// Error of the store: endpoint, action, message of the store, and advice.
+/// Store error: the endpoint, the action, the store's message, and advice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {action} failed: {words}{}", .kind.advice())]
 pub struct StoreError {
@@ -14,24 +14,24 @@ pub struct StoreError {
     words: String,
 }
 
-/// Meaning of an error for retries.
+/// Error classification, which determines whether and how to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// A setting or file is wrong. Found before the first connection and again by every later one.
+    /// A setting or file is invalid. Checked before the first connection, and again for every later one.
     Configuration,
-    /// No connection, no answer, or a broken one. The call may have been executed.
+    /// There is no connection or no response, or the response is broken. The call may have been executed.
     Unreachable,
     /// The store does not accept the user, the password or an expired token.
     Unauthenticated,
     /// The user lacks permission for these keys.
     PermissionDenied,
-    /// The lease is unknown to the store: it expired, was revoked or belongs to another store. Nothing was written.
+    /// The lease does not exist: it has expired, was revoked or belongs to another store. Nothing was written.
     LeaseNotFound,
     /// The store refuses the request itself, for example because of its size. Nothing was written.
     Refused,
     /// The requested revision has been compacted.
     Compacted,
-    /// The store is out of space or overloaded and does not write.
+    /// The store is out of space or overloaded. Nothing was written.
     Exhausted,
     /// Any other error. The call may have been executed.
     Other,
@@ -43,13 +43,13 @@ impl StoreErrorKind {
             Self::Unreachable => " (is the store running there and reachable? the agent keeps trying)",
             Self::Unauthenticated => " (check --etcd-user and its password)",
             Self::PermissionDenied => " (grant the user's role readwrite on this prefix: etcdctl role grant-permission --prefix)",
-            Self::LeaseNotFound => " (a new lease is taken and everything is published again)",
+            Self::LeaseNotFound => " (the agent obtains a new lease and publishes everything again)",
             Self::Exhausted => " (free space in the store: compact, defragment, then `etcdctl alarm disarm`)",
             Self::Configuration | Self::Refused | Self::Compacted | Self::Other => "",
         }
     }
 
-    /// Returns whether the store has certainly not executed the call and will not do so later.
+    /// Returns true if the store has certainly not executed the call and will not execute it later.
     pub fn is_certain_refusal(self) -> bool {
         !matches!(self, Self::Unreachable | Self::Other)
     }
@@ -61,7 +61,7 @@ impl StoreError {
         self.kind
     }
 
-    /// Returns the message of the store.
+    /// Returns the store's message.
     pub fn words(&self) -> &str {
         &self.words
     }
@@ -79,7 +79,7 @@ impl StoreError {
         Self {
             kind: StoreErrorKind::Other,
             place: place(endpoint),
-            action: "reading the answer",
+            action: "reading the response",
             words: words.to_owned(),
         }
     }
@@ -128,7 +128,7 @@ fn classify(code: Code, words: &str) -> StoreErrorKind {
         Code::Unauthenticated => StoreErrorKind::Unauthenticated,
         Code::InvalidArgument if words.contains("authentication failed") => StoreErrorKind::Unauthenticated,
         Code::InvalidArgument if words.contains("user name is empty") => StoreErrorKind::Unauthenticated,
-        // Users or roles were changed since the token was issued; authenticating again helps.
+        // Users or roles have changed since the token was issued; authenticating again helps.
         Code::InvalidArgument if words.contains("revision of auth store is old") => StoreErrorKind::Unauthenticated,
         Code::PermissionDenied => StoreErrorKind::PermissionDenied,
         Code::NotFound if words.contains("lease not found") => StoreErrorKind::LeaseNotFound,
@@ -145,7 +145,8 @@ fn place(endpoint: &str) -> String {
     format!("store at {endpoint}")
 }
 
-/// Formats an error with its causes, each once: transport errors say only "transport error" and have "connection refused" as a cause.
+/// Formats an error and its causes, without repetition. Transport errors, for example, only say "transport error"; their cause says
+/// "connection refused".
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut words = error.to_string();
     append_causes(&mut words, error.source());

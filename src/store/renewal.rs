@@ -4,7 +4,7 @@ use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 
 use super::{Session, StoreError};
 
-/// Renewal of a lease. Callers should renew three times within the TTL and await each answer.
+/// Lease renewal. Callers should renew three times within the TTL and await each response.
 pub struct Renewal {
     keeper: LeaseKeeper,
     answers: LeaseKeepAliveStream,
@@ -15,7 +15,7 @@ impl Renewal {
     /// Renews the lease for the first time.
     ///
     /// # Errors
-    /// Fails with [`LeaseNotFound`](super::StoreErrorKind::LeaseNotFound) if the lease does not exist any more, or with an error of
+    /// Fails with [`LeaseNotFound`](super::StoreErrorKind::LeaseNotFound) if the lease no longer exists, or with an error of
     /// [`Session::call`].
     pub async fn start(session: &Session, lease: i64) -> Result<Self, StoreError> {
         let mut client = session.lease();
@@ -30,30 +30,30 @@ impl Renewal {
     /// Requests a renewal.
     ///
     /// # Errors
-    /// Fails if the previous request has not been answered yet, or with an error of [`Session::call`].
+    /// Fails if the response to the previous request has not arrived yet, or with an error of [`Session::call`].
     pub async fn ask(&mut self, session: &Session) -> Result<(), StoreError> {
         if std::mem::replace(&mut self.unanswered, true) {
             return Err(StoreError::protocol(
                 session.endpoint(),
-                "the store does not answer the renewal of the lease",
+                "the store has not responded to the previous renewal",
             ));
         }
         session.call("renewing the lease", self.keeper.keep_alive()).await
     }
 
-    /// Waits for the next answer. Cancel safe.
+    /// Waits for the next response. Cancel safe.
     ///
     /// # Errors
-    /// Fails if the lease does not exist any more or the stream has ended.
+    /// Fails if the lease no longer exists or the stream has ended.
     pub async fn answered(&mut self, session: &Session) -> Result<(), StoreError> {
         match self.answers.message().await {
-            // etcd answers the renewal of a lost lease with TTL 0 instead of an error.
+            // If the lease no longer exists, etcd responds with TTL 0 instead of an error.
             Ok(Some(answer)) if answer.ttl() > 0 => self.unanswered = false,
             Ok(Some(_)) => return Err(StoreError::lease_lost(session.endpoint())),
             Ok(None) => {
                 return Err(StoreError::protocol(
                     session.endpoint(),
-                    "the store closed the stream for renewing the lease",
+                    "the store closed the keep-alive stream of the lease",
                 ));
             }
             Err(error) => return Err(session.stream_error("renewing the lease", &error)),

@@ -1,18 +1,18 @@
-//! Metrics of gRPC calls, under the names that are usual for gRPC servers and in the reference agent.
+//! gRPC call metrics, with the names that gRPC servers usually use, including the reference agent.
 //!
-//! Only methods that are served are counted, so that clients cannot create arbitrary label values.
+//! Only existing methods are counted, so clients cannot create arbitrary label values.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 
-/// Labels of the metrics of a method. Finished calls have the status code as a further label.
+/// Metric labels of a method. Metrics of completed calls also have the status code as a label.
 const METHOD: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
 const CODE: [&str; 4] = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
-/// Upper bounds of the handling time in seconds: the default buckets of Prometheus, as in the reference agent.
+/// Bucket upper bounds for the call duration in seconds: the Prometheus defaults, as in the reference agent.
 const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Label values of a method: `unary` or the kind of stream, service, method.
+/// Label values of a method: call type (`unary` or the kind of stream), service and method.
 pub type MethodLabels<'a> = [&'a str; 3];
 
 /// Metrics of all calls.
@@ -28,7 +28,7 @@ impl Calls {
     /// Creates the metrics and registers them.
     ///
     /// # Panics
-    /// If called twice with the same registry.
+    /// Panics if called twice with the same registry.
     pub fn register(registry: &Registry) -> Self {
         let valid = "the names are valid, and each is registered once";
         let counter = |name: &str, help: &str, labels: &[&str]| {
@@ -58,7 +58,7 @@ impl Calls {
         }
     }
 
-    /// Returns the completed calls of a service, by name of the method.
+    /// Returns the completed calls of a service, by method name.
     pub fn handled(&self, service: &str) -> BTreeMap<String, Handled> {
         let families = self.handling.collect();
         let metrics = families.iter().flat_map(|family| family.get_metric());
@@ -81,7 +81,7 @@ impl Calls {
         of_service.collect()
     }
 
-    /// Counts the end of a call. `code` is the name of its status code.
+    /// Counts the end of a call. `code` is the name of the call's status code.
     pub fn end(&self, [kind, service, name]: MethodLabels<'_>, call: &Call, code: &str, lasted: Duration) {
         self.handled.with_label_values(&[kind, service, name, code]).inc();
         call.handling.observe(lasted.as_secs_f64());

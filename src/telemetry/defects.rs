@@ -1,6 +1,6 @@
-//! Reports defects: states of the agent that should be impossible.
+//! Reports defects: agent states that should be impossible.
 //!
-//! A defect is logged and counted, and the agent continues. In tests and in the simulator it panics.
+//! The agent logs and counts a defect, and continues. In tests and in the simulator, a defect panics.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ pub(super) fn counter() -> IntCounter {
 /// Reports a defect: the impossible state `what` has occurred.
 ///
 /// # Panics
-/// In tests and in the simulator.
+/// Panics in tests and in the simulator.
 pub fn defect(what: &str) {
     COUNT.inc();
     error!(what, "defect in the agent, please report it");

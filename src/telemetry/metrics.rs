@@ -1,7 +1,7 @@
-//! Metrics of the agent that are counted where things happen.
+//! Agent metrics that are counted as events happen.
 //!
 //! Counting never blocks for long: each call is a lookup and an addition. Metrics that can be read from the scheduler at any time are not
-//! counted here; the API reads them on request.
+//! counted here; the API reads them when metrics are requested.
 
 use std::{
     collections::BTreeMap,
@@ -23,15 +23,15 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeV
 
 use super::{calls::Calls, defects};
 
-/// Upper bounds of the buckets of the apply latency, in seconds.
+/// Bucket upper bounds for the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
 
-/// Number of latest store revisions whose read time is kept.
+/// Number of store revisions, the latest ones, whose read times are kept.
 const REVISIONS_KEPT: usize = 16_384;
 
 /// Metrics of one agent.
 pub struct Metrics {
-    /// Calls of the gRPC API.
+    /// Metrics of gRPC API calls.
     pub calls: Calls,
     registry: Registry,
     apply: HistogramVec,
@@ -39,9 +39,9 @@ pub struct Metrics {
     values: IntGaugeVec,
     connected: IntGauge,
     lag: IntGauge,
-    /// Latest store revision that was read.
+    /// Latest store revision that the agent has read.
     read: AtomicI64,
-    /// Read time of each revision. A std mutex: held for map operations only.
+    /// When each revision was read. A std mutex, because it is only held for map operations.
     revisions: Mutex<BTreeMap<i64, Instant>>,
 }
 
@@ -52,10 +52,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Creates metrics with all values zero.
+    /// Creates metrics, all with the value zero.
     ///
     /// # Panics
-    /// Never: the names are constant and each is registered once.
+    /// Never panics: the names are constant and each is registered once.
     pub fn new() -> Self {
         let registry = Registry::new();
         let latency = HistogramOpts::new(
@@ -96,7 +96,7 @@ impl Metrics {
         metrics
     }
 
-    /// Returns all metrics, for a monitoring system.
+    /// Returns all metrics, for the export to a monitoring system.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
@@ -106,12 +106,12 @@ impl Metrics {
         self.connected.set(i64::from(connected));
     }
 
-    /// Records that the whole desired state was read at this revision.
+    /// Records that the complete desired state was read at this revision.
     pub fn read_all(&self, revision: i64) {
         self.read.fetch_max(revision, Ordering::Relaxed);
     }
 
-    /// Records that changes were read. `changed` are the revisions of the single changes.
+    /// Records that changes up to `revision` were read. `changed` contains the revision of each change.
     pub fn read_changes(&self, revision: i64, changed: impl Iterator<Item = i64>) {
         let now = Instant::now();
         let mut revisions = self.revisions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,12 +128,12 @@ impl Metrics {
         }
     }
 
-    /// Records that everything read so far has been processed, as far as possible now.
+    /// Records that everything read so far has been processed, as far as currently possible.
     pub fn settled(&self) {
         self.lag.set(0);
     }
 
-    /// Records that the status of a value was published, with its previous and its new status.
+    /// Records that the status of a value was published. `before` is the previous status and `now` the new one.
     pub fn reported(&self, before: Option<&ValueStatus>, now: Option<&ValueStatus>) {
         let (state_before, state_now) = (before.map(ValueStatus::state), now.map(ValueStatus::state));
         if state_before != state_now {
@@ -164,7 +164,7 @@ impl Metrics {
     }
 }
 
-/// Returns the name of the model of a key.
+/// Returns the name of the model that a key belongs to.
 fn kind_of(key: &str) -> &'static str {
     model_of_key(key).map_or("unknown", |model| model.name)
 }

@@ -1,4 +1,4 @@
-//! Escapes foreign text in logs, messages and on terminals, so that no character in it can forge a line or control a terminal.
+//! Escapes foreign text in logs, messages and terminal output, so that it cannot forge a line or control a terminal.
 
 use std::fmt;
 
@@ -13,20 +13,20 @@ use tracing_subscriber::{
 /// Initial capacity for a line; most lines are shorter.
 const LINE_BYTES: usize = 256;
 
-/// Returns whether a character moves the cursor, starts a new line, or changes the order in which a terminal shows the others (Unicode
-/// directional formatting).
+/// Returns true if a character moves the cursor, starts a new line, or changes the order in which a terminal shows other characters
+/// (Unicode directional formatting).
 pub fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Returns the text with all characters escaped that would affect a terminal, as in `\\u{1b}`.
+/// Escapes all characters that would affect a terminal, for example as `\\u{1b}`.
 pub fn visible(text: &str) -> String {
     escaped(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// Like [`visible`], but returns `None` if nothing needs escaping.
 fn escaped(text: &str) -> Option<String> {
-    // Fast path: nearly all texts are printable ASCII.
+    // Fast path: almost all text is printable ASCII.
     let is_printable = text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
     if is_printable || !text.chars().any(is_hidden) {
         return None;
@@ -42,7 +42,7 @@ fn escaped(text: &str) -> Option<String> {
     Some(made)
 }
 
-/// Formats the fields of a log line, message included, with such characters escaped.
+/// Formats the fields of a log line, including the message, with all [hidden](is_hidden) characters escaped.
 #[derive(Debug, Default)]
 pub(super) struct VisibleFields(DefaultFields);
 

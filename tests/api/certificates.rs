@@ -1,4 +1,4 @@
-//! Certificates for the tests, made by openssl, and TLS connections with them. See [`make`].
+//! Creates certificates for the tests with `openssl`, and opens TLS connections that use them. See [`make`].
 
 use std::{io, sync::Arc};
 
@@ -15,14 +15,14 @@ use tokio_rustls::{
 
 use crate::support::command;
 
-/// Directory of the certificates.
+/// Directory that contains the certificates.
 pub const FOLDER: &str = "/run/live";
 
-/// Arguments of an agent with TLS.
+/// Arguments for an agent that uses TLS.
 pub const IDENTITY: [&str; 4] = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
 
-/// Makes a certificate authority (`ca`); certificates of a server (`server`), a client (`client`) and an expired one
-/// (`expired`), all signed by it; and another authority (`stranger`) with a certificate signed by it (`nobodys`).
+/// Creates a certificate authority (`ca`) and, signed by it, a server certificate (`server`), a client certificate (`client`)
+/// and an expired one (`expired`). Also creates another authority (`stranger`) and a certificate signed by it (`nobodys`).
 pub fn make() {
     let script = "set -e
         cd /run/live
@@ -50,7 +50,7 @@ pub fn make() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Returns a client configuration that trusts the authority, presents the certificate with this name, and offers these
+/// Returns a client configuration that trusts the authority, presents the certificate with this name and offers these
 /// protocols.
 pub fn config(identity: Option<&str>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
@@ -82,7 +82,7 @@ pub async fn connect(address: &str, identity: Option<&str>, protocols: &[&str]) 
     TlsConnector::from(config(identity, protocols)).connect(server(), stream).await
 }
 
-/// Returns the first message of a TLS client.
+/// Returns the first message that a TLS client sends.
 pub fn hello() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut client = ClientConnection::new(config(None, &[]), server()).expect("a client");

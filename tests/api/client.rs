@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client that shows exactly what the server sends.
 //!
-//! Makes one exchange over a connection of its own, and neither hides headers nor repairs answers. See [`Request::send`].
+//! Makes one exchange per connection. Neither hides headers nor repairs responses. See [`Request::send`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,10 +10,10 @@ use tokio::{
     time::timeout,
 };
 
-/// Timeout of an answer.
+/// Time limit for a response.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// Address at which the agent of a test serves REST.
+/// Address at which the agent under test serves REST.
 pub const ADDRESS: &str = "127.0.0.1:9191";
 
 /// A request to send.
@@ -24,7 +24,7 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
     /// Status code.
@@ -36,7 +36,7 @@ pub struct Answer {
 }
 
 impl Request {
-    /// Makes a request without a body.
+    /// Creates a request without a body.
     pub fn new(method: &str, target: &str) -> Self {
         Request {
             method: method.to_owned(),
@@ -46,7 +46,7 @@ impl Request {
         }
     }
 
-    /// Makes a GET request.
+    /// Creates a GET request.
     pub fn get(target: &str) -> Self {
         Self::new("GET", target)
     }
@@ -57,7 +57,7 @@ impl Request {
         self
     }
 
-    /// Adds a token.
+    /// Adds a bearer token.
     pub fn token(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
@@ -83,7 +83,7 @@ impl Request {
         [text.as_bytes(), &self.body].concat()
     }
 
-    /// Sends the request to the agent of the test.
+    /// Sends the request to the agent under test.
     pub async fn send(&self) -> Answer {
         let stream = TcpStream::connect(ADDRESS)
             .await
@@ -102,7 +102,7 @@ impl Request {
 /// Reads until the server closes the connection.
 pub async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
-    // Data that came before a reset is an answer too.
+    // Data that arrived before a reset counts as a response too.
     let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes))
         .await
         .expect("the server did not answer in time");

@@ -1,4 +1,4 @@
-//! Test of the OpenAPI document, which changes only on purpose.
+//! Tests that the OpenAPI document changes only on purpose.
 
 use crate::{client::Answer, golden};
 

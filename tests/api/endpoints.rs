@@ -1,4 +1,4 @@
-//! Tests of the exact answers of each endpoint, one test per group of endpoints. See the macro `answers`.
+//! Tests the exact response of each endpoint, with one test per group of endpoints. See the macro `answers`.
 
 use crate::{
     client::Request,
@@ -7,7 +7,7 @@ use crate::{
     world::{self, WAITING},
 };
 
-/// Makes a test that sends requests to a converged agent, and compares the answers with files.
+/// Defines a test that sends requests to a converged agent and compares the responses with golden files.
 macro_rules! answers {
     ($name:ident, $($method:literal $target:expr => $file:literal),+ $(,)?) => {
         async fn $name(mut bench: Bench) {

@@ -1,4 +1,4 @@
-//! Comparison of answers with files, after masking what differs from run to run, such as times and inodes.
+//! Compares responses with golden files, after masking what differs from run to run, such as times and inodes.
 //!
 //! Data that is meaningful to a client is not masked. See [`check`].
 
@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 
 use super::client::Answer;
 
-/// Compares an answer, with its status and content type, with the file of this name.
+/// Compares a response, including its status and content type, with the golden file of this name.
 pub fn check(name: &str, answer: &Answer) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/api/golden").join(name);
     let text = format!("{} {}\n{}", answer.status, answer.content_type(), blot(&answer.body));
@@ -15,7 +15,7 @@ pub fn check(name: &str, answer: &Answer) {
         fs::write(&path, &text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(text, expected, "the answer differs from {}", path.display());
+    assert_eq!(text, expected, "the response differs from {}", path.display());
 }
 
 /// Masks what differs from run to run.
@@ -24,7 +24,7 @@ fn blot(text: &str) -> String {
     for line in text.lines() {
         let line = replace_times(line);
         let line = replace_after(&line, "net:[", "INODE");
-        // Inodes of namespaces begin with these digits (PROC_DYNAMIC_FIRST of the kernel).
+        // Namespace inodes begin with these digits (PROC_DYNAMIC_FIRST in the kernel).
         lines.push(replace_after(&line, "\"4026", "INODE"));
     }
     let mut text = lines.join("\n");
@@ -45,12 +45,12 @@ fn blot(text: &str) -> String {
         text = replace_after(&text, &format!("\"{member}\":"), "NUMBER");
         text = replace_after(&text, &format!("\"{member}\": "), "NUMBER");
     }
-    // The agent's own writes to the store count too.
+    // The agent's own writes to the store affect revisions too.
     text = replace_after(&text, "\"mod_revision\": \"", "NUMBER");
     text
 }
 
-/// Replaces times such as `2026-01-02T03:04:05.678Z` with `TIME`. The zero time stays, because it has a meaning.
+/// Replaces times such as `2026-01-02T03:04:05.678Z` with `TIME`. Keeps the zero time, because it has a meaning.
 fn replace_times(line: &str) -> String {
     let mut left = line;
     let mut made = String::new();
@@ -79,7 +79,7 @@ fn time_at(text: &str) -> Option<usize> {
     })
 }
 
-/// Replaces the digits that follow a mark.
+/// Replaces the digits that follow a marker.
 fn replace_after(text: &str, mark: &str, word: &str) -> String {
     let mut parts = text.split(mark);
     let mut made = parts.next().unwrap_or_default().to_owned();

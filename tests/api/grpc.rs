@@ -1,4 +1,4 @@
-//! Tests of the gRPC API of a real agent with a client that knows only paths and messages.
+//! Tests a real agent's gRPC API with a client that has no generated code.
 
 use std::collections::HashMap;
 
@@ -104,7 +104,11 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
         ids: vec![],
         labels: HashMap::from([("tier".to_owned(), "front".to_owned())]),
     };
-    let answer: GetConfigResponse = client.call(MANAGER, "GetConfig", request).await.expect("answered").into_inner();
+    let answer: GetConfigResponse = client
+        .call(MANAGER, "GetConfig", request)
+        .await
+        .expect("call the method")
+        .into_inner();
     let [item] = answer.items.as_slice() else {
         panic!("expected one item: {answer:?}")
     };
@@ -114,7 +118,7 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
 
-/// A value that waits for its process is accepted each time it is put: waiting is no failure.
+/// A value that waits for its process is accepted each time it is put, because waiting is not a failure.
 async fn a_value_that_waits_is_accepted(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
@@ -157,7 +161,7 @@ on_one_store!(a_value_that_waits_is_accepted, Embedded, 120);
 async fn the_manager_says_why_it_refuses(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
-    // A value that is INVALID is stored, and the call fails with its error.
+    // An INVALID value is stored, and the call fails with its error.
     let arp = Model::from(ArpEntry {
         interface: "one".to_owned(),
         ip_address: "10.0.0.9".to_owned(),
@@ -195,7 +199,7 @@ async fn whoever_subscribes_is_told_of_states(mut bench: Bench) {
         let reported = answer.notifications.iter().filter_map(|reported| reported.status.as_ref());
         reported.map(|status| status.status.clone()).collect()
     };
-    // First the present state, then changes.
+    // The stream sends the current state first, then changes.
     follower
         .first(MANAGER, "Subscribe", subscribe.clone(), |answer| states(answer) == ["CONFIGURED"])
         .await;
@@ -245,19 +249,19 @@ async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
     let wanted: GetResponse = client
         .call(CONFIGURATOR, "Get", GetRequest {})
         .await
-        .expect("answered")
+        .expect("call the method")
         .into_inner();
     assert_eq!(names(wanted.config), ["one", "two"]);
     let found: DumpResponse = client
         .call(CONFIGURATOR, "Dump", DumpRequest {})
         .await
-        .expect("answered")
+        .expect("call the method")
         .into_inner();
     assert_eq!(names(found.dump), ["one", "two"]);
 
     let notify = NotifyRequest { idx: 0, filters: vec![] };
     let reported: NotifyResponse = client.first(CONFIGURATOR, "Notify", notify, |_| true).await;
-    assert_eq!(reported.next_idx, 2, "the first notification has index 1");
+    assert_eq!(reported.next_idx, 2, "the first notification must have index 1");
 
     let request = DeleteRequest {
         delete: Some(config),
@@ -267,7 +271,7 @@ async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
     let found: DumpResponse = client
         .call(CONFIGURATOR, "Dump", DumpRequest {})
         .await
-        .expect("answered")
+        .expect("call the method")
         .into_inner();
     assert_eq!(names(found.dump), [""; 0]);
     bench.stop_agent().await;
@@ -280,7 +284,11 @@ async fn clients_learn_models_and_their_files(mut bench: Bench) {
     let request = KnownModelsRequest {
         class: "config".to_owned(),
     };
-    let answer: KnownModelsResponse = client.call(META, "KnownModels", request).await.expect("answered").into_inner();
+    let answer: KnownModelsResponse = client
+        .call(META, "KnownModels", request)
+        .await
+        .expect("call the method")
+        .into_inner();
     for model in &answer.known_models {
         let option = |key: &str| {
             let option = model.options.iter().find(|option| option.key == key);
@@ -293,13 +301,13 @@ async fn clients_learn_models_and_their_files(mut bench: Bench) {
         let files: ProtoFileDescriptorResponse = client
             .call(META, "ProtoFileDescriptor", request)
             .await
-            .expect("answered")
+            .expect("call the method")
             .into_inner();
         let imports = files.file_import_descriptors.expect("the imports");
         let imports = FileDescriptorSet::decode(imports.as_bytes()).expect("descriptors").file;
         let own = files.file_descriptor.expect("the file");
         let own = FileDescriptorProto::decode(own.as_bytes()).expect("a descriptor");
-        // Every import of any of these files is among them.
+        // Every file that one of these files imports must be among them.
         for file in imports.iter().chain([&own]) {
             for import in &file.dependency {
                 assert!(

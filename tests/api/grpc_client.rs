@@ -1,4 +1,4 @@
-//! A gRPC client without generated code, which knows only paths and messages. See [`Client::call`].
+//! A gRPC client without generated code: callers give the path of the method and the messages. See [`Client::call`].
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-/// Address at which the agent of a test serves gRPC.
+/// Address at which the agent under test serves gRPC.
 pub const ADDRESS: &str = "127.0.0.1:9111";
 /// Path of the service that sets and gets values.
 pub const MANAGER: &str = "/ligato.generic.ManagerService/";
@@ -23,7 +23,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the agent of the test without TLS.
+    /// Connects to the agent under test without TLS.
     pub async fn connect() -> Self {
         Self::over(None).await
     }
@@ -34,7 +34,7 @@ impl Client {
         let endpoint = endpoint.initial_stream_window_size(bytes);
         let channel = endpoint.connect().await;
         Client {
-            grpc: Grpc::new(channel.expect("the agent serves gRPC")),
+            grpc: Grpc::new(channel.expect("connect to the gRPC API")),
             token: None,
         }
     }
@@ -48,12 +48,12 @@ impl Client {
         }
         let channel = endpoint.timeout(Duration::from_secs(60)).connect().await;
         Client {
-            grpc: Grpc::new(channel.expect("the agent serves gRPC")),
+            grpc: Grpc::new(channel.expect("connect to the gRPC API")),
             token: None,
         }
     }
 
-    /// Sends this text as metadata `authorization`.
+    /// Sends this text as the metadata `authorization`.
     pub fn authorization(mut self, text: &str) -> Self {
         self.token = Some(text.to_owned());
         self
@@ -75,26 +75,26 @@ impl Client {
         Q: Message + Default + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.grpc.ready().await.expect("connected");
+        self.grpc.ready().await.expect("wait for the connection");
         let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
         let request = self.request(message);
         self.grpc.unary(request, path, ProstCodec::<Q, A>::default()).await
     }
 
-    /// Makes a call with a stream of answers.
+    /// Makes a call that returns a stream of responses.
     pub async fn stream<Q, A>(&mut self, service: &str, method: &str, message: Q) -> Streaming<A>
     where
         Q: Message + Default + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
-        self.grpc.ready().await.expect("connected");
+        self.grpc.ready().await.expect("wait for the connection");
         let path: PathAndQuery = format!("{service}{method}").parse().expect("a path");
         let request = self.request(message);
         let stream = self.grpc.server_streaming(request, path, ProstCodec::<Q, A>::default()).await;
         stream.expect("a stream").into_inner()
     }
 
-    /// Returns the first answer of a stream for which `wanted` holds.
+    /// Returns the first message in a stream for which `wanted` returns true.
     pub async fn first<Q, A>(&mut self, service: &str, method: &str, message: Q, wanted: impl Fn(&A) -> bool) -> A
     where
         Q: Message + Default + Send + Sync + 'static,
@@ -106,6 +106,6 @@ impl Client {
                 return answer;
             }
         }
-        panic!("{method} ended before the answer came");
+        panic!("the stream of {method} ended before the expected message arrived");
     }
 }

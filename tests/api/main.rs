@@ -1,10 +1,10 @@
-//! Tests of the APIs of a real agent: the exact answers of each endpoint, and what the servers reject.
+//! Tests a real agent's APIs: the exact responses of each endpoint, and what the servers reject.
 //!
-//! The expected answers are in `golden/`. Each test runs in namespaces of its own, with the embedded store, and uses only
-//! the APIs. [`endpoints`] is a simple example.
+//! The expected responses are in `golden/`. Each test runs in its own namespaces with the embedded store, and uses only the
+//! APIs. [`endpoints`] is a simple example.
 //!
-//! After an intended change of an answer, `UPDATE_GOLDEN=1 cargo test --test api` writes the files again; review the
-//! difference.
+//! After changing a response on purpose, run `UPDATE_GOLDEN=1 cargo test --test api` to write the files again, and review
+//! the difference.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Tests of `/metrics`: all names exist, and events are counted. See [`what_happens_is_counted`].
+//! Tests that `/metrics` has all names and counts events. See [`what_happens_is_counted`].
 
 use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, item::Id};
 
@@ -24,7 +24,7 @@ fn sample(answer: &Answer, name: &str) -> Option<f64> {
 async fn what_happens_is_counted(mut bench: Bench) {
     world::converged(&mut bench).await;
     let mut before = read().await;
-    // The status of a value is published before its transaction is complete. The time limit of the test ends the wait.
+    // The status of a value is published before its transaction is complete. The test's time limit ends the wait.
     while sample(&before, "ligato_kvscheduler_queue_length") != Some(0.0) {
         before = read().await;
     }
@@ -63,7 +63,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
     let repaired = r#"netns_agent_drift_repairs{kind="linux.interfaces.interface"}"#;
     let mut repairs = None;
     while repairs.is_none() {
-        // The kernel notifies the agent of the deletion. The time limit of the test ends the wait.
+        // The kernel notifies the agent of the deletion. The test's time limit ends the wait.
         repairs = sample(&read().await, repaired);
     }
     assert!(repairs >= Some(1.0), "{repairs:?}");
@@ -71,7 +71,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
 }
 on_one_store!(what_happens_is_counted, Embedded, 120);
 
-/// Returns the lines of these metrics, except those that depend on time: sums, and buckets but the last.
+/// Returns the lines of these metrics, except for those that depend on time: sums, and all buckets but the last.
 fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
     let lines = answer.body.lines().filter(|line| {
         let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
@@ -134,7 +134,7 @@ async fn one_metric_and_the_health_are_told(mut bench: Bench) {
     let version = format!("build_version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let starting = format!("dependency=\"docker\",service=\"{}\"}} 0", bench.label);
     let mut health = Request::get("/health").send().await;
-    // Docker is not running here, which the agent notices after a while.
+    // Docker is not running here; the agent notices that after a while.
     while !health.body.contains("service_dependency_health{dependency=\"docker\"") || health.body.contains(&starting) {
         health = Request::get("/health").send().await;
     }

@@ -1,8 +1,8 @@
-//! The clients of the reference agent can read every answer to their requests.
+//! Tests that the reference agent's clients can read every response to their requests.
 //!
-//! Their types are made from `proto/` without the additions of this agent, which are fields and enum values with numbers
-//! from 100 on, and the package `netns_agent`. A strict JSON reader rejects everything that these types lack, as the
-//! command line client of the reference agent does.
+//! Their types are generated from `proto/` without this agent's additions: fields and enum values with numbers from 100 on,
+//! and the package `netns_agent`. A strict JSON reader rejects everything that these types lack, as the reference agent's
+//! command-line client does.
 
 use std::collections::HashMap;
 
@@ -35,12 +35,12 @@ use crate::{
 
 const META: &str = "/ligato.generic.MetaService/";
 const CONFIGURATOR: &str = "/ligato.configurator.ConfiguratorService/";
-/// Number of the first addition of this agent.
+/// Number of this agent's first addition.
 const FIRST_ADDITION: i32 = 100;
 /// Package of messages that only this agent has.
 const OWN_PACKAGE: &str = "netns_agent/";
 
-/// Returns the messages of the reference agent.
+/// Returns the reference agent's message types.
 fn reference() -> DescriptorPool {
     let mut set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("decode the descriptors of this program");
     set.file.retain(|file| !file.name().starts_with(OWN_PACKAGE));
@@ -58,7 +58,7 @@ fn strip_file(file: &mut FileDescriptorProto) {
 }
 
 fn strip_message(message: &mut DescriptorProto) {
-    // The only field of the reference agent with such a number is InterfaceState.statistics.
+    // InterfaceState.statistics is the reference agent's only field with such a number.
     message
         .field
         .retain(|field| field.number() < FIRST_ADDITION || field.name() == "statistics");
@@ -73,8 +73,8 @@ fn strip_enum(values: &mut EnumDescriptorProto) {
     values.value.retain(|value| value.number() < FIRST_ADDITION);
 }
 
-/// Converts a message as the client of the reference agent does: decodes it with the descriptors that the agent sends,
-/// writes it as JSON including unset fields, and reads that into its own type.
+/// Converts a message as the reference agent's client does: decodes it with the descriptors that the agent sends, writes it as
+/// JSON including unset fields, and reads the JSON into its own type.
 fn convert(reference: &DescriptorPool, message: &DynamicMessage) -> Result<(), String> {
     let options = SerializeOptions::new().skip_default_fields(false);
     let mut text = Vec::new();
@@ -93,7 +93,7 @@ fn message_of(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor, St
         .ok_or_else(|| format!("the reference has no message {name}"))
 }
 
-/// Additions must have presence, because a client that writes unset fields then omits them.
+/// Additions must have presence, so that a client that writes unset fields omits them.
 #[test]
 fn additions_are_optional_fields() {
     let reference = reference();
@@ -128,7 +128,7 @@ fn additions_with_their_default_values_are_omitted() {
         let info = MODELS.iter().find(|info| info.name == model).expect(model);
         let descriptor = message_of(descriptor_pool(), info.proto_name).expect(model);
         let additions = descriptor.fields().filter(|field| field.number() >= FIRST_ADDITION as u32);
-        // A present message has a meaning even if it is empty.
+        // A message that is present has a meaning even if it is empty.
         let defaults: Vec<String> = additions
             .filter_map(|field| match field.kind() {
                 Kind::Message(_) => None,
@@ -145,7 +145,7 @@ fn additions_with_their_default_values_are_omitted() {
     }
 }
 
-/// Checks what the client reads in JSON answers: values by the name of their message, states and operations by name.
+/// Checks what the client reads in JSON responses: values by message name, states and operations by name.
 fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     match json {
         Json::Array(list) => list.iter().for_each(|one| check_json(reference, place, one)),
@@ -188,7 +188,7 @@ fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     }
 }
 
-/// Puts one value of each kind, some of which wait, with some default values given explicitly.
+/// Puts one value of each kind. Some of them wait, and some give default values explicitly.
 async fn everything(bench: &mut Bench) {
     world::converged(bench).await;
     let body = "vppConfig: {}\nlinuxConfig:\n  interfaces:\n  - {name: e1, type: VETH, hostIfName: e1, enabled: true, ipAddresses: [10.9.0.1/24], veth: {peerIfName: e2}}\n  \
@@ -250,7 +250,7 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
 }
 on_one_store!(rest_answers_have_the_references_types, Embedded, 120);
 
-/// Returns the agent's answer to a gRPC call as a message of the reference agent; panics if it has unknown fields.
+/// Returns the agent's response to a gRPC call as one of the reference agent's messages; panics if it has unknown fields.
 async fn call<Q: Message + Default + 'static>(
     reference: &DescriptorPool,
     client: &mut Client,
@@ -286,8 +286,8 @@ fn refuse_unknown(place: &str, message: &DynamicMessage) {
     }
 }
 
-/// Does the same as `agentctl config get` and `config update FILE`: converts values from the messages that the agent
-/// describes to the client's own.
+/// Converts values from the messages that the agent describes to the client's own, as `agentctl config get` and
+/// `config update FILE` do.
 async fn values_survive_the_way_through_the_references_client(mut bench: Bench) {
     everything(&mut bench).await;
     let reference = reference();
@@ -397,7 +397,7 @@ async fn what_was_written_is_shown(mut bench: Bench) {
 }
 on_one_store!(what_was_written_is_shown, Embedded, 120);
 
-/// The client of the reference agent can read a document of the agent.
+/// The reference agent's client can read the agent's documents.
 #[test]
 fn reference_client_can_read_a_document() {
     let text =

@@ -1,4 +1,4 @@
-"""Foreign client of the gRPC API: Google's own library for Python, which learns every message from the server.
+"""gRPC API client in another language: Google's own library for Python, which learns every message from the server.
 
 Calls the API and prints the results as one JSON object, which `reflection_client.rs` checks. Uses no copy of a `.proto` file: all
 types come from the reflection service, or from ProtoFileDescriptor. See main().
@@ -17,7 +17,7 @@ MANAGER = "ligato.generic.ManagerService"
 META = "ligato.generic.MetaService"
 INTERFACE = "ligato.linux.interfaces.Interface"
 MODEL = "linux.interfaces.interface"
-# Timeout of an answer; a call that hangs ends with DEADLINE_EXCEEDED.
+# Time limit for a response, in seconds. A call that hangs ends with DEADLINE_EXCEEDED.
 PATIENCE = 30
 
 
@@ -33,7 +33,7 @@ class Client:
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
 
     def call(self, service, method, **fields):
-        """Returns one answer or a stream of answers, depending on the method."""
+        """Returns one response or a stream of responses, depending on the method."""
         described = self.pool.FindServiceByName(service).FindMethodByName(method)
         request = message_factory.GetMessageClass(described.input_type)(**fields)
         answer = message_factory.GetMessageClass(described.output_type)
@@ -62,7 +62,7 @@ class Client:
 
 
 def states(stream, wanted):
-    """Returns the states that a subscriber receives, up to the wanted one."""
+    """Returns the states that a subscriber receives, up to the expected one."""
     heard = []
     for answer in stream:
         for notification in answer.notifications:
@@ -73,7 +73,7 @@ def states(stream, wanted):
 
 
 def models(client):
-    """Returns name, message and file of each model that the agent knows."""
+    """Returns the name, message and file of each model that the agent supports."""
     answer = client.call(META, "KnownModels", **{"class": "config"})
     found = []
     for model in answer.known_models:

@@ -1,6 +1,7 @@
-//! Tests the gRPC API of a real agent with a foreign client: grpcio of Python, which learns every message by reflection.
+//! Tests a real agent's gRPC API with a client in another language: Python's grpcio, which learns every message by
+//! reflection.
 //!
-//! The client runs in a venv with pinned packages, which is made once. If the packages cannot be installed or the client
+//! The client runs in a venv with pinned packages, which is created once. If the packages cannot be installed or the client
 //! cannot run, the test fails and says why. See [`the_client_of_another_language_sees_the_same`].
 
 use std::{
@@ -19,7 +20,7 @@ const ADDRESS: &str = "127.0.0.1:9111";
 
 /// Returns the Python interpreter of a venv with the packages.
 ///
-/// The venv is made outside the test's namespaces, where the package registry is reachable; inside, it exists already.
+/// The venv is created outside the test's namespaces, where the package registry is reachable. Inside, it exists already.
 fn python() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reflection-client");
     let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));

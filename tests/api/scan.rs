@@ -1,8 +1,8 @@
-//! Bad requests of all kinds to every listener at once, while legitimate clients must be served all the time.
+//! Sends bad requests of all kinds to every listener at once, while legitimate clients must be served all the time.
 //!
 //! Each attempt ends when the agent closes the connection; a connection that stays open fails the test. `scan/wire.rs`
-//! contains ways to be slow, silent and wrong, `scan/rest.rs` and `scan/grpc.rs` the bad requests in each protocol. See
-//! [`Scan`].
+//! contains slow, silent and malformed ways to talk, and `scan/rest.rs` and `scan/grpc.rs` the bad requests in each protocol.
+//! See [`Scan`].
 
 mod grpc;
 mod rest;
@@ -20,9 +20,9 @@ use crate::{
 
 /// Number of simultaneous repetitions of each attempt.
 const TIMES: usize = 5;
-/// Pause between two requests of a legitimate client, which shares the processors with the attempts.
+/// Pause between two requests of a legitimate client, which shares the CPUs with the attempts.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Settings of the scanned agent: small limits, so that the test takes only seconds.
+/// Agent arguments with small limits, so that the test takes only seconds.
 const LIMITS: [&str; 6] = ["--http-time-limit", "1", "--http-body-max", "1000", "--tokens-file", TOKENS];
 
 const GOOD: &str = "token-of-otto-0123456789";
@@ -30,7 +30,7 @@ const READER: &str = "token-of-anna-0123456789";
 const EXPIRED: &str = "token-of-emil-0123456789";
 const UNKNOWN: &str = "token-of-nobody-01234567";
 
-/// Running attempts.
+/// Attempts in progress.
 struct Scan {
     listener: &'static str,
     tries: JoinSet<(&'static str, &'static str, String)>,
@@ -44,7 +44,7 @@ struct Welcome {
 }
 
 impl Welcome {
-    /// Makes requests again and again; `ask` panics if one is not served.
+    /// Sends requests repeatedly; `ask` panics if one is not served.
     fn begin<F>(mut ask: impl FnMut() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
@@ -71,7 +71,7 @@ impl Scan {
 
     /// Makes an attempt several times at once.
     ///
-    /// The answer must contain `expected`; if that is empty, there must be no answer.
+    /// The response must contain `expected`; if `expected` is empty, there must be no response.
     fn attempt<F>(&mut self, name: &'static str, expected: &'static str, attempt: impl Fn() -> F)
     where
         F: Future<Output = String> + Send + 'static,
@@ -82,14 +82,14 @@ impl Scan {
         }
     }
 
-    /// Waits for all attempts, compares the answers with what is expected, and prints the figures.
+    /// Waits for all attempts, compares the responses with the expected ones, and prints the figures.
     async fn finish(mut self) {
         let (mut refused, mut wrong) = (BTreeMap::new(), Vec::new());
         while let Some(done) = self.tries.join_next().await {
-            let (name, expected, reported) = done.unwrap_or_else(|error| panic!("{}: an attempt was never ended: {error}", self.listener));
+            let (name, expected, reported) = done.unwrap_or_else(|error| panic!("{}: an attempt did not end: {error}", self.listener));
             match expected.is_empty() && reported.is_empty() || !expected.is_empty() && reported.contains(expected) {
                 true => *refused.entry((name, expected)).or_insert(0) += 1,
-                false => wrong.push(format!("{name}: expected {expected:?}, told {reported:?}")),
+                false => wrong.push(format!("{name}: expected {expected:?}, got {reported:?}")),
             }
         }
         let mut served = 0;

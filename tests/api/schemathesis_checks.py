@@ -11,7 +11,7 @@ import re
 import jsonschema_rs
 import schemathesis
 
-# The contract is to answer 500 to invalid parameters, with these texts. A 500 with another text is a server error.
+# By contract, invalid parameters are answered with 500 and one of these texts. A 500 with another text is a server error.
 REFUSALS = re.compile(
     "|".join([
         "argument listed more than once",
@@ -28,7 +28,7 @@ REFUSALS = re.compile(
     ]),
     re.DOTALL,
 )
-# A resync with a failed operation answers 500 with the record of the transaction.
+# A resync with a failed operation returns 500 with the transaction record.
 RESYNC = "/scheduler/downstream-resync"
 
 
@@ -40,7 +40,7 @@ def after_call(context, case, response):
 
 @schemathesis.check
 def server_errors_are_the_contracts(ctx, response, case):
-    """Allows only the 5xx answers of the contract, with a body that says what is wrong."""
+    """Allows only the 5xx responses in the contract, with a body that says what is wrong."""
     if response.status_code < 500:
         return
     body = response.json()
@@ -58,7 +58,7 @@ def as_read(form):
     if not isinstance(form, dict):
         return form
     form = {name: as_read(one) for name, one in form.items()}
-    # A member can also be named `type`, and is no text then. Numbers without limits are those of enums, which cannot have
+    # A member can also be named `type`; then it is not text. Numbers without limits are those of enums, which cannot have
     # quotes.
     types = form.get("type", [])
     types = {one for one in (types if isinstance(types, list) else [types]) if isinstance(one, str)}
@@ -71,7 +71,7 @@ def as_read(form):
 
 @functools.cache
 def reader(document):
-    """Returns a validator for bodies, made from the schema in the document."""
+    """Returns a body validator, built from the schema in the document."""
     document = json.loads(document)
     return jsonschema_rs.validator_for({
         "$ref": "#/components/schemas/ligato.configurator.Dynamic_config",

@@ -1,8 +1,7 @@
-//! Tests of rejected requests to the REST API: wrong, missing and expired credentials, foreign web pages, bodies that are
-//! too long, and clients that are too slow, too many or too fast.
+//! Tests requests that the REST API rejects: wrong, missing and expired credentials, foreign web pages, bodies that are too
+//! long, and clients that are too slow, too many or too fast.
 //!
-//! Each kind of rejection has a test of its own; `scan` tests all of them together on every listener. See
-//! [`tokens_and_roles`].
+//! Each kind of rejection has its own test; `scan` tests all of them together on every listener. See [`tokens_and_roles`].
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -67,7 +66,7 @@ async fn tokens_and_roles(mut bench: Bench) {
         "a changed token file must apply at once"
     );
     assert_eq!(look().token("another-token-of-otto-01").send().await.status, 200);
-    assert!(!log().contains("0123456789"), "a token is in the log");
+    assert!(!log().contains("0123456789"), "no token may be in the log");
     bench.stop_agent().await;
 }
 on_one_store!(tokens_and_roles, Embedded, 120);
@@ -90,7 +89,7 @@ async fn pages_of_strangers(mut bench: Bench) {
 }
 on_one_store!(pages_of_strangers, Embedded, 120);
 
-/// The flag alone limits the length of a body, also above 2 MiB, the default limit of the HTTP framework.
+/// Only the flag limits the length of a body, even above 2 MiB, the HTTP framework's default limit.
 async fn the_flag_limits_bodies(mut bench: Bench) {
     start(&mut bench, &["--http-body-max", "3000000"]).await;
     let put = |length: usize| Request::new("PUT", "/configuration").body(format!("{}\n", "#".repeat(length - 1)));
@@ -99,7 +98,7 @@ async fn the_flag_limits_bodies(mut bench: Bench) {
     let answer = put(3_000_001).send().await;
     assert_eq!(answer.status, 413);
     assert!(
-        answer.body.contains("longer than 3000000 bytes") && answer.body.contains("--http-body-max"),
+        answer.body.contains("larger than 3000000 bytes") && answer.body.contains("--http-body-max"),
         "{answer:?}"
     );
     bench.stop_agent().await;
@@ -155,7 +154,7 @@ async fn too_many_connections(mut bench: Bench) {
         TcpStream::connect(ADDRESS).await.expect("a connection"),
         TcpStream::connect(ADDRESS).await.expect("a connection"),
     ];
-    // Connections are accepted in their order, so these two are accepted before the next.
+    // Connections are accepted in order, so these two are accepted before the next one.
     golden::check("security-connections.json", &Request::get("/").send().await);
     drop(held);
     let mut served = false;
@@ -171,7 +170,7 @@ async fn too_many_requests(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2"]).await;
     let mut codes = Vec::new();
     let mut refused: Option<Answer> = None;
-    // A hundred requests take less time than the limit of two per second allows.
+    // A hundred requests are sent faster than the limit of two per second allows.
     for _ in 0..100 {
         let answer = Request::get("/info/version").send().await;
         codes.push(answer.status);
@@ -214,7 +213,7 @@ async fn tls_and_client_certificates(mut bench: Bench) {
         .await
         .expect("both sides trust each other");
     assert_eq!(Request::new("PUT", "/log/engine/debug").send_over(stream).await.status, 200);
-    // A browser presents the certificate for requests of any page.
+    // A browser presents the certificate for requests from any page.
     let stream = certificates::connect(ADDRESS, Some("client"), &[])
         .await
         .expect("both sides trust each other");
@@ -232,13 +231,13 @@ async fn tls_and_client_certificates(mut bench: Bench) {
                 String::from_utf8_lossy(&bytes).contains("HTTP/1.1")
             }
         };
-        assert!(!answered, "a client with {unwanted:?} got an answer");
+        assert!(!answered, "a client with {unwanted:?} must not get a response");
     }
     bench.stop_agent().await;
 }
 on_one_store!(tls_and_client_certificates, Embedded, 120);
 
-/// If the API cannot be served, the agent fails at its start with an exit code and an explanation.
+/// If the API cannot be served, the agent fails to start, with an exit code and an explanation.
 async fn refusals_to_start(bench: Bench) {
     let _taken = tokio::net::TcpListener::bind(ADDRESS).await.expect("bind to the port");
     fs::write(TOKENS, "anna read short\n").expect("writable");

@@ -1,7 +1,7 @@
-//! Clients that send requests and do not read the answers: they cost little, are disconnected in the end, and harm no other
-//! client.
+//! Tests clients that send requests but do not read the responses: they must cost little, be disconnected in the end, and not
+//! affect other clients.
 //!
-//! They stall in three ways: over REST, over HTTP/2 without reading a byte, and over gRPC without taking a message. See
+//! They stall in three ways: over REST, over HTTP/2 without reading a byte, and over gRPC without receiving a message. See
 //! [`who_does_not_read_harms_nobody`].
 
 use std::collections::BTreeSet;
@@ -26,14 +26,14 @@ const STALLED: usize = 20;
 /// Number of values that change, and how often each changes.
 const VALUES: usize = 100;
 const ROUNDS: usize = 25;
-/// Stream window of a gRPC client. (With a larger one full of small messages, our client library closes the stream by
-/// itself.)
+/// Stream window of a gRPC client, in bytes. With a larger window full of small messages, the client library would close the
+/// stream by itself.
 const WINDOW: u32 = 8192;
-/// Number of requests of a REST client that reads no answer; together the answers exceed all buffers.
+/// Number of requests from a REST client that reads no response. All responses together exceed the buffers.
 const UNREAD: usize = 1000;
-/// Maximum memory that all of them together may cost the agent.
+/// Maximum memory that all stalled clients together may cost the agent.
 ///
-/// Each could otherwise make it keep 50 MB (REST) or all changes (gRPC).
+/// Without limits, each client could make the agent keep 50 MB (REST) or all changes (gRPC).
 const MEMORY_MAX_MIB: u64 = 64;
 
 /// Opens a connection with a small receive buffer.
@@ -43,7 +43,7 @@ async fn small(address: &str) -> TcpStream {
     socket.connect(address.parse().expect("an address")).await.expect("a connection")
 }
 
-/// Sends many REST requests and reads nothing. Writes only as much as the agent accepts.
+/// Sends many REST requests and reads nothing. Stops writing when the agent accepts no more.
 async fn stalled_rest() -> TcpStream {
     let stream = small(client::ADDRESS).await;
     let request = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(UNREAD);
@@ -63,7 +63,7 @@ fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
     [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], content].concat()
 }
 
-/// Subscribes over HTTP/2, allows the agent to send without limit, and reads nothing.
+/// Subscribes over HTTP/2, lets the agent send without limit, and reads nothing.
 async fn stalled_http2() -> TcpStream {
     let path = format!("{MANAGER}Subscribe");
     // POST and http from the static table, then literals without indexing (RFC 7541): path, content-type, te.
@@ -78,7 +78,7 @@ async fn stalled_http2() -> TcpStream {
     let (settings, window_update) = (4, 8);
     let begin = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        // SETTINGS_INITIAL_WINDOW_SIZE, and the window of the connection, both at their maximum.
+        // SETTINGS_INITIAL_WINDOW_SIZE and the connection window, both at their maximum.
         frame(settings, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
         frame(window_update, 0, 0, &[0x7f, 0xff, 0, 0]),
         // HEADERS with END_HEADERS, and DATA with END_STREAM: an empty message.
@@ -90,7 +90,7 @@ async fn stalled_http2() -> TcpStream {
     stream
 }
 
-/// Subscribes, and takes no message.
+/// Subscribes, and receives no message.
 async fn stalled_subscription() -> (Client, Streaming<SubscribeResponse>) {
     let mut client = Client::with_window(WINDOW).await;
     let stream = client.stream(MANAGER, "Subscribe", SubscribeRequest::default()).await;
@@ -153,9 +153,9 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
         3 * STALLED,
         VALUES * ROUNDS
     );
-    assert!(grown <= MEMORY_MAX_MIB, "{grown} MiB more");
+    assert!(grown <= MEMORY_MAX_MIB, "the agent uses {grown} MiB more memory");
 
-    // Clients that read nothing are disconnected; those whose library still answers are not.
+    // Clients that read nothing are disconnected; clients whose library still answers are not.
     let agent = bench.agent().pid();
     let count = || std::fs::read_dir(format!("/proc/{agent}/fd")).map_or(0, Iterator::count);
     bench
@@ -165,11 +165,11 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
         let mut reported = Vec::new();
         // The data in the kernel's buffers still arrives, and then the end.
         let _ = stream.read_to_end(&mut reported).await;
-        // Every second one is a REST client. The others received values.
+        // Every second client uses REST. The others received values.
         let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };
         assert!(
             reported.windows(answered.len()).any(|bytes| bytes == answered),
-            "{number}: not served at first"
+            "client {number} must have been served at first"
         );
     }
 
@@ -188,7 +188,10 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
                 }
             }
         }
-        assert!(reported < VALUES * ROUNDS, "{reported} messages: intermediate states were sent");
+        assert!(
+            reported < VALUES * ROUNDS,
+            "intermediate states must be omitted, but there were {reported} messages"
+        );
     }
     bench.stop_agent().await;
 }

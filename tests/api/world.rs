@@ -1,4 +1,4 @@
-//! Desired state of the agent whose answers are tested: a configuration, and a value that waits. See [`converged`].
+//! Desired state for the API tests: a configuration, and a value that waits. See [`converged`].
 
 use crate::support::{bench::Bench, config::Config};
 

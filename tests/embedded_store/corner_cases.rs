@@ -1,4 +1,4 @@
-//! Sends chosen requests at the edges of the API to a real etcd and to the embedded store.
+//! Sends requests at the edges of the API to a real etcd and to the embedded store, and compares the responses.
 
 use etcd_client::{
     Client, CompactionOptions, DeleteOptions, GetOptions, LeaseGrantOptions, PutOptions, Txn, TxnOp, WatchFilterType, WatchOptions,
@@ -21,13 +21,13 @@ fn puts(count: usize) -> Step {
 fn steps() -> Vec<Step> {
     let nested = |inner: Txn| Step::Txn(Txn::new().and_then([TxnOp::txn(inner)]));
     vec![
-        // Compaction before anything was written, then out of range on both sides.
+        // Compaction before anything was written, then at revisions out of range on both sides.
         Step::Compact(-1),
         Step::Compact(0),
         Step::Compact(0),
         Step::Compact(2),
         Step::Compact(1),
-        // Leases: shortest, none, negative, too long, again, negative ID, unknown.
+        // Leases: shortest TTL, none, negative, too long, granted again, negative ID, unknown.
         grant(1, 11),
         grant(0, 12),
         grant(-5, 13),
@@ -49,7 +49,7 @@ fn steps() -> Vec<Step> {
         puts(0),
         Step::Put("large", "x".repeat(1_500_000), PutOptions::new()),
         Step::Put("large", "x".repeat(1_600_000), PutOptions::new()),
-        // Existing values without content, and puts that ignore values.
+        // Empty values, and puts that keep the existing value.
         Step::Put("empty", String::new(), PutOptions::new()),
         Step::Put("empty", String::new(), PutOptions::new().with_ignore_value().with_prev_key()),
         Step::Put("none", String::new(), PutOptions::new().with_ignore_value()),
@@ -108,7 +108,7 @@ async fn response(stream: &mut WatchStream) -> String {
     format!("{:?}", response.0)
 }
 
-/// Makes a series of requests on one watch stream; returns all responses.
+/// Sends a series of requests on one watch stream; returns all responses.
 async fn converse(client: &mut Client) -> Vec<String> {
     for value in ["1", "2", "3", "4"] {
         client.put("w", value, None).await.expect("a put");
@@ -153,7 +153,7 @@ async fn converse(client: &mut Client) -> Vec<String> {
     stream.cancel(7).await.expect("a request");
     heard.push(response(&mut stream).await);
     client.put("w", "unheard", None).await.expect("a put");
-    // An empty key watches the smallest possible key, and an ID that the client chose is free again.
+    // An empty key watches the smallest possible key. An ID that the client chose can be used again.
     stream
         .watch("", Some(WatchOptions::new().with_watch_id(7)))
         .await
@@ -171,7 +171,7 @@ async fn watch_stream_gives_the_responses_of_a_real_etcd() {
     let mut embedded = fixture().await;
     let (expected, found) = (converse(&mut real).await, converse(&mut embedded.client).await);
     for (number, (expected, found)) in expected.iter().zip(&found).enumerate() {
-        assert_eq!(found, expected, "answer {number}");
+        assert_eq!(found, expected, "response {number}");
     }
     embedded.store.shutdown().await;
 }

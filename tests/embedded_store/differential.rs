@@ -1,7 +1,7 @@
-//! Sends the same random requests to a real etcd and to the embedded store: all answers, errors and watch events must be
+//! Sends the same random requests to a real etcd and to the embedded store. All responses, errors and watch events must be
 //! equal.
 //!
-//! Only the IDs of cluster and member and the term differ; they are blanked. Leases get chosen IDs.
+//! Only the cluster ID, the member ID and the term differ, so they are blanked. The tests choose the lease IDs.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use testbed::random::Random;
 use super::real_etcd::RealEtcd;
 use super::{fixture, next, within};
 
-/// A few keys, so that requests affect each other; at most a dozen, so that etcd's unstable sort behaves like a stable one.
+/// Keys in use. There are few, so that requests affect each other, and at most a dozen, so that etcd's unstable sort is stable.
 const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u{0}x"];
 const LEASES: [i64; 4] = [101, 102, 103, 104];
 
@@ -34,7 +34,7 @@ pub enum Step {
 
 struct Generator {
     random: Random,
-    /// Present revision of the store, taken from its answers.
+    /// Current revision of the store, taken from its responses.
     revision: i64,
 }
 
@@ -56,7 +56,7 @@ impl Generator {
         }
     }
 
-    /// Returns a revision that mostly exists, and sometimes is in the future.
+    /// Returns a revision that usually exists, and is sometimes in the future.
     fn any_revision(&mut self) -> i64 {
         self.signed_below(self.revision + 2)
     }
@@ -218,7 +218,7 @@ impl Generator {
                 Step::Delete(key, options)
             }
             25..=33 => Step::Txn(self.txn(2)),
-            // Rare, and mostly some revisions back, so that there is history to read in between.
+            // Rare, and usually some revisions back, so that there is some history left to read.
             34 if self.random.one_in(3) => Step::Compact(self.any_revision() - 10),
             35 | 36 => Step::Grant(lease, 1000 + self.signed_below(9)),
             37 => Step::Revoke(lease),
@@ -253,7 +253,7 @@ fn refusal(error: Error) -> String {
     }
 }
 
-/// Performs one step; returns the answer as text, without what may differ.
+/// Performs one step; returns the response as text, without the parts that may differ.
 pub async fn perform(client: &mut Client, step: Step) -> String {
     let answer = match step {
         Step::Put(key, value, options) => client.put(key, value, Some(options)).await.map(|mut response| {
@@ -295,7 +295,7 @@ pub async fn perform(client: &mut Client, step: Step) -> String {
             .await
             .map(|mut response| {
                 blank(&mut response.0.header);
-                // Time passes, and etcd keeps the keys in no order.
+                // The remaining TTL depends on time, and etcd returns the keys in no particular order.
                 response.0.ttl = response.0.ttl.min(0);
                 response.0.keys.sort();
                 format!("{:?}", response.0)
@@ -304,7 +304,7 @@ pub async fn perform(client: &mut Client, step: Step) -> String {
     answer.unwrap_or_else(refusal)
 }
 
-/// Opens watches of different kinds from the revision `start` (0: now).
+/// Opens watches of different kinds from the revision `start` (0 means now).
 async fn watches(client: &mut Client, start: i64) -> Vec<WatchStream> {
     let plain = || WatchOptions::new().with_start_revision(start);
     let mut streams = Vec::new();
@@ -345,7 +345,7 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
     }
 }
 
-/// Makes last changes that every watch reports, and returns the last revision: keys are put, then deleted, and one is put
+/// Makes final changes that every watch reports, and returns the last revision. Keys are put, then deleted, and one is put
 /// again.
 async fn finish(client: &mut Client) -> i64 {
     client
@@ -392,7 +392,7 @@ async fn compare_run(seed: u64, steps: usize) {
     };
     assert_eq!(hash(&mut embedded.client).await, hash(&mut real).await, "seed {seed}: HashKV");
     println!("seed {seed}: {steps} steps, {kinds:?}, compacted at {compacted}, last revision {last}");
-    // The last event of the watch with NOPUT is the deletion.
+    // The last event in the watch with NOPUT is the deletion.
     let lasts = [last, last - 1, last, last];
     let [real_live, embedded_live] = live;
     for (kind, (mut expected, mut found)) in real_live.into_iter().zip(embedded_live).enumerate() {
@@ -404,7 +404,7 @@ async fn compare_run(seed: u64, steps: usize) {
             "seed {seed}, live watch {kind}"
         );
     }
-    // Resumed watches: from before the compaction, from right after it, and from later revisions.
+    // Resume watches from before the compaction, from right after it, and from later revisions.
     for start in [1, compacted - 1, compacted + 1, compacted + 7, last - 2] {
         let expected = watches(&mut real, start.max(1)).await;
         let found = watches(&mut embedded.client, start.max(1)).await;

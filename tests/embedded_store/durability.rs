@@ -1,4 +1,4 @@
-//! Test that a kill at any moment loses no acknowledged write.
+//! Tests that a kill at any moment loses no acknowledged write.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use testbed::random::Random;
 
 use super::{connect, open};
 
-/// Environment variable with the data directory, which makes the child process a server.
+/// Environment variable that contains the data directory, and makes the child process run a server.
 const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
@@ -21,7 +21,7 @@ const KILLS: usize = 5;
 /// Acknowledged writes: number and revision by key.
 type Acknowledged = BTreeMap<String, (usize, i64)>;
 
-/// Runs in the child process and serves until it is killed; not a test of its own.
+/// Runs in the child process and serves until it is killed. Not a test by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in the child process of another test"]
 async fn serve_until_killed() {
@@ -44,7 +44,7 @@ async fn serve_until_killed() {
     std::future::pending::<()>().await;
 }
 
-/// A server in a process of its own, which is killed on drop.
+/// A server in a separate process, which is killed on drop.
 struct Server {
     process: Child,
     address: SocketAddr,
@@ -80,7 +80,7 @@ impl Drop for Server {
     }
 }
 
-/// Writes until the server is killed; records the acknowledged writes.
+/// Writes until the server is killed, and records the acknowledged writes.
 async fn write_until_killed(address: SocketAddr, writer: usize, acknowledged: Arc<Mutex<Acknowledged>>, first: usize) {
     let mut client = connect(address).await;
     let lease = client.lease_grant(600, None).await.map_or(0, |lease| lease.id());
@@ -116,7 +116,7 @@ async fn acknowledged_writes_survive_a_kill_at_any_moment() {
                 round * 1_000_000,
             ));
         }
-        // Varies the moment of the kill; there is no event to wait for.
+        // Vary the moment of the kill; there is no event to wait for.
         tokio::time::sleep(std::time::Duration::from_millis(100 + random.below(200) as u64)).await;
         drop(server);
         writers.join_all().await;
@@ -147,7 +147,7 @@ async fn check(directory: &tempfile::TempDir, acknowledged: &Acknowledged) {
         .collect();
     for (key, expected) in acknowledged {
         let kept = found.get(key.as_str()).unwrap_or_else(|| panic!("{key} is lost"));
-        // The last write may be stored although its acknowledgement did not arrive.
+        // The last write may have been stored although its acknowledgement did not arrive.
         assert!(
             kept.0 >= expected.0 && kept.1 >= expected.1,
             "{key}: acknowledged {expected:?}, found {kept:?}"

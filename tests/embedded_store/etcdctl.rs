@@ -1,4 +1,4 @@
-//! Tests the embedded store with an unmodified `etcdctl` of etcd 3.4, and prints the transcript.
+//! Tests the embedded store with an unmodified `etcdctl` from etcd 3.4, and prints a transcript.
 
 use std::process::Stdio;
 
@@ -26,13 +26,13 @@ impl Etcdctl {
         command
     }
 
-    /// Runs etcdctl; returns its output and errors, and whether it succeeded.
+    /// Runs `etcdctl`; returns its output and errors, and true if it succeeded.
     async fn call(&self, arguments: &[&str], input: &str) -> (String, bool) {
-        let mut child = self.command(arguments).spawn().expect("etcdctl starts");
+        let mut child = self.command(arguments).spawn().expect("start etcdctl");
         let mut stdin = child.stdin.take().expect("a pipe");
-        stdin.write_all(input.as_bytes()).await.expect("etcdctl reads its input");
+        stdin.write_all(input.as_bytes()).await.expect("write to etcdctl");
         drop(stdin);
-        let output = within(child.wait_with_output()).await.expect("etcdctl ends");
+        let output = within(child.wait_with_output()).await.expect("wait for etcdctl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         println!("$ etcdctl {}\n{text}", arguments.join(" "));
         (text, output.status.success())
@@ -157,7 +157,7 @@ async fn etcdctl_watch_follows_a_prefix_from_the_past_on() {
     let mut watch = ctl
         .command(&["watch", "--prefix", "--rev=1", "--prev-kv", "w/"])
         .spawn()
-        .expect("etcdctl starts");
+        .expect("start etcdctl");
     let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
     let mut expect = async |expected: &[&str]| {
         for line in expected {

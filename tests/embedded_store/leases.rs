@@ -1,4 +1,4 @@
-//! Tests of leases as clients see them. Their clock is tested in the unit tests, where it is an argument.
+//! Tests leases as clients see them. The unit tests cover their clock, because it is an argument there.
 
 use etcd_client::{EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
 use etcd_embedded::Retention;

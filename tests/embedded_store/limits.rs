@@ -1,4 +1,4 @@
-//! Tests of the limits on what clients can make the store keep: connections, calls, watches, bytes.
+//! Tests the limits on what clients can make the store keep: connections, calls, watches and bytes.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use super::{connect, fixture, fixture_limited, next, open_limited, within};
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     match result {
         Err(Error::GRpcStatus(status)) => (i32::from(status.code()), status.message().to_owned()),
-        other => panic!("an error is expected: {other:?}"),
+        other => panic!("expected an error, got {other:?}"),
     }
 }
 
-/// Returns the errors of a store without space for a put, a transaction with a put, and a grant.
+/// Returns the errors that a store without space returns for a put, a transaction with a put, and a lease grant.
 ///
 /// Deletions and reads must still be possible.
 async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {
@@ -49,7 +49,7 @@ async fn exceeded_quota_raises_an_alarm_until_it_is_disarmed() {
     let mut stored = 0;
     while client.put(format!("k/{stored}"), vec![b'v'; 1000], None).await.is_ok() {
         stored += 1;
-        assert!(stored < 1000, "there is no quota");
+        assert!(stored < 1000, "the quota must limit the stored bytes");
     }
     assert_eq!(stored, 100_000 / (256 + 1000 + 4));
     assert_eq!(alarms(client).await, 1);
@@ -66,7 +66,7 @@ async fn exceeded_quota_raises_an_alarm_until_it_is_disarmed() {
         .expect("a deletion");
     let revision = deleted.header().expect("a header").revision();
     client.compact(revision, None).await.expect("a compaction");
-    // Free space alone does not end the alarm.
+    // Free space alone does not clear the alarm.
     assert_eq!(refusal(client.put("k", "v", None).await), ours[0]);
     let disarmed = client
         .alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(AlarmOptions::new()))
@@ -99,11 +99,11 @@ async fn calls_and_connections_are_bounded() {
             Err(Error::GRpcStatus(status)) => break status,
             Err(other) => panic!("{other:?}"),
         }
-        assert!(streams.len() <= 1000, "the calls have no bound");
+        assert!(streams.len() <= 1000, "the number of calls must be limited");
     };
     assert_eq!(refused.message(), "etcdserver: too many requests");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    // The open watches continue, and a closed one makes room.
+    // Open watches continue, and closing one makes room for another.
     streams.pop();
     let put = async {
         loop {
@@ -141,7 +141,7 @@ async fn silent_clients_are_disconnected() {
         let mut stream = TcpStream::connect(running.store.local_addr()).await.expect("connected");
         stream.write_all(beginning).await.expect("sent");
         let mut rest = Vec::new();
-        // A reset ends the connection too.
+        // A reset also ends the connection.
         let _ = within(stream.read_to_end(&mut rest)).await;
     }
 }
@@ -163,13 +163,13 @@ async fn memory_of_watches_is_bounded() {
             break answer.cancel_reason().to_owned();
         }
         kept += 1;
-        assert!(kept < 100, "watches have no bound");
+        assert!(kept < 100, "the memory for watches must be limited");
     };
     assert!(reason.contains("too much memory") && kept > 50, "{kept}: {reason}");
     running.client.put("small", "v", None).await.expect("a put");
     let event = within(stream.message()).await.expect("an answer").expect("no end");
     assert_eq!(event.events().len(), 1);
-    // A cancelled watch makes room.
+    // Cancelling a watch makes room for another.
     watch.cancel(1).await.expect("a request");
     assert!(within(stream.message()).await.expect("an answer").expect("no end").canceled());
     watch.watch(long, Some(WatchOptions::new())).await.expect("a request");
@@ -194,7 +194,7 @@ async fn deeply_nested_transaction_fails_with_the_error_of_etcd() {
     assert_eq!(ours.1, "etcdserver: too many operations in txn request");
     let Some(etcd) = RealEtcd::start() else { return };
     let mut client = Client::connect([&etcd.endpoint], None).await.expect("an address");
-    // etcd accepts more nesting, up to its limit of operations.
+    // etcd accepts deeper nesting, up to its limit on operations.
     assert_eq!(ours, refusal(client.txn(nested(129)).await));
 }
 

@@ -1,7 +1,8 @@
-//! Tests of the embedded store through its clients, etcd-client and etcdctl, compared with a real etcd if one is installed.
+//! Tests the embedded store through the clients etcd-client and `etcdctl`, and compares it with a real etcd if one is
+//! installed.
 //!
-//! Tests that need `etcd` or `etcdctl` print a message and pass if it is missing, unless `REQUIRE_ETCD` is set. The
-//! comparison with random requests is in `differential`.
+//! If `etcd` or `etcdctl` is missing, tests that need it print a message and pass, unless `REQUIRE_ETCD` is set. `differential`
+//! compares the stores with random requests.
 
 mod corner_cases;
 mod differential;
@@ -21,7 +22,7 @@ use etcd_client::{Client, WatchResponse, WatchStream};
 use etcd_embedded::{Options, Retention, Store, StoreLimits};
 use tempfile::TempDir;
 
-/// Time limit of a single step of a test.
+/// Time limit for a single test step.
 const STEP_MAX: Duration = Duration::from_secs(30);
 
 /// A store on a free loopback port, with its directory and a client.
@@ -78,9 +79,9 @@ async fn connect(address: std::net::SocketAddr) -> Client {
         .expect("connect to the store by its address")
 }
 
-/// Awaits a step, with the time limit.
+/// Awaits a step with the time limit.
 async fn within<T>(step: impl Future<Output = T>) -> T {
-    tokio::time::timeout(STEP_MAX, step).await.expect("the step ends in time")
+    tokio::time::timeout(STEP_MAX, step).await.expect("the step must end in time")
 }
 
 async fn next(stream: &mut WatchStream) -> WatchResponse {

@@ -1,4 +1,4 @@
-//! A real etcd with one member, for comparison.
+//! A real single-member etcd, for comparison.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ impl RealEtcd {
         RealEtcd::start_with(&[])
     }
 
-    /// Starts etcd with further arguments.
+    /// Starts etcd with additional arguments.
     pub fn start_with(further: &[&str]) -> Option<RealEtcd> {
         if !super::installed("etcd") {
             return None;
@@ -38,10 +38,10 @@ impl RealEtcd {
                 Err(log) => assert!(log.contains("address already in use"), "etcd ended before it served:\n{log}"),
             }
         }
-        panic!("etcd finds no free ports");
+        panic!("etcd found no free ports");
     }
 
-    /// Starts etcd with the content of a snapshot.
+    /// Starts etcd with the contents of a snapshot.
     pub fn restore(snapshot: &Path) -> RealEtcd {
         RealEtcd::on_free_ports(|| RealEtcd::restore_once(snapshot))
     }
@@ -68,7 +68,7 @@ impl RealEtcd {
         RealEtcd::run(directory, peer, &[])
     }
 
-    /// Runs etcd. The error is its log until it ended.
+    /// Runs etcd. If it ends too early, the error is its log.
     fn run(directory: TempDir, peer: u16, further: &[&str]) -> Result<RealEtcd, String> {
         let client = free_port();
         let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
@@ -98,7 +98,7 @@ impl RealEtcd {
                 return Err(log);
             }
         }
-        // The pipe must be drained, or etcd would block on a full one.
+        // Drain the pipe, because etcd would block if it were full.
         std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
         Ok(RealEtcd {
             endpoint: client,

@@ -1,4 +1,4 @@
-//! Tests of locks, elections, hashes and backups, compared with a real etcd if one is installed.
+//! Tests locks, elections, hashes and backups, and compares them with a real etcd if one is installed.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use super::{connect, fixture, installed, within};
 fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     match result {
         Err(Error::GRpcStatus(status)) => (i32::from(status.code()), status.message().to_owned()),
-        other => panic!("an error is expected: {other:?}"),
+        other => panic!("expected an error, got {other:?}"),
     }
 }
 
@@ -28,7 +28,7 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     response.kvs().iter().map(text).collect()
 }
 
-/// Returns what a client observes of a lock; etcd and the embedded store must give the same.
+/// Returns what a client observes of a lock. This must be the same for etcd and the embedded store.
 async fn lock_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     grant(client, 0xab, 600).await;
@@ -45,7 +45,7 @@ async fn lock_story(client: &mut Client) -> Vec<String> {
         tokio::task::yield_now().await;
     }
     let held = tokio::time::timeout(std::time::Duration::from_millis(50), &mut waiting).await;
-    assert!(held.is_err(), "the lock is held");
+    assert!(held.is_err(), "the second client must wait for the lock");
     client.unlock(first.key()).await.expect("an answer");
     let second = within(waiting).await.expect("no panic").expect("a lock");
     seen.push(String::from_utf8_lossy(&second).into_owned());
@@ -129,7 +129,7 @@ async fn elections_behave_as_in_etcd() {
     assert_eq!(ours, within(election_story(&mut client)).await);
 }
 
-/// Makes a history with everything that a database can contain.
+/// Writes a history with everything that a database can contain.
 async fn fill(client: &mut Client) {
     grant(client, 77, 1000).await;
     for number in 0..3000 {
@@ -189,7 +189,7 @@ async fn hashes_equal_those_of_etcd() {
     assert_eq!(refusal(ours.hash_kv(99).await), refusal(theirs.hash_kv(99).await));
 }
 
-/// Returns keys and values with their revisions, version and lease.
+/// Returns keys and values with their revisions, versions and leases.
 fn plain(kvs: &[etcd_client::KeyValue]) -> Vec<(&[u8], &[u8], [i64; 4])> {
     let numbers = |kv: &etcd_client::KeyValue| [kv.create_revision(), kv.mod_revision(), kv.version(), kv.lease()];
     kvs.iter().map(|kv| (kv.key(), kv.value(), numbers(kv))).collect()

@@ -1,4 +1,4 @@
-//! Tests of starting, stopping and restarting the store.
+//! Tests starting, stopping and restarting the store.
 
 use std::net::TcpListener;
 
@@ -18,7 +18,7 @@ async fn address_in_use_is_named_and_data_directory_stays_unlocked() {
         limits: StoreLimits::default(),
     });
     let Err(error @ StartError::AddressInUse { .. }) = refused else {
-        panic!("must be refused")
+        panic!("the store must refuse to start")
     };
     assert!(error.to_string().contains(&listen.to_string()), "{error}");
     open(&directory, Retention::default()).shutdown().await;
@@ -33,7 +33,7 @@ async fn data_directory_is_locked_until_the_first_store_stops() {
         limits: StoreLimits::default(),
     };
     let Err(error @ StartError::Locked { .. }) = Store::start(options()) else {
-        panic!("must be refused")
+        panic!("the store must refuse to start")
     };
     assert!(error.to_string().contains("locked by another running agent"), "{error}");
     first.store.shutdown().await;
@@ -51,7 +51,7 @@ async fn damaged_file_is_reported_as_damaged() {
             limits: StoreLimits::default(),
         };
         let Err(error) = Store::start(options) else {
-            panic!("must be refused")
+            panic!("the store must refuse to start")
         };
         assert!(matches!(error, StartError::Corrupt { .. }), "{error:?}");
         assert!(error.to_string().contains("store.redb is damaged"), "{error}");
@@ -67,7 +67,7 @@ async fn data_directory_that_cannot_be_created_is_named() {
         limits: StoreLimits::default(),
     };
     let Err(error @ StartError::DataDir { .. }) = Store::start(options) else {
-        panic!("must be refused")
+        panic!("the store must refuse to start")
     };
     assert!(error.to_string().contains("below"), "{error}");
 }
@@ -116,7 +116,7 @@ async fn content_history_revisions_and_identity_survive_a_restart() {
         .expect("revision 3 is kept");
     assert_eq!(old.kvs()[0].value(), b"2");
     let Err(Error::GRpcStatus(status)) = client.get("a", Some(GetOptions::new().with_revision(2))).await else {
-        panic!("must be compacted")
+        panic!("the revision must be compacted")
     };
     assert_eq!(status.message(), "etcdserver: mvcc: required revision has been compacted");
     let mut stream = client
@@ -157,7 +157,7 @@ async fn shutdown_ends_open_watches_and_keep_alives() {
     let (_keeper, mut kept) = running.client.lease_keep_alive(lease).await.expect("a keep-alive");
     within(running.store.shutdown()).await;
     assert!(!matches!(within(stream.message()).await, Ok(Some(_))));
-    // The first answer is for the request that opened the keep-alive.
+    // The first response belongs to the request that opened the keep-alive.
     while let Ok(Some(_)) = within(kept.message()).await {}
 }
 

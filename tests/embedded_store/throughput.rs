@@ -1,4 +1,4 @@
-//! Measures and prints the throughput of the store; no time is asserted.
+//! Measures and prints the store's throughput. No time is asserted.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const PUTS: usize = 12_800;
 const IN_FLIGHT: usize = 128;
 const TXNS: usize = 200;
 const LATENCIES: usize = 300;
-/// About the size of an interface in protobuf JSON.
+/// A value about as large as an interface in protobuf JSON.
 const VALUE: [u8; 300] = [b'x'; 300];
 
 async fn puts_per_second(client: &Client) -> f64 {
@@ -41,7 +41,7 @@ async fn txn_puts_per_second(client: &mut Client) -> f64 {
     rate(TXNS * 100, start.elapsed())
 }
 
-/// Returns the medians and 99th percentiles of the times from a put until its answer, and until a watch reports it.
+/// Returns the median and 99th percentile of the time from a put until its response, and until a watch reports it.
 async fn latencies(client: &mut Client) -> [Duration; 4] {
     let mut stream = client
         .watch("/latency", Some(WatchOptions::new().with_prefix()))

@@ -1,4 +1,4 @@
-//! Tests of watches: many of them, slow ones, and watches of compacted revisions.
+//! Tests watches: many at once, slow ones, and watches from compacted revisions.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ async fn put_many(client: &mut Client, key: &str, count: usize, bytes: usize) {
     for number in 0..count {
         let mut value = format!("{number}/").into_bytes();
         value.resize(bytes, b'.');
-        within(client.put(key, value, None)).await.expect("writers are not blocked");
+        within(client.put(key, value, None)).await.expect("writers must not be blocked");
     }
 }
 
@@ -21,9 +21,9 @@ async fn stalled_watch_blocks_no_writer_and_misses_nothing() {
     let client = &mut running.client;
     let mut stream = client.watch("slow", None).await.expect("a watch");
     assert!(next(&mut stream).await.created());
-    // Far more than the windows of the connection and all buffers can hold.
+    // Far more than the connection's windows and all buffers can hold.
     let (count, bytes) = (600, 50_000);
-    // A separate client, because the windows of the first connection are full of unread data.
+    // Use a separate client, because the windows of the first connection are full of unread data.
     let mut writer = super::connect(running.store.local_addr()).await;
     put_many(&mut writer, "slow", count, bytes).await;
     let mut reported = Vec::new();
@@ -136,7 +136,7 @@ async fn watch_from_a_compacted_revision_is_created_and_then_cancelled() {
     assert!(created.created() && !created.canceled());
     let cancelled = next(&mut stream).await;
     assert!(cancelled.canceled() && cancelled.compact_revision() == 4 && cancelled.cancel_reason().is_empty());
-    // At the compacted revision itself the last version still exists, and the stream can be used for other watches.
+    // At the compacted revision itself, the last version still exists, and the stream can be used for other watches.
     stream
         .watch("k", Some(WatchOptions::new().with_start_revision(4)))
         .await
@@ -215,7 +215,7 @@ async fn invalid_watches_are_rejected_and_the_stream_continues() {
             .expect("a request");
         assert_eq!(next(&mut stream).await.cancel_reason(), reason);
     }
-    running.client.delete("k", None).await.expect("nothing to delete makes no event");
+    running.client.delete("k", None).await.expect("delete a key that does not exist");
     running.client.put("k", "v", None).await.expect("a put");
     let response = next(&mut stream).await;
     assert_eq!((response.watch_id(), response.events()[0].event_type()), (9, EventType::Put));

@@ -1,7 +1,7 @@
-//! Causes random faults for a long time; after each round of faults, everything must become as desired.
+//! Causes random faults for a long time. After each round of faults, everything must reach the desired state.
 //!
 //! Runs the faults and the checkpoints, and reports what is wrong. All choices come from one seed, but the timing does not,
-//! so a seed does not reproduce how faults coincide with the agent's work. Anything wrong at a checkpoint ends the run. See
+//! so a seed does not reproduce how faults coincide with the agent's work. A run ends at the first failed checkpoint. See
 //! [`run`].
 
 mod changes;
@@ -39,18 +39,18 @@ use expectation::{Expectation, foreign_processes_unchanged};
 use places::{Count, Kind, Places};
 use values::Catalogue;
 
-/// Time limit of a checkpoint after the last fault; stretched by the load of the machine.
+/// Time limit for a checkpoint after the last fault. It is extended on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Namespaces beyond this number are not watched but read every ten seconds, which is added to the limit.
+/// Number of namespaces that the agent watches. Others are read every ten seconds, which is added to the limit.
 const WATCHED: usize = 300;
-/// Maximum pause between two faults.
+/// Maximum pause between two faults, in milliseconds.
 const PAUSE_MS: usize = 300;
-/// Allowed growth of the number of descriptors between two checkpoints, because connections come and go.
+/// How much the number of descriptors may grow between two checkpoints, because connections come and go.
 const DESCRIPTOR_SLACK: usize = 24;
-/// Maximum number of threads: a dozen, and up to 64 for some seconds after many namespace files were opened.
+/// Maximum number of threads. Usually there are a dozen, but up to 64 more for some seconds after many namespace files were opened.
 const THREADS_MAX: usize = 96;
 
-/// Maximum number of lines of a report to print; the rest is only in the kept report.
+/// Maximum number of report lines to print. The rest is only in the saved report.
 const SHOWN_MAX: usize = 60;
 
 /// State of a run.
@@ -59,11 +59,11 @@ struct Chaos {
     random: Random,
     places: Places,
     catalogue: Catalogue,
-    /// Pair that no fault affects, and the revision of its put.
+    /// A pair that no fault affects, and the revision of its put.
     steady: (Config, i64),
     foreign_processes: Vec<String>,
     kernel_has_dummies: bool,
-    /// When the process that was killed, stopped or suspended is due to continue.
+    /// When the agent is due to continue after it was killed, stopped or suspended.
     agent_returns: Option<Instant>,
     agent_thaws: Option<Instant>,
     etcd_returns: Option<Instant>,
@@ -108,7 +108,7 @@ async fn run() {
         containers: number("ENDURANCE_CONTAINERS", 3) as usize,
     };
     let interval = Duration::from_secs(number("ENDURANCE_CHECKPOINT_SECONDS", 6));
-    // PIDs must not be reused: a reference whose process the agent has not seen would otherwise refer to the next one.
+    // PIDs must not be reused. Otherwise, if the agent has never seen a process, a reference to it would mean the next one.
     let _ = std::fs::write("/proc/sys/kernel/pid_max", "4194304");
     let mut chaos = Chaos::set_up(random, count).await;
     let first = chaos.checkpoint("at the beginning", None).await;
@@ -116,12 +116,12 @@ async fn run() {
     let foreign_processes = foreign_processes_unchanged(&chaos.foreign_processes);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
-        // In every second round, and in the last third of the run, the agent is not killed, so that leaks add up.
+        // The agent is not killed in every second round and in the last third of the run, so that leaks add up.
         let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
         let until = Instant::now() + interval;
         while Instant::now() < until {
             chaos.fault(!spared).await;
-            // The distance of faults is part of the random choices, so it is a time and not an event.
+            // The pause between faults is one of the random choices, so wait for a time and not for an event.
             let pause = chaos.random.below(4) * chaos.random.below(PAUSE_MS) / 3;
             tokio::time::sleep(Duration::from_millis(pause as u64)).await;
             chaos.start_what_is_due(false).await;
@@ -132,14 +132,14 @@ async fn run() {
         assert_eq!(
             foreign_processes,
             foreign_processes_unchanged(&chaos.foreign_processes),
-            "the foreign namespaces have changed"
+            "the foreign namespaces must not have changed"
         );
         println!(
             "    ping between untouched namespaces: {} answers, none lost",
             stream.answers_without_loss()
         );
     }
-    assert!(rounds > 0 && !chaos.counts.is_empty(), "nothing was done");
+    assert!(rounds > 0 && !chaos.counts.is_empty(), "at least one round of faults must have run");
     let answers = stream.finish_without_loss().await;
     println!(
         "{} of faults, {rounds} checkpoints, {answers} pings answered and none lost; faults by kind:",
@@ -161,12 +161,12 @@ impl Chaos {
         let store = Store::start_etcd(&["--auto-compaction-mode=revision", "--auto-compaction-retention=2000"]).await;
         let mut bench = Bench::with_store(store);
         bench.agent_log = std::env::var("ENDURANCE_AGENT_LOG").unwrap_or_else(|_| "debug".to_owned());
-        let mut docker = Daemon::prepare(Survival::TakenOver).expect("prepare the directory of dockerd");
+        let mut docker = Daemon::prepare(Survival::TakenOver).expect("prepare dockerd's directory");
         docker.launch().expect("start dockerd");
         docker.import_image().expect("import the image");
         bench.docker_host = docker.host();
         let foreign_processes = found_namespaces("stranger", &bench.label).await;
-        let places = Places::make(count, docker).expect("make the places");
+        let places = Places::make(count, docker).expect("create the places");
         let catalogue = Catalogue::make(&mut random, &places);
         let kernel_has_dummies = command::output("ip", &["link", "add", "probe", "type", "dummy"]).status.success();
         if kernel_has_dummies {
@@ -239,8 +239,8 @@ impl Chaos {
         }
     }
 
-    /// Waits until everything is as desired, panics after a time limit, and checks that the agent's resources have not
-    /// grown since `before`.
+    /// Waits until everything is in the desired state, and panics after a time limit. Also checks that the agent's use of
+    /// resources has not grown since `before`.
     async fn checkpoint(&mut self, name: &str, before: Option<&Figures>) -> Figures {
         let began = Instant::now();
         self.places.look_at_containers();
@@ -248,9 +248,9 @@ impl Chaos {
         let limit = if managed > WATCHED { LIMIT * 2 } else { LIMIT };
         let mut right: BTreeSet<u64> = BTreeSet::new();
         let expectation = loop {
-            // The agent may still make and remove namespaces, so the expectation is made again each time.
+            // The agent may still create and remove namespaces, so compute the expectation again each time.
             let expectation = self.expectation();
-            // Checks that began in time count, however long they take.
+            // Checks that began in time count, no matter how long they take.
             let stretched = limit.mul_f64(stretch());
             let in_time = began.elapsed() < stretched;
             let statuses = expectation.wrong_statuses(&self.bench.published());
@@ -278,7 +278,7 @@ impl Chaos {
             if are_reported {
                 right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
             }
-            // Part of the condition concerns the kernel, which sends no event for it; a check costs a process per
+            // Part of the condition is about the kernel, which sends no event for it. Each check costs a process per
             // namespace, so wait.
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
@@ -312,7 +312,7 @@ impl Chaos {
         )
     }
 
-    /// Checks the agent's resources, which depend on the number of managed namespaces, and that number hardly changes.
+    /// Checks the agent's resources. They depend on the number of managed namespaces, which hardly changes.
     fn judge_figures(&self, name: &str, before: &Figures, now: &Figures) {
         let places = self.places.all.len();
         let fewer = |what: &str, now: usize, bound: usize| {
@@ -359,7 +359,7 @@ impl Chaos {
         panic!("{shown}{kept}");
     }
 
-    /// Deletes all values; only what existed before may remain.
+    /// Deletes all values. Only what existed before may remain.
     async fn finish(mut self, foreign_processes: &[String]) {
         let figures = Figures::of(self.bench.agent().pid());
         println!("before the end: {figures}");
@@ -371,7 +371,7 @@ impl Chaos {
         assert_eq!(
             foreign_processes,
             foreign_processes_unchanged(&self.foreign_processes),
-            "the foreign namespaces have changed"
+            "the foreign namespaces must not have changed"
         );
         println!("at the end: {last}");
         for number in self.places.which(|kind| matches!(kind, Kind::File { mounted: true, .. })) {

@@ -1,4 +1,4 @@
-//! Resources of a running agent, read from `/proc` without asking the agent. See [`Figures::of`].
+//! Resources that a running agent uses, read from `/proc` without asking the agent. See [`Figures::of`].
 
 use std::{collections::BTreeSet, fmt, fs};
 
@@ -6,7 +6,7 @@ use netns_kernel::ProcessStat;
 
 use crate::support::command;
 
-/// Resources of a process and of the agent's own network namespace at one moment.
+/// Resources of a process and of the agent's own network namespace at one point in time.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// Number of open file descriptors.
@@ -19,7 +19,7 @@ pub struct Figures {
     pub nsids: usize,
     /// Number of links in the agent's own namespace.
     pub links: usize,
-    /// Inodes of namespaces that are held open by a descriptor of their file.
+    /// Inodes of namespaces that are kept open by a file descriptor.
     pub held: BTreeSet<u64>,
 }
 
@@ -57,7 +57,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Returns the processor time (user and system) of a process so far, in clock ticks of 10 ms, and the voluntary and
+/// Returns the CPU time (user and system) that a process has used so far, in clock ticks of 10 ms, and the voluntary and
 /// involuntary context switches of all its threads.
 pub fn effort(pid: i32) -> (u64, u64, u64) {
     let ticks = ProcessStat::of(pid).expect("stat of a running process").processor_ticks;
@@ -87,7 +87,7 @@ pub fn namespace_inode(link: &str) -> Option<u64> {
     link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Returns the factor by which limits are stretched: the load per processor, at least 1. Callers print it.
+/// Returns the factor by which time limits are extended: the load per CPU, at least 1. Callers print it.
 pub fn stretch() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(1.0);

@@ -1,8 +1,7 @@
-//! Measures what an idle agent costs: processor time, wake-ups, memory, and how much it slows down netlink writes of
-//! others.
+//! Measures what an idle agent costs: CPU time, wake-ups, memory, and how much it slows down other programs' netlink writes.
 //!
-//! Times are printed and never asserted, because machines differ. It asserts that an idle agent publishes nothing about its
-//! values. See [`run`].
+//! Times are printed and never asserted, because machines differ. The test asserts that an idle agent publishes nothing about
+//! its values. See [`run`].
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +34,7 @@ use crate::{
 
 /// Namespace that the agent does not use.
 const BYSTANDER: &str = "/run/netns/bystander";
-/// Number of addresses that are added and deleted again in one measurement.
+/// Number of addresses that one measurement adds and deletes.
 const ADDRESSES: u16 = 1000;
 
 #[test]
@@ -48,7 +47,7 @@ fn idle_agents_cost_little() {
     );
 }
 
-/// Returns a ring of namespaces, each with a pair to either neighbour.
+/// Returns a ring of namespaces, each with a pair to both neighbours.
 fn ring(count: usize) -> Config {
     let end = |pair: usize, side: usize| {
         let netns = Reference::named(&format!("ring{}", (pair + side) % count));
@@ -129,13 +128,13 @@ async fn run() {
     bench.stop_agent().await;
 }
 
-/// Lets the agent idle for this many seconds, and prints what it did in this time.
+/// Lets the agent idle for this many seconds, and prints what it did in the meantime.
 async fn rest(bench: &mut Bench, seconds: u64) {
     let pid = bench.agent().pid();
     let before_idle = statuses(bench);
     println!("converged; {}", Figures::of(pid));
     let (before, began) = (effort(pid), Instant::now());
-    // The length of the idle time is part of the measurement, so it is a time and not an event.
+    // The length of the idle time is part of the measurement, so wait for a time and not for an event.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let (after, elapsed) = (effort(pid), began.elapsed().as_secs_f64());
     println!(
@@ -159,7 +158,7 @@ before: {before:#?}"
     );
 }
 
-/// Returns everything published except the health of the agent, which is written regularly.
+/// Returns everything published except for the agent's health, which is written regularly.
 fn statuses(bench: &Bench) -> BTreeMap<String, String> {
     let published = bench.published();
     let about_values = published.keys.iter().filter(|(key, _)| !key.starts_with("check/"));
@@ -174,7 +173,7 @@ fn addresses() -> impl Iterator<Item = Ipv4Addr> {
 
 /// Adds and deletes all addresses, request by request; returns µs per request.
 ///
-/// The requests are made before the clock starts.
+/// The requests are built before the clock starts.
 fn netlink_writes() -> f64 {
     let netns = File::open(BYSTANDER).expect("open the namespace");
     let requests: Vec<Vec<u8>> = [true, false]
@@ -218,7 +217,7 @@ fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     bytes
 }
 
-/// Does the same with one process of iproute2; returns µs per request.
+/// Does the same as [`netlink_writes`] with a single `ip` process; returns µs per request.
 fn ip_batch() -> f64 {
     let line = |verb: &str| {
         addresses()

@@ -1,10 +1,10 @@
-//! Long tests: the agent under random faults, a container that is restarted again and again, and the cost of an idle agent.
+//! Long-running tests: the agent under random faults, a container that is restarted repeatedly, and the cost of an idle agent.
 //!
-//! Environment variables set the length and size of the three tests; by default each is short, as part of `tests/run`. They
+//! Environment variables set the length and size of the three tests. By default each is short, as part of `tests/run`. They
 //! observe only what the agent publishes, what the kernel shows, and the agent's `/proc` files. See [`chaos`].
 //!
-//! An hour of faults in 300 namespaces and 50 containers, then the other two in full length (as root; `LIVE_SEED` chooses
-//! another run):
+//! To run an hour of faults in 300 namespaces and 50 containers, then the other two at full length (as root; `LIVE_SEED`
+//! selects another run):
 //!
 //! ```text
 //! ENDURANCE_SECONDS=3600 ENDURANCE_NAMESPACES=300 ENDURANCE_CONTAINERS=50 ENDURANCE_CHECKPOINT_SECONDS=180 \
@@ -13,8 +13,8 @@
 //! ENDURANCE_IDLE_SECONDS=600 ENDURANCE_IDLE_ROUNDS=15 cargo test --test endurance idle -- --nocapture
 //! ```
 //!
-//! `ENDURANCE_KEEP` names a directory for the log of the agent and the report of a failure. `LIVE_AGENT` names another
-//! build of the agent; times are meaningful only with `cargo build --release` and `LIVE_AGENT=target/release/netns-agent`.
+//! `ENDURANCE_KEEP` names a directory for the agent's log and the report of a failure. `LIVE_AGENT` names another
+//! build of the agent. Times are meaningful only with `cargo build --release` and `LIVE_AGENT=target/release/netns-agent`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -27,7 +27,7 @@ mod restarts;
 /// Returns a number from the environment.
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no decimal number: {text:?}")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a decimal number: {text:?}")),
         Err(_) => default,
     }
 }

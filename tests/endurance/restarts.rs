@@ -1,6 +1,6 @@
-//! Restarts one container again and again; its interface is restored each time, and the times are printed, not asserted.
+//! Restarts one container repeatedly. Its interface must be restored each time. Times are printed and not asserted.
 //!
-//! [`container_restarts`] measures. See [`run`].
+//! [`container_restarts`] measures the times. See [`run`].
 
 use std::time::Duration;
 

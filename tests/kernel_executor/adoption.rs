@@ -1,10 +1,10 @@
-//! Kernel tests of adopting foreign links, and of leaving alone those that do not match.
+//! Kernel tests of adopting foreign links, and of leaving links alone that do not match.
 
 use netns_kernel::{ADOPTED_MARK, FailureKind, Guard, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 
 use crate::world::*;
 
-/// Returns an end that may be adopted.
+/// Returns a veth end that may be adopted.
 fn adopting(netns: NetnsId, name: &str) -> NewLink {
     NewLink {
         adopt: Some(format!("{PREFIX}{name}{ADOPTED_MARK}")),
@@ -55,7 +55,7 @@ fn foreign_pair_is_adopted_changed_and_deleted() {
     });
 }
 
-/// As after a setting that the kernel refused: clearing the failed creation away deletes no link that existed before.
+/// Simulates a setting that the kernel refused: cleaning up after the failed creation must not delete links that existed before.
 #[test]
 fn failed_adoption_is_repeated_on_the_same_links() {
     in_private_namespaces(|world| {
@@ -124,7 +124,7 @@ fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
         // A kernel without dummy links reports that first.
         let failure = dummy.expect_err("a veth is no dummy");
         assert!(
-            failure.kind == FailureKind::KindMissing || failure.message.contains("of kind veth and not dummy"),
+            failure.kind == FailureKind::KindMissing || failure.message.contains("kind is veth and not dummy"),
             "{failure}"
         );
         for (netns, name) in [("a", "x"), ("b", "y"), ("a", "fourth")] {
@@ -141,7 +141,7 @@ fn failure_names_the_agent_of_a_foreign_link_but_own_links_just_exist() {
         run("ip", "-n a link set x alias /vnf-agent/neighbour/x/y");
         let failure = world.refused(create_veth((a, "x"), (a, "z")));
         assert_eq!(failure.kind, FailureKind::Foreign);
-        assert!(failure.message.contains("belong to the agent neighbour"), "{failure}");
+        assert!(failure.message.contains("belongs to the agent neighbour"), "{failure}");
         run("ip", &format!("-n a link set x alias {PREFIX}x/y"));
         assert_eq!(world.refused(create_veth((a, "x"), (a, "z"))).kind, FailureKind::Exists);
     });

@@ -1,4 +1,4 @@
-//! Kernel tests that each write is in the kernel afterwards, complete and as requested, or fails with the reason.
+//! Kernel tests that each write either takes effect, complete and as requested, or fails with the reason.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     missing
 }
 
-/// Adds an address of each form to links that are up; returns them.
+/// Adds one address of each form to links that are up; returns the addresses with their links.
 fn addresses_of_all_forms(world: &World, a: NetnsId) -> Vec<(&'static str, &'static str)> {
     world.veth((a, "x"), (a, "y"));
     let all = vec![
@@ -67,8 +67,8 @@ fn kernel_makes_exactly_the_expected_routes_of_an_address() {
     });
 }
 
-/// The routes of a family are read only if the agent has an address whose routes are checked: each form must be such an
-/// address.
+/// Routes of a family are read only if the agent has an address whose routes are checked. Each form of address must count as
+/// one.
 #[test]
 fn routes_are_read_for_a_single_address_of_any_form() {
     in_private_namespaces(|world| {
@@ -133,7 +133,7 @@ fn adding_an_existing_address_again_restores_only_its_routes() {
     });
 }
 
-/// The agent reads all routes of a namespace at once, unless it has very many foreign ones: then the kernel filters them.
+/// The agent reads all routes of a namespace at once. If there are very many foreign ones, the kernel filters them instead.
 #[test]
 fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
     in_private_namespaces(|world| {
@@ -143,7 +143,7 @@ fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
         world.op(add_route(a, "x", route("fd00:9::/64", Some("fd00:1::9"))));
         let of_agent = |snapshot: Snapshot| {
             let mut address_routes = snapshot.address_routes;
-            // The kernel adds the local route of an IPv6 address, and all routes of link-local ones, a moment later.
+            // The kernel adds the local route of an IPv6 address, and all routes of link-local addresses, a moment later.
             address_routes.retain(|route| route.destination.is_ipv4() || !route.local && route.prefix_len != 64);
             address_routes.sort_unstable();
             (snapshot.routes, address_routes)
@@ -162,7 +162,7 @@ fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
         let file = std::path::Path::new("/run/foreign-routes.batch");
         std::fs::write(file, batch).expect("write the batch");
         run("ip", &format!("-n a -batch {}", file.display()));
-        // The first read counts the routes, and the second one takes the number into account.
+        // The first read counts the routes; the second one uses that count.
         for reading in ["first", "second"] {
             assert_eq!(of_agent(world.dump(a)), alone, "{reading} read with foreign routes");
         }
@@ -189,7 +189,7 @@ fn kernel_route_is_not_adopted_and_the_failure_does_not_suggest_adopt() {
                 adopt,
             });
             assert_eq!(failure.kind, FailureKind::Foreign);
-            assert!(failure.message.contains("the kernel made this route itself"), "{failure}");
+            assert!(failure.message.contains("the kernel created this route itself"), "{failure}");
             assert!(failure.message.contains("the value is not needed"), "{failure}");
             assert!(!failure.message.contains("adopt"), "{failure}");
         }
@@ -210,7 +210,7 @@ fn set_neighbour(netns: NetnsId, link: &str, address: &str) -> KernelOp {
     }
 }
 
-/// Sets a neighbour and asserts that it is in the kernel as requested, unless it is refused.
+/// Sets a neighbour. Unless that is refused, asserts that the neighbour is in the kernel as requested.
 fn is_kept(world: &World, netns: NetnsId, link: &str, address: &str) -> Result<(), Failure> {
     world.try_op(set_neighbour(netns, link, address))?;
     let snapshot = world.dump(netns);
@@ -252,7 +252,7 @@ fn neighbour_on_any_kind_of_link_is_set_or_fails_with_a_reason() {
         }
         assert!(
             !run("ip", "-n a neighbour show dev tun0 nud all").contains("proto 158"),
-            "a refused neighbour was left behind"
+            "a refused neighbour must not be left behind"
         );
         let together = (0..8)
             .map(|number| vec![set_neighbour(a, "lo", &format!("10.78.0.{number}"))])
@@ -261,7 +261,7 @@ fn neighbour_on_any_kind_of_link_is_set_or_fails_with_a_reason() {
             assert_eq!(
                 result.map_err(|failure| failure.kind),
                 Err(FailureKind::Unsupported),
-                "no failure in a batch"
+                "the failure must also be reported in a batch"
             );
         }
     });
@@ -275,7 +275,7 @@ fn ipv6_address_with_another_prefix_length_fails() {
         world.op(add_address(a, "x", "fd00::1/64"));
         let failure = world.refused(add_address(a, "x", "fd00::1/128"));
         assert_eq!(failure.kind, FailureKind::Exists);
-        assert!(failure.message.contains("has fd00::1/64 already"), "{failure}");
+        assert!(failure.message.contains("already has fd00::1/64"), "{failure}");
     });
 }
 

@@ -35,10 +35,13 @@ fn veth_pair_is_created_in_its_final_namespaces() {
             );
         }
         assert_eq!(link_names(None), ["lo"]);
-        // Indexes count up, so the index of the next link shows whether the pair was in the own namespace.
+        // Indexes count up, so the index of the next link shows if the pair was ever in the agent's own namespace.
         run("ip", "link add probe0 type veth peer name probe1");
         let index = ip("link show dev probe0")[0]["ifindex"].as_u64().expect("an index");
-        assert!(index <= 3, "links have been in the own namespace: the next index is {index}");
+        assert!(
+            index <= 3,
+            "no link may have been in the agent's own namespace, but the next index is {index}"
+        );
     });
 }
 
@@ -127,7 +130,7 @@ fn link_that_is_up_is_renamed_and_set_up_again() {
                 .as_array()
                 .expect("flags")
                 .contains(&"UP".into()),
-            "the link must be up as before"
+            "the link must still be up"
         );
     });
 }
@@ -178,7 +181,7 @@ fn foreign_link_is_neither_changed_nor_deleted() {
         assert!(failure.message.contains("somebody-else"), "{failure}");
         assert_eq!(ip("-n a link show dev foreign")[0]["mtu"], 1500);
 
-        // The same among deletions of the agent's links.
+        // The foreign link must also stay if it is among deletions of the agent's links.
         world.veth((a, "x"), (a, "y"));
         let results = world.tasks(vec![vec![delete_link(a, "foreign")], vec![delete_link(a, "x")]]);
         assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Foreign));
@@ -226,7 +229,7 @@ fn missing_link_kind_names_its_module() {
         let table = 10_u32.to_ne_bytes();
         for (name, data) in [("dummy", &[][..]), ("vrf", &[(1, &table[..])])] {
             match world.try_op(create_link(new_link(a, "d0"), name, data)) {
-                // The kernel has this kind, so its absence cannot be tested.
+                // The kernel supports this kind, so its absence cannot be tested.
                 Ok(_) => world.op(delete_link(a, "d0")),
                 Err(failure) => {
                     assert_eq!(failure.kind, FailureKind::KindMissing, "{failure}");
@@ -282,7 +285,7 @@ fn deletions_that_exceed_one_send_are_all_done() {
             .tasks(create.collect())
             .into_iter()
             .for_each(|result| assert!(result.is_ok(), "{result:?}"));
-        // Both ends, as the two values of a pair would be deleted.
+        // Delete both ends, as when both values of a pair are deleted.
         let delete = (0..pairs).flat_map(|index| {
             [
                 vec![delete_link(a, &format!("x{index}"))],

@@ -1,4 +1,4 @@
-//! Kernel tests of namespaces: opening, creating, verifying, closing, and watching.
+//! Kernel tests of namespaces: opening, creating, verifying, closing and watching.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +29,7 @@ fn close(reference: NamespaceRef, netns: NetnsId, remove: bool, forget: bool) ->
     }
 }
 
-/// The name appears only after `lo` is up and has its alias, so nobody sees an incomplete namespace.
+/// The name must appear only after `lo` is up and has its alias, so that nobody sees an incomplete namespace.
 #[test]
 fn missing_namespace_is_created_as_by_ip_netns_add() {
     in_private_namespaces(|world| {
@@ -39,7 +39,7 @@ fn missing_namespace_is_created_as_by_ip_netns_add() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
-        // The last line is the topmost mount: if `ip netns` was used on the machine, its own mount is below.
+        // The last line is the topmost mount. If `ip netns` was used on the machine, its mount is below that.
         let line = mounts
             .lines()
             .rfind(|line| line.contains(" /run/netns "))
@@ -99,11 +99,11 @@ fn two_references_to_one_namespace_share_it() {
         assert_eq!(netns, same);
         for _ in 0..2 {
             world.op(close(by_name("one"), netns, false, true));
-            assert_eq!(world.dump(netns).links.len(), 1, "the other reference must keep it open");
+            assert_eq!(world.dump(netns).links.len(), 1, "the other reference must keep the namespace open");
         }
         world.op(close(NamespaceRef::File(named("one")), netns, false, false));
         assert!(world.try_op(KernelOp::DumpNamespace { netns }).is_err());
-        // Closing a closed namespace, and deleting from it, succeeds.
+        // Closing a closed namespace succeeds, and so does deleting from it.
         world.op(close(by_name("one"), netns, false, false));
         world.op(delete_link(netns, "x"));
     });
@@ -142,7 +142,10 @@ fn file_with_content_is_rejected_and_untouched() {
         }
         assert_eq!(fs::read_to_string(named("notes")).expect("text"), "somebody's text");
         assert!(fs::symlink_metadata(named("link")).expect("it exists").is_symlink());
-        assert!(!run("findmnt", "-rno TARGET").contains("notes"), "the file is a mount point");
+        assert!(
+            !run("findmnt", "-rno TARGET").contains("notes"),
+            "the file must not be a mount point"
+        );
     });
 }
 
@@ -162,7 +165,7 @@ fn dangling_link_is_unavailable_and_waits_for_its_target() {
         symlink(named("other"), named("web")).expect("linked");
         let (netns, created, _) = world.try_open(by_name("web")).expect("opened");
         assert!(!created);
-        // The name under which the namespace was created stays mounted when a symbolic link to it is closed.
+        // The original name stays mounted when a reference through a symbolic link to it is closed.
         world.op(close(by_name("web"), netns, true, false));
         assert_eq!(fs::metadata(named("other")).expect("mounted").ino(), netns.0);
         assert!(fs::symlink_metadata(named("web")).expect("it exists").is_symlink());
@@ -188,7 +191,7 @@ fn file_below_a_namespace_mount_is_deleted_only_if_empty() {
     });
 }
 
-/// Creating a file through such a link always fails with EEXIST, as if another program had been faster.
+/// Creating a file through a dangling link always fails with EEXIST, as if another program had been faster.
 #[test]
 fn dangling_symbolic_link_is_unavailable_until_its_target_exists() {
     in_private_namespaces(|world| {
@@ -226,7 +229,7 @@ fn nothing_is_created_or_removed_through_a_symbolic_link() {
         symlink(named("ours"), named("alias")).expect("linked");
         assert_eq!(world.open("alias"), netns);
         world.op(close(by_name("alias"), netns, true, false));
-        assert!(named("alias").is_symlink(), "a foreign symbolic link was removed");
+        assert!(named("alias").is_symlink(), "a foreign symbolic link must not be removed");
         assert_eq!(fs::metadata(named("ours")).expect("still mounted").ino(), netns.0);
 
         fs::write("/run/text", "somebody's text").expect("written");
@@ -244,7 +247,7 @@ fn namespace_mounted_during_creation_is_opened_instead() {
         fs::write(named("slow"), "").expect("written");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Behaves like another program between creating the file and mounting on it; there is no event to wait for.
+                // Act like another program that has created the file but not mounted on it yet; there is no event to wait for.
                 std::thread::sleep(Duration::from_millis(5));
                 let (from, to) = (named("theirs"), named("slow"));
                 nix::mount::mount(Some(&from), &to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).expect("mounted");
@@ -263,7 +266,7 @@ fn concurrent_creation_with_ip_netns_add_makes_one_namespace_per_name() {
         let theirs = names.clone();
         std::thread::scope(|scope| {
             let other = scope.spawn(move || {
-                // `ip` fails if the name exists already, which is expected.
+                // `ip` fails if the name exists already, which may happen here.
                 theirs
                     .iter()
                     .for_each(|name| drop(Command::new("ip").args(["netns", "add", name]).output()));
@@ -341,7 +344,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
             opened.push(netns);
         }
         let unknown = NetnsId(1);
-        // One of the namespaces is read twice, and one is not open.
+        // Read one of the namespaces twice, and one that is not open.
         let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
         let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         let whose = names.iter().chain([&names[3]]);
@@ -355,7 +358,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
     });
 }
 
-/// Returns the number of these namespaces in which any process has an rtnetlink socket open.
+/// Returns how many of these namespaces contain an open rtnetlink socket of any process.
 fn awake(names: &[String]) -> usize {
     let sockets = |name: &String| run("ip", &format!("netns exec {name} cat /proc/net/netlink"));
     // Protocol 0 is NETLINK_ROUTE; port 0 is the kernel's own end.
@@ -397,7 +400,7 @@ fn number_of_namespaces_with_open_sockets_is_bounded() {
             ["left", "right"].map(|name| set_link(at(place), name, changes(name))).to_vec()
         };
         done(world.tasks((0..opened.len()).map(mark).collect()));
-        // First one by one, then all together.
+        // First read them one by one, then all together.
         for name in &names[3..5] {
             let up = ip(&format!("-n {name} link show up"));
             assert_eq!(up.as_array().map(Vec::len), Some(3), "expected lo and two ends: {up}");
@@ -584,7 +587,7 @@ fn container_with_a_reused_pid_is_unavailable() {
     });
 }
 
-/// PIDs can be chosen only in a PID namespace of one's own, in which this test runs another one.
+/// Choosing a PID requires a separate PID namespace, so this test runs another test in one.
 #[test]
 fn reused_pid_is_unavailable_until_its_reference_is_closed() {
     let this = std::env::current_exe().expect("this program");
@@ -603,7 +606,7 @@ fn reused_pid_is_unavailable_until_its_reference_is_closed() {
 }
 
 #[test]
-#[ignore = "runs in a PID namespace of its own, started by the test above"]
+#[ignore = "runs in its own PID namespace, started by the test above"]
 fn reuse_of_a_pid() {
     in_private_namespaces(|world| {
         let first = Process::in_new_namespace();
@@ -661,9 +664,13 @@ fn each_rearming_allows_one_event_however_many_changes_happen() {
         assert_eq!(world.event(TIME_LIMIT), Some(netns));
         run("ip", "-n a link del x");
         run("ip", "-n a link add x type veth peer name y");
-        assert_eq!(world.event(Duration::from_millis(50)), None, "not armed");
+        assert_eq!(
+            world.event(Duration::from_millis(50)),
+            None,
+            "a watch that is not armed must not report an event"
+        );
         world.executor.rearm(netns);
-        assert_eq!(world.event(TIME_LIMIT), Some(netns), "an earlier change is an event");
+        assert_eq!(world.event(TIME_LIMIT), Some(netns), "a change before arming must be reported");
         world.executor.rearm(netns);
         run("ip", "-n a link del x");
         assert_eq!(world.event(TIME_LIMIT), Some(netns));
@@ -677,7 +684,7 @@ fn overrun_of_notifications_is_an_event() {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
         assert_eq!(world.event(TIME_LIMIT), Some(netns));
-        // The socket is not read while the watch is not armed: send far more than its buffer holds.
+        // The socket is not read while the watch is not armed, so send far more than its buffer holds.
         let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
         fs::write("/run/batch", commands).expect("written");
         run("ip", "-n a -batch /run/batch");
@@ -733,7 +740,11 @@ fn only_deletions_of_own_neighbours_and_routes_are_events() {
         run("ip", "-n a route del 10.3.0.0/16");
         run("ip", "-n a neighbour add 10.1.0.9 lladdr 02:00:00:00:00:09 dev x nud stale");
         run("ip", "-n a neighbour del 10.1.0.9 dev x");
-        assert_eq!(world.event(Duration::from_millis(100)), None, "foreign deletions");
+        assert_eq!(
+            world.event(Duration::from_millis(100)),
+            None,
+            "foreign deletions must not be reported"
+        );
         run("ip", "-n a neighbour del 10.1.0.2 dev x");
         assert_eq!(world.event(TIME_LIMIT), Some(netns));
         world.executor.rearm(netns);
@@ -759,7 +770,11 @@ fn namespaces_stay_within_their_share_of_open_files() {
         });
         let names: Vec<String> = (0..ROOM).map(|number| format!("n{number}")).collect();
         let opened: Vec<NetnsId> = names.iter().map(|name| world.open(name)).collect();
-        assert!(opened.len() + 2 * awake(&names) <= DESCRIPTORS, "{} are awake", awake(&names));
+        assert!(
+            opened.len() + 2 * awake(&names) <= DESCRIPTORS,
+            "{} namespaces are awake",
+            awake(&names)
+        );
         assert_eq!(opened.iter().filter(|netns| world.executor.is_watched(**netns)).count(), 2);
         let failure = world.try_open(by_name("one-more")).expect_err("there is no room");
         assert!(
@@ -768,7 +783,7 @@ fn namespaces_stay_within_their_share_of_open_files() {
             failure.message
         );
         assert!(!named("one-more").exists(), "the created name must be removed again");
-        // The others still work, and closing one frees its descriptors.
+        // The others must still work, and closing one must free its descriptors.
         for netns in &opened {
             assert_eq!(world.dump(*netns).links.len(), 1);
         }
@@ -798,7 +813,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
         let threads = || {
             let tasks = fs::read_dir("/proc/self/task").expect("tasks");
             let own = fs::read_link("/proc/thread-self/ns/mnt").expect("own mounts");
-            // Other tests run in this process; the threads of this test share its mount namespace.
+            // Other tests run in this process too. Only the threads of this test share its mount namespace.
             tasks
                 .filter_map(Result::ok)
                 .filter(|task| fs::read_link(task.path().join("ns/mnt")).is_ok_and(|found| found == own))
@@ -811,7 +826,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
         drop(world);
         let until = Instant::now() + TIME_LIMIT;
         while threads() > before {
-            assert!(Instant::now() < until, "threads are left");
+            assert!(Instant::now() < until, "all threads must end");
         }
         run("ip", "netns del a");
         let pinned = || {
@@ -820,7 +835,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
                 .filter_map(Result::ok)
                 .any(|found| fs::metadata(found.path()).is_ok_and(|found| found.ino() == netns.0))
         };
-        assert!(!pinned(), "the namespace is still open");
+        assert!(!pinned(), "the namespace must be closed");
     });
 }
 

@@ -234,7 +234,11 @@ fn foreign_route_is_replaced_only_when_adopted_and_never_deleted() {
             "{failure}"
         );
         world.op(delete_route(a, "x", ours.clone()));
-        assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.9", "it must stay");
+        assert_eq!(
+            ip("-n a route show 10.2.0.0/16")[0]["gateway"],
+            "10.1.0.9",
+            "the foreign route must stay"
+        );
 
         let route = RouteSpec {
             gateway: Some(ip_address("10.1.0.3")),
@@ -256,8 +260,8 @@ fn foreign_route_is_replaced_only_when_adopted_and_never_deleted() {
         );
         assert_eq!(world.op(replace(true)), Reply::Adopted);
         assert_eq!(ip("-n a route show 10.2.0.0/16")[0]["gateway"], "10.1.0.3");
-        assert_eq!(world.dump(a).routes.len(), 1, "a foreign route is in the snapshot");
-        assert_eq!(world.op(replace(false)), Reply::Done, "the route is the agent's now");
+        assert_eq!(world.dump(a).routes.len(), 1, "foreign routes must not be in the snapshot");
+        assert_eq!(world.op(replace(false)), Reply::Done, "the route must belong to the agent now");
     });
 }
 
@@ -316,7 +320,11 @@ fn permanent_foreign_neighbour_is_replaced_only_when_adopted() {
         assert!(failure.message.contains("02:00:00:00:00:99"), "{failure}");
         assert_eq!(world.op(set("10.1.0.8", false)), Reply::Done);
         assert_eq!(world.op(set("10.1.0.7", true)), Reply::Adopted);
-        assert_eq!(world.op(set("10.1.0.7", false)), Reply::Done, "the neighbour is the agent's now");
+        assert_eq!(
+            world.op(set("10.1.0.7", false)),
+            Reply::Done,
+            "the neighbour must belong to the agent now"
+        );
         assert_eq!(world.dump(a).neighbours.len(), 2);
     });
 }
@@ -364,7 +372,7 @@ fn snapshot_contains_exactly_the_own_objects_and_all_links() {
         world.op(add_address(a, "x", "10.1.0.1/24"));
         world.op(add_route(a, "x", route("10.2.0.0/16", Some("10.1.0.2"))));
         world.op(set_neighbour(a, "x", "10.1.0.2", [2, 0, 0, 0, 0, 7]));
-        // Foreign objects, which are not in the snapshot, except links.
+        // Foreign objects, which must not be in the snapshot, except for links.
         run("ip", "-n a neighbour add 10.1.0.3 lladdr 02:00:00:00:00:08 dev x nud permanent");
         run("ip", "-n a route add 10.3.0.0/16 via 10.1.0.2 dev x");
         run("ip", "-n a link add foreign type veth peer name other");
@@ -385,7 +393,11 @@ fn snapshot_contains_exactly_the_own_objects_and_all_links() {
         assert_eq!(x.linked.map(u64::from), peer);
         assert_eq!((x.oper_state, x.rx_checksum, x.tx_checksum), (6, Some(true), Some(false)));
         let foreign = snapshot.links.iter().find(|link| link.name == "foreign").expect("foreign");
-        assert_eq!((foreign.rx_checksum, foreign.tx_checksum), (None, None), "read for a foreign link");
+        assert_eq!(
+            (foreign.rx_checksum, foreign.tx_checksum),
+            (None, None),
+            "checksum settings must not be read for a foreign link"
+        );
 
         let lo = snapshot.links.iter().find(|link| link.name == "lo").expect("lo");
         assert_eq!((lo.alias.as_str(), lo.up, lo.kind.as_str()), (MARK, true, ""));
@@ -440,7 +452,7 @@ fn snapshot_larger_than_one_datagram_is_complete() {
     });
 }
 
-/// The link of a value is deleted, and another one gets its name, before the agent notices.
+/// The link of a value is deleted, and another link gets its name, before the agent notices.
 #[test]
 fn nothing_is_added_to_a_foreign_link_with_the_name_of_ours() {
     in_private_namespaces(|world| {
@@ -467,7 +479,7 @@ fn nothing_is_added_to_a_foreign_link_with_the_name_of_ours() {
         ] {
             let failure = world.refused(guarded(op));
             assert_eq!(failure.kind, FailureKind::Foreign, "{failure}");
-            assert!(failure.message.contains("the link is not the agent's"), "{failure}");
+            assert!(failure.message.contains("the link does not belong to the agent"), "{failure}");
         }
         assert_eq!(
             [run("ip", "-n a address"), run("ip", "-n a route"), run("ip", "-n a neighbour")],

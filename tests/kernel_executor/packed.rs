@@ -1,4 +1,4 @@
-//! Kernel tests of large batches: tasks that are packed into few requests must have the same results as if each was
+//! Kernel tests of large batches: tasks that are packed into few requests must have the same results as if each had been
 //! performed alone.
 
 use std::sync::mpsc;
@@ -10,7 +10,7 @@ use super::{
     world::{PREFIX, World, create_veth, in_private_namespaces, link_names, owned, route, run, set_link},
 };
 
-/// More pairs than fit into one send.
+/// Number of pairs: more than fit into one send.
 const PAIRS: usize = 250;
 
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
@@ -35,7 +35,7 @@ fn guarded(mut op: KernelOp) -> KernelOp {
     op
 }
 
-/// Makes pairs of owned links `xN` in `a` and `yN` in `b` that are up.
+/// Creates pairs of owned links `xN` in `a` and `yN` in `b`, and sets them up.
 fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     let make = |number: usize| {
         let (x, y) = (format!("x{number}"), format!("y{number}"));
@@ -46,7 +46,7 @@ fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     }
 }
 
-/// Returns enough tasks to have them packed together with those of the test: an address each, on an owned link.
+/// Returns enough tasks to make the executor pack them together with the test's tasks. Each adds an address to an owned link.
 fn fillers(netns: NetnsId, link: &str) -> Vec<Vec<KernelOp>> {
     let address = |number: usize| vec![guarded(add_address(netns, link, &format!("10.100.{number}.1/24")))];
     (0..10).map(address).collect()
@@ -85,7 +85,7 @@ fn large_batch_performs_all_operations() {
             let name = format!("x{number}");
             vec![guarded(delete_address(a, &name, &format!("10.1.{number}.1/24")))]
         });
-        // The kernel removes the routes through a gateway with the address that reaches it, so nothing is left to delete.
+        // The kernel removes routes through a gateway together with the address that reaches it, so nothing is left to delete.
         let routes = (0..PAIRS).map(|number| {
             let gone = route(&format!("10.2.{number}.0/24"), Some(&format!("10.1.{number}.2")));
             vec![guarded(delete_route(a, &format!("x{number}"), gone))]

@@ -1,4 +1,4 @@
-//! Private namespaces for a test, an executor in them, and short functions to use the executor and `ip`.
+//! Private namespaces for a test, an executor in them, and shorthand functions for using the executor and `ip`.
 
 use std::{
     io::{Read, Write},
@@ -19,14 +19,14 @@ use nix::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// Prefix of the alias of owned links.
+/// Alias prefix of owned links.
 pub const PREFIX: &str = "/vnf-agent/test/";
 /// Alias of `lo` in namespaces that the tests create.
 pub const MARK: &str = "netns-agent:test";
-/// Timeout of an event; a passing test does not wait that long.
+/// Time limit for an event to arrive. A passing test does not wait that long.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// An executor in private namespaces, with a runtime to call it.
+/// An executor in private namespaces, and a runtime for calling it.
 pub struct World {
     /// The executor under test.
     pub executor: Executor,
@@ -50,7 +50,7 @@ pub fn in_private_namespaces(test: impl FnOnce(&mut World) + Send + 'static) {
 }
 
 impl World {
-    /// Starts an executor in the namespace of the calling thread.
+    /// Starts an executor in the calling thread's namespace.
     pub fn start(watched_max: usize, awake_max: usize) -> Self {
         Self::start_with(|config| ExecutorConfig {
             watched_max,
@@ -59,7 +59,7 @@ impl World {
         })
     }
 
-    /// Starts an executor in the namespace of the calling thread, with changed settings.
+    /// Starts an executor with changed settings in the calling thread's namespace.
     pub fn start_with(change: impl FnOnce(ExecutorConfig) -> ExecutorConfig) -> Self {
         let (event_sender, events) = unbounded_channel();
         let executor = Executor::start(change(ExecutorConfig::new(event_sender))).expect("start the executor");
@@ -70,7 +70,7 @@ impl World {
         Self { executor, events, runtime }
     }
 
-    /// Performs the tasks, one for each list of operations.
+    /// Performs one task per list of operations.
     pub fn tasks(&self, lists: Vec<Vec<KernelOp>>) -> Vec<Result<Reply, Failure>> {
         let task = |(id, ops)| Task {
             id,
@@ -83,7 +83,7 @@ impl World {
         assert_eq!(
             outcomes.iter().map(|outcome| outcome.id).collect::<Vec<_>>(),
             ids,
-            "each task must have its outcome"
+            "there must be one outcome per task"
         );
         outcomes.into_iter().map(|outcome| outcome.result).collect()
     }
@@ -112,7 +112,7 @@ impl World {
             mark: Some(MARK.to_owned()),
         })? {
             Reply::Opened { netns, created, contents } => Ok((netns, created, *contents)),
-            other => panic!("not opened: {other:?}"),
+            other => panic!("expected an opened namespace, got {other:?}"),
         }
     }
 
@@ -120,7 +120,7 @@ impl World {
     #[track_caller]
     pub fn open(&self, name: &str) -> NetnsId {
         self.try_open(NamespaceRef::Named(name.to_owned()))
-            .unwrap_or_else(|failure| panic!("{name} not opened: {failure}"))
+            .unwrap_or_else(|failure| panic!("cannot open {name}: {failure}"))
             .0
     }
 
@@ -128,17 +128,17 @@ impl World {
     pub fn dump(&self, netns: NetnsId) -> Snapshot {
         match self.op(KernelOp::DumpNamespace { netns }) {
             Reply::Contents(contents) => *contents,
-            other => panic!("not read: {other:?}"),
+            other => panic!("expected a snapshot, got {other:?}"),
         }
     }
 
-    /// Returns the next event, or `None` after the timeout `time_limit`.
+    /// Returns the next event, or `None` after `time_limit`.
     pub fn event(&mut self, time_limit: Duration) -> Option<NetnsId> {
         self.runtime
             .block_on(async { tokio::time::timeout(time_limit, self.events.recv()).await.ok().flatten() })
     }
 
-    /// Makes a veth pair `a` and `b`, both ends up and owned.
+    /// Creates a veth pair `a` and `b`. Both ends are up and owned.
     pub fn veth(&self, a: (NetnsId, &str), b: (NetnsId, &str)) {
         self.op(create_veth(a, b));
         for (netns, name) in [a, b] {
@@ -172,12 +172,12 @@ pub fn new_link(netns: NetnsId, name: &str) -> NewLink {
     }
 }
 
-/// Returns the creation of a veth pair.
+/// Returns the operation that creates a veth pair.
 pub fn create_veth(a: (NetnsId, &str), b: (NetnsId, &str)) -> KernelOp {
     create_pair(new_link(a.0, a.1), new_link(b.0, b.1))
 }
 
-/// Returns the creation of a veth pair with these ends (VETH_INFO_PEER has the number 1).
+/// Returns the operation that creates a veth pair with these ends (VETH_INFO_PEER has the number 1).
 pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
     KernelOp::CreateLink(Box::new(CreateLink {
         peer: Some(NewPeer { attribute: 1, end: b }),
@@ -185,7 +185,7 @@ pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
     }))
 }
 
-/// Returns the creation of a link of another kind, with attributes.
+/// Returns the operation that creates a link of another kind, with attributes.
 pub fn create_link(end: NewLink, kind: &'static str, data: &[(u16, &[u8])]) -> KernelOp {
     let mut create = CreateLink::new(end, kind);
     let attribute = |(number, value): &(u16, &[u8])| Attr {
@@ -231,7 +231,7 @@ pub fn ip_address(text: &str) -> IpAddr {
     text.parse().expect("an IP address")
 }
 
-/// Returns a route in the main table, of scope universe with a gateway or for IPv6, otherwise of scope link.
+/// Returns a route in the main table. Its scope is universe if it has a gateway or is for IPv6, and link otherwise.
 pub fn route(destination: &str, gateway: Option<&str>) -> RouteSpec {
     let AddressSpec {
         address: destination,
@@ -274,7 +274,7 @@ pub fn ip(arguments: &str) -> serde_json::Value {
     }
 }
 
-/// Returns the names of the links that `ip` shows in a named namespace, or in the own one.
+/// Returns the names of the links that `ip` shows in a named namespace, or in the current one.
 pub fn link_names(namespace: Option<&str>) -> Vec<String> {
     let links = ip(&namespace.map_or("link show".to_owned(), |name| format!("-n {name} link show")));
     links
@@ -299,7 +299,7 @@ impl Process {
         Self(child)
     }
 
-    /// Starts `cat` in a network namespace of its own, and waits for its echo, which shows that it runs inside.
+    /// Starts `cat` in a new network namespace, and waits for its echo, which shows that it runs there.
     pub fn in_new_namespace() -> Self {
         let mut child = Command::new("unshare")
             .args(["--net", "cat"])
@@ -318,7 +318,7 @@ impl Process {
         i32::try_from(self.0.id()).expect("a PID")
     }
 
-    /// Kills the process; it stays a zombie until this is dropped.
+    /// Kills the process. It stays a zombie until `self` is dropped.
     pub fn kill(&mut self) {
         self.0.kill().expect("kill the process");
     }

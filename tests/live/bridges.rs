@@ -1,5 +1,5 @@
-//! Live tests of BRIDGE interfaces: traffic through a bridge, ports that are added, changed and moved, and repair of a
-//! deleted bridge.
+//! Live tests of BRIDGE interfaces: traffic through a bridge, adding, changing and moving ports, and repairing a deleted
+//! bridge.
 //!
 //! Tests of VLAN filtering are in `tests/vm/links.rs`, because not every kernel has it.
 
@@ -35,7 +35,7 @@ fn namespace(name: &str) -> Value {
     json!({ "type": "NSID", "reference": name })
 }
 
-/// Returns a bridge with an address in namespace `br-sw`, and two ports whose peers are in namespaces of their own.
+/// Returns a bridge with an address in namespace `br-sw`, and two ports whose peers are in separate namespaces.
 fn switch() -> Vec<Value> {
     let mut values = vec![json!({
         "name": "switch", "type": "BRIDGE", "namespace": namespace("br-sw"), "host_if_name": "br0", "enabled": true,
@@ -71,10 +71,10 @@ fn ping(netns: &str, address: &str) {
 const SWITCH: &str = "/run/netns/br-sw";
 const HOST1: &str = "/run/netns/br-h1";
 
-/// Two namespaces and the bridge itself reach one another, whatever the order of the puts.
+/// Two namespaces and the bridge itself reach each other, whatever the order of the puts.
 ///
-/// A restart writes nothing. Settings of bridge and port change in place, and return to the kernel's defaults when they are
-/// no longer given.
+/// A restart writes nothing. Bridge and port settings change in place, and return to the kernel's defaults when they are no
+/// longer given.
 async fn namespaces_reach_one_another_through_a_bridge(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = switch();
@@ -107,7 +107,7 @@ async fn namespaces_reach_one_another_through_a_bridge(mut bench: Bench) {
         (&port["hairpin"], &port["isolated"], &port["cost"]),
         (&json!(false), &json!(true), &json!(7))
     );
-    assert_eq!(link(SWITCH, "br0")["ifindex"], index, "changed in place");
+    assert_eq!(link(SWITCH, "br0")["ifindex"], index, "the bridge must change in place");
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     bench.until_namespaces_are(&[]).await;
@@ -150,7 +150,7 @@ on_one_store!(a_bridge_and_its_ports_are_repaired, Embedded, 300);
 
 /// A port moves between bridges when its value changes.
 ///
-/// A master that is not a master, or is in another namespace, makes the port INVALID with a reason.
+/// If the master cannot have ports or is in another namespace, the port is INVALID with a reason.
 async fn a_port_moves_between_bridges(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = switch();
@@ -231,7 +231,7 @@ async fn a_foreign_bridge_is_adopted(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     let adopted = link(SWITCH, "br0");
     assert_eq!(adopted["linkinfo"]["info_data"]["stp_state"], 0);
-    assert_eq!(adopted["ifindex"], index, "the bridge was created again");
+    assert_eq!(adopted["ifindex"], index, "the bridge must not be created again");
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
     ip("netns del br-sw");

@@ -1,4 +1,4 @@
-//! Live tests of a configuration file beside the store: the agent follows the file, and the store has priority.
+//! Live tests of a configuration file next to the store: the agent follows the file, and the store has priority.
 
 use std::{fs, path::Path};
 
@@ -16,7 +16,7 @@ fn end(name: &str, peer: &str) -> Interface {
     Interface::veth(name, peer, Reference::named("in-file")).host_name(name)
 }
 
-/// Returns a document with a pair whose first end has this MTU.
+/// Returns a document with a veth pair whose first end has this MTU.
 fn document(mtu: u32) -> String {
     let end = |name: &str, peer: &str, mtu: u32| {
         format!(
@@ -34,7 +34,7 @@ fn replace(path: &Path, text: &str) {
     fs::rename(&new, path).expect("replace the file");
 }
 
-/// Waits until the kernel shows this MTU. Every action of the agent ends with a status, which wakes this wait.
+/// Waits until the kernel shows this MTU. Every action of the agent ends with a status, which wakes up this wait.
 async fn until_mtu(bench: &Bench, mtu: u32) {
     let path = end("one", "two").netns.path();
     let shown =

@@ -35,13 +35,13 @@ fn to_container(label: &str) -> Config {
     }
 }
 
-/// Docker daemon of a test. Panics if an operation fails.
+/// A test's Docker daemon. Panics if an operation fails.
 struct Docker(Daemon);
 
 impl Docker {
-    /// Prepares a daemon without starting it, and passes its address to the agent of the bench.
+    /// Prepares a daemon without starting it, and passes its address to the bench's agent.
     fn announced_to(bench: &mut Bench) -> Self {
-        let daemon = Daemon::prepare(Survival::TakenOver).expect("prepare the directory of dockerd");
+        let daemon = Daemon::prepare(Survival::TakenOver).expect("prepare dockerd's directory");
         bench.docker_host = daemon.host();
         Self(daemon)
     }
@@ -65,14 +65,14 @@ impl Docker {
             .unwrap_or_else(|error| panic!("container {name}: {error}"));
     }
 
-    /// Returns the PID of the main process of a running container.
+    /// Returns the PID of a running container's main process.
     fn pid(&self, name: &str) -> i32 {
         let pid = self.0.pid(name).unwrap_or_else(|error| panic!("container {name}: {error}"));
         assert_ne!(pid, 0, "container {name} is not running");
         pid
     }
 
-    /// Returns the path of the network namespace of a running container.
+    /// Returns the path of a running container's network namespace.
     fn netns(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid(name)))
     }
@@ -105,7 +105,7 @@ async fn until_it_waits(bench: &Bench) {
         .await;
 }
 
-/// The configuration is put first; then the container is started, killed, started again, restarted, removed, and replaced.
+/// Puts the configuration first. Then starts, kills, starts, restarts, removes and replaces the container.
 async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     // Neither Docker nor the container exists yet; the agent must accept both later.
     let mut docker = Docker::announced_to(&mut bench);
@@ -136,8 +136,8 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     docker.run_container("second", "front");
     until_it_works_in(&bench, &docker, "second", &revisions).await;
 
-    // If several containers have the label, the newest gets the interface. When it is removed, the one that is still
-    // running gets it back.
+    // If several containers have the label, the newest one gets the interface. When that container is removed, the one that
+    // is still running gets the interface back.
     docker.run_container("third", "front");
     until_it_works_in(&bench, &docker, "third", &revisions).await;
     docker.run(&["rm", "--force", "third"]);
@@ -151,7 +151,7 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
 }
 on_both_stores!(a_containers_interface_follows_it_through_its_lives, 240);
 
-/// The daemon stops and crashes while its containers keep running: nothing changes, and the agent notices later events once
+/// If the daemon stops or crashes while its containers keep running, nothing changes, and the agent notices later events once
 /// the daemon is back.
 async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
@@ -163,7 +163,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
     let netns = docker.netns("steady");
     settle::until_quiet(std::slice::from_ref(&netns)).await;
     let mut monitor = Monitor::open(&netns);
-    // The agent restarts beside a running container: it writes nothing, whichever of its sources reports first.
+    // When the agent restarts next to a running container, it writes nothing, whichever of its sources reports first.
     for _ in 0..3 {
         bench.kill_agent().await;
         let before = bench.start_agent().await;
@@ -178,7 +178,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
         }
         ping::reaches(&netns, "10.91.0.2");
         docker.0.launch().expect("start dockerd again");
-        assert_eq!(netns, docker.netns("steady"), "the container outlived its daemon");
+        assert_eq!(netns, docker.netns("steady"), "the container must outlive its daemon");
         // A container that starts now proves that the agent is connected to the new daemon.
         let late = format!("late{}", u8::from(crash));
         docker.run_container(&late, &late);
@@ -204,7 +204,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
 }
 on_both_stores!(a_lost_docker_daemon_changes_nothing_and_is_found_again, 240);
 
-/// A veth between two containers: both ends are restored whichever container restarts.
+/// Both ends of a veth pair between two containers are restored, whichever container restarts.
 async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -242,10 +242,10 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
 }
 on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
 
-/// Returns the keys of desired values that the history of an agent reports as deleted.
+/// Returns the keys of desired values that an agent's history reports as deleted.
 fn deleted_values(history: &str) -> Vec<String> {
     let records: Vec<serde_json::Value> = serde_json::from_str(history).expect("a list of transactions");
-    assert!(records.len() > 1, "the start is recorded: {history}");
+    assert!(records.len() > 1, "the start must be recorded: {history}");
     let operations = records
         .iter()
         .flat_map(|record| record["Executed"].as_array().cloned().unwrap_or_default());
@@ -254,8 +254,8 @@ fn deleted_values(history: &str) -> Vec<String> {
     keys.filter(|key| key.starts_with("config/")).collect()
 }
 
-/// After a restart, what exists in a container is reported without an operation, because the agent did not create it in
-/// this run. The agent must not judge observed objects before Docker has reported which container they belong to.
+/// After a restart, objects that exist in a container are reported without an operation, because the agent did not create
+/// them in this run. The agent must not judge them before Docker has reported to which container they belong.
 async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -303,7 +303,7 @@ async fn containers_outlive_the_daemon_of_the_scenario(mut bench: Bench) {
     assert_eq!(netns, docker.netns("steady"));
     assert!(
         NetnsState::read(&netns).is_ok_and(|state| state.lines.is_empty()),
-        "a new container has only lo"
+        "a new container must have only lo"
     );
     docker.run(&["restart", "--time", "0", "steady"]);
     assert_ne!(netns, docker.netns("steady"));

@@ -1,5 +1,5 @@
-//! Live test of crashes: the agent is killed at random moments, converges after each start, leaves nothing behind and
-//! touches nothing foreign.
+//! Live test of crashes: the agent is killed at random moments. It must converge after each start, leave nothing behind and
+//! touch nothing foreign.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Returns how many times the agent is killed (`LIVE_KILLS`, 50 by default).
+/// Returns how often to kill the agent (`LIVE_KILLS`, 50 by default).
 fn kills() -> usize {
     std::env::var("LIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
@@ -61,8 +61,8 @@ async fn write_all(bench: &Bench, writes: &[(String, Change)], revisions: &mut R
     }
 }
 
-/// Changes values, kills the agent in the middle, starts it again, and checks that everything matches the last values;
-/// fifty times by default.
+/// Changes values, kills the agent in the middle, starts it again, and checks that everything matches the latest values.
+/// Repeats this fifty times by default.
 async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench: Bench) {
     let mut random = Random::from_environment(6);
     let found = found_namespaces("crash", &bench.label).await;
@@ -83,10 +83,10 @@ async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench
     for kill in 0..kills() {
         let target = next(&mut random, &mut full);
         let all = writes(&bench, &mut random, &current, &target);
-        // The writes before the kill happen while the agent applies them, the others while it is down or starts again.
+        // The agent applies the early writes as they happen; the late ones happen while it is down or starting again.
         let (early, late) = all.split_at(random.below(all.len() + 1));
         write_all(&bench, early, &mut revisions).await;
-        // The moment of the kill is the injected fault, so it is a time and not an event.
+        // The moment of the kill is the injected fault, so wait for a time and not for an event.
         tokio::time::sleep(Duration::from_micros(random.below(40_000) as u64)).await;
         bench.kill_agent().await;
         let started_at = bench.launch_agent().await;
@@ -130,8 +130,8 @@ async fn check_everything(bench: &Bench, config: &Config, found: &[String], when
     bench.until_namespaces_are(&names).await;
     for (reference, state) in expected {
         let name = file_name(&reference.path());
-        // Objects that are no longer desired may still be disappearing (the kernel acknowledges a deletion before the peer
-        // is gone).
+        // Objects that are no longer desired may still be disappearing, because the kernel acknowledges a deletion before the
+        // peer is gone.
         let mut report = String::new();
         let converged = bench.becomes(|| {
             let mut state = state.clone();

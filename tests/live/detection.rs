@@ -25,7 +25,7 @@ fn right() -> Interface {
     Interface::veth("right", "left", Reference::named("dad-right")).host_name("eth0")
 }
 
-/// Returns the value of the left end with the address and this setting of duplicate address detection.
+/// Returns the value of the left end with the address and this duplicate address detection setting.
 fn addressed(policy: &str) -> String {
     let mut value = left().address(ADDRESS).json();
     value.as_object_mut().expect("an object").remove("duplicate_address_detection");
@@ -50,7 +50,7 @@ async fn pair(bench: &mut Bench) {
     }
 }
 
-/// Adds the same address at the right end, as another machine on the link would.
+/// Adds the same address to the right end, as another machine on the link would.
 fn somebody_else_takes_the_address() {
     ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
 }
@@ -87,9 +87,9 @@ async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
     assert_eq!(
         shown()["tentative"],
         Value::Null,
-        "CONFIGURED was reported for an address that is still tentative"
+        "CONFIGURED must not be reported while the address is still tentative"
     );
-    // A restarted agent that reads a checked address has nothing to wait for.
+    // A restarted agent that reads an address that has passed detection has nothing to wait for.
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&[(left().key(), revision)].into(), before).await;

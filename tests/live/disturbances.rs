@@ -1,7 +1,7 @@
 //! Table of what people, programs in containers and other managers do to a managed network.
 //!
-//! Contains the values that are disturbed, the disturbances, and the minimum number of writes that repair each. It knows
-//! nothing about how the agent works. The rows are in [`TABLE`].
+//! Contains the values to disturb, the disturbances, and the minimum number of writes that repair each of them. It does not
+//! depend on how the agent works. The rows are in [`TABLE`].
 
 use serde_json::{Value, json};
 
@@ -13,13 +13,13 @@ use crate::support::{
 /// Place where an act is performed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Namespace of the agent.
+    /// The agent's own namespace.
     Own,
-    /// Namespace that the agent made: one end of the pair, `lo` and a TAP.
+    /// Namespace that the agent created, with one end of the pair, `lo` and a TAP.
     A,
     /// Foreign namespace with the other end.
     B,
-    /// Namespace that the agent made, to be deleted.
+    /// Namespace that the agent created, to be deleted.
     Made,
     /// Foreign namespace, to be deleted and added again.
     Found,
@@ -32,7 +32,7 @@ pub enum Place {
 /// Action that disturbs the network.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Lines of one `ip -batch` process in a place, so that nothing happens between them.
+    /// Lines for a single `ip -batch` process in a place, so that nothing happens between them.
     Ip(Place, &'static [&'static str]),
     /// Program with its arguments, run in a place.
     Run(Place, &'static str),
@@ -49,7 +49,7 @@ pub struct Disturbance {
     pub least: u64,
     /// Maximum number of writes allowed, and why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Acts that undo afterwards what no value is about; the agent must not have undone it.
+    /// Acts that afterwards undo changes to which no value refers. The agent must not have undone them.
     pub after: &'static [Act],
 }
 
@@ -168,9 +168,9 @@ const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts
     }
 }
 
-/// A disturbance that no value is about, so it must stay.
+/// A disturbance to which no value refers, so it must stay.
 ///
-/// It includes a change that is repaired, which shows that the agent has read the state.
+/// It includes a change that the agent repairs, which shows that it has read the state.
 const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]) -> Disturbance {
     Disturbance {
         after,
@@ -178,7 +178,7 @@ const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]
     }
 }
 
-/// The agent learns only by trying that the remaining end blocks the new pair, and removes its addresses first.
+/// Only by trying does the agent learn that the remaining end blocks the new pair. It removes that end's addresses first.
 const OTHER_END: &str = "the other end blocks the new pair and is removed address by address";
 /// The objects in the old namespace are deleted one by one, because a process may keep that namespace alive.
 const OLD_NAMESPACE: &str = "the old namespace is emptied first";
@@ -260,7 +260,7 @@ pub const TABLE: &[Disturbance] = &[
     // The agent's own namespace.
     row("link in the own namespace deleted", 8, &[Ip(Own, &["link del home0"])]),
     row("link in the own namespace set down", 1, &[Ip(Own, &["link set home0 down"])]),
-    // Settings and objects that no value is about.
+    // Settings and objects to which no value refers.
     nobodys("group, queue length and promiscuity", &[Ip(A, &["link set eth0 group 7 txqueuelen 500 promisc on mtu 1300"])],
         &[Ip(A, &["link set eth0 group 0 txqueuelen 1000 promisc off"])]),
     nobodys("foreign address", &[Ip(A, &["address add 10.66.0.1/24 dev eth0", "link set eth0 mtu 1300"])],

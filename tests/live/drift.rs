@@ -36,8 +36,8 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
 
-/// An address flush, a link that is set down and a deleted neighbour within seconds are no contention: each value was
-/// changed once by itself, although the kernel removed routes and neighbours as a side effect each time.
+/// An address flush, a link that is set down and a deleted neighbour within seconds are not contention: each value was changed
+/// only once by itself, although the kernel removed routes and neighbours as a side effect each time.
 async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [
@@ -88,7 +88,7 @@ async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
 }
 on_both_stores!(damage_done_by_hand_is_repaired);
 
-/// Deletes the namespace of each end: the agent makes it again, with everything in it.
+/// Deletes the namespace of each end. The agent must create it again, with everything in it.
 async fn a_deleted_namespace_of_the_agent_is_made_again(mut bench: Bench) {
     let (config, _) = applied(&mut bench).await;
     for name in ["pair-left", "pair-right"] {

@@ -23,7 +23,7 @@ async fn applied(bench: &mut Bench) -> Config {
     config
 }
 
-/// An address is removed each time it is restored: the agent backs off and reports contention, and a new put is applied at
+/// If an address is removed each time it is restored, the agent backs off and reports contention. A new put is applied at
 /// once.
 async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
     let config = applied(&mut bench).await;
@@ -50,7 +50,7 @@ async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
 }
 on_both_stores!(a_fight_is_told_and_not_fought_to_the_end);
 
-/// A namespace that is deleted again and again, as by a container that keeps restarting, is no contention.
+/// A namespace that is deleted repeatedly, as by a container that keeps restarting, is not contention.
 async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
     let config = applied(&mut bench).await;
     for _ in 0..8 {
@@ -63,7 +63,7 @@ async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
 }
 on_both_stores!(a_namespace_that_comes_and_goes_is_no_fight);
 
-/// With `drift_policy` REPORT the agent changes nothing, a value may still choose REPAIR, and a value that is put again is
+/// With `drift_policy` REPORT, the agent changes nothing. A value may still choose REPAIR, and a value that is put again is
 /// applied.
 async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     bench.agent_arguments = ["--drift-policy", "report"].map(str::to_owned).to_vec();
@@ -89,7 +89,7 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
             ip_in(&left, "neighbour").contains("10.11.0.2 dev eth0 lladdr 02:00:00:00:11:02 PERMANENT")
         })
         .await;
-    assert!(ip_in(&left, "link show eth0").contains("mtu 1400"), "the MTU was repaired");
+    assert!(ip_in(&left, "link show eth0").contains("mtu 1400"), "the MTU must not be repaired");
 
     // Undo one change by hand, and put the other value again.
     ip_in(&left, "link set eth0 mtu 1500");
@@ -140,7 +140,7 @@ async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
         .await;
     assert!(
         ip_in(&left, "address show dev eth0").contains("10.60.0.1/24"),
-        "foreign addresses are kept by default"
+        "foreign addresses must be kept by default"
     );
     bench.kill_agent().await;
     bench.agent_arguments = ["--foreign-addresses", "strict"].map(str::to_owned).to_vec();
@@ -151,14 +151,14 @@ async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
             !text.contains("10.60.0.1/24") && !text.contains("fd60::1/64")
         })
         .await;
-    assert!(ip_in(&left, "address show dev eth0").contains("fe80::"), "fe80:: was removed");
+    assert!(ip_in(&left, "address show dev eth0").contains("fe80::"), "fe80:: must stay");
     assert!(
         ip_in(&left, "address show dev lo").contains("10.60.0.2/32"),
-        "foreign addresses on `lo` are kept"
+        "foreign addresses on `lo` must be kept"
     );
     ip_in(&left, "address del 10.60.0.2/32 dev lo");
     bench.check(&config);
-    assert!(ip("address show dev ext0").contains("10.60.0.1/24"), "ext0 was changed");
+    assert!(ip("address show dev ext0").contains("10.60.0.1/24"), "ext0 must not be changed");
     bench.stop_agent().await;
 }
 on_both_stores!(foreign_addresses_go_where_that_is_asked_for);

@@ -1,5 +1,5 @@
-//! Live test of the table of disturbances: each is noticed and repaired with as few writes as possible, by events and by
-//! sweeps.
+//! Live test of the disturbance table: each disturbance must be noticed and repaired with as few writes as possible, both by
+//! events and by sweeps.
 //!
 //! Times are printed and never asserted; the number of writes is asserted. See
 //! [`every_disturbance_is_repaired_with_the_fewest_writes`].
@@ -30,7 +30,7 @@ use crate::{
 const MANAGED: [Place; 6] = [Place::Own, Place::A, Place::B, Place::Made, Place::Found, Place::Process];
 /// Names that resemble those of managed namespaces.
 const LOOKALIKES: [&str; 3] = ["drift", "drift-a1", "drift-b-old"];
-/// A sweep between two commands of a disturbance costs two repairs, so a row may be tried again.
+/// Maximum number of tries per row. A sweep between two commands of a disturbance causes two repairs, so a row may be repeated.
 const ATTEMPTS: usize = 3;
 
 /// Places of the test and their expected contents.
@@ -87,14 +87,14 @@ fn look(path: &Path) -> Result<NetnsState, String> {
             state.lines.extend(command::offloads(path, name)?);
         }
     }
-    // A TAP gets a new MAC each time it is made.
+    // A TAP gets a new MAC each time it is created.
     state
         .lines
         .retain(|line| !line.starts_with("mac app0") && !line.starts_with("mac ext"));
     Ok(state)
 }
 
-/// Makes foreign objects with the names, addresses, routes and neighbours of managed ones, in namespaces with similar
+/// Creates foreign objects with the names, addresses, routes and neighbours of managed ones, in namespaces with similar
 /// names.
 fn make_lookalikes() {
     for name in LOOKALIKES {
@@ -120,7 +120,7 @@ fn make_lookalikes() {
     }
 }
 
-/// Foreign objects beside the managed ones.
+/// Foreign objects next to the managed ones.
 const BESIDE: &[&str] = &[
     "link add eth00 address 02:00:00:00:99:01 type veth peer name eth01 address 02:00:00:00:99:02",
     "link set eth00 up alias left",
@@ -187,7 +187,7 @@ async fn start_again(bench: &Bench, world: &mut World) {
     fill(bench, world).await;
 }
 
-/// Puts all values again, unchanged, so that the agent does not take successive disturbances for contention and back off.
+/// Puts all values again unchanged. Otherwise the agent would take successive disturbances for contention and back off.
 async fn ask_again(bench: &Bench, world: &World) {
     let mut revisions = Revisions::new();
     for (key, value) in values(&world.process) {
@@ -223,7 +223,7 @@ fn writes_since(start: usize) -> u64 {
         .sum()
 }
 
-/// Returns the operations, kernel events and warnings that the agent has logged since this byte, to explain the number of
+/// Returns the operations, kernel events and warnings that the agent has logged since this byte. They explain the number of
 /// writes.
 fn reported_since(start: usize) -> String {
     let log = log_since(start);
@@ -233,9 +233,9 @@ fn reported_since(start: usize) -> String {
         .fold(String::new(), |text, line| text + "      " + line + "\n")
 }
 
-/// Disturbs, and waits until the kernel matches the recorded state.
+/// Causes a disturbance, and waits until the kernel matches the recorded state.
 ///
-/// The time is that of the kernel's notification of the last change.
+/// The measured time ends with the kernel's notification of the last change.
 async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Disturbance) -> Result<Repair, String> {
     let before = log_since(0).len();
     row.acts.iter().for_each(|act| world.perform(*act));
@@ -252,7 +252,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
         if Instant::now() > deadline {
             return Err(format!("not repaired:\n{difference}{}", reported_since(before)));
         }
-        // No monitor listens in a namespace that was just made, so this wait has a limit.
+        // No monitor listens in a namespace that was just created, so this wait has a time limit.
         arrivals.wait(Duration::from_millis(20)).await;
     };
     all_configured(bench, world).await;
@@ -268,7 +268,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     })
 }
 
-/// Returns true if nothing is missing and the only differences are additional objects, which the agent must leave.
+/// Returns true if nothing is missing and the only differences are additional objects, which the agent must leave alone.
 fn is_only_nobodys(difference: &str) -> bool {
     difference.lines().all(|line| line.contains(": unexpected: "))
 }
@@ -327,7 +327,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
     complaints
 }
 
-/// Runs the table once with events and once with sweeps, beside look-alikes that must not be touched.
+/// Runs the table once with events and once with sweeps, next to look-alikes that must not be touched.
 async fn every_disturbance_is_repaired_with_the_fewest_writes(mut bench: Bench) {
     let mut world = set_up(&mut bench).await;
     let lookalikes = LOOKALIKES.map(|name| PathBuf::from(format!("/run/netns/{name}")));
@@ -342,7 +342,7 @@ async fn every_disturbance_is_repaired_with_the_fewest_writes(mut bench: Bench) 
     assert_eq!(
         before,
         lookalikes.clone().map(|path| fingerprint(&path)),
-        "look-alikes were touched"
+        "look-alikes must not be touched"
     );
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     bench.stop_agent().await;

@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// Namespace of the agent.
+/// The agent's own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Makes a pair of links that are up, and waits until the kernel has finished with them.
+/// Creates a pair of links that are up, and waits until the kernel has finished changing them.
 async fn make_pair(name: &str, peer: &str) {
     ip(&format!("link add {name} type veth peer name {peer}"));
     for link in [name, peer] {
@@ -32,7 +32,7 @@ fn existing(name: &str, host_name: &str) -> Interface {
     Interface::new(name, Kind::Existing, Reference::Own).host_name(host_name)
 }
 
-/// Returns the value with one more member, as text.
+/// Returns the value with an additional member, as text.
 fn with(mut value: Value, member: &str, content: Value) -> String {
     value[member] = content;
     value.to_string()
@@ -53,7 +53,7 @@ async fn assert_restarts_write_nothing(bench: &mut Bench, revisions: &Revisions)
     }
 }
 
-/// With `link_only`, an expected address meets the dependencies of routes and ARP entries from the first read on.
+/// With `link_only`, an expected address satisfies the dependencies of routes and ARP entries from the first read on.
 async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     ip("address add 10.5.5.1/24 dev nic0");
@@ -199,7 +199,7 @@ async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Be
 }
 on_both_stores!(strict_removes_foreign_addresses_from_existing_interfaces);
 
-/// Contradicting values on one link are a conflict: the agent writes nothing for the second value until they agree.
+/// Contradictory values for one link are a conflict: the agent writes nothing for the second value until they agree.
 async fn contradicting_values_on_one_link_are_a_conflict(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     bench.start_agent().await;

@@ -1,4 +1,4 @@
-//! Live tests of the status of values that are not CONFIGURED, as data and in words.
+//! Live tests of the status of values that are not CONFIGURED: structured data and messages.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ fn suggestions(status: &ValueStatus, label: &str) -> Vec<String> {
     suggestions.iter().map(text).collect()
 }
 
-/// A pending value names each unmet dependency, since when it is unmet, and the most similar existing object; the status
+/// A pending value names each unmet dependency, how long it has been unmet, and the most similar existing object. The status
 /// follows each change.
 async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     bench.start_agent().await;
@@ -77,7 +77,7 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     assert_eq!(
         unmet(&status, "outgoing-interface-is-up")["since"],
         up["since"],
-        "the dependency has been unmet all the time"
+        "the dependency must have been unmet all the time"
     );
 
     right.enabled = true;

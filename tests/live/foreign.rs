@@ -1,5 +1,5 @@
-//! Live tests of foreign objects with the name, destination or address of a value: they are reported, and adopted only with
-//! `adopt`.
+//! Live tests of foreign objects that have the name, destination or address of a value: they are reported, and adopted only
+//! with `adopt`.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     for words in ["kind veth", "somebody-else", "foreign-a", "adopt"] {
         assert!(status.message.contains(words), "{words} in {status:?}");
     }
-    assert_eq!(ip_in(&a.path(), "-o link show eth0"), before, "the foreign link is unchanged");
+    assert_eq!(ip_in(&a.path(), "-o link show eth0"), before, "the foreign link must be unchanged");
 
     bench.put(&right.key(), adopting(right.json())).await;
     bench.put(&left.key(), adopting(left.json())).await;
@@ -52,7 +52,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
         assert!(status.adopted, "{status:?}");
     }
     let after = ip_in(&a.path(), "-o link show eth0");
-    assert_eq!(after.split(':').next(), before.split(':').next(), "the same link:\n{before}{after}");
+    assert_eq!(after.split(':').next(), before.split(':').next(), "link replaced:\n{before}{after}");
     assert!(after.contains("mtu 1500") && after.contains("left/right//adopted"), "{after}");
 
     let other = ip_in(&b.path(), "-o link show eth0");
@@ -162,7 +162,7 @@ async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench)
 }
 on_both_stores!(adoption_of_what_the_agent_does_not_create_is_invalid);
 
-/// A `lo` with the ownership mark of another agent, as its own or as that of a namespace it made, keeps that mark.
+/// A `lo` with another agent's ownership mark keeps that mark, for a LOOPBACK as well as for a namespace which that agent created.
 async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add shared");

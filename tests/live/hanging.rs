@@ -1,4 +1,4 @@
-//! Live tests of a file system that does not answer: only values that refer to it wait.
+//! Live tests of a file system that does not respond: only values that refer to it must wait.
 
 use std::{fs, os::fd::AsRawFd, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -22,7 +22,7 @@ const MOUNT: &str = "/run/remote";
 const FILE: &str = "/run/remote/net";
 
 /// Mounted FUSE file system whose server never answers. Dropping the server ends the hanging requests.
-struct DeadFileSystem(#[allow(dead_code, reason = "the kernel waits for answers as long as it is open")] fs::File);
+struct DeadFileSystem(#[allow(dead_code, reason = "the kernel waits for responses as long as it is open")] fs::File);
 
 impl DeadFileSystem {
     fn mount() -> Self {
@@ -68,7 +68,7 @@ fn pair(name: &str, far: Reference) -> Config {
     }
 }
 
-/// Puts pairs, both ends of each in one transaction, and waits for each. Returns the whole configuration.
+/// Puts pairs, with both ends of each in one transaction, and waits for each. Returns the complete configuration.
 async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
     let mut all = before;
     for name in names {
@@ -91,7 +91,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
     let waiting = bench
         .until("the status names the hanging path", |publication| {
             let status = publication.of("linux/interfaces/v2/interface/slow-peer");
-            status.is_some_and(|status| status.explanation().contains("has not answered for 5 s"))
+            status.is_some_and(|status| status.explanation().contains("has not responded for 5 s"))
         })
         .await;
     assert_ne!(waiting.state("linux/interfaces/v2/interface/slow-peer"), "CONFIGURED");
@@ -106,7 +106,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
 }
 on_both_stores!(a_hanging_file_system_holds_up_only_what_is_on_it);
 
-/// Neither the hanging path nor the values that wait for it may keep the agent from stopping.
+/// Neither a hanging path nor values that wait for it may keep the agent from stopping.
 async fn an_agent_ends_although_a_file_system_hangs(mut bench: Bench) {
     let _file_system = DeadFileSystem::mount();
     bench.start_agent().await;

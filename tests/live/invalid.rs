@@ -1,4 +1,4 @@
-//! Live test of invalid input: each invalid value is explained under its own status key, affects no other value, and can be
+//! Live test of invalid input: each invalid value is explained under its own status key, affects no other value and can be
 //! corrected.
 
 mod cases;
@@ -21,9 +21,9 @@ pub const NEAR: &str = "bad-near";
 /// Namespace of the peers of the invalid values.
 pub const FAR: &str = "bad-far";
 
-/// Returns a pair that shares nothing with the invalid values but the agent.
+/// Returns a pair that shares only the agent with the invalid values.
 ///
-/// Its near end has the host name that one of the invalid values wants too.
+/// Its near end has a host name that one of the invalid values requests as well.
 fn bystanders() -> Config {
     let near = Interface::veth("good-near", "good-far", Reference::named("good-near"))
         .host_name("eth0")
@@ -37,7 +37,7 @@ fn bystanders() -> Config {
     }
 }
 
-/// Returns a pair inside the namespaces of the invalid values, with a host name that one of them wants too.
+/// Returns a pair in the namespaces of the invalid values, with a host name that one of them requests as well.
 fn occupant() -> Config {
     let near = Interface::veth("occupant", "occupant-peer", Reference::named(NEAR)).host_name("same0");
     let far = Interface::veth("occupant-peer", "occupant", Reference::named(FAR)).host_name("same1");
@@ -75,7 +75,7 @@ async fn until_judged(bench: &Bench, cases: &[Case], revisions: &Revisions) {
         .await;
 }
 
-/// Puts more than sixty kinds of invalid input at once, beside valid values.
+/// Puts more than sixty kinds of invalid input at once, next to valid values.
 async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench: Bench) {
     std::fs::write("/run/live/not-a-namespace", "text").expect("write a file that is no namespace");
     bench.start_agent().await;

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Namespace of the agent.
+/// The agent's own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
 /// Returns the lines about one link in a namespace.
@@ -56,15 +56,15 @@ async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
     let left = lines_about(OWN, "ext0");
     assert!(
         left.contains(&"address ext0 10.52.0.1/24".to_owned()),
-        "a foreign address was removed: {left:?}"
+        "foreign addresses must be kept: {left:?}"
     );
     assert!(
         !left.contains(&"address ext0 10.51.0.1/24".to_owned()),
-        "the agent's address was left: {left:?}"
+        "the agent's address must be removed: {left:?}"
     );
     assert!(
         left.iter().any(|line| line.starts_with("link ext0 kind veth up")),
-        "the link was changed: {left:?}"
+        "the link must not be changed: {left:?}"
     );
     bench.stop_agent().await;
 }
@@ -103,8 +103,8 @@ async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
 }
 on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
 
-/// A LOOPBACK without `enabled` in the agent's own namespace would cut the agent off from its store and its API, and nobody
-/// could undo it.
+/// A LOOPBACK without `enabled` in the agent's own namespace would cut the agent off from its store and its API, and there
+/// would be no way to undo that.
 async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench: Bench) {
     bench.start_agent().await;
     let up = Interface::new("own-lo", Kind::Loopback, Reference::Own).address("10.53.0.1/32");
@@ -146,18 +146,18 @@ async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
         "{inside:?}\n{}",
         bench.report()
     );
-    assert!(lines_about(OWN, "tap7").is_empty(), "the TAP is still in its old namespace");
+    assert!(lines_about(OWN, "tap7").is_empty(), "the TAP must have left its old namespace");
     bench.delete(&key).await;
     bench.until_nothing_is_published().await;
     let back = lines_about(OWN, "tap7");
     assert!(
         back.iter().any(|line| line.starts_with("link tap7")),
-        "the TAP was not moved back: {back:?}\n{}",
+        "the TAP must be moved back: {back:?}\n{}",
         bench.report()
     );
     assert!(
         !back.contains(&"address tap7 10.54.0.1/24".to_owned()),
-        "the TAP was moved back with the agent's address: {back:?}"
+        "the TAP must be moved back without the agent's address: {back:?}"
     );
     bench.stop_agent().await;
 }

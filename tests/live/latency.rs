@@ -1,5 +1,5 @@
-//! Live test that measures the time from the put of a veth pair to its published status; printed, not asserted, because
-//! machines differ.
+//! Live test that measures the time from the put of a veth pair to its published status. The time is printed and not asserted,
+//! because machines differ.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{
 /// Number of pairs to measure.
 const PAIRS: usize = 200;
 
-/// Returns the sample at this quantile (0 to 1) of the sorted samples.
+/// Returns a quantile of the sorted samples; `part` is between 0 and 1.
 fn quantile(sorted: &[Duration], part: f64) -> Duration {
     let last = sorted.len() - 1;
     sorted[((last as f64) * part).round() as usize]
@@ -41,7 +41,7 @@ async fn a_pair_is_configured_soon_after_its_put(mut bench: Bench) {
         let began = Instant::now();
         let revisions = bench.put_together(&config).await;
         bench.until_configured(&revisions).await;
-        // The first pair also makes the namespaces.
+        // The first pair also creates the namespaces.
         if number > 0 {
             samples.push(began.elapsed());
         }

@@ -89,8 +89,8 @@ async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
         bench.put(&left.key(), left.json().to_string()).await;
     }
     let log = std::fs::read_to_string(LOG).expect("read the log of the agent");
-    assert!(!log.contains("ENETUNREACH"), "the route was added too early:\n{log}");
-    assert_eq!(ip_in(&netns(), "-o link show eth0"), link, "the link was created again");
+    assert!(!log.contains("ENETUNREACH"), "the route must not be added too early:\n{log}");
+    assert_eq!(ip_in(&netns(), "-o link show eth0"), link, "the link must not be created again");
 
     bench.stop_agent().await;
     ip_in(&netns(), "route flush dev eth0");
@@ -120,7 +120,7 @@ async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench
 }
 on_both_stores!(a_gateway_is_reachable_through_any_address_of_the_link);
 
-/// A foreign address is enough for a route, and an interface without addresses is reported as the reason to wait.
+/// A foreign address is enough for a route. If the interface has no address, that is reported as the reason to wait.
 async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
     pair(&mut bench, &[]).await;
     put_route(&bench, GATEWAY_ROUTE, route("10.72.0.0/16", "10.71.0.2")).await;
@@ -142,7 +142,7 @@ async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
 }
 on_both_stores!(an_interface_has_an_address_if_its_link_has_one);
 
-/// The connected route belongs to the kernel: a value for it fails with that explanation and never adopts it.
+/// The connected route belongs to the kernel. A value for it fails with that explanation and never adopts it.
 async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
     pair(&mut bench, &["10.71.0.1/24"]).await;
     let key = "linux/l3/v2/route/10.71.0.0/24/left";
@@ -157,7 +157,7 @@ async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
             .await;
         let message = &refused.of(key).expect("a status").message;
         assert!(
-            message.contains("the kernel made this route itself for an address of that link"),
+            message.contains("the kernel created this route itself for an address of that link"),
             "{message}"
         );
         assert!(!message.contains("adopt"), "{message}");

@@ -1,4 +1,4 @@
-//! Live test of load on the REST API: it delays neither the store nor the agent, and nothing is lost.
+//! Live test of load on the REST API, which must delay neither the store nor the agent, and lose nothing.
 
 use std::{
     sync::{
@@ -24,12 +24,12 @@ use crate::{
     },
 };
 
-/// Concurrent clients. Each sends its next request as soon as it has its answer.
+/// Number of concurrent clients. Each sends its next request as soon as it has received a response.
 const CLIENTS: usize = 128;
-/// Pairs that are put under load, one put for each end.
+/// Number of pairs that are put under load, with one put per end.
 const PAIRS: usize = 40;
 
-/// Reads the largest document of the API once, and returns whether it arrived completely.
+/// Reads the API's largest document once; returns true if it arrived completely.
 async fn read_document() -> std::io::Result<bool> {
     let mut stream = TcpStream::connect("127.0.0.1:9191").await?;
     stream
@@ -60,7 +60,7 @@ impl Load {
             let (answers, stopped) = (answers.clone(), stopped.clone());
             clients.spawn(async move {
                 while !*stopped.borrow() {
-                    // A rejected connection counts as an answer, but causes no load.
+                    // A rejected connection counts as a response, but causes no load.
                     match read_document().await {
                         Ok(true) => {
                             answers[client].fetch_add(1, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Load {
         Load { answers, stop, clients }
     }
 
-    /// Returns true if each client has had an answer.
+    /// Returns true if each client has received a response.
     fn reaches_all(&self) -> bool {
         self.answers.iter().all(|count| count.load(Ordering::Relaxed) > 0)
     }
@@ -137,7 +137,7 @@ async fn clients_of_the_api_delay_nothing_and_lose_nothing(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     println!("{} answers while {} values were put", load.end().await, revisions.len());
 
-    assert_eq!(leases(&bench), before, "a lease was lost");
+    assert_eq!(leases(&bench), before, "no lease may be lost");
     // The deletion of this key is the last event, so all earlier deletions have been received by then.
     bench.delete(&first.key()).await;
     let mut deleted = Vec::new();

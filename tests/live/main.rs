@@ -1,6 +1,6 @@
-//! Tests of the agent against a real kernel, a real store and real containers, each in namespaces of its own.
+//! Tests the agent against a real kernel, a real store and real containers, each test in its own namespaces.
 //!
-//! There is one module per theme, and most tests run once with etcd and once with the embedded store. They observe only
+//! There is one module per topic, and most tests run once with etcd and once with the embedded store. They observe only
 //! what the agent publishes and what the kernel shows, never the agent's internals. [`veth`] is a simple example.
 //!
 //! Run with `tests/run live`, or `cargo test --test live` as root.

@@ -1,5 +1,5 @@
-//! Live tests of the label: only one agent per label on a machine, in whatever namespaces, and per store; and of signals
-//! that must not end the agent.
+//! Live tests of the label and of signals. Only one agent per label may run on a machine, whatever its namespaces, and per
+//! store. Some signals must not end the agent.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ use crate::{
 
 const AGENT: &str = env!("CARGO_BIN_EXE_netns-agent");
 
-/// Tries to start another agent with this label in other namespaces; returns the exit code and the output.
+/// Tries to start another agent with this label in other namespaces; returns its exit code and output.
 fn second(label: &str, unshared: &[&str]) -> (Option<i32>, String) {
     let agent = format!(
         "mount -t tmpfs none /run 2>/dev/null; exec timeout 20 {AGENT} run --microservice-label {label} --data-dir /tmp/second-$$ \
@@ -45,7 +45,7 @@ fn pair(netns: &Reference) -> Config {
 }
 
 /// A second agent is refused in the same namespaces, in another network namespace, and in another mount namespace with its
-/// own `/run`. A holder that was killed does not block its successor.
+/// own `/run`. A killed holder does not block its successor.
 async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
     bench.start_agent().await;
     let config = pair(&Reference::Own);
@@ -97,7 +97,7 @@ impl Elsewhere {
         }
     }
 
-    /// Starts the agent in PID, mount and network namespaces of its own.
+    /// Starts the agent in its own PID, mount and network namespaces.
     fn start(&self, log: &str) -> Process {
         let agent = format!(
             "mount -t tmpfs none /run; exec {AGENT} run --microservice-label {} --data-dir /run/data \
@@ -118,13 +118,13 @@ impl Elsewhere {
     }
 }
 
-/// Returns the content of the key that shows who holds the label, and its revision.
+/// Returns the contents of the key that shows who holds the label, and its revision.
 fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     let entry = publication.keys.get("holder")?;
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
 }
 
-/// Waits until the key has another revision than this one.
+/// Waits until the revision of the key differs from `before`.
 async fn until_claimed_again(bench: &Bench, before: i64) -> (serde_json::Value, i64) {
     let publication = bench
         .until("the label is claimed again", |publication| {
@@ -146,9 +146,8 @@ async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
     (config, Monitor::open(&netns.path()), revisions)
 }
 
-/// A second agent on the same store is refused although no lock on the machine shows the first one, and the first one is
-/// not disturbed. A killed holder is replaced at once by its successor, and the loss of the lease or the key changes
-/// nothing.
+/// A second agent on the same store is refused although no lock on its machine reveals the first one, which is not disturbed.
+/// A successor replaces a killed holder at once. Losing the lease or the key changes nothing.
 async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, revisions) = with_a_pair(&mut bench).await;
@@ -223,7 +222,7 @@ async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench)
     assert_eq!(status.code(), Some(1), "{said}");
     let words = format!("another agent with label {} uses this store: PID {pid}", bench.label);
     assert!(said.contains(&words), "{said}");
-    assert!(!said.contains("namespace opened"), "the second agent has acted:\n{said}");
+    assert!(!said.contains("namespace opened"), "the second agent must not act:\n{said}");
     monitor.assert_silent("while a second agent was refused");
     bench.check(&config);
     bench.stop_agent().await;

@@ -1,4 +1,4 @@
-//! Live test of a low limit of open files: everything is configured, and the agent stays reachable.
+//! Live test of a low limit on open files: everything must be configured, and the agent must stay reachable.
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::{
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// Hard limit of open files of the agent.
+/// The agent's hard limit on open files.
 const LIMIT: u64 = 256;
 const NAMESPACES: usize = 100;
-/// More clients than the agent can have descriptors for.
+/// Number of clients: more than the agent can have descriptors for.
 const CLIENTS: usize = 60;
 
 async fn get(path: &str) -> String {
@@ -61,7 +61,7 @@ async fn low_limit_of_open_files_configures_everything_and_answers_probes(mut be
     assert!(get("/readiness").await.starts_with("HTTP/1.1 200"), "not ready");
     let log = std::fs::read_to_string(LOG).expect("read the log");
     for sign in ["EMFILE", "Too many open files", "cannot accept"] {
-        assert!(!log.contains(sign), "the log has {sign:?}");
+        assert!(!log.contains(sign), "the log must not contain {sign:?}");
     }
     bench.stop_agent().await;
 }

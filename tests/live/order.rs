@@ -1,5 +1,5 @@
-//! Live tests of the order of puts: each value waits for its dependencies and names them, and the result does not depend on
-//! the order.
+//! Live tests of the put order: each value waits for its dependencies and names them, and the result does not depend on the
+//! order.
 
 use testbed::random::Random;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Values that are put in reverse order name exactly what they wait for, and all end as if they had been put in order.
+/// Values that are put in reverse order name exactly what they wait for. The result is the same as if they had been put in order.
 async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench) {
     bench.start_agent().await;
     let (near, far) = (Reference::named("order-near"), Reference::named("order-far"));
@@ -73,7 +73,7 @@ async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench
 }
 on_both_stores!(in_reverse_order_each_value_waits_with_the_right_label);
 
-/// Returns how many orders are tried with each store (`LIVE_ORDERS`); more than 200 in total by default.
+/// Returns how many orders to try with each store (`LIVE_ORDERS`); by default, more than 200 in total.
 fn orders(kind: StoreKind) -> usize {
     let default = match kind {
         StoreKind::Etcd => 200,
@@ -85,7 +85,7 @@ fn orders(kind: StoreKind) -> usize {
         .unwrap_or(default)
 }
 
-/// Puts one configuration of 30 values in random orders and deletes it in other random orders; the state is always the
+/// Puts a configuration of 30 values in random orders and deletes it in other random orders. The state must always be the
 /// same.
 async fn every_order_of_the_same_values_leads_to_the_same_state(mut bench: Bench) {
     let mut random = Random::from_environment(3);

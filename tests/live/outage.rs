@@ -1,5 +1,5 @@
-//! Live tests of store outages: the store crashes, is cut off and changes unseen, and the agent loses no change and writes
-//! nothing needless.
+//! Live tests of store outages: the store crashes, is cut off or changes unseen. The agent must not lose any change or make
+//! unnecessary writes.
 
 use std::path::PathBuf;
 
@@ -40,14 +40,15 @@ async fn applied(bench: &mut Bench, seed: u64, prefix: &str) -> (Config, Revisio
     (config, revisions, monitors)
 }
 
-/// Panics if the kernel notified of any change.
+/// Panics if the kernel reported any change.
 fn assert_silent(monitors: &mut [Monitor], during: &str) {
     for monitor in monitors {
         monitor.assert_silent(during);
     }
 }
 
-/// etcd crashes and comes back three times: no write, no lost packet, and a value put afterwards is applied.
+/// When etcd crashes and comes back three times, nothing is written, no packet is lost, and a value that is put afterwards is
+/// applied.
 async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 9, "gone").await;
     let stream = ping::Stream::start(&config.interfaces[0].netns.path(), "10.0.0.2", "outage");
@@ -74,7 +75,7 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
 }
 on_one_store!(a_crash_of_etcd_changes_nothing_and_ends_unnoticed, Etcd, 180);
 
-/// The connection breaks repeatedly while values change: each change is applied once, and nothing else is touched.
+/// If the connection breaks repeatedly while values change, each change is applied once, and nothing else is touched.
 async fn a_broken_connection_loses_no_change(mut bench: Bench) {
     let address = bench.store.endpoint().parse().expect("the address of the store");
     let proxy = CuttingProxy::start(address).await;
@@ -97,18 +98,18 @@ async fn a_broken_connection_loses_no_change(mut bench: Bench) {
             seen.join("\n")
         );
     }
-    assert!(proxy.accepted() > 1, "the agent must have come back through the proxy");
+    assert!(proxy.accepted() > 1, "the agent must have reconnected through the proxy");
     bench.check(&config);
     bench.stop_agent().await;
 }
 on_one_store!(a_broken_connection_loses_no_change, Etcd, 180);
 
-/// etcd crashes, values change, and the history is compacted while the agent is frozen: afterwards the agent has every
-/// change.
+/// If etcd crashes, values change and the history is compacted while the agent is frozen, the agent still gets every change
+/// afterwards.
 async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 91, "cut").await;
     bench.agent().freeze();
-    // The crash ends the agent's watch, so that it must watch again, from a revision that the compaction removes.
+    // The crash ends the agent's watch, so it must watch again from a revision that the compaction removes.
     bench.store.etcd().kill();
     bench.store.etcd().restart().await;
     let gone = config.arps.pop().expect("an ARP entry");
@@ -167,7 +168,7 @@ async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
 }
 on_one_store!(the_status_of_a_dead_agent_goes_away, Etcd, 120);
 
-/// A compaction of the store under a running watch has no effect.
+/// Compacting the store during a running watch has no effect.
 async fn a_compaction_under_a_running_agent_changes_nothing(mut bench: Bench) {
     let (config, mut revisions, mut monitors) = applied(&mut bench, 94, "tidy").await;
     bench.store.compact().await;

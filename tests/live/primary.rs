@@ -1,5 +1,5 @@
-//! Live test of the order of addresses: the first address of a subnet in the value is the primary one, and so the source of
-//! packets.
+//! Live test of the address order: the first address of a subnet in the value is the primary one, and so the source address
+//! of packets.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ fn place() -> Reference {
     Reference::named("primary")
 }
 
-/// Returns the IPv4 addresses of `left` in the kernel's order, followed by `secondary` if the kernel marks them so.
+/// Returns the IPv4 addresses of `left` in the kernel's order. Secondary addresses are followed by `secondary`.
 fn order(path: &Path) -> Vec<String> {
     let lines = ip_in(path, "-4 -o address show dev left");
     let describe = |line: &str| {
@@ -95,7 +95,7 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     settle::until_quiet(std::slice::from_ref(&path)).await;
     let lost = |change: &String| change.contains("DelRoute") && change.contains("10.7.0.0");
     let changes = monitor.changes();
-    assert!(!changes.iter().any(lost), "the route was interrupted: {changes:#?}");
+    assert!(!changes.iter().any(lost), "the route must not be interrupted: {changes:#?}");
 
     // The primary address is removed by hand, and the kernel promotes another one.
     let netns = format!("--net={}", path.display());

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// Fields of `/proc/PID/status` with the capability sets of a thread.
+/// Fields of `/proc/PID/status` that contain a thread's capability sets.
 const SETS: [&str; 6] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs"];
 
 fn mask(capabilities: &[Capability]) -> u64 {
@@ -35,7 +35,7 @@ fn sets(status: &str) -> [u64; 6] {
     })
 }
 
-/// Returns the sets of every thread, except threads that end in the meantime.
+/// Returns the sets of every thread, except for threads that end in the meantime.
 fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent is running").flatten();
     let statuses = tasks.map(|task| (task.file_name().to_string_lossy().into_owned(), task.path().join("status")));
@@ -45,15 +45,15 @@ fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
         .collect()
 }
 
-/// Starts an agent with these arguments, lets it configure a bit of everything, and asserts that all of its threads have
-/// these sets.
+/// Starts an agent with these arguments, lets it configure a bit of everything, and asserts that all its threads have these
+/// sets.
 async fn expect(bench: &mut Bench, arguments: &[&str], expected: [u64; 6]) {
     bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;
     bench.until_configured(&revisions).await;
     let threads = threads(bench.agent().pid());
-    // The main thread, two of the runtime, and those that serve namespaces.
+    // The main thread, two runtime threads, and the threads that serve namespaces.
     assert!(threads.len() > 3, "{threads:?}");
     for (thread, sets) in &threads {
         assert_eq!(*sets, expected, "thread {thread}: {SETS:?}");
@@ -107,7 +107,7 @@ fn pair(inside: Reference) -> (Config, String) {
     (config, key)
 }
 
-/// Makes a namespace whose file is in a directory that only its owner may enter.
+/// Creates a namespace whose file is in a directory that only its owner may enter.
 fn hidden_namespace() -> Reference {
     command::ip("netns add hidden");
     let script = "mkdir /run/live/private && touch /run/live/private/netns && mount --bind /run/netns/hidden /run/live/private/netns";
@@ -117,8 +117,8 @@ fn hidden_namespace() -> Reference {
     Reference::File("/run/live/private/netns".to_owned())
 }
 
-/// Without one of the four capabilities a value fails or the agent does not start; with all four it works (previous test,
-/// and the end of this one).
+/// Without any one of the four capabilities, a value fails or the agent does not start. With all four, everything works (see
+/// the previous test and the end of this one).
 async fn each_of_them_is_needed(mut bench: Bench) {
     let holder = Holder::start(None);
     let cases = [

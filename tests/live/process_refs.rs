@@ -1,4 +1,4 @@
-//! Live tests of PID and FD references: the namespace may appear late or disappear, and must never silently be replaced by
+//! Live tests of PID and FD references: the namespace may appear late or disappear, and must never be silently replaced by
 //! another one.
 
 use std::path::Path;
@@ -45,7 +45,7 @@ async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other values and waits for each, to give a mistake enough time and transactions to show.
+/// Puts ten other values and waits for each, to give a bug enough time and transactions to show up.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -75,7 +75,7 @@ async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench)
 }
 on_both_stores!(a_namespace_file_of_a_process_never_means_another_process);
 
-/// Runs a process that is referred to in this way, ends it, and reuses its PID.
+/// Runs a process to which this reference refers, ends it, and reuses its PID.
 async fn live_and_die(mut bench: Bench, reference: Reference) {
     bench.start_agent().await;
     let config = pair(reference);
@@ -96,7 +96,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     let_other_things_happen(&bench).await;
     let status = bench.until_state(INSIDE, "PENDING").await;
     println!("a foreign process with the same PID: {}", status.explanation());
-    assert_eq!(before, fingerprint(&stranger.netns()), "the foreign namespace was touched");
+    assert_eq!(before, fingerprint(&stranger.netns()), "the foreign namespace must not be touched");
 
     // Deleting the values releases the reference; putting them again refers to the process that has the PID now.
     for rest in config.entries().into_keys() {
@@ -108,7 +108,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     assert_eq!(
         before,
         fingerprint(&stranger.netns()),
-        "the foreign namespace was touched by a deletion"
+        "a deletion must not touch the foreign namespace"
     );
     let revisions = bench.put_together(&config).await;
     until_it_works(&bench, &config, &revisions).await;
@@ -142,7 +142,7 @@ async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
     let left = fingerprint(&holder.netns());
     assert!(
         !left.contains("agent0") && !left.contains("agent1"),
-        "links were left in the foreign namespace: {left}"
+        "no links may be left in the foreign namespace: {left}"
     );
     bench.stop_agent().await;
 }
@@ -169,7 +169,7 @@ async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut b
 }
 on_both_stores!(a_namespace_file_may_come_go_and_come_back_with_another_namespace);
 
-/// Deletes a named namespace and adds it again. The agent, which needs it, may add it first; then this tries again.
+/// Deletes a named namespace and adds it again. Retries if the agent, which needs the namespace, creates it first.
 fn replace_by_hand(name: &str) {
     for _ in 0..100 {
         crate::support::command::ip(&format!("netns del {name}"));
@@ -177,10 +177,10 @@ fn replace_by_hand(name: &str) {
             return;
         }
     }
-    panic!("the agent made namespace {name} a hundred times before `ip` did");
+    panic!("the agent created namespace {name} before `ip` a hundred times");
 }
 
-/// A named namespace is deleted and added again by hand: the agent's links are restored in the new one.
+/// If a named namespace is deleted and added again by hand, the agent's links are restored in the new one.
 async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Bench) {
     bench.start_agent().await;
     crate::support::command::ip("netns add proc-named");
@@ -205,8 +205,8 @@ fn bind(netns: &Path, path: &Path) {
     nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace on the file");
 }
 
-/// A name in `/run/netns` is a symbolic link to the namespace of a process that does not exist (yet, or any more): its
-/// value waits, and no other value is affected.
+/// If a name in `/run/netns` is a symbolic link to the namespace of a process that does not exist (yet, or any more), its
+/// value waits and no other value is affected.
 async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut bench: Bench) {
     bench.start_agent().await;
     let name = Path::new("/run/netns/proc-link");
@@ -230,7 +230,7 @@ async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut benc
     let_other_things_happen(&bench).await;
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
-    assert!(name.is_symlink(), "the agent deleted a foreign symbolic link");
+    assert!(name.is_symlink(), "the agent must not delete a foreign symbolic link");
     bench.stop_agent().await;
 }
 on_both_stores!(a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else);

@@ -1,4 +1,4 @@
-//! Live tests of what the agent publishes beside the status of values: interface states, namespaces, and its own health.
+//! Live tests of what the agent publishes in addition to value statuses: interface states, namespaces and its own health.
 
 use crate::{
     on_both_stores,
@@ -52,7 +52,7 @@ async fn the_state_of_an_interface_is_published_and_follows_the_kernel(mut bench
 }
 on_both_stores!(the_state_of_an_interface_is_published_and_follows_the_kernel);
 
-/// Each referenced namespace has a key that says whether it exists, and shows its inode.
+/// Each referenced namespace has a key that shows if it exists, and its inode.
 async fn each_referenced_namespace_is_published(mut bench: Bench) {
     use std::os::unix::fs::MetadataExt;
     bench.start_agent().await;

@@ -1,4 +1,4 @@
-//! Live tests of deletion: deleting values removes exactly the objects that the agent made for them.
+//! Live tests of deletion: deleting values removes exactly the objects that the agent created for them.
 
 use testbed::random::Random;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Returns a configuration in which two namespaces exist already and two have to be made.
+/// Returns a configuration in which two namespaces exist already and two have to be created.
 fn mixed(random: &mut Random) -> Config {
     generate(
         random,
@@ -26,7 +26,7 @@ fn mixed(random: &mut Random) -> Config {
     )
 }
 
-/// Values are deleted one by one in random orders: the agent's objects and namespaces are removed, and foreign ones are
+/// When values are deleted one by one in random orders, the agent's objects and namespaces are removed, and foreign ones stay
 /// unchanged.
 async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(8);
@@ -53,7 +53,7 @@ async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
 }
 on_both_stores!(deleting_in_any_order_leaves_exactly_what_was_found, 240);
 
-/// The same holds for a deletion of everything in one transaction.
+/// The same holds if everything is deleted in one transaction.
 async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(81);
     let found = found_namespaces("mixed", &bench.label).await;
@@ -65,13 +65,13 @@ async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Be
         bench.delete_all().await;
         bench.until_nothing_is_published().await;
         bench.until_namespaces_are(&found).await;
-        assert_eq!(before, fingerprints(&found), "a foreign namespace changed");
+        assert_eq!(before, fingerprints(&found), "foreign namespaces must not change");
     }
     bench.stop_agent().await;
 }
 on_both_stores!(deleting_everything_at_once_leaves_exactly_what_was_found);
 
-/// Values are deleted while no agent runs: its next start removes their objects, although no value refers to the namespaces
+/// If values are deleted while no agent runs, its next start removes their objects, although no value refers to the namespaces
 /// any more.
 async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: Bench) {
     let mut random = Random::from_environment(82);

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// A pair between the agent's own namespace and a named one: objects that are read early must not be deleted before the
-/// rest is read.
+/// Restarts with a pair between the agent's own namespace and a named one. Objects that are read early must not be deleted
+/// before the rest is read.
 async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench) {
     let config = Config {
         interfaces: vec![
@@ -54,7 +54,7 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
 }
 on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
-/// Each form of an address, as the only one of its family in its namespace, is recognized after a restart.
+/// Every form of address is recognized after a restart, even as the only one of its family in its namespace.
 async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
     let forms = [
         "10.1.0.1/24",
@@ -101,8 +101,8 @@ async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
 }
 on_both_stores!(a_restart_leaves_addresses_of_every_form_alone);
 
-/// Stops or kills the agent and starts it again: no netlink write in any namespace, no lost packet, and every status is
-/// published again.
+/// Stops or kills the agent and starts it again. There must be no netlink write in any namespace and no lost packet, and every
+/// status must be published again.
 async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut bench: Bench) {
     let mut random = Random::from_environment(7);
     let config = generate(
@@ -148,7 +148,7 @@ async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut 
 }
 on_both_stores!(a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet);
 
-/// Equal values that are put again get the new revision in their status, and nothing is written.
+/// If equal values are put again, their statuses get the new revision, and nothing is written.
 async fn the_same_values_put_again_are_answered_without_a_write(mut bench: Bench) {
     let mut random = Random::from_environment(71);
     let config = generate(

@@ -1,4 +1,4 @@
-//! Live tests of a store that lost its content: the network stays, readiness fails, and only an accepted removal deletes
+//! Live tests of a store that has lost its contents: the network stays, readiness fails, and only an accepted removal deletes
 //! anything.
 
 use std::{
@@ -48,14 +48,14 @@ async fn applied(bench: &mut Bench) -> Vec<Monitor> {
     paths.iter().map(|path| Monitor::open(path)).collect()
 }
 
-/// Runs `netns-agent` with these arguments; returns the exit code and both outputs.
+/// Runs `netns-agent` with these arguments; returns the exit code, and standard output and error.
 fn cli(arguments: &[&str]) -> (i32, String) {
     let output = command::output(AGENT, arguments);
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code().unwrap_or(-1), text.concat())
 }
 
-/// Returns the numbers of held values and orphans.
+/// Returns the number of held values and the number of held orphans.
 fn held() -> Option<(usize, usize)> {
     let (code, text) = cli(&["removals", "list", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
@@ -72,14 +72,14 @@ async fn until_held(bench: &Bench, what: (usize, usize)) {
     );
 }
 
-/// Returns since when removals have been held, by key, as the statuses report it.
+/// Returns when each removal was put on hold, by key, as the statuses report it.
 fn held_since(published: &Publication) -> BTreeMap<String, String> {
     let statuses = published.keys.values().filter_map(|published| published.status.as_ref());
     let held = statuses.filter(|status| !status.removal_held_since.is_empty());
     held.map(|status| (status.key.clone(), status.removal_held_since.clone())).collect()
 }
 
-/// Waits until the statuses of exactly these values report a held removal; returns since when.
+/// Waits until the statuses of exactly these values report a held removal; returns when each was put on hold.
 async fn until_reported_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
     let wanted: BTreeSet<String> = keys.iter().map(|key| format!("config/{key}")).collect();
     let says = |published: &Publication| held_since(published).into_keys().eq(wanted.iter().cloned());
@@ -92,12 +92,12 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
     }
 }
 
-/// Waits until `netns-agent status` fails, and says what is held and how to proceed.
+/// Waits until `netns-agent status` fails and says what is on hold and how to proceed.
 async fn until_not_ready(bench: &Bench, evidence: &str) {
     let says_all = || {
         let (code, text) = cli(&["status"]);
         let parts = [
-            "held, because the store may have lost its content",
+            "is on hold because the store may have lost its contents",
             evidence,
             "netns-agent removals accept",
         ];
@@ -158,7 +158,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     assert_eq!(
         until_reported_held(&bench, &keys[2..]).await,
         still_held,
-        "the times changed with the crash"
+        "the crash must not change the times"
     );
     bench.check(&config);
     let (code, text) = cli(&["removals", "accept"]);
@@ -176,7 +176,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
 }
 on_one_store!(an_etcd_wiped_under_the_agent_deletes_nothing, Etcd, 120);
 
-/// The agent starts against an emptied etcd: its links stay until the key in the store accepts the removal.
+/// If the agent starts against an emptied etcd, its links stay until the key in the store accepts the removal.
 async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;
@@ -185,12 +185,12 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
     bench.store.etcd().restart().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    until_not_ready(&bench, "before the agent was stopped").await;
+    until_not_ready(&bench, "before the agent stopped").await;
     // The removals are still held, although the second start recognizes the store.
     bench.kill_agent().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    until_not_ready(&bench, "before the agent was stopped").await;
+    until_not_ready(&bench, "before the agent stopped").await;
     assert_silent(&mut monitors, "the agent was started against an emptied store");
     bench.check(&config());
     bench.put("removals/accept", "").await;
@@ -203,7 +203,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
 }
 on_one_store!(an_agent_started_against_an_emptied_etcd_deletes_nothing, Etcd, 120);
 
-/// With `--on-store-loss=apply`, the agent applies the loss.
+/// With `--on-store-loss=apply`, the agent deletes what the store has lost.
 async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
     bench.agent_arguments.push("--on-store-loss=apply".to_owned());
     applied(&mut bench).await;
@@ -224,7 +224,7 @@ async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) 
     bench.until_namespaces_are(&[]).await;
     assert_eq!(held(), Some((0, 0)));
     let log = std::fs::read_to_string(crate::support::agent::LOG).expect("read the log of the agent");
-    assert!(log.contains("deleting orphan"), "deletions at start are not logged");
+    assert!(log.contains("deleting orphan"), "deletions at start must be logged");
     bench.stop_agent().await;
 }
 on_one_store!(deletions_made_while_the_agent_was_down_are_followed, Etcd, 120);
@@ -236,7 +236,7 @@ async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
     std::fs::remove_file("/run/live/data/store.redb").expect("remove the file of the store");
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    until_not_ready(&bench, "the cluster was").await;
+    until_not_ready(&bench, "the cluster ID was").await;
     assert_silent(&mut monitors, "the file of the store was missing");
     let (code, text) = cli(&["removals", "accept"]);
     assert_eq!((code, text.as_str()), (0, "accepted: the agent deletes 0 values and 5 orphans\n"));
@@ -246,7 +246,7 @@ async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
 }
 on_one_store!(a_missing_store_file_deletes_nothing, Embedded, 120);
 
-/// The data directory was lost, so nothing is known about the store: objects of an earlier run stay.
+/// If the data directory was lost, nothing is known about the store, so objects of an earlier run stay.
 async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;

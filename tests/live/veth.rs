@@ -70,7 +70,8 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
 }
 on_both_stores!(two_veth_ends_put_with_etcdctl_reach_each_other);
 
-/// An end whose creation failed, with a retry due only in seconds, is created at once when the other end is corrected.
+/// If the creation of an end has failed and its retry is seconds away, it is still created at once when the other end is
+/// corrected.
 async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: Bench) {
     command::ip("netns add pair-d");
     command::ip("-n pair-d link add eth0 type veth peer name foreign");

@@ -1,4 +1,4 @@
-//! Live tests of pending values: waiting is no failure, so `apply` and the APIs report it without an error.
+//! Live tests of pending values: waiting is not a failure, so `apply` and the APIs report it without an error.
 
 use std::process::Output;
 
@@ -29,7 +29,7 @@ const REFUSED: &str = r#"linuxConfig:
     - {name: lonely, type: VETH, enabled: true, hostIfName: lonely0}
 "#;
 
-/// Runs a sub-command of the agent's program, with a document as its file if there is one.
+/// Runs a `netns-agent` subcommand, with the document as its file if there is one.
 fn agent(arguments: &[&str], document: Option<&str>) -> Output {
     let mut arguments = arguments.to_vec();
     if let Some(document) = document {
@@ -46,7 +46,7 @@ fn shown(output: &Output) -> String {
     format!("{out}{err}({})", output.status)
 }
 
-/// Runs a sub-command that must succeed, and returns its output.
+/// Runs a subcommand that must succeed, and returns its output.
 fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
     let output = agent(arguments, document);
     assert!(output.status.success(), "{arguments:?}: {}", shown(&output));
@@ -55,7 +55,7 @@ fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
 
 /// Asserts that the history counts no failure.
 ///
-/// The count is the last column but the description, which no transaction here has.
+/// The count is the last column before the description, which no transaction here has.
 fn no_transaction_has_failures() {
     let output = agent(&["history"], None);
     let table = String::from_utf8_lossy(&output.stdout);
@@ -78,7 +78,7 @@ async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: 
         assert!(said.contains("1 of 2 PENDING, none failed"), "{said}");
         succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);
     }
-    // An atomic request is answered once duplicate address detection is complete.
+    // An atomic request returns once duplicate address detection is complete.
     let said = succeeds(&["apply", "--atomic"], Some(TENTATIVE));
     assert!(said.contains("CONFIGURED") && !said.contains("PENDING"), "{said}");
     succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);

@@ -1,4 +1,4 @@
-//! Tests of the harness: if it missed changes or differences, every live test would pass.
+//! Tests of the test harness: if it missed changes or differences, every live test would pass.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Makes by hand what the agent makes from [`two_namespaces`].
+/// Creates by hand what the agent creates from [`two_namespaces`].
 fn make_by_hand(label: &str) {
     for line in [
         "netns add pair-left",
@@ -51,14 +51,14 @@ fn make_by_hand(label: &str) {
 async fn the_comparison_tells_right_from_wrong(bench: Bench) {
     make_by_hand(&bench.label);
     let config = two_namespaces();
-    config.check(&bench.label).expect("the state made by hand is the expected one");
+    config.check(&bench.label).expect("the state made by hand must be as expected");
     let left = Path::new("/run/netns/pair-left");
     let before = fingerprint(left);
     ip_in(left, "route del 10.12.0.0/16");
     ip_in(left, "address add 10.99.0.1/24 dev eth0");
     let report = config
         .check(&bench.label)
-        .expect_err("a missing route and a foreign address are differences");
+        .expect_err("a missing route and a foreign address must be differences");
     assert!(report.contains("missing: route 10.12.0.0/16"), "{report}");
     assert!(report.contains("unexpected: address eth0 10.99.0.1/24"), "{report}");
     assert_ne!(before, fingerprint(left));
@@ -79,7 +79,7 @@ fn apply_by_hand(config: &Config, label: &str) {
     }
     for interface in &config.interfaces {
         let Kind::Veth(peer) = &interface.kind else {
-            panic!("only veth pairs are made by hand")
+            panic!("only veth pairs are created by hand")
         };
         let (netns, host_name) = (interface.netns.path(), &interface.host_name);
         ip_in(
@@ -112,7 +112,7 @@ fn apply_by_hand(config: &Config, label: &str) {
     }
 }
 
-/// A random configuration contains no contradiction, and its model is what the kernel shows once it is applied.
+/// A random configuration contains no contradiction, and once it is applied, the kernel matches its model.
 async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Bench) {
     for (seed, size) in [(3, [4, 6, 9, 9]), (6, [8, 20, 30, 30]), (7, [5, 12, 24, 24])] {
         let [namespaces, pairs, routes, arps] = size;
@@ -137,7 +137,7 @@ async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Ben
 }
 on_one_store!(the_model_of_a_random_configuration_is_what_the_kernel_shows, Embedded, 60);
 
-/// The content of the foreign namespaces is what the tests expect to find there afterwards.
+/// The contents of the foreign namespaces are what the tests later expect to find there.
 async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
     for (number, name) in found_namespaces("found", &bench.label).await.iter().take(2).enumerate() {
         let expected = NetnsState {
@@ -166,7 +166,7 @@ async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
 }
 on_one_store!(a_monitor_sees_changes_of_its_namespace_only, Embedded, 60);
 
-/// A holder has a namespace of its own and the requested PID.
+/// A holder has its own namespace and the requested PID.
 async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
     let mut first = Holder::start(Some(20_000));
     assert_eq!(first.pid(), 20_000);
@@ -179,8 +179,8 @@ async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
 }
 on_one_store!(a_holder_has_its_own_namespace_and_the_wanted_pid, Embedded, 60);
 
-/// The watch of the tests reports a status that was stored before it started, after it started, after a deletion, and after
-/// a crash of etcd.
+/// The tests' watch reports statuses that were stored before it started, after it started, after a deletion and after an etcd
+/// crash.
 async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
     let key = format!("/vnf-agent/{}/config-status/linux/x", bench.label);
     bench

@@ -11,7 +11,7 @@ use super::{
     store::{EMBEDDED_LISTEN, StoreKind},
 };
 
-/// Log file of all agents that a test starts, one after the other.
+/// Log file shared by all agents that a test starts one after the other.
 pub const LOG: &str = "/run/live/agent.log";
 
 /// A running agent.
@@ -27,8 +27,8 @@ pub fn program() -> String {
 impl Agent {
     /// Starts `netns-agent run` for this label.
     ///
-    /// `endpoint` is the address of a real etcd or of a proxy before it. `docker_host` is the address of a Docker daemon,
-    /// which may start later. `filter` is the value of `--log`, and `further` contains more arguments.
+    /// `endpoint` is the address of a real etcd, or of a proxy in front of it. `docker_host` is the address of a Docker daemon,
+    /// which may start later. `filter` is the value of `--log`, and `further` contains additional arguments.
     pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str, further: &[String]) -> Self {
         let program = program();
         let mut arguments = vec![
@@ -57,7 +57,7 @@ impl Agent {
         self.process.pid()
     }
 
-    /// Returns the processor time that all threads of the agent have used since its start.
+    /// Returns the CPU time that all threads of the agent have used since its start.
     pub fn processor_time(&self) -> Duration {
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.pid())).expect("the agent runs");
         clock.now().expect("the agent runs").into()
@@ -79,7 +79,7 @@ impl Agent {
         let status = self.process.terminate().await;
         assert!(
             status.success(),
-            "the agent ended with {status} after SIGTERM, not with 0; its log before that:\n{log}"
+            "the agent must end with exit code 0 after SIGTERM, but ended with {status}; its log before that:\n{log}"
         );
     }
 
@@ -88,7 +88,7 @@ impl Agent {
         self.process.kill().await;
     }
 
-    /// Sends SIGSTOP: the agent is cut off from everything and cannot notice.
+    /// Sends SIGSTOP, which cuts the agent off from everything without it noticing.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }

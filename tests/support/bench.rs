@@ -1,4 +1,4 @@
-//! Fixture of a test: a store, an agent with a label of its own, and a watch on what it publishes.
+//! Test fixture: a store, an agent with its own label, and a watch on what the agent publishes.
 //!
 //! Starts these in the right order. Every wait ends with an event, or panics with a report. See [`Bench::new`] and
 //! [`Bench::until`].
@@ -14,27 +14,27 @@ use super::{
     store::{Change, Store, StoreKind},
 };
 
-/// Default timeout of a wait, in seconds. `LIVE_PATIENCE_SECONDS` replaces it, for example for a slow virtual machine.
+/// Default time limit for a wait, in seconds. Set `LIVE_PATIENCE_SECONDS` to override it, for example on a slow machine.
 const TIME_LIMIT_SECONDS: u64 = 20;
 
 /// Revision of each put, by key (after `config/`).
 pub type Revisions = BTreeMap<String, i64>;
 
-/// Fixture of a test.
+/// Test fixture.
 pub struct Bench {
     /// The store.
     pub store: Store,
     /// Microservice label of the agent.
     pub label: String,
-    /// Endpoint of etcd for the agent; a test may replace it with that of a proxy before it starts the agent.
+    /// etcd endpoint for the agent. A test may replace it with a proxy's endpoint before it starts the agent.
     pub endpoint: String,
     /// Docker address for the agent.
     ///
-    /// The address has no listener unless the test starts a daemon and sets its address before it starts the agent.
+    /// Nothing listens there unless the test starts a daemon and sets its address before it starts the agent.
     pub docker_host: String,
-    /// Further command line arguments of the agent.
+    /// Additional command-line arguments for the agent.
     pub agent_arguments: Vec<String>,
-    /// Log filter of the agent (`--log`).
+    /// Log filter for the agent (`--log`).
     pub agent_log: String,
     agent: Option<Agent>,
     watch: StatusWatch,
@@ -70,7 +70,7 @@ impl Bench {
         }
     }
 
-    /// Returns the timeout of a wait.
+    /// Returns the time limit for a wait.
     pub fn time_limit(&self) -> Duration {
         self.time_limit
     }
@@ -83,7 +83,7 @@ impl Bench {
     /// Starts the agent and waits until it reports that it is healthy; returns the last store revision before this start.
     pub async fn start_agent(&mut self) -> i64 {
         let before = self.launch_agent().await;
-        // The agent is taken out during the wait, so that its end is reported at once and not after the timeout.
+        // Take the agent out during the wait, so that its end is reported at once and not only after the time limit.
         let mut agent = self.agent.take().expect("the agent was just launched");
         let published = self.until("the agent publishes OK under check/status/v1/agent", |publication| {
             publication.keys.get("check/status/v1/agent").is_some_and(|entry| {
@@ -93,7 +93,7 @@ impl Bench {
         });
         tokio::select! {
             _ = published => {}
-            status = agent.ended() => panic!("the agent ended while it started: {status}\n{}", self.report()),
+            status = agent.ended() => panic!("the agent ended while starting: {status}\n{}", self.report()),
         }
         self.agent = Some(agent);
         before
@@ -112,7 +112,7 @@ impl Bench {
 
     /// Starts the agent without waiting for anything, even for the store.
     pub fn launch_agent_now(&mut self) {
-        assert!(self.agent.is_none(), "the test started a second agent");
+        assert!(self.agent.is_none(), "a test must not start a second agent");
         let kind = self.store.kind();
         self.agent = Some(Agent::start(
             &self.label,
@@ -180,15 +180,19 @@ impl Bench {
         self.watch.now()
     }
 
-    /// Waits until what the agent publishes meets `condition`; panics with a full report after the timeout.
+    /// Waits until what the agent publishes meets `condition`; panics with a full report after the time limit.
     pub async fn until(&self, what: &str, condition: impl FnMut(&Publication) -> bool) -> Arc<Publication> {
         match self.watch.wait_for(self.time_limit, condition).await {
             Some(publication) => publication,
-            None => panic!("waited {:?} in vain until {what}\n{}", self.time_limit, self.report()),
+            None => panic!(
+                "timed out after {:?} while waiting until {what}\n{}",
+                self.time_limit,
+                self.report()
+            ),
         }
     }
 
-    /// Waits until `shortcomings` returns none; panics with the remaining ones and a full report after the timeout.
+    /// Waits until `shortcomings` returns none; panics with the remaining ones and a full report after the time limit.
     pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
         match self
             .watch
@@ -197,7 +201,7 @@ impl Bench {
         {
             Some(publication) => publication,
             None => panic!(
-                "after {:?} not yet {what}:\n{}\n{}",
+                "timed out after {:?}; not yet {what}:\n{}\n{}",
                 self.time_limit,
                 shortcomings(&self.published()).join("\n"),
                 self.report()
@@ -217,7 +221,7 @@ impl Bench {
         .await
     }
 
-    /// Waits until the status of every value is CONFIGURED and was published after this revision, and thus by an agent
+    /// Waits until the status of every value is CONFIGURED and was published after this revision, and so by an agent that was
     /// started after it.
     pub async fn until_configured_since(&self, revisions: &Revisions, published_after: i64) {
         self.until("every value is CONFIGURED again by the agent started last", |publication| {
@@ -236,7 +240,7 @@ impl Bench {
         publication.of(key).cloned().unwrap_or_default()
     }
 
-    /// Waits until a value is pending with exactly these labels of unmet dependencies.
+    /// Waits until a value is PENDING with exactly these labels of unmet dependencies.
     pub async fn until_waiting_for(&self, key: &str, labels: &[&str]) -> ValueStatus {
         let mut expected: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
         expected.sort();
@@ -268,20 +272,20 @@ impl Bench {
     pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(
             self.becomes(condition).await,
-            "waited {:?} in vain until {what}\n{}",
+            "timed out after {:?} while waiting until {what}\n{}",
             self.time_limit,
             self.report()
         );
     }
 
-    /// Returns true if `condition` becomes true before the timeout.
+    /// Returns true if `condition` becomes true within the time limit.
     pub async fn becomes(&self, mut condition: impl FnMut() -> bool) -> bool {
         let deadline = tokio::time::Instant::now() + self.time_limit;
         while !condition() {
             if tokio::time::Instant::now() > deadline {
                 return false;
             }
-            // No event reports these conditions, which concern the kernel as `ip` shows it, or programs.
+            // No event reports these conditions, which are about programs or about the kernel as `ip` shows it.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         true
@@ -294,7 +298,7 @@ impl Bench {
             .unwrap_or_else(|difference| panic!("the kernel differs from the desired state:\n{difference}\n{}", self.report()));
     }
 
-    /// Returns everything that is needed to understand a failed test.
+    /// Returns a report with everything needed to understand a failed test.
     pub fn report(&self) -> String {
         let mut report = format!("published:\n{}", self.published().describe());
         report.push_str("namespaces:\n");
@@ -310,7 +314,7 @@ impl Bench {
                 String::from_utf8_lossy(&state.stderr)
             ));
         }
-        report.push_str(&format!("--- (the namespace of the agent)\n{}", command::ip("-br link")));
+        report.push_str(&format!("--- (the agent's namespace)\n{}", command::ip("-br link")));
         report.push_str(&format!("log of the agent:\n{}\n", tail(Path::new(agent::LOG), 80)));
         report
     }

@@ -1,4 +1,4 @@
-//! Short commands whose result a test needs at once, such as `ip`. Longer ones are started by [`super::process`].
+//! Runs short commands whose result a test needs at once, such as `ip`. [`super::process`] starts long-running ones.
 
 use std::{
     io::Write,
@@ -33,7 +33,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs `ip` with these arguments, split at white space. It must succeed.
+/// Runs `ip` with these arguments, split at whitespace. It must succeed.
 pub fn ip(arguments: &str) -> String {
     run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
 }
@@ -52,7 +52,7 @@ pub fn run_in(netns: &Path, words: &[&str]) -> String {
     run("nsenter", &[&[netns.as_str()], words].concat())
 }
 
-/// Runs these lines with one `ip -batch` process in a namespace. All must succeed.
+/// Runs these lines in a namespace with a single `ip -batch` process. All must succeed.
 pub fn ip_batch(netns: &Path, lines: &[&str]) {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -63,7 +63,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
     if let Some(mut input) = child.stdin.take() {
-        // nsenter may have ended already; its own error output is the better message.
+        // `nsenter` may have ended already; its own error output is the better message.
         let _ = input.write_all((lines.join("\n") + "\n").as_bytes());
     }
     let output = child.wait_with_output().expect("read the output of ip");
@@ -90,9 +90,9 @@ pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
     Ok(lines.map(|line| format!("offload {link} {line}")).collect())
 }
 
-/// Runs one `ip -json -details -batch` process in a namespace; returns the answers of all lines in order.
+/// Runs one `ip -json -details -batch` process in a namespace; returns the output of each line in order.
 ///
-/// One process instead of one per object keeps hundreds of comparisons cheap.
+/// A single process instead of one per object keeps hundreds of comparisons cheap.
 pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>, String> {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -103,7 +103,7 @@ pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>
         .spawn()
         .map_err(|error| format!("cannot run nsenter: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // nsenter may have ended already (no such namespace); its own error output is the better message.
+        // `nsenter` may have ended already (no such namespace); its own error output is the better message.
         let _ = input.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;

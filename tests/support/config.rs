@@ -1,6 +1,6 @@
-//! Sets of desired values, and comparison of the kernel with the state that they must lead to.
+//! Sets of desired values, and comparison of the kernel with the state to which they must lead.
 //!
-//! The values and the model of their effects are in the crate `testbed`, which is independent of the crates under test.
+//! The values and the model of their effects come from the crate `testbed`, which is independent of the crates under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +21,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns a pair with its two ends in two namespaces, a route and an ARP entry.
+    /// Returns a pair with one end in each of two namespaces, a route and an ARP entry.
     ///
-    /// MAC addresses are given, so that none is random.
+    /// All MAC addresses are given, so none is random.
     pub fn between_two_namespaces() -> Self {
         Config {
             interfaces: vec![
@@ -74,7 +74,7 @@ impl Config {
             .collect();
         let expected = Expected::of(&values, &surroundings);
         for (key, verdict) in expected.verdicts() {
-            assert_eq!(verdict, Verdict::Configured, "{key} cannot be CONFIGURED with these values alone");
+            assert_eq!(verdict, Verdict::Configured, "{key} must be CONFIGURED with these values alone");
         }
         let spaces = expected.spaces();
         states.extend(

@@ -1,8 +1,8 @@
 //! Measures how long it takes to restore an interface after its container was restarted.
 //!
-//! Measures from the time of Docker's event `start` until the container's namespace has all desired objects. It is checked
-//! every 100 µs as soon as the container's PID is known. A figure is too large by the one or two milliseconds that the
-//! request for the PID takes, and never too small. No time is asserted. See [`measure`].
+//! Measures the time from Docker's event `start` until the container's namespace has all desired objects, which is checked
+//! every 100 µs once the container's PID is known. The request for the PID takes one or two milliseconds, so a figure may be
+//! too large by that much, but never too small. No time is asserted. See [`measure`].
 
 use std::{
     collections::HashMap,
@@ -26,12 +26,12 @@ use super::{
     store::StoreKind,
 };
 
-/// Timeout of one restart, and of the restoration of the interface.
+/// Time limit for one restart, and for restoring the interface.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Timeout of a request to the daemon, in seconds.
+/// Time limit for a request to the daemon, in seconds.
 const ANSWER_SECONDS: u64 = 60;
 
-/// Returns a pair between two containers, with everything that an end can have.
+/// Returns a pair between two containers. Its ends have everything that an end can have.
 fn pair() -> Config {
     let end = |name: &str, peer: &str, container: &str, host: usize| {
         Interface::veth(name, peer, Reference::Microservice(container.to_owned()))
@@ -45,7 +45,7 @@ fn pair() -> Config {
     }
 }
 
-/// Restarts a container this many times; returns how long it took each time until its interface was complete again.
+/// Restarts a container several times; returns how long it took each time until its interface was complete again.
 pub async fn measure(restarts: u64) -> Vec<Duration> {
     let mut bench = Bench::new(StoreKind::Etcd).await;
     bench.agent_log = "info".to_owned();
@@ -91,7 +91,7 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     samples
 }
 
-/// Returns a stream of the container ids and times of events `start`.
+/// Returns a stream of `start` events, as container ids and times.
 fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
@@ -129,14 +129,14 @@ async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Dura
     complete.saturating_sub(started)
 }
 
-/// Returns the time, since the epoch, at which all objects existed.
+/// Waits until all objects exist, and returns that time since the Unix epoch.
 fn complete_at(netns: PathBuf) -> Duration {
     let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     let looking = std::thread::spawn(move || {
         nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("enter the namespace of the container");
         let deadline = SystemTime::now() + TIME_LIMIT;
         while !is_complete() {
-            assert!(SystemTime::now() < deadline, "the interface is not back after {TIME_LIMIT:?}");
+            assert!(SystemTime::now() < deadline, "the interface must be restored within {TIME_LIMIT:?}");
             // Kernel notifications reach only sockets that were opened before the change; polling is as quick.
             std::thread::sleep(Duration::from_micros(100));
         }
@@ -147,7 +147,7 @@ fn complete_at(netns: PathBuf) -> Duration {
     looking.join().expect("the thread that looks into the container")
 }
 
-/// Returns true if the namespace of this thread contains all of `net0`. Its carrier shows that the peer is up too.
+/// Returns true if this thread's namespace contains all of `net0`. Its carrier shows that the peer is up too.
 fn is_complete() -> bool {
     let has_address = nix::ifaddrs::getifaddrs().is_ok_and(|mut found| {
         found.any(|found| {
@@ -162,7 +162,7 @@ fn is_complete() -> bool {
     let tells = |file: &str, word: &str| {
         std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|text| text.contains(word))
     };
-    // 10.92.0.0 as /proc/net/route shows it: in hexadecimal, the bytes in network order read as a number of this machine.
+    // 10.92.0.0 as in /proc/net/route: hexadecimal, with the bytes in network order read as a number in host byte order.
     let network = format!("{:08X}", u32::from_ne_bytes([10, 92, 0, 0]));
     has_address && tells("route", &network) && tells("arp", "02:00:00:00:91:09")
 }

@@ -1,4 +1,5 @@
-//! A private Docker daemon for tests: own directories and socket, no bridge, no iptables, and an image made on the spot.
+//! A private Docker daemon for tests, with its own directories and socket, no bridge, no iptables, and an image that is built
+//! on the spot.
 //!
 //! Needs root, `dockerd` with `containerd` and `runc`, the `docker` client and a static `busybox` (Debian: docker.io,
 //! busybox-static); [`missing_requirement`] says what is missing. Start with [`Daemon::start`]. Dropping a [`Daemon`] ends
@@ -29,12 +30,12 @@ pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 /// Name of the image, which contains only `/bin/busybox`.
 pub const IMAGE: &str = "busybox-only";
 
-/// Timeout until the daemon answers.
+/// Time limit for the daemon to answer.
 ///
-/// It first ends containers that outlived it, which takes 10 s for one that ignores SIGTERM.
+/// The daemon first ends containers that outlived it, which takes 10 s for a container that ignores SIGTERM.
 const START_TIME_LIMIT: Duration = Duration::from_secs(40);
 
-/// Timeout until containerd ends after its daemon.
+/// Time limit for containerd to end after its daemon.
 const CONTAINERD_TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Returns what is missing to start a daemon, if anything.
@@ -51,7 +52,7 @@ pub fn missing_requirement() -> Option<String> {
         .map(|program| format!("the program {program}"))
 }
 
-/// Fate of containers that outlive the daemon.
+/// What happens to containers that outlive the daemon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Survival {
     /// Containers that outlive the daemon are ended when it starts again (the default of Docker).
@@ -97,15 +98,15 @@ impl Daemon {
         format!("unix://{}", self.socket().display())
     }
 
-    /// Starts the daemon, also after its end, and waits until it answers.
+    /// Starts the daemon for the first time or again, and waits until it answers.
     pub fn launch(&mut self) -> TestResult {
         self.launch_without_waiting()?;
         self.wait_until_it_answers()
     }
 
-    /// Starts the daemon, also after its end, without waiting.
+    /// Starts the daemon for the first time or again, without waiting.
     pub fn launch_without_waiting(&mut self) -> TestResult {
-        // After SIGKILL these files name processes that have ended; their PIDs may have been reused or not been reaped.
+        // After SIGKILL, these files name processes that have ended and whose PIDs may have been reused, or not reaped yet.
         for stale in ["dockerd.pid", "exec/containerd/containerd.pid", "docker.sock"] {
             remove_if_there(&self.directory.join(stale))?;
         }
@@ -144,7 +145,7 @@ impl Daemon {
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
                 return Err(format!("dockerd does not answer; its last log lines, latest first:\n{}", tail.join("\n")).into());
             }
-            // The daemon offers no event to wait for before it listens.
+            // Before the daemon listens, there is no event to wait for.
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
@@ -169,7 +170,7 @@ impl Daemon {
         // The kernel kills containerd with its parent, but not at the same instant.
         match containerd.is_none_or(|containerd| containerd.ends_within(CONTAINERD_TIME_LIMIT)) {
             true => Ok(()),
-            false => Err("containerd outlived the daemon".into()),
+            false => Err("containerd is still running after the daemon has ended".into()),
         }
     }
 
@@ -198,9 +199,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs a container without network that sleeps until it is ended; returns its id.
+    /// Runs a container without a network that sleeps until it is ended; returns its id.
     ///
-    /// `options` are those of `docker run`, such as `["--env", "MICROSERVICE_LABEL=web"]`.
+    /// `options` are passed to `docker run`, for example `["--env", "MICROSERVICE_LABEL=web"]`.
     pub fn run_idle(&self, options: &[&str]) -> TestResult<String> {
         let mut arguments = vec!["run", "--detach", "--network", "none", "--init=false", "--stop-timeout", "0"];
         arguments.extend(options);
@@ -208,12 +209,12 @@ impl Daemon {
         self.docker(&arguments)
     }
 
-    /// Returns the PID of the main process of a container, on the host.
+    /// Returns the host PID of a container's main process.
     pub fn pid(&self, container: &str) -> TestResult<i32> {
         Ok(self.docker(&["inspect", "--format", "{{.State.Pid}}", container])?.parse()?)
     }
 
-    /// Runs the `docker` client; returns its output, trimmed.
+    /// Runs the `docker` client; returns its trimmed output.
     pub fn docker(&self, arguments: &[&str]) -> TestResult<String> {
         let output = self.command(arguments).output()?;
         let output = succeeded(output, &format!("docker {}", arguments.join(" ")))?;
@@ -258,9 +259,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends the shims, and the containers below them, that outlived a crashed daemon.
+    /// Ends the shims that outlived a crashed daemon, and their containers.
     ///
-    /// They are recognized by arguments that name this daemon's directory.
+    /// Recognizes them by arguments that contain this daemon's directory.
     fn end_leftover_processes(&self) -> TestResult {
         let directory = self.directory.to_string_lossy().into_owned();
         let all: Vec<i32> = fs::read_dir("/proc")?

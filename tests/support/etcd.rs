@@ -1,7 +1,7 @@
 //! A real etcd server for tests, with its own data directory and free loopback ports.
 //!
-//! Ends only processes and removes only files that it created. See [`Etcd::start`]; [`CuttingProxy`] simulates a network
-//! that breaks.
+//! Ends only processes and removes only files that it created. See [`Etcd::start`]. [`CuttingProxy`] simulates a broken
+//! network.
 
 // Each test binary uses only some of these items.
 #![allow(dead_code)]
@@ -31,10 +31,10 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// Timeout until a server answers.
+/// Time limit for a server to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// An etcd server. It is killed and its data removed on drop.
+/// An etcd server. On drop, it is killed and its data is removed.
 pub struct Etcd {
     child: Option<Child>,
     directory: TempDir,
@@ -50,11 +50,11 @@ impl Etcd {
         Self::start_with(&[], None).await
     }
 
-    /// Like [`Etcd::start`], with further arguments of etcd and, optionally, TLS that requires client certificates.
+    /// Like [`Etcd::start`], with additional etcd arguments and, optionally, TLS that requires client certificates.
     pub async fn start_with(arguments: &[&str], tls: Option<Certificates>) -> Self {
         let mut etcd = Self {
             child: None,
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            directory: tempfile::tempdir().expect("create a temporary directory"),
             client_port: free_port(),
             peer_port: free_port(),
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
@@ -75,7 +75,7 @@ impl Etcd {
         (Ipv4Addr::LOCALHOST, self.client_port).into()
     }
 
-    /// Returns the agent's settings for this server, without TLS and user.
+    /// Returns agent settings for this server, without TLS and without a user.
     pub fn config(&self) -> StoreConfig {
         StoreConfig::plain([self.url()])
     }
@@ -83,38 +83,41 @@ impl Etcd {
     /// Returns a new client for the test.
     pub async fn client(&self) -> Client {
         let options = self.tls.as_ref().map(|tls| ConnectOptions::new().with_tls(tls.client_options()));
-        Client::connect([self.url()], options).await.expect("the client connects lazily")
+        Client::connect([self.url()], options).await.expect("create a client")
     }
 
-    /// Returns the certificates that the server was started with.
+    /// Returns the certificates with which the server was started.
     pub fn certificates(&self) -> &Certificates {
-        self.tls.as_ref().expect("started with TLS")
+        self.tls.as_ref().expect("the server was started with TLS")
     }
 
     /// Returns a client that signs in as this user.
     pub async fn client_of(&self, user: &str, password: &str) -> Client {
         let options = ConnectOptions::new().with_user(user, password).with_auto_token_refresh(true);
-        Client::connect([self.url()], Some(options)).await.expect("the user may sign in")
+        Client::connect([self.url()], Some(options)).await.expect("sign in")
     }
 
     /// Enables authentication: `root` with password `root`, and `user`, who may read and write only under `prefix`.
     pub async fn enable_authentication(&self, user: &str, password: &str, prefix: &str) {
         let mut client = self.client().await;
         let permission = Permission::read_write(prefix).with_prefix();
-        client.user_add("root", "root", None).await.expect("root is new");
-        client.user_grant_role("root", "root").await.expect("etcd knows the role root");
-        client.user_add(user, password, None).await.expect("the user is new");
-        client.role_add("agent").await.expect("the role is new");
-        client.role_grant_permission("agent", permission).await.expect("the role exists");
-        client.user_grant_role(user, "agent").await.expect("user and role exist");
-        client.auth_enable().await.expect("root exists");
+        client.user_add("root", "root", None).await.expect("add the user root");
+        client.user_grant_role("root", "root").await.expect("grant the role root");
+        client.user_add(user, password, None).await.expect("add the user");
+        client.role_add("agent").await.expect("add the role");
+        client
+            .role_grant_permission("agent", permission)
+            .await
+            .expect("grant the permission");
+        client.user_grant_role(user, "agent").await.expect("grant the role");
+        client.auth_enable().await.expect("enable authentication");
     }
 
     /// Kills the server, as a crash would. Its data stays.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().expect("the server is ours");
-            child.wait().expect("the server is our child");
+            child.kill().expect("kill the server");
+            child.wait().expect("wait for the server");
         }
     }
 
@@ -124,13 +127,13 @@ impl Etcd {
         self.run().await;
     }
 
-    /// Removes all data. The server must be killed before.
+    /// Removes all data. The server must be killed first.
     pub fn wipe(&mut self) {
         assert!(self.child.is_none(), "kill the server first");
-        std::fs::remove_dir_all(self.data()).expect("the data directory exists");
+        std::fs::remove_dir_all(self.data()).expect("remove the data directory");
     }
 
-    /// Suspends the process: connections stay open and nothing answers.
+    /// Suspends the process. Connections stay open, but nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
@@ -143,7 +146,7 @@ impl Etcd {
     fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("the server is running");
         let pid = i32::try_from(child.id()).expect("a PID is positive");
-        kill(Pid::from_raw(pid), signal).expect("the server is ours");
+        kill(Pid::from_raw(pid), signal).expect("signal the server");
     }
 
     fn data(&self) -> PathBuf {
@@ -178,12 +181,12 @@ impl Etcd {
         self.answers().await;
     }
 
-    /// Waits until the server answers, because it has no other sign of readiness.
+    /// Waits until the server answers, because there is no other sign that it is ready.
     async fn answers(&self) {
         let limit = Instant::now() + START_LIMIT;
         loop {
             let mut client = self.client().await;
-            // With authentication enabled, a rejected read is an answer too.
+            // With authentication enabled, a rejected read also shows that the server is ready.
             match tokio::time::timeout(Duration::from_secs(2), client.get("ready?", None)).await {
                 Ok(Ok(_)) => return,
                 Ok(Err(etcd_client::Error::GRpcStatus(status))) if status.message().contains("user name is empty") => return,
@@ -209,16 +212,16 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("a bound address").port()
 }
 
-/// A certificate authority, a server certificate for 127.0.0.1 and a client certificate, made by openssl.
+/// A certificate authority, a server certificate for 127.0.0.1 and a client certificate, created by `openssl`.
 pub struct Certificates {
     directory: TempDir,
 }
 
 impl Certificates {
-    /// Makes the certificates.
+    /// Creates the certificates.
     pub fn create() -> Self {
         let certificates = Self {
-            directory: tempfile::tempdir().expect("a temporary directory"),
+            directory: tempfile::tempdir().expect("create a temporary directory"),
         };
         let authority = ["-x509", "-subj", "/CN=test authority", "-addext", "keyUsage=critical,keyCertSign"];
         certificates.openssl("ca", &authority);
@@ -292,7 +295,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is UTF-8")
 }
 
-/// TCP proxy that can cut its connections and reject new ones.
+/// TCP proxy that can cut connections and reject new ones.
 pub struct CuttingProxy {
     address: SocketAddr,
     cuts: watch::Sender<usize>,
@@ -346,12 +349,12 @@ impl CuttingProxy {
         format!("http://{}", self.address)
     }
 
-    /// Cuts all present connections; new ones are accepted.
+    /// Cuts all current connections; new ones are accepted.
     pub fn cut(&self) {
         self.cuts.send_modify(|count| *count += 1);
     }
 
-    /// Cuts all connections and closes new ones until [`CuttingProxy::open`].
+    /// Cuts all connections, and closes new ones until [`CuttingProxy::open`] is called.
     pub fn close(&self) {
         self.open.send_replace(false);
         self.cut();
@@ -376,7 +379,7 @@ impl Drop for CuttingProxy {
 
 async fn forward(mut client: TcpStream, target: SocketAddr) {
     if let Ok(mut server) = TcpStream::connect(target).await {
-        // Each side may disconnect at any time, which is the purpose of this proxy.
+        // Either side may disconnect at any time; that is the purpose of this proxy.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }

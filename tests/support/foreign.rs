@@ -1,6 +1,5 @@
-//! Foreign namespaces that existed before the agent, with foreign objects that resemble the agent's.
-//!
-//! Makes them, and shows whether they changed. See [`found_namespaces`].
+//! Creates foreign namespaces that exist before the agent and contain objects that resemble the agent's, and shows if they
+//! have changed. See [`found_namespaces`].
 
 use std::path::PathBuf;
 
@@ -10,8 +9,8 @@ use super::{
     settle,
 };
 
-/// Makes `<prefix>0` and `<prefix>1` with foreign links, addresses, routes and neighbours that resemble the agent's, and a
-/// namespace that no value refers to. `label` is that of the agent. Returns the names.
+/// Creates `<prefix>0` and `<prefix>1` with foreign links, addresses, routes and neighbours that resemble the agent's, and a
+/// namespace to which no value refers. `label` is the agent's label. Returns the names.
 pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     let names = vec![format!("{prefix}0"), format!("{prefix}1"), format!("{prefix}-stranger")];
     for name in &names {
@@ -38,7 +37,7 @@ pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     names
 }
 
-/// Returns the alias of another agent, with another label or with a label that begins like the agent's.
+/// Returns an alias of another agent, with a different label or with a label that begins like the agent's.
 fn foreign_alias(label: &str, number: usize) -> String {
     if number == 0 {
         "/vnf-agent/somebody-else/left/right".to_owned()
@@ -47,7 +46,7 @@ fn foreign_alias(label: &str, number: usize) -> String {
     }
 }
 
-/// Returns the lines in the state of a namespace for what [`found_namespaces`] put into the one with this number.
+/// Returns the state lines for the objects that [`found_namespaces`] put into the namespace with this number.
 pub fn foreign_lines(label: &str, number: usize) -> Vec<String> {
     vec![
         format!("link foreign{number} kind veth up alias {}", foreign_alias(label, number)),

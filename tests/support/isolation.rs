@@ -1,25 +1,25 @@
-//! Runs each test in network, mount and PID namespaces of its own, by starting the test binary again under `unshare`.
+//! Runs each test in its own network, mount and PID namespaces, by starting the test binary again under `unshare`.
 //!
-//! Inside, `/run` is an empty tmpfs, `lo` is up and all ports are free, so every test may use the default ones. When the
-//! test ends, its PID namespace ends, and with it every process that it started. The test changes nothing outside. See [`run`].
+//! Inside, `/run` is an empty tmpfs, `lo` is up and all ports are free, so every test may use the default ports. When the
+//! test ends, its PID namespace ends, and with it every process that it started. Nothing changes outside. See [`run`].
 
 use std::{fs::File, future::Future, os::unix::fs::FileExt, process::Stdio, time::Duration};
 
 use nix::mount::MsFlags;
 
-/// Environment variable that is set inside the namespaces to the full name of the test that may run there.
+/// Environment variable that is set inside the namespaces. Its value is the full name of the test that may run there.
 const INSIDE: &str = "NETNS_AGENT_TEST_INSIDE";
 
-/// Interval at which the output of a running test is passed on.
+/// Interval at which a running test's output is shown.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
 /// Scratch directory of a test, on its own `/run`.
 const SCRATCH: &str = "/run/live";
 
-/// Runs `scenario` in namespaces of its own.
+/// Runs `scenario` in its own namespaces.
 ///
-/// `test` is the name by which the test binary selects this test (`module::name`). After the wall-clock time `limit`, the
-/// test is ended and has failed.
+/// `test` is the name by which the test binary selects this test (`module::name`). If the test is still running after the
+/// wall-clock time `limit`, it is killed and fails.
 pub fn run<F, R>(test: &str, limit: Duration, scenario: F)
 where
     F: FnOnce() -> R,
@@ -29,14 +29,14 @@ where
         return block_on(scenario());
     }
     let output = start_again(test, limit, &["--exact", test, "--nocapture", "--include-ignored"]);
-    // A name that selects no test also exits with 0, and the test would pass without having run.
+    // If the name selects no test, the exit code is 0 as well, and the test would pass without having run.
     assert!(
         output.contains("1 passed"),
         "{test} did not run inside its namespaces: is this its full name?"
     );
 }
 
-/// Like [`run`], for a program without a test harness (a benchmark), which is started again with its own arguments.
+/// Like [`run`], for a program without a test harness (a benchmark). It is started again with its own arguments.
 pub fn run_program<F, R>(name: &str, limit: Duration, program: F)
 where
     F: FnOnce() -> R,
@@ -62,7 +62,7 @@ fn block_on(scenario: impl Future<Output = ()>) {
         .build()
         .expect("a tokio runtime");
     runtime.block_on(scenario);
-    // A task of the harness that still waits for the store must not delay the end of the test.
+    // A harness task that still waits for the store must not delay the end of the test.
     runtime.shutdown_background();
 }
 
@@ -70,7 +70,7 @@ fn block_on(scenario: impl Future<Output = ()>) {
 fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
     assert!(
         nix::unistd::Uid::effective().is_root(),
-        "{test} makes namespaces and needs root: run tests/run as root"
+        "{test} creates namespaces, which needs root: run tests/run as root"
     );
     let log = tempfile::tempfile().expect("create a temporary file for the output of the test");
     let binary = std::env::current_exe().expect("get the path of the test binary");
@@ -92,7 +92,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
         .arg(binary)
         .args(arguments)
         .env(INSIDE, test)
-        // The data of the test's daemons is in memory, so that none of their writes waits for a disk.
+        // The data of the test's daemons is in memory, so none of their writes waits for a disk.
         .env("TMPDIR", SCRATCH)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -108,7 +108,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
         let mut child = command.spawn().expect("setpriv and unshare (util-linux) start the scenario");
         let deadline = tokio::time::Instant::now() + limit;
         loop {
-            // Wakes up regularly to show the progress of a long test with `--nocapture`.
+            // Wake up regularly to show the progress of a long-running test with `--nocapture`.
             let outcome = tokio::time::timeout(SHOWN_EVERY, child.wait()).await;
             show_new_output(&log, &mut text);
             match outcome {
@@ -139,7 +139,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
 
 /// Prints what the test has written since the last call, and adds it to `text`.
 ///
-/// Reads by position, because the writers share the file's offset.
+/// Reads at a given position, because the writers share the file offset.
 fn show_new_output(log: &File, text: &mut Vec<u8>) {
     let mut chunk = [0; 64 * 1024];
     let before = text.len();
@@ -159,7 +159,7 @@ fn show_new_output(log: &File, text: &mut Vec<u8>) {
 fn prepare() {
     let none: Option<&str> = None;
     nix::mount::mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("mount a tmpfs on /run");
-    // Mounts below /run/netns must reach all processes of this mount namespace's peer group, as on a real machine.
+    // Mounts below /run/netns must propagate to this mount namespace's peer group, as on a real machine.
     nix::mount::mount(none, "/run", none, MsFlags::MS_SHARED | MsFlags::MS_REC, none).expect("make /run a shared mount");
     for directory in ["/run/netns", SCRATCH] {
         std::fs::create_dir(directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
@@ -173,7 +173,7 @@ fn prepare() {
     super::command::ip("link set lo up");
 }
 
-/// Makes one test of `$scenario` (an `async fn(Bench)`) for each store, in a module with the name of the function.
+/// Defines one test of `$scenario` (an `async fn(Bench)`) for each store, in a module named after the function.
 #[macro_export]
 macro_rules! on_both_stores {
     ($scenario:ident) => {
@@ -202,8 +202,8 @@ macro_rules! on_both_stores {
     };
 }
 
-/// Makes one test of `$scenario` with one store, for behaviour that does not depend on the store or exists only with this
-/// one.
+/// Defines one test of `$scenario` with one store, for behaviour that does not depend on the store or exists only with this
+/// store.
 #[macro_export]
 macro_rules! on_one_store {
     ($scenario:ident, $kind:ident, $seconds:expr $(, #[$attribute:meta])*) => {

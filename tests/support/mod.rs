@@ -1,6 +1,6 @@
-//! Shared code of the tests against a real kernel: private namespaces, stores, the agent under test, and observation.
+//! Shared code for tests against a real kernel: private namespaces, stores, the agent under test, and ways to observe it.
 //!
-//! The tests touch nothing outside the namespaces that [`isolation`] makes, and signal only processes that they started.
+//! The tests touch nothing outside the namespaces that [`isolation`] creates, and signal only processes that they started.
 //! Every test gets a [`bench::Bench`].
 
 // Each test binary compiles this tree and uses only a part of it.

@@ -1,7 +1,7 @@
 //! Netlink sockets that listen in a namespace, to prove that nothing was written there.
 //!
-//! The kernel delivers a notification in the context of the process that makes the change. So when a change is
-//! acknowledged, its notification is in the socket's queue, and reading it later loses nothing. See [`Monitor`].
+//! The kernel delivers a notification in the context of the process that makes the change. By the time a change is
+//! acknowledged, its notification is in the socket's queue, so reading it later loses nothing. See [`Monitor`].
 
 use std::{
     fs::File,
@@ -28,11 +28,11 @@ use rtnetlink::packet_route::{
 };
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*,
+/// Multicast groups for links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*,
 /// linux/rtnetlink.h).
 const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 9, 11];
 
-/// Space for some thousand notifications; tests with a monitor expect none or few.
+/// Space for several thousand notifications. Tests with a monitor expect few or none.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
 /// A listening socket in one namespace.
@@ -41,10 +41,10 @@ pub struct Monitor {
     name: String,
 }
 
-/// Arrival times of notifications in any of several namespaces.
+/// Records when notifications arrive in any of several namespaces.
 pub struct Arrivals {
     times: tokio::sync::mpsc::UnboundedReceiver<Instant>,
-    /// Arrival during `wait` that `newest` has not returned yet.
+    /// Arrival that `wait` received and `newest` has not returned yet.
     awaited: Option<Instant>,
     stop: Arc<AtomicBool>,
 }
@@ -73,7 +73,7 @@ impl Arrivals {
                         match socket.recv(&mut datagram, nix::libc::MSG_DONTWAIT) {
                             Ok(_) => {}
                             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                            // Notifications were lost, but the time of their arrival is known.
+                            // Notifications were lost, but their arrival time is known.
                             Err(_) => {}
                         }
                     }
@@ -114,7 +114,7 @@ impl Drop for Arrivals {
 }
 
 impl Monitor {
-    /// Starts to listen in the namespace of this file.
+    /// Starts listening in the namespace of this file.
     pub fn open(netns: &Path) -> Self {
         let name = netns.display().to_string();
         let file = File::open(netns).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
@@ -135,14 +135,17 @@ impl Monitor {
         Self { socket, name }
     }
 
-    /// Returns the changes since the last call, as text, except those that the kernel makes by itself.
+    /// Returns the changes since the last call as text, except for those that the kernel makes by itself.
     pub fn changes(&mut self) -> Vec<String> {
         let mut changes = Vec::new();
         loop {
             let datagram = match self.socket.recv_from_full() {
                 Ok((datagram, _)) => datagram,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return changes,
-                Err(error) => panic!("monitor in {}: {error} (ENOBUFS means: far more changes than expected)", self.name),
+                Err(error) => panic!(
+                    "monitor in {}: {error} (ENOBUFS means that there were far more changes than expected)",
+                    self.name
+                ),
             };
             let mut rest = datagram.as_slice();
             while rest.len() >= 16 {
@@ -176,9 +179,9 @@ impl Monitor {
 /// routes.
 fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     match message {
-        // Neighbour resolution makes and changes entries all the time; only people and agents make permanent ones.
+        // Neighbour resolution adds and changes entries all the time; only people and agents add permanent ones.
         RouteNetlinkMessage::NewNeighbour(neighbour) => neighbour.header.state != NeighbourState::Permanent || is_multicast(neighbour),
-        // An entry being deleted is no longer permanent, but entries of people and agents mostly have a protocol.
+        // An entry that is being deleted is no longer permanent, but entries added by people and agents usually have a protocol.
         RouteNetlinkMessage::DelNeighbour(neighbour) => {
             !neighbour.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Protocol(_)))
         }
@@ -204,7 +207,7 @@ fn is_multicast(neighbour: &NeighbourMessage) -> bool {
         .any(|attribute| matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.is_multicast()))
 }
 
-/// Returns one line for a change. For a link it shows only a few attributes, because a whole message fills a screen.
+/// Describes a change in one line. For a link, it shows only a few attributes, because a whole message fills a screen.
 fn describe(message: &RouteNetlinkMessage) -> String {
     let link_text = |verb: &str, link: &rtnetlink::packet_route::link::LinkMessage| {
         let shown: Vec<String> = link

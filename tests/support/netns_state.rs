@@ -1,5 +1,5 @@
-//! Reads the state of a network namespace with `ip -json`, which shares no code with the agent, and compares it with the
-//! expected state. See [`NetnsState`].
+//! Reads the state of a network namespace and compares it with the expected state. Uses `ip -json`, which shares no code with
+//! the agent. See [`NetnsState`].
 
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
@@ -8,19 +8,19 @@ use testbed::expected::{Link, RouteEntry, Space, network};
 
 use super::command;
 
-/// Settings of link kinds that are compared if a value is expected for them, named as by `ip`.
+/// Link settings that are compared if a value is expected for them, by their names in `ip`.
 const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table", "vlan_filtering"];
 
-/// State of a namespace as lines of text, so that differences are readable.
+/// State of a namespace as lines of text, to make differences readable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NetnsState {
-    /// `link …`, `master …`, `address …`, `secondary …`, `route …`, `neighbour …`, and `mac …`, `mtu …`, `setting …`, which
-    /// are compared only if they are expected.
+    /// Lines that begin with `link`, `master`, `address`, `secondary`, `route` or `neighbour`. Lines that begin with `mac`, `mtu`
+    /// or `setting` are compared only if they are expected.
     pub lines: BTreeSet<String>,
 }
 
 impl NetnsState {
-    /// Reads a namespace, without what the kernel makes by itself: `lo` and its own addresses, link-local addresses, routes
+    /// Reads a namespace, except for what the kernel creates by itself: `lo` and its own addresses, link-local addresses, routes
     /// of protocol `kernel`, and neighbours that are not permanent.
     pub fn read(netns: &Path) -> Result<Self, String> {
         let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n")?;
@@ -42,7 +42,7 @@ impl NetnsState {
         Ok(Self { lines })
     }
 
-    /// Returns the state that must be read in a namespace for this model and an agent with this label.
+    /// Returns the state that a namespace must have according to this model, for an agent with this label.
     pub fn of(space: &Space, label: &str) -> Self {
         let mut lines = BTreeSet::new();
         for (name, link) in space.links.iter().filter(|(name, _)| *name != "lo") {
@@ -68,7 +68,7 @@ impl NetnsState {
         Self { lines }
     }
 
-    /// Returns the lines that are missing in `found`, and those that are unexpected there.
+    /// Reports the lines that are missing in `found`, and the unexpected lines there.
     pub fn difference(&self, found: &Self, name: &str) -> String {
         let missing = self.lines.difference(&found.lines).map(|line| format!("{name}: missing: {line}\n"));
         // All words but the last identify what a line is about.
@@ -123,7 +123,7 @@ fn expected_route(route: &RouteEntry) -> String {
     format!("route {destination} via {via} dev {link} metric {metric} scope {scope} table {table} protocol 158")
 }
 
-/// Returns a text with all links, addresses, routes and permanent neighbours of a namespace, to prove that nothing changed.
+/// Returns all links, addresses, routes and permanent neighbours of a namespace as text, to prove that nothing changed.
 pub fn fingerprint(netns: &Path) -> String {
     let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n");
     answers

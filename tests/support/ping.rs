@@ -1,4 +1,4 @@
-//! Tests by `ping` whether namespaces reach each other, and whether a running stream loses packets.
+//! Uses `ping` to test that namespaces reach each other, and that a running stream loses no packets.
 //!
 //! See [`reaches`] and [`Stream`].
 
@@ -11,7 +11,7 @@ use super::{
     process::{Process, tail},
 };
 
-/// Panics unless an echo request from this namespace is answered.
+/// Panics if an echo request from this namespace is not answered.
 pub fn reaches(netns: &Path, address: &str) {
     let netns_option = format!("--net={}", netns.display());
     let output = command::output(
@@ -35,12 +35,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Starts a `ping` with 100 echo requests per second in this namespace; `name` distinguishes its log from others.
+    /// Starts a `ping` in this namespace with 100 echo requests per second. `name` distinguishes its log from others.
     pub fn start(netns: &Path, address: &str, name: &str) -> Self {
         Self::start_every("0.01", netns, address, name)
     }
 
-    /// Like [`Stream::start`], with this interval between two requests, in seconds.
+    /// Like [`Stream::start`], with the given interval between requests, in seconds.
     pub fn start_every(interval: &str, netns: &Path, address: &str, name: &str) -> Self {
         let log = format!("/run/live/ping-{name}.log");
         let netns = format!("--net={}", netns.display());
@@ -48,7 +48,7 @@ impl Stream {
         Self { process, log }
     }
 
-    /// Ends the ping, panics if an answer is missing between the first and the last, and returns the number of answers.
+    /// Ends the ping and returns the number of replies. Panics if a reply between the first and the last is missing.
     pub async fn finish_without_loss(mut self) -> usize {
         assert!(self.process.runs(), "ping ended by itself:\n{}", tail(Path::new(&self.log), 20));
         self.process.signal(Signal::SIGINT);
@@ -56,9 +56,9 @@ impl Stream {
         self.answers_without_loss()
     }
 
-    /// Panics if an answer is missing between the first and the last so far; returns the number of answers.
+    /// Returns the number of replies so far. Panics if a reply between the first and the last is missing.
     ///
-    /// A request that has no answer yet is not counted as lost.
+    /// A request that has not been answered yet does not count as lost.
     pub fn answers_without_loss(&self) -> usize {
         let text = std::fs::read_to_string(&self.log).expect("read the log of ping");
         let answered: BTreeSet<u32> = text

@@ -1,6 +1,6 @@
-//! Processes that a test starts and ends: daemons with a log, and sleeping processes with their own network namespace.
+//! Processes that a test starts and ends: daemons with a log, and sleeping processes in their own network namespace.
 //!
-//! Only these processes are signalled. See [`Process`] and [`Holder`].
+//! Signals are sent only to these processes. See [`Process`] and [`Holder`].
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-/// Timeout until a process ends after SIGTERM.
+/// Time limit for a process to end after SIGTERM.
 const TERMINATION_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// A started program whose output goes to a log file. It is killed on drop.
@@ -72,7 +72,7 @@ impl Process {
         self.wait().await
     }
 
-    /// Waits, without a timeout, until the process ends.
+    /// Waits without a time limit until the process ends.
     pub async fn ended(&mut self) -> ExitStatus {
         self.child
             .wait()
@@ -113,20 +113,20 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// A sleeping process in a network namespace of its own.
+/// A sleeping process in its own network namespace.
 pub struct Holder {
     child: std::process::Child,
 }
 
 impl Holder {
-    /// Starts a process; with `pid`, under exactly this PID, which must be free.
+    /// Starts a process. If `pid` is given, it gets exactly this PID, which must be free.
     ///
-    /// The namespace is made by a thread that then forks, so the process is never in another namespace. The kernel assigns
-    /// the PID after `ns_last_pid`; another thread that starts in between gets it, so this is tried again.
+    /// A thread creates the namespace and then forks, so the process is never in another namespace. The kernel assigns the PID
+    /// after `ns_last_pid`. If another thread starts in between and gets that PID, the start is tried again.
     pub fn start(pid: Option<i32>) -> Self {
         for _ in 0..200 {
             let child = std::thread::spawn(move || {
-                nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("make a network namespace");
+                nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("create a network namespace");
                 if let Some(pid) = pid {
                     std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())
                         .expect("set ns_last_pid in the PID namespace of the test");
@@ -150,7 +150,7 @@ impl Holder {
 
     /// Returns the PID in the test's PID namespace.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).expect("a PID fits")
+        i32::try_from(self.child.id()).expect("a PID fits into an i32")
     }
 
     /// Returns the path of its namespace file.
@@ -158,7 +158,7 @@ impl Holder {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
     }
 
-    /// Kills and reaps the process, so that its PID is free.
+    /// Kills and reaps the process, which frees its PID.
     pub fn end(&mut self) {
         self.child.kill().expect("kill the holder");
         self.child.wait().expect("reap the holder");
@@ -167,7 +167,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Best effort: the end of the test's PID namespace ends it anyway.
+        // Best effort: the process ends with the test's PID namespace anyway.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

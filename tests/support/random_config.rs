@@ -1,7 +1,7 @@
-//! Random configurations, and random changes of them.
+//! Random configurations, and random changes to them.
 //!
-//! Every configuration can be applied completely, because no value contradicts another. All choices depend on the seed
-//! only. See [`generate`].
+//! Every configuration can be applied completely, because no value contradicts another. All choices depend only on the seed.
+//! See [`generate`].
 
 use testbed::random::Random;
 
@@ -24,7 +24,7 @@ pub struct Size {
 pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
     let mut config = Config::default();
     for pair in 0..size.pairs {
-        // Two different namespaces, so that a ping has to cross the pair.
+        // Use two different namespaces, so that a ping has to cross the pair.
         let first = random.below(size.namespaces);
         let second = (first + 1 + random.below(size.namespaces - 1)) % size.namespaces;
         for (side, netns) in [("a", first), ("b", second)] {
@@ -38,7 +38,7 @@ pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
             .host_name(&format!("eth{pair}{side}"))
             .address(&format!("10.{pair}.0.{own}/24"))
             .mac(&format!("02:{other:02x}:00:00:{pair:02x}:{own:02x}"));
-            // Every third pair has IPv6 addresses too.
+            // Every third pair also has IPv6 addresses.
             config.interfaces.push(if pair % 3 == 0 {
                 interface.address(&format!("fd00:{:x}::{own}/64", pair + 1))
             } else {
@@ -77,7 +77,7 @@ pub fn generate(random: &mut Random, size: Size, prefix: &str) -> Config {
     config
 }
 
-/// Changes some values in place: MTU or second address of an interface, metric of a route, MAC of an ARP entry.
+/// Changes some values in place: the MTU or second address of an interface, the metric of a route, or the MAC of an ARP entry.
 pub fn change(random: &mut Random, config: &mut Config, changes: usize) {
     for _ in 0..changes {
         match random.below(4) {

@@ -1,7 +1,7 @@
-//! Waits until the kernel has completed its own changes of new links.
+//! Waits until the kernel has completed its own changes to new links.
 //!
-//! After a link comes up, the kernel continues by itself: the carrier event follows up to a second later, and duplicate
-//! address detection of IPv6 takes some time. A monitor that is opened after this wait sees only the agent's changes. See
+//! After a link comes up, the kernel continues by itself: the carrier event follows up to a second later, and IPv6 duplicate
+//! address detection takes some time. A monitor that is opened after this wait sees only the agent's changes. See
 //! [`until_quiet`].
 
 use std::{
@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::command;
 
-/// Carrier events take up to 1 s, duplicate address detection up to 2 s; more is an error.
+/// Time limit. Carrier events take up to 1 s and duplicate address detection up to 2 s; anything longer is an error.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// Waits until no link in these namespaces that is up lacks a carrier state, and no address is tentative.
+/// Waits until every link in these namespaces that is up has a carrier state, and no address is tentative.
 pub async fn until_quiet(namespaces: &[PathBuf]) {
     let deadline = tokio::time::Instant::now() + TIME_LIMIT;
     loop {
@@ -26,10 +26,10 @@ pub async fn until_quiet(namespaces: &[PathBuf]) {
         }
         assert!(
             tokio::time::Instant::now() < deadline,
-            "after {TIME_LIMIT:?} still not quiet: {unsettled:?}"
+            "the kernel is still changing links after {TIME_LIMIT:?}: {unsettled:?}"
         );
-        // The kernel notifies of the end of both, but only on sockets opened before; polling is simpler and bounded as
-        // well.
+        // The kernel reports the end of both, but only on sockets that were opened before. Polling is simpler, and is bounded
+        // as well.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

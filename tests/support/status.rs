@@ -1,6 +1,6 @@
 //! Watches all keys that the agent publishes in the store, as a client would.
 //!
-//! The agent itself is not queried. See [`StatusWatch`].
+//! Never queries the agent itself. See [`StatusWatch`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -20,37 +20,37 @@ pub struct ValueStatus {
     pub last_operation: String,
     /// Labels of unmet dependencies, or names of invalid fields.
     pub details: Vec<String>,
-    /// Error of the last operation.
+    /// Error from the last operation.
     pub error: String,
-    /// Reason in machine-readable form.
+    /// Machine-readable reason.
     pub reason: String,
-    /// Message for people.
+    /// Human-readable message.
     pub message: String,
-    /// Time since which the value has its state.
+    /// When the value entered its state.
     pub since: String,
-    /// Store revision that this status answers.
+    /// Store revision to which this status responds.
     #[serde(deserialize_with = "number_or_text")]
     pub mod_revision: i64,
     /// Namespace of the value.
     pub namespace: serde_json::Value,
-    /// Unmet dependencies, as data.
+    /// Unmet dependencies in structured form.
     pub unmet: Vec<serde_json::Value>,
-    /// Number of failed attempts in a row.
+    /// Number of consecutive failed attempts.
     pub attempts: u32,
     /// The last failed attempt.
     pub last_error: serde_json::Value,
-    /// Time of the next attempt.
+    /// When the next attempt is due.
     pub next_retry: String,
-    /// True if the object was foreign before.
+    /// True if the object was foreign before the agent adopted it.
     pub adopted: bool,
-    /// The last repair of damage from outside.
+    /// The last repair of damage caused by others.
     pub last_repair: serde_json::Value,
-    /// Time since which the removal has been held.
+    /// When the removal was put on hold.
     pub removal_held_since: String,
 }
 
 impl ValueStatus {
-    /// Returns everything that explains the state, in lower case.
+    /// Returns all text that explains the state, in lower case.
     pub fn explanation(&self) -> String {
         format!("{} {} {} {}", self.details.join(" "), self.error, self.reason, self.message).to_lowercase()
     }
@@ -64,7 +64,7 @@ impl ValueStatus {
     }
 }
 
-/// Deserializes a 64-bit number, which is a decimal string in protobuf JSON; numbers are accepted too.
+/// Deserializes a 64-bit integer. In protobuf JSON it is a decimal string; plain numbers are accepted too.
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => text.parse().map_err(serde::de::Error::custom),
@@ -78,13 +78,13 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::
 pub struct Published {
     /// Value in the store.
     pub text: String,
-    /// Revision in which it was published.
+    /// Revision at which it was published.
     pub revision: i64,
-    /// Status of a value, if the key is one and can be decoded.
+    /// Value status, if the key contains one that can be decoded.
     pub status: Option<ValueStatus>,
 }
 
-/// All keys of one agent outside `config/`, by their path after the agent's prefix.
+/// All keys of one agent outside `config/`, by path after the agent's prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Publication {
     /// The keys.
@@ -94,7 +94,7 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Returns the status of a value, by its key (after `config/`).
+    /// Returns the status of the value with this key (after `config/`).
     pub fn of(&self, key: &str) -> Option<&ValueStatus> {
         self.keys.get(&format!("config-status/{key}"))?.status.as_ref()
     }
@@ -104,13 +104,13 @@ impl Publication {
         self.of(key).map_or("", |status| &status.state)
     }
 
-    /// Returns true if the value is CONFIGURED with a status that answers this store revision.
+    /// Returns true if the value is CONFIGURED, with a status that responds to this store revision.
     pub fn is_configured_at(&self, key: &str, mod_revision: i64) -> bool {
         self.of(key)
             .is_some_and(|status| status.state == "CONFIGURED" && status.mod_revision == mod_revision)
     }
 
-    /// Returns true if the value is CONFIGURED with a status that was published after this revision.
+    /// Returns true if the value is CONFIGURED, with a status that was published after this revision.
     pub fn is_configured_since(&self, key: &str, published_after: i64) -> bool {
         self.keys.get(&format!("config-status/{key}")).is_some_and(|entry| {
             entry.revision > published_after && entry.status.as_ref().is_some_and(|status| status.state == "CONFIGURED")
@@ -122,7 +122,7 @@ impl Publication {
         self.keys.keys().any(|key| key.starts_with("config-status/"))
     }
 
-    /// Returns one line per key, for reports of failed tests.
+    /// Returns one line per key, for reports about failed tests.
     pub fn describe(&self) -> String {
         self.keys
             .iter()
@@ -138,13 +138,13 @@ pub struct StatusWatch {
 }
 
 impl StatusWatch {
-    /// Watches `/vnf-agent/<label>/`, and watches again whenever the store comes back.
+    /// Watches `/vnf-agent/<label>/`, and starts a new watch whenever the store comes back.
     pub fn start(client: Client, label: &str) -> Self {
         let (sender, receiver) = watch::channel(Arc::new(Publication::default()));
         let prefix = format!("/vnf-agent/{label}/");
         let task = tokio::spawn(async move {
             loop {
-                // Every end of a watch is handled in the same way: read everything, then watch from there.
+                // However a watch ends, read everything again and then watch from there.
                 let _ = follow(client.clone(), &prefix, &sender).await;
                 if sender.is_closed() {
                     return;
@@ -161,7 +161,7 @@ impl StatusWatch {
         self.receiver.borrow().clone()
     }
 
-    /// Waits until `condition` holds; returns `None` after the timeout `time_limit`.
+    /// Waits until `condition` holds; returns `None` after `time_limit`.
     pub async fn wait_for(&self, time_limit: Duration, mut condition: impl FnMut(&Publication) -> bool) -> Option<Arc<Publication>> {
         let mut receiver = self.receiver.clone();
         let waited = tokio::time::timeout(time_limit, receiver.wait_for(|publication| condition(publication))).await;

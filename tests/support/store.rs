@@ -1,4 +1,4 @@
-//! The store of a test, and a client that writes desired values to it. See [`Store`].
+//! The store used by a test, and a client that writes desired values to it. See [`Store`].
 
 use std::{future::Future, time::Duration};
 
@@ -6,22 +6,22 @@ use etcd_client::{Client, Compare, DeleteOptions, Error, GetOptions, Txn, TxnOp}
 
 use super::{command, etcd::Etcd};
 
-/// Address at which the embedded store listens, in the network namespace of the test.
+/// Address at which the embedded store listens in the test's network namespace.
 pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
 
-/// Timeout of a write to a store that is being restarted.
+/// Time limit for a write to a store that is being restarted.
 const RESTART_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Store that the agent uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreKind {
-    /// etcd of the distribution, as a process of its own.
+    /// The distribution's etcd, as a separate process.
     Etcd,
     /// The agent's embedded store, which runs only while the agent runs.
     Embedded,
 }
 
-/// One write of a transaction.
+/// One write in a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// Put this value under this full key.
@@ -48,7 +48,7 @@ impl Store {
         Self::connect(kind, etcd).await
     }
 
-    /// Starts a real etcd with these further arguments.
+    /// Starts a real etcd with additional arguments.
     pub async fn start_etcd(arguments: &[&str]) -> Self {
         Self::connect(StoreKind::Etcd, Some(Etcd::start_with(arguments, None).await)).await
     }
@@ -80,10 +80,10 @@ impl Store {
 
     /// Returns the etcd process. Panics for the embedded store, which has none.
     pub fn etcd(&mut self) -> &mut Etcd {
-        self.etcd.as_mut().expect("only a real etcd is a process of its own")
+        self.etcd.as_mut().expect("only a real etcd has a process")
     }
 
-    /// Returns a client, for a watch.
+    /// Returns a client to watch with.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
@@ -181,7 +181,7 @@ where
         match request().await {
             Ok(response) => return response,
             Err(error) if is_absence(&error) && tokio::time::Instant::now() < deadline => {
-                // No event announces that a server listens, so try again.
+                // No event announces that the server is listening, so try again.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Err(error) => panic!("the store rejected a request of the test: {error}"),

@@ -1,8 +1,8 @@
-//! Database files that appear under their name only once they are complete.
+//! Database files that appear under their final name only once they are complete.
 //!
-//! An agent that is killed while it creates a database would otherwise leave a file that looks damaged at the next start. A new database is
-//! therefore created as `<name>.new` and renamed when complete. The process that creates it locks it first, and holds the lock while the
-//! database is open.
+//! Otherwise, an agent that is killed while creating a database would leave a file that looks damaged at the next start. A new database
+//! is therefore created as `<name>.new` and renamed once it is complete. The creating process locks the file first, and holds the lock
+//! while the database is open.
 
 use std::fs::File;
 
@@ -16,14 +16,14 @@ use super::{DataDir, DataDirError, OpenFile, is_missing, system, unsafe_path};
 /// A database file, open for reading and writing.
 #[derive(Debug)]
 pub struct DatabaseFile {
-    /// The file. A new file is empty, and locked exclusively with flock(2).
+    /// The file. A new file is empty and exclusively locked with flock(2).
     pub file: File,
-    /// Set if the file is new: it gets its name when this is [published](NewDatabase::publish).
+    /// Set if the file is new. The file gets its final name when this is [published](NewDatabase::publish).
     pub new: Option<NewDatabase>,
 }
 
 impl DatabaseFile {
-    /// Returns whether the file exists under its name but has no content: it is damaged, although it looks like a new one.
+    /// Returns whether the file exists under its final name but is empty. Such a file is damaged, although it looks like a new one.
     pub fn is_emptied(&self) -> bool {
         self.new.is_none() && self.file.metadata().is_ok_and(|found| found.len() == 0)
     }
@@ -61,10 +61,10 @@ impl DataDir {
                 Err(errno) => return Err(system("lock", &self.path_of(&temporary), errno)),
             }
             if !self.is_named(&file, &temporary) {
-                // The other process has renamed its file and exited.
+                // Another process has renamed its file and exited in the meantime.
                 continue;
             }
-            // A process that was killed may have written part of the content.
+            // A process that was killed may have written part of the contents.
             ftruncate(&file, 0).map_err(|errno| system("empty", &self.path_of(&temporary), errno))?;
             let new = NewDatabase {
                 name: name.to_owned(),
@@ -81,7 +81,7 @@ impl DataDir {
 }
 
 impl NewDatabase {
-    /// Renames the file to its final name. The content must be synced to disk before.
+    /// Renames the file to its final name. The contents must already be synced to disk.
     ///
     /// # Errors
     /// Fails if the file cannot be renamed, or if the final name already exists.

@@ -1,8 +1,8 @@
-//! Directory for files that survive a restart and that only the agent's user may read or write.
+//! Directory for files that must survive a restart and that only the agent's user may read or write.
 //!
-//! The directory is opened with mode 0700 and every file in it with mode 0600, whatever the umask is. Symbolic links are never followed.
-//! A directory or file that another user owns or can write is rejected, because its content decides what the agent does as root. Files are
-//! opened through the descriptor of the directory, so replacing a component of its path later has no effect.
+//! Opening the directory gives it mode 0700, and opening a file in it gives the file mode 0600, whatever the umask. Symbolic links are
+//! never followed. A directory or file that another user owns or can write to is rejected, because its contents determine what the agent
+//! does as root. Files are opened through the directory's descriptor, so replacing a component of its path later has no effect.
 
 use std::{
     ffi::OsString,
@@ -24,15 +24,15 @@ mod database;
 
 pub use database::{DatabaseFile, NewDatabase};
 
-/// Permission bits of the directory and of its files.
+/// Permission bits of the directory and its files.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
-/// Permission bits of parent directories that are created.
+/// Permission bits of newly created parent directories.
 const PARENT_MODE: u32 = 0o755;
-/// Permission bits that let other users write.
+/// Permission bits that allow other users to write.
 const WRITABLE_BY_OTHERS: Mode = Mode::WGRP.union(Mode::WOTH);
 
-/// Error returned if the data directory or a file in it cannot be used.
+/// Error returned if the data directory, or a file in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// A system call failed.
@@ -45,14 +45,14 @@ pub enum DataDirError {
         /// Error from the kernel.
         source: io::Error,
     },
-    /// Another user owns the file or directory or can write it, or it is of the wrong type.
+    /// Another user owns the file or directory or can write to it, or it has the wrong type.
     #[error("{} {problem}; {remedy}", path.display())]
     Unsafe {
         /// The directory or file.
         path: PathBuf,
         /// The problem, as a predicate.
         problem: String,
-        /// How the user can solve it.
+        /// How the user can solve the problem.
         remedy: String,
     },
 }
@@ -94,7 +94,7 @@ impl DataDir {
     /// Opens the directory. Creates it and its parents if necessary.
     ///
     /// # Errors
-    /// Fails if the directory cannot be created or opened, is a symbolic link, or belongs to or can be written by another user.
+    /// Fails if the directory cannot be created or opened, is a symbolic link, or is owned or writable by another user.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = || openat(CWD, path, flags, Mode::empty());
@@ -113,7 +113,7 @@ impl DataDir {
             return Err(unsafe_path(
                 path,
                 format!(
-                    "can be written by other users (mode {:04o}), so its content cannot be trusted",
+                    "can be written by other users (mode {:04o}), so its contents cannot be trusted",
                     permissions(&status)
                 ),
                 format!(
@@ -137,7 +137,7 @@ impl DataDir {
     /// Opens a file for reading and writing. Creates it if it does not exist.
     ///
     /// # Errors
-    /// Fails if the file cannot be opened, is not a regular file, has several hard links, or belongs to or can be written by another user.
+    /// Fails if the file cannot be opened, is not a regular file, has several hard links, or is owned or writable by another user.
     pub fn open_or_create(&self, name: &str) -> Result<OpenFile, DataDirError> {
         let flags = OFlags::RDWR;
         match self.open_checked(name, flags) {
@@ -171,10 +171,10 @@ impl DataDir {
         Ok(Some(content))
     }
 
-    /// Replaces the content of a file atomically: after a crash the file has either the old or the new content.
+    /// Replaces a file's contents atomically: after a crash, the file has either the old or the new contents.
     ///
     /// # Errors
-    /// Fails if the new content cannot be written; the old content is unchanged then.
+    /// Fails if the new contents cannot be written; the old contents then stay unchanged.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), DataDirError> {
         let next = format!("{name}.new");
         let path = self.path_of(&next);
@@ -217,7 +217,7 @@ impl DataDir {
         check_owner(&path, &status, "remove it if the agent did not write it")?;
         if status.st_nlink > 1 {
             let problem = format!(
-                "has {} names (hard links), so writing it would change another file",
+                "has {} names (hard links), so writing to it would change another file",
                 status.st_nlink
             );
             return Err(unsafe_path(&path, problem, remedy()));
@@ -225,10 +225,10 @@ impl DataDir {
         let mode = Mode::from_raw_mode(status.st_mode);
         if mode.intersects(WRITABLE_BY_OTHERS) {
             let problem = format!(
-                "can be written by other users (mode {:04o}), so its content cannot be trusted",
+                "can be written by other users (mode {:04o}), so its contents cannot be trusted",
                 permissions(&status)
             );
-            let remedy = format!("check its content and run: chmod 600 {}; or remove it", path.display());
+            let remedy = format!("check its contents and run: chmod 600 {}; or remove it", path.display());
             return Err(unsafe_path(&path, problem, remedy));
         }
         restrict(&file, &path, mode, FILE_MODE, false)?;
@@ -258,11 +258,11 @@ fn create(path: &Path) -> Result<(), DataDirError> {
 
 fn cannot_open_directory(path: &Path, errno: Errno) -> DataDirError {
     match readlinkat(CWD, path, Vec::new()) {
-        // The kernel returns ENOTDIR and not ELOOP for a link, as it checks O_DIRECTORY first.
+        // For a symbolic link, the kernel returns ENOTDIR and not ELOOP, because it checks O_DIRECTORY first.
         Ok(_) => unsafe_path(
             path,
             link_problem(CWD, path),
-            "name the directory itself with --data-dir".to_owned(),
+            "specify the directory itself with --data-dir".to_owned(),
         ),
         Err(_) => system("open the data directory", path, errno),
     }
@@ -282,11 +282,11 @@ fn check_owner(path: &Path, status: &Stat, otherwise: &str) -> Result<(), DataDi
         return Ok(());
     }
     let problem = format!("belongs to user {}, and the agent runs as user {own}", status.st_uid);
-    let remedy = format!("if you trust its content, run: chown {own} {}; or {otherwise}", path.display());
+    let remedy = format!("if you trust its contents, run: chown {own} {}; or {otherwise}", path.display());
     Err(unsafe_path(path, problem, remedy))
 }
 
-/// Removes permissions of other users that an older release or the user's umask has left.
+/// Removes permissions that an older release or the user's umask has given to other users.
 fn restrict(file: &File, path: &Path, mode: Mode, wanted: Mode, created: bool) -> Result<(), DataDirError> {
     if mode.intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO) == wanted {
         return Ok(());

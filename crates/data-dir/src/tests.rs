@@ -1,4 +1,4 @@
-//! Tests of the data directory.
+//! Tests for the data directory.
 
 use std::{
     fs::{self, Permissions},

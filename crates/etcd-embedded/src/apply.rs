@@ -1,7 +1,7 @@
-//! Executes ranges, puts, deletes and transactions on the content and the leases.
+//! Executes range, put, delete and transaction requests on the store contents and the leases.
 //!
-//! Everything that can be refused is refused before the first change, so a write never fails half-way. Time is an argument (`now`). Headers
-//! get their revision here; cluster, member and term are filled in by the gRPC service.
+//! All checks run before the first change, so a write never fails half-way. The current time is an argument (`now`). This module sets the
+//! revision in response headers; the gRPC service fills in cluster, member and term.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -24,14 +24,14 @@ pub(super) struct State {
     pub(super) quota: Quota,
 }
 
-/// A completed write: the response, and the rows that make it durable.
+/// A completed write: the response, and the rows to write to disk.
 pub(super) struct Applied<T> {
     pub(super) response: T,
     pub(super) rows: Vec<Arc<Version>>,
 }
 
 impl State {
-    /// Returns the size of everything that is kept, as counted by the quota.
+    /// Returns the size of the store in bytes, as counted by the quota.
     pub(super) fn bytes(&self) -> usize {
         self.mvcc.bytes() + self.lessor.bytes()
     }
@@ -42,7 +42,7 @@ impl State {
     }
 
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        // If both checks fail, a plain put reports the lease and a put in a transaction the key, as etcd does.
+        // If both checks fail, the error of a plain put is about the lease and that of a put in a transaction about the key, as in etcd.
         check_lease(&self.lessor, request.lease)?;
         check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
@@ -62,7 +62,7 @@ impl State {
         }
     }
 
-    /// Runs a transaction with at least one write (see [`is_read_only`]).
+    /// Runs a transaction that contains at least one write (see [`is_read_only`]).
     pub(super) fn txn(&mut self, request: PbTxnRequest, now: Instant) -> Result<Applied<PbTxnResponse>, Refusal> {
         let current = self.mvcc.revision();
         let mut path = Vec::new();
@@ -88,7 +88,7 @@ impl State {
     }
 }
 
-/// Returns whether a transaction, including nested ones, contains no writes.
+/// Returns true if a transaction, including its nested transactions, contains no writes.
 pub(super) fn is_read_only(request: &PbTxnRequest) -> bool {
     request
         .success
@@ -117,9 +117,9 @@ pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Resu
     Ok(range_at(mvcc, request, revision, current))
 }
 
-/// Estimates the size in bytes of the answer to a range from its keys and values, without copying them.
+/// Estimates the size of a range response in bytes from its keys and values, without copying them.
 pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> usize {
-    // By far the most frequent case; a single key is at most as large as a request.
+    // A single key, by far the most frequent case, is at most as large as a request.
     if request.range_end.is_empty() || request.count_only || request.keys_only {
         return 0;
     }
@@ -133,7 +133,7 @@ pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -
 fn range_at(mvcc: &Mvcc, request: &PbRangeRequest, revision: i64, current: i64) -> PbRangeResponse {
     let range = KeyRange::new(&request.key, &request.range_end);
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-    // Fetches one more than the limit, to know whether there are more. Sorting and filtering need all of them.
+    // Fetches one key more than the limit, to know whether there are more. Sorting and filtering need all keys.
     let fetched = match limit {
         Some(limit) if request.sort_order == 0 && !has_filter(request) => limit.saturating_add(1),
         _ => usize::MAX,
@@ -213,7 +213,7 @@ fn sort(request: &PbRangeRequest, found: &mut [&Arc<Version>]) {
         };
         if descending { ordering.reverse() } else { ordering }
     };
-    // Versions arrive sorted by key in ascending order.
+    // The versions are already sorted by key, ascending.
     if request.sort_target != 0 || descending {
         found.sort_by(compare);
     }
@@ -284,7 +284,7 @@ fn header(revision: i64) -> Option<PbResponseHeader> {
     })
 }
 
-/// Chooses all branches, depth first, on the state before the transaction. This includes nested transactions, as in etcd.
+/// Chooses all branches, depth first, by the state before the transaction. As in etcd, this includes the branches of nested transactions.
 fn choose(mvcc: &Mvcc, current: i64, request: &PbTxnRequest, path: &mut Vec<bool>) {
     let succeeded = request.compare.iter().all(|compare| holds(mvcc, current, compare));
     path.push(succeeded);
@@ -300,7 +300,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // An absent key has version, revisions and lease 0, but no value to compare.
+        // A missing key has version, revisions and lease 0, but no value to compare.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -308,7 +308,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
 
 fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
     let union = compare.target_union.as_ref();
-    // If the union does not match the target, etcd compares with the zero value of the target.
+    // If the union does not match the target, etcd compares with the target's zero value.
     let ordering = match (compare.target(), union) {
         (PbCompareTarget::Version, Some(PbTargetUnion::Version(wanted))) => kv.version.cmp(wanted),
         (PbCompareTarget::Version, _) => kv.version.cmp(&0),
@@ -326,18 +326,18 @@ fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
         1 => ordering.is_gt(),
         2 => ordering.is_lt(),
         3 => ordering.is_ne(),
-        // etcd treats an unknown result as true.
+        // etcd treats a comparison with an unknown result as true.
         _ => true,
     }
 }
 
 type Path<'a> = std::slice::Iter<'a, bool>;
 
-/// Checks the chosen branches, so that nothing can fail once the first change is made.
+/// Checks the chosen branches, so that nothing can fail after the first change.
 fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &PbTxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let mut pass = path.clone();
     if let Some(lessor) = lessor {
-        // Checks all puts before all ranges: if several checks fail, the client sees the same error as from etcd.
+        // Checks all puts before all ranges, so that the client sees the same error as from etcd if several checks fail.
         each_chosen(request, &mut pass, &mut |operation| match operation {
             PbTxnOpRequest::RequestPut(put) => {
                 check_previous(mvcc, put)?;
@@ -368,7 +368,7 @@ fn each_chosen(
     Ok(())
 }
 
-/// Runs the chosen branches. As in etcd, inner responses contain only the revision, and nested transactions not even that.
+/// Runs the chosen branches. As in etcd, the headers of inner responses contain only the revision; those of nested transactions are empty.
 fn run(writing: &mut Writing<'_>, lessor: &mut Lessor, request: PbTxnRequest, path: &mut Path<'_>) -> PbTxnResponse {
     let succeeded = path.next().copied().unwrap_or(false);
     let operations = if succeeded { request.success } else { request.failure };

@@ -1,8 +1,8 @@
-//! Creates a backup of the store: a database file of etcd, which `etcdctl snapshot restore` converts to the data directory of an etcd.
+//! Creates store backups: etcd database files, which `etcdctl snapshot restore` converts to an etcd data directory.
 //!
 //! The file has the format of bbolt, etcd's storage engine: pages of 4096 bytes, with two meta pages, an empty list of free pages, and for
-//! each bucket a tree whose leaves contain sorted keys with their values. Layout and sizes are planned first, because the meta pages at the
-//! start refer to the root. Then the pages are produced one after the other, so that the file is never in memory as a whole. Numbers are
+//! each bucket a tree whose leaves contain sorted keys with their values. The layout and all sizes are planned first, because the meta
+//! pages at the start refer to the root. Then the pages are produced one by one, so the whole file is never in memory. Numbers are
 //! little-endian.
 
 use std::ops::Range;
@@ -13,21 +13,21 @@ use super::hash::{revision_key, row_key, row_value, row_value_bytes};
 use super::mvcc::Version;
 
 const PAGE_BYTES: usize = 4096;
-/// Size of the header of a page, and of the header of an element within a page.
+/// Size in bytes of a page header, and of an element header within a page.
 const HEADER_BYTES: usize = 16;
-/// Types of pages.
+/// Page types.
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
 const FREELIST: u16 = 0x10;
-/// Flag of an element whose value is a bucket.
+/// Flag for an element whose value is a bucket.
 const IS_BUCKET: u32 = 0x01;
-/// Magic number and version of a meta page.
+/// Magic number and version of the meta pages.
 const MAGIC: u32 = 0xED0C_DAED;
 const FORMAT: u32 = 2;
-/// Page of the list of free pages. The trees start after it.
+/// Page number of the free page list. The trees start after it.
 const FREELIST_PAGE: u64 = 2;
-/// Buckets of etcd, sorted by name. Only `key`, `lease` and `meta` have content here.
+/// etcd's buckets, sorted by name. In a backup, only `key`, `lease` and `meta` contain entries.
 const BUCKETS: [&str; 10] = [
     "alarm",
     "auth",
@@ -70,7 +70,7 @@ impl Entry {
     }
 }
 
-/// Content of a page, including its overflow pages.
+/// Contents of a page, including its overflow pages.
 enum Content {
     Meta {
         root: u64,
@@ -78,7 +78,7 @@ enum Content {
         transaction: u64,
     },
     Freelist,
-    /// Entries of a bucket.
+    /// A bucket's index and a range of its entries.
     Leaf(usize, Range<usize>),
     /// First key and page of each child.
     Branch(Vec<(Vec<u8>, u64)>),
@@ -89,19 +89,19 @@ enum Content {
 /// A planned database file.
 pub(super) struct Backup {
     buckets: Vec<Vec<Entry>>,
-    /// In ascending order, each with its number of pages.
+    /// Contents in page order, each with the number of pages it occupies.
     pages: Vec<(Content, usize)>,
     bytes: u64,
 }
 
-/// Layout of the pages of the trees.
+/// Page layout of the trees.
 struct Plan {
     pages: Vec<(Content, usize)>,
     next: u64,
 }
 
 impl Plan {
-    /// Allocates the next pages for content of this size and returns the first one.
+    /// Allocates the next pages for contents of this size and returns the number of the first page.
     fn add(&mut self, content: Content, bytes: usize) -> u64 {
         let (page, count) = (self.next, bytes.div_ceil(PAGE_BYTES).max(1));
         self.pages.push((content, count));
@@ -109,7 +109,7 @@ impl Plan {
         page
     }
 
-    /// Plans the tree of a bucket and returns its root page, or 0 if the bucket is empty.
+    /// Plans a bucket's tree and returns the number of its root page, or 0 if the bucket is empty.
     fn tree(&mut self, bucket: usize, entries: &[Entry]) -> u64 {
         let sizes = entries.iter().map(Entry::bytes);
         let mut level: Vec<(Vec<u8>, u64)> = Vec::new();
@@ -131,7 +131,7 @@ impl Plan {
     }
 }
 
-/// Divides elements into pages. Returns the elements and the size of each page. An element larger than a page gets its own pages.
+/// Divides elements into pages. Returns the range of elements and the size for each page. An element larger than a page gets its own pages.
 fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
     let mut pieces: Vec<(Range<usize>, usize)> = Vec::new();
     for (index, size) in sizes.enumerate() {
@@ -148,7 +148,7 @@ fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
 }
 
 impl Backup {
-    /// Plans a backup of the content up to a revision.
+    /// Plans a backup of the store as of a revision.
     pub(super) fn new(state: &State, revision: i64) -> Self {
         let versions = state.mvcc.versions_up_to(revision).into_iter().map(Entry::Version).collect();
         let mut ids = state.lessor.ids();
@@ -196,7 +196,7 @@ impl Backup {
         }
     }
 
-    /// Returns the size of the file.
+    /// Returns the file size in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -242,7 +242,7 @@ fn page_header(id: u64, kind: u16, count: usize, pages: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes the element headers, then keys and values. Each header contains the distance from itself to its key.
+/// Writes the element headers, then the keys and values. Each header contains the offset of its key, relative to the header itself.
 fn leaf_page(id: u64, elements: &[(u32, Vec<u8>, Vec<u8>)], pages: usize) -> Vec<u8> {
     let mut bytes = page_header(id, LEAF, elements.len(), pages);
     let mut data = Vec::new();
@@ -277,7 +277,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     for number in [MAGIC, FORMAT, PAGE_BYTES as u32, 0] {
         bytes.extend(number.to_le_bytes());
     }
-    // Root page and its sequence, list of free pages, first page after the file, transaction id.
+    // Root page and its sequence, free page list, first page after the end of the file, transaction id.
     for number in [root, 0, FREELIST_PAGE, end, transaction] {
         bytes.extend(number.to_le_bytes());
     }
@@ -286,7 +286,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     bytes
 }
 
-/// Returns root page and sequence of a bucket. An empty bucket contains its empty page inline.
+/// Returns the root page and sequence of a bucket. An empty bucket contains its empty page inline.
 fn bucket_value(root: u64) -> Vec<u8> {
     let mut value = root.to_le_bytes().to_vec();
     value.extend(0_u64.to_le_bytes());
@@ -296,7 +296,7 @@ fn bucket_value(root: u64) -> Vec<u8> {
     value
 }
 
-/// Encodes `leasepb.Lease`: ID is field 1, granted TTL field 2.
+/// Encodes a `leasepb.Lease`: field 1 is the ID, field 2 the granted TTL.
 fn lease_value(id: i64, ttl: i64) -> Vec<u8> {
     let mut value = Vec::new();
     prost::encoding::int64::encode(1, &id, &mut value);

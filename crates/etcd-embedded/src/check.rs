@@ -1,7 +1,7 @@
-//! Checks of requests that do not depend on the content of the store.
+//! Request checks that do not depend on the contents of the store.
 //!
-//! These are the checks of etcd's gRPC layer (`server/etcdserver/api/v3rpc/key.go`), in the same order, because the client sees the first
-//! error.
+//! These are the checks of etcd's gRPC layer (`server/etcdserver/api/v3rpc/key.go`), in the same order, because the client sees only the
+//! first error.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use etcd_client::proto::{PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTxnOpR
 
 use super::error::Refusal;
 
-/// Maximum number of operations (or compares) in a transaction: etcd's default for `--max-txn-ops`.
+/// Maximum number of operations (or comparisons) in a transaction: etcd's default for `--max-txn-ops`.
 const TXN_OPERATIONS_MAX: usize = 128;
 /// Maximum size of a request in bytes: etcd's default for `--max-request-bytes`.
 pub(super) const REQUEST_BYTES_MAX: usize = 1_572_864;
@@ -60,7 +60,8 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Counts operations. A nested transaction may use only what its parent left of the limit, which also bounds the nesting depth.
+/// Checks the number of operations. A nested transaction may only use the part of the limit that its parent has left, which also bounds the
+/// nesting depth.
 fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
     let count = request.compare.len().max(request.success.len()).max(request.failure.len());
     if count > limit {
@@ -75,7 +76,7 @@ fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
             Some(PbTxnOpRequest::RequestPut(request)) => put(request)?,
             Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request)?,
             Some(PbTxnOpRequest::RequestTxn(request)) => operations(request, limit - count)?,
-            // An empty operation; etcd returns the same error.
+            // An empty operation; this is the error that etcd returns.
             None => return Err(Refusal::KeyNotFound),
         }
     }
@@ -100,7 +101,7 @@ impl<'a> Writes<'a> {
         })
     }
 
-    /// Adds a put that must not conflict with another write. Puts of `exclusive`, the alternative branch, do not conflict.
+    /// Adds a put, which must not conflict with another write. Puts in `exclusive`, the alternative branch, do not conflict.
     fn add_put(&mut self, key: &'a [u8], exclusive: Option<&HashSet<&'a [u8]>>) -> Result<(), Refusal> {
         let taken = self.puts.contains(key) && !exclusive.is_some_and(|other| other.contains(key));
         if taken || self.deletes_key(key) {
@@ -111,9 +112,9 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Refuses a branch that puts a key twice, or puts and deletes it: the result would depend on the order, which the API does not define.
+/// Refuses a branch that puts a key twice or both puts and deletes it: the result would depend on the order, which the API does not define.
 ///
-/// As in etcd, a delete of all keys from a key on (`range_end` is one zero byte) conflicts with no put.
+/// As in etcd, deleting a key and all keys after it (`range_end` is one zero byte) does not conflict with any put.
 fn intervals(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, Refusal> {
     let mut writes = Writes::default();
     for operation in operations {

@@ -1,6 +1,6 @@
-//! The store file: all retained versions, the leases and a few numbers, in one redb database.
+//! The store file: one redb database with all retained versions, the leases and a few numbers.
 //!
-//! Everything is loaded once at start. While the store runs, only batches are written.
+//! The store loads the whole file at startup. Afterwards, it only writes batches.
 //!
 //! | Table | Key | Value |
 //! |---|---|---|
@@ -25,11 +25,11 @@ const REVISIONS: TableDefinition<'_, (i64, i64), &[u8]> = TableDefinition::new("
 const LEASES: TableDefinition<'_, i64, i64> = TableDefinition::new("leases");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
-/// Name of the file in the data directory.
+/// File name within the data directory.
 const FILE_NAME: &str = "store.redb";
-/// Version of the layout described above. Increase it when older releases could no longer read the file.
+/// Version of the file layout described above. Increase it when a change would prevent older releases from reading the file.
 const FORMAT: u64 = 1;
-/// Small, because nothing is read back while the store runs.
+/// Size of the redb cache. Small, because the store never reads the file while it runs.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Identity of the store, chosen at random when it is created.
@@ -37,31 +37,31 @@ const CACHE_BYTES: usize = 4 << 20;
 pub(super) struct Identity {
     pub(super) cluster: u64,
     pub(super) member: u64,
-    /// Incremented at each start, as by an election.
+    /// Incremented at each start, like the raft term at each election.
     pub(super) term: u64,
 }
 
-/// Content of the file.
+/// Contents of the file.
 pub(super) struct Content {
     pub(super) identity: Identity,
-    /// In ascending order of (main, sub).
+    /// Sorted by (main, sub), ascending.
     pub(super) rows: Vec<Version>,
     /// ID and granted TTL in seconds.
     pub(super) leases: Vec<(i64, i64)>,
     pub(super) compacted: i64,
-    /// True if the alarm NOSPACE is raised.
+    /// True if the NOSPACE alarm is raised.
     pub(super) alarm: bool,
 }
 
-/// Changes of one atomic commit. Inserts are applied before removals.
+/// Changes to write in one atomic commit. Inserts are applied before removals.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) rows: Vec<Arc<Version>>,
     pub(super) obsolete: Vec<(i64, i64)>,
     pub(super) compacted: Option<i64>,
-    /// ID and granted TTL in seconds, or `None` for a lease that has ended; in order.
+    /// Lease changes in order: the ID, and the granted TTL in seconds or `None` if the lease has ended.
     pub(super) leases: Vec<(i64, Option<i64>)>,
-    /// New state of the alarm NOSPACE.
+    /// New state of the NOSPACE alarm, if it has changed.
     pub(super) alarm: Option<bool>,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens or creates the file, locks it and reads its content.
+    /// Opens or creates the file, locks it and reads its contents.
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -89,7 +89,7 @@ impl Disk {
             let detail = "it has 0 bytes".to_owned();
             return Err(StartError::Corrupt { path, detail });
         }
-        // redb may panic on a damaged file unless it checks it first. The check costs little, since everything is read now anyway.
+        // Without a prior check, redb may panic on a damaged file. The check costs little, because the whole file is read here anyway.
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend).map_err(|error| open_error(&path, error))?;
@@ -138,7 +138,7 @@ impl Disk {
         let kv = PbKeyValue::decode(value).map_err(|error| corrupt(format!("revision {main}.{sub} cannot be decoded: {error}")))?;
         if kv.mod_revision != main || kv.key.is_empty() {
             return Err(corrupt(format!(
-                "revision {main}.{sub} contains a value of revision {}",
+                "revision {main}.{sub} contains a value that belongs to revision {}",
                 kv.mod_revision
             )));
         }
@@ -188,7 +188,7 @@ impl Disk {
         Ok((identity, compacted, alarm))
     }
 
-    /// Writes a batch durably.
+    /// Commits a batch durably.
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), redb::Error> {
         let writing = self.database.begin_write()?;
         {
@@ -223,7 +223,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Returns unused space of the file to the file system.
+    /// Returns unused space in the file to the file system.
     pub(super) fn defragment(&mut self) -> Result<(), redb::Error> {
         self.database.compact()?;
         Ok(())
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     fn filled(directory: &Path) -> PathBuf {
-        let (disk, _) = Disk::open(directory).expect("an empty directory is accepted");
+        let (disk, _) = Disk::open(directory).expect("opening a store in an empty directory must succeed");
         let version = |main: i64| PbKeyValue {
             key: format!("key/{main}").into(),
             value: vec![b'v'; 100],
@@ -298,15 +298,15 @@ mod tests {
 
     #[test]
     fn damaged_file_is_reported_without_a_panic() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("creating a temporary directory failed");
         let path = filled(directory.path());
-        let intact = std::fs::read(&path).expect("the file");
+        let intact = std::fs::read(&path).expect("reading the store file failed");
         let mut refused = 0;
         for place in (0..intact.len()).step_by(1009) {
             let mut damaged = intact.clone();
             let end = (place + 16).min(damaged.len());
             damaged[place..end].fill(0xA5);
-            std::fs::write(&path, &damaged).expect("the file");
+            std::fs::write(&path, &damaged).expect("writing the store file failed");
             match Disk::open(directory.path()) {
                 Ok((_, content)) => assert_eq!(content.rows.len(), 198, "damage at {place} was not detected"),
                 Err(StartError::Corrupt { .. }) => refused += 1,

@@ -1,6 +1,6 @@
-//! Errors of the start ([`StartError`]) and of requests (`Refusal`).
+//! Startup errors ([`StartError`]) and request errors (`Refusal`).
 //!
-//! Texts and gRPC codes of `Refusal` are those of etcd, because client libraries compare them.
+//! `Refusal` has the same messages and gRPC codes as etcd, because client libraries compare them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use data_dir::DataDirError;
 
-/// Errors of [`Store::start`](super::Store::start). After an error nothing is left running or locked.
+/// Error returned by [`Store::start`](super::Store::start). After an error, nothing is left running or locked.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process already listens on the address.
@@ -21,12 +21,12 @@ pub enum StartError {
         /// The address to listen on.
         listen: SocketAddr,
     },
-    /// The store cannot listen on the address for another reason.
+    /// Listening on the address failed for another reason.
     #[error("embedded store: cannot listen on {listen}: {source}; check --embedded-listen")]
     Listen {
         /// The address to listen on.
         listen: SocketAddr,
-        /// Error of the kernel.
+        /// Error reported by the kernel.
         source: std::io::Error,
     },
     /// The data directory or the store file cannot be opened, or is not safe to use.
@@ -38,7 +38,7 @@ pub enum StartError {
         /// The store file.
         path: PathBuf,
     },
-    /// The content of the store file is invalid.
+    /// The contents of the store file are invalid.
     #[error(
         "embedded store: {} is damaged ({detail}); restore it from a copy, or move it away to start with an empty store",
         path.display()
@@ -50,11 +50,11 @@ pub enum StartError {
         detail: String,
     },
     /// The store file was written by a newer release.
-    #[error("embedded store: {} has format {found}, this release reads up to {supported}; use the newer release", path.display())]
+    #[error("embedded store: {} has format {found}, this release supports at most {supported}; use a newer release", path.display())]
     NewerFormat {
         /// Path of the store file.
         path: PathBuf,
-        /// Format version of the file.
+        /// Format version found in the file.
         found: u64,
         /// Highest format version that this release can read.
         supported: u64,
@@ -64,21 +64,21 @@ pub enum StartError {
     Disk {
         /// The store file.
         path: PathBuf,
-        /// Error of the storage engine or of the kernel.
+        /// Error reported by the storage engine or the kernel.
         detail: String,
     },
-    /// The thread that writes the store could not be started.
+    /// The writer thread could not be started.
     #[error("embedded store: cannot start the writer thread: {source}")]
     Thread {
-        /// Error of the kernel.
+        /// Error reported by the kernel.
         source: std::io::Error,
     },
-    /// Called outside a Tokio runtime, which the server needs.
+    /// The store was started outside a Tokio runtime, which the server requires.
     #[error("embedded store: must be started inside a Tokio runtime")]
     NoRuntime,
 }
 
-/// Errors of requests. Texts and codes are those of etcd's `api/v3rpc/rpctypes/error.go`.
+/// Request errors, with the messages and codes of etcd's `api/v3rpc/rpctypes/error.go`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("etcdserver: key is not provided")]
@@ -123,17 +123,17 @@ pub(super) enum Refusal {
     SessionExpired,
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// Not in etcd: the disk refused a commit, so the outcome of the request is unknown to the client.
+    /// Not in etcd: a commit to disk failed, so the client cannot know the outcome of the request.
     #[error("embedded store: cannot write to disk: {0}")]
     Disk(String),
-    /// Not in etcd: a part of the API that a single-node store inside an agent does not have.
+    /// Not in etcd: a part of the API that a single-node store inside an agent does not support.
     #[error("embedded store: {0} is not supported; point the agent to an etcd with --etcd-endpoints if you need it")]
     Unsupported(&'static str),
 }
 
 impl Refusal {
-    /// Reason for cancelling a new watch at once. Not in etcd, which has no limit.
-    pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: the watches of all clients take too much memory; cancel some";
+    /// Reason given when a new watch is cancelled immediately. Not in etcd, which has no such limit.
+    pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: the watches of all clients use too much memory; cancel some of them";
 
     fn code(&self) -> Code {
         match self {
@@ -149,7 +149,7 @@ impl Refusal {
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists | Refusal::AuthNotEnabled => Code::FailedPrecondition,
             Refusal::NoSpace | Refusal::TooManyRequests => Code::ResourceExhausted,
-            // etcd returns these without a code.
+            // etcd returns these errors without a code.
             Refusal::NotLeader | Refusal::NoLeader | Refusal::MissingLeader | Refusal::SessionExpired => Code::Unknown,
             Refusal::Stopped | Refusal::Disk(_) => Code::Unavailable,
             Refusal::Unsupported(_) => Code::Unimplemented,

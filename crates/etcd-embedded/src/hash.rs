@@ -1,17 +1,17 @@
-//! Hashes of the content, equal to those of an etcd with the same history.
+//! Hashes of the store contents, equal to those of an etcd server with the same history.
 
 use etcd_client::proto::PbKeyValue;
 use prost::Message;
 
 use super::mvcc::{Mvcc, Version};
 
-/// Name of the bucket in which etcd keeps all versions. The hash starts with it.
+/// Name of the bucket in which etcd keeps all versions. It is the first input of the hash.
 const BUCKET: &[u8] = b"key";
 
 /// CRC-32C (Castagnoli), as in Go's `hash/crc32`.
 struct Crc32c(u32);
 
-/// Polynomial with reversed bits.
+/// CRC-32C (Castagnoli) polynomial, bit-reversed.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 const TABLE: [u32; 256] = table();
 
@@ -47,7 +47,7 @@ impl Crc32c {
     }
 }
 
-/// Returns the key of a version in etcd's database: main revision, `_`, position, and `t` for a tombstone.
+/// Returns a version's key in etcd's database: main revision, `_`, position within the revision, and `t` for a tombstone.
 pub(super) fn row_key(version: &Version) -> Vec<u8> {
     let (main, sub) = version.row();
     let mut key = revision_key(main, sub);
@@ -57,7 +57,7 @@ pub(super) fn row_key(version: &Version) -> Vec<u8> {
     key
 }
 
-/// Returns the key of a revision in etcd's database.
+/// Returns a revision's key in etcd's database.
 pub(super) fn revision_key(main: i64, sub: i64) -> Vec<u8> {
     let mut key = main.to_be_bytes().to_vec();
     key.push(b'_');
@@ -65,7 +65,7 @@ pub(super) fn revision_key(main: i64, sub: i64) -> Vec<u8> {
     key
 }
 
-/// Returns the value of a version in etcd's database. A tombstone contains only the key.
+/// Returns a version's value in etcd's database. The value of a tombstone contains only the key.
 pub(super) fn row_value(version: &Version) -> Vec<u8> {
     if version.is_tombstone() {
         let tombstone = PbKeyValue {
@@ -77,7 +77,7 @@ pub(super) fn row_value(version: &Version) -> Vec<u8> {
     version.kv.encode_to_vec()
 }
 
-/// Returns the length of [`row_value`].
+/// Returns the length of [`row_value`] in bytes.
 pub(super) fn row_value_bytes(version: &Version) -> usize {
     match version.is_tombstone() {
         true => row_value(version).len(),
@@ -85,7 +85,7 @@ pub(super) fn row_value_bytes(version: &Version) -> usize {
     }
 }
 
-/// Returns the hash of all versions up to a revision, like etcd's HashKV. Compacted versions count only if they are live at `revision`.
+/// Returns the hash of all versions up to a revision, like etcd's HashKV. Compacted versions are included only if live at `revision`.
 pub(super) fn hash_kv(mvcc: &Mvcc, revision: i64) -> u32 {
     let mut hash = Crc32c::new();
     hash.write(BUCKET);

@@ -1,6 +1,6 @@
 //! Leases: grants, expiry times and attached keys.
 //!
-//! This module reports expired leases, and the writer deletes their keys in one revision. Time is an argument (`now`).
+//! This module only reports expired leases; the writer deletes their keys in one revision. The current time is an argument (`now`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -22,13 +22,13 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Returns the remaining time in whole seconds, 0 if the lease has expired.
+    /// Returns the remaining time in whole seconds, or 0 if the lease has expired.
     pub(super) fn remaining(&self, now: Instant) -> i64 {
         i64::try_from(self.expires.saturating_duration_since(now).as_secs()).unwrap_or(i64::MAX)
     }
 }
 
-/// All leases, also indexed by expiry to find the next one to expire.
+/// All leases, also indexed by expiry time to find the next one to expire.
 #[derive(Debug, Default)]
 pub(super) struct Lessor {
     leases: HashMap<i64, Lease>,
@@ -38,7 +38,7 @@ pub(super) struct Lessor {
 }
 
 impl Lessor {
-    /// Checks a grant before anything is changed, and returns the TTL that will be granted.
+    /// Checks a grant request before anything changes, and returns the TTL that will be granted.
     pub(super) fn check_grant(&self, id: i64, ttl: i64) -> Result<i64, Refusal> {
         if ttl > TTL_MAX {
             return Err(Refusal::LeaseTtlTooLarge);
@@ -90,7 +90,7 @@ impl Lessor {
         Some(lease.ttl)
     }
 
-    /// Attaches a key to lease `id` (0: none) and detaches it from its previous lease.
+    /// Attaches a key to the lease `id` (0: no lease) and detaches it from its previous lease.
     pub(super) fn attach(&mut self, key: &[u8], id: i64) {
         let before = self.attached.get(key).copied().unwrap_or(0);
         if before == id {
@@ -111,7 +111,7 @@ impl Lessor {
         self.by_expiry.first().map(|(expires, _)| *expires)
     }
 
-    /// Returns at most `limit` expired leases, the longest expired first.
+    /// Returns at most `limit` expired leases, in the order they expired.
     pub(super) fn expired(&self, now: Instant, limit: usize) -> Vec<i64> {
         self.by_expiry
             .iter()
@@ -121,12 +121,12 @@ impl Lessor {
             .collect()
     }
 
-    /// Returns the size of all leases, as counted by the quota.
+    /// Returns the size of all leases in bytes, as counted by the quota.
     pub(super) fn bytes(&self) -> usize {
         LEASE_OVERHEAD * self.leases.len()
     }
 
-    /// Returns the IDs of all leases, the next to expire first.
+    /// Returns the IDs of all leases, in the order they expire.
     pub(super) fn ids(&self) -> Vec<i64> {
         self.by_expiry.iter().map(|(_, id)| *id).collect()
     }

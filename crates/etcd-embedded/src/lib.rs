@@ -1,23 +1,23 @@
-//! The embedded store: a single-node server of the part of the etcd v3 API that etcdctl and client libraries use.
+//! The embedded store: a single-node server for the part of the etcd v3 API that etcdctl and client libraries use.
 //!
-//! It is the default store of the agent if no etcd is configured, with key space, history, watches and leases in one file. It has no API of
-//! its own: to move to several machines, users point the agent to a real etcd and change nothing else. An acknowledged write survives a
-//! kill.
+//! The agent uses it if no etcd is configured. One file contains the key space, its history and the leases. The store has no API of its
+//! own: to move to several machines, users point the agent to a real etcd and change nothing else. Acknowledged writes survive even if the
+//! process is killed.
 //!
-//! After [`Store`], read `writer` (how a write becomes durable and visible), `mvcc` (what is kept), `watch` (how clients follow it),
-//! `check` and `apply` (semantics of requests), and `service` (gRPC).
+//! To understand the code, start with [`Store`], then read `writer` (how a write becomes durable and visible), `mvcc` (what is kept),
+//! `watch` (how clients follow changes), `check` and `apply` (request semantics), and `service` (gRPC).
 //!
 //! ```text
-//!            writes ─► queue ─► writer thread ─► memory (mvcc, leases) ─► redb commit ─► `committed` mark ─► answers
+//!            writes ─► queue ─► writer thread ─► memory (mvcc, leases) ─► redb commit ─► `committed` mark ─► responses
 //!  gRPC ──►  reads  ─► memory, as of the `committed` mark                                     │
 //!            watches ◄── log, from each stream's own position up to the mark ◄── wake-up ─────┘
 //! ```
 //!
-//! Known differences from etcd 3.4: user management, membership changes and the HTTP/JSON gateway are refused as Unimplemented; old history
-//! is compacted automatically (see [`Retention`]); a message above 2 MiB is refused by the transport as OutOfRange instead of
+//! Known differences from etcd 3.4: requests for user management, membership changes and the HTTP/JSON gateway fail with Unimplemented; old
+//! history is compacted automatically (see [`Retention`]); the transport refuses messages above 2 MiB with OutOfRange instead of
 //! ResourceExhausted; a delete at exactly the compaction revision is still reported to a watch that starts there; transactions may be
-//! nested about 45 levels deep, which is the limit of the decoder; calls, connections and watches are bounded (see [`StoreLimits`]), and an
-//! idle connection is closed.
+//! nested at most about 45 levels deep (a decoder limit); calls, connections and watches are limited (see [`StoreLimits`]), and idle
+//! connections are closed.
 
 mod apply;
 mod backup;
@@ -51,23 +51,23 @@ use disk::Disk;
 use shared::Shared;
 use writer::{Command, Writer};
 
-/// Settings of a store.
+/// Store settings.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Address of the gRPC server; port 0 lets the kernel choose (see [`Store::local_addr`]).
+    /// Listen address of the gRPC server. With port 0, the kernel chooses a free port (see [`Store::local_addr`]).
     pub listen: SocketAddr,
-    /// Directory of the store file `store.redb`. Created if missing.
+    /// Directory that contains the store file, `store.redb`. Created if missing.
     pub data_dir: PathBuf,
-    /// Limits on what clients can use.
+    /// Limits on the resources that clients can use.
     pub limits: StoreLimits,
 }
 
-/// Limits on what clients can use.
+/// Limits on the resources that clients can use.
 #[derive(Debug, Clone, Copy)]
 pub struct StoreLimits {
-    /// Maximum number of connections.
+    /// Maximum number of client connections.
     pub connections: usize,
-    /// Maximum size of keys, values and leases in bytes, including history. Exceeding it raises the alarm NOSPACE.
+    /// Maximum total size of keys, values and leases in bytes, including history. A write that would exceed it raises the NOSPACE alarm.
     pub quota: usize,
     /// Time limit for each step that waits for the client.
     pub step: Duration,
@@ -83,16 +83,16 @@ impl Default for StoreLimits {
     }
 }
 
-/// Limits on the history that is kept for reads at old revisions and for watches that resume.
+/// Limits on the history that is kept for reads at old revisions and for resuming watches.
 ///
-/// History that exceeds any limit is compacted, oldest first. Live keys are never affected.
+/// If the history exceeds any of these limits, the oldest revisions are compacted. Live keys are never affected.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Maximum number of revisions.
+    /// Maximum number of revisions to keep.
     pub revisions: usize,
-    /// Maximum size in bytes of the keys and values written by these revisions.
+    /// Maximum total size in bytes of the keys and values that these revisions wrote.
     pub bytes: usize,
-    /// Maximum age of a revision. Checked at intervals of an eighth of it.
+    /// Maximum age of a revision. Checked eight times per this period.
     pub age: Duration,
 }
 
@@ -106,32 +106,32 @@ impl Default for Retention {
     }
 }
 
-/// Time limit for open calls to end after [`Store::shutdown`]. Then their connections are aborted.
+/// How long [`Store::shutdown`] waits for open calls to end before their connections are aborted.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
-/// A running store. Dropping it stops the store, but only [`shutdown`](Store::shutdown) waits until the file is closed.
+/// A running store. Dropping it stops the store without waiting; [`shutdown`](Store::shutdown) waits until the file is closed.
 pub struct Store {
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
 }
 
 impl Store {
-    /// Opens the file, starts the writer thread and serves. Must be called inside a Tokio runtime.
+    /// Opens the file, starts the writer thread and begins to serve clients. Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// See [`StartError`]: mainly an address in use, a data directory locked by another agent, or a damaged file.
+    /// Returns a [`StartError`], for example if the address is in use, another agent has locked the store file, or the file is damaged.
     pub fn start(options: Options) -> Result<Store, StartError> {
         Store::start_with(options, Retention::default())
     }
 
-    /// Like [`start`](Store::start), with custom limits for the history.
+    /// Like [`start`](Store::start), with custom history limits.
     ///
     /// # Errors
     /// Returns the errors of [`start`](Store::start).
     pub fn start_with(options: Options, retention: Retention) -> Result<Store, StartError> {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let Options { listen, data_dir, limits } = options;
-        // Binds the address first: a second agent with the same settings should fail on the address, which its user knows best.
+        // Binds the address first: for a second agent with the same settings, an error about the address is the easiest to understand.
         let listener = bind(listen).map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => StartError::AddressInUse { listen },
             _ => StartError::Listen { listen, source },
@@ -152,13 +152,13 @@ impl Store {
         })
     }
 
-    /// Returns the address of the server, with the actual port.
+    /// Returns the server's address, with the actual port if the configured port was 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.shared.listen
     }
 
-    /// Ends open streams, answers pending calls, closes the file and releases its lock. Takes at most two seconds, apart from the last
-    /// write to disk.
+    /// Ends open streams, completes pending calls, closes the file and releases its lock. Takes at most two seconds, plus the time of the
+    /// last write to disk.
     pub async fn shutdown(mut self) {
         self.shared.stopping.send_replace(true);
         if let Some(mut server) = self.server.take()
@@ -177,7 +177,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.send_replace(true);
-        // After `shutdown` the queue is closed. If the queue is full, the writer ends with the last connection.
+        // An error is harmless: after `shutdown` the queue is closed, and if the queue is full, the writer ends with the last connection.
         let _ = self.shared.commands.try_send(Command::Stop(oneshot::channel().0));
     }
 }
@@ -188,7 +188,7 @@ fn bind(listen: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::from_std(listener)
 }
 
-/// Starts the writer with its own thread and runtime: its commits block, and its timers must outlive the caller's runtime.
+/// Starts the writer on its own thread and runtime, because its commits block and its timers must outlive the caller's runtime.
 fn spawn_writer(writer: Writer) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -1,13 +1,14 @@
-//! The multi-version content of the store, in memory.
+//! The store's multi-version contents, in memory.
 //!
-//! The index has every key with its retained versions. The log has every retained revision with its changes and is what watches read. The
-//! writer applies changes here *before* they are durable, so readers must stay at the last durable revision.
+//! The index contains every key with its retained versions. The log contains every retained revision with its changes; watches read it. The
+//! writer applies changes here *before* they are durable, so readers must not read beyond the last durable revision.
 //!
-//! Two marks advance separately. `compacted` is the compaction revision of the API: revisions below it can be neither read nor newly
-//! watched. The log may reach further back, so that a compaction does not cut a running watch that is only slightly behind.
+//! The compaction revision and the start of the log advance separately. `compacted` is the compaction revision of the API: clients can
+//! neither read below it nor start a watch there. The log may reach further back, so a compaction does not cancel a running watch that is
+//! only slightly behind.
 //!
-//! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch may start there. (After a restart, deletions made
-//! by the compaction revision are missing.)
+//! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch may start at `compacted`. (After a restart,
+//! deletions at the compaction revision itself are missing.)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -19,7 +20,7 @@ use etcd_client::proto::PbKeyValue;
 use super::error::Refusal;
 use super::quota::VERSION_OVERHEAD;
 
-/// A set of keys, given as `key` and `range_end` in the API.
+/// A set of keys, which API requests describe by `key` and `range_end`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KeyRange {
     /// `range_end` is empty: only this key.
@@ -47,7 +48,7 @@ impl KeyRange {
         }
     }
 
-    /// Returns whether the range can contain no key.
+    /// Returns true if no key can be in the range.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, KeyRange::Between(start, end) if start >= end)
     }
@@ -56,16 +57,16 @@ impl KeyRange {
         match self {
             KeyRange::One(key) => (Bound::Included(key), Bound::Included(key)),
             KeyRange::From(start) => (Bound::Included(start), Bound::Unbounded),
-            // `BTreeMap::range` panics if the start is above the end, so an invalid range is replaced by an empty one.
+            // `BTreeMap::range` panics if the start is greater than the end, so an invalid range is replaced by an empty one.
             KeyRange::Between(start, end) => (Bound::Included(start), Bound::Excluded(if start > end { start } else { end })),
         }
     }
 }
 
-/// One version of a key. A tombstone has version 0 and only `key` and `mod_revision` set, as in a DELETE event.
+/// One version of a key. A tombstone has version 0, and only `key` and `mod_revision` are set, as in a DELETE event.
 #[derive(Debug)]
 pub(super) struct Version {
-    /// Position within its revision, which orders the changes of one transaction.
+    /// Position within the revision, which orders the changes of one transaction.
     pub(super) sub: i64,
     pub(super) kv: PbKeyValue,
 }
@@ -75,23 +76,23 @@ impl Version {
         self.kv.version == 0
     }
 
-    /// Returns the key of the row on disk.
+    /// Returns the row key on disk.
     pub(super) fn row(&self) -> (i64, i64) {
         (self.kv.mod_revision, self.sub)
     }
 
-    /// Returns the cost that the quota counts for this version.
+    /// Returns the size of this version in bytes, as counted by the quota.
     fn cost(&self) -> usize {
         VERSION_OVERHEAD + self.bytes()
     }
 
-    /// Returns the memory for key and value, without overhead.
+    /// Returns the size of key and value in bytes, without overhead.
     pub(super) fn bytes(&self) -> usize {
         self.kv.key.len() + self.kv.value.len()
     }
 }
 
-/// A change: the new version, and the one it replaces (`None` if the key was absent).
+/// A change: the new version, and the version it replaces (`None` if the key did not exist).
 #[derive(Debug, Clone)]
 pub(super) struct Change {
     pub(super) version: Arc<Version>,
@@ -107,24 +108,24 @@ pub(super) struct Revision {
 }
 
 impl Revision {
-    /// Returns the memory for the keys and values written by this revision.
+    /// Returns the total size in bytes of the keys and values written by this revision.
     pub(super) fn bytes(&self) -> usize {
         self.changes.iter().map(|change| change.version.bytes()).sum()
     }
 }
 
-/// Limits of the log returned by one read, so that a slow watch keeps little in memory.
+/// Limits on the part of the log that one read returns, so that a slow watch keeps little in memory.
 const HISTORY_REVISIONS_MAX: usize = 512;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
-/// Index, log and revision marks.
+/// Index, log and compaction revision.
 #[derive(Debug)]
 pub(super) struct Mvcc {
-    /// Versions in ascending order, never empty.
+    /// Versions of each key in ascending order, never empty.
     index: BTreeMap<Vec<u8>, Vec<Arc<Version>>>,
     log: VecDeque<Arc<Revision>>,
     log_bytes: usize,
-    /// Cost of all versions in the index.
+    /// Size of all versions in the index in bytes, as counted by the quota.
     index_bytes: usize,
     revision: i64,
     compacted: i64,
@@ -143,7 +144,7 @@ impl Mvcc {
         }
     }
 
-    /// Rebuilds index and log from the rows on disk, which must be in ascending order of (main, sub).
+    /// Rebuilds the index and the log from the rows on disk, which must be sorted by (main, sub), ascending.
     pub(super) fn restore(rows: Vec<Version>, compacted: i64, now: Instant) -> Self {
         let mut mvcc = Mvcc {
             compacted,
@@ -171,7 +172,7 @@ impl Mvcc {
 
     fn append_restored(&mut self, revision: Option<Revision>) {
         let Some(revision) = revision else { return };
-        // Rows below the compaction revision are incomplete: the index needs them, but watches cannot use them.
+        // The rows below the compaction revision are incomplete: the index needs them, but watches cannot use them.
         let complete = revision.main >= self.compacted;
         self.revision = self.revision.max(revision.main);
         if complete {
@@ -184,12 +185,12 @@ impl Mvcc {
         self.log.push_back(Arc::new(revision));
     }
 
-    /// Returns the size of all retained versions, as counted by the quota.
+    /// Returns the size of all retained versions in bytes, as counted by the quota.
     pub(super) fn bytes(&self) -> usize {
         self.index_bytes
     }
 
-    /// Adds the newest version of a key and returns the live one that it replaces.
+    /// Adds the newest version of a key and returns the live version that it replaces.
     fn insert(&mut self, version: &Arc<Version>) -> Option<Arc<Version>> {
         self.index_bytes += version.cost();
         match self.index.get_mut(&version.kv.key) {
@@ -210,12 +211,12 @@ impl Mvcc {
         self.revision
     }
 
-    /// Returns the compaction revision, -1 before the first compaction.
+    /// Returns the compaction revision, or -1 before the first compaction.
     pub(super) fn compacted(&self) -> i64 {
         self.compacted
     }
 
-    /// Returns the revision to read at for a requested revision `wanted` (0 or less: the current one). `current` is the newest visible one.
+    /// Returns the revision to read at if a client requests `wanted` (0 or less: the current one). `current` is the newest visible one.
     pub(super) fn readable(&self, wanted: i64, current: i64) -> Result<i64, Refusal> {
         if wanted > current {
             return Err(Refusal::FutureRevision);
@@ -229,7 +230,7 @@ impl Mvcc {
         Ok(wanted)
     }
 
-    /// Returns the live versions in `range` as of `revision`, in ascending order of keys.
+    /// Returns the live versions in `range` as of `revision`, sorted by key.
     pub(super) fn live_at<'a>(&'a self, range: &'a KeyRange, revision: i64) -> impl Iterator<Item = &'a Arc<Version>> {
         self.index.range::<[u8], _>(range.bounds()).filter_map(move |(_, versions)| {
             let version = versions.iter().rev().find(|version| version.kv.mod_revision <= revision)?;
@@ -242,7 +243,7 @@ impl Mvcc {
         self.index.get(key)?.last().filter(|version| !version.is_tombstone())
     }
 
-    /// Returns all retained versions up to a revision, in the order in which they were written.
+    /// Returns all retained versions up to a revision, in the order they were written.
     pub(super) fn versions_up_to(&self, revision: i64) -> Vec<Arc<Version>> {
         let versions = self.index.values().flatten().filter(|version| version.kv.mod_revision <= revision);
         let mut versions: Vec<Arc<Version>> = versions.cloned().collect();
@@ -250,8 +251,8 @@ impl Mvcc {
         versions
     }
 
-    /// Returns the versions that etcd's hash of a revision covers: those after the compaction, and of the earlier ones those live at the
-    /// revision. As in etcd, all earlier ones are included if none is live.
+    /// Returns the versions that etcd includes in the hash of a revision: all versions after the compaction revision, and the earlier
+    /// versions that are live at `revision`. As in etcd, all earlier versions are included if no key is live at `revision`.
     pub(super) fn versions_for_hash(&self, revision: i64) -> Vec<Arc<Version>> {
         let all = KeyRange::From(Vec::new());
         let live: BTreeSet<(i64, i64)> = self.live_at(&all, revision).map(|version| version.row()).collect();
@@ -260,7 +261,7 @@ impl Mvcc {
         versions
     }
 
-    /// Returns all live versions, in ascending order of keys.
+    /// Returns all live versions, sorted by key.
     pub(super) fn live_all(&self) -> impl Iterator<Item = &Arc<Version>> {
         self.index
             .values()
@@ -276,7 +277,8 @@ impl Mvcc {
         }
     }
 
-    /// Returns a bounded part of the retained revisions from `from` to `upto`, or the compaction revision if `from` is no longer available.
+    /// Returns retained revisions from `from` to `upto`, up to a size limit. If `from` is no longer available, returns the compaction
+    /// revision as the error.
     pub(super) fn history(&self, from: i64, upto: i64) -> Result<Vec<Arc<Revision>>, i64> {
         let Some(first) = self.log.front().map(|revision| revision.main) else {
             return if from < self.compacted {
@@ -319,9 +321,9 @@ impl Mvcc {
         rows
     }
 
-    /// Sets the compaction revision and drops unreachable versions from the index.
+    /// Advances the compaction revision and drops unreachable versions from the index.
     ///
-    /// All revisions up to it must already be durable, because readers may still be below it.
+    /// All revisions up to `revision` must already be durable and visible, because readers may otherwise still be below it.
     pub(super) fn compact(&mut self, revision: i64) {
         let keys: Vec<Vec<u8>> = self
             .between(self.compacted, revision)
@@ -351,10 +353,10 @@ impl Mvcc {
         revisions.flat_map(|revision| revision.changes.iter())
     }
 
-    /// Returns the highest revision to compact for retention, and whether that is all that is due.
+    /// Returns the highest revision that must be compacted to meet the retention limits. The second result is false if more may be due.
     ///
-    /// A revision is due while the log exceeds `limits` (revisions, bytes) or if it is older than `oldest`. At most `step` revisions are
-    /// considered at once.
+    /// The front revision is due while the log exceeds `limits` (revisions, bytes) or if the revision was written before `oldest`. One call
+    /// considers at most `step` revisions.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
         let spared = self.spared();
         let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
@@ -372,17 +374,17 @@ impl Mvcc {
         (overdue, count == 0)
     }
 
-    /// Returns the number of revisions at the front of the log that retention never drops: the compaction revision, if it is there.
+    /// Returns 1 if the log starts with the compaction revision, which retention never drops, and 0 otherwise.
     fn spared(&self) -> usize {
         usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
 
-    /// Returns the time of the oldest revision that retention may drop.
+    /// Returns when the oldest revision that retention may drop was written.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.log.get(self.spared()).map(|revision| revision.at)
     }
 
-    /// Drops revisions up to `revision` from the log that have been compacted, except the compaction revision itself.
+    /// Drops compacted revisions up to `revision` from the log, except the compaction revision itself.
     pub(super) fn trim(&mut self, revision: i64) {
         while let Some(first) = self
             .log
@@ -395,7 +397,7 @@ impl Mvcc {
     }
 }
 
-/// A transaction on [`Mvcc`] for one main revision.
+/// A transaction on [`Mvcc`] that forms one main revision.
 pub(super) struct Writing<'a> {
     mvcc: &'a mut Mvcc,
     main: i64,
@@ -403,7 +405,7 @@ pub(super) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Returns the revision that reads inside the transaction see. It includes the transaction's own changes.
+    /// Returns the revision for reads inside the transaction, which includes the transaction's own changes.
     pub(super) fn revision(&self) -> i64 {
         if self.changes.is_empty() { self.mvcc.revision } else { self.main }
     }
@@ -412,7 +414,7 @@ impl Writing<'_> {
         self.mvcc
     }
 
-    /// Writes a key. Returns the version that it replaces and the revision of the write.
+    /// Writes a key. Returns the version that it replaces, and the revision of the write.
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, lease: i64) -> (Option<Arc<Version>>, i64) {
         let previous = self.mvcc.live(&key);
         let (create_revision, version) = previous.map_or((self.main, 1), |live| (live.kv.create_revision, live.kv.version + 1));
@@ -451,7 +453,7 @@ impl Writing<'_> {
         previous
     }
 
-    /// Ends the transaction and returns its new rows. If nothing was changed, there are none and the revision stays.
+    /// Ends the transaction and returns its new rows. If nothing has changed, there are none and the revision does not advance.
     pub(super) fn finish(self, now: Instant) -> Vec<Arc<Version>> {
         if self.changes.is_empty() {
             return Vec::new();
@@ -514,7 +516,7 @@ mod tests {
         assert_eq!(mvcc.obsolete_rows(5), [(3, 0), (5, 0)]);
         mvcc.compact(5);
         assert_eq!(at(&mvcc, 5), [pair("a", "2")]);
-        assert_eq!(mvcc.index.len(), 1, "a deleted key is removed from the index");
+        assert_eq!(mvcc.index.len(), 1, "a deleted key must be removed from the index");
     }
 
     #[test]
@@ -565,7 +567,7 @@ mod tests {
             assert_eq!(at(&restored, revision), at(&mvcc, revision), "at {revision}");
         }
         let reported = |mvcc: &Mvcc| -> Vec<i64> {
-            let piece = mvcc.history(compacted + 1, mvcc.revision()).expect("the revision is retained");
+            let piece = mvcc.history(compacted + 1, mvcc.revision()).expect("the revision must be retained");
             piece.iter().map(|revision| revision.main).collect()
         };
         assert_eq!(reported(&restored), reported(&mvcc));
@@ -581,7 +583,7 @@ mod tests {
         mvcc.compact(8);
         assert_eq!(mvcc.history(3, 11).map(|piece| piece.len()).ok(), Some(9));
         mvcc.trim(20);
-        assert_eq!(mvcc.history(3, 11).err(), Some(8), "revisions before the compaction are trimmed");
+        assert_eq!(mvcc.history(3, 11).err(), Some(8), "earlier revisions must have been trimmed");
         assert_eq!(mvcc.history(8, 11).map(|piece| piece.len()).ok(), Some(4));
         assert_eq!(mvcc.log_bytes, 4 * 2);
     }
@@ -596,7 +598,7 @@ mod tests {
         mvcc.compact(2);
         mvcc.trim(2);
         assert_eq!(mvcc.history(2, 2).map(|piece| piece.len()), Ok(1));
-        // It does not count towards the limits, or retention would never finish.
+        // The compaction revision does not count towards the limits; otherwise retention would never finish.
         assert_eq!((mvcc.overdue((0, 0), Some(later), 100), mvcc.oldest()), ((None, true), None));
         put(&mut mvcc, "a", "y");
         assert_eq!(mvcc.overdue((0, 0), None, 100), (Some(3), true));

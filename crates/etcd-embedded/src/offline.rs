@@ -1,7 +1,7 @@
-//! Runs the store without file, network, threads and clock, for fuzzing, and checks its invariants.
+//! Runs the store without a file, network, threads or a clock, for fuzzing, and checks its invariants.
 //!
-//! Requests pass through the gRPC service, its checks and the writer as in a real store; only the futures are polled differently. The
-//! feature `offline` enables this module, which is not part of normal builds. `requests` turns bytes into requests.
+//! Requests pass through the gRPC service, its checks and the writer as in a real store; only the futures are polled differently. This
+//! module requires the feature `offline` and is not part of normal builds. `requests` decodes bytes into requests.
 
 mod requests;
 
@@ -28,15 +28,15 @@ use super::watch::WatchStream;
 use super::writer::{Writer, restore};
 use requests::{Input, Request};
 
-/// Maximum number of requests from one input.
+/// Maximum number of requests per input.
 const REQUESTS_MAX: usize = 64;
-/// Maximum number of revisions that are kept to be read again at the end.
+/// Maximum number of revisions that are read again at the end of a run.
 const REMEMBERED_MAX: usize = 32;
 
-/// Turns arbitrary bytes into requests and serves them.
+/// Decodes arbitrary bytes into requests and executes them.
 ///
 /// # Panics
-/// If the store violates a rule of the API.
+/// Panics if the store violates a rule of the API.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let retention = match input.byte() % 2 {
@@ -73,7 +73,7 @@ impl File {
             let before = self.rows.insert(version.row(), Arc::clone(version));
             assert!(before.is_none(), "row {:?} was written twice", version.row());
         }
-        // A requested compaction and an automatic one may name the same rows.
+        // A requested compaction and an automatic one may list the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
             assert!(self.rows.remove(row).is_some(), "removed row {row:?} does not exist");
         }
@@ -84,7 +84,7 @@ impl File {
             }
         }
         if let Some(compacted) = batch.compacted {
-            assert!(self.compacted < Some(compacted), "the compaction revision went back");
+            assert!(self.compacted < Some(compacted), "the compaction revision decreased");
             self.compacted = Some(compacted);
         }
     }
@@ -104,12 +104,12 @@ impl File {
     }
 }
 
-/// A watch of all keys from the beginning, with the content rebuilt from its events.
+/// A watch of all keys from the beginning, with the store contents rebuilt from its events.
 struct Replica {
     stream: WatchStream,
     content: BTreeMap<Vec<u8>, PbKeyValue>,
     revision: i64,
-    /// True if a compaction cancelled the watch, so that its content is incomplete.
+    /// True if a compaction has cancelled the watch, so the rebuilt contents are incomplete.
     over: bool,
 }
 
@@ -135,7 +135,7 @@ impl Replica {
         while let Some(response) = next_of(&mut self.stream) {
             self.over |= response.canceled;
             for event in response.events {
-                let kv = event.kv.expect("an event has a key");
+                let kv = event.kv.expect("an event must have a key");
                 assert!(
                     kv.mod_revision >= self.revision,
                     "an event of revision {} came out of order",
@@ -152,7 +152,7 @@ impl Replica {
     }
 }
 
-/// Returns the next response of a stream, if there is one.
+/// Returns the next response from a stream, if there is one.
 fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     while !stream.has_outgoing() {
         if !stream.fill() {
@@ -162,18 +162,18 @@ fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     stream.take()
 }
 
-/// See the [module documentation](self).
+/// The store and the expectations of a run; see the [module documentation](self).
 struct Offline {
     service: Service,
     writer: Writer,
     file: File,
     watches: WatchStream,
-    /// Revision of the last event of each watch of the input.
+    /// Revision of the last event for each watch that the input has created, by watch ID.
     reported: BTreeMap<i64, i64>,
     replica: Replica,
     now: Instant,
     revision: i64,
-    /// Content at past revisions.
+    /// Live versions at past revisions.
     past: Vec<(i64, Vec<Arc<Version>>)>,
 }
 
@@ -220,7 +220,7 @@ impl Offline {
             }
             self.write();
         }
-        panic!("a call waits for something other than the writer");
+        panic!("a call must not wait for anything but the writer");
     }
 
     /// Runs the writer once.
@@ -260,7 +260,7 @@ impl Offline {
         self.revision = current;
     }
 
-    /// Executes a request and returns whether it has written anything.
+    /// Executes a request. Returns true if it has written anything.
     fn call(&mut self, request: Request) -> Result<bool, Status> {
         let service = self.service.clone();
         match request {
@@ -280,7 +280,7 @@ impl Offline {
                 let live = self
                     .shared()
                     .read(|state, _| state.mvcc.live(&key).cloned())
-                    .expect("the key was put");
+                    .expect("the key must exist after the put");
                 assert_eq!(live.kv.mod_revision, revision);
                 assert!(response.prev_kv.is_none() || prev_kv);
                 Ok(true)
@@ -332,7 +332,7 @@ impl Offline {
         }
     }
 
-    /// Reads the responses of the watches.
+    /// Reads and checks the watch responses.
     fn listen(&mut self) {
         self.watches.progress_due();
         self.replica.follow();
@@ -346,12 +346,12 @@ impl Offline {
                 self.reported.insert(response.watch_id, 0);
             }
             for event in &response.events {
-                let kv = event.kv.as_ref().expect("an event has a key");
+                let kv = event.kv.as_ref().expect("an event must have a key");
                 let reported = self
                     .reported
                     .insert(response.watch_id, kv.mod_revision)
-                    .expect("events come after the creation");
-                assert!(reported <= kv.mod_revision && kv.mod_revision <= revision, "events are in order");
+                    .expect("events must come after the creation of their watch");
+                assert!(reported <= kv.mod_revision && kv.mod_revision <= revision, "events out of order");
             }
             if response.canceled {
                 self.reported.remove(&response.watch_id);
@@ -372,7 +372,7 @@ impl Offline {
         assert!(in_order && kv.version > 0 && !kv.key.is_empty(), "{kv:?}");
     }
 
-    /// Checks the invariants at the end.
+    /// Checks the invariants at the end of a run.
     fn judge(&mut self) {
         self.listen();
         let shared = Arc::clone(self.shared());
@@ -392,12 +392,12 @@ impl Offline {
                 assert_eq!(
                     reported,
                     kvs(&live),
-                    "the content rebuilt from a watch of all keys differs from the store"
+                    "the contents rebuilt from a watch of all keys differ from the store"
                 );
             }
             for version in live.iter().filter(|version| version.kv.lease != 0) {
-                let lease = state.lessor.get(version.kv.lease).expect("the lease of a live key exists");
-                assert!(lease.keys.contains(&version.kv.key), "the lease does not know its key");
+                let lease = state.lessor.get(version.kv.lease).expect("the lease of a live key must exist");
+                assert!(lease.keys.contains(&version.kv.key), "the lease does not list its key");
             }
             let restored = restore(self.file.content(shared.identity), usize::MAX, self.now);
             assert_eq!(restored.mvcc.revision(), current, "a restart would change the revision");
@@ -405,7 +405,7 @@ impl Offline {
             assert_eq!(
                 kvs(&restored.mvcc.live_all().collect::<Vec<_>>()),
                 kvs(&live),
-                "a restart would change the content"
+                "a restart would change the contents"
             );
             let leases = |state: &State| {
                 let mut ids = state.lessor.ids();
@@ -427,12 +427,12 @@ mod tests {
     fn corpus_requests_violate_no_rule_of_the_api() {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/requests");
         let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        let mut files: Vec<PathBuf> = files.map(|file| file.expect("a directory entry").path()).collect();
+        let mut files: Vec<PathBuf> = files.map(|file| file.expect("reading the directory failed").path()).collect();
         files.sort();
         assert!(files.len() > 10, "{} is nearly empty", folder.display());
         for file in files {
             eprintln!("{}", file.display());
-            run(&std::fs::read(&file).expect("a file of the corpus"));
+            run(&std::fs::read(&file).expect("reading a corpus file failed"));
         }
     }
 }

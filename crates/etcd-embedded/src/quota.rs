@@ -1,40 +1,40 @@
-//! The quota of the store and the alarm NOSPACE.
+//! The store quota and the NOSPACE alarm.
 //!
-//! The size includes a fixed overhead for each retained version and lease, like etcd's cost of a request. A write that would exceed the
-//! quota raises the alarm. Until a user disarms it, puts and grants are refused, while reads, deletions and compactions still work. The
-//! alarm is stored in the file.
+//! The store size includes a fixed overhead for each retained version and lease, as in etcd's calculation of request costs. A write that
+//! would exceed the quota raises the alarm. Until a user disarms it, puts and lease grants are refused; reads, deletions and compactions
+//! still work. The alarm is stored in the file.
 
 use etcd_client::proto::{PbPutRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp};
 
 use super::error::Refusal;
 
-/// Overhead of a version in addition to its key and value (etcd: `kvOverhead`).
+/// Overhead in bytes of a version, in addition to its key and value (etcd: `kvOverhead`).
 pub(super) const VERSION_OVERHEAD: usize = 256;
-/// Size of a lease.
+/// Size of a lease in bytes, as counted by the quota.
 pub(super) const LEASE_OVERHEAD: usize = 256;
 
-/// Limit on the size of the store, and the state of its alarm.
+/// Store size limit and alarm state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Quota {
-    /// Maximum size in bytes.
+    /// Maximum store size in bytes.
     pub(super) limit: usize,
-    /// True if the alarm NOSPACE is raised.
+    /// True if the NOSPACE alarm is raised.
     pub(super) alarm: bool,
 }
 
-/// Result of a check for space.
+/// Result of checking whether there is space for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Space {
     /// There is enough space.
     Enough,
     /// The alarm is already raised.
     Alarmed,
-    /// The request exceeds the quota and must raise the alarm.
+    /// The request would exceed the quota and must raise the alarm.
     Exceeded,
 }
 
 impl Quota {
-    /// Checks a request of this cost in a store of this size. Requests without cost are always possible.
+    /// Checks whether a store of this size has space for a request of this cost. Requests that cost nothing are always allowed.
     pub(super) fn space(&self, size: usize, cost: usize) -> Space {
         match () {
             () if cost == 0 => Space::Enough,
@@ -54,12 +54,12 @@ impl Space {
     }
 }
 
-/// Returns the cost of a put.
+/// Returns the cost of a put in bytes.
 pub(super) fn put(request: &PbPutRequest) -> usize {
     VERSION_OVERHEAD + request.key.len() + request.value.len()
 }
 
-/// Returns the cost of a transaction: that of its more expensive branch. Deletions are free, because they help to get below the quota.
+/// Returns the cost of a transaction in bytes, which is the cost of its more expensive branch. Deletions are free, because they free space.
 pub(super) fn txn(request: &PbTxnRequest) -> usize {
     branch(&request.success).max(branch(&request.failure))
 }

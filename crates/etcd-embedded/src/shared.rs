@@ -1,6 +1,6 @@
 //! State shared by the gRPC services, the watches and the writer.
 //!
-//! Readers pass a closure to [`Shared::read`], so that the lock is never held across an await.
+//! Readers pass a closure to [`Shared::read`], so the lock is never held across an await.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,9 +16,9 @@ use super::error::Refusal;
 use super::writer::{Command, Reply};
 
 pub(super) struct Shared {
-    /// A std lock: held only for work in memory.
+    /// Uses a std lock, because it is only held for work in memory.
     pub(super) state: RwLock<State>,
-    /// Last durable revision. Readers and watches see everything up to it and nothing above.
+    /// Last durable revision. Readers and watches see everything up to this revision and nothing beyond.
     pub(super) committed: watch::Sender<i64>,
     /// Set once when the store stops, to end long-lived streams.
     pub(super) stopping: watch::Sender<bool>,
@@ -29,17 +29,17 @@ pub(super) struct Shared {
     pub(super) path: PathBuf,
     /// Memory left for watches, in KiB.
     pub(super) watch_room: Arc<Semaphore>,
-    /// Memory left for answers that clients have not received yet, in KiB.
+    /// Memory left for responses that clients have not received yet, in KiB.
     pub(super) answer_room: Arc<Semaphore>,
-    /// Permits for backups that are being sent.
+    /// Permits for sending backups.
     pub(super) snapshots: Arc<Semaphore>,
 }
 
-/// Maximum memory for the watches of all clients.
+/// Maximum memory for the watches of all clients, in KiB.
 const WATCH_KIB: usize = 64 * 1024;
 /// Maximum number of concurrent backups.
 const SNAPSHOTS_MAX: usize = 1;
-/// Maximum memory for large answers that are being sent.
+/// Maximum memory for large responses that are being sent, in KiB.
 const ANSWER_KIB: usize = 512 * 1024;
 
 impl Shared {
@@ -58,13 +58,13 @@ impl Shared {
         }
     }
 
-    /// Reserves memory for a watch of this size. Returns `None` if all watches together would need too much.
+    /// Reserves memory for a watch of this size. Returns `None` if all watches together would use too much memory.
     pub(super) fn reserve_watch(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes / 1024 + 1).ok()?;
         Arc::clone(&self.watch_room).try_acquire_many_owned(kib).ok()
     }
 
-    /// Waits until there is memory for an answer of this size.
+    /// Waits until there is memory for a response of this size, and reserves it.
     pub(super) async fn reserve_answer(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from((bytes / 1024).min(ANSWER_KIB)).unwrap_or(u32::MAX);
         if kib == 0 {
@@ -76,15 +76,15 @@ impl Shared {
 
     /// Reads the state together with the last durable revision.
     ///
-    /// The revision is read under the lock: the writer advances it before it takes the lock to free old versions, so all versions for this
-    /// revision are still there.
+    /// The revision is read while the lock is held: the writer advances the revision before it takes the lock to free old versions, so all
+    /// versions that a read at this revision needs still exist.
     pub(super) fn read<T>(&self, reading: impl FnOnce(&State, i64) -> T) -> T {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let current = *self.committed.borrow();
         reading(&state, current)
     }
 
-    /// Restores the full TTL of a lease. Not written to disk, because all leases start with their full TTL after a restart.
+    /// Restores the full TTL of a lease. This is not written to disk, because all leases have their full TTL after a restart.
     pub(super) fn renew_lease(&self, id: i64) -> Option<i64> {
         self.state
             .write()
@@ -93,7 +93,7 @@ impl Shared {
             .renew(id, Instant::now())
     }
 
-    /// Sends a command to the writer and waits until it is durable.
+    /// Sends a command to the writer and waits until the command is durable.
     pub(super) async fn submit<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Refusal::Stopped)?;
@@ -104,7 +104,7 @@ impl Shared {
         *self.committed.borrow()
     }
 
-    /// Returns a header of this member at `revision`.
+    /// Returns a response header for this member at `revision`.
     pub(super) fn header(&self, revision: i64) -> Option<PbResponseHeader> {
         let Identity { cluster, member, term } = self.identity;
         Some(PbResponseHeader {
@@ -115,13 +115,13 @@ impl Shared {
         })
     }
 
-    /// Completes a header that contains only a revision.
+    /// Adds cluster, member and term to a header that contains only a revision.
     pub(super) fn complete(&self, header: &mut Option<PbResponseHeader>) {
         let revision = header.as_ref().map_or_else(|| self.current(), |header| header.revision);
         *header = self.header(revision);
     }
 
-    /// Waits until the store starts to stop.
+    /// Waits until the store begins to shut down.
     pub(super) async fn stopped(&self) {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;

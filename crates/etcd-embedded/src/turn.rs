@@ -1,7 +1,7 @@
-//! Queues of keys with a common name, the basis of locks and elections in etcd.
+//! Queues of keys that share a name: the basis of etcd's locks and elections.
 //!
-//! Each participant puts a key `NAME/LEASE`. The key with the lowest creation revision has its turn, and the next one follows when that key
-//! is deleted. Each participant waits only for its predecessor.
+//! Each participant puts a key `NAME/LEASE`. The participant whose key has the lowest creation revision holds the lock or is the leader.
+//! When that key is deleted, the next participant takes over. Each participant waits only for its predecessor.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use super::mvcc::{KeyRange, Version};
 use super::shared::Shared;
 use super::writer::Command;
 
-/// TTL in seconds of the lease granted to a client that names none: etcd's `defaultSessionTTL`.
+/// TTL in seconds of the lease that is granted to a client without its own lease: etcd's `defaultSessionTTL`.
 const SESSION_TTL: i64 = 60;
 
-/// Returns the range of the keys in the queue of a name.
+/// Returns the key range of the queue with this name.
 pub(super) fn range(name: &[u8]) -> KeyRange {
-    // `0` follows `/`.
+    // `0` is the byte after `/`.
     KeyRange::Between([name, b"/"].concat(), [name, b"0"].concat())
 }
 
-/// Returns the key whose turn it is, and the current revision.
+/// Returns the oldest key in the queue, and the current revision.
 pub(super) fn first(shared: &Shared, name: &[u8]) -> (Option<Arc<Version>>, i64) {
     let range = range(name);
     shared.read(|state, current| {
@@ -33,7 +33,7 @@ pub(super) fn first(shared: &Shared, name: &[u8]) -> (Option<Arc<Version>>, i64)
     })
 }
 
-/// A place in the queue. The key is deleted on drop, unless the place is kept.
+/// A participant's place in the queue. Dropping it deletes the key, unless [`keep`](Self::keep) was called.
 pub(super) struct Place {
     shared: Arc<Shared>,
     pub(super) key: Vec<u8>,
@@ -44,7 +44,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a place, or returns the existing one of the lease. Its value becomes `value` in both cases.
+    /// Takes a place in the queue, or returns the lease's existing place. Sets its value to `value` in both cases.
     pub(super) async fn take(shared: &Arc<Shared>, name: &[u8], lease: i64, value: &[u8]) -> Result<Self, Refusal> {
         let lease = match lease {
             0 => grant(shared).await?,
@@ -78,7 +78,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Returns the place named by a client.
+    /// Returns the place that a client has named in its request.
     pub(super) fn named(shared: &Arc<Shared>, key: Vec<u8>, revision: i64, lease: i64) -> Self {
         Place {
             shared: Arc::clone(shared),
@@ -89,7 +89,7 @@ impl Place {
         }
     }
 
-    /// Waits until the queue has no older key. Returns the revision at which this was the case.
+    /// Waits until the queue has no older key. Returns a revision at which that is true.
     pub(super) async fn turn(&self, name: &[u8]) -> Result<i64, Refusal> {
         let range = range(name);
         let mut committed = self.shared.committed.subscribe();
@@ -114,7 +114,7 @@ impl Place {
         }
     }
 
-    /// Waits until the predecessor's key or this one is deleted.
+    /// Waits until the predecessor's key or this key is deleted.
     async fn gone(&self, predecessor: &Version, committed: &mut tokio::sync::watch::Receiver<i64>) -> Result<(), Refusal> {
         let (theirs, ours) = (KeyRange::One(predecessor.kv.key.clone()), KeyRange::One(self.key.clone()));
         loop {
@@ -138,7 +138,7 @@ impl Place {
         found.is_some_and(|version| version.kv.create_revision == self.revision)
     }
 
-    /// Changes the value if the key still exists. Returns the revision.
+    /// Changes the value if the key still exists. Returns the revision of the response.
     pub(super) async fn proclaim(&self, value: &[u8]) -> Result<i64, Refusal> {
         let put = PbPutRequest {
             key: self.key.clone(),
@@ -154,14 +154,14 @@ impl Place {
         }
     }
 
-    /// Gives up the place. Returns the revision.
+    /// Gives up the place by deleting its key. Returns the revision of the response.
     pub(super) async fn resign(&self) -> Result<i64, Refusal> {
         let delete = PbTxnOpRequest::RequestDeleteRange(delete(&self.key));
         let response = if_created_at(&self.shared, &self.key, self.revision, [delete], []).await?;
         Ok(revision(&response))
     }
 
-    /// Keeps the place after the call that took it. Returns key, creation revision and lease.
+    /// Keeps the key after the call that created it. Returns the key, its creation revision and its lease.
     pub(super) fn keep(mut self) -> (Vec<u8>, i64, i64) {
         self.kept = true;
         (std::mem::take(&mut self.key), self.revision, self.lease)
@@ -169,7 +169,7 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// A client that no longer waits must not get its turn.
+    /// Deletes the key: a client that has stopped waiting must not get the lock or become the leader.
     fn drop(&mut self) {
         if self.kept {
             return;
@@ -186,7 +186,7 @@ async fn grant(shared: &Shared) -> Result<i64, Refusal> {
     Ok(shared.submit(|reply| Command::Grant(request, reply)).await?.id)
 }
 
-/// Runs a transaction on condition that the key was created at the revision (0: that it does not exist).
+/// Runs a transaction on the condition that the key was created at this revision (0: that the key does not exist).
 async fn if_created_at<const A: usize, const B: usize>(
     shared: &Shared,
     key: &[u8],
@@ -220,7 +220,7 @@ fn revision(response: &PbTxnResponse) -> i64 {
     response.header.as_ref().map_or(0, |header| header.revision)
 }
 
-/// Returns the existing key after a failed condition.
+/// Returns the existing key from the response to a transaction whose condition was not met.
 fn existing(response: &PbTxnResponse) -> Option<&PbKeyValue> {
     if response.succeeded {
         return None;

@@ -1,8 +1,8 @@
-//! Watches: a state machine for each watch stream of a client.
+//! Watches: a state machine for each client watch stream.
 //!
-//! The writer does not push events. A stream *reads* the log from its own position up to the last durable revision once the client has
-//! taken the previous responses. A slow client therefore costs others nothing: it reads older history, and is cancelled as compacted when
-//! that is no longer available. Events cannot be lost or reordered.
+//! The writer does not push events. Once the client has received the previous responses, its stream *reads* the log from its own position
+//! up to the last durable revision. A slow client therefore does not affect others: it reads older history, and its watch is cancelled as
+//! compacted if that history is no longer available. Events cannot be lost or reordered.
 //!
 //! [`WatchStream::fill`] reads the log; the loop around it is in `service::watch`.
 
@@ -16,7 +16,7 @@ use super::error::Refusal;
 use super::mvcc::{Change, KeyRange, Revision};
 use super::shared::Shared;
 
-/// Options of a new watch.
+/// Options for a new watch.
 #[derive(Debug, Clone)]
 struct Create {
     key: Vec<u8>,
@@ -26,14 +26,14 @@ struct Create {
     no_put: bool,
     no_delete: bool,
     prev_kv: bool,
-    /// 0: the server chooses.
+    /// Requested watch ID; with 0, the server chooses one.
     watch_id: i64,
     fragment: bool,
 }
 
-/// Watch ID in responses that belong to no watch.
+/// Watch ID in responses that do not belong to any watch.
 const NO_WATCH: i64 = -1;
-/// With `fragment`, larger responses are split (etcd: its request limit).
+/// Size in bytes above which responses are split if the watch was created with `fragment` (in etcd: the request size limit).
 const FRAGMENT_BYTES: usize = 1_572_864;
 /// `WatchCreateRequest.FilterType`.
 const FILTER_NO_PUT: i32 = 0;
@@ -42,11 +42,11 @@ const FILTER_NO_DELETE: i32 = 1;
 #[derive(Debug)]
 struct Watcher {
     range: KeyRange,
-    /// First revision not reported yet. Unless the watcher is lagging, only a lower bound; see `WatchStream::cursor`.
+    /// First revision that has not been reported. This is only a lower bound unless the watcher is lagging; see `WatchStream::cursor`.
     from: i64,
     lagging: bool,
     options: Create,
-    /// True if nothing was reported since the last progress notification was due.
+    /// True if nothing has been reported since the last progress notification was due.
     quiet: bool,
     /// Memory reserved for the watcher.
     _room: OwnedSemaphorePermit,
@@ -63,7 +63,7 @@ impl Watcher {
     }
 }
 
-/// A change selected for a watch. Copied from the shared log only when it is sent.
+/// A change to be sent to a watch. It is copied from the shared log only when it is sent.
 #[derive(Debug)]
 struct Pick {
     revision: Arc<Revision>,
@@ -91,13 +91,13 @@ enum Outgoing {
 pub(super) struct WatchStream {
     shared: Arc<Shared>,
     watchers: HashMap<i64, Watcher>,
-    /// Watchers of a single key, by key, so that a change needs a lookup instead of a scan of thousands of watchers.
+    /// Watchers of single keys, by key, so that a change requires one lookup instead of a scan of thousands of watchers.
     by_key: HashMap<Vec<u8>, Vec<i64>>,
-    /// Watchers of ranges.
+    /// Watchers of key ranges.
     ranges: Vec<i64>,
-    /// Watchers that read history up to `cursor`, one at a time.
+    /// Watchers that are still reading history before `cursor`, one at a time.
     lagging: VecDeque<i64>,
-    /// First revision not reported yet to the watchers that are not lagging.
+    /// First revision that has not been reported to the watchers that are not lagging.
     cursor: i64,
     outbox: VecDeque<Outgoing>,
     progress_requested: bool,
@@ -120,7 +120,7 @@ impl WatchStream {
         }
     }
 
-    /// Handles a request of the client. An empty request gets no answer.
+    /// Handles a client request. An empty request gets no response.
     pub(super) fn handle(&mut self, request: PbWatchRequest) {
         match request.request_union {
             Some(PbWatchRequestUnion::CreateRequest(request)) => self.create(Create {
@@ -142,7 +142,7 @@ impl WatchStream {
 
     fn create(&mut self, mut options: Create) {
         if options.key.is_empty() {
-            // As in etcd, an empty key stands for the smallest possible key.
+            // As in etcd, an empty key means the smallest possible key.
             options.key = vec![0];
         }
         let range = KeyRange::new(&options.key, &options.range_end);
@@ -172,7 +172,7 @@ impl WatchStream {
             return self.push_compacted(id, compacted);
         }
         if self.watchers.is_empty() {
-            // Without watchers, earlier changes need not be reported.
+            // If there are no watchers, earlier changes need not be reported.
             self.cursor = current + 1;
         }
         let from = if start > 0 { start } else { current + 1 };
@@ -205,7 +205,7 @@ impl WatchStream {
         self.next_id - 1
     }
 
-    /// Cancels a watch for the client. As in etcd, an unknown ID gets no answer.
+    /// Cancels a watch at the client's request. As in etcd, an unknown ID gets no response.
     fn cancel(&mut self, id: i64) {
         if self.remove(id) {
             self.outbox
@@ -216,12 +216,13 @@ impl WatchStream {
         }
     }
 
-    /// Requests a response as soon as all watches of the stream have been notified of the changes up to a common revision, which it names.
+    /// Requests a progress response, which is sent as soon as all watches of the stream have reported the changes up to a common revision.
+    /// The response contains that revision.
     fn request_progress(&mut self) {
         self.progress_requested = true;
     }
 
-    /// Sends progress notifications to watches that requested them and had no events since the last time. Call this once per interval.
+    /// Sends progress notifications for watches that requested them and have had no events since the last call. Call it once per interval.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
         let mut quiet = Vec::new();
@@ -277,14 +278,15 @@ impl WatchStream {
         !self.outbox.is_empty()
     }
 
-    /// Returns the number of queued responses, so that a client cannot queue up requests without reading responses.
+    /// Returns the number of queued responses. The caller limits it, so that a client cannot send requests without reading responses.
     pub(super) fn outgoing(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Reads the next part of the history: the live one first, then that of one lagging watcher. Returns false if there is nothing to read.
+    /// Reads the next part of the log: first for watchers that are not lagging, then for one lagging watcher. Returns false if there is
+    /// nothing to read.
     ///
-    /// Must be called with an empty outbox only, which bounds the memory of a slow stream.
+    /// Must only be called while no responses are queued, which bounds the memory of a slow stream.
     pub(super) fn fill(&mut self) -> bool {
         let current = self.shared.current();
         if self.watchers.is_empty() {

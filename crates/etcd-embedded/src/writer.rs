@@ -1,8 +1,8 @@
-//! The thread that changes the store: orders all writes, commits them in groups, expires leases and compacts automatically.
+//! The writer thread: orders all writes, commits them in batches, expires leases and compacts automatically.
 //!
 //! A batch consists of the commands that were queued while the previous batch was written to disk. It is applied in memory, committed in
-//! one redb transaction, then made visible to readers and watches, and only then answered. All waiting clients share the latency of the
-//! disk, and a kill never loses an acknowledged write. The lock of the state is not held during disk I/O.
+//! one redb transaction, then made visible to readers and watches; only then are the responses sent. All waiting clients share the disk
+//! latency, and acknowledged writes survive if the process is killed. The state lock is not held during disk I/O.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -23,10 +23,10 @@ use super::mvcc::Mvcc;
 use super::quota::{self, Quota, Space};
 use super::shared::Shared;
 
-/// Receives the answer to a command, once the command is durable.
+/// Channel for the result of a command, which is sent once the command is durable.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Changes of the store, and requests that the writer executes between batches.
+/// Store changes, and requests that the writer executes between batches.
 pub(super) enum Command {
     Put(PbPutRequest, Reply<PbPutResponse>),
     Delete(PbDeleteRequest, Reply<PbDeleteResponse>),
@@ -34,27 +34,27 @@ pub(super) enum Command {
     Compact(PbCompactionRequest, Reply<PbCompactionResponse>),
     Grant(PbLeaseGrantRequest, Reply<PbLeaseGrantResponse>),
     Revoke(i64, Reply<PbLeaseRevokeResponse>),
-    /// Raises or disarms the alarm NOSPACE. The answer is whether that changed anything.
+    /// Raises or disarms the NOSPACE alarm. The reply is true if that changed anything.
     Alarm(bool, Reply<bool>),
     Defragment(Reply<()>),
-    /// Ends the thread. Answered when the file is closed and its lock released.
+    /// Ends the thread. The reply is sent when the file is closed and its lock released.
     Stop(oneshot::Sender<()>),
 }
 
 /// Capacity of the command queue. Senders wait when it is full.
 pub(super) const QUEUE: usize = 1024;
-/// Limits of one batch, so that clients do not wait long for a commit.
+/// Batch size limits, so that clients do not wait long for a commit.
 const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_LEASES_MAX: usize = 256;
 const BATCH_FORGOTTEN_MAX: usize = 2048;
-/// Interval of attempts to open the file again after a failed commit, if there are no commands.
+/// Interval between attempts to reopen the file after a failed commit, while there are no commands.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends the answer once the batch is durable or has failed.
+/// Sends the reply to a command once the batch is durable or has failed.
 type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, Refusal>) -> Answer {
-    // An error means that the client no longer waits.
+    // An error means that the client has stopped waiting.
     Box::new(move |durable| drop(reply.send(durable.and(result))))
 }
 
@@ -70,15 +70,15 @@ pub(super) struct Round {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// `None` after a failed commit, until the file has been opened and read again.
+    /// `None` after a failed commit, until the file has been reopened and read again.
     disk: Option<Disk>,
     directory: PathBuf,
     retention: Retention,
-    /// Time of the next check for history that is too old.
+    /// When to check next for history that is too old.
     retention_due: Instant,
 }
 
-/// Builds the state in memory from the content of the file.
+/// Builds the in-memory state from the contents of the file.
 pub(super) fn restore(content: Content, quota: usize, now: Instant) -> State {
     let mut lessor = Lessor::default();
     for (id, ttl) in content.leases {
@@ -113,7 +113,7 @@ impl Writer {
         }
     }
 
-    /// Runs until stopped, or until no sender of commands is left.
+    /// Runs until stopped, or until all command senders have been dropped.
     pub(super) async fn run(mut self) {
         loop {
             let wake = self.next_wake();
@@ -142,7 +142,7 @@ impl Writer {
             match last {
                 Some(Command::Stop(done)) => {
                     self.disk = None;
-                    // The caller may no longer wait.
+                    // An error means that the caller has stopped waiting.
                     let _ = done.send(());
                     return;
                 }
@@ -152,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// Returns the time of the next lease expiry or check of the history's age. `None`: only a command can wake the writer.
+    /// Returns when the next lease expires or the history's age must be checked. `None` means that only a command can wake the writer.
     fn next_wake(&self) -> Option<Instant> {
         if self.disk.is_none() {
             return Some(Instant::now() + REOPEN_INTERVAL);
@@ -175,7 +175,7 @@ impl Writer {
         self.finish(round, &durable);
     }
 
-    /// Applies commands in memory, and everything else that is due at `now`. Nothing is visible to readers yet.
+    /// Applies commands, and everything else that is due at `now`, in memory. Readers do not see the changes yet.
     pub(super) fn apply(&mut self, commands: Vec<Command>, now: Instant) -> Round {
         let mut round = Round {
             now,
@@ -195,7 +195,7 @@ impl Writer {
         round
     }
 
-    /// Makes a batch visible if it is durable, and answers its commands.
+    /// Makes a batch visible if it is durable, and sends the replies to its commands.
     pub(super) fn finish(&self, round: Round, durable: &Result<(), Refusal>) {
         if durable.is_ok() {
             self.publish(round.batch.compacted, round.forget);
@@ -227,15 +227,15 @@ impl Writer {
         }
         let Some(disk) = &self.disk else { return Err(Refusal::Stopped) };
         let Err(error) = disk.commit(batch) else { return Ok(()) };
-        tracing::error!(file = %disk.path().display(), %error, "embedded store: commit failed; opening the file again with the next write");
-        // The memory is now ahead of the disk by unacknowledged changes.
+        tracing::error!(file = %disk.path().display(), %error, "embedded store: commit failed; reopening the file on the next write");
+        // Memory now contains unacknowledged changes that are not on disk.
         self.disk = None;
         Err(Refusal::Disk(error.to_string()))
     }
 
     /// Makes the batch visible to readers and watches, then frees what it compacted.
     ///
-    /// The order matters: until the new revision is visible, readers may still need the versions to be freed.
+    /// The order matters: until the new revision is visible, readers may still need the versions that are about to be freed.
     fn publish(&self, compacted: Option<i64>, forget: Option<i64>) {
         let revision = self.shared.state.read().unwrap_or_else(PoisonError::into_inner).mvcc.revision();
         self.shared
@@ -252,7 +252,7 @@ impl Writer {
         }
     }
 
-    /// Reads the file again after a failed commit, so that memory contains exactly what is durable.
+    /// Reopens and reads the file after a failed commit, so that memory contains exactly what is durable.
     fn reopen(&mut self) -> Result<(), Refusal> {
         if self.disk.is_some() {
             return Ok(());
@@ -264,7 +264,7 @@ impl Writer {
         *self.shared.state.write().unwrap_or_else(PoisonError::into_inner) = restored;
         self.shared.committed.send_replace(revision);
         self.disk = Some(disk);
-        tracing::info!(revision, "embedded store: file opened again");
+        tracing::info!(revision, "embedded store: file reopened");
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl Writer {
 
 async fn sleep_until(wake: Option<Instant>) {
     match wake {
-        // Timers have millisecond resolution: one more ensures that the time has passed on wake-up.
+        // Timers have millisecond resolution: one extra millisecond ensures that the deadline has passed on wake-up.
         Some(wake) => tokio::time::sleep_until((wake + Duration::from_millis(1)).into()).await,
         None => std::future::pending().await,
     }
@@ -320,13 +320,13 @@ fn apply(state: &mut State, command: Command, round: &mut Round) {
             let response = PbLeaseRevokeResponse { header: header(state) };
             answer(reply, if found { Ok(response) } else { Err(Refusal::LeaseNotFound) })
         }
-        // These two are handled between batches.
+        // The caller handles these two between batches.
         command @ (Command::Defragment(_) | Command::Stop(_)) => return refuse(command, &Refusal::Stopped),
     };
     round.answers.push(answer);
 }
 
-/// Checks the space for a write. Raises the alarm if the write exceeds the quota.
+/// Checks whether there is space for a write, and raises the alarm if the write would exceed the quota.
 fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refusal> {
     let space = state.space(cost);
     if space == Space::Exceeded && alarm(state, true, round) {
@@ -340,7 +340,7 @@ fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refu
     space.granted()
 }
 
-/// Raises or disarms the alarm NOSPACE. Returns whether that changed anything.
+/// Raises or disarms the NOSPACE alarm. Returns true if that changed anything.
 fn alarm(state: &mut State, raised: bool, round: &mut Round) -> bool {
     let changed = state.quota.alarm != raised;
     if changed {
@@ -350,7 +350,7 @@ fn alarm(state: &mut State, raised: bool, round: &mut Round) -> bool {
     changed
 }
 
-/// Adds the rows of a write to the batch.
+/// Adds a write's rows to the batch.
 fn keep<T>(applied: Result<Applied<T>, Refusal>, batch: &mut Batch) -> Result<T, Refusal> {
     let applied = applied?;
     batch.rows.extend(applied.rows);
@@ -409,7 +409,7 @@ mod tests {
     use crate::disk::Identity;
 
     fn writer(directory: &std::path::Path) -> (Writer, Arc<Shared>) {
-        let (disk, content) = Disk::open(directory).expect("an empty directory is accepted");
+        let (disk, content) = Disk::open(directory).expect("opening a store in an empty directory must succeed");
         let (commands, queue) = mpsc::channel(1);
         let identity = Identity {
             cluster: 1,
@@ -439,7 +439,7 @@ mod tests {
             ..PbPutRequest::default()
         };
         writer.process(vec![Command::Put(request, reply)]);
-        answer.try_recv().expect("a batch answers its commands")
+        answer.try_recv().expect("a batch must reply to its commands")
     }
 
     fn keys(shared: &Shared) -> Vec<String> {
@@ -449,37 +449,37 @@ mod tests {
 
     #[test]
     fn failed_commit_restores_memory_from_disk() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("creating a temporary directory failed");
         let (mut writer, shared) = writer(directory.path());
-        put(&mut writer, "durable").expect("the disk works");
+        put(&mut writer, "durable").expect("the write must succeed");
         let lost = PbPutRequest {
             key: b"lost".to_vec(),
             ..PbPutRequest::default()
         };
         let applied = shared.state.write().expect("not poisoned").put(lost, Instant::now());
-        assert!(applied.is_ok() && shared.current() == 2, "applied, but not visible");
+        assert!(applied.is_ok() && shared.current() == 2, "must be applied, but not visible");
         writer.disk = None;
-        let response = put(&mut writer, "next").expect("the file can be opened again");
+        let response = put(&mut writer, "next").expect("reopening the file must succeed");
         assert_eq!(response.header.expect("a header").revision, 3);
         assert_eq!(keys(&shared), ["durable", "next"]);
     }
 
     #[test]
     fn writes_are_refused_and_reads_work_while_the_file_is_unavailable() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("creating a temporary directory failed");
         let (mut writer, shared) = writer(directory.path());
-        put(&mut writer, "durable").expect("the disk works");
+        put(&mut writer, "durable").expect("the write must succeed");
         writer.disk = None;
-        let (other, _) = Disk::open(directory.path()).expect("the file can be opened elsewhere");
+        let (other, _) = Disk::open(directory.path()).expect("opening the released file must succeed");
         assert!(matches!(put(&mut writer, "refused"), Err(Refusal::Disk(_))));
         assert_eq!(keys(&shared), ["durable"]);
         drop(other);
-        put(&mut writer, "accepted").expect("the file is free again");
+        put(&mut writer, "accepted").expect("the write must succeed after the file was unlocked");
     }
 
     #[test]
     fn batch_that_compacts_its_own_writes_keeps_the_latest_versions() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = tempfile::tempdir().expect("creating a temporary directory failed");
         let (mut writer, shared) = writer(directory.path());
         let (mut commands, mut answers) = (Vec::new(), Vec::new());
         for value in 0..3_u8 {
@@ -501,14 +501,14 @@ mod tests {
             reply,
         ));
         writer.process(commands);
-        assert!(compacted.try_recv().expect("an answer").is_ok());
+        assert!(compacted.try_recv().expect("the compaction must have a reply").is_ok());
         assert!(
             answers
                 .iter_mut()
                 .all(|answer| answer.try_recv().is_ok_and(|result| result.is_ok()))
         );
         drop(writer.disk.take());
-        let (_, content) = Disk::open(directory.path()).expect("the file can be opened");
+        let (_, content) = Disk::open(directory.path()).expect("opening the file must succeed");
         assert_eq!(content.rows.iter().map(|row| row.row()).collect::<Vec<_>>(), [(4, 0)]);
         assert_eq!(shared.read(|state, _| state.mvcc.compacted()), 4);
     }

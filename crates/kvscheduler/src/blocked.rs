@@ -1,4 +1,4 @@
-//! Reasons why nothing is done for a value at present, and the policy for when that ends.
+//! Reasons why a value is currently blocked, and the policy that determines when a block ends.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
     status::ValueState,
 };
 
-/// Reason, for programs and for people.
+/// Reason for programs (a stable name) and for people (a message).
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Reason {
     /// Stable CamelCase reason.
@@ -44,32 +44,33 @@ impl From<Refusal> for Reason {
     }
 }
 
-/// Reason why nothing is done for a value at present.
+/// Reason why a value is currently blocked.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Blocked {
-    /// The last operation failed. It is retried at `until`, or at `earliest` if a dependency changes.
+    /// The last operation failed. It is retried at `until`, or already at `earliest` if a dependency changes.
     BackOff {
         until: Duration,
         earliest: Duration,
         persistent: bool,
-        /// A foreign object is in the way, which may stay for ever.
+        /// True if a foreign object is in the way, which may stay forever.
         foreign: bool,
         reason: Reason,
     },
-    /// Others keep changing or removing it; repaired at `until`.
+    /// Others keep changing or removing the value. It is repaired at `until`.
     Contended { until: Duration, reason: Reason },
-    /// Others changed or removed it, and it is not to be repaired. Ends when the kernel agrees again or the value is put again.
+    /// Others changed or removed the value, and it must not be repaired. Ends when the kernel state matches again or the value is
+    /// put again.
     Drifted(Reason),
-    /// Something it needs does not exist, as its operation reported. Ends with a probe or a change of a dependency.
+    /// The operation reported that something the value needs does not exist. Ends on a probe or when a dependency changes.
     Unavailable(Reason),
-    /// It can never be applied, as its operation reported. Ends only with a probe or a change of the value.
+    /// The operation reported that the value can never be applied. Ends only on a probe or when the value changes.
     Unusable(Reason),
-    /// It conflicts with another value. Ends with any related change.
+    /// The value conflicts with another value. Ends on any related change.
     Conflict(Reason),
 }
 
 impl Blocked {
-    /// Returns whether no retries are left.
+    /// Returns whether there are no retries left.
     pub fn is_for_ever(&self) -> bool {
         self.until() == Some(NEVER)
     }
@@ -107,7 +108,7 @@ impl Blocked {
         }
     }
 
-    /// Returns whether the value is refused, so that it or another value has to be changed.
+    /// Returns whether the value is refused, so that this value or another one must be changed.
     pub fn is_refusal(&self) -> bool {
         match self {
             Blocked::Unusable(_) | Blocked::Conflict(_) => true,
@@ -115,7 +116,7 @@ impl Blocked {
         }
     }
 
-    /// Returns whether changes made by others are the reason.
+    /// Returns whether the block is due to changes made by others.
     pub fn is_about_drift(&self) -> bool {
         match self {
             Blocked::Drifted(_) | Blocked::Contended { .. } => true,
@@ -123,9 +124,9 @@ impl Blocked {
         }
     }
 
-    /// Returns when the block ends after a change of a dependency.
+    /// Returns when the block ends after a dependency has changed.
     ///
-    /// A failed operation is retried, but at most once within [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
+    /// A failed operation is retried, but at most once per [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
     pub fn ends_after_change(&self, now: Duration) -> Ends {
         match self {
             Blocked::Unavailable(_) => Ends::Now,
@@ -138,12 +139,12 @@ impl Blocked {
     }
 }
 
-/// End of a block.
+/// When a block ends after a change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ends {
     Now,
     At(Duration),
-    /// Not affected by the change.
+    /// The change has no effect on the block.
     Later,
 }
 
@@ -170,7 +171,7 @@ mod tests {
         }
     }
 
-    /// For every reason: when it ends after a change, when it ends by itself, and the published state.
+    /// Checks for each reason when it ends after a change, when it ends by itself, and which state is published.
     #[test]
     fn each_reason_has_its_end_and_published_state() {
         let later = NOW + Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! Turns decisions into operations: deletion, creation, update, and removal of remains.
+//! Turns decisions into operations: deletion, creation, update, and removal of partly created objects.
 //!
-//! Checks the conditions of each operation, above all claims, and makes values wait if they are not met. Decisions are made in
-//! `decide`.
+//! This module checks the preconditions of each operation, most importantly the claims, and makes values wait if they are not met.
+//! `decide` makes the decisions.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +20,10 @@ use super::{
     view::View,
 };
 
-/// Reason for doing nothing for a property: it exists only for others to depend on.
+/// Reason for not performing an operation for a property, which exists only for others to depend on.
 const NO_DESCRIPTOR: &str = "it is a property of the value that it is derived from";
 
-/// Node of a co-created value, the value, and its claims.
+/// Node of a co-created value, the value itself, and its claims.
 type CoCreation<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
 
 impl<D: Domain> Scheduler<D> {
@@ -33,7 +33,7 @@ impl<D: Domain> Scheduler<D> {
             self.on(id, Event::Terminate);
             self.refresh_children(id);
             self.mark_interested(id);
-            // Dependents are deleted first; this node is evaluated again after them.
+            // Dependents are deleted first. This node is evaluated again afterwards.
             self.mark(id);
             return;
         }
@@ -67,9 +67,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the applied values that an operation removes as well.
+    /// Returns the applied values that an operation also removes.
     ///
-    /// `None` if the operation must wait for another one to complete.
+    /// Returns `None` if the operation must first wait for another one to complete.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &Effect<D::Operation>) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
         let taken = match self.domain.descriptor(key).filter(|_| matches!(effect, Effect::Do(_))) {
@@ -88,7 +88,7 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
-        // The order of the two operations decides whether a value in creation is removed as well.
+        // The order of the two operations decides whether a value that is being created is removed as well.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -99,9 +99,9 @@ impl<D: Domain> Scheduler<D> {
         Some(named.into_iter().filter(goes).collect())
     }
 
-    /// Starts the deletion of values that are removed together with another one.
+    /// Starts deleting values that are removed together with another one.
     ///
-    /// Returns the numbers of these deletions, which need no operation of their own.
+    /// Returns the operation numbers of these deletions, which need no steps of their own.
     fn depart(&mut self, taken: Vec<NodeId>) -> Vec<u64> {
         let mut depart = |id: NodeId| {
             self.on(id, Event::Terminate);
@@ -141,7 +141,7 @@ impl<D: Domain> Scheduler<D> {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 let value = descriptor.as_applied(&key, None, &desired);
-                // A co-created value may be partial as well.
+                // A co-created value may also be partial.
                 let comes = co_creates.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
@@ -167,9 +167,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the nodes of the co-created values with their claims.
+    /// Returns the nodes of the co-created values, together with their claims.
     ///
-    /// `None` if another value holds one of the claims: the co-created value waits for it, and this one as well.
+    /// Returns `None` if another value holds one of the claims. The co-created value and this value then wait for it.
     fn claim_for_co_created(&mut self, id: NodeId, co_creates: Vec<(D::Key, D::Value)>) -> Option<Vec<CoCreation<D>>> {
         let domain = self.domain.clone();
         let mut claimed = Vec::new();
@@ -182,7 +182,7 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[co_created_values].blocked.is_some() {
                     self.mark(id);
                 } else {
-                    // The holder is being deleted. Marking the node would evaluate it in a loop until then.
+                    // The holder is being deleted. Marking the node would evaluate it in a loop until the holder is gone.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
                     self.await_in_flight(id);
                 }
@@ -193,9 +193,9 @@ impl<D: Domain> Scheduler<D> {
         Some(claimed)
     }
 
-    /// Returns whether what a failed creation may have left must be removed before anything else.
+    /// Returns whether what a failed creation may have left behind must be removed before anything else.
     ///
-    /// This is so if it is not part of the desired value, or if one of its dependencies is not available.
+    /// This is the case if it is not part of the desired value, or if one of its dependencies is not available.
     pub(super) fn is_in_the_way(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let (Some(desired), Some(attempted)) = (node.desired(), node.attempted()) else {
@@ -240,7 +240,7 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &desired, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
-                // One value of the cycle must release its claim; any of them will do.
+                // One value in the cycle must release its claim. Any of them will do.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
@@ -255,17 +255,17 @@ impl<D: Domain> Scheduler<D> {
                 let value = descriptor.as_applied(&key, Some(&applied), &desired);
                 self.emit(id, Action::Update { value, superseded: false }, effect);
                 if self.graph[id].lifecycle().agreement() == Some(Agreement::CoCreated) {
-                    // For clients, this update is the creation of the value.
+                    // For clients, this update counts as the creation of the value.
                     self.graph[id].last_operation = Verb::Create;
                 }
             }
         }
     }
 
-    /// Returns whether the value must wait for an operation on a related value, after which it is evaluated again.
+    /// Returns whether the value must wait for an operation on a related value. It is evaluated again afterwards.
     ///
-    /// It waits for an update of a dependency (which may change its name), for a creation that depends on this value, and for the
-    /// deletion of a value that it replaces.
+    /// It waits for an update of a dependency (which may change that dependency's name), for a creation that depends on this
+    /// value, and for the deletion of a value that it replaces.
     pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
         let changing = self.graph.changing_below(id).or_else(|| self.graph.creation_above(id));
         let changing = changing.or_else(|| self.graph.sibling_on_its_way_out(id));
@@ -275,7 +275,7 @@ impl<D: Domain> Scheduler<D> {
         changing.is_some()
     }
 
-    /// Returns whether the holders would release the claims, but wait in a cycle for a claim of this value.
+    /// Returns whether the claim holders would release the claims, but are waiting in a cycle for a claim held by this value.
     fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
         let mut closes = false;
         let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);
@@ -301,9 +301,9 @@ impl<D: Domain> Scheduler<D> {
         closes
     }
 
-    /// Returns whether another value holds one of the claims, and if so makes this one wait.
+    /// Returns whether another value holds one of the claims. If so, this value waits for it.
     ///
-    /// If the wait may be endless, the conflict is reported.
+    /// A conflict is reported if the wait may never end.
     fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
         for claim in claims {
             let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
@@ -345,9 +345,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Fails an operation for which the descriptor gave no usable effect, and records a defect.
+    /// Fails an operation for which the descriptor returned no usable effect, and records a defect.
     ///
-    /// It is retried at the longest interval.
+    /// The operation is retried at the longest interval.
     fn fail_impossible(&mut self, id: NodeId, operation: u64, what: &str) {
         let node = &self.graph[id];
         let name = self.domain.name(&node.key);
@@ -363,15 +363,16 @@ impl<D: Domain> Scheduler<D> {
         );
     }
 
-    /// Returns the applied value after a desired value has been created.
+    /// Returns the applied value that results from creating a desired value.
     pub(super) fn as_created(&self, key: &D::Key, desired: &D::Value) -> D::Value {
         let descriptor = self.domain.descriptor(key);
         descriptor.map_or_else(|| desired.clone(), |descriptor| descriptor.as_applied(key, None, desired))
     }
 
-    /// Returns the dependencies that must stay until a creation has completed, even if the value is no longer desired.
+    /// Returns the dependencies that must stay until a creation has completed, even if its value is no longer desired.
     ///
-    /// These are its own, those of the co-created values, and those of the remains that it removes first.
+    /// These are the value's own dependencies, those of the co-created values, and those of the partly created object that is
+    /// removed first.
     fn edges_in_flight(&self, id: NodeId) -> Edges<D::Key> {
         let node = &self.graph[id];
         let co_created_values = node.in_flight.as_ref().map_or(&[][..], |in_flight| in_flight.action.co_created());
@@ -391,7 +392,7 @@ impl<D: Domain> Scheduler<D> {
         edges.into()
     }
 
-    /// Records the start of an operation on a value, and returns its number.
+    /// Records the start of an operation on a value, and returns the operation number.
     fn begin_operation(&mut self, id: NodeId, action: Action<D>) -> u64 {
         let verb = action.verb();
         if verb != Verb::Verify {

@@ -1,6 +1,6 @@
 //! Differences between an applied and a desired value.
 //!
-//! Most comparisons find none, so an empty [`Comparison`] must cost nothing.
+//! Most comparisons find no difference, so an empty [`Comparison`] must cost nothing.
 
 use std::fmt;
 
@@ -8,22 +8,22 @@ use smallvec::SmallVec;
 
 use super::descriptor::Label;
 
-/// Differences between an applied value and the desired one; empty if nothing has to be done.
+/// Differences between an applied value and the desired one. Empty if nothing has to be done.
 ///
-/// Does not allocate if it is empty or has one difference with a constant text.
+/// Does not allocate if it is empty or has a single difference with a constant text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison(SmallVec<[Difference; 1]>);
 
-/// One difference.
+/// Single difference.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Text for the end of a sentence: `its MTU is 1500 instead of 9000`.
+    /// Text for the end of a sentence, such as `its MTU is 1500 instead of 9000`.
     pub text: Label,
-    /// Action that removes the difference.
+    /// How to remove the difference.
     pub remedy: Remedy,
 }
 
-/// Action that removes a difference.
+/// How to remove a difference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Remedy {
     /// The value is changed in place.
@@ -33,7 +33,7 @@ pub enum Remedy {
 }
 
 impl Difference {
-    /// Creates a difference that an update removes.
+    /// Creates a difference that an update can remove.
     pub fn in_place(text: impl Into<Label>) -> Self {
         Difference {
             text: text.into(),
@@ -41,7 +41,7 @@ impl Difference {
         }
     }
 
-    /// Creates a difference that only deletion and creation remove.
+    /// Creates a difference that requires deleting and re-creating the value.
     pub fn again(text: impl Into<Label>) -> Self {
         Difference {
             text: text.into(),
@@ -61,12 +61,12 @@ impl Comparison {
         self.0.is_empty()
     }
 
-    /// Returns whether the value has to be deleted and created again.
+    /// Returns whether the value must be deleted and created again.
     pub fn needs_recreate(&self) -> bool {
         self.0.iter().any(|difference| difference.remedy == Remedy::Recreate)
     }
 
-    /// Returns the differences, in the order in which they are reported.
+    /// Returns the differences in reporting order.
     pub fn differences(&self) -> &[Difference] {
         &self.0
     }
@@ -99,7 +99,7 @@ impl Extend<Difference> for Comparison {
     }
 }
 
-/// Writes the differences as the end of a sentence.
+/// Formats the differences as the end of a sentence.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, difference) in self.0.iter().enumerate() {

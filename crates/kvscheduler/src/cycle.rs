@@ -1,8 +1,8 @@
 //! Dependency cycles: the strongly connected components of the graph.
 //!
-//! Components are computed on demand (Tarjan's algorithm, from the node in question) and remembered until an edge changes that
-//! could be part of a cycle. Each node is visited once, however many nodes ask: in a long chain of values that wait for one
-//! another, every one of them has the same question. `readiness` decides whether the members of a cycle can be created.
+//! Components are computed on demand (Tarjan's algorithm, starting from the node in question) and cached until an edge changes
+//! that could be part of a cycle. Each node is visited only once, no matter how many nodes request their component. This matters
+//! in a long chain of waiting values, where each one requests it. `readiness` decides whether the members of a cycle can be created.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,10 +11,10 @@ use std::{
 
 use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
 
-/// Number of a node's component, as last computed. Stored in the node; outdated if it is below [`Cycles::valid_from`].
+/// Component number of a node, as last computed. Stored in the node, and outdated if it is below [`Cycles::valid_from`].
 pub(super) type Component = Cell<u64>;
 
-/// During a search, a node that may still become part of a larger component has this bit and its position.
+/// During a search, a node that may still become part of a larger component has this bit set, along with its position.
 const OPEN: u64 = 1 << 63;
 
 /// Known components.
@@ -23,17 +23,17 @@ pub(super) struct Cycles {
     /// Next component number; numbers are never reused.
     next: u64,
     valid_from: u64,
-    /// Members of the components with more than one, in order, by component number.
+    /// Members of each component with more than one member, sorted by component number.
     members: Vec<(u64, Arc<[NodeId]>)>,
 }
 
-/// Node on the path of the search.
+/// Node on the search path.
 struct Visit {
     id: NodeId,
     position: u64,
-    /// Lowest position reached from it.
+    /// Lowest position reached from this node.
     lowest: u64,
-    /// Number of its targets visited so far.
+    /// Number of targets visited so far.
     looked_at: usize,
 }
 
@@ -48,9 +48,9 @@ impl Cycles {
 }
 
 impl<D: Domain> Graph<D> {
-    /// Forgets the known cycles, because the dependencies or the parent of a value change or are about to.
+    /// Forgets the known cycles, because the dependencies or the parent of a value have changed or are about to.
     ///
-    /// Does nothing for a node that nothing refers to: it is not part of any cycle.
+    /// Does nothing if no other node refers to this one, because it cannot be part of a cycle then.
     pub fn forget_cycles(&mut self, id: NodeId) {
         let node = &self[id];
         if node.dependents.is_empty() && node.children.is_empty() {
@@ -61,9 +61,9 @@ impl<D: Domain> Graph<D> {
         cycles.members.clear();
     }
 
-    /// Returns everything that depends on `id` and is reached from it through its dependency `target`.
+    /// Returns all members of the dependency cycle that contains `id` and its dependency `target`.
     ///
-    /// `None` if `target` does not depend on `id`.
+    /// Returns `None` if `target` does not depend on `id`.
     pub fn cycle_through(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         if id == target {
             let members = self.members_of(self.component(id));
@@ -95,9 +95,9 @@ impl<D: Domain> Graph<D> {
         self[id].component.get()
     }
 
-    /// Finds the components of all nodes reached from `start` whose component is not known yet.
+    /// Finds the components of all nodes that are reachable from `start` and whose component is not known yet.
     fn find_components(&self, start: NodeId, cycles: &mut Cycles) {
-        // Nodes whose component is not complete yet, in the order of their positions; and the path to the current node.
+        // `open`: nodes whose component is not complete yet, in position order. `path`: the path to the current node.
         let (mut open, mut path): (Vec<NodeId>, Vec<Visit>) = (Vec::new(), Vec::new());
         let mut next = Some(start);
         loop {
@@ -142,7 +142,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the target with this number: a dependency, or the parent. `Some(None)` if it is not a single node.
+    /// Returns the target with this index: a dependency, or the parent. `Some(None)` if the target is not a single node.
     fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {
         let node = &self[id];
         match node.edges.get(number) {

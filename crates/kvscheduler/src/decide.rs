@@ -1,6 +1,6 @@
-//! Decides what happens to a value next, from the present state alone.
+//! Decides what happens to a value next, from the current state alone.
 //!
-//! The functions here change nothing. `scheduler` calls them, and `carry_out` performs what was decided.
+//! The functions in this module do not change anything. `scheduler` calls them, and `carry_out` performs the decisions.
 
 use std::collections::BTreeSet;
 
@@ -19,27 +19,27 @@ use super::{
 
 /// Decision about a node.
 pub(super) enum Decision {
-    /// No operation now.
+    /// Do nothing now.
     Stay,
-    /// The applied value equals the desired one.
+    /// The applied value matches the desired one.
     Settle,
-    /// Delete the value, after everything that depends on it.
+    /// Delete the value after everything that depends on it.
     Close,
-    /// Like [`Decision::Close`], because the value is obsolete. It is deleted even if the reason disappears in the meantime: the object in the
-    /// kernel may have been deleted together with the one that it was on.
+    /// Like [`Decision::Close`], because the value is obsolete. It is deleted even if the reason disappears in the meantime: the
+    /// object in the kernel may have been deleted together with its underlying object.
     Replace,
     /// Like [`Decision::Close`], because dependencies are not met.
     CloseUnready,
-    /// Another member of its dependency cycle is created first.
+    /// Create another member of the dependency cycle first.
     After(NodeId),
-    /// Remove what a failed creation may have left.
+    /// Remove what a failed creation may have left behind.
     ClearAway,
     Create,
     Update,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Decides what happens to a value, from the present state alone.
+    /// Decides what happens to a value, from the current state alone.
     pub(super) fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         match node.lifecycle() {
@@ -60,11 +60,11 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Decides about a value that does not exist.
+    /// Decides what to do about a value that does not exist.
     fn decide_creation(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let lingering = node.children.iter().any(|child| self.graph[*child].present());
-        // A conflict does not block: it is checked again in every evaluation.
+        // A conflict does not prevent the decision: it is checked again in every evaluation.
         let blocked = node.blocked.as_deref().is_some_and(|blocked| !blocked.is_conflict());
         let unimplemented = node.desire.requested.is_some() && self.domain.descriptor(&node.key).is_none();
         if node.desired().is_none() || lingering || blocked || unimplemented {
@@ -77,7 +77,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Decides about a value that exists and whose dependencies are met.
+    /// Decides what to do about a value that exists and whose dependencies are met.
     fn decide_change(&self, id: NodeId, value: &D::Value, desired: &D::Value, agreement: Agreement) -> Decision {
         let node = &self.graph[id];
         let Some(descriptor) = self.domain.descriptor(&node.key) else {
@@ -100,9 +100,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether a dependency made the value obsolete.
+    /// Returns whether a dependency has made the value obsolete.
     ///
-    /// Not if the value, or something that it depends on, is left as others changed it.
+    /// Returns `false` if changes by others to the value, or to something it depends on, are left unrepaired.
     fn is_outdated(&self, id: NodeId, value: &D::Value) -> bool {
         let node = &self.graph[id];
         let drifted = node.blocked.as_deref().is_some_and(Blocked::is_about_drift);
@@ -112,23 +112,23 @@ impl<D: Domain> Scheduler<D> {
             && !self.rests_on_drifted(id)
     }
 
-    /// Returns whether a dependency is damaged and not to be repaired.
+    /// Returns whether a dependency is damaged and must not be repaired.
     fn rests_on_drifted(&self, id: NodeId) -> bool {
         let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
         targets.any(|target| self.is_left_drifted(target))
     }
 
-    /// Returns whether an observed, unconfirmed value may only lack a fact that has not been reported yet.
+    /// Returns whether a missing dependency of an observed, unconfirmed value may be a fact that has not been reported yet.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
         !self.graph.facts_complete
             && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
     }
 
-    /// Returns whether the missing dependencies of an observed, unconfirmed value may still come.
+    /// Returns whether the missing dependencies of an observed, unconfirmed value may still become available.
     ///
-    /// They may if they are in flight, ready, backing off, or facts that have not been reported yet. Deleting the value would
-    /// then interrupt something that works. A dependency that a foreign object blocks does not count, because that object may
-    /// stay for ever.
+    /// This is the case if they are in flight, ready, backing off, or facts that have not been reported yet. Deleting the value
+    /// would then interrupt something that works. A dependency that is blocked by a foreign object does not count, because that
+    /// object may stay forever.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
@@ -143,10 +143,10 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Returns whether `found` holds for a missing dependency of an observed value, direct or transitive.
+    /// Returns whether `found` holds for any missing dependency, direct or transitive, of an observed value.
     ///
-    /// For a dependency on any of several, all candidates are followed, unless another value waits for the observed one to be
-    /// deleted: a candidate may in turn wait for that deletion.
+    /// For any-of dependencies, all candidates are followed, unless another value waits for the observed one to be deleted,
+    /// because a candidate may in turn wait for that deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {
@@ -172,9 +172,9 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    /// Returns whether the value depends on an observed value whose deletion is deferred for another reason than this value.
+    /// Returns whether the value depends on an observed value whose deletion is deferred for a reason other than this value.
     ///
-    /// The observed value may be deleted, and this one with it.
+    /// The observed value may yet be deleted, and this value along with it.
     pub(super) fn rests_on_deferred(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
             self.queue.deferred().contains(&target)
@@ -189,14 +189,14 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Returns whether an object that has not been read yet may hold a claim of a value to be created.
+    /// Returns whether an object that has not been read yet may hold one of the claims of a value to be created.
     pub(super) fn claims_may_be_held(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let descriptor = self.domain.descriptor(&node.key).zip(node.desired());
         descriptor.is_some_and(|(descriptor, desired)| descriptor.claims_may_be_held(&node.key, desired, &View::new(&self.graph)))
     }
 
-    /// Returns whether a conflict is obsolete because a dependency is missing now.
+    /// Returns whether a conflict no longer matters because a dependency is missing now.
     pub(super) fn is_refusal_moot(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let refused = node.blocked.as_deref().is_some_and(Blocked::is_conflict);

@@ -1,10 +1,11 @@
-//! Drift: changes that others make to applied values, and whether they are repaired at once, later, or only reported.
+//! Drift: changes made by others to applied values, and whether to repair them immediately, repair them later, or only report
+//! them.
 //!
-//! Tracks which values are damaged and how often, and blocks their repair. Without a block, `decide` repairs them.
+//! This module tracks which values are damaged and how often, and blocks their repair. Without a block, `decide` repairs them.
 //!
-//! A value that is damaged again soon after its repair is in contention. Its first repairs are made at once, further ones after
-//! delays that double. Contention ends when the value has stayed intact for a while, when its namespace is opened again, or when
-//! the value is put again.
+//! A value that is damaged again soon after its repair is in contention. The first repairs are immediate, and further ones follow
+//! after delays that double. Contention ends when the value has stayed intact for some time, when its namespace is opened again,
+//! or when the value is put again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,33 +20,33 @@ use super::{
     scheduler::Scheduler,
 };
 
-/// Reason of a value whose repair is delayed because others keep changing it.
+/// Reason for delaying the repair of a value because others keep changing it.
 pub(super) const CONTENDED: &str = "Contended";
-/// Reason of a value that is left as others changed it.
+/// Reason for leaving a value as others changed it.
 pub(super) const DRIFTED: &str = "Drifted";
 
-/// Number of repairs that are made at once.
+/// Number of immediate repairs.
 const AT_ONCE: u32 = 3;
-/// Delay of the first repair after those.
+/// Delay of the first repair after the immediate ones.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
-/// Longest delay of a repair.
+/// Longest repair delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// Time without damage after which contention ends; at least twice the last delay.
+/// Time without damage after which contention ends, but at least twice the last delay.
 const CALM: Duration = Duration::from_secs(10);
 
 /// Known damage.
 #[derive(Clone)]
 pub(super) struct Drift<K> {
-    /// Desired values that disappeared or were changed, and are not as desired again yet.
+    /// Desired values that disappeared or were changed, and that are not as desired again yet.
     damaged: BTreeSet<NodeId>,
-    /// Their keys, and those of what is derived from them.
+    /// Keys of the damaged values and of the values derived from them.
     coming: BTreeSet<K>,
-    /// Values whose damage is shown by the present observation, and their keys as in `coming`.
+    /// Values whose damage was found by the current observation, and their keys as in `coming`.
     fresh: BTreeSet<NodeId>,
     fresh_keys: BTreeSet<K>,
-    /// A value has left `damaged`, so `coming` may contain obsolete keys.
+    /// True if a value has left `damaged`, so `coming` may contain obsolete keys.
     shrunk: bool,
-    /// Values that were damaged lately.
+    /// Recently damaged values.
     contentions: BTreeMap<NodeId, Contention>,
 }
 
@@ -62,13 +63,13 @@ impl<K> Drift<K> {
     }
 }
 
-/// Contention about a value.
+/// Contention over a value.
 #[derive(Clone)]
 struct Contention {
     times: u32,
     first: Duration,
     last: Duration,
-    /// Delay of the repair after the last damage.
+    /// Delay of the repair that follows the last damage.
     delay: Duration,
 }
 
@@ -79,10 +80,10 @@ impl Contention {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Decides how a damaged value is blocked.
+    /// Decides how to block a damaged value.
     ///
-    /// A desired value is not, or no longer, as it was applied: it became `found`, or disappeared (`None`). Pass the result to
-    /// [`Self::back_off_damaged`] after the observation has been taken over.
+    /// A desired value is not, or no longer, as it was applied: it changed to `found`, or disappeared (`None`). Pass the result to
+    /// [`Self::back_off_damaged`] after the observation has been recorded.
     pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         let (key, was_whole) = (node.key.clone(), node.is_in_sync());
@@ -133,7 +134,8 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Records a value as damaged until it is as desired again. A value that is left alone for drift is recorded already.
+    /// Records a value as damaged until it is as desired again. Has no effect if the value has drifted and is left alone, because
+    /// it is already recorded.
     pub(super) fn note_damaged(&mut self, id: NodeId) {
         if self.graph[id].blocked.as_deref().is_none_or(|hold| !hold.is_about_drift()) && self.drift.damaged.insert(id) {
             let coming = self.keys_of(id);
@@ -141,7 +143,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Like [`Self::note_damaged`], for damage shown by the present observation.
+    /// Like [`Self::note_damaged`], for damage found by the current observation.
     pub(super) fn note_fresh_damage(&mut self, id: NodeId) {
         self.note_damaged(id);
         if self.drift.fresh.insert(id) {
@@ -150,16 +152,17 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the observation.
+    /// Ends the current observation.
     pub(super) fn forget_fresh_damage(&mut self) {
         self.drift.fresh.clear();
         self.drift.fresh_keys.clear();
     }
 
-    /// Returns whether the damage follows from that of another value.
+    /// Returns whether the damage is a consequence of damage to another value.
     ///
-    /// The kernel removes routes and neighbours with their address, or when the link is set down. Only damage to the value itself
-    /// counts as contention. Damage of earlier observations is not accepted as a cause, because it may stay for a long time.
+    /// The kernel removes routes and neighbours along with their address, or when the link is set down. Only damage to the value
+    /// itself counts as contention. Damage from earlier observations is not accepted as a cause, because it may persist for a long
+    /// time.
     fn is_collateral(&self, id: NodeId) -> bool {
         let damaged = &self.drift.fresh;
         let parents = std::iter::successors(self.graph[id].parent, |parent| self.graph[*parent].parent);
@@ -171,7 +174,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].applied_edges.iter().any(|edge| match &edge.on {
             Target::Key(target) => {
                 let other = self.base_of(*target);
-                // If two values disappear together, such as the ends of a veth pair, one of them is the cause.
+                // If two values disappear together, such as the ends of a veth pair, one of them counts as the cause.
                 other != base
                     && self.is_family_damaged(other)
                     && !(self.graph[base].key < self.graph[other].key && self.rests_on(other, base))
@@ -180,12 +183,12 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns whether the observation shows damage of a value or of something derived from it.
+    /// Returns whether the current observation found damage to a value or to something derived from it.
     fn is_family_damaged(&self, id: NodeId) -> bool {
         self.drift.fresh.contains(&id) || self.graph[id].children.iter().any(|child| self.is_family_damaged(*child))
     }
 
-    /// Returns whether a value depends on another one or on something derived from it.
+    /// Returns whether a value depends on another one or on something derived from the other one.
     fn rests_on(&self, id: NodeId, base: NodeId) -> bool {
         let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
         targets.any(|target| self.base_of(target) == base)
@@ -217,7 +220,7 @@ impl<D: Domain> Scheduler<D> {
         matches!(self.graph[id].blocked.as_deref(), Some(Blocked::Drifted(_)))
     }
 
-    /// Forgets what others did to a value and to what is derived from it, because the value is requested again.
+    /// Forgets what others did to a value and to the values derived from it, because the value was requested again.
     pub(super) fn forget_drift(&mut self, id: NodeId) {
         self.drift.contentions.remove(&id);
         if self.graph[id].blocked.as_deref().is_some_and(Blocked::is_about_drift) {
@@ -228,7 +231,7 @@ impl<D: Domain> Scheduler<D> {
         children.into_iter().for_each(|child| self.forget_drift(child));
     }
 
-    /// Retries the failed values derived from a value at once, because the value is requested again.
+    /// Immediately retries the failed values derived from a value, because the value was requested again.
     pub(super) fn release_children(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -240,9 +243,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends contention about values that disappeared with a namespace, when the namespace is opened again.
+    /// Ends contention over values that disappeared along with a namespace, when the namespace is opened again.
     ///
-    /// This includes the other ends of links in other namespaces.
+    /// This includes the peers of links, which may be in other namespaces.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
         let Some(implied) = self.graph[id]
             .desire
@@ -264,15 +267,15 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Forgets the damage of a value that the agent itself has deleted.
+    /// Forgets the damage to a value that the agent itself has deleted.
     ///
-    /// Its dependents were deleted with it. Keeping them until the repair would keep them for ever if the dependencies of the
-    /// value are missing.
+    /// Its dependents were deleted along with it. Keeping dependents in place until the value is repaired would keep them forever
+    /// if dependencies of the value are missing.
     pub(super) fn forget_damage(&mut self, id: NodeId) {
         self.drift.shrunk |= self.drift.damaged.remove(&id);
     }
 
-    /// Forgets repaired damage, and contention that is over.
+    /// Forgets repaired damage, and contention that has ended.
     pub(super) fn forget_repaired(&mut self) {
         let (graph, now) = (&self.graph, self.now);
         self.drift
@@ -288,7 +291,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the key of a value and those of what is derived from its desired value.
+    /// Returns the key of a value and the keys of the values derived from its desired value.
     fn keys_of(&self, id: NodeId) -> Vec<D::Key> {
         let node = &self.graph[id];
         let derived = match (node.desired(), self.domain.descriptor(&node.key)) {
@@ -299,13 +302,13 @@ impl<D: Domain> Scheduler<D> {
         std::iter::once(node.key.clone()).chain(derived).collect()
     }
 
-    /// Returns whether everything that an applied value lacks was damaged by others, and the kernel keeps the value without it.
+    /// Returns whether an applied value can stay in place because the kernel keeps it without its missing dependencies.
     ///
-    /// The value then stays as it is.
+    /// This requires that every missing dependency was damaged by others.
     pub(super) fn outlives_damage(&self, id: NodeId) -> bool {
-        // Another value waits for this one to be deleted.
+        // Another value is waiting for this one to be deleted.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
-        // A deletion that has started goes on, even if it has not succeeded so far.
+        // A deletion that has started continues, even if it has not succeeded so far.
         if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].is_terminating() {
             return false;
         }
@@ -314,7 +317,7 @@ impl<D: Domain> Scheduler<D> {
         unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_met_by(&self.drift.coming, edge, |_| true))
     }
 
-    /// Returns whether a dependency is met by one of the `coming` keys for which `counts` holds.
+    /// Returns whether a dependency is satisfied by one of the `coming` keys accepted by `counts`.
     fn is_met_by(&self, coming: &BTreeSet<D::Key>, edge: &Edge<D::Key>, counts: impl Fn(&D::Key) -> bool) -> bool {
         match &edge.on {
             Target::Key(target) => coming.contains(self.graph[*target].key.text()),

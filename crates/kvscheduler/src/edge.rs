@@ -1,6 +1,6 @@
-//! Edges: dependencies that are resolved to nodes, and stored compactly.
+//! Edges: dependencies resolved to nodes and stored compactly.
 //!
-//! Keys are stored in the target nodes only. `readiness` decides whether an edge is satisfied.
+//! Keys are stored only in the target nodes. `readiness` decides whether an edge is satisfied.
 
 use std::{ops::Deref, slice, sync::Arc};
 
@@ -10,7 +10,7 @@ use super::{
     nodes::NodeId,
 };
 
-/// Dependency with resolved targets.
+/// Dependency with its resolved targets.
 #[derive(Clone)]
 pub(super) struct Edge<K> {
     pub label: Label,
@@ -22,22 +22,22 @@ pub(super) struct Edge<K> {
 /// Target of an edge.
 #[derive(Clone)]
 pub(super) enum Target<K> {
-    /// This node.
+    /// A single node.
     Key(NodeId),
-    /// Any of several.
+    /// Any of several nodes.
     AnyOf(Box<AnyOf<K>>),
 }
 
 /// Resolved form of [`On::AnyOf`].
 #[derive(Clone)]
 pub(super) struct AnyOf<K> {
-    /// Nodes of the prefixes.
+    /// Nodes that represent the prefixes.
     pub prefixes: Prefixes,
     pub predicate: Option<Predicate<K>>,
     pub describe: Label,
 }
 
-/// Prefixes of a target. One or two, the usual numbers, need no allocation.
+/// Prefixes of a target. The usual one or two need no allocation.
 #[derive(Clone)]
 pub(super) enum Prefixes {
     One([NodeId; 1]),
@@ -68,11 +68,11 @@ impl FromIterator<NodeId> for Prefixes {
     }
 }
 
-/// Dependencies of a value. The desired and the applied value share them if they are the same, as they mostly are.
+/// Dependencies of a value. The desired and the applied value share them if they are equal, which is usually the case.
 pub(super) type Edges<K> = Arc<[Edge<K>]>;
 
 impl<K> Edge<K> {
-    /// Returns the target node, or the nodes of the prefixes.
+    /// Returns the target node or, for an any-of edge, the nodes of the prefixes.
     pub fn targets(&self) -> &[NodeId] {
         match &self.on {
             Target::Key(target) => slice::from_ref(target),
@@ -80,7 +80,7 @@ impl<K> Edge<K> {
         }
     }
 
-    /// Returns the target node, if only a single one satisfies the edge.
+    /// Returns the target node if only a single node can satisfy the edge.
     pub fn key_target(&self) -> Option<NodeId> {
         match self.on {
             Target::Key(target) => Some(target),
@@ -95,9 +95,9 @@ pub(super) fn targets<K>(edges: &[Edge<K>]) -> impl Iterator<Item = NodeId> + '_
 }
 
 impl<D: Domain> Graph<D> {
-    /// Resolves the dependencies of a node; returns its present edges if they are the same.
+    /// Resolves the dependencies of a node. Returns its current edges if they are equal.
     ///
-    /// The caller must set new edges by [`Self::set_edges`].
+    /// The caller must store new edges with [`Self::set_edges`].
     pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency<D::Key>>) -> Edges<D::Key> {
         if dependencies.is_empty() {
             return Edges::default();
@@ -156,7 +156,7 @@ impl<D: Domain> Graph<D> {
         edges.len() == dependencies.len() && edges.iter().zip(dependencies).all(same)
     }
 
-    /// Returns the dependency that an edge was made from.
+    /// Returns the dependency from which an edge was created.
     pub fn dependency(&self, edge: &Edge<D::Key>) -> Dependency<D::Key> {
         let key = |id: &NodeId| self[*id].key.clone();
         let on = match &edge.on {

@@ -1,20 +1,21 @@
-//! Effects: what a descriptor wants to be done.
+//! Effects: the steps that a descriptor returns.
 //!
-//! Distinguishes operations, nothing on purpose, and a request that makes no sense, which must never count as success.
+//! An effect distinguishes operations, intentionally doing nothing, and an impossible request, which must never count as success.
 
-/// Reason of a failure caused by a defect of the program.
+/// Reason for a failure caused by a program defect.
 pub(super) const INTERNAL_ERROR: &str = "InternalError";
 
-/// Steps that create, update, delete or check a value.
+/// Effect that creates, updates, deletes or checks a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect<O> {
-    /// These operations, one after another. An empty list is a defect: use [`Effect::Noop`] if there is nothing to do.
+    /// Perform these operations in order. An empty list is a defect: use [`Effect::Noop`] if there is nothing to do.
     Do(Vec<O>),
-    /// Nothing, for this reason, which is for readers of the code. It succeeds at once.
+    /// Do nothing and succeed immediately. The text documents the reason for readers of the code.
     Noop(&'static str),
-    /// The request makes no sense, such as an address on an interface that does not exist although the address depends on it.
+    /// The request is impossible, such as adding an address to an interface that does not exist although the address depends on
+    /// it.
     ///
-    /// The operation fails persistently with the reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
+    /// The operation fails persistently with reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
     Impossible(String),
 }
 

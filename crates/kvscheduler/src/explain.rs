@@ -1,7 +1,7 @@
 //! Computes the status of a value and its explanation, without changing anything.
 //!
-//! The status of a base value covers everything derived from it, so that an interface is not CONFIGURED if the kernel refused one
-//! of its addresses. While operations are in flight there is no new status: the next outcome decides.
+//! The status of a base value covers all values derived from it, so an interface is not CONFIGURED if the kernel refused one of
+//! its addresses. While operations are in flight there is no new status, because the next outcome decides.
 
 use super::{
     blocked::Blocked,
@@ -19,22 +19,22 @@ use super::{
 
 /// Maximum depth to which an explanation follows dependencies.
 const DEPTH: usize = 4;
-/// Number of values under a prefix that are checked for suggestions.
+/// Number of values under a prefix to check for suggestions.
 const NEARBY: usize = 8;
 
 /// Condition of a value.
 pub(super) enum Condition {
     /// An operation is in flight or about to start.
     Busy,
-    /// Applied as desired.
+    /// The value is applied as desired.
     Good,
-    /// Not as desired.
+    /// The value is not as desired.
     Problem(Problem),
 }
 
-/// Problem of a value. Cheap to find; it is explained only if it is reported.
+/// Problem with a value. It is cheap to find, and is explained only if it is reported.
 pub(super) struct Problem {
-    /// Base value, or a value derived from it.
+    /// Base value, or a value derived from it, that has the problem.
     of: NodeId,
     pub state: ValueState,
     cause: Cause,
@@ -47,23 +47,23 @@ pub(super) enum Cause {
         message: String,
         details: Vec<String>,
     },
-    /// Positions of the edges of the node that are not satisfied.
+    /// Indexes of the node's unsatisfied edges.
     Unmet(Vec<usize>),
 }
 
-/// Status, and the keys that its explanation names.
+/// Status, and the keys mentioned by its explanation.
 type Account<K> = (Status<K>, Vec<K>);
 
-/// State of an explanation that is being made.
+/// State of an explanation under construction.
 struct Inquiry<K> {
-    /// Nodes described already, so that a cycle ends.
+    /// Nodes described already, which stops the search in a cycle.
     path: Vec<NodeId>,
-    /// Keys named besides the dependencies.
+    /// Keys mentioned in addition to the dependencies.
     mentioned: Vec<K>,
 }
 
 impl<K> Inquiry<K> {
-    /// Starts with a node, if there is one.
+    /// Starts with the given node, if any.
     fn of(node: Option<NodeId>) -> Self {
         Inquiry {
             path: node.into_iter().collect(),
@@ -73,9 +73,9 @@ impl<K> Inquiry<K> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Returns the present status of a base value, and the keys that its explanation names.
+    /// Returns the current status of a base value, and the keys mentioned by its explanation.
     ///
-    /// `None` while an operation is in flight.
+    /// Returns `None` while an operation is in flight.
     pub(super) fn status_of(&self, id: NodeId, condition: Condition) -> Option<Account<D::Key>> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
@@ -113,7 +113,7 @@ impl<D: Domain> Scheduler<D> {
         Some((status, mentioned))
     }
 
-    /// Returns what a base value waits for, if it is PENDING.
+    /// Returns what a base value is waiting for, if it is PENDING.
     pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait<D::Key>> {
         let node = self.graph.get(id).filter(|node| node.desire.requested.is_some())?;
         let condition = self.condition(id);
@@ -128,7 +128,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Writes a problem into the status, and returns the keys named.
+    /// Writes a problem into the status, and returns the keys that the explanation mentions.
     fn report_problem(&self, status: &mut Status<D::Key>, id: NodeId, problem: Problem) -> Vec<D::Key> {
         let node = &self.graph[problem.of];
         let mut inquiry = Inquiry::of(Some(problem.of));
@@ -180,7 +180,7 @@ impl<D: Domain> Scheduler<D> {
             match self.condition(*child) {
                 Condition::Good => {}
                 Condition::Busy => busy = true,
-                // A child that waits may only wait for another child with a worse problem.
+                // A waiting child may only be waiting for another child that has a worse problem.
                 Condition::Problem(problem) if problem.state == ValueState::Pending => drop(waiting.get_or_insert(problem)),
                 problem => return problem,
             }
@@ -241,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // A member of its cycle that waits only for this value is not a cause.
+        // A member of the same cycle that waits only for this value is not a cause.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()
@@ -260,7 +260,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the condition of a value that is ready as part of a cycle.
     ///
-    /// Either its turn comes, or the member to be created first has failed.
+    /// Either its turn will come, or the member to be created first has failed.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = edge.key_target().map(|target| &self.graph[target]);
@@ -277,7 +277,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Describes an unmet dependency in full. `before`: the last reported explanation, for the time since when it is unmet.
+    /// Describes an unmet dependency in full. `before` is the last reported explanation, from which the start of the unmet period
+    /// is taken.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut suggestions = self.domain().suggestions(&dependency, &View::new(&self.graph));
@@ -307,7 +308,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Describes the state of an unmet dependency in a sentence, without dependencies already in the path.
+    /// Describes the state of an unmet dependency as a clause, ignoring dependencies that are already in the path.
     fn describe(&self, edge: &Edge<D::Key>, suggestions: &[Suggestion<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
         let provider = edge
             .targets()
@@ -338,7 +339,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns why a value is not available, as the end of a sentence that starts with its name; `None` if it is.
+    /// Returns why a value is not available, as the end of a clause that starts with its name; `None` if it is available.
     fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry<D::Key>) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {
@@ -368,7 +369,8 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns values below the prefixes of a dependency that do not satisfy it: of the wrong kind, or not applied yet.
+    /// Returns values below the prefixes of a dependency that do not satisfy it, because they are of the wrong kind or not applied
+    /// yet.
     fn nearby(&self, edge: &Edge<D::Key>) -> Vec<Suggestion<D::Key>> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.text()).take(NEARBY);
         let values = edge.targets().iter().flat_map(under).filter_map(|id| {
@@ -376,7 +378,7 @@ impl<D: Domain> Scheduler<D> {
             let what = match (node.blocked.as_deref(), node.available(), node.desired().is_some()) {
                 (Some(_), _, true) => self.describe_node(id, &mut Inquiry::of(None))?,
                 (_, true, _) => "exists".to_owned(),
-                (_, false, true) => "is not there yet".to_owned(),
+                (_, false, true) => "does not exist yet".to_owned(),
                 (_, false, false) => return None,
             };
             let text = format!("{} {what}", self.domain().name(&node.key));

@@ -1,7 +1,7 @@
-//! Explanations of why a value is not as desired, as data and as one sentence for people.
+//! Explanations of why a value is not as desired, both as data and as a human-readable sentence.
 //!
-//! Has the types, their wording, and the index of which explanation mentions which key. `explain` makes explanations from the
-//! graph.
+//! This module contains the types, their wording, and an index from keys to the explanations that mention them. `explain` builds
+//! explanations from the graph.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,16 +12,16 @@ use super::{
     nodes::NodeId,
 };
 
-/// Reason why a value is not as desired. [`super::Status::message`] says the same in words.
+/// Reason why a value is not as desired. [`super::Status::message`] contains the same information as text.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation<K> {
-    /// Derived value with the problem, such as an address of an interface; `None`: the base value itself.
+    /// Derived value that has the problem, such as an address of an interface. `None` if it is the base value itself.
     pub derived: Option<K>,
     /// Unsatisfied dependencies.
     pub unmet: Vec<Unmet<K>>,
-    /// Number of failed attempts in a row.
+    /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// Last failed attempt since the value was last as desired or was changed.
+    /// Last failed attempt since the value was last changed or last as desired.
     pub last_error: Option<LastError>,
 }
 
@@ -41,15 +41,15 @@ impl<K> Default for Explanation<K> {
 pub struct Unmet<K> {
     /// Label of the dependency.
     pub label: Label,
-    /// Key that would satisfy it; `None` if any of several would.
+    /// Key that would satisfy the dependency. `None` if any of several keys would.
     pub expected: Option<K>,
     /// Display name of the expected value.
     pub name: String,
-    /// Time since which it has been unmet without a break (since the Unix epoch), as far as was reported.
+    /// Start of the current unmet period (since the Unix epoch), as far as reported.
     pub since: Duration,
-    /// State of the expected value, as a sentence.
+    /// State of the expected value, as a clause.
     pub state: String,
-    /// Suggestions, the nearest first, at most [`SUGGESTIONS_MAX`].
+    /// Suggestions, nearest first, at most [`SUGGESTIONS_MAX`].
     pub suggestions: Vec<Suggestion<K>>,
 }
 
@@ -58,16 +58,16 @@ pub struct Unmet<K> {
 pub struct Suggestion<K> {
     /// Key of the value.
     pub key: K,
-    /// Sentence about it: "interface veth1 exists but is DOWN".
+    /// Clause about the value, such as "interface veth1 exists but is DOWN".
     pub text: String,
 }
 
-/// Failure as reported by the kernel.
+/// Failure reported by the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KernelError {
     /// errno(3).
     pub errno: i32,
-    /// Error text of the kernel: the extended acknowledgement if there is one, otherwise the text of errno(3).
+    /// Kernel error text: the extended acknowledgement if there is one, otherwise the errno(3) description.
     pub text: String,
 }
 
@@ -76,18 +76,18 @@ pub struct KernelError {
 pub struct LastError {
     /// Time of the failure (since the Unix epoch).
     pub at: Duration,
-    /// Failure, the object, and what to do.
+    /// Describes the failure, the object, and what to do.
     pub message: String,
-    /// Error of the kernel; `None` if the kernel was not involved.
+    /// Kernel error; `None` if the kernel was not involved.
     pub kernel: Option<KernelError>,
 }
 
 /// Repair of damage done by others.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repair {
-    /// Time when the value was as desired again (since the Unix epoch).
+    /// When the value was as desired again (since the Unix epoch).
     pub at: Duration,
-    /// Names of the lost or changed values: the value itself or values derived from it; at most [`DAMAGE_MAX`].
+    /// Names of the lost or changed values, at most [`DAMAGE_MAX`]: the value itself or values derived from it.
     pub lost: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ pub const SUGGESTIONS_MAX: usize = 3;
 /// Maximum number of lost values listed per repair.
 pub const DAMAGE_MAX: usize = 8;
 
-/// Describes the unmet dependencies in one sentence. Dependencies with the same cause share a clause.
+/// Describes the unmet dependencies in one sentence. Dependencies with the same cause share one clause.
 pub(super) fn waiting_for<K>(unmet: &[Unmet<K>]) -> String {
     let mut causes: Vec<(&str, Vec<&str>, Vec<&str>)> = Vec::new();
     for one in unmet {
@@ -130,7 +130,7 @@ fn enumerate(words: &[&str]) -> String {
 
 /// Index of the explanations that mention a key without depending on it.
 ///
-/// They are made again when that key changes.
+/// These explanations are updated when that key changes.
 #[derive(Clone)]
 pub(super) struct Mentions<K> {
     by_key: FxHashMap<K, BTreeSet<NodeId>>,
@@ -145,7 +145,7 @@ impl<K: Key> Mentions<K> {
         }
     }
 
-    /// Records that the explanation of `id` names exactly these keys.
+    /// Records that the explanation of `id` mentions exactly these keys.
     pub fn set(&mut self, id: NodeId, keys: Vec<K>) {
         for key in self.of.remove(&id).unwrap_or_default() {
             if let Some(ids) = self.by_key.get_mut(key.text()) {
@@ -163,12 +163,12 @@ impl<K: Key> Mentions<K> {
         }
     }
 
-    /// Returns whether no explanation names anything.
+    /// Returns whether no explanation mentions any key.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
     }
 
-    /// Returns the nodes whose explanation names `key`.
+    /// Returns the nodes whose explanation mentions `key`.
     pub fn by(&self, key: &K) -> impl Iterator<Item = NodeId> + '_ {
         self.by_key.get(key.text()).into_iter().flatten().copied()
     }

@@ -1,7 +1,7 @@
-//! The graph: one node for each key that is mentioned anywhere, with their edges, indexes and claims.
+//! The graph: one node for every key that is mentioned anywhere, with edges, indexes and claims.
 //!
 //! Edges are resolved to node ids once, when a value becomes known. The cost of a change therefore depends on its neighbourhood
-//! and not on the size of the graph. A key that is only named by a dependency has a node without values.
+//! and not on the size of the graph. A key that is only mentioned by a dependency has a node without values.
 
 use std::{
     cell::RefCell,
@@ -28,21 +28,21 @@ fn hash<K: Key>(key: &K) -> u64 {
     hasher.finish()
 }
 
-/// All nodes with their indexes.
+/// All nodes and their indexes.
 #[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: Nodes<Node<D>>,
-    /// Nodes by the hashes of their keys.
+    /// Nodes by key hash.
     by_key: HashTable<NodeId>,
     ordered: BTreeMap<D::Key, NodeId>,
-    /// Prefixes that dependencies name. They stay as long as a key lies below them, so that their members need not be searched
+    /// Prefixes used by dependencies. A prefix stays as long as there are keys below it, so its members need not be searched for
     /// again.
     prefixes: FxHashMap<D::Key, NodeId>,
     holders: FxHashMap<Claim, NodeId>,
     claim_waiters: FxHashMap<Claim, BTreeSet<NodeId>>,
     /// Dependency cycles, computed on demand.
     pub(super) cycles: RefCell<Cycles>,
-    /// Every fact that existed at startup has been reported.
+    /// True if every fact that existed at startup has been reported.
     pub facts_complete: bool,
 }
 
@@ -89,7 +89,7 @@ impl<D: Domain> Graph<D> {
         self.nodes.get_mut(id)
     }
 
-    /// Returns the node of a key, and creates it if there is none.
+    /// Returns the node of a key, creating it if necessary.
     pub fn obtain(&mut self, key: &D::Key) -> NodeId {
         let hash_of_key = hash(key);
         if let Some(id) = self.find_by_hash(hash_of_key, key) {
@@ -106,7 +106,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Returns the named prefixes that a key lies below.
+    /// Returns the prefixes of a key that are used by dependencies.
     fn prefixes_of(&self, key: &D::Key) -> NodeSet {
         let text = key.text();
         let ends = text.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < text.len());
@@ -117,7 +117,7 @@ impl<D: Domain> Graph<D> {
         self.nodes[prefix].below.get_or_insert_default()
     }
 
-    /// Returns the node of a prefix that a dependency names, and indexes the keys below it.
+    /// Returns the node of a prefix used by a dependency, and indexes the keys below it.
     pub fn obtain_prefix(&mut self, key: &D::Key) -> NodeId {
         if let Some(id) = self.prefixes.get(key.text()) {
             return *id;
@@ -134,7 +134,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Updates the prefixes of a node. Must be called after each change of [`Node::available`].
+    /// Updates the prefixes of a node. Must be called whenever [`Node::available`] has changed.
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
         let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
@@ -149,12 +149,12 @@ impl<D: Domain> Graph<D> {
         self.nodes[id].prefixes = prefixes;
     }
 
-    /// Drops a node that is no longer needed. Returns whether it did.
+    /// Drops a node that is no longer needed. Returns `true` if it was dropped.
     pub fn drop_unused(&mut self, id: NodeId) -> bool {
         if !self.nodes.get(id).is_some_and(Node::unused) {
             return false;
         }
-        let node = self.nodes.remove(id).expect("looked up above");
+        let node = self.nodes.remove(id).expect("the node was looked up above");
         if let Ok(entry) = self.by_key.find_entry(hash(&node.key), |other| *other == id) {
             entry.remove();
         }
@@ -188,7 +188,7 @@ impl<D: Domain> Graph<D> {
             .map(|(_, id)| *id)
     }
 
-    /// Returns the nodes next to `key` in key order, at most `count` on either side, whose key starts with `prefix`.
+    /// Returns the neighbours of `key` in key order: at most `count` nodes on either side, whose keys start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
         let prefix = prefix.to_owned();
         let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
@@ -198,7 +198,7 @@ impl<D: Domain> Graph<D> {
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
-    /// Returns every node that may depend on `id`: by its key, or by one of the prefixes that it lies below.
+    /// Returns every node that may depend on `id`: by its key, or by one of its prefixes.
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
@@ -251,7 +251,7 @@ impl<D: Domain> Graph<D> {
         self.note_relying(id, &after[1]);
     }
 
-    /// Indexes a node by the prefixes that its applied, or soon to be applied, value relies on.
+    /// Adds a node to the index of the prefixes on which its applied, or soon to be applied, value relies.
     fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
@@ -277,7 +277,7 @@ impl<D: Domain> Graph<D> {
         self.claim_waiters.entry(claim.clone()).or_default().insert(id);
     }
 
-    /// Takes claims. Claims that the node holds already stay.
+    /// Takes claims for a node. Claims that it already holds stay.
     pub fn take_claims(&mut self, id: NodeId, claims: Vec<Claim>) {
         let mut taken = Vec::new();
         for claim in claims {
@@ -290,7 +290,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Releases every claim that is not in `keep`, and returns the nodes that waited for one of them.
+    /// Releases every claim that is not in `keep`, and returns the nodes that were waiting for one of the released claims.
     pub fn release_claims(&mut self, id: NodeId, keep: &[Claim]) -> Vec<NodeId> {
         let Some(held) = self.nodes[id].claims.take() else {
             return Vec::new();

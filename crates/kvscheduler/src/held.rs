@@ -1,39 +1,40 @@
-//! Values that failed or wait, and their dependencies.
+//! Values that failed or are waiting, and their dependencies.
 //!
-//! Only for the simulator, which checks when they are tried again. No decision uses it.
+//! Used only by the simulator, which checks when they are retried. No decision depends on it.
 
 use std::time::Duration;
 
 use super::{blocked::Blocked, descriptor::Domain, edge::Target, scheduler::Scheduler, status::Verb};
 
-/// Value that is blocked at present.
+/// Value that is currently blocked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Held<K> {
     /// Key of the value.
     pub key: K,
-    /// After a failure: the earliest time of a retry after a change of a dependency, and the time of the next retry.
+    /// For a failed value: the earliest time of a retry triggered by a changed dependency, and the time of the next scheduled
+    /// retry.
     ///
-    /// `None` for a value that only waits.
+    /// `None` for a value that is only waiting.
     pub attempts: Option<(Duration, Duration)>,
-    /// Each dependency, and its presence.
+    /// Dependencies, each with its presence.
     pub dependencies: Vec<(String, Presence)>,
 }
 
-/// Presence of a dependency.
+/// Presence of a dependency target.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Presence {
     /// No usable value is desired.
     Nothing,
     /// A usable value is desired.
     DesiredValue,
-    /// It is available.
+    /// The target is available.
     Available,
 }
 
 impl<D: Domain> Scheduler<D> {
     /// Returns all values that failed and will be retried, or that wait for something that does not exist yet.
     ///
-    /// `None` while dependents have not been notified of changes yet.
+    /// Returns `None` while dependents have not yet been notified of changes.
     pub fn held(&self) -> Option<Vec<Held<D::Key>>> {
         if self.queue.has_notified() || self.has_overrun() {
             return None;
@@ -41,8 +42,8 @@ impl<D: Domain> Scheduler<D> {
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
             if node.is_terminating() || node.last_operation == Verb::Delete {
-                // A deletion, including the removal of what a failed creation left, is not retried earlier because a dependency
-                // is back.
+                // A deletion, including the removal of a partly created object, is not retried earlier when a dependency becomes
+                // available again.
                 return None;
             }
             let attempts = match node.blocked.as_deref()? {

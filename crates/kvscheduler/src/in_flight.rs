@@ -1,6 +1,6 @@
-//! Operations in flight: what is being done, and what happened in the meantime.
+//! Operations in flight: the action, and what happened since it started.
 //!
-//! `outcome` processes their outcomes.
+//! `outcome` processes the outcomes.
 
 use super::{descriptor::Domain, queue::TxnId, status::Verb};
 
@@ -8,20 +8,20 @@ use super::{descriptor::Domain, queue::TxnId, status::Verb};
 #[derive(Clone)]
 pub(super) struct InFlight<D: Domain> {
     pub action: Action<D>,
-    /// Something happened to its object in the meantime: it is probed again after completion.
+    /// True if something happened to the object since the start. It is then probed again after completion.
     pub recheck: bool,
-    /// A dependency or the desired value has changed in the meantime: the attempt may have been made too early.
+    /// True if a dependency or the desired value has changed since the start, so the attempt may have been too early.
     pub notified: bool,
-    /// Transaction that the operation is done for.
+    /// Transaction on whose behalf the operation is performed.
     pub cause: TxnId,
-    /// Numbers of the deletions of other values that succeed with this operation.
+    /// Operation numbers of the deletions of other values that succeed together with this operation.
     pub takes: Vec<u64>,
 }
 
-/// Action of an operation. `superseded`: the desired value has changed since its start.
+/// Action of an operation. `superseded` means that the desired value has changed since the start.
 #[derive(Clone)]
 pub(super) enum Action<D: Domain> {
-    /// Creates an absent or partial value, and `co_created` as well.
+    /// Creates an absent or partial value, and the `co_created` values as well.
     Create {
         value: D::Value,
         co_created: Vec<(D::Key, D::Value)>,
@@ -31,7 +31,7 @@ pub(super) enum Action<D: Domain> {
     Update { value: D::Value, superseded: bool },
     /// Deletes a terminating value.
     Delete,
-    /// Removes the parts of a partial value.
+    /// Removes the parts of a partly created value.
     Clear,
     /// Checks a present or terminating value.
     Verify,
@@ -55,7 +55,7 @@ impl<D: Domain> Action<D> {
         }
     }
 
-    /// Returns the value that is being created or updated to.
+    /// Returns the value that the operation creates or updates to.
     pub fn value(&self) -> Option<&D::Value> {
         match self {
             Action::Create { value, .. } | Action::Update { value, .. } => Some(value),

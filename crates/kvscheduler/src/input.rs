@@ -1,6 +1,6 @@
-//! Processes events: transactions, facts, and what was read from the kernel.
+//! Processes events: transactions, facts, and kernel observations.
 //!
-//! Each event changes nodes and marks them. Outcomes of operations are processed in `outcome`, decisions are made in `decide`.
+//! Each event changes nodes and marks them. `outcome` processes operation outcomes, and `decide` makes decisions.
 
 use super::{
     blocked::Blocked,
@@ -20,16 +20,16 @@ use super::{
     view::View,
 };
 
-/// Result of reading the kernel. The fields are processed in their order.
+/// Result of reading the kernel. The fields are processed in declaration order.
 #[derive(Debug)]
 pub struct Observation<K, V> {
     /// Values that are no longer in the kernel.
     pub lost: Vec<K>,
-    /// Values in the kernel that were unknown, or known with another value.
+    /// Values in the kernel that were not known, or whose value differs from the known one.
     pub observed: Vec<(K, V)>,
-    /// Values of which an interrupted creation left parts.
+    /// Values that an interrupted creation left partly created.
     pub unfinished: Vec<K>,
-    /// Values that wait for something that has happened.
+    /// Values waiting for an event that has now happened.
     pub probes: Vec<K>,
 }
 
@@ -45,10 +45,10 @@ impl<K, V> Default for Observation<K, V> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Accepts a transaction and returns its sequence number. Its operations are returned by the next steps.
+    /// Accepts a transaction and returns its sequence number. Subsequent steps return its operations.
     ///
     /// # Errors
-    /// Options that cannot be combined; then nothing is changed.
+    /// Fails if the options cannot be combined. Nothing is changed in this case.
     pub fn transact(&mut self, transaction: Transaction<D::Key, D::Value>) -> Result<u64, Unacceptable> {
         transaction.check()?;
         let planned = match transaction.options.simulate {
@@ -102,14 +102,14 @@ impl<D: Domain> Scheduler<D> {
         Ok(seq)
     }
 
-    /// Like [`Self::transact`] without options; `full` makes it an upstream resync.
+    /// Like [`Self::transact`] with default options. If `full` is set, the transaction is an upstream resync.
     pub fn transaction(&mut self, changes: Vec<Change<D::Key, D::Value>>, full: bool) {
         let resync = if full { Resync::Upstream } else { Resync::None };
-        // Neither kind of transaction can be refused.
+        // Neither kind of transaction can be rejected.
         let _ = self.transact(Transaction::resync(resync, changes));
     }
 
-    /// Replaces the value that is requested under a key.
+    /// Replaces the value requested under a key.
     pub(super) fn request(&mut self, id: NodeId, requested: Option<Requested<D::Value>>) {
         self.forget_drift(id);
         self.release_children(id);
@@ -125,7 +125,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn withdraw_all_but(&mut self, changes: &[Change<D::Key, D::Value>], txn: TxnId) {
-        // Both are in key order.
+        // Both lists are in key order.
         let mut named = changes.iter().map(|change| &change.key).peekable();
         let mut is_named = |key: &D::Key| {
             while named.next_if(|name| *name < key).is_some() {}
@@ -142,7 +142,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Evaluates all desired values, and retries failed ones at once.
+    /// Evaluates all desired values, and retries failed ones immediately.
     fn apply_again(&mut self, txn: TxnId) {
         let desired: Vec<NodeId> = self.graph.all().filter(|id| self.graph[*id].desired().is_some()).collect();
         for id in desired {
@@ -155,7 +155,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reverts an all-or-nothing transaction that contains an unusable value, before any of it is applied.
+    /// Reverts an all-or-nothing transaction that contains an unusable value, before any part of it is applied.
     fn refuse_unusable(&mut self, txn: TxnId) {
         let changed = self
             .tracker
@@ -172,9 +172,9 @@ impl<D: Domain> Scheduler<D> {
         self.revert_failed();
     }
 
-    /// Reports that a descriptor has appeared for the keys that start with `prefix`.
+    /// Reports that a descriptor is now available for the keys that start with `prefix`.
     ///
-    /// The desired values that had none are applied.
+    /// Desired values that had no descriptor are applied.
     pub fn descriptor_appeared(&mut self, prefix: &str) {
         let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].desired().is_some()).collect();
         if waiting.is_empty() {
@@ -193,7 +193,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reports a fact: something outside exists (`Some`) or not. Facts need no operation.
+    /// Reports a fact: something outside exists (`Some`) or does not exist (`None`). Facts need no operation.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
@@ -202,12 +202,12 @@ impl<D: Domain> Scheduler<D> {
         self.on(id, Event::Reported(value));
         if changes {
             self.record_fact(id, former);
-            // An unavailable object may be available now, or may fail for another reason.
+            // An unavailable object may be available now, or may fail for a different reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.unblock(interested);
                 }
-                // The operation in flight was decided before this fact was known.
+                // The operation in flight was chosen before this fact was known.
                 if let Some(in_flight) = &mut self.graph[interested].in_flight {
                     in_flight.recheck = true;
                 }
@@ -217,9 +217,9 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Reports that every fact that exists at startup has been reported.
+    /// Reports that all facts that exist at startup have been reported.
     ///
-    /// Until then, no value observed in the kernel is deleted because a fact is missing.
+    /// Until then, a missing fact does not cause the deletion of any value observed in the kernel.
     pub fn complete_facts(&mut self) {
         if !self.graph.facts_complete {
             self.notify();
@@ -231,18 +231,18 @@ impl<D: Domain> Scheduler<D> {
 
     /// Reports that something happened to the object that `key` refers to.
     ///
-    /// An applied value is checked; a waiting or failed one is tried at once.
+    /// An applied value is checked. A waiting or failed value is retried immediately.
     pub fn probe(&mut self, key: &D::Key) {
         let Some(id) = self.graph.find(key) else { return };
         self.notify();
         if let Some(in_flight) = &mut self.graph[id].in_flight {
-            // The operation in flight may have read the object before this happened.
+            // The operation in flight may have read the object before the event.
             in_flight.recheck = true;
             return;
         }
         self.unblock(id);
         let node = &self.graph[id];
-        // A value that is being deleted is checked too, because it may be desired again before it is deleted.
+        // A value that is being deleted is checked as well, because it may become desired again before it is deleted.
         if let (Some(descriptor), Some(applied)) = (self.domain.descriptor(key), node.applied()) {
             match descriptor.verify(key, applied) {
                 Effect::Noop(_) => {}
@@ -252,10 +252,10 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
     }
 
-    /// Processes what was read from the kernel.
+    /// Processes the result of reading the kernel.
     ///
-    /// Facts must have been reported before, because they decide what the values are. All damaged values are noted before the
-    /// first one is judged, to distinguish what the kernel removed along with another value from what others changed.
+    /// Facts must have been reported before, because the values depend on them. All damaged values are recorded before the first
+    /// one is judged. This distinguishes what the kernel removed along with another value from what others changed.
     pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
             lost,
@@ -272,7 +272,7 @@ impl<D: Domain> Scheduler<D> {
         probes.iter().for_each(|key| self.probe(key));
     }
 
-    /// Like [`Self::observe`], for values in the kernel. Values that are not desired will be deleted.
+    /// Like [`Self::observe`], but only for values in the kernel. Values that are not desired will be deleted.
     pub fn found(&mut self, values: Vec<(D::Key, D::Value)>) {
         self.observe(Observation {
             observed: values,
@@ -280,7 +280,7 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// Like [`Self::observe`], for values that are no longer in the kernel.
+    /// Like [`Self::observe`], but only for values that are no longer in the kernel.
     pub fn lost(&mut self, keys: &[D::Key]) {
         self.observe(Observation {
             lost: keys.to_vec(),
@@ -288,7 +288,7 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// Notes the desired values that differ from what was applied, before any of them changes.
+    /// Records which desired values differ from what was applied, before any of them changes.
     fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
@@ -301,7 +301,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Takes over values that are in the kernel.
+    /// Records observed values as applied.
     fn take_observed(&mut self, values: Vec<(D::Key, D::Value)>) {
         for (key, value) in values {
             let id = self.graph.obtain(&key);
@@ -314,7 +314,8 @@ impl<D: Domain> Scheduler<D> {
                 }
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
-                    // The value holds these claims even if it should not. It keeps the former ones, because it may get them back.
+                    // The value holds these claims even if it should not. It also keeps its former claims, because it may need
+                    // them again.
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
@@ -343,7 +344,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Takes over that values are no longer in the kernel. Desired values will be created again.
+    /// Records that values are no longer in the kernel. Those still desired will be created again.
     fn take_lost(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
@@ -361,7 +362,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Clears the properties of a former value, which need no operation.
+    /// Clears the properties derived from a former value, which need no operation.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -372,7 +373,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Acts on behalf of the transaction that requested the reading, or else of a notification.
+    /// Acts on behalf of the transaction that requested the read or, if there is none, of a notification.
     fn see(&mut self) {
         match self.tracker.reader() {
             Some(txn) => self.queue.act_on_behalf_of(txn),
@@ -380,7 +381,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records an error if the kernel contradicts what a transaction to be verified has reported as done.
+    /// Records an error if the kernel contradicts the result that a transaction with `verify` has reported.
     fn contradict(&mut self, id: NodeId, text: &str) {
         let txn = self.queue.current();
         let Some(open) = self.tracker.get(txn).filter(|open| open.options.verify) else {
@@ -404,7 +405,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Records damage to a desired value for its status, and returns how to block the value.
     ///
-    /// `found` is the value that it became; `None` if it was lost.
+    /// `found` is the new value, or `None` if the value was lost.
     fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         if node.desired().is_none() || found.is_some_and(|value| self.is_as_desired(id, value)) {
@@ -430,9 +431,9 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the reason to keep blocking a value that disappeared and is not to be repaired.
+    /// Returns the reason for continuing to block a value that disappeared and must not be repaired.
     ///
-    /// `None` if `value`, observed in its place, is as desired.
+    /// Returns `None` if `value`, observed in its place, is as desired.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
         let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
         hold.filter(|_| !self.is_as_desired(id, value)).cloned()
@@ -444,7 +445,7 @@ impl<D: Domain> Scheduler<D> {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                // If the value is no longer desired by then, `attempted` says what to remove.
+                // If the value is no longer desired by then, `attempted` identifies what to remove.
                 let node = &self.graph[id];
                 let attempted = node.desired().map(|desired| self.as_created(&node.key, desired));
                 self.on(id, Event::PartsFound { attempted });

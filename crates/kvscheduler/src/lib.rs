@@ -1,28 +1,28 @@
 //! A dependency-aware scheduler that brings applied values in line with desired ones.
 //!
-//! It takes desired values, returns operations, and takes their outcomes. Keys, values and operations are opaque to it
-//! ([`Domain`]). It does no I/O, reads no clock, draws no random numbers, and its output never depends on the order of a hash
-//! map: the same events give the same operations. Start with [`Scheduler`].
+//! The scheduler accepts desired values, returns operations, and processes their outcomes. It treats keys, values and operations
+//! as opaque ([`Domain`]). It does no I/O, reads no clock and draws no random numbers, and its output never depends on hash map
+//! order: the same events always give the same operations. Start with [`Scheduler`].
 //!
 //! The scheduler is level-triggered. An event only changes desired or applied values and marks the nodes that it may affect.
-//! [`Scheduler::step`] evaluates each marked node and derives the next operation from the present state alone. Operations that do
+//! [`Scheduler::step`] evaluates each marked node and derives the next operation from the current state alone. Operations that do
 //! not depend on each other are returned by the same step, so the executor can run them as one batch.
 //!
 //! | Module | Contents |
 //! |---|---|
-//! | `scheduler` | the scheduler and its step; `decide` decides, `carry_out` starts operations |
-//! | `input`, `outcome` | processing of events, and of the outcomes of operations |
-//! | `graph`, `edge`, `readiness`, `cycle` | the nodes, their dependencies, and whether a value may be applied |
+//! | `scheduler` | the scheduler and its step; `decide` makes decisions, `carry_out` starts operations |
+//! | `input`, `outcome` | event processing and operation outcomes |
+//! | `graph`, `edge`, `readiness`, `cycle` | the nodes, their dependencies, and the check that a value may be applied |
 //! | `node`, `lifecycle`, `in_flight`, `blocked` | the state of one value; `lifecycle` has the table of states and events |
-//! | `queue` | the stage of each node, timers, operations in flight, and the pending work of each transaction |
-//! | `transition` | changes of a node, with everything that changes along with it |
+//! | `queue` | node stages, timers, operations in flight, and the pending work of each transaction |
+//! | `transition` | node changes and all their side effects on the graph |
 //! | `drift` | changes made by others |
 //! | `tracker`, `recorder`, `revert`, `history`, `statistics` | transactions, their records and counters |
 //! | `reports`, `explain`, `explanation`, `status` | the published statuses and their explanations |
 //!
 //! A [`Transaction`] does not influence decisions about values, except that `revert` restores the previous desired values.
-//! `tracker` and `queue` track which marks and operations belong to which transaction, so that its result can be returned and its
-//! [`history`] recorded.
+//! `tracker` and `queue` track which marks and operations belong to which transaction. The scheduler needs this to return the
+//! transaction result and to record its [`history`].
 
 mod blocked;
 mod carry_out;

@@ -1,6 +1,6 @@
-//! Existence of a value in the target system, as far as is known.
+//! Existence of a value in the target system, as far as known.
 //!
-//! [`Lifecycle::on`] is the table of states and events; nothing else changes a [`Lifecycle`]. It depends neither on other nodes
+//! [`Lifecycle::on`] is the table of states and events. Nothing else changes a [`Lifecycle`]. It depends neither on other nodes
 //! nor on desired values.
 
 use std::fmt;
@@ -8,32 +8,34 @@ use std::fmt;
 /// Existence of a value in the target system.
 #[derive(Clone, Default)]
 pub(super) enum Lifecycle<V> {
-    /// Does not exist, as far as is known.
+    /// The value does not exist, as far as known.
     #[default]
     Absent,
-    /// A failed or interrupted creation may have left parts of the `attempted` value. The next operation removes them first.
+    /// A failed or interrupted creation may have left parts of the `attempted` value behind. The next operation removes them
+    /// first.
     Partial { attempted: Option<V> },
-    /// Exists.
+    /// The value exists.
     Present { value: V, agreement: Agreement, fate: Fate },
-    /// Reported from outside; no operation ever concerns it. `None`: reported not to exist.
+    /// The value is a fact reported from outside, on which no operation is ever performed. `None` means that it was reported not
+    /// to exist.
     Fact(Option<V>),
 }
 
-/// Agreement of an existing value with the desired one.
+/// Agreement between an existing value and the desired one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Agreement {
-    /// Read from the target system and not compared yet.
+    /// The value was read from the target system and has not been compared yet.
     Observed,
-    /// Created by the creation of another value, and not compared yet.
+    /// The value was created along with another value and has not been compared yet.
     CoCreated,
-    /// Known to differ, or not compared since something changed.
+    /// The value is known to differ, or has not been compared since something changed.
     OutOfSync,
-    /// As desired, including its edges and children.
+    /// The value is as desired, including its edges and children.
     InSync,
 }
 
 impl Agreement {
-    /// Returns the agreement after a change. The origin is kept until the value is compared equal.
+    /// Returns the agreement after a change. The origin is kept until a comparison finds the value equal.
     fn after_change(self) -> Self {
         match self {
             Agreement::InSync | Agreement::OutOfSync => Agreement::OutOfSync,
@@ -43,51 +45,52 @@ impl Agreement {
     }
 }
 
-/// Future of an existing value.
+/// Fate of an existing value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
-    /// Not to be deleted; others may rely on it.
+    /// The value is not to be deleted. Others may rely on it.
     Stays,
-    /// It is another object by now, or must release a claim: it is deleted at its next evaluation. Until then others may rely on
-    /// it.
+    /// The value has become a different object, or must release a claim. It is deleted at its next evaluation. Until then, others
+    /// may rely on it.
     Obsolete,
-    /// It is deleted as soon as nothing depends on it, unless it is desired again before. Others can no longer rely on it.
+    /// The value is deleted as soon as nothing depends on it, unless it becomes desired again first. Others can no longer rely on
+    /// it.
     Terminating,
-    /// Obsolete and terminating: it is deleted even if it is desired again.
+    /// The value is both obsolete and terminating: it is deleted even if it becomes desired again.
     TerminatingObsolete,
 }
 
 /// Something that happened to a value.
 pub(super) enum Event<V> {
-    /// It was read from the target system.
+    /// The value was read from the target system.
     Observed(V),
-    /// The creation of another value created it as well.
+    /// The value was created along with another value.
     CoCreated(V),
-    /// An operation made it this value, which may differ from the desired one.
+    /// An operation applied this value, which may differ from the desired one.
     Applied(V),
-    /// An operation made it the desired value.
+    /// An operation applied the desired value.
     AppliedAsDesired(V),
     /// A creation failed.
     CreationFailed { attempted: Option<V>, leaves_parts: bool },
-    /// Parts of it were observed. They belong to `attempted` if nothing better is known.
+    /// Parts of the value were observed. They belong to `attempted` if nothing better is known.
     PartsFound { attempted: Option<V> },
-    /// It was compared and is as desired.
+    /// The value was compared and is as desired.
     Matched(V),
     /// The desired value has changed since the comparison.
     DesireChanged,
-    /// It turned out to be another object, or must release a claim.
+    /// The value turned out to be a different object, or must release a claim.
     Condemned,
-    /// It is to be deleted.
+    /// The value is to be deleted.
     Terminate,
-    /// It no longer has to be deleted.
+    /// The value no longer has to be deleted.
     Resume,
-    /// It, or what was left of it, was deleted or has disappeared.
+    /// The value, or what was left of it, was deleted or has disappeared.
     Gone,
-    /// It was reported to exist, or not to exist.
+    /// The value was reported to exist, or not to exist.
     Reported(Option<V>),
 }
 
-/// Event that cannot happen in the state of the value: a defect of the scheduler or of its caller.
+/// Event that is impossible in the current state of the value. This is a defect in the scheduler or in its caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Defect {
     state: &'static str,
@@ -172,7 +175,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Returns the agreement with the desired value, if the value exists.
+    /// Returns the agreement with the desired value; `None` if the value does not exist.
     pub fn agreement(&self) -> Option<Agreement> {
         match self {
             Lifecycle::Present { agreement, .. } => Some(*agreement),
@@ -180,7 +183,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Returns the future of the value, if it exists.
+    /// Returns the fate of the value; `None` if it does not exist.
     pub fn fate(&self) -> Option<Fate> {
         match self {
             Lifecycle::Present { fate, .. } => Some(*fate),
@@ -274,7 +277,7 @@ mod tests {
         }
     }
 
-    /// Each state with each event, in this order; `-`: a defect, after which nothing has changed.
+    /// Tests every event in every state, in this order. `-` means a defect, after which nothing must have changed.
     #[test]
     fn each_event_in_each_state() {
         let events: [Make<Event<u8>>; 13] = [
@@ -342,7 +345,7 @@ mod tests {
                     Ok(()) => assert_eq!(shown(&after), expected, "{name} of {before}"),
                     Err(defect) => {
                         assert_eq!(expected, "-", "{defect}");
-                        assert_eq!(shown(&after), before, "a defect changes nothing");
+                        assert_eq!(shown(&after), before, "a defect must change nothing");
                     }
                 }
             }
@@ -357,7 +360,7 @@ mod tests {
             assert_eq!(shown(&state), expected);
         }
         let mut state = present(Agreement::InSync, Fate::Stays);
-        let defect = state.on(Event::Reported(None)).expect_err("an operation made it");
+        let defect = state.on(Event::Reported(None)).expect_err("the value is not a fact");
         assert_eq!(defect.to_string(), "report of a value that is present");
     }
 }

@@ -1,4 +1,4 @@
-//! Compact time, which is stored twice in each node.
+//! Compact point in time, stored twice in each node.
 //!
 //! Callers see a [`Duration`] since the Unix epoch.
 

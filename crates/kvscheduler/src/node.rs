@@ -1,6 +1,6 @@
-//! The state of a node: everything known of one key.
+//! Node state: everything known about one key.
 //!
-//! There may be a million nodes, so state that few of them have, or have for a short time only, is in [`Rare`].
+//! There may be a million nodes, so state that only a few of them have, or that they have only briefly, is kept in [`Rare`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,11 +25,12 @@ use super::{
 pub(super) struct Requested<V> {
     /// Store revision of the request.
     pub revision: i64,
-    /// The value, or why it cannot be used.
+    /// The value, or the reason why it cannot be used.
     pub value: Result<V, Box<Rejection>>,
 }
 
-/// Desired value of a key, by origin. A requested value wins over a derived one, a derived one over an implied one.
+/// Desired value of a key, by origin. A requested value takes precedence over a derived one, and a derived one over an implied
+/// one.
 #[derive(Clone)]
 pub(super) struct Desire<V> {
     /// Requested by a transaction.
@@ -40,11 +41,11 @@ pub(super) struct Desire<V> {
     pub implied: Option<Box<Implied<V>>>,
 }
 
-/// Resolution of a [`Desire`].
+/// Effective value of a [`Desire`].
 pub(super) enum Desired<'a, V> {
     Nothing,
     Value(&'a V),
-    /// The requested value is unusable; the applied one stays.
+    /// The requested value is unusable. The applied value stays in place.
     Rejected(&'a Rejection),
 }
 
@@ -65,44 +66,44 @@ impl<V> Desire<V> {
     }
 }
 
-/// Nodes below a prefix that dependencies on any of several name.
+/// Index of the nodes below a prefix that is used by any-of dependencies.
 #[derive(Clone, Default)]
 pub(super) struct Below {
-    /// Number of nodes below it.
+    /// Number of nodes below the prefix.
     pub members: usize,
-    /// Available nodes below it.
+    /// Available nodes below the prefix.
     pub available: NodeSet,
-    /// Dependents that may be in the kernel and need any one of those nodes.
+    /// Dependents that may be in the kernel and accept any of those nodes.
     pub easy: NodeSet,
     /// Dependents that may be in the kernel and accept only some of those nodes.
     pub choosy: NodeSet,
 }
 
-/// Value that others imply.
+/// Value implied by other values.
 #[derive(Clone)]
 pub(super) struct Implied<V> {
     pub value: V,
     pub by: NodeSet,
 }
 
-/// State that few nodes have at a time, mostly because of a failure or a deletion.
+/// State that only a few nodes have at a time, mostly because of a failure or a deletion.
 #[derive(Clone)]
 pub(super) struct Rare<D: Domain> {
-    /// Last failure, until the value is as desired or is changed.
+    /// Last failure, kept until the value is as desired or is changed.
     pub last_error: Option<LastError>,
-    /// For a base value: its parts that others changed or removed and that are not repaired yet.
+    /// For a base value: the parts that others changed or removed and that have not been repaired yet.
     pub damage: Vec<D::Key>,
-    /// Nodes that wait for this one to be deleted or changed.
+    /// Nodes waiting for this one to be deleted or changed.
     pub blocks: NodeSet,
-    /// Time since which the report of PENDING has been delayed.
+    /// When the delay of a PENDING report started.
     pub deferred: Option<Duration>,
-    /// Error when its state was recorded last.
+    /// Error at the time the state was last recorded.
     pub error: Option<Arc<str>>,
-    /// Number of transactions that may still restore its previous desired value.
+    /// Number of transactions that may still restore the previous desired value.
     pub kept: u32,
     /// Retry policy set by a transaction.
     pub retry: Option<Retry>,
-    /// Sequence number of the transaction in which it failed first. Valid only after a failed attempt.
+    /// Sequence number of the transaction in which the value first failed. Valid only after a failed attempt.
     pub failed_in: u64,
 }
 
@@ -121,50 +122,50 @@ impl<D: Domain> Default for Rare<D> {
     }
 }
 
-/// Claims that a node holds; few nodes have any.
+/// Claims held by a node. Few nodes have any.
 #[derive(Clone, Default)]
 pub(super) struct Claims(pub Vec<Claim>);
 
-/// Everything known of one key.
+/// Everything known about one key.
 ///
-/// With very many nodes most accesses are cache misses, so the order of the fields is fixed (`repr(C)`). The first cache line,
-/// which starts with the version of the place, has what the decision about a neighbour reads. Then comes what the decision about
-/// the node itself reads, and last what is rarely read.
+/// With very many nodes, most accesses are cache misses, so the field order is fixed (`repr(C)`). The first cache line, which
+/// starts with the version of the slot, contains what decisions about neighbours read. It is followed by what decisions about the
+/// node itself read, and then by rarely used fields.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
-    /// Existence in the kernel, as far as is known. Changed only by [`Self::on`].
+    /// Existence in the kernel, as far as known. Changed only by [`Self::on`].
     lifecycle: Lifecycle<D::Value>,
     pub in_flight: Option<Box<InFlight<D>>>,
     pub blocked: Option<Box<Blocked>>,
-    /// Value that it is derived from, or was derived from until its deletion.
+    /// Value from which this one is derived, or was derived until its deletion.
     pub parent: Option<NodeId>,
-    /// Read it through [`Node::rare`].
+    /// Access it through [`Node::rare`].
     rare: Option<Box<Rare<D>>>,
-    /// Dependencies of the applied value, of the value being created, or of what a failed creation may have left.
+    /// Dependencies of the applied value, of the value being created, or of what a failed creation may have left behind.
     pub applied_edges: Edges<D::Key>,
-    /// Dependencies of the desired value (of the applied one while the desired one is invalid).
+    /// Dependencies of the desired value or, while the desired value is invalid, of the applied one.
     pub edges: Edges<D::Key>,
     /// Nodes with an edge to this one.
     pub dependents: NodeSet,
-    /// Prefixes named by dependencies that the key lies below.
+    /// Prefixes of this key that are used by dependencies.
     pub prefixes: NodeSet,
     pub children: NodeSet,
     pub place: Place,
     pub trace: Trace,
     pub key: D::Key,
-    /// Number of failed attempts in a row.
+    /// Number of consecutive failed attempts.
     pub attempts: u32,
     pub last_operation: Verb,
-    /// In the list of base values whose status is to be checked.
+    /// True if the node is in the list of base values whose status is to be checked.
     pub reported: bool,
     /// Last reported status.
     pub status: LastReport<D::Key>,
     pub desire: Desire<D::Value>,
     pub implies: NodeSet,
-    /// For a prefix that dependencies name: the nodes below it.
+    /// For a prefix used by dependencies: the nodes below it.
     pub below: Option<Box<Below>>,
-    /// Dependency cycle that it is part of, as last computed.
+    /// Dependency cycle that the node belongs to, as last computed.
     pub component: Component,
     pub claims: Option<Box<Claims>>,
 }
@@ -209,7 +210,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns why the requested value is unusable. The applied value then stays.
+    /// Returns the reason why the requested value is unusable. The applied value then stays in place.
     pub fn rejected(&self) -> Option<&Rejection> {
         match self.desire.resolve() {
             Desired::Rejected(rejection) => Some(rejection),
@@ -217,9 +218,9 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns the value whose dependencies and implied values hold now.
+    /// Returns the value whose dependencies and implied values currently apply.
     ///
-    /// This is the desired value, or the applied one while the desired one is invalid.
+    /// This is the desired value or, while the desired value is invalid, the applied one.
     pub fn basis(&self) -> Option<&D::Value> {
         match self.desire.resolve() {
             Desired::Value(value) => Some(value),
@@ -237,7 +238,7 @@ impl<D: Domain> Node<D> {
         self.lifecycle.on(event)
     }
 
-    /// Returns the applied value, as far as is known.
+    /// Returns the applied value, as far as known.
     pub fn applied(&self) -> Option<&D::Value> {
         self.lifecycle.value()
     }
@@ -247,17 +248,17 @@ impl<D: Domain> Node<D> {
         self.lifecycle.is_available()
     }
 
-    /// Returns whether the value is to be deleted as soon as nothing depends on it.
+    /// Returns whether the value is to be deleted as soon as nothing depends on it any more.
     pub fn is_terminating(&self) -> bool {
         self.lifecycle.fate().is_some_and(Fate::is_terminating)
     }
 
-    /// Returns whether the applied value, its edges and its children are those of the desired value.
+    /// Returns whether the applied value, its edges and its children match the desired value.
     pub fn is_in_sync(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::InSync)
     }
 
-    /// Returns whether the value was observed in the kernel and is not confirmed by a decision yet.
+    /// Returns whether the value was observed in the kernel and has not been confirmed by a decision yet.
     pub fn is_discovered(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::Observed)
     }
@@ -266,12 +267,12 @@ impl<D: Domain> Node<D> {
         matches!(self.lifecycle, Lifecycle::Fact(_))
     }
 
-    /// Returns whether a creation may have left parts of the value.
+    /// Returns whether a creation may have left parts of the value behind.
     pub fn is_partial(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Partial { .. })
     }
 
-    /// Returns the value of the last failed creation, as long as it may have left parts.
+    /// Returns the value of the last failed creation, as long as parts of it may be left.
     pub fn attempted(&self) -> Option<&D::Value> {
         match &self.lifecycle {
             Lifecycle::Partial { attempted } => attempted.as_ref(),
@@ -279,17 +280,17 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns whether the value is applied as desired, with no operation in flight and no block.
+    /// Returns whether the value is applied as desired, with no operation in flight and nothing blocking it.
     ///
-    /// Only a dependency that is no longer available, or was applied again, affects such a node.
+    /// Such a node is affected only if a dependency becomes unavailable or is applied again.
     pub fn at_rest(&self) -> bool {
         let as_wanted = self.is_in_sync() && self.lifecycle.fate() == Some(Fate::Stays);
         as_wanted && self.in_flight.is_none() && self.blocked.is_none()
     }
 
-    /// Returns the last operation on the value or, if there was none, the one that it waits for.
+    /// Returns the last operation on the value or, if there was none, the operation that the value is waiting for.
     ///
-    /// Undefined for a value that was observed as desired.
+    /// Returns [`Verb::Undefined`] for a value that was as desired when it was observed.
     pub fn requested_operation(&self) -> Verb {
         match (self.last_operation, self.applied(), self.desire.resolve()) {
             (Verb::Undefined, None, Desired::Value(_) | Desired::Rejected(_)) => Verb::Create,
@@ -298,33 +299,33 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns whether the value waits for a point in time.
+    /// Returns whether the value is waiting for a certain time.
     pub fn is_waiting_for_time(&self) -> bool {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Returns whether the value is known to be impossible in the present state.
+    /// Returns whether the value is known to be impossible to apply at present.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)
     }
 
-    /// Returns whether the value is, or may be about to be, in the kernel.
+    /// Returns whether the value is in the kernel, or may be about to be.
     pub fn present(&self) -> bool {
         self.applied().is_some() || self.in_flight.is_some()
     }
 
-    /// Returns the rare state, if there is any.
+    /// Returns the rare state, if any.
     pub fn rare(&self) -> Option<&Rare<D>> {
         self.rare.as_deref()
     }
 
-    /// Returns the rare state to remove something from it, if there is any.
+    /// Returns the rare state for removing something from it, if any.
     pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }
 
-    /// Returns the rare state to add something to it, and creates it if there is none.
+    /// Returns the rare state for adding something to it. Creates it if there is none.
     pub fn make_rare(&mut self) -> &mut Rare<D> {
         self.rare.get_or_insert_default()
     }
@@ -353,7 +354,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Replaces the recorded error, and returns the former one.
+    /// Replaces the recorded error and returns the previous one.
     pub fn replace_error(&mut self, error: Option<Arc<str>>) -> Option<Arc<str>> {
         match &mut self.rare {
             None if error.is_none() => None,
@@ -361,7 +362,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns whether nothing needs the node.
+    /// Returns whether the node is no longer needed.
     pub fn unused(&self) -> bool {
         self.desire.is_empty()
             && !self.is_partial()

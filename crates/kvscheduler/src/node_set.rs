@@ -7,21 +7,21 @@ use std::{
 
 use super::nodes::NodeId;
 
-/// Members that fit into half a cache line together with their count; most sets have no more.
+/// Number of members that fit into half a cache line together with their count. Most sets have no more.
 const FEW: usize = 3;
-/// Size up to which moving a list is faster than searching a tree.
+/// Size up to which shifting list entries is faster than searching a tree.
 const SEVERAL: usize = 32;
 
 /// Set of nodes, in the order in which they became known.
 ///
-/// Most nodes have no or a few neighbours, a hub may have very many. An empty set takes one word, a small one half a cache line
-/// besides, and no operation costs more than the logarithm of the size. The order never depends on hashes.
+/// Most nodes have few or no neighbours, but a hub may have very many. An empty set takes one word, and a small set takes half a
+/// cache line more. No operation costs more than the logarithm of the size. The order never depends on hashes.
 #[derive(Clone, Default)]
 pub(super) struct NodeSet(Option<Box<Members>>);
 
 #[derive(Clone)]
 enum Members {
-    /// Count and members; sorted.
+    /// Number of members, and the members in sorted order.
     Few(u8, [NodeId; FEW]),
     /// Sorted.
     Several(Vec<NodeId>),
@@ -29,7 +29,7 @@ enum Members {
 }
 
 impl NodeSet {
-    /// Adds a node. Returns whether it was not in the set before.
+    /// Adds a node. Returns `true` if it was not in the set before.
     pub fn insert(&mut self, id: NodeId) -> bool {
         match self.0.get_or_insert_with(|| Box::new(Members::Few(0, Default::default()))).as_mut() {
             Members::Many(many) => many.insert(id),
@@ -64,7 +64,7 @@ impl NodeSet {
         }
     }
 
-    /// Removes a node. Returns whether it was in the set.
+    /// Removes a node. Returns `true` if it was in the set.
     pub fn remove(&mut self, id: &NodeId) -> bool {
         let (removed, empty) = match self.0.as_deref_mut() {
             None => return false,

@@ -1,26 +1,26 @@
-//! Storage of the nodes of a graph.
+//! Node storage of a graph.
 //!
-//! Places are allocated in blocks of a fixed size, so that growing neither copies all nodes nor leaves half of the memory unused.
-//! Free places are reused, the last one first.
+//! Slots are allocated in blocks of a fixed size, so growing neither copies all nodes nor leaves half of the memory unused. Free
+//! slots are reused, most recently freed first.
 
 use std::{
     num::NonZeroU32,
     ops::{Index, IndexMut},
 };
 
-/// Number of nodes in a block.
+/// Number of nodes per block.
 const BLOCK: usize = 128;
 
-/// Id of a node, ordered by place. Never reused for another key.
+/// Node id, ordered by slot. An id is never reused for another key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct NodeId {
     place: u32,
-    /// Number of nodes that the place has had, including this one.
+    /// Number of nodes that the slot has held, including this one.
     version: NonZeroU32,
 }
 
 impl Default for NodeId {
-    /// Returns an id that names no node.
+    /// Returns an id that does not refer to any node.
     fn default() -> Self {
         NodeId {
             place: u32::MAX,
@@ -29,16 +29,17 @@ impl Default for NodeId {
     }
 }
 
-/// Place of a node. The version comes first, next to the fields of the node that are read first.
+/// Slot for a node. The version comes first, next to the node fields that are read first.
 #[derive(Clone)]
 #[repr(C)]
 struct Place<N> {
-    /// Version of the node that is here, or of the next one. Zero, which no id has: the place is not used again.
+    /// Version of the current node or, if the slot is free, of the next one. Zero, which no id has, marks a slot that is not used
+    /// again.
     version: u32,
     node: Option<N>,
 }
 
-/// Nodes by their ids.
+/// Nodes, indexed by id.
 #[derive(Clone)]
 pub(super) struct Nodes<N> {
     blocks: Vec<Vec<Place<N>>>,
@@ -65,10 +66,10 @@ impl<N> Nodes<N> {
             self.blocks.push(Vec::with_capacity(BLOCK));
         }
         let before = (self.blocks.len() - 1) * BLOCK;
-        let block = self.blocks.last_mut().expect("made above");
+        let block = self.blocks.last_mut().expect("a block was added above");
         let version = NonZeroU32::MIN;
         // More nodes would take hundreds of gigabytes.
-        let place = u32::try_from(before + block.len()).expect("fewer than 2^32 nodes");
+        let place = u32::try_from(before + block.len()).expect("there are fewer than 2^32 nodes");
         block.push(Place {
             version: version.get(),
             node: Some(node),
@@ -81,7 +82,7 @@ impl<N> Nodes<N> {
         if place.version != id.version.get() {
             return None;
         }
-        // No id has the next version before the place is used again.
+        // No id has the next version until the slot is used again.
         place.version = place.version.wrapping_add(1);
         self.free.push(id.place);
         place.node.take()
@@ -121,12 +122,12 @@ mod tests {
     fn reused_place_invalidates_the_former_id() {
         let mut nodes = Nodes::new();
         let ids: Vec<NodeId> = (0..3 * BLOCK).map(|number| nodes.insert(number)).collect();
-        assert!(ids.is_sorted(), "ids are in the order in which the places were made");
+        assert!(ids.is_sorted(), "ids must be in slot allocation order");
         assert_eq!(nodes.remove(ids[BLOCK]), Some(BLOCK));
         assert!(nodes.remove(ids[BLOCK]).is_none() && nodes.get(ids[BLOCK]).is_none());
         let again = nodes.insert(7);
         assert_eq!((nodes.get(again), nodes.get(ids[BLOCK])), (Some(&7), None));
-        assert!(ids[BLOCK] < again && again < ids[BLOCK + 1], "it is the same place");
+        assert!(ids[BLOCK] < again && again < ids[BLOCK + 1], "the slot must be reused");
         assert_eq!(nodes.blocks.len(), 3);
         assert_eq!(nodes[ids[3 * BLOCK - 1]], 3 * BLOCK - 1);
     }

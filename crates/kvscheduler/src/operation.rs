@@ -1,4 +1,4 @@
-//! Operations that the scheduler returns, and their outcomes.
+//! Operations returned by the scheduler, and their outcomes.
 
 use super::{
     descriptor::{Key, Place},
@@ -6,25 +6,26 @@ use super::{
     status::Verb,
 };
 
-/// Operation on one value.
+/// Operation on a single value.
 #[derive(Clone, Debug)]
 pub struct Operation<K, O> {
-    /// Number of the operation, for [`super::Scheduler::outcome`].
+    /// Operation number, to be passed to [`super::Scheduler::outcome`].
     pub id: u64,
     /// Key of the value.
     pub key: K,
     /// Kind of the operation.
     pub verb: Verb,
-    /// Steps, performed one after another; at least one.
+    /// Steps to perform in order; at least one.
     pub steps: Vec<O>,
-    /// Position among the operations of this step, if it is not by key order.
+    /// Position among the operations of this step, unless they are in key order.
     pub place: Option<Place>,
 }
 
 impl<K: Key, O> Operation<K, O> {
     /// Returns the sort key within a step.
     ///
-    /// Deletions come first and creations last; each in key order, except for values that have a position in a group.
+    /// Deletions come first and creations last. Operations of the same kind are in key order, except for values that have a position
+    /// in a group.
     pub(super) fn order(&self) -> (bool, bool, &str, u32, &K) {
         let group = self.place.and_then(|place| self.key.text().get(..place.group));
         let position = self.place.map_or(0, |place| place.position);
@@ -36,52 +37,52 @@ impl<K: Key, O> Operation<K, O> {
 /// Outcome of an operation.
 #[derive(Debug)]
 pub enum Outcome<V> {
-    /// Success; for a check: unchanged.
+    /// The operation succeeded. For a check: the value is unchanged.
     Done,
-    /// Success, and this value is applied now.
+    /// The operation succeeded, and this value is now applied.
     Became(V),
-    /// For a check: no longer as it was applied; the text says why.
+    /// For a check: the value is no longer as it was applied. The text gives the reason.
     Changed(String),
-    /// Not done, because something that the operation needs does not exist yet.
+    /// The operation was not performed, because something that it needs does not exist yet.
     ///
-    /// The value is PENDING until a dependency changes or [`super::Scheduler::probe`] is called. This is not a failure: no
-    /// transaction reports it as an error, and none is reverted because of it.
+    /// The value stays PENDING until a dependency changes or [`super::Scheduler::probe`] is called. This is not a failure: no
+    /// transaction reports it as an error or is reverted because of it.
     Waiting(Wait),
-    /// Failure.
+    /// The operation failed.
     Failed(Fault),
 }
 
-/// Reason why an operation has to wait.
+/// Reason why an operation must wait.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Wait {
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Message for people.
+    /// Human-readable message.
     pub message: String,
 }
 
-/// Treatment of a failed operation.
+/// How to treat a failed operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
-    /// The value can never be applied: INVALID until it is changed, or until a [`super::Scheduler::probe`].
+    /// The value can never be applied. It is INVALID until it is changed or [`super::Scheduler::probe`] is called.
     Refused,
-    /// A foreign object is in the way, and nothing was done: RETRYING with back-off.
+    /// A foreign object is in the way, and nothing was done. The value is RETRYING with back-off.
     Foreign,
-    /// A retry alone will hardly help: FAILED, retried at the longest interval.
+    /// A retry alone is unlikely to help. The value is FAILED and retried at the longest interval.
     Persistent,
-    /// Any other failure: RETRYING with back-off.
+    /// Any other failure. The value is RETRYING with back-off.
     Transient,
 }
 
 /// Failure of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// Treatment of the failure.
+    /// How to treat the failure.
     pub kind: FaultKind,
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Message for people.
+    /// Human-readable message.
     pub message: String,
-    /// Error of the kernel; `None` if the kernel was not involved.
+    /// Kernel error; `None` if the kernel was not involved.
     pub kernel: Option<KernelError>,
 }

@@ -1,6 +1,6 @@
-//! Processes the outcomes of operations.
+//! Processes operation outcomes.
 //!
-//! Decisions about what is done next are made in `decide`.
+//! `decide` chooses what to do next.
 
 use super::{
     blocked::Blocked,
@@ -29,7 +29,7 @@ impl<D: Domain> Scheduler<D> {
             takes,
         } = *in_flight;
         let verb = action.verb();
-        // Only a creation can wait; any other operation counts as failed.
+        // Only a creation can wait. Any other waiting operation is treated as failed.
         let outcome = match outcome {
             Outcome::Waiting(wait) if verb != Verb::Create => Outcome::Failed(Fault {
                 kind: FaultKind::Transient,
@@ -61,7 +61,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns what is recorded of an operation. Called before its outcome is processed.
+    /// Returns the data to record for a completed operation. Must be called before its outcome is processed.
     fn ended(&self, id: NodeId, action: &Action<D>, outcome: &Outcome<D::Value>, cause: TxnId) -> Ended<D::Value> {
         let kept = self.tracker.has_room(cause);
         let (node, verb) = (&self.graph[id], action.verb());
@@ -131,7 +131,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Cancels the deletion of a value that was to be removed with another one, because the operation on that one failed.
+    /// Cancels the deletion of a value that was to be removed together with another, because the operation on the other value
+    /// failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
         let Some(in_flight) = self.graph[id].in_flight.take() else { return };
@@ -139,7 +140,7 @@ impl<D: Domain> Scheduler<D> {
         self.land(id, in_flight.cause, in_flight.recheck);
     }
 
-    /// Takes over the values that a creation has created as well.
+    /// Marks the values that were created together with another one as applied.
     fn take_co_created(&mut self, co_created: Vec<(D::Key, D::Value)>) {
         for (key, value) in co_created {
             let id = self.graph.obtain(&key);
@@ -158,7 +159,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Blocks a creation because something it needs does not exist yet. Nothing was done.
+    /// Blocks a creation because something it needs does not exist yet. Nothing was changed in the kernel.
     fn waits(&mut self, id: NodeId, wait: Wait) {
         self.release_claims(id, &[]);
         self.release_blocked(id);
@@ -174,7 +175,7 @@ impl<D: Domain> Scheduler<D> {
         }
         self.release_blocked(id);
         if let Action::Create { value, .. } = action {
-            // A creation that failed half-way may have left parts, which still need the dependencies of the creation.
+            // A creation that failed halfway may have left parts behind, which still need the dependencies of that creation.
             self.on(
                 id,
                 Event::CreationFailed {
@@ -198,7 +199,7 @@ impl<D: Domain> Scheduler<D> {
         self.back_off(id, fault, cause);
     }
 
-    /// Keeps only the dependencies of what a failed creation may have left.
+    /// Keeps only the dependencies needed by what a failed creation may have left behind.
     fn note_edges_left(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let left = match (node.attempted(), self.domain.descriptor(&node.key)) {

@@ -1,12 +1,12 @@
 //! The work queue: which nodes to evaluate and in which order, timers, operations in flight, and the pending work of each
 //! transaction.
 //!
-//! No other code changes this state, so no other code can lose a node or complete a transaction too early.
+//! No other code changes this state, so a node cannot get lost and a transaction cannot complete too early.
 //!
 //! A node is marked on behalf of a transaction and stays assigned to it until nothing is left to do for the node. Nodes that it
-//! marks in turn belong to the same transaction. Two rules resolve conflicts: a transaction that names a key takes its node over;
-//! otherwise a node with work left for one transaction is not assigned to another. A transaction is complete when none of its
-//! nodes is queued, in flight, or waiting for an operation in flight.
+//! marks in turn belong to the same transaction. Two rules resolve conflicts: a transaction that names a key takes over the key's
+//! node; otherwise, a node that still has work for one transaction is not assigned to another. A transaction is complete when none
+//! of its nodes is queued, in flight, or waiting for an operation in flight.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -22,7 +22,7 @@ use super::{
     ready::Ready,
 };
 
-/// Capacity up to which a list is kept from step to step; a larger one is freed.
+/// Maximum capacity of a list that is kept for the next step. A larger list is freed.
 pub(super) const ROOM_KEPT: usize = 1024;
 
 /// Id of an open transaction; never reused.
@@ -33,54 +33,54 @@ pub(super) type TxnId = u64;
 pub(super) enum Pass {
     /// First round: something related changed.
     Mark,
-    /// Second round, when no marked node is left: unmet dependencies count now.
+    /// Second round, when no marked nodes are left: unmet dependencies are now taken into account.
     Doubt,
-    /// Third round, when no doubtful node is left: values are created and updated.
+    /// Third round, when no doubtful nodes are left: values are created and updated.
     Ready,
 }
 
 /// Next action of a step.
 pub(super) enum Next {
-    /// Evaluate this node; [`WorkQueue::leave`] ends the evaluation.
+    /// Evaluate this node. [`WorkQueue::leave`] ends the evaluation.
     Look(NodeId, Pass),
-    /// Notify the dependents of changed nodes: see [`WorkQueue::take_notified`].
+    /// Notify the dependents of changed nodes. See [`WorkQueue::take_notified`].
     Spread,
     Nothing,
 }
 
-/// Dependents to evaluate after a change.
+/// Which dependents to evaluate after a change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) enum Notify {
     #[default]
     No,
-    /// Availability has not changed: only dependents with work left are evaluated, see `Node::at_rest`.
+    /// Availability has not changed. Only dependents with work left are evaluated, see `Node::at_rest`.
     Restless,
     All,
-    /// Availability or value has changed: dependents that failed or wait are tried again.
+    /// Availability or value has changed. Failed or waiting dependents are retried.
     Changed,
 }
 
 /// Stage of a node in the queue. A node may be in several stages, all for the same transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// To be evaluated.
+    /// The node is to be evaluated.
     Marked = 1,
-    /// Its dependencies look unmet.
+    /// The node's dependencies appear to be unmet.
     Doubtful = 2,
-    /// It can be created or updated.
+    /// The node can be created or updated.
     Ready = 4,
-    /// Waits for an operation in flight.
+    /// The node is waiting for an operation in flight.
     Waiting = 8,
-    /// Being evaluated.
+    /// The node is being evaluated.
     InHand = 16,
 }
 
 /// Stages of a node in the queue, and its transaction.
 ///
-/// Stored in the node, where no look-up is needed. Only the queue changes it.
+/// Stored in the node, so no lookup is needed. Only the queue changes it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// One bit for each [`Stage`].
+    /// Bit set with one bit for each [`Stage`].
     stages: u8,
     notified: Notify,
     cause: TxnId,
@@ -96,7 +96,7 @@ impl Place {
         self.is_at(Stage::Ready)
     }
 
-    /// Returns the transaction that the node is, or was last, evaluated for.
+    /// Returns the transaction for which the node is being, or was last, evaluated.
     pub fn cause(&self) -> TxnId {
         self.cause
     }
@@ -110,13 +110,13 @@ impl Place {
     }
 }
 
-/// Pending count of each open transaction.
+/// Amount of pending work for each open transaction.
 #[derive(Clone)]
 struct Accounts {
-    /// By transaction id, starting with `first`; `None`: closed.
+    /// Pending counts, indexed by transaction id starting at `first`. `None` means closed.
     pending: VecDeque<Option<usize>>,
     first: TxnId,
-    /// Transactions that may be complete; may contain duplicates.
+    /// Transactions that may be complete. May contain duplicates.
     completable: Vec<TxnId>,
 }
 
@@ -146,23 +146,25 @@ impl Accounts {
 #[derive(Clone)]
 pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
-    /// Nodes and prefixes whose dependents are to be marked when no marked node is left. Each is listed once, however often it
-    /// changed.
+    /// Nodes and prefixes whose dependents are to be marked once no marked nodes are left. Each is listed once, no matter how
+    /// often it changed.
     notified: Vec<(NodeId, TxnId)>,
-    /// Evaluated when no marked node is left, because the rest of the same event may meet the dependencies.
+    /// Nodes to evaluate once no marked nodes are left, because the rest of the same event may satisfy their dependencies.
     doubtful: BTreeSet<NodeId>,
-    /// In key order. Processed when all deletions are known, so that nothing is created on a value that is about to be deleted.
+    /// Nodes to create or update, in key order. They are processed once all deletions are known, so nothing is created on top of a
+    /// value that is about to be deleted.
     ready: Ready<K>,
-    /// Observed values whose deletion is deferred because their dependencies may still come; evaluated again in every step.
+    /// Observed values whose deletion is deferred because their dependencies may still become available. Evaluated again in every
+    /// step.
     deferred: BTreeSet<NodeId>,
-    /// Values whose creation waits because they depend on a deferred value; evaluated again in every step.
+    /// Values whose creation waits because they depend on a deferred value. Evaluated again in every step.
     on_deferred: BTreeSet<NodeId>,
     waiting: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
     under_way: FxHashMap<u64, NodeId>,
     next_operation: u64,
     accounts: Accounts,
-    /// Transaction on whose behalf nodes are marked now.
+    /// Transaction on whose behalf nodes are currently marked.
     current: TxnId,
 }
 
@@ -207,7 +209,7 @@ impl<K: Key> WorkQueue<K> {
         Next::Look(id, pass)
     }
 
-    /// Acts on behalf of the transaction of a node from now on, and ends the wait of the node.
+    /// From now on, acts on behalf of the node's transaction. Also ends the node's wait.
     pub fn act_for<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
         if place.is_at(Stage::Waiting) {
@@ -218,7 +220,7 @@ impl<K: Key> WorkQueue<K> {
         self.current = place.cause;
     }
 
-    /// Returns whether nothing is left to do for a node once its evaluation has ended.
+    /// Returns whether nothing is left to do for a node after its current evaluation.
     pub fn is_last<D: Domain<Key = K>>(&self, graph: &Graph<D>, id: NodeId) -> bool {
         graph[id].place.stages == Stage::InHand as u8 && graph[id].in_flight.is_none()
     }
@@ -237,7 +239,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Queues a node whose dependencies look unmet.
+    /// Queues a node whose dependencies appear to be unmet.
     pub fn doubt<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         if self.enter(graph, id, Stage::Doubtful) {
             self.doubtful.insert(id);
@@ -268,7 +270,7 @@ impl<K: Key> WorkQueue<K> {
         waiting
     }
 
-    /// Adds a stage to a node. Returns whether the node was not in it before.
+    /// Adds a stage to a node. Returns `true` if the node was not in this stage before.
     fn enter<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, stage: Stage) -> bool {
         let Some(node) = graph.get_mut(id).filter(|node| !node.place.is_at(stage)) else {
             return false;
@@ -281,7 +283,7 @@ impl<K: Key> WorkQueue<K> {
         true
     }
 
-    /// Defers the deletion of an observed value whose dependencies may still come.
+    /// Defers the deletion of an observed value whose dependencies may still become available.
     pub fn defer(&mut self, id: NodeId) {
         self.deferred.insert(id);
     }
@@ -295,13 +297,13 @@ impl<K: Key> WorkQueue<K> {
         &self.deferred
     }
 
-    /// Marks a deferred value.
+    /// Marks a deferred value for evaluation.
     pub fn release<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         self.deferred.remove(&id);
         self.mark(graph, id);
     }
 
-    /// Marks all deferred values, and those that wait for them.
+    /// Marks all deferred values, and the values that wait for them, for evaluation.
     pub fn release_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) {
         let deferred = std::mem::take(&mut self.deferred).into_iter();
         for id in deferred.chain(std::mem::take(&mut self.on_deferred)) {
@@ -309,7 +311,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Schedules the notification of the dependents of a node or a prefix.
+    /// Schedules a notification of the dependents of a node or a prefix.
     pub fn notify_dependents<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, whom: Notify) {
         let node = &mut graph[hub];
         if node.dependents.is_empty() {
@@ -330,12 +332,12 @@ impl<K: Key> WorkQueue<K> {
 
     /// Returns the nodes whose dependents are to be notified, with their transactions.
     ///
-    /// Pass each to [`Self::spread`], and the list to [`Self::give_back`].
+    /// Pass each node to [`Self::spread`], and then the list to [`Self::give_back`].
     pub fn take_notified(&mut self) -> Vec<(NodeId, TxnId)> {
         std::mem::take(&mut self.notified)
     }
 
-    /// Starts to notify the dependents of `hub`, and returns which of them to notify. [`Self::spread_over`] ends it.
+    /// Starts notifying the dependents of `hub`, and returns which of them to notify. [`Self::spread_over`] ends the notification.
     pub fn spread<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, hub: NodeId, txn: TxnId) -> Notify {
         self.current = txn;
         let node = graph.get_mut(hub);
@@ -346,7 +348,7 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.remove_pending(txn, 1);
     }
 
-    /// Takes the list back to reuse its allocation. The notification of dependents adds nothing to it.
+    /// Takes back the list to reuse its allocation. Notifying dependents adds nothing to the list in the meantime.
     pub fn give_back(&mut self, mut room: Vec<(NodeId, TxnId)>) {
         if room.capacity() <= ROOM_KEPT {
             room.clear();
@@ -363,7 +365,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.remove(&(time, id));
     }
 
-    /// Removes and returns a timer that has expired.
+    /// Removes and returns an expired timer.
     pub fn take_due(&mut self, now: Duration) -> Option<(Duration, NodeId)> {
         self.timers.first().filter(|(time, _)| *time <= now)?;
         self.timers.pop_first()
@@ -373,7 +375,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.first().map(|(time, _)| *time)
     }
 
-    /// Starts an operation on a node, and returns its number and its transaction.
+    /// Starts an operation on a node, and returns the operation number and the transaction.
     pub fn start<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) -> (u64, TxnId) {
         let place = &mut graph[id].place;
         if !place.is_taken() {
@@ -386,12 +388,12 @@ impl<K: Key> WorkQueue<K> {
         (operation, place.cause)
     }
 
-    /// Ends an operation and returns its node. Call [`Self::settle`] after its outcome has been processed.
+    /// Ends an operation and returns its node. [`Self::settle`] must be called after the outcome has been processed.
     pub fn end(&mut self, operation: u64) -> Option<NodeId> {
         self.under_way.remove(&operation)
     }
 
-    /// Removes a completed operation from the pending count of its transaction.
+    /// Decrements the pending count of a transaction after an operation has completed.
     pub fn settle(&mut self, txn: TxnId) {
         self.accounts.remove_pending(txn, 1);
     }
@@ -401,7 +403,7 @@ impl<K: Key> WorkQueue<K> {
         self.under_way.get(&operation).copied()
     }
 
-    /// Returns the operations in flight, in the order in which they were started.
+    /// Returns the operations in flight, in start order.
     pub fn operations(&self) -> Vec<u64> {
         let mut operations: Vec<u64> = self.under_way.keys().copied().collect();
         operations.sort_unstable();
@@ -418,7 +420,7 @@ impl<K: Key> WorkQueue<K> {
         nothing_waits && !self.is_anything_under_way()
     }
 
-    /// Returns the transaction on whose behalf nodes are marked now.
+    /// Returns the transaction on whose behalf nodes are currently marked.
     pub fn current(&self) -> TxnId {
         self.current
     }
@@ -463,7 +465,7 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.completable.push(txn);
     }
 
-    /// Returns the transactions with nothing pending, the oldest first.
+    /// Returns the transactions with nothing pending, oldest first.
     pub fn take_completable(&mut self) -> Vec<TxnId> {
         let mut completable = std::mem::take(&mut self.accounts.completable);
         completable.sort_unstable();

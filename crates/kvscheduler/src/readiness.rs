@@ -1,10 +1,10 @@
 //! Readiness: whether a value may be applied, given its dependencies and dependency cycles.
 //!
-//! The functions here only read the graph.
+//! The functions in this module only read the graph.
 //!
-//! Values that depend on each other in a cycle (the two ends of a veth pair) become ready together: each counts as available for
-//! the others once every member is desired and has everything that it needs outside the cycle. They are created one after
-//! another, in key order, so that the first creation can create what they share.
+//! Values that depend on each other in a cycle (such as the two ends of a veth pair) become ready together: each counts as
+//! available to the others once every member is desired and has everything that it needs outside the cycle. They are created one
+//! after another, in key order, so the first creation can create what they share.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,7 +21,7 @@ use super::{
 pub(super) enum Readiness {
     /// All dependencies are available.
     Ready,
-    /// Ready except for other members of its cycle, of which this one is created first.
+    /// Ready except for other members of its cycle. The given member is created first.
     After(NodeId),
     /// A dependency is missing.
     Unready,
@@ -43,7 +43,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
+    /// Returns whether the target of an unmet edge is in a cycle with `id` and is missing nothing but `id`.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -61,7 +61,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the values that each satisfy a dependency on any of several.
+    /// Returns the available values that satisfy an any-of dependency.
     pub fn satisfying<'a>(&'a self, any: &'a AnyOf<D::Key>) -> impl Iterator<Item = NodeId> + 'a {
         let below = any.prefixes.iter().filter_map(|prefix| self[*prefix].below.as_ref());
         let available = below.flat_map(|below| below.available.iter().copied());
@@ -97,11 +97,11 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the dependency cycle through `id` and its target, if every member has all it needs outside the cycle.
+    /// Returns the dependency cycle through `id` and `target`, if every member has everything it needs outside the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         let node = &self[target];
         if node.basis().is_none() || node.is_terminating() {
-            // As a member it would lack something. This check avoids most searches for cycles.
+            // As a member, it would be missing a dependency. This check avoids most cycle searches.
             return None;
         }
         let members = self.cycle_through(id, target)?;
@@ -109,9 +109,9 @@ impl<D: Domain> Graph<D> {
         whole.then_some(members)
     }
 
-    /// Returns whether a value has all it needs besides the other members of its cycle.
+    /// Returns whether a value has everything it needs besides the other members of its cycle.
     ///
-    /// `asking`: it is the value being evaluated, which may try again after a refusal.
+    /// `asking` means that it is the value being evaluated, which may try again after a refusal.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked = !asking && node.applied().is_none() && node.is_impossible();
@@ -125,7 +125,7 @@ impl<D: Domain> Graph<D> {
             })
     }
 
-    /// Returns the applied members of a cycle that depend on `id`, which is not applied: those created before it.
+    /// Returns the applied members of a cycle that depend on `id`, which is not applied yet. They were created before `id`.
     pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
         let needs_it = |member: &&NodeId| {
             let node = &self[**member];
@@ -134,7 +134,7 @@ impl<D: Domain> Graph<D> {
         self[id].dependents.iter().filter(needs_it).copied().collect()
     }
 
-    /// Returns the unavailable targets of the dependencies on a single key.
+    /// Returns the unavailable targets of the single-key dependencies of a node.
     pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
@@ -144,7 +144,7 @@ impl<D: Domain> Graph<D> {
             .collect()
     }
 
-    /// Returns the nodes that would each satisfy an unmet dependency on any of several.
+    /// Returns the nodes that could each satisfy an unmet any-of dependency.
     pub fn unmet_choices(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
@@ -167,7 +167,7 @@ impl<D: Domain> Graph<D> {
         node.edges.iter().filter_map(Edge::key_target).chain(node.parent)
     }
 
-    /// Returns a value with an update in flight that `id` depends on or is derived from, directly or through a derived value.
+    /// Returns a value being updated that `id` depends on or is derived from, directly or through a derived value.
     pub fn changing_below(&self, id: NodeId) -> Option<NodeId> {
         let base_of = |mut base: NodeId| {
             while let Some(parent) = self[base].parent {
@@ -185,9 +185,9 @@ impl<D: Domain> Graph<D> {
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
-    /// Returns a value in creation that depends on the applied `id`, or on something derived from it.
+    /// Returns a value being created that depends on the applied `id`, or on something derived from it.
     ///
-    /// An update of `id` waits for it, because it may change the name by which the creation refers to `id`.
+    /// An update of `id` must wait for this creation, because it may change the name by which the creation refers to `id`.
     pub fn creation_above(&self, id: NodeId) -> Option<NodeId> {
         self[id].applied()?;
         let is_created = |above: &NodeId| {
@@ -204,10 +204,10 @@ impl<D: Domain> Graph<D> {
         None
     }
 
-    /// Returns a value to be deleted that was derived from the parent of the new `id`.
+    /// Returns a value to be deleted that was derived from the same parent as the new `id`.
     ///
-    /// It is deleted first, because the kernel may remove what looks like a part of it along with it (secondary addresses with
-    /// the primary one of their subnet).
+    /// It must be deleted first, because the kernel may remove objects that appear to belong to the deleted one along with it
+    /// (secondary addresses together with the primary address of their subnet).
     pub fn sibling_on_its_way_out(&self, id: NodeId) -> Option<NodeId> {
         let node = &self[id];
         let parent = node.parent.filter(|_| node.applied().is_none())?;
@@ -224,8 +224,8 @@ impl<D: Domain> Graph<D> {
 
     /// Returns what must be deleted before `id`: values derived from it, and values that cannot stay without it.
     ///
-    /// If dependents need any value below a prefix, only one of them is returned: there may be as many as there are values below
-    /// it.
+    /// If dependents need any value below a prefix, only one of them is returned, because there may be as many dependents as there
+    /// are values below the prefix.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -235,7 +235,7 @@ impl<D: Domain> Graph<D> {
             if blocks(&dependent) {
                 blockers.push(dependent);
             } else if dependent != id && self.hangs_directly_on(dependent, id) {
-                // The kernel removes it with this one, so everything that depends on it must be deleted before.
+                // The kernel removes it along with this one, so everything that depends on it must be deleted first.
                 blockers.extend(present_children(dependent));
                 let rests = |above: &NodeId| self.hangs_directly_on(*above, dependent) && !self.hangs_on(id, *above);
                 blockers.extend(self[dependent].dependents.iter().copied().filter(rests));
@@ -248,7 +248,7 @@ impl<D: Domain> Graph<D> {
         blockers
     }
 
-    /// Returns whether a value that exists, or is about to, needs `id` and cannot do without it.
+    /// Returns whether a value that exists, or is about to, needs `id` and cannot stay without it.
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
         let hangs = |edge: &Edge<D::Key>| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
@@ -269,7 +269,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether `id` is deleted before `dependent` within a cycle that is being deleted.
     ///
-    /// Values that are still desired are deleted first, then the others, both in key order.
+    /// Values that are still desired are deleted first, followed by the others, both in key order.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
         if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;
@@ -278,7 +278,7 @@ impl<D: Domain> Graph<D> {
         rank(id) < rank(dependent) && self.hangs_on(id, dependent)
     }
 
-    /// Returns whether the applied `id` depends on `target`, directly or through others that are being deleted.
+    /// Returns whether the applied `id` depends on `target`, directly or through other values that are being deleted.
     fn hangs_on(&self, id: NodeId, target: NodeId) -> bool {
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(from) = stack.pop() {

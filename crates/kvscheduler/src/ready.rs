@@ -11,12 +11,12 @@ use super::{
 
 /// Nodes that are ready, in key order.
 ///
-/// Usually all nodes become ready before the first one is taken, so they are sorted once. Nodes that come later are merged in.
+/// Usually, all nodes become ready before the first one is taken, so they are sorted only once. Nodes added later are merged in.
 #[derive(Clone)]
 pub(super) struct Ready<K> {
-    /// Not sorted yet.
+    /// Nodes not sorted yet.
     incoming: Vec<NodeId>,
-    /// Sorted, with the next one last.
+    /// Nodes in reverse order, so the next one is at the end.
     sorted: Vec<NodeId>,
     late: BTreeSet<(K, NodeId)>,
 }

@@ -1,4 +1,4 @@
-//! Records operations that have ended, and changes of state without an operation.
+//! Records completed operations, and state changes without an operation.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use super::{
     transaction::{KeyError, Kind, Resync},
 };
 
-/// Operation that has ended, before its outcome is processed.
+/// Completed operation, before its outcome is processed.
 pub(super) struct Ended<V> {
     pub verb: Verb,
-    /// Value that was applied before.
+    /// Value that was applied before the operation.
     pub before: Option<V>,
-    /// Value that was to be applied.
+    /// Value that the operation was to apply.
     pub value: Option<V>,
     pub error: Option<Arc<str>>,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Records an operation that has ended. Its outcome must have been processed.
+    /// Records a completed operation. Its outcome must have been processed already.
     pub(super) fn record_operation(&mut self, id: NodeId, txn: TxnId, ended: Ended<D::Value>) {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
             ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == txn => ValueState::Removed,
-            // It was observed in the kernel and is now as desired.
+            // The value was observed in the kernel and is now as desired.
             ValueState::Discovered => ValueState::Configured,
             state => state,
         };
@@ -46,7 +46,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records a change of state without an operation, for a node with nothing left to do.
+    /// Records a state change without an operation, for a node with nothing left to do.
     pub(super) fn note(&mut self, id: NodeId) {
         let state = self.state_of(id);
         let trace = &self.graph[id].trace;
@@ -88,9 +88,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records, for a resync that reads the kernel, that a value still waits.
+    /// Records, for a resync that reads the kernel, that a value is still waiting.
     ///
-    /// Clients see from such a record what is not in place. Repeated confirmations of one resync are merged when its record is
+    /// These records show clients what is not in place. Repeated confirmations within one resync are merged when its record is
     /// closed.
     fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
         let txn = self.graph[id].place.cause();
@@ -123,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         self.tracker.keep(txn, operation);
     }
 
-    /// Records that a value was observed in the kernel, or has disappeared from it.
+    /// Records that a value was observed in the kernel, or has disappeared from the kernel.
     pub(super) fn record_sight(&mut self, id: NodeId, state: ValueState, before: Option<D::Value>) {
         let txn = self.queue.current();
         let verb = if state == ValueState::Missing { Verb::Delete } else { Verb::Create };
@@ -226,7 +226,7 @@ impl<D: Domain> Scheduler<D> {
         Some(self.tracker.get(txn)?.phase)
     }
 
-    /// Returns the error of a value. Waiting is not an error.
+    /// Returns the error of a value. Waiting does not count as an error.
     fn error_of(&self, id: NodeId) -> Option<Arc<str>> {
         let node = &self.graph[id];
         match (node.rejected(), node.blocked.as_deref()) {
@@ -256,7 +256,7 @@ impl<D: Domain> Scheduler<D> {
         self.tracker.keep_error(txn, error, requested_by == txn);
     }
 
-    /// Returns the state of a single value, without what is derived from it.
+    /// Returns the state of a single value, not including its derived values.
     pub(super) fn state_of(&self, id: NodeId) -> ValueState {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {

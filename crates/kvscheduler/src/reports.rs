@@ -1,4 +1,4 @@
-//! Reports changed statuses: none twice, and PENDING with a delay.
+//! Reports status changes. No status is reported twice in a row, and PENDING is reported with a delay.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,17 +13,17 @@ use super::{
     status::{CHECKED, LastReport, Status, StatusChange, ValueState, Verb},
 };
 
-/// Delay of PENDING while operations are in flight.
+/// Delay before PENDING is reported while operations are in flight.
 const PENDING_DELAY: Duration = Duration::from_millis(500);
 
-/// Statuses to report, and what is needed to update reported ones.
+/// Statuses to report, and the data needed to update reported statuses.
 #[derive(Clone)]
 pub(super) struct Reports<K> {
     /// Base values whose status is to be checked.
     due: Vec<NodeId>,
-    /// Nodes whose PENDING is delayed, and since when.
+    /// Nodes whose PENDING report is delayed, with the start of the delay.
     postponed: VecDeque<(Duration, NodeId)>,
-    /// Nodes whose status depends on operations elsewhere; checked again in the next step.
+    /// Nodes whose status depends on operations on other nodes. They are checked again in the next step.
     undecided: Vec<NodeId>,
     changes: Vec<StatusChange<K>>,
     mentions: Mentions<K>,
@@ -44,7 +44,7 @@ impl<K: Key> Reports<K> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Returns when a delayed status is reported even if operations are still in flight.
+    /// Returns when a delayed status is reported, even if operations are still in flight.
     pub fn postponed_until(&self) -> Option<Duration> {
         self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
     }
@@ -62,7 +62,7 @@ impl<D: Domain> Scheduler<D> {
         for id in std::mem::take(&mut self.reports.undecided) {
             self.report_later(id);
         }
-        // Nodes and prefixes that explanations of other values may refer to.
+        // Nodes and prefixes to which explanations of other values may refer.
         let mut changed = Vec::new();
         while !self.reports.due.is_empty() {
             let mut due = std::mem::take(&mut self.reports.due);
@@ -87,7 +87,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the base value of a node for a check of its status.
+    /// Marks the base value of a node for a status check.
     pub(super) fn mark_reported(&mut self, id: NodeId) {
         let base = self.base_of(id);
         self.report_later(base);
@@ -126,7 +126,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             if self.graph[id].in_flight.is_none() {
-                // Something that does not concern the value directly may still prevent its expected state.
+                // Something that does not affect the value directly may still keep it from reaching its expected state.
                 self.reports.undecided.push(id);
             }
             return;
@@ -138,12 +138,12 @@ impl<D: Domain> Scheduler<D> {
         }
         assert!(
             !CHECKED || status.state != ValueState::Configured || status.last_operation != Verb::Delete,
-            "{} is CONFIGURED by a deletion",
+            "{} must not be CONFIGURED after a deletion",
             self.graph[id].key
         );
         let reported = match &self.graph[id].status {
             LastReport::Nothing => false,
-            // An equal status returned early above.
+            // For an equal status, the function has already returned above.
             LastReport::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
             reported => reported.status().is_some_and(|last| last.same(&status)),
         };
@@ -156,9 +156,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether CONFIGURED was reported last and nothing is to be added.
+    /// Returns whether the last reported status is CONFIGURED and there is nothing to add.
     ///
-    /// By far the most frequent case, checked without making a status.
+    /// This is by far the most frequent case, so it is checked without building a status.
     fn is_reported_as_configured(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let now = (
@@ -170,9 +170,9 @@ impl<D: Domain> Scheduler<D> {
         reported && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
-    /// Returns whether a node at rest has nothing to report: its base value was reported as CONFIGURED.
+    /// Returns whether a node at rest has nothing to report because its base value was reported as CONFIGURED.
     ///
-    /// Other values derived from the same base are evaluated themselves.
+    /// Other values derived from the same base value are evaluated separately.
     pub(super) fn is_all_said(&self, id: NodeId) -> bool {
         self.graph[id].at_rest() && self.is_reported_as_configured(self.base_of(id))
     }
@@ -186,10 +186,10 @@ impl<D: Domain> Scheduler<D> {
         self.reports.changes.push(StatusChange { key, status });
     }
 
-    /// Delays PENDING while operations are in flight, because the value may become ready any moment. Returns whether it is
-    /// delayed.
+    /// Delays a PENDING report while operations are in flight, because the value may become ready at any moment. Returns `true` if
+    /// the report is delayed.
     ///
-    /// `since`: start of the delay, if it has begun before.
+    /// `since` is the start of the delay if it has already begun.
     fn defer(&mut self, id: NodeId, since: Option<Duration>) -> bool {
         let start = since.unwrap_or(self.now);
         let defer = self.queue.is_anything_under_way() && self.now < start + PENDING_DELAY;
@@ -202,7 +202,7 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
-    /// Checks the nodes whose PENDING was delayed long enough, or all of them if no operation is in flight.
+    /// Checks the nodes whose PENDING report has been delayed long enough, or all of them if no operation is in flight.
     fn take_up_postponed(&mut self) {
         while let Some((since, id)) = self.reports.postponed.front().copied()
             && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)

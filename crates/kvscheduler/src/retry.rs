@@ -1,7 +1,7 @@
 //! Retries of failed values.
 //!
-//! A derived value has the retry policy of its base. A value with no retries left stays FAILED until it is changed, resynced or
-//! probed, or until a dependency changes: see [`Scheduler::wake`].
+//! A derived value uses the retry policy of its base value. A value with no retries left stays FAILED until it is changed,
+//! resynced or probed, or until a dependency changes: see [`Scheduler::wake`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,9 +16,9 @@ use super::{
     transaction::{Kind, Options, Retry},
 };
 
-/// Time of a retry that is never made.
+/// Retry time meaning that no retry will take place.
 pub(super) const NEVER: Duration = Duration::MAX;
-/// Minimum time between a failure and a retry because of changed dependencies.
+/// Minimum time between a failure and a retry triggered by a changed dependency.
 pub(super) const WAKE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<D: Domain> Scheduler<D> {
@@ -28,7 +28,7 @@ impl<D: Domain> Scheduler<D> {
         reported(id).or(reported(base)).unwrap_or_default()
     }
 
-    /// Blocks a value after a failure, for as long as its retry policy says.
+    /// Blocks a value after a failure for as long as its retry policy specifies.
     pub(super) fn back_off(&mut self, id: NodeId, fault: Fault, txn: TxnId) {
         let retry = self.retry_of(id);
         let persistent = fault.kind == FaultKind::Persistent;
@@ -55,9 +55,9 @@ impl<D: Domain> Scheduler<D> {
 
     /// Retries a blocked value because a dependency has changed.
     ///
-    /// A waiting value is tried at once; a failed one as well, but at most once within [`WAKE_INTERVAL`]. The number of attempts
-    /// is kept, so a dependency that keeps changing does not reset the back-off. If an operation is in flight, this is done when
-    /// it has failed.
+    /// A waiting value is retried immediately. So is a failed value, but at most once per [`WAKE_INTERVAL`]. The number of
+    /// attempts is kept, so a dependency that keeps changing does not reset the back-off. If an operation is in flight, the retry
+    /// takes place after that operation has failed.
     pub(super) fn wake(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.graph.get_mut(id) else { return };
@@ -84,7 +84,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the values whose retry is due: one transaction for those that failed together equally often.
+    /// Marks the values whose retry is due. Values that first failed in the same transaction and have the same number of attempts
+    /// share one transaction.
     pub(super) fn wake_retries(&mut self) {
         let mut attempts: BTreeMap<(u64, u32), TxnId> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {

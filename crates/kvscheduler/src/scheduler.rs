@@ -1,6 +1,6 @@
-//! The scheduler and its step, which evaluates marked nodes until none is left.
+//! The scheduler and its step, which evaluates marked nodes until none are left.
 //!
-//! The choice of what happens to a value is made in `decide`.
+//! `decide` chooses what happens to each value.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,27 +19,27 @@ use super::{
     view::View,
 };
 
-/// Upper bound of evaluations in a step, per node; [`EVALUATIONS_MIN`] is added. A node takes a handful, so a step that exceeds
-/// the bound would not end by itself.
+/// Maximum number of evaluations per node in one step, in addition to [`EVALUATIONS_MIN`]. A node normally takes only a few, so a
+/// step that exceeds the limit would never end.
 const EVALUATIONS_PER_NODE: usize = 64;
 const EVALUATIONS_MIN: usize = 10_000;
 /// Pause after a step that was cut short.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Scheduler of desired values. All times are durations since the Unix epoch and must not go backwards.
+/// Scheduler for desired values. All times are durations since the Unix epoch and must not go backwards.
 #[derive(Clone)]
 pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
     pub(super) queue: WorkQueue<D::Key>,
-    /// Changes that others made to applied values.
+    /// Changes made by others to applied values.
     pub(super) drift: Drift<D::Key>,
     pub(super) operations: Vec<Operation<D::Key, D::Operation>>,
     pub(super) reports: Reports<D::Key>,
     pub(super) now: Duration,
-    /// The last step was cut short.
+    /// True if the last step was cut short.
     overrun: bool,
-    /// Descriptions of defects, until [`Self::take_defects`] is called.
+    /// Defect descriptions, kept until [`Self::take_defects`] is called.
     pub(super) defects: Vec<String>,
     pub(super) tracker: TransactionTracker<D::Key, D::Value>,
 }
@@ -61,25 +61,25 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the domain of the scheduler.
+    /// Returns the scheduler's domain.
     pub fn domain(&self) -> &D {
         &self.domain
     }
 
-    /// Returns read access to all values.
+    /// Returns a read-only view of all values.
     pub fn view(&self) -> View<'_, D> {
         View::new(&self.graph)
     }
 
-    /// Sets the time at which the following events are recorded.
+    /// Sets the time recorded for the events that follow.
     pub fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
 
     /// Decides what to do now, and returns the operations to perform.
     ///
-    /// The operations of one step do not depend on each other; deletions come first. The number of decisions per step is bounded,
-    /// so that other events are processed in any case. See [`Self::has_overrun`].
+    /// The operations of one step do not depend on each other. Deletions come first. The number of decisions per step is bounded,
+    /// so a step always ends and other events can be processed. See [`Self::has_overrun`].
     pub fn step(&mut self, now: Duration) -> Vec<Operation<D::Key, D::Operation>> {
         self.now = now;
         self.forget_repaired();
@@ -116,28 +116,28 @@ impl<D: Domain> Scheduler<D> {
         operations
     }
 
-    /// Returns when [`Self::step`] must be called next if no other event happens before.
+    /// Returns when [`Self::step`] must be called next if no other event happens first.
     pub fn next_deadline(&self) -> Option<Duration> {
         let retry = self.queue.next_timer();
         let overrun = self.overrun.then_some(self.now + OVERRUN_PAUSE);
         retry.into_iter().chain(self.reports.postponed_until()).chain(overrun).min()
     }
 
-    /// Returns whether the last step was cut short because it did not come to an end.
+    /// Returns whether the last step was cut short because it exceeded the maximum number of evaluations.
     ///
-    /// This is a defect of a descriptor or of the scheduler. The remaining nodes are evaluated in the next steps.
+    /// This indicates a defect in a descriptor or in the scheduler. The remaining nodes are evaluated in the next steps.
     pub fn has_overrun(&self) -> bool {
         self.overrun
     }
 
-    /// Returns descriptions of the impossible events since the last call; they were ignored.
+    /// Returns descriptions of the impossible events since the last call. These events were ignored.
     ///
-    /// Each is a defect of the scheduler, of a descriptor or of the caller.
+    /// Each one indicates a defect in the scheduler, in a descriptor or in the caller.
     pub fn take_defects(&mut self) -> Vec<String> {
         std::mem::take(&mut self.defects)
     }
 
-    /// Returns the statuses that changed since the last call, in key order.
+    /// Returns the statuses that have changed since the last call, in key order.
     pub fn take_status_changes(&mut self) -> Vec<StatusChange<D::Key>> {
         self.reports.take_changes()
     }
@@ -147,9 +147,9 @@ impl<D: Domain> Scheduler<D> {
         self.queue.is_idle()
     }
 
-    /// Releases deferred deletions whose missing dependencies will not come, once no operation is in flight.
+    /// Releases deferred deletions whose missing dependencies will not appear, once no operation is in flight.
     ///
-    /// Without this they would wait for another event.
+    /// Otherwise they would wait until some other event happens.
     fn release_deferred(&mut self) -> bool {
         if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;
@@ -177,7 +177,7 @@ impl<D: Domain> Scheduler<D> {
             self.mark_reported(id);
         }
         if pass == Pass::Mark && self.graph[id].applied().is_none() {
-            // Members of its cycle that were created before it must check whether the cycle can still be completed.
+            // Cycle members that were created before this one must check whether the cycle can still be completed.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
         }
         if matches!(decision, Decision::Stay) && self.is_refusal_moot(id) {
@@ -212,8 +212,7 @@ impl<D: Domain> Scheduler<D> {
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
                     Decision::ClearAway => self.clear_away(id),
-                    // The event that completed the cycle may have marked this member only, so the member to create first is
-                    // marked here.
+                    // The event that completed the cycle may have marked only this member. Mark the member to be created first.
                     Decision::After(leader) => self.mark(leader),
                     _ => self.retire(id),
                 }

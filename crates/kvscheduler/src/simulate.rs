@@ -1,7 +1,7 @@
-//! Dry runs: what a transaction would do, without doing it.
+//! Dry runs: the operations that a transaction would lead to, without performing them.
 //!
-//! A simulation runs a copy of the scheduler, with the real descriptors, in which every operation succeeds at once. It predicts
-//! what is pending, invalid, in conflict or re-created; only errors of the kernel are unknown.
+//! A simulation runs a copy of the scheduler with the real descriptors, and every operation succeeds immediately. It predicts
+//! which values will be pending, invalid, in conflict or re-created. Only kernel errors cannot be predicted.
 
 use std::collections::HashSet;
 
@@ -15,13 +15,13 @@ use super::{
     transaction::{Transaction, Unacceptable},
 };
 
-/// Maximum number of steps of a simulation. Each does at least one operation, and chains of dependencies are much shorter.
+/// Maximum number of steps in a simulation. Each step performs at least one operation, and dependency chains are much shorter.
 const STEPS_MAX: usize = 100_000;
 
 /// Operation of a dry run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Planned<K, V> {
-    /// Operation with its expected result.
+    /// Operation and its expected result.
     pub operation: OperationRecord<K, V>,
     /// Reason for the operation: how the value before it differs from the desired one.
     ///
@@ -29,16 +29,16 @@ pub struct Planned<K, V> {
     pub comparison: Comparison,
 }
 
-/// Operations of a dry run, in their order.
+/// Planned operations of a dry run, in order.
 pub type Plan<D> = Vec<Planned<<D as Domain>::Key, <D as Domain>::Value>>;
 
 impl<D: Domain> Scheduler<D> {
     /// Returns the operations that a transaction would lead to if nothing failed.
     ///
-    /// Copies the whole graph: time and memory grow with the number of all values, not with the number of changes.
+    /// This copies the whole graph: time and memory grow with the total number of values, not with the number of changes.
     ///
     /// # Errors
-    /// As for [`Scheduler::transact`].
+    /// Fails in the same cases as [`Scheduler::transact`].
     pub fn simulate(&self, transaction: Transaction<D::Key, D::Value>) -> Result<Plan<D>, Unacceptable> {
         transaction.check()?;
         let mut copy = self.clone();
@@ -66,7 +66,7 @@ impl<D: Domain> Scheduler<D> {
         Ok(explained.collect())
     }
 
-    /// Returns how the value before a completed operation differed from the desired one.
+    /// Returns how the value differed from the desired one before a completed operation.
     fn difference_before(&self, operation: &OperationRecord<D::Key, D::Value>) -> Comparison {
         let descriptor = self.domain.descriptor(&operation.key);
         let desired = self.graph.find(&operation.key).and_then(|id| self.graph[id].desired());
@@ -78,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Performs everything that can be done, always with success.
+    /// Performs all outstanding work. Every operation succeeds.
     fn work_off(&mut self) {
         for operation in self.queue.operations() {
             let outcome = self.supposed_outcome(operation);
@@ -87,7 +87,7 @@ impl<D: Domain> Scheduler<D> {
         for _ in 0..STEPS_MAX {
             let operations = self.step(self.now);
             if self.take_reading() {
-                // Nothing is read: applied values are assumed to be in the kernel.
+                // The kernel is not read: the applied values are assumed to be in place.
                 self.read_again();
             } else if operations.is_empty() && self.idle() {
                 return;

@@ -1,6 +1,6 @@
-//! Counters over all transactions since the start, for monitoring.
+//! Scheduler statistics since startup, for monitoring.
 //!
-//! They only grow, and use constant memory.
+//! The totals only grow, and memory use is constant.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,41 +9,41 @@ use super::{
     status::{ValueState, Verb},
 };
 
-/// Upper bounds of the buckets of durations, in seconds.
+/// Upper bounds of the duration histogram buckets, in seconds.
 pub const DURATION_BOUNDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// Counters since the start.
+/// Scheduler statistics since startup.
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
-    /// Complete transactions.
+    /// Number of completed transactions.
     pub transactions: u64,
-    /// Open transactions.
+    /// Number of open transactions.
     pub open: usize,
-    /// Operations by verb.
+    /// Number of operations by verb.
     pub operations: BTreeMap<Verb, u64>,
-    /// Operations by the state that they led to.
+    /// Number of operations by resulting state.
     pub states: BTreeMap<ValueState, u64>,
-    /// Impossible events: see [`super::Scheduler::take_defects`].
+    /// Number of impossible events: see [`super::Scheduler::take_defects`].
     pub defects: u64,
-    /// Failures.
+    /// Number of failures.
     pub errors: u64,
-    /// Durations of transactions by kind.
+    /// Transaction durations by transaction kind.
     pub durations: BTreeMap<&'static str, Durations>,
 }
 
-/// Histogram of durations.
+/// Duration histogram.
 #[derive(Clone, Debug, Default)]
 pub struct Durations {
-    /// Number of durations.
+    /// Number of recorded durations.
     pub count: u64,
-    /// Sum of the durations.
+    /// Sum of the recorded durations.
     pub sum: Duration,
-    /// Number of durations up to each of [`DURATION_BOUNDS`] and longer than the bound before.
+    /// Number of durations in each bucket: up to its [`DURATION_BOUNDS`] entry and above the previous one.
     pub buckets: [u64; DURATION_BOUNDS.len()],
 }
 
 impl Statistics {
-    /// Counts a complete transaction.
+    /// Counts a completed transaction.
     pub(super) fn count<K, V>(&mut self, record: &TransactionRecord<K, V>) {
         self.transactions += 1;
         for operation in record.executed() {
@@ -57,7 +57,7 @@ impl Statistics {
 }
 
 impl Durations {
-    /// Adds a duration.
+    /// Records a duration.
     pub fn add(&mut self, duration: Duration) {
         self.count += 1;
         self.sum += duration;

@@ -1,6 +1,6 @@
-//! Statuses of values.
+//! Value statuses.
 //!
-//! The rules for entering a state are in `decide` and `explain`.
+//! `decide` and `explain` contain the rules for entering each state.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -9,39 +9,39 @@ use super::{
     moment::Moment,
 };
 
-/// Enables checks of the rules about statuses: in tests, and in any build of the simulator.
+/// Enables checks of status invariants: in debug builds, and in all simulator builds.
 pub(super) const CHECKED: bool = cfg!(any(debug_assertions, feature = "checked"));
 
-/// State of a value. Names and numbers are those of `ligato.kvscheduler.ValueState`.
+/// Value state. Names and numbers match those of `ligato.kvscheduler.ValueState`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum ValueState {
-    /// The value is unknown to the agent.
+    /// The agent does not know the value.
     #[default]
     Nonexistent = 0,
     /// The value was applied and has disappeared from the kernel.
     Missing = 1,
     /// No descriptor handles this kind of value.
     Unimplemented = 2,
-    /// Deleted on request.
+    /// The value was deleted on request.
     Removed = 3,
-    /// The kernel acknowledged it.
+    /// The kernel acknowledged the value.
     Configured = 4,
-    /// A fact reported from outside, which needs no operation.
+    /// The value is a fact reported from outside, which needs no operation.
     Obtained = 5,
-    /// Observed in the kernel and not compared yet.
+    /// The value was observed in the kernel and has not been compared yet.
     Discovered = 6,
-    /// Waits for a dependency.
+    /// The value is waiting for a dependency.
     Pending = 7,
-    /// Cannot be used as it is.
+    /// The value cannot be used as it is.
     Invalid = 8,
-    /// The last operation failed, and a retry alone will hardly help.
+    /// The last operation failed, and a retry alone is unlikely to help.
     Failed = 9,
     /// The last operation failed and will be retried.
     Retrying = 10,
 }
 
 impl ValueState {
-    /// Returns the name in capitals, as in `ligato.kvscheduler.ValueState`.
+    /// Returns the upper-case name, as in `ligato.kvscheduler.ValueState`.
     pub fn text(self) -> &'static str {
         match self {
             ValueState::Nonexistent => "NONEXISTENT",
@@ -65,10 +65,10 @@ impl fmt::Display for ValueState {
     }
 }
 
-/// Operation on a value. Names and numbers are those of `ligato.kvscheduler.TxnOperation`.
+/// Operation on a value. Names and numbers match those of `ligato.kvscheduler.TxnOperation`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Verb {
-    /// None yet.
+    /// No operation yet.
     Undefined = 0,
     /// Check of the applied value.
     Verify = 1,
@@ -81,7 +81,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Returns the name in capitals, as in `ligato.kvscheduler.TxnOperation`.
+    /// Returns the upper-case name, as in `ligato.kvscheduler.TxnOperation`.
     pub fn text(self) -> &'static str {
         match self {
             Verb::Undefined => "UNDEFINED",
@@ -102,22 +102,22 @@ impl fmt::Display for Verb {
 /// Reason why a requested value cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// `Invalid`, or `Unimplemented` for a kind that the agent knows but does not handle.
+    /// `Invalid`, or `Unimplemented` for a kind of value that the agent knows but does not handle.
     pub state: ValueState,
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Problem, and what would be accepted.
+    /// Describes the problem and what would be accepted.
     pub message: String,
     /// Names of the offending fields.
     pub fields: Vec<String>,
 }
 
-/// Published status of a base value, which is a value that is not derived from another.
+/// Published status of a base value, that is, a value not derived from another.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status<K> {
-    /// State of the value together with everything derived from it: CONFIGURED means that all of it is in the kernel.
+    /// State of the value including all derived values: CONFIGURED means that all of them are in the kernel.
     pub state: ValueState,
-    /// Last operation on it.
+    /// Last operation on the value.
     pub last_operation: Verb,
     /// Labels of unsatisfied dependencies (PENDING) or names of invalid fields (INVALID).
     pub details: Vec<String>,
@@ -125,22 +125,22 @@ pub struct Status<K> {
     pub error: String,
     /// Stable CamelCase reason; empty when CONFIGURED.
     pub reason: String,
-    /// Explanation for a person; empty when CONFIGURED.
+    /// Human-readable explanation; empty when CONFIGURED.
     pub message: String,
-    /// Time since which state, reason, details and error are unchanged (since the Unix epoch).
+    /// When state, reason, details or error last changed (since the Unix epoch).
     pub since: Duration,
-    /// Store revision of the value that this status answers; 0 if the value is not from the store.
+    /// Store revision of the value to which this status applies; 0 if the value is not from the store.
     pub revision: i64,
     /// Time of the next retry (since the Unix epoch).
     pub next_retry: Option<Duration>,
-    /// Content of `message` as data. `None` when CONFIGURED, and when `message` says everything.
+    /// The contents of `message` as data. `None` when CONFIGURED, or if `message` contains everything.
     pub explanation: Option<Box<Explanation<K>>>,
-    /// Last repair of damage done by others.
+    /// Last repair of damage caused by others.
     pub last_repair: Option<Repair>,
 }
 
 impl<K: PartialEq> Status<K> {
-    /// Returns the status of a value that is CONFIGURED without further details.
+    /// Returns the status of a CONFIGURED value without further details.
     pub(super) fn configured(last_operation: Verb, since: Duration, revision: i64) -> Self {
         Status {
             state: ValueState::Configured,
@@ -157,7 +157,7 @@ impl<K: PartialEq> Status<K> {
         }
     }
 
-    /// Returns whether [`Self::configured`] would make the same status.
+    /// Returns whether the status is the same as one created by [`Self::configured`].
     fn is_plain(&self) -> bool {
         self.state == ValueState::Configured
             && (self.details.is_empty() && self.error.is_empty() && self.reason.is_empty() && self.message.is_empty())
@@ -171,17 +171,17 @@ impl<K: PartialEq> Status<K> {
             && self.same_condition(other)
     }
 
-    /// Returns whether state, reason, details and error are equal. The explanation may differ.
+    /// Returns whether state, reason, details and error are equal. The explanations may differ.
     pub(super) fn same_condition(&self, other: &Status<K>) -> bool {
         (self.state, &self.reason, &self.details, &self.error) == (other.state, &other.reason, &other.details, &other.error)
     }
 }
 
-/// Last reported status of a base value, stored compactly because most are plainly CONFIGURED.
+/// Last reported status of a base value. Stored compactly, because most values are simply CONFIGURED.
 #[derive(Clone)]
 pub(super) enum LastReport<K> {
     Nothing,
-    /// CONFIGURED; all other fields are empty.
+    /// The value is CONFIGURED, and all other status fields are empty.
     Configured {
         last_operation: Verb,
         since: Moment,
@@ -203,7 +203,7 @@ impl<K: Clone + PartialEq> LastReport<K> {
         }
     }
 
-    /// Returns whether a status other than CONFIGURED was reported last.
+    /// Returns whether the last reported status is not CONFIGURED.
     pub fn is_problem(&self) -> bool {
         matches!(self, LastReport::Other(status) if status.state != ValueState::Configured)
     }
@@ -229,7 +229,7 @@ impl<K: Clone + PartialEq> From<&Status<K>> for LastReport<K> {
     }
 }
 
-/// Change of a status.
+/// Status change of a value.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StatusChange<K> {
     /// Key of the base value.

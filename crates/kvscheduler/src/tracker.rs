@@ -1,9 +1,9 @@
 //! The transaction tracker: open transactions, their sequence numbers, results and records.
 //!
-//! It does not influence decisions about values: without it the same operations would be returned.
+//! It does not influence decisions about values: without it, the same operations would be returned.
 //!
-//! A transaction gets its sequence number when it is accepted. A notification gets one when it has an effect; without an effect
-//! it leaves no trace. The pending count of each transaction is in the work queue, see [`super::queue`].
+//! A transaction gets its sequence number when it is accepted. A notification gets one only once it has an effect; otherwise it
+//! leaves no trace. The pending count of each transaction is kept in the work queue, see [`super::queue`].
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -25,13 +25,13 @@ use super::{
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
 
-/// State of a node for the transaction tracker.
+/// Per-node state of the transaction tracker.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub(super) struct Trace {
-    /// The operation in flight restores a previous value.
+    /// True if the operation in flight restores a previous value.
     pub reverting: bool,
-    /// State that was recorded last.
+    /// Last recorded state.
     pub state: ValueState,
     /// Last transaction that named the key.
     pub requested_by: TxnId,
@@ -39,18 +39,18 @@ pub(super) struct Trace {
     pub recreated_in: TxnId,
     /// Time of the last record (since the Unix epoch).
     pub since: Moment,
-    /// Sequence number of the transaction of the last record.
+    /// Sequence number of the transaction that made the last record.
     pub seq: u64,
 }
 
-/// Phase of a transaction.
+/// Transaction phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     Applying,
     Reverting,
 }
 
-/// Progress of the reading of the kernel that a transaction may need.
+/// Progress of the kernel read that a transaction may need.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
     NotNeeded,
@@ -58,7 +58,7 @@ pub(super) enum Reading {
     UnderWay,
 }
 
-/// Transaction that is not complete.
+/// Transaction that has not completed yet.
 #[derive(Clone)]
 pub(super) struct Open<K, V> {
     pub seq: Option<u64>,
@@ -67,12 +67,12 @@ pub(super) struct Open<K, V> {
     start: Option<Duration>,
     pub phase: Phase,
     pub reading: Reading,
-    /// The kernel is to be read once everything is applied.
+    /// True if the kernel must be read once everything is applied.
     read_at_end: bool,
     pub values: Vec<ValueRecord<K, V>>,
-    /// Nodes that it names; kept only if the caller waits for the result.
+    /// Nodes named by the transaction. Kept only if the caller waits for the result.
     pub named: Vec<NodeId>,
-    /// Previous desired values, if they may have to be restored.
+    /// Previous desired values, in case they must be restored.
     pub previous: Vec<(K, Option<Requested<V>>)>,
     pub planned: Option<Vec<OperationRecord<K, V>>>,
     pub operations: Vec<OperationRecord<K, V>>,
@@ -80,31 +80,31 @@ pub(super) struct Open<K, V> {
     pub errors: Vec<KeyError<K>>,
 }
 
-/// All open transactions, and the results of complete ones.
+/// All open transactions, and the results of completed ones.
 #[derive(Clone)]
 pub(super) struct TransactionTracker<K, V> {
-    /// By transaction id, starting with `first`.
+    /// Open transactions, indexed by transaction id starting at `first`.
     open: VecDeque<Option<Box<Open<K, V>>>>,
     first: TxnId,
-    /// Allocation of a notification without effect, for reuse: nearly every step has one.
+    /// Allocation left by a notification that had no effect, kept for reuse because nearly every step has one.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
-    /// Transaction for notifications until the next step.
+    /// Transaction that collects notifications until the next step.
     pub notification: Option<TxnId>,
     pub to_revert: Vec<TxnId>,
     pub finished: Vec<TransactionResult<K>>,
-    /// Like `finished`, with the named nodes; which of them wait is not known yet.
+    /// Like `finished`, but with the named nodes, because it is not known yet which of them are waiting.
     pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
-    /// Keys whose previous values complete transactions will no longer restore.
+    /// Keys whose previous values will no longer be restored, because their transactions have completed.
     pub released: Vec<K>,
-    /// Values that are no longer desired and were never applied, until their deletion is recorded.
+    /// Values that are no longer desired and were never applied, kept until their deletion is recorded.
     pub withdrawn: FxHashMap<NodeId, V>,
     pub history: History<K, V>,
     pub statistics: Statistics,
 }
 
 impl<K, V> Open<K, V> {
-    /// Returns whether any operation was done for the transaction.
+    /// Returns whether any operation was performed for the transaction.
     pub fn has_acted(&self) -> bool {
         self.omitted > 0 || !self.operations.is_empty()
     }
@@ -141,7 +141,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         self.open.get_mut(at)?.as_deref_mut()
     }
 
-    /// Opens a transaction under the next id.
+    /// Opens a transaction with the given id, which must be the next one.
     pub fn begin(&mut self, txn: TxnId, kind: Kind, options: Options) {
         let reading = match options.resync {
             Resync::Full | Resync::Downstream => Reading::Asked,
@@ -176,7 +176,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Returns the sequence number of an open transaction, and assigns one if it has none yet.
+    /// Returns the sequence number of an open transaction, assigning one if necessary.
     pub fn number(&mut self, txn: TxnId) -> u64 {
         let next = self.next_seq;
         let Some(open) = self.get_mut(txn) else { return next };
@@ -193,20 +193,20 @@ impl<K: Key, V> TransactionTracker<K, V> {
         self.open.iter().flatten().count()
     }
 
-    /// Returns whether the history has room for another operation of a transaction; if not, operations are only counted.
+    /// Returns whether the history has room for another operation of a transaction. If not, further operations are only counted.
     pub fn has_room(&self, txn: TxnId) -> bool {
         let most = self.history.settings().of_one();
         self.get(txn).is_some_and(|open| open.operations.len() < most)
     }
 
-    /// Records an operation.
+    /// Adds an operation to the transaction record.
     pub fn keep(&mut self, txn: TxnId, operation: OperationRecord<K, V>) {
         if let Some(open) = self.get_mut(txn) {
             open.operations.push(operation);
         }
     }
 
-    /// Counts an operation for which there is no room.
+    /// Counts an operation that does not fit into the history.
     pub fn omit(&mut self, txn: TxnId) {
         if let Some(open) = self.get_mut(txn) {
             open.omitted += 1;
@@ -223,7 +223,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a node that a transaction names, to report at its end whether the node waits.
+    /// Records a node named by a transaction, to report when the transaction ends whether the node is waiting.
     pub fn name(&mut self, txn: TxnId, id: NodeId) {
         if let Some(open) = self.get_mut(txn)
             && open.options.awaited
@@ -232,7 +232,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a failure. The first failure of a transaction with revert starts the revert.
+    /// Records a failure. The first failure in a transaction with `revert` starts the revert.
     pub fn keep_error(&mut self, txn: TxnId, error: KeyError<K>, of_the_transaction: bool) {
         let Some(open) = self.get_mut(txn) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;
@@ -242,14 +242,14 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Requests one more reading of the kernel before the transaction is complete.
+    /// Requests another kernel read before the transaction can complete.
     pub fn read_at_end(&mut self, txn: TxnId) {
         if let Some(open) = self.get_mut(txn) {
             open.read_at_end = true;
         }
     }
 
-    /// Returns the newest transaction for which the kernel is being read.
+    /// Returns the most recent transaction for which the kernel is being read.
     pub fn reader(&self) -> Option<TxnId> {
         let last = self.first + self.open.len() as u64;
         (self.first..last)
@@ -268,7 +268,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
     }
 
     pub fn start_all(&mut self, now: Duration) {
-        // Only the newest transactions can be without a start time.
+        // Only the most recent transactions can lack a start time.
         for open in self.open.iter_mut().rev().map_while(Option::as_mut) {
             if open.start.is_some() {
                 break;
@@ -277,7 +277,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Completes a transaction with nothing left to do, unless it needs a reading. Returns whether it did.
+    /// Completes a transaction with nothing left to do, unless it needs a kernel read. Returns `true` if it completed.
     pub fn finish(&mut self, txn: TxnId, now: Duration) -> bool {
         let Some(open) = self.get_mut(txn).filter(|open| open.reading == Reading::NotNeeded) else {
             return false;
@@ -305,7 +305,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         let reverted = open.phase == Phase::Reverting;
         assert!(
             !CHECKED || open.errors.iter().all(|error| error.state != ValueState::Pending),
-            "an error names a PENDING value: {:?}",
+            "errors must not name PENDING values: {:?}",
             open.errors
         );
         if open.options.awaited {
@@ -338,17 +338,17 @@ impl<K: Key, V> TransactionTracker<K, V> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Returns the results of the awaited transactions completed since the last call, in the order of their numbers.
+    /// Returns the results of the awaited transactions that completed since the last call, in sequence number order.
     pub fn take_finished(&mut self) -> Vec<TransactionResult<D::Key>> {
         std::mem::take(&mut self.tracker.finished)
     }
 
-    /// Returns the history of transactions.
+    /// Returns the transaction history.
     pub fn history(&self) -> &History<D::Key, D::Value> {
         &self.tracker.history
     }
 
-    /// Returns the counters since the start.
+    /// Returns the scheduler statistics since startup.
     pub fn statistics(&self) -> Statistics {
         Statistics {
             open: self.tracker.count_open(),
@@ -356,19 +356,19 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Changes how much history is kept; any excess is dropped at once.
+    /// Changes the history limits. Any excess is dropped immediately.
     pub fn set_history(&mut self, settings: HistorySettings) {
         self.tracker.history.set_settings(settings);
     }
 
-    /// Returns whether a transaction waits for the kernel to be read again in full.
+    /// Returns whether a transaction is waiting for a full read of the kernel.
     pub fn is_reading_requested(&self) -> bool {
         self.tracker.asks_for_reading()
     }
 
-    /// Like [`Self::is_reading_requested`], and records that the reading has begun.
+    /// Like [`Self::is_reading_requested`], but also records that the read has started.
     ///
-    /// Returns `true` once per reading. The caller must then report what was observed and lost, and call [`Self::read_again`].
+    /// Returns `true` once per read. The caller must then report what was observed and lost, and call [`Self::read_again`].
     pub fn take_reading(&mut self) -> bool {
         if !self.tracker.asks_for_reading() {
             return false;
@@ -381,9 +381,9 @@ impl<D: Domain> Scheduler<D> {
         true
     }
 
-    /// Reports that the reading is complete, and everything observed or lost has been reported.
+    /// Reports that the read is complete and that everything observed or lost has been reported.
     ///
-    /// The transactions continue with the next step.
+    /// The transactions continue in the next step.
     pub fn read_again(&mut self) {
         for (txn, open) in self.tracker.all_open() {
             if open.reading == Reading::UnderWay {
@@ -411,7 +411,7 @@ impl<D: Domain> Scheduler<D> {
         txn
     }
 
-    /// Acts on behalf of a notification from now on.
+    /// From now on, acts on behalf of a notification.
     pub(super) fn notify(&mut self) {
         match self.tracker.notification {
             Some(txn) => self.queue.act_on_behalf_of(txn),
@@ -419,7 +419,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Sets the start of new transactions. Called at the start of a step.
+    /// Sets the start time of new transactions. Called at the start of a step.
     pub(super) fn start_transactions(&mut self) {
         self.notify();
         self.tracker.start_all(self.now);
@@ -429,7 +429,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn finish_transactions(&mut self) {
         self.tracker.notification = None;
         if self.idle() && self.operations.is_empty() {
-            // No operation is in flight, so the waiting nodes depend only on timers and further events.
+            // No operation is in flight, so the waiting nodes depend only on timers and future events.
             for id in self.queue.take_waiting(&mut self.graph) {
                 self.leave(id);
             }

@@ -1,81 +1,81 @@
-//! Transactions: changes of the desired state with options, and their results.
+//! Transactions: changes to the desired state, their options, and their results.
 //!
-//! `input` accepts transactions, and `tracker` tracks which work belongs to which.
+//! `input` accepts transactions, and `tracker` tracks which work belongs to which transaction.
 
 use std::{fmt, time::Duration};
 
 use super::status::{Rejection, ValueState, Verb};
 
-/// Change of one desired value.
+/// Change to one desired value.
 #[derive(Clone, Debug)]
 pub struct Change<K, V> {
     /// Key of the base value.
     pub key: K,
     /// Store revision of the change.
     pub revision: i64,
-    /// New value, the reason why it cannot be used, or `None` for a deletion.
+    /// New value, the reason why it cannot be used, or `None` to delete the value.
     pub value: Option<Result<V, Rejection>>,
 }
 
-/// Changes of the desired state that belong together.
+/// Changes to the desired state that belong together.
 #[derive(Clone, Debug)]
 pub struct Transaction<K, V> {
-    /// Changes. With [`Resync::Full`] or [`Resync::Upstream`]: all desired values.
+    /// The changes. For [`Resync::Full`] and [`Resync::Upstream`], this is the complete list of desired values.
     pub changes: Vec<Change<K, V>>,
-    /// How the changes are applied.
+    /// Options for applying the changes.
     pub options: Options,
 }
 
-/// Options of a transaction. Default: no resync, best effort, and the retry policy that each value has already.
+/// Transaction options. By default: no resync, best effort, and each value keeps its retry policy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// Scope of the resync.
     pub resync: Resync,
-    /// Ask for a detailed account of a resync. Only recorded.
+    /// Request a detailed account of a resync. This is only recorded and has no other effect.
     pub verbose: bool,
-    /// Retry policy for the values of this transaction from now on. `None` keeps the policy of each value.
+    /// Retry policy for the values in this transaction from now on. `None` keeps each value's current policy.
     pub retry: Option<Retry>,
-    /// Restore the previous values if one of the values fails.
+    /// Restore all previous values if any value fails.
     pub revert: bool,
     /// Read the kernel again after the last operation, and report differences as errors.
     pub verify: bool,
-    /// Simulate first, and keep the plan with the record.
+    /// Simulate the transaction first, and store the plan in its record.
     pub simulate: bool,
-    /// The caller waits for the result: return it by [`super::Scheduler::take_finished`].
+    /// The caller waits for the result, to be returned by [`super::Scheduler::take_finished`].
     pub awaited: bool,
-    /// Description for the record.
+    /// Description to store in the transaction record.
     pub description: String,
 }
 
-/// Scope of a resync. Names and numbers are those of the reference agent.
+/// Scope of a resync. Names and numbers match those of the reference agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resync {
-    /// Only the changed values.
+    /// Only the changed values are processed.
     #[default]
     None = 0,
-    /// Values not in the changes are no longer desired, and the kernel is read again.
+    /// Values not listed in the changes are no longer desired, and the kernel is read again.
     Full = 1,
-    /// Values not in the changes are no longer desired.
+    /// Values not listed in the changes are no longer desired.
     Upstream = 2,
-    /// The kernel is read again, and the desired values are applied again. Must have no changes.
+    /// The kernel is read again, and the desired values are applied again. The transaction must not contain changes.
     Downstream = 3,
 }
 
-/// Retry policy of a failed value.
+/// Retry policy for failed values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Delay after the first failure.
     pub first: Duration,
     /// Longest delay between two attempts.
     pub longest: Duration,
-    /// Double the delay with each further failure.
+    /// True if the delay doubles with each further failure.
     pub doubling: bool,
-    /// Number of retries before the value is FAILED. `None`: no limit. `Some(0)`: no retries.
+    /// Maximum number of retries before the value becomes FAILED. `None` means no limit, `Some(0)` means no retries.
     pub attempts: Option<u32>,
 }
 
 impl Default for Retry {
-    /// Retries without limit, after 1 s, 2 s, 4 s … 60 s.
+    /// Unlimited retries, after 1 s, 2 s, 4 s … 60 s.
     fn default() -> Self {
         Retry {
             first: Duration::from_secs(1),
@@ -87,9 +87,9 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Returns the delay before the next retry, given the number of preceding `failures` in a row.
+    /// Returns the delay before the next retry after this number of consecutive `failures`.
     ///
-    /// `None`: no more retries.
+    /// Returns `None` if there are no more retries.
     pub(super) fn delay(&self, failures: u32) -> Option<Duration> {
         if self.attempts.is_some_and(|attempts| failures >= attempts) {
             return None;
@@ -99,19 +99,19 @@ impl Retry {
     }
 }
 
-/// Reason why a transaction is not accepted. The texts are those of the reference agent.
+/// Reason for rejecting a transaction. The texts match those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unacceptable {
-    /// A downstream resync applies the values that are desired already.
+    /// A downstream resync applies the existing desired values, so it must not contain changes.
     #[error("downstream resync combined with data changes in one transaction")]
     DownstreamWithChanges,
-    /// After a resync there is no single previous state to go back to.
+    /// A resync has no single previous state to restore.
     #[error("it is not supported to combine resync with revert")]
     ResyncWithRevert,
 }
 
 impl<K, V> Transaction<K, V> {
-    /// Creates a transaction without options.
+    /// Creates a transaction with default options.
     pub fn of(changes: Vec<Change<K, V>>) -> Self {
         Transaction {
             changes,
@@ -119,7 +119,7 @@ impl<K, V> Transaction<K, V> {
         }
     }
 
-    /// Creates a resync with all desired values (none for [`Resync::Downstream`]).
+    /// Creates a resync transaction with all desired values (none for [`Resync::Downstream`]).
     pub fn resync(resync: Resync, changes: Vec<Change<K, V>>) -> Self {
         let options = Options {
             resync,
@@ -128,7 +128,7 @@ impl<K, V> Transaction<K, V> {
         Transaction { changes, options }
     }
 
-    /// Checks whether the options can be combined.
+    /// Checks that the options are compatible with each other.
     ///
     /// # Errors
     /// See [`Unacceptable`].
@@ -142,10 +142,10 @@ impl<K, V> Transaction<K, V> {
     }
 }
 
-/// Failure of one value in a transaction.
+/// Failure of a single value in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError<K> {
-    /// Key of the value that failed. It may be derived from a value of the transaction, or depend on one.
+    /// Key of the failed value. It may be derived from a value of the transaction, or depend on one.
     pub key: K,
     /// Operation that failed.
     pub operation: Verb,
@@ -153,18 +153,18 @@ pub struct KeyError<K> {
     pub state: ValueState,
     /// Error text.
     pub error: String,
-    /// The failure happened while previous values were restored.
+    /// True if the failure happened while previous values were being restored.
     pub in_revert: bool,
 }
 
-/// Reason why one value of a transaction is PENDING.
+/// Reason why a value named by the transaction is PENDING.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyWait<K> {
     /// Key of the value named by the transaction.
     pub key: K,
-    /// Stable CamelCase reason, as in its status.
+    /// Stable CamelCase reason, as in the value's status.
     pub reason: String,
-    /// Missing dependency or other cause, as in its status.
+    /// Missing dependency or other cause, as in the value's status.
     pub message: String,
 }
 
@@ -173,11 +173,11 @@ pub struct KeyWait<K> {
 pub struct TransactionResult<K> {
     /// Sequence number.
     pub seq: u64,
-    /// Failures, in the order in which they happened. PENDING is not a failure.
+    /// Failures, in the order they happened. PENDING is not a failure.
     pub errors: Vec<KeyError<K>>,
-    /// Values named by the transaction that are PENDING at its end, in the order of the transaction. They are not failures.
+    /// Values named by the transaction that are PENDING when it ends, in transaction order. These are not failures.
     pub waiting: Vec<KeyWait<K>>,
-    /// The previous values were restored.
+    /// True if the previous values were restored.
     pub reverted: bool,
 }
 
@@ -189,7 +189,7 @@ impl<K: fmt::Display> fmt::Display for TransactionResult<K> {
     }
 }
 
-/// Cause of a transaction. The numbers are those of the reference agent.
+/// Cause of a transaction. The numbers match those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The kernel or a fact changed.
@@ -198,17 +198,17 @@ pub enum Kind {
     Northbound,
     /// Retry of failed values.
     Retry {
-        /// Sequence number of the transaction in which they failed first.
+        /// Sequence number of the transaction in which the values first failed.
         of: u64,
-        /// Number of retries so far, including this one.
+        /// Retry attempt number, starting at 1.
         attempt: u32,
     },
-    /// A descriptor appeared for values that had none.
+    /// A descriptor became available for values that had none.
     Unimplemented,
 }
 
 impl Kind {
-    /// Returns the name, as in the reference agent.
+    /// Returns the name used by the reference agent.
     pub fn text(self) -> &'static str {
         match self {
             Kind::Notification => "SBNotification",

@@ -1,7 +1,7 @@
-//! Changes of a single node, with everything that must change along with it: edges, claims, children, implied values, back-off,
-//! and the nodes to evaluate again.
+//! Changes to a single node, and everything that must change with it: edges, claims, children, implied values, back-off, and the
+//! nodes to evaluate again.
 //!
-//! Decisions are made in `decide`.
+//! `decide` makes the decisions.
 
 use super::{
     blocked::Blocked,
@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// Number of neighbours that are searched for a key before it is looked up in the graph.
+/// Number of neighbours to search for a key before looking it up in the graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
@@ -25,19 +25,19 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].is_terminating() {
             self.on(id, Event::Resume);
             if self.graph[id].last_operation == Verb::Delete {
-                // The deletion failed and is no longer needed. Decisions made while it was backing off are made again.
+                // The deletion failed and is no longer needed. Decisions made while it was backing off must be made again.
                 self.graph[id].last_operation = Verb::Undefined;
                 self.unblock(id);
                 self.mark(id);
             }
             self.refresh_children(id);
             self.wake_interested(id);
-            // The value stays, so nodes that waited for its deletion are evaluated again.
+            // The value stays, so nodes that were waiting for its deletion are evaluated again.
             self.release_blocked(id);
         }
     }
 
-    /// Takes over the exact desired value, and its derived values, after the applied value was compared equal.
+    /// Adopts the exact desired value and its derived values, after the applied value was compared equal.
     pub(super) fn settle(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let (Some(applied), Some(desired), false) = (node.applied(), node.desired(), node.is_in_sync()) else {
@@ -60,7 +60,7 @@ impl<D: Domain> Scheduler<D> {
         self.refresh_children(id);
     }
 
-    /// Sets the applied value, for the reason given by `event`.
+    /// Sets the applied value. `event` tells how it came about.
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         let domain = self.domain.clone();
         let key = &self.graph[id].key;
@@ -74,7 +74,7 @@ impl<D: Domain> Scheduler<D> {
         self.put_in_force(id, value, event);
     }
 
-    /// Marks the values that use the same object as an applied one.
+    /// Marks the values that use the same object as an applied value.
     fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
         for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
             if let Some(concerned) = self.graph.find(&key) {
@@ -90,7 +90,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.forget_error();
         if node.last_operation == Verb::Delete {
-            // The value was read from the kernel and not made by an operation.
+            // The value was read from the kernel, not produced by an operation.
             node.last_operation = Verb::Undefined;
         }
         self.unblock(id);
@@ -100,7 +100,7 @@ impl<D: Domain> Scheduler<D> {
         self.wake_interested(id);
     }
 
-    /// Like [`Self::set_applied`], for the desired value, whose dependencies are known.
+    /// Like [`Self::set_applied`], but for the desired value, whose dependencies are known.
     pub(super) fn set_applied_as_desired(&mut self, id: NodeId, value: D::Value) {
         let node = &self.graph[id];
         let edges = node.edges.clone();
@@ -123,8 +123,7 @@ impl<D: Domain> Scheduler<D> {
         self.release_claims(id, &[]);
         self.refresh_children(id);
         if self.graph[id].rejected().is_some() {
-            // The applied value is no longer the basis: what it implied, such as its namespace, is not desired any more because
-            // of it.
+            // The applied value is no longer the basis: it no longer makes its implied values, such as its namespace, desired.
             self.desired_changed(id);
         }
         self.mark(id);
@@ -135,7 +134,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Processes an event of a value.
+    /// Processes a lifecycle event of a value.
     pub(super) fn on(&mut self, id: NodeId, event: Event<D::Value>) {
         let node = &mut self.graph[id];
         if let Err(defect) = node.on(event) {
@@ -153,7 +152,7 @@ impl<D: Domain> Scheduler<D> {
         self.defects.push(what);
     }
 
-    /// Releases every claim that is not in `keep`, and evaluates the nodes that waited for one of them.
+    /// Releases every claim that is not in `keep`, and evaluates the nodes that were waiting for one of the released claims.
     pub(super) fn release_claims(&mut self, id: NodeId, keep: &[Claim]) {
         for waiter in self.graph.release_claims(id, keep) {
             if let Some(node) = self.graph.get(waiter) {
@@ -165,7 +164,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Makes the derived values those of the applied value (none while it is being deleted).
+    /// Makes the derived values match the applied value. There are none while it is being deleted.
     pub(super) fn refresh_children(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let derived = match (node.applied(), self.domain.descriptor(&node.key)) {
@@ -184,7 +183,7 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            // Drift is kept in any case, and back-off if the derived value is the same.
+            // A drift block is always kept, and a back-off only if the derived value is unchanged.
             let descriptor = self.domain.descriptor(&key).filter(|_| node.blocked.is_some());
             let same = (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| {
                 let old = descriptor.as_applied(&key, None, old);
@@ -211,8 +210,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether a child is damaged, is not repaired now, and belongs to the desired value. The applied value lacks it only because of
-    /// the damage.
+    /// Returns whether a child belongs to the desired value, but is damaged and currently not repaired.
+    ///
+    /// The applied value then lacks the child only because of the damage.
     fn is_left_damaged(&self, id: NodeId, child: NodeId) -> bool {
         let node = &self.graph[id];
         let is_damaged = self.graph[child].blocked.as_deref().is_some_and(Blocked::is_about_drift) && !node.is_terminating();
@@ -232,7 +232,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Unlinks a child that no longer exists from its parent, and drops the node if nothing needs it.
     ///
-    /// The child stays linked until then, so that the parent can wait for it.
+    /// The child stays linked until then, so the parent can wait for it.
     pub(super) fn retire(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         if node.desire.derived.is_none()
@@ -311,7 +311,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Evaluates again the nodes that waited for this one.
+    /// Evaluates the nodes that were waiting for this one.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let Some(rare) = self.graph[id].rare_mut() else { return };
         let waiting = std::mem::take(&mut rare.blocks);
@@ -337,13 +337,13 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Notifies the dependents that the availability of the node may have changed.
+    /// Notifies the dependents that the availability of a node may have changed.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.notify_around(id, Notify::All);
     }
 
-    /// Like [`Self::mark_interested`], if its availability or value did change: blocked dependents are tried again.
+    /// Like [`Self::mark_interested`], for a node whose availability or value did change: blocked dependents are retried.
     fn wake_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.notify_around(id, Notify::Changed);
@@ -380,7 +380,7 @@ impl<D: Domain> Scheduler<D> {
         self.queue.give_back(notified);
     }
 
-    /// Returns the value that a node is derived from, directly or indirectly; itself if it is not derived.
+    /// Returns the base value from which a node is derived, directly or indirectly, or the node itself if it is not derived.
     pub(super) fn base_of(&self, id: NodeId) -> NodeId {
         let mut base = id;
         while let Some(parent) = self.graph[base].parent {

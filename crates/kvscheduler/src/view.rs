@@ -1,4 +1,4 @@
-//! Read-only access to the graph, for descriptors.
+//! Read-only graph access for descriptors.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,13 @@ pub struct View<'a, D: Domain> {
     graph: &'a Graph<D>,
 }
 
-/// State of one value, read with a single look-up.
+/// State of one value, read with a single lookup.
 pub struct Known<'a, D: Domain> {
-    /// As [`View::desired`].
+    /// Same as [`View::desired`].
     pub desired: Option<&'a D::Value>,
-    /// As [`View::applied`].
+    /// Same as [`View::applied`].
     pub applied: Option<&'a D::Value>,
-    /// As [`View::in_flight`].
+    /// Same as [`View::in_flight`].
     pub in_flight: bool,
 }
 
@@ -35,12 +35,12 @@ impl<'a, D: Domain> View<'a, D> {
         self.graph.find(key).map(|id| &self.graph[id])
     }
 
-    /// Returns the applied value of `key`, as far as is known.
+    /// Returns the applied value of `key`, as far as known.
     pub fn applied(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.applied()
     }
 
-    /// Returns the state of a value with a single look-up.
+    /// Returns the state of a value with a single lookup.
     pub fn known(&self, key: &D::Key) -> Known<'a, D> {
         let node = self.node(key);
         Known {
@@ -65,12 +65,12 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key)?.status.status()
     }
 
-    /// Returns whether the value requested under `key` is unusable. The value that is applied then stays.
+    /// Returns whether the value requested under `key` is unusable. If so, the applied value stays in place.
     pub fn rejected(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
-    /// Returns whether a desired value is not applied yet although nothing is known to prevent it.
+    /// Returns whether a desired value is not applied yet although nothing known prevents it.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         let node = &self.graph[id];
@@ -81,7 +81,7 @@ impl<'a, D: Domain> View<'a, D> {
 
     /// Returns the keys under `prefix` whose first creation has not completed yet, in key order.
     ///
-    /// Their state in the kernel is not known yet.
+    /// Their kernel state is not known yet.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| {
@@ -92,14 +92,14 @@ impl<'a, D: Domain> View<'a, D> {
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
-    /// Returns whether the operation for a desired value reported that what it needs does not exist; see
+    /// Returns whether an operation on the desired value reported that something it needs does not exist; see
     /// [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));
         self.node(key).is_some_and(hold)
     }
 
-    /// Returns whether the desired value is refused because it conflicts with another value.
+    /// Returns whether the desired value was refused because it conflicts with another value.
     pub fn is_refused(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| node.blocked.as_deref().is_some_and(Blocked::is_conflict);
         self.node(key).is_some_and(hold)
@@ -121,9 +121,9 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].applied().map(|value| (&graph[id].key, value)))
     }
 
-    /// Returns the keys next to `key` in key order that have a desired or applied value.
+    /// Returns the neighbours of `key` in key order that have a desired or applied value.
     ///
-    /// At most `count` are returned on either side, all of which start with `prefix`.
+    /// Returns at most `count` keys on either side, all of which start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let near = graph.near(prefix, key, count).map(move |id| &graph[id]);
@@ -131,7 +131,7 @@ impl<'a, D: Domain> View<'a, D> {
             .map(|node| &node.key)
     }
 
-    /// Returns the keys of all nodes with a dependency on `key`, in the order in which they became known.
+    /// Returns the keys of all nodes that depend on `key`, in the order in which they became known.
     pub fn dependents(&self, key: &D::Key) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         graph
@@ -145,7 +145,7 @@ impl<'a, D: Domain> View<'a, D> {
         self.graph.holder(claim).map(|id| &self.graph[id].key)
     }
 
-    /// Returns whether an operation on the value is in flight. A snapshot may then be older than its outcome.
+    /// Returns whether an operation on the value is in flight. A snapshot may then be older than the outcome of that operation.
     pub fn in_flight(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.in_flight.is_some())
     }

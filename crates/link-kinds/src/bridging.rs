@@ -1,4 +1,4 @@
-//! Settings of an interface as a port of a master, and VLANs of a bridge and its ports.
+//! Port settings of an interface that has a master, and VLANs of bridges and their ports.
 
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
@@ -12,23 +12,23 @@ use super::{
 /// Largest VLAN id (IEEE 802.1Q; 4095 is reserved).
 const VID_MAX: u32 = 4094;
 
-/// Settings that a kind of master has for its ports.
+/// Port settings that a kind of master supports.
 #[derive(Debug)]
 pub struct PortSpec {
     /// Member of the oneof `port` that holds the settings.
     pub member: &'static str,
     /// The settings.
     pub attributes: Table,
-    /// Setting of the master with the VLAN that it assigns to new ports and to itself.
+    /// Setting of the master that contains the VLAN assigned to new ports and to the master itself.
     pub default_vlan: Option<&'static Attribute>,
-    /// Field with the VLANs of a port; `None` if ports have no VLANs.
+    /// Field that contains the VLANs of a port; `None` if ports have no VLANs.
     pub vlans: Option<&'static str>,
 }
 
-/// The settings of an interface as a port of one kind of master.
+/// Port settings of an interface for one kind of master.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Port {
-    /// Kind of the master, as named in `Interface.Type`.
+    /// Kind of the master, as in `Interface.Type`.
     pub of: &'static str,
     /// The settings.
     pub settings: Settings,
@@ -36,12 +36,12 @@ pub struct Port {
     pub vlans: Vec<VlanRange>,
 }
 
-/// A VLAN or a range of VLANs of a port, or of the bridge itself.
+/// A VLAN or VLAN range of a port or of the bridge itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VlanRange {
-    /// First id.
+    /// First VLAN id.
     pub first: u16,
-    /// Last id.
+    /// Last VLAN id.
     pub last: u16,
     /// `true` if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
@@ -50,13 +50,13 @@ pub struct VlanRange {
 }
 
 impl Port {
-    /// Returns the kind of master whose ports have this member of the oneof `port`.
+    /// Returns the kind of master whose ports use this member of the oneof `port`.
     pub fn kind_of(member: &str) -> Option<(&'static KindSpec, &'static PortSpec)> {
         let mut kinds = KINDS.iter().map(|kind| kind.spec());
         kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
     }
 
-    /// Returns the settings of a port that sets none.
+    /// Returns the port settings for a port that sets none.
     pub fn bare(of: &KindSpec) -> Option<Port> {
         let ports = of.ports?;
         Some(Port {
@@ -66,13 +66,13 @@ impl Port {
         })
     }
 
-    /// Checks and reads the settings of a port.
+    /// Checks and reads port settings.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
     pub fn parse(member: &str, message: &DynamicMessage) -> Result<Port, Invalid> {
         let Some((of, ports)) = Port::kind_of(member) else {
-            let text = format!("no kind of interface has ports with {member}");
+            let text = format!("no interface type has ports with {member}");
             return Err(Invalid::new("PortMismatch", &[member], text));
         };
         Ok(Port {
@@ -98,7 +98,7 @@ impl Port {
 }
 
 impl VlanRange {
-    /// Formats the range as a part of a key: `10`, `20-29`.
+    /// Formats the range for use in a key: `10`, `20-29`.
     pub fn id(&self) -> String {
         match self.first == self.last {
             true => self.first.to_string(),
@@ -118,12 +118,12 @@ pub(super) fn vlans(message: &DynamicMessage, field: &str) -> Result<Vec<VlanRan
         let range = range(item, &format!("{field}[{at}]"))?;
         let overlaps = |other: &&VlanRange| range.first <= other.last && other.first <= range.last;
         if let Some(other) = ranges.iter().find(overlaps) {
-            let text = format!("the VLANs {} and {} overlap; give each VLAN once", other.id(), range.id());
+            let text = format!("the VLANs {} and {} overlap; list each VLAN only once", other.id(), range.id());
             return Err(Invalid::new("VlanOverlap", &[&format!("{field}[{at}]")], text));
         }
         if let Some(other) = ranges.iter().find(|other| other.pvid && range.pvid) {
             let text = format!(
-                "both VLAN {} and VLAN {} are the PVID; a port has one at most",
+                "both VLAN {} and VLAN {} are the PVID; a port has at most one",
                 other.first, range.first
             );
             return Err(Invalid::new("VlanPvidTwice", &[&format!("{field}[{at}].pvid")], text));
@@ -137,17 +137,17 @@ fn range(item: &DynamicMessage, field: &str) -> Result<VlanRange, Invalid> {
     let get = |name| number(item, name).unwrap_or_default();
     let (vid, end) = (get("vid"), get("vid_end"));
     if !(1..=VID_MAX).contains(&vid) {
-        let text = format!("the VLAN id {vid} is out of range; give 1 to {VID_MAX}");
+        let text = format!("the VLAN id {vid} is out of range; expected 1 to {VID_MAX}");
         return Err(Invalid::new("SettingOutOfRange", &[&format!("{field}.vid")], text));
     }
     if end != 0 && !(vid..=VID_MAX).contains(&end) {
-        let text = format!("the last VLAN id {end} is out of range; give {vid} to {VID_MAX}, or 0 for a single VLAN");
+        let text = format!("the last VLAN id {end} is out of range; expected {vid} to {VID_MAX}, or 0 for a single VLAN");
         return Err(Invalid::new("SettingOutOfRange", &[&format!("{field}.vid_end")], text));
     }
     let last = if end == 0 { vid } else { end };
     let pvid = get("pvid") != 0;
     if pvid && last != vid {
-        let text = format!("the VLANs {vid} to {last} cannot all be the PVID; give the PVID an entry of its own");
+        let text = format!("the VLANs {vid} to {last} cannot all be the PVID; put the PVID in a separate entry");
         return Err(Invalid::new("VlanPvidRange", &[&format!("{field}.pvid")], text));
     }
     Ok(VlanRange {

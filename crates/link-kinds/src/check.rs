@@ -1,4 +1,4 @@
-//! Validation of a value by the table and the rules of its kind. It sees one value only and no system.
+//! Validates a value against the table and the rules of its kind. Looks only at the value itself, not at other values or the system.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
 
@@ -7,11 +7,11 @@ use super::spec::{Attribute, KindSpec, LinkKind, Scale, Unset};
 /// Why a value is invalid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invalid {
-    /// Stable CamelCase word for programs.
+    /// Stable CamelCase identifier for programs.
     pub reason: &'static str,
     /// Fields that must be changed.
     pub fields: Vec<String>,
-    /// The problem, and what to write instead.
+    /// The problem and what to write instead.
     pub message: String,
 }
 
@@ -39,28 +39,28 @@ pub struct Given<'a> {
     pub has_link: bool,
     /// Member of `link` that belongs to the kind, if it is the one that is set.
     pub link: Option<&'a DynamicMessage>,
-    /// `true` if it names a namespace.
+    /// `true` if the interface names a namespace.
     pub has_namespace: bool,
-    /// `true` if it sets a MAC address.
+    /// `true` if the interface sets a MAC address.
     pub has_mac: bool,
-    /// `true` if it names a VRF.
+    /// `true` if the interface names a VRF.
     pub has_vrf: bool,
-    /// `true` if it names a master other than a VRF.
+    /// `true` if the interface names a master other than a VRF.
     pub has_master: bool,
-    /// `true` if the agent manages the link layer only.
+    /// `true` if the agent manages only the link layer.
     pub link_only: bool,
-    /// Position of the first address that refers to an allocation.
+    /// Position of the first address that refers to an allocation, starting at 0.
     pub alloc_reference: Option<usize>,
 }
 
 impl Given<'_> {
-    /// Returns a number, bool or enum of the settings as a number; `None` if it is not set.
+    /// Returns a number, bool or enum field of the settings as a number; `None` if it is not set.
     pub fn number(&self, field: &str) -> Option<u32> {
         number(self.link?, field)
     }
 }
 
-/// Reads a field as a number; `None` if it is not set, or is not a number, bool or enum.
+/// Reads a number, bool or enum field as a number; `None` if it is not set or of another type.
 pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     if !message.has_field_by_name(field) {
         return None;
@@ -73,7 +73,7 @@ pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     }
 }
 
-/// Checks all rules of a kind except those about single settings and about the names that it refers to.
+/// Checks all rules of a kind, except those about individual settings and about the interface names that it refers to.
 pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invalid> {
     let spec = kind.spec();
     if given.has_mac && !spec.mac {
@@ -86,13 +86,13 @@ pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invali
     }
     if given.has_master && !spec.can_be_port {
         let message = format!(
-            "an interface of type {} cannot be a port of another one; leave master_interface out",
+            "an interface of type {} cannot be a port of another interface; omit master_interface",
             spec.type_name
         );
         return Err(Invalid::new("PortNotSupported", &["type", "master_interface"], message));
     }
     if given.has_master && given.has_vrf {
-        let message = "an interface has one master: give vrf_master_interface or master_interface, not both";
+        let message = "an interface can have only one master: set vrf_master_interface or master_interface, not both";
         return Err(Invalid::new("TwoMasters", &["vrf_master_interface", "master_interface"], message));
     }
     check_member(spec, given)?;
@@ -128,7 +128,7 @@ fn first_needed(spec: &KindSpec) -> Option<&'static str> {
     reference.or_else(|| required.next().map(|attribute| attribute.field))
 }
 
-/// Checks a field by its row in the table.
+/// Checks a field against its entry in the table.
 pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
     let Attribute { field, title, range, .. } = attribute;
     let (min, max) = *range;
@@ -137,18 +137,18 @@ pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> R
         if attribute.unset != Unset::Required {
             return Ok(());
         }
-        let message = format!("the {title} is missing; give {field} from {min} to {max}");
+        let message = format!("the {title} is missing; set {field} to a number from {min} to {max}");
         return Err(Invalid::new("SettingMissing", &[field], message));
     };
     if let (Scale::Table(_), None) = (attribute.scale, attribute.scale.to_kernel(number)) {
         let known = descriptor.as_ref().map(names).unwrap_or_default();
-        let message = format!("there is no {title} {number}; give {known}");
+        let message = format!("unknown {title} {number}; expected {known}");
         return Err(Invalid::new("UnknownEnumValue", &[field], message));
     }
-    // A field without presence is not set if it is 0.
+    // A field without presence tracking counts as unset if it is 0.
     let is_unset = number == 0 && attribute.unset != Unset::Required && !descriptor.is_some_and(|field| field.supports_presence());
     if !is_unset && !(min..=max).contains(&number) {
-        let message = format!("the {title} {number} is out of range; give {min} to {max}");
+        let message = format!("the {title} {number} is out of range; expected {min} to {max}");
         return Err(Invalid::new("SettingOutOfRange", &[field], message));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The list of all kinds. Everything specific to a kind is in a file of its own; `kinds/vrf_device.rs` is a good example.
+//! The list of all kinds. Everything specific to a kind is in its own file; `kinds/vrf_device.rs` is a good example.
 
 use super::LinkKind;
 
@@ -23,5 +23,5 @@ pub static KINDS: &[&dyn LinkKind] = &[
     &vlan::Vlan,
 ];
 
-/// The kind of links that the agent only refers to.
+/// The kind for links that the agent only refers to.
 pub(super) static REFERRED: &dyn LinkKind = &existing::Existing;

@@ -1,10 +1,10 @@
-//! Tables of the kinds of Linux links that the agent supports.
+//! Tables that describe the Linux link kinds supported by the agent.
 //!
 //! Each kind is described by a [`KindSpec`]: names, ranges, defaults, kernel attributes, references to other interfaces, and how each
-//! setting is changed. Rules that do not fit into a table are methods of [`LinkKind`]. A [`Link`] is a kind with its settings. The crate
-//! does no I/O: links are described by numbers and bytes.
+//! setting is changed. Rules that do not fit into a table are methods of [`LinkKind`]. A [`Link`] is a kind together with its settings.
+//! The crate does no I/O: links are described by numbers and bytes.
 //!
-//! A new kind is one file in `kinds/` and one line in [`KINDS`]; no other code names a kind. Validation, creation, modification,
+//! To add a kind, add one file to `kinds/` and one line to [`KINDS`]; no other code names a kind. Validation, creation, modification,
 //! read-back, adoption, orphans, the APIs and the doctor are loops over these tables.
 
 mod bridging;
@@ -23,12 +23,12 @@ pub use spec::{
     At, Attribute, Change, Feature, KindSpec, LifeCycle, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire,
 };
 
-/// Returns the kind with this name in `Interface.Type`, such as `VETH`.
+/// Returns the kind with this `Interface.Type` name, such as `VETH`.
 pub fn by_type(name: &str) -> Option<&'static dyn LinkKind> {
     KINDS.iter().copied().find(|kind| kind.spec().type_name == name)
 }
 
-/// Returns the kind with this IFLA_INFO_KIND, such as `veth`, if the agent creates or takes over links of it.
+/// Returns the kind with this IFLA_INFO_KIND, such as `veth`, if the agent creates or takes over links of that kind.
 pub fn by_info_kind(info_kind: &str) -> Option<&'static dyn LinkKind> {
     let has_it = |kind: &&dyn LinkKind| !info_kind.is_empty() && kind.spec().info_kind == info_kind;
     KINDS.iter().copied().find(has_it)
@@ -43,7 +43,7 @@ pub fn of_link(info_kind: &str, name: &str) -> Option<&'static dyn LinkKind> {
     }
 }
 
-/// Returns the kind of links that the agent only refers to.
+/// Returns the kind for links that the agent only refers to.
 pub fn referred() -> &'static dyn LinkKind {
     kinds::REFERRED
 }

@@ -1,4 +1,4 @@
-//! A link: a kind with its settings and the interfaces that it names.
+//! A link: a kind, its settings and the interfaces that it refers to.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use super::{
     spec::{Change, KindSpec, LifeCycle, LinkKind, MtuDefault, Reference, Role, Unset},
 };
 
-/// A kind with its settings and the interfaces that it names.
+/// A kind, its settings and the interfaces that it refers to.
 #[derive(Clone)]
 pub struct Link {
     kind: &'static dyn LinkKind,
     /// Settings of the link itself.
     pub settings: Settings,
-    /// Names of the other interfaces, by position in the kind's table of references.
+    /// Names of the other interfaces, by position in the kind's reference table.
     references: Box<[String]>,
     /// VLANs of the bridge itself.
     pub own_vlans: Vec<VlanRange>,
@@ -44,7 +44,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Creates a link of which only the kind is known.
+    /// Creates a link with only its kind known.
     pub fn bare(kind: &'static dyn LinkKind) -> Self {
         let spec = kind.spec();
         Link {
@@ -55,7 +55,7 @@ impl Link {
         }
     }
 
-    /// Checks an interface by the rules of its kind, and reads its settings. The caller has to check the names that it refers to.
+    /// Checks an interface by the rules of its kind, and reads its settings. The caller must check the interface names that it refers to.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -87,22 +87,22 @@ impl Link {
         message
     }
 
-    /// Returns the table of its kind.
+    /// Returns the table of the link's kind.
     pub fn spec(&self) -> &'static KindSpec {
         self.kind.spec()
     }
 
-    /// Returns whether it is of this kind.
+    /// Returns whether the link is of this kind.
     pub fn is_of(&self, kind: &dyn LinkKind) -> bool {
         self.spec().type_name == kind.spec().type_name
     }
 
-    /// Returns how the agent manages it.
+    /// Returns how the agent manages the link.
     pub fn life_cycle(&self) -> LifeCycle {
         self.spec().life_cycle
     }
 
-    /// Returns the references of the kind with the interface names that they have here.
+    /// Returns the kind's references, each with the interface name that this link gives it.
     pub fn references(&self) -> impl Iterator<Item = (&'static Reference, &str)> {
         self.spec().references.iter().zip(self.references.iter().map(String::as_str))
     }
@@ -117,12 +117,12 @@ impl Link {
         self.named(Role::is_peer)
     }
 
-    /// Returns the logical name of the interface below it.
+    /// Returns the logical name of the parent interface.
     pub fn parent(&self) -> Option<&str> {
         self.named(|role| matches!(role, Role::Parent { .. }))
     }
 
-    /// Returns whether it can be up only while the link below it is up.
+    /// Returns whether the link can be up only while its parent is up.
     pub fn needs_parent_up(&self) -> bool {
         self.references().any(|(reference, _)| match reference.role {
             Role::Parent { up_unless } => up_unless.is_none_or(|unless| self.settings.get(unless).unwrap_or_default() == 0),
@@ -130,7 +130,7 @@ impl Link {
         })
     }
 
-    /// Returns the kernel name that it has before the agent takes it over.
+    /// Returns the kernel name of the link before the agent takes it over.
     pub fn original(&self) -> Option<&str> {
         self.named(|role| matches!(role, Role::Original))
     }
@@ -140,7 +140,7 @@ impl Link {
         self.settings.get(self.spec().routing_table?)
     }
 
-    /// Returns the MTU, in bytes, of a link that sets none; `None` if the agent leaves the MTU to the kernel.
+    /// Returns the MTU, in bytes, if the interface does not set one; `None` if the agent leaves the MTU to the kernel.
     pub fn default_mtu(&self) -> Option<u32> {
         match self.spec().mtu.default {
             MtuDefault::Is(mtu) => Some(mtu),
@@ -148,7 +148,8 @@ impl Link {
         }
     }
 
-    /// Returns what must be unique among the links on its parent, in words, after the reason that a second such link is reported with.
+    /// Returns the combination that must be unique among the links on the same parent: the reason to report for a second such link, and a
+    /// description of the combination.
     pub fn unique(&self) -> Option<(&'static str, String)> {
         let unique = self.spec().unique.as_ref()?;
         let shown = |attribute| self.settings.get(attribute).map(|number| attribute.shown(number));
@@ -160,13 +161,13 @@ impl Link {
     pub fn mark_words(&self) -> Vec<&str> {
         let words = |(reference, name): (&'static Reference, _)| match reference.role {
             Role::Peer { .. } | Role::Parent { .. } => vec![name],
-            // As in the reference system: the name of the TAP, and the name that it had before.
+            // As in the reference agent: the name of the TAP, followed by its original name.
             Role::Original => vec![name, name],
         };
         self.references().flat_map(words).collect()
     }
 
-    /// Returns the link with the references that the ownership mark holds after the logical name.
+    /// Returns the link with its references set to those that follow the logical name in the ownership mark.
     pub fn with_mark_words(mut self, words: &str) -> Self {
         if let (Some(reference), Some(name)) = (self.spec().references.first(), self.references.first_mut()) {
             *name = match reference.role {
@@ -177,7 +178,7 @@ impl Link {
         self
     }
 
-    /// Returns the link directly after its creation; see [`Settings::as_created`].
+    /// Returns the link as it is immediately after creation; see [`Settings::as_created`].
     pub fn as_created(&self) -> Link {
         Link {
             settings: self.settings.as_created(),
@@ -185,7 +186,7 @@ impl Link {
         }
     }
 
-    /// Returns the settings that differ from the desired ones; none if the kind differs. See [`Settings::differences`] for `set`.
+    /// Returns the settings that differ from the desired ones; empty if the kind differs. For `set`, see [`Settings::differences`].
     pub fn differences(&self, desired: &Link, set: u64) -> Vec<Difference> {
         match self.is_of(desired.kind) {
             true => self.settings.differences(&desired.settings, set),
@@ -206,7 +207,7 @@ impl Link {
             .collect()
     }
 
-    /// Returns whether the link must be created again to become as desired.
+    /// Returns whether the link must be recreated to reach the desired state.
     pub fn must_be_created_again(&self, desired: &Link) -> bool {
         let is_immutable = |difference: &Difference| difference.attribute.change == Change::Recreate;
         !self.is_of(desired.kind) || self.references != desired.references || self.differences(desired, 0).iter().any(is_immutable)
@@ -214,7 +215,7 @@ impl Link {
 }
 
 impl KindSpec {
-    /// Returns the attributes without which the kernel creates no such link, each with its smallest number.
+    /// Returns the attributes that the kernel requires to create such a link, each with its smallest allowed number.
     pub fn smallest(&self) -> Vec<Attr> {
         let required = self.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
         attrs(required.filter_map(|attribute| Some((*attribute, attribute.scale.to_kernel(attribute.range.0.max(1))?))))

@@ -1,4 +1,4 @@
-//! Settings of a link or port, as the kernel's numbers: reading them from a message, creating, changing and comparing them.
+//! Link and port settings as kernel numbers: reads them from a message, encodes them for creation and changes, and compares them.
 //!
 //! Everything here is a loop over a [`Table`] and independent of the kind.
 
@@ -11,23 +11,23 @@ use super::{
     spec::{At, Attribute, Change, Feature, Unset, Wire},
 };
 
-/// Table of the settings of a kind.
+/// Table of a kind's settings.
 pub type Table = &'static [&'static Attribute];
 
 /// The settings of a link, or of a port.
 #[derive(Clone)]
 pub struct Settings {
     pub(super) table: Table,
-    /// Kernel's numbers, by position in the table; `None` if the agent does not manage the setting or its number is unknown.
+    /// Kernel numbers, by position in the table; `None` if the agent does not manage the setting or its number is unknown.
     numbers: Box<[Option<u32>]>,
-    /// Bit set of positions: settings that the value sets explicitly.
+    /// Settings that the value sets explicitly, as a bit set of positions.
     explicit: u64,
 }
 
 /// An attribute of a netlink message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attr {
-    /// Number of the attribute.
+    /// Attribute number.
     pub number: u16,
     /// Human-readable name.
     pub title: &'static str,
@@ -39,7 +39,7 @@ pub struct Attr {
 
 /// Access to the attributes and features of an observed link.
 pub struct Observed<'a> {
-    /// Returns the attribute with a number.
+    /// Returns the attribute with the given number.
     pub attribute: &'a dyn Fn(u16) -> Option<&'a [u8]>,
     /// Returns whether a feature is on; `None` if it is unknown.
     pub feature: &'a dyn Fn(Feature) -> Option<bool>,
@@ -48,11 +48,11 @@ pub struct Observed<'a> {
 /// A setting that differs between two links.
 #[derive(Clone, Copy, Debug)]
 pub struct Difference {
-    /// Setting that differs.
+    /// The setting that differs.
     pub attribute: &'static Attribute,
-    /// Kernel's number of the first link; `None` if it is unknown.
+    /// Kernel number of the first link; `None` if it is unknown.
     pub from: Option<u32>,
-    /// Kernel's number of the second link.
+    /// Kernel number of the second link.
     pub to: u32,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Creates settings of which none is known.
+    /// Creates settings whose numbers are all unknown.
     pub fn bare(table: Table) -> Self {
         Settings {
             table,
@@ -82,7 +82,7 @@ impl Settings {
         }
     }
 
-    /// Checks and reads the settings of a message; without a message, all are unset.
+    /// Checks and reads the settings in a message; without a message, all settings are unset.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -103,7 +103,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Writes the settings into the fields of a message, except those that are equal to the meaning of an unset field.
+    /// Writes the settings into the fields of a message, except those that an unset field already means.
     pub(super) fn write(&self, message: &mut DynamicMessage, descriptor: &MessageDescriptor) {
         for (attribute, number) in self.table.iter().zip(&*self.numbers) {
             let shown = number.filter(|number| match attribute.unset {
@@ -128,12 +128,12 @@ impl Settings {
         self.table.iter().position(|other| std::ptr::eq(*other, attribute))
     }
 
-    /// Returns the kernel's number of a setting.
+    /// Returns the kernel number of a setting.
     pub fn get(&self, attribute: &'static Attribute) -> Option<u32> {
         self.numbers[self.position(attribute)?]
     }
 
-    /// Returns whether a setting applies, given the setting that it depends on (`only_with`).
+    /// Returns whether a setting applies, which depends on its `only_with` setting.
     fn counts(&self, attribute: &Attribute) -> bool {
         let other = attribute.only_with.map(|other| self.get(other));
         other.is_none_or(|number| number.is_some_and(|number| number != 0))
@@ -144,7 +144,7 @@ impl Settings {
         settings.map(|(at, (attribute, number))| (at, *attribute, *number))
     }
 
-    /// Returns the attributes of a request that creates the link.
+    /// Returns the attributes for a request that creates the link.
     pub fn creation(&self) -> Vec<Attr> {
         let is_sent = |at: usize, attribute: &Attribute| {
             let is_own = matches!(attribute.unset, Unset::AgentDefault(_) | Unset::Required);
@@ -181,7 +181,7 @@ impl Settings {
         attrs(decided.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// Replaces the numbers by those that the kernel reports; unreported ones stay.
+    /// Replaces the numbers with those reported by the kernel; numbers that are not reported stay unchanged.
     pub fn observe(&mut self, observed: &Observed<'_>) {
         for (attribute, believed) in self.table.iter().zip(&mut self.numbers) {
             let shown = match attribute.at {
@@ -192,7 +192,7 @@ impl Settings {
         }
     }
 
-    /// Returns the settings directly after creation, when features have their defaults.
+    /// Returns the settings immediately after creation, when features still have their defaults.
     pub fn as_created(&self) -> Settings {
         let mut settings = self.clone();
         for (at, attribute) in self.table.iter().enumerate() {
@@ -203,7 +203,7 @@ impl Settings {
         settings
     }
 
-    /// Returns the settings that differ from the desired ones. `set` is a bit set of the settings that the agent has set: these are reset
+    /// Returns the settings that differ from the desired ones. `set` is a bit set of the settings that the agent has set; these are reset
     /// when they are no longer desired.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
         let mut found = Vec::new();
@@ -216,7 +216,7 @@ impl Settings {
             };
             let is_same = match *from {
                 Some(from) => from.abs_diff(to) <= attribute.rounding,
-                // The kernel does not report the setting: treat it as the default.
+                // If the kernel does not report the setting, treat it as the default.
                 None => desired.explicit >> at & 1 == 0,
             };
             if !is_same {
@@ -244,7 +244,7 @@ impl Settings {
         differing.collect()
     }
 
-    /// Returns, as a bit set, the explicitly set settings that are [`Unset::LeftAlone`] otherwise.
+    /// Returns a bit set of the explicitly set settings that are otherwise [`Unset::LeftAlone`].
     pub fn set_bits(&self) -> u64 {
         let set = self.all().filter(|(at, attribute, _)| {
             let is_set = self.explicit >> at & 1 == 1;
@@ -255,7 +255,7 @@ impl Settings {
 }
 
 impl Difference {
-    /// Returns the feature to change, and whether it must be on; `None` if the setting is an attribute.
+    /// Returns the feature to change and its desired state; `None` if the setting is an attribute.
     pub fn feature(&self) -> Option<(Feature, bool)> {
         match self.attribute.at {
             At::Feature(feature) => Some((feature, self.to != 0)),
@@ -264,7 +264,7 @@ impl Difference {
     }
 }
 
-/// Returns the attributes that resolve the differences, except those that require a new link.
+/// Returns the attributes that resolve the differences, except those that require recreating the link.
 pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     let in_place = differences
         .iter()
@@ -285,7 +285,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Converts settings to attributes of a message. Flags of the same `{flags, mask}` pair are merged into one attribute.
+/// Converts settings to message attributes. Flags of the same `{flags, mask}` pair are merged into one attribute.
 pub(super) fn attrs(settings: impl Iterator<Item = (&'static Attribute, u32)>) -> Vec<Attr> {
     let mut attributes: Vec<Attr> = Vec::new();
     for (attribute, number) in settings {

@@ -1,4 +1,4 @@
-//! Types of the tables that describe a kind of link; the top-level one is [`KindSpec`].
+//! Types of the tables that describe a link kind; the top-level type is [`KindSpec`].
 
 use std::fmt;
 
@@ -8,26 +8,26 @@ use super::{
     settings::Table,
 };
 
-/// A kind of link. The spec is its data; the other methods implement rules that a table cannot express. All are pure.
+/// A link kind. The spec is its data; the other methods implement rules that a table cannot express. All methods are pure.
 pub trait LinkKind: Sync {
-    /// Returns the table of the kind.
+    /// Returns the kind's table.
     fn spec(&self) -> &'static KindSpec;
 
     /// Checks rules that involve several fields, before the rules that follow from the spec.
     ///
     /// # Errors
-    /// Returns the violated rule, and what to write instead.
+    /// Returns the violated rule and what to write instead.
     fn check(&self, _given: &Given<'_>) -> Result<(), Invalid> {
         Ok(())
     }
 }
 
-/// Table of a kind of link.
+/// Table that describes a link kind.
 #[derive(Debug)]
 pub struct KindSpec {
-    /// Name in `Interface.Type`.
+    /// Name of the kind in `Interface.Type`.
     pub type_name: &'static str,
-    /// Human-readable name of such an interface.
+    /// Human-readable name of an interface of this kind.
     pub title: &'static str,
     /// Member of the oneof `link` that holds the settings; empty if there is none.
     pub member: &'static str,
@@ -35,9 +35,9 @@ pub struct KindSpec {
     pub info_kind: &'static str,
     /// How the agent manages such links.
     pub life_cycle: LifeCycle,
-    /// Settings. Positions are part of the ownership mark on a link, so new settings go to the end.
+    /// Settings. The ownership mark on a link contains their positions, so new settings must be added at the end.
     pub attributes: Table,
-    /// Other interfaces that the settings name.
+    /// References to other interfaces in the settings.
     pub references: &'static [Reference],
     /// Limits and default of the MTU.
     pub mtu: Mtu,
@@ -47,15 +47,15 @@ pub struct KindSpec {
     pub can_be_in_vrf: bool,
     /// `true` if such a link can be a port of a master other than a VRF.
     pub can_be_port: bool,
-    /// Settings of its ports, if it is a master other than a VRF.
+    /// Port settings, if it is a master other than a VRF.
     pub ports: Option<&'static PortSpec>,
-    /// Field with the VLANs of the bridge itself; `None` for other kinds.
+    /// Field that contains the VLANs of the bridge itself; `None` for other kinds.
     pub own_vlans: Option<&'static str>,
     /// Settings whose combination must be unique among the links on one parent.
     pub unique: Option<Unique>,
-    /// Sysctls of the namespace, by name and value, that must be set before such a link is created.
+    /// Namespace sysctls (name and value) that must be set before such a link is created.
     pub sysctls: &'static [(&'static str, &'static str)],
-    /// Setting with the routing table of a VRF device; `None` for other kinds.
+    /// Setting that contains the routing table of a VRF device; `None` for other kinds.
     pub routing_table: Option<&'static Attribute>,
     /// `true` if the kernel accepts the IPv6 loopback address on it.
     pub takes_loopback_address: bool,
@@ -68,7 +68,7 @@ pub struct KindSpec {
 }
 
 impl KindSpec {
-    /// Returns the defaults of an Ethernet-like kind that the agent creates.
+    /// Returns the defaults for an Ethernet-like kind whose links the agent creates.
     pub const fn created(type_name: &'static str, member: &'static str, info_kind: &'static str) -> Self {
         KindSpec {
             type_name,
@@ -109,9 +109,9 @@ impl KindSpec {
 pub enum LifeCycle {
     /// The agent creates and deletes them.
     Created,
-    /// Others create them; the agent takes them over and gives them back.
+    /// Other programs create them; the agent takes them over and gives them back.
     TakenOver,
-    /// Each namespace has one under this name: the agent changes it and never deletes it.
+    /// Each namespace has one link with this name. The agent changes it but never deletes it.
     Builtin(&'static str),
     /// The agent only refers to them.
     Referred,
@@ -120,13 +120,13 @@ pub enum LifeCycle {
 /// Location of a setting in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
-    /// Attribute inside IFLA_INFO_DATA (linux/if_link.h), by number.
+    /// Attribute inside IFLA_INFO_DATA (linux/if_link.h): number and encoding.
     Info(u16, Wire),
-    /// Feature of the device (ethtool).
+    /// Device feature (ethtool).
     Feature(Feature),
 }
 
-/// An ethtool feature of a device.
+/// A device feature that ethtool can set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Feature {
     /// Receive checksum offloading.
@@ -135,7 +135,7 @@ pub enum Feature {
     TxChecksum,
 }
 
-/// Encoding of an attribute in a netlink message. Integers have native byte order unless stated otherwise.
+/// Encoding of an attribute in a netlink message. Integers are in native byte order unless stated otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wire {
     /// One byte.
@@ -146,7 +146,7 @@ pub enum Wire {
     U32,
     /// Two bytes in network byte order (big endian).
     Be16,
-    /// One bit of a pair `{flags, mask}` of four bytes each.
+    /// One bit in a `{flags, mask}` pair of four bytes each.
     Flag(u32),
 }
 
@@ -180,23 +180,24 @@ impl Wire {
     }
 }
 
-/// Conversion of the number in a field to the kernel's number.
+/// Conversion between the number in a field and the kernel's number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scale {
-    /// Both are the same.
+    /// Both numbers are the same.
     One,
-    /// Both are the same; 1 means on and 0 off.
+    /// Both numbers are the same; 1 means on and 0 means off.
     Switch,
-    /// The kernel's number is larger by this factor.
+    /// The kernel's number is the field's number multiplied by this factor.
     Times(u32),
-    /// The kernel's number is smaller by this factor.
+    /// The kernel's number is the field's number divided by this divisor.
     Over(u32),
-    /// Pairs of field and kernel number, for example of an enum. If several pairs have the same kernel number, the first is shown.
+    /// Pairs of field number and kernel number, for example for an enum. If several pairs have the same kernel number, the first one is
+    /// shown.
     Table(&'static [(u32, u32)]),
 }
 
 impl Scale {
-    /// Converts to the kernel's number; `None` if there is none for this field number.
+    /// Converts a field number to the kernel's number; `None` if there is none.
     pub fn to_kernel(self, number: u32) -> Option<u32> {
         match self {
             Scale::One | Scale::Switch => Some(number),
@@ -206,7 +207,7 @@ impl Scale {
         }
     }
 
-    /// Converts to the field's number; `None` if there is none for this kernel number.
+    /// Converts a kernel number to the field's number; `None` if there is none.
     pub fn to_field(self, number: u32) -> Option<u32> {
         match self {
             Scale::One | Scale::Switch => Some(number),
@@ -217,16 +218,16 @@ impl Scale {
     }
 }
 
-/// Meaning of an unset field, in the kernel's numbers.
+/// Meaning of an unset field, as a kernel number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unset {
     /// The field must be set.
     Required,
-    /// The kernel's default. It is not sent on creation; a link with another number has drifted.
+    /// The kernel's default. It is not sent on creation; a link with a different number has drifted.
     KernelDefault(u32),
     /// The agent's default, which differs from the kernel's. It is sent on creation.
     AgentDefault(u32),
-    /// Any number is accepted. If the agent has set the number before, it resets it to this one.
+    /// Any number is accepted. If the agent has set the number earlier, it resets it to this one.
     LeftAlone(u32),
 }
 
@@ -235,7 +236,7 @@ pub enum Unset {
 pub enum Change {
     /// In place.
     InPlace,
-    /// By creating the link again, as the kernel cannot change the setting.
+    /// By recreating the link, because the kernel cannot change the setting.
     Recreate,
 }
 
@@ -248,9 +249,9 @@ pub struct Attribute {
     pub title: &'static str,
     /// Location in the kernel.
     pub at: At,
-    /// Conversion from the field to the kernel.
+    /// Conversion from the field's number to the kernel's.
     pub scale: Scale,
-    /// Smallest and largest number of the field. Unless the field is required, 0 is also accepted and means "not set".
+    /// Smallest and largest number that the field accepts. Unless the field is required, 0 is also accepted and means "not set".
     pub range: (u32, u32),
     /// Meaning of an unset field.
     pub unset: Unset,
@@ -258,12 +259,12 @@ pub struct Attribute {
     pub change: Change,
     /// Largest difference, in the kernel's numbers, that is attributed to rounding by the kernel.
     pub rounding: u32,
-    /// This setting applies only if the other one is not 0; the kernel may even reject it otherwise.
+    /// Another setting that must not be 0 for this setting to apply; otherwise, the kernel may even reject this setting.
     pub only_with: Option<&'static Attribute>,
 }
 
 impl Attribute {
-    /// Creates a setting that is changed in place and means 0 if it is not set.
+    /// Creates a setting that is changed in place; unset means 0.
     pub const fn new(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute {
             field,
@@ -288,7 +289,7 @@ impl Attribute {
         Attribute { scale, ..self }
     }
 
-    /// Sets the limits of the field.
+    /// Sets the smallest and largest number that the field accepts.
     pub const fn range(self, min: u32, max: u32) -> Self {
         Attribute { range: (min, max), ..self }
     }
@@ -298,7 +299,7 @@ impl Attribute {
         Attribute { unset, ..self }
     }
 
-    /// Declares that the link must be created again to change the setting.
+    /// Declares that the link must be recreated to change the setting.
     pub const fn immutable(self) -> Self {
         Attribute {
             change: Change::Recreate,
@@ -333,7 +334,7 @@ impl Attribute {
 /// Settings whose combination must be unique among the links on one parent.
 #[derive(Debug)]
 pub struct Unique {
-    /// Reason reported for the second link.
+    /// Reason reported for the second link with the same combination.
     pub reason: &'static str,
     /// Human-readable name of the combination.
     pub title: &'static str,
@@ -341,7 +342,7 @@ pub struct Unique {
     pub of: Table,
 }
 
-/// A field of the kind that names another interface.
+/// A field of a kind that names another interface.
 #[derive(Debug)]
 pub struct Reference {
     /// Name of the field.
@@ -352,24 +353,26 @@ pub struct Reference {
     pub missing: &'static str,
     /// Message reported if the field is missing.
     pub missing_text: &'static str,
-    /// Reason and message reported if a value names itself; `None` if that is allowed. The message follows the name.
+    /// Reason and message reported if an interface names itself; `None` if that is allowed. The message is appended to the name.
     pub itself: Option<(&'static str, &'static str)>,
 }
 
-/// Relation of a named interface to the one that names it.
+/// Relation of a named interface to the interface that names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
-    /// The other end of a pair. Each end names the other, and one request creates both: this attribute in it describes the other end.
+    /// The other end of a pair. Each end names the other, and a single request creates both; this attribute of the request describes the
+    /// other end.
     Peer {
-        /// Number of the attribute inside IFLA_INFO_DATA.
+        /// Attribute number inside IFLA_INFO_DATA.
         attribute: u16,
     },
     /// The link below this one (IFLA_LINK). If it is deleted, the kernel deletes this one too.
     Parent {
-        /// This link can be up only while the parent is up, unless this setting is not 0.
+        /// Setting that, if it is not 0, lets the link be up while the parent is down; `None` if the link always needs the parent to be
+        /// up.
         up_unless: Option<&'static Attribute>,
     },
-    /// The name that the link has before the agent takes it over.
+    /// The name of the link before the agent takes it over.
     Original,
 }
 
@@ -380,18 +383,18 @@ impl Role {
     }
 }
 
-/// MTU of a kind, in bytes.
+/// MTU limits and default of a kind, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mtu {
     /// Minimum.
     pub min: u32,
     /// Maximum.
     pub max: u32,
-    /// MTU of an interface that sets none.
+    /// MTU of an interface that does not set one.
     pub default: MtuDefault,
 }
 
-/// MTU of an interface that sets none.
+/// MTU of an interface that does not set one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MtuDefault {
     /// This MTU, in bytes.
@@ -412,9 +415,9 @@ impl Mtu {
 /// Kernel module that implements a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Name of the module.
+    /// Module name.
     pub name: &'static str,
-    /// Option of the kernel's configuration.
+    /// Kernel configuration option, without `CONFIG_`.
     pub option: &'static str,
     /// `true` if the agent is useless without it.
     pub needed: bool,

@@ -1,4 +1,4 @@
-//! Detection of idle connections. See [`Activity::idle`].
+//! Detects idle connections. See [`Activity::idle`].
 //!
 //! Rejected calls must not be counted: a client without permissions must not keep a connection open.
 
@@ -9,12 +9,12 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Number of calls in flight on a connection, and the time since it is idle.
+/// Number of calls in flight on a connection, and when it became idle.
 pub struct Activity(Mutex<State>);
 
 struct State {
     calls: usize,
-    /// When the connection began, or the last call ended.
+    /// When the last call ended or, without one, when the connection began.
     since: Instant,
 }
 
@@ -22,7 +22,7 @@ struct State {
 pub struct Busy(Arc<Activity>);
 
 impl Activity {
-    /// Starts a connection without calls.
+    /// Returns the activity of a new connection, without calls.
     pub fn begin() -> Arc<Self> {
         let (calls, since) = (0, Instant::now());
         Arc::new(Activity(Mutex::new(State { calls, since })))
@@ -34,7 +34,7 @@ impl Activity {
         Busy(self.clone())
     }
 
-    /// Waits until no call has been in flight for this long.
+    /// Waits until no call has been in flight for at least `limit`.
     pub async fn idle(&self, limit: Duration) {
         loop {
             let (calls, since) = self.change(|state| (state.calls, state.since));

@@ -1,4 +1,5 @@
-//! Parts of serving a connection that all servers on hyper share: protocol detection at the start, and graceful shutdown at the end.
+//! Steps that all hyper-based servers share when they serve a connection: protocol detection at the start, and graceful shutdown at the
+//! end.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -10,11 +11,11 @@ use tokio::{
 
 use crate::refusal::PREFACE;
 
-/// Reads until it is clear whether the client speaks HTTP/2; if it does, the returned bytes are [`PREFACE`]. Put them in front of the
+/// Reads until it is clear whether the client speaks HTTP/2. If it does, the returned bytes are equal to [`PREFACE`]. Prepend them to the
 /// rest of the stream with [`Prefixed`](crate::Prefixed).
 ///
 /// # Errors
-/// Returns the error of the stream; `UnexpectedEof` if it ended without a byte.
+/// Returns the stream's error; `UnexpectedEof` if the stream ended before the first byte.
 pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut bytes = [0; PREFACE.len()];
     let mut length = 0;
@@ -28,11 +29,11 @@ pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<
     Ok(bytes[..length].to_vec())
 }
 
-/// Serves a connection until it ends. After `stop`, the requests in flight may finish. After `idle`, the connection is shut down
-/// gracefully, and dropped if the client has not closed it after `drain_timeout`.
+/// Serves a connection until it ends. Once `stop` completes, requests in flight may finish. Once `idle` completes, the connection is shut
+/// down gracefully, and dropped if the client has not closed it within `drain_timeout`.
 ///
 /// # Errors
-/// Returns the error of the connection.
+/// Returns the connection's error.
 pub async fn serve_until<C: GracefulConnection>(
     connection: C,
     stop: impl Future,

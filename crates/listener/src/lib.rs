@@ -1,8 +1,8 @@
-//! Accept loop, TLS and time limits that all servers of the agent share.
+//! Accept loop, TLS and time limits shared by all of the agent's servers.
 //!
-//! A [`Listener`] accepts connections and hands them to a [`Protocol`], which reads the requests. Each step of a client has a time limit
-//! ([`Limits`]), so a client occupies a connection only while it makes progress. The number of connections is limited as well: above the
-//! limit, a connection is closed, with an error message unless TLS is used.
+//! A [`Listener`] accepts connections and hands them to a [`Protocol`], which reads the requests. Each step that a client takes has a
+//! time limit ([`Limits`]), so a client occupies a connection only while it makes progress. The number of connections is limited as well:
+//! connections above the limit are closed, with an error message unless TLS is used.
 
 mod activity;
 pub mod connection_state;
@@ -32,13 +32,14 @@ pub use self::{
     stream::{Prefixed, TimeLimited},
 };
 
-/// Time that connections have to finish their requests when the agent stops.
+/// Time for connections to finish their requests when the agent stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Number of clients above the connection limit that receive an error at the same time; others are closed without one.
+/// Maximum number of clients above the connection limit that are sent an error at the same time. Further connections are closed without
+/// an error.
 const REFUSALS_MAX: usize = 32;
-/// Pause after a failed accept, for example if there are no file descriptors left.
+/// Pause after a failed accept, for example if the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Shortest interval between log messages about failed accepts.
+/// Minimum interval between log messages about failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// First byte of a TLS handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -46,21 +47,21 @@ const TLS_HANDSHAKE: u8 = 22;
 /// Limits on the number of connections, on message sizes, and on the time that a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Largest number of concurrent connections.
+    /// Maximum number of concurrent connections.
     pub connections_max: usize,
-    /// Largest body or message, in bytes.
+    /// Maximum size of a body or message, in bytes.
     pub body_max: usize,
-    /// Time limit of one step: a handshake, or the headers of a request.
+    /// Time limit for one step: a handshake, or the headers of a request.
     pub step: Duration,
 }
 
 impl Limits {
-    /// Returns the time limit for the whole body of a request.
+    /// Returns the time limit for an entire request body.
     pub fn body(&self) -> Duration {
         3 * self.step
     }
 
-    /// Returns the time after which a client that reads nothing of its response is disconnected.
+    /// Returns the time after which a client that does not read its response is disconnected.
     pub fn stall(&self) -> Duration {
         3 * self.step
     }
@@ -73,17 +74,17 @@ impl Limits {
 
 /// The application protocol of a connection.
 pub trait Protocol: Clone + Send + Sync + 'static {
-    /// Name for the log.
+    /// Protocol name for log messages.
     const NAME: &'static str;
-    /// Message for clients above the largest number of connections.
+    /// Error message for clients above the connection limit.
     const TOO_MANY: &'static str = "too many connections; close some, or see --http-connections-max";
 
-    /// Serves a connection until it ends. After `stop` has become true, requests in flight may finish, and no others are accepted.
+    /// Serves a connection until it ends. Once `stop` becomes true, requests in flight may finish, and no new ones are accepted.
     fn serve<S>(self, stream: TimeLimited<S>, peer: SocketAddr, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Encodes an error for a client that is not served and whose first bytes are `beginning`.
+    /// Encodes an error for a client that is rejected. `beginning` contains the first bytes that the client sent.
     fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8>;
 }
 
@@ -93,9 +94,9 @@ pub struct Listener<P> {
     pub socket: TcpListener,
     /// TLS configuration; `None` for plain text.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Serves the connections.
+    /// Protocol that serves the connections.
     pub protocol: P,
-    /// Limits of the clients.
+    /// Limits for clients.
     pub limits: Limits,
     /// Becomes true to stop the listener.
     pub stop: watch::Receiver<bool>,
@@ -143,7 +144,7 @@ impl<P: Protocol> Listener<P> {
     fn connection(&self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) -> impl Future<Output = ()> + use<P> {
         let (tls, protocol, limits, stop) = (self.tls.clone(), self.protocol.clone(), self.limits, self.stop.clone());
         async move {
-            // Each response is written in one piece, so waiting for more data (Nagle) would only delay it.
+            // Each response is written in one piece, so Nagle's algorithm would only delay it.
             let _ = stream.set_nodelay(true);
             match tls {
                 None => protocol.serve(TimeLimited::new(stream, limits.stall()), peer, stop).await,
@@ -166,7 +167,7 @@ impl<P: Protocol> Listener<P> {
     }
 }
 
-/// Failed accepts since the last log message.
+/// Counts failed accepts since the last log message, to limit how often they are logged.
 #[derive(Default)]
 struct AcceptFailures {
     logged: Option<Instant>,
@@ -198,7 +199,7 @@ impl AcceptFailures {
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Performs the TLS handshake. A client that does not speak TLS receives a plain-text error, which is not confidential.
+/// Performs the TLS handshake. A client that does not speak TLS receives a plain-text error, which contains nothing confidential.
 async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream> {
     let mut beginning = [0; 4];
     let length = stream.peek(&mut beginning).await?;
@@ -233,15 +234,15 @@ impl Serving {
         Ok(Serving { address, stop, task })
     }
 
-    /// Returns the address that it listens on.
+    /// Returns the address on which the listener accepts connections.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Accepts no further requests, and gives those in flight a short time to finish.
+    /// Stops accepting requests, and gives those in flight a short time to finish.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        // An error means that the task was cancelled, so it has ended as well.
+        // An error means that the task was cancelled, so it has also ended.
         let _ = (&mut self.task).await;
     }
 }

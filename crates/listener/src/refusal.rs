@@ -1,4 +1,4 @@
-//! Errors in HTTP/1.1 and HTTP/2 for clients that are rejected before a request is read.
+//! HTTP/1.1 and HTTP/2 errors for clients that are rejected before a request is read.
 
 use std::{io, time::Duration};
 
@@ -16,7 +16,7 @@ const CALM: u32 = 0xb;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
-/// Encodes an HTTP/1.1 error response. `status` consists of code and reason phrase.
+/// Encodes an HTTP/1.1 error response. `status` consists of the code and the reason phrase.
 pub fn http1(status: &str, words: &str) -> Vec<u8> {
     let body = json!({"Error": words, "message": words});
     let retry = if status.starts_with("503") { "retry-after: 1\r\n" } else { "" };
@@ -26,7 +26,7 @@ pub fn http1(status: &str, words: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Encodes an HTTP/2 connection error: the SETTINGS frame, which must come first, and GOAWAY with the message.
+/// Encodes an HTTP/2 connection error: a SETTINGS frame, which must come first, and a GOAWAY frame with the message.
 pub fn http2(words: &str) -> Vec<u8> {
     let mut bytes = frame(SETTINGS, 0);
     bytes.extend(frame(GOAWAY, 8 + words.len()));
@@ -48,13 +48,14 @@ pub fn as_begun(beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
     }
 }
 
-/// Encodes the header of a frame on stream 0 (RFC 9113 §4.1): three bytes of length, type, flags, stream.
+/// Encodes the header of a frame on stream 0 (RFC 9113 §4.1): a three-byte length, then type, flags and stream.
 fn frame(kind: u8, length: usize) -> Vec<u8> {
     let [_, high, middle, low] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     vec![high, middle, low, kind, 0, 0, 0, 0, 0]
 }
 
-/// Writes the bytes, then reads what the client sends: closing a socket with unread data would discard the written bytes.
+/// Writes the bytes, then reads and discards what the client sends, because closing a socket with unread data would discard the written
+/// bytes.
 pub async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     let telling = async {
         stream.write_all(bytes).await?;
@@ -63,7 +64,7 @@ pub async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8])
         while stream.read(&mut scratch).await? > 0 {}
         io::Result::Ok(())
     };
-    // An error or timeout is ignored: the client does not read.
+    // Ignore an error or timeout: the client is not reading.
     let _ = timeout(LIMIT, telling).await;
 }
 

@@ -1,4 +1,5 @@
-//! Wrappers for the stream of a connection: [`TimeLimited`] limits the time of a write, [`Prefixed`] returns bytes that were read before.
+//! Wrappers for a connection's stream: [`TimeLimited`] limits the duration of each write, and [`Prefixed`] prepends bytes that were
+//! already read.
 
 use std::{
     future::Future,
@@ -13,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A stream whose writes fail if the peer accepts no data for some time.
+/// A stream whose writes fail if the peer accepts no data within the time limit.
 pub struct TimeLimited<S> {
     stream: S,
     time_limit: Duration,
@@ -66,7 +67,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeLimited<S> {
     }
 }
 
-/// A stream that returns some bytes that were already read, and then the rest.
+/// A stream that first returns bytes that were already read, and then the rest.
 pub struct Prefixed<S> {
     prefix: Vec<u8>,
     taken: usize,

@@ -14,17 +14,17 @@ use super::{
     operation::{AddressDetection, AddressSpec, AddressState, PROTOCOL},
 };
 
-/// Bytes of a `struct ifaddrmsg`.
+/// Size of a `struct ifaddrmsg` in bytes.
 const HEADER_BYTES: usize = 8;
 /// IFA_PROTO in linux/if_addr.h, since Linux 5.18.
 const IFA_PROTO: u16 = 11;
 
-/// Formats an address with its prefix length like `ip`.
+/// Formats an address with its prefix length, like `ip` does.
 pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
-/// Returns the network of an IPv4 address; `None` for IPv6, which has no secondary addresses.
+/// Returns the network part of an IPv4 address; `None` for IPv6, which has no secondary addresses.
 pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     match spec.address {
         IpAddr::V4(address) => Some(u32::from(address) & u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0)),
@@ -34,13 +34,13 @@ pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
 
 /// Returns RTM_NEWADDR.
 ///
-/// With `take_over`, an existing address gets the agent's mark; without, the request fails with EEXIST.
+/// With `take_over`, an existing address gets the agent's mark; otherwise, the request fails with EEXIST if the address exists.
 pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address
         && address.is_loopback()
     {
-        // Like `ip address add`: 127.0.0.0/8 never leaves the host.
+        // Like `ip address add`: addresses in 127.0.0.0/8 never leave the host.
         message.header.scope = AddressScope::Host;
     }
     let flags = match detection {
@@ -88,7 +88,7 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
         match kind {
             libc::IFA_LOCAL => local = read_ip(family, value),
             libc::IFA_ADDRESS => address = read_ip(family, value),
-            // The header holds only the first eight flags.
+            // The header has room for only the first eight flags.
             libc::IFA_FLAGS => flags = read_u32(value, 0)?,
             IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
             _ => {}
@@ -108,7 +108,7 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
     })
 }
 
-/// Parses an address of the family AF_INET or AF_INET6.
+/// Parses an AF_INET or AF_INET6 address.
 pub(super) fn read_ip(family: u8, value: &[u8]) -> Option<IpAddr> {
     match i32::from(family) {
         libc::AF_INET => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),

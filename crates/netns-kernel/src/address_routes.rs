@@ -1,8 +1,8 @@
-//! The routes that the kernel makes for an address, and how they are restored.
+//! Determines the routes that the kernel creates for an address, and restores missing ones.
 //!
-//! An address has a local route (its packets are delivered on this host) and, unless it is alone in its subnet, the connected
-//! route of the subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel does not make them
-//! again by itself.
+//! An address has a local route (so packets to it are delivered on this host) and, unless it is alone in its subnet, the
+//! connected route of the subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel does not
+//! recreate them by itself.
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -23,7 +23,7 @@ const LOCAL: u32 = 255;
 const SECONDARY: u32 = 0x01;
 const NO_PREFIX_ROUTE: u32 = 0x200;
 
-/// Returns the routes that an address is certain to have in the kernel; none while the link is down.
+/// Returns the routes that the kernel is certain to have for an address; none while the link is down.
 ///
 /// `vrf_table` is the routing table of the link itself if it is a VRF, or of the VRF that it is in.
 ///
@@ -63,7 +63,7 @@ fn network_of(spec: AddressSpec) -> IpAddr {
 
 fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     let spec = state.address;
-    // The kernel makes other routes, or none, for unusual addresses: 0.x.x.x, multicast and reserved ones.
+    // The kernel creates different routes, or none, for unusual addresses: 0.x.x.x, multicast and reserved ones.
     let first = network_of(AddressSpec { prefix_len: 8, ..spec });
     let is_usual = matches!(first, IpAddr::V4(first) if (1..224).contains(&first.octets()[0]));
     if !is_usual {
@@ -81,9 +81,9 @@ fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     routes
 }
 
-/// Returns only the connected route.
+/// Returns the connected route, but not the local route.
 ///
-/// The kernel makes the local route slightly after the address (`addrconf_dad_completed`), at a time that it does not report.
+/// The kernel creates the local route shortly after the address (`addrconf_dad_completed`), without reporting when.
 fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     match state.flags & NO_PREFIX_ROUTE {
         0 => vec![route_to(link, state.address, vrf_table.unwrap_or(MAIN), false)],
@@ -91,7 +91,7 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     }
 }
 
-/// Returns whether the routes of an address are read and checked.
+/// Returns whether an address's routes are read and checked.
 ///
 /// This is the case for the agent's own addresses, and for addresses of unknown origin (all before Linux 5.18), except those
 /// that the kernel assigns to a link by itself.
@@ -99,13 +99,13 @@ pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// Number of foreign routes above which a namespace is read with two dumps that the kernel filters, instead of one.
+/// Number of foreign routes above which a namespace is read with two filtered dumps instead of one unfiltered dump.
 const OTHERS_MAX: usize = 500;
 
-/// Reads the agent's routes in a namespace and the routes of addresses, for the address families in which the agent has
-/// addresses.
+/// Reads the agent's routes in a namespace. For address families in which the agent has addresses, also reads the routes that
+/// the kernel created for addresses.
 ///
-/// `others` is the number of foreign routes at the last unfiltered dump, and is updated.
+/// `others` is the number of foreign routes at the last unfiltered dump; it is updated.
 pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others: &mut usize) -> Result<Routes, Refusal> {
     let mut routes = Routes::default();
     for ipv4 in [true, false] {
@@ -120,13 +120,14 @@ pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others:
             route::dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
         }
     }
-    // Filtered dumps do not count foreign routes, so a namespace that once had too many is always read with two dumps.
+    // Filtered dumps do not count foreign routes, so a namespace that once had too many foreign routes is always read with two
+    // dumps.
     *others = routes.others.max(*others);
     Ok(routes)
 }
 
 impl Worker {
-    /// Restores the missing routes of an address on the link.
+    /// Restores missing routes of an address on the link.
     pub(super) fn restore_routes(&mut self, on: On<'_>, spec: &AddressSpec, detection: AddressDetection) -> Result<(), Failure> {
         if self.missing_routes(on, spec)?.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Adds and deletes addresses of links, and checks whether they may be used.
+//! Adds link addresses, deletes them, and checks whether they are usable.
 //!
 //! Never deletes or takes over foreign addresses on a shared link.
 
@@ -14,10 +14,10 @@ use super::{
     worker::{On, Worker, is_eexist},
 };
 
-/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: no carrier, so duplicate address detection cannot run.
+/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: the link has no carrier, so duplicate address detection cannot run.
 const WITHOUT_CARRIER: [u8; 2] = [2, 3];
 
-/// Smallest MTU of a link that carries IPv6 (`IPV6_MIN_MTU`, RFC 8200 §5).
+/// Smallest MTU with which a link can carry IPv6 (`IPV6_MIN_MTU`, RFC 8200 §5).
 const MTU_MIN_IPV6: u32 = 1280;
 
 impl Worker {
@@ -56,9 +56,9 @@ impl Worker {
         self.restore_routes(on, spec, detection)
     }
 
-    /// Performs a change like [`Self::on_link`], for an object of the address family of `about`.
+    /// Performs a change like [`Self::on_link`], for an object of the same address family as `about`.
     ///
-    /// Enables IPv6 on the link if it is disabled and required.
+    /// If the change requires IPv6 and IPv6 is disabled on the link, enables it.
     pub(super) fn on_enabled_link(
         &mut self,
         on: On<'_>,
@@ -81,7 +81,7 @@ impl Worker {
 
     /// Replaces a misleading failure if the MTU is too small.
     ///
-    /// The kernel has no IPv6 on such a link, and reports the link or its settings as missing.
+    /// On such a link, the kernel does not support IPv6 and reports the link or its settings as missing.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
         // Another program may have changed the MTU since the link was read.
         self.links.remove(&(netns, link.to_owned()));
@@ -115,7 +115,7 @@ impl Worker {
             .map_or(netns.to_string(), |pinned| pinned.place.clone())
     }
 
-    /// Checks whether an address may be used; returns the reason if not.
+    /// Checks whether an address is usable. Fails with the reason if it is not.
     pub(super) fn confirm_address(
         &mut self,
         on: On<'_>,
@@ -182,7 +182,7 @@ impl Worker {
 
     /// Performs [`super::KernelOp::MakePrimary`].
     ///
-    /// While the other addresses are deleted and added again, the kernel promotes secondary addresses. The link thus always has
+    /// While the other addresses are deleted and added again, the kernel promotes secondary addresses, so the link always has
     /// an address and keeps its routes.
     pub(super) fn make_primary(&mut self, on: On<'_>, spec: &AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let (netns, link, _) = on;
@@ -218,7 +218,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Returns whether the address exists without the agent's mark.
+    /// Returns whether the address exists but does not carry the agent's mark.
     fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
         let Some(found) = self.find(netns, link)? else { return Ok(false) };
         let addresses = self.addresses_of(netns, &found)?;
@@ -227,9 +227,9 @@ impl Worker {
     }
 }
 
-/// Returns whether the kernel refused because IPv6 is disabled on the link.
+/// Returns whether the kernel refused the request because IPv6 is disabled on the link.
 ///
-/// For addresses and routes only the error number shows it.
+/// For addresses and routes, only the error number shows this.
 fn says_ipv6_is_disabled(failure: &Failure) -> bool {
     failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
 }

@@ -1,10 +1,10 @@
-//! Adopts an existing foreign link, if the value allows it.
+//! Adopts an existing foreign link if the value allows it.
 //!
 //! A link that does not meet all conditions is left unchanged. The link is addressed by its index, which was read together with
-//! the checked properties: the kernel does not give the index to another link while this one exists.
+//! the checked properties; the kernel does not give the index to another link while this link exists.
 //!
-//! The agent may be killed between adopting the two ends of a pair, or the kernel may refuse a setting of an adopted link. The next
-//! attempt then accepts what already carries the agent's mark.
+//! The agent may be killed between adopting the two ends of a pair, or the kernel may refuse a setting of an adopted link. The
+//! next attempt then accepts a link that already carries the agent's mark.
 
 use super::{
     failure,
@@ -14,9 +14,9 @@ use super::{
 };
 
 impl Worker {
-    /// Adopts the existing link or pair that prevents a creation, or returns why not.
+    /// Adopts the existing link or pair that prevents a creation, or returns why it cannot be adopted.
     ///
-    /// `refused` is the failure without adoption.
+    /// `refused` is the failure to report if adoption is not allowed.
     pub(super) fn adopt(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
         match &create.peer {
             Some(peer) => self.adopt_pair([&create.end, &peer.end], &create.info, refused),
@@ -131,7 +131,7 @@ fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(
     Ok(())
 }
 
-/// Formats an attribute for people: as a number if it has the length of one, or else in hexadecimal.
+/// Formats an attribute for people: as a number if it is 1, 2 or 4 bytes long, otherwise in hexadecimal.
 fn show(value: &[u8]) -> String {
     match *value {
         [] => "unset".to_owned(),

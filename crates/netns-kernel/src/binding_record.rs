@@ -1,7 +1,7 @@
-//! The record of process bindings: keeps on disk to which process each reference is bound.
+//! Record on disk of the process to which each reference is bound.
 //!
-//! With the record, a PID that was reused while the agent was down is not taken for the new process. The record is optional:
-//! without it, a reference is bound after a restart to the process to which it leads then, as on first use.
+//! With the record, the agent detects a PID that was reused while the agent was down. The record is optional: without it, after
+//! a restart each reference is bound to the process to which it then leads, as on first use.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use data_dir::DataDir;
 
 /// Returns the identity of the running kernel (`/proc/sys/kernel/random/boot_id`, random(4)); empty if it is not available.
 ///
-/// Start times of processes are relative to the boot, so they are meaningless after a reboot.
+/// Process start times are relative to the boot, so they are meaningless after a reboot.
 pub fn boot_id() -> String {
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.unwrap_or_default().trim().to_owned()
@@ -39,7 +39,7 @@ pub(super) struct BindingRecord {
 }
 
 impl BindingRecord {
-    /// Reads the record. Starts an empty one if there is none, if it is of an earlier boot, or if it cannot be read.
+    /// Reads the record. Starts with an empty record if the file does not exist, is from an earlier boot, or cannot be read.
     ///
     /// Without a path, no record is kept.
     pub fn open(path: Option<PathBuf>) -> Self {
@@ -63,7 +63,7 @@ impl BindingRecord {
         self.contents.bindings.get(&name(reference)).copied()
     }
 
-    /// Records a binding. Call this before any change in the namespace of the process.
+    /// Records a binding. Must be called before any change is made in the process's namespace.
     pub fn note(&mut self, reference: &NamespaceRef, start_time: u64) {
         if self.contents.bindings.insert(name(reference), start_time) != Some(start_time) {
             self.write();

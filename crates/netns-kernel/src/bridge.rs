@@ -1,4 +1,4 @@
-//! VLANs of bridges and their ports as rtnetlink messages of the family AF_BRIDGE.
+//! VLANs of bridges and their ports as AF_BRIDGE rtnetlink messages.
 //!
 //! Translates between [`BridgeVlan`] and IFLA_AF_SPEC.
 
@@ -14,14 +14,14 @@ use super::{
     operation::{Attr, BridgeVlan, LinkState},
 };
 
-/// Link kind of a bridge, and port kind of its ports (drivers of net/bridge).
+/// Link kind of a bridge, and port kind of its ports (net/bridge).
 const BRIDGE: &str = "bridge";
 /// IFLA_AF_SPEC of linux/if_link.h.
 const AF_SPEC: u16 = 26;
 /// IFLA_BRIDGE_FLAGS and IFLA_BRIDGE_VLAN_INFO of linux/if_bridge.h.
 const FLAGS: u16 = 0;
 const VLAN_INFO: u16 = 2;
-/// BRIDGE_FLAGS_SELF: the bridge itself instead of one of its ports.
+/// BRIDGE_FLAGS_SELF: the request is for the bridge itself instead of one of its ports.
 const ITSELF: u16 = 2;
 /// BRIDGE_VLAN_INFO_*.
 const PVID: u16 = 2;
@@ -29,7 +29,7 @@ const UNTAGGED: u16 = 4;
 const RANGE_BEGIN: u16 = 8;
 const RANGE_END: u16 = 16;
 
-/// Returns the RTM_SETLINK that adds a range of VLANs to a link, or the RTM_DELLINK that removes it.
+/// Returns the RTM_SETLINK that adds a VLAN range to a link, or the RTM_DELLINK that removes it.
 ///
 /// `itself` is set if the link is the bridge.
 pub(super) fn change(index: u32, vlan: &BridgeVlan, itself: bool, present: bool) -> Change {
@@ -67,7 +67,7 @@ pub(super) fn change(index: u32, vlan: &BridgeVlan, itself: bool, present: bool)
     }
 }
 
-/// Reads the VLANs of all bridges and ports. Sends no request if `links` contains neither.
+/// Reads the VLANs of all bridges and ports. Sends no request if `links` contains no bridges or ports.
 pub(super) fn dump(socket: &mut RouteSocket, links: &[LinkState]) -> Result<Vec<BridgeVlan>, Refusal> {
     if !links.iter().any(|link| link.kind == BRIDGE || link.port_kind == BRIDGE) {
         return Ok(Vec::new());

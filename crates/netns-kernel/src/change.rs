@@ -1,6 +1,6 @@
 //! Changes a link: name, namespace, master, offloads and other properties.
 //!
-//! Checks the guard before the first change. A refused rename or move leaves the link as it was.
+//! Checks the guard before the first change. If the kernel refuses to rename or move a link, the link stays unchanged.
 
 use nix::errno::Errno;
 
@@ -25,14 +25,14 @@ impl Worker {
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
         if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
-            // All settings are requested if the link may be an adopted one. A kernel that is built without one of them refuses even its present
-            // value.
+            // All settings are requested if the link may have been adopted. A kernel built without one of them refuses even the
+            // current value.
             self.links.remove(&(netns, name.to_owned()));
             found = self.require(netns, name, "change")?;
             info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));
         }
         changes.info = changes.info.filter(|info| !info.data.is_empty());
-        // Keep the adoption mark of the alias.
+        // Keep the adoption mark in the alias.
         changes.alias = changes.alias.filter(|alias| adopted.as_ref() != Some(alias));
         let reply = if adopted.is_some() && changes.alias.is_none() {
             Reply::Adopted
@@ -69,9 +69,9 @@ impl Worker {
         self.apply(netns, &found, request).map(|()| reply)
     }
 
-    /// Renames and moves the link as desired. Returns the namespace of the link and its new state.
+    /// Renames and moves the link as desired. Returns the link's namespace and its new state.
     ///
-    /// If the link had to be set down for this, sets `changes.up` so that it is set up again.
+    /// If the link had to be set down, sets `changes.up` so the link is set up again.
     fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
         let rename = changes.rename.take().filter(|to| *to != found.name);
         let move_to = changes.move_to.take().filter(|to| *to != netns);
@@ -84,7 +84,7 @@ impl Worker {
         let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
         let there = &self.namespaces.get_mut(target)?.place.clone();
         let descriptor = self.namespaces.descriptor(target)?;
-        // Checked first, because the kernel would move the link and only then refuse its new name.
+        // Checked first, because the kernel would refuse the new name only after moving the link.
         if let Some(other) = self.find(target, &name)? {
             let ours = link::mark(&other).is_some_and(|mark| link::mark(&found) == Some(mark));
             let blame = if ours { failure::exists } else { failure::foreign };
@@ -142,7 +142,7 @@ impl Worker {
 
     /// Sends the remaining changes in one request.
     ///
-    /// If it is refused, sends them one by one to find the property that is refused.
+    /// If the kernel refuses it, sends the changes one by one to find the refused property.
     fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
         let name = found.name.clone();
         if request == LinkRequest::default() {
@@ -160,7 +160,7 @@ impl Worker {
                     failure::refused(&action, &pinned.place, &refusal)
                 })?;
             }
-            // All changes succeeded one by one, so the refusal was temporary, unless the link does not exist.
+            // All changes succeeded one by one, so the refusal was temporary, unless the link no longer exists.
             return if refusal.is(Errno::ENODEV) {
                 Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
             } else {

@@ -1,4 +1,4 @@
-//! Creates links, and explains why a link could not be created.
+//! Creates links, and explains why a link cannot be created.
 //!
 //! Chooses the socket that sends the request. Does not change existing links; see [`Worker::adopt`] for adoption.
 
@@ -30,7 +30,7 @@ impl Worker {
         }
     }
 
-    /// Returns the descriptors and indices for a creation, and discards the cached links with the new names.
+    /// Returns the descriptors and indices needed to create a link, and discards cached links with the new names.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));
@@ -50,10 +50,10 @@ impl Worker {
         })
     }
 
-    /// Returns the socket that sends a creation.
+    /// Returns the socket through which a creation request is sent.
     ///
-    /// This is the socket of the parent's namespace, in which the kernel looks up the parent. Without a parent it is the
-    /// creation socket.
+    /// For a link with a parent, this is the socket in the parent's namespace, because the kernel looks up the parent there.
+    /// Otherwise it is the creation socket.
     fn sender(&mut self, create: &CreateLink) -> Result<&mut RouteSocket, Failure> {
         match &create.parent {
             Some((netns, _)) => Ok(&mut self.namespaces.get_mut(*netns)?.route),
@@ -70,10 +70,10 @@ impl Worker {
         Ok(link::find_by_alternative_name(&mut pinned.route, &new.name).is_ok_and(|holder| holder.is_some()))
     }
 
-    /// Creates a link under a temporary name and renames it in its namespace.
+    /// Creates a link under a temporary name, then renames it in its namespace.
     ///
-    /// Before Linux 6.15 the kernel also looks up the new name in the sender's namespace, and refuses the link if an unrelated
-    /// link there has the name.
+    /// Before Linux 6.15 the kernel also looks up the new name in the sender's namespace, and refuses to create the link if an
+    /// unrelated link there has that name.
     fn create_under_another_name(&mut self, create: &CreateLink, places: &link::Places, refusal: &Refusal) -> Result<(), Failure> {
         let mut other = create.clone();
         other.end.name = format!("na-{:08x}", provisional_group(&format!("{}{}", create.end.netns, create.end.name)));
@@ -96,7 +96,7 @@ impl Worker {
         })
     }
 
-    /// Sets a sysctl. Ignores a missing sysctl: the operation that needs it reports the problem.
+    /// Sets a sysctl. Ignores a missing sysctl, because the operation that needs it reports the problem.
     pub(super) fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
         match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
             Err(refusal) if !refusal.is(Errno::ENOENT) => {
@@ -107,14 +107,14 @@ impl Worker {
         }
     }
 
-    /// Returns the failure of a creation, with the missing kernel support or the conflicting link.
+    /// Returns the failure for a refused creation, which names the missing kernel support or the conflicting link.
     fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
         let LinkInfo { kind, module, .. } = &create.info;
         let action = match &create.peer {
             Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
             None => format!("create link \"{}\" of kind {kind}", create.end.name),
         };
-        // Older kernels send no text here; any other text is about a property of the link.
+        // Older kernels send no text here; any other text concerns a property of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
             let place = self.place(create.end.netns);

@@ -1,8 +1,8 @@
 //! Deletes many links at once.
 //!
-//! The kernel takes about 18 ms for each deletion request (`rcu_barrier`), whatever it deletes, and concurrent requests share
-//! this time. Therefore the links of one namespace are put into a temporary group and deleted by one request, and several
-//! threads work on the namespaces. A link is deleted only if its guard allows it.
+//! The kernel takes about 18 ms for each deletion request (`rcu_barrier`), no matter how many links it deletes, and concurrent
+//! requests share this time. Therefore the links in one namespace are put into a temporary group and deleted with a single
+//! request, and several threads process the namespaces in parallel. A link is deleted only if its guard allows it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,7 +30,7 @@ const THREADS_MAX: usize = 32;
 struct ToDelete {
     task: usize,
     link: LinkState,
-    /// The link is in the temporary group of this batch.
+    /// True if the link is in the temporary group of this batch.
     grouped: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
             failures[task].get_or_insert(failure);
         }
     }
-    // The sockets of these namespaces could not be opened. Request each once more, to get the reason.
+    // The sockets in these namespaces could not be opened. Request each namespace again to get the reason.
     for (netns, to_delete) in to_delete {
         let failed = match namespaces.get_mut(netns) {
             Ok(pinned) => delete_all(vec![Job { pinned, to_delete }], group),
@@ -88,7 +88,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
     tasks.iter().zip(failures).map(outcome).collect()
 }
 
-/// Reads the links of all tasks, those of one namespace together.
+/// Reads the links of all tasks, one namespace at a time.
 fn look_up(namespaces: &mut Namespaces, tasks: &[Task]) -> HashMap<(NetnsId, String), LinkState> {
     let mut names: BTreeMap<NetnsId, Vec<&str>> = BTreeMap::new();
     for op in tasks.iter().flat_map(|task| &task.ops) {
@@ -106,7 +106,7 @@ fn look_up(namespaces: &mut Namespaces, tasks: &[Task]) -> HashMap<(NetnsId, Str
     known
 }
 
-/// Returns the existing links of a task. Fails before any deletion if one of them is not the agent's.
+/// Returns the existing links of a task. Fails, before any deletion, if one of them does not belong to the agent.
 fn select(
     namespaces: &mut Namespaces,
     known: &HashMap<(NetnsId, String), LinkState>,
@@ -139,7 +139,8 @@ fn select(
 
 /// Puts the links of a namespace into the group. A single link is deleted directly instead.
 ///
-/// A link without an alias is left out: its group is its only ownership mark and must survive if the agent is killed here.
+/// A link without an alias is left out: its group is its only ownership mark, which must not be lost if the agent is killed at
+/// this point.
 fn put_into_group(socket: &mut RouteSocket, to_delete: &mut [ToDelete], group: u32) {
     let mut to_delete: Vec<&mut ToDelete> = to_delete.iter_mut().filter(|to_delete| !to_delete.link.alias.is_empty()).collect();
     if to_delete.len() > 1 {
@@ -159,7 +160,7 @@ fn put_into_group(socket: &mut RouteSocket, to_delete: &mut [ToDelete], group: u
     }
 }
 
-/// Runs the jobs on threads. Returns the failures with their tasks.
+/// Runs the jobs on several threads. Returns the failures and the tasks to which they belong.
 fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
     let threads = jobs.len().min(THREADS_MAX);
     let jobs = Mutex::new(jobs);
@@ -194,7 +195,8 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
         let (message, flags) = link::delete_group(group);
         match pinned.route.change(message, flags) {
             Ok(()) => true,
-            // ENODEV: all links were deleted with their peers. Any other error: one link cannot be deleted, so none was.
+            // ENODEV: all links were deleted with their peers. Any other error: one of the links cannot be deleted, so none
+            // was.
             Err(refusal) => refusal.is(Errno::ENODEV),
         }
     };
@@ -206,7 +208,7 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
     }
 }
 
-/// Deletes one link, if it still exists. If the deletion fails, the link gets its group back.
+/// Deletes one link, if it still exists. If the deletion fails, restores the link's original group.
 fn delete_one(socket: &mut RouteSocket, to_delete: &ToDelete) -> Result<(), Refusal> {
     let (message, flags) = link::delete(to_delete.link.index);
     match socket.change(message, flags) {
@@ -228,8 +230,8 @@ fn delete_one(socket: &mut RouteSocket, to_delete: &ToDelete) -> Result<(), Refu
 
 /// Returns a new group number.
 ///
-/// After a crash between grouping and deletion, links of an old group may be in use again and must not be deleted with a later
-/// batch.
+/// After a crash between grouping and deletion, links in an old group may be in use again, and must not be deleted together
+/// with a later batch.
 fn fresh_group() -> u32 {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     // The highest bit distinguishes it from every provisional group.

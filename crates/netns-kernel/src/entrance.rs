@@ -1,11 +1,11 @@
 //! The thread that enters existing namespaces.
 //!
-//! A visit only opens sockets or accesses files of `/proc/sys/net`, then the thread returns to the agent's namespace.
+//! A visit only opens sockets or accesses files in `/proc/sys/net`; afterwards, the thread returns to the agent's namespace.
 //!
 //! # Guarantees
 //!
-//! No other thread is ever in a namespace other than the agent's own, except the threads that create one and end in it. If the
-//! thread cannot return, it ends, and a new one makes the next visit.
+//! No other thread is ever in a namespace other than the agent's own, except threads that create a namespace and end in it. If
+//! this thread cannot return, it ends, and a new thread performs the next visit.
 
 use std::{
     io,
@@ -18,13 +18,13 @@ use nix::sched::{CloneFlags, setns};
 
 /// Namespaces to enter one after the other, and the work to do in each.
 ///
-/// The work also receives the error if one cannot be entered.
+/// If a namespace cannot be entered, the work receives the error instead.
 struct Visit {
     namespaces: Vec<Arc<OwnedFd>>,
     work: Box<dyn Fn(io::Result<()>) + Send>,
 }
 
-/// Handle of the thread; dropping it ends the thread.
+/// Handle to the thread; dropping it ends the thread.
 pub(super) struct Entrance {
     home: Arc<OwnedFd>,
     running: Option<(mpsc::Sender<Visit>, JoinHandle<()>)>,
@@ -47,7 +47,8 @@ impl Entrance {
         answers.pop().unwrap_or_else(|| Err(ended()))
     }
 
-    /// Runs `work` inside several namespaces, one after the other, and waits for all results, which are in the given order.
+    /// Runs `work` inside several namespaces, one after the other, and waits for all results. The results are in the order of
+    /// the namespaces.
     pub fn visit_all<T: Send + 'static>(
         &mut self,
         namespaces: Vec<Arc<OwnedFd>>,
@@ -63,8 +64,8 @@ impl Entrance {
             let _ = answer.send(entered.and_then(|()| work()));
         });
         if let Some(visit) = self.hand_over(Visit { namespaces, work: run }) {
-            // The thread ended because it could not return. This thread is in the agent's namespace, and so is a thread that it
-            // spawns.
+            // The thread ended because it could not return. The calling thread is in the agent's namespace, and so is any
+            // thread that it spawns.
             self.stop();
             match spawn(Arc::clone(&self.home)) {
                 Ok(running) => self.running = Some(running),

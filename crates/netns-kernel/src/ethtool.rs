@@ -1,4 +1,4 @@
-//! Reads and sets checksum offloads through the SIOCETHTOOL ioctl (netdevice(7), linux/ethtool.h).
+//! Reads and sets checksum offloading through the SIOCETHTOOL ioctl (netdevice(7), linux/ethtool.h).
 
 use std::{
     io,
@@ -30,7 +30,7 @@ impl Checksum {
         }
     }
 
-    /// Returns ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM, each the number after its getter.
+    /// Returns ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM, each of which is the getter's number plus 1.
     fn set(self) -> u32 {
         self.get() + 1
     }
@@ -57,8 +57,8 @@ impl EthtoolSocket {
         self.call(link, direction.get(), 0).map(|data| data != 0)
     }
 
-    /// Switches checksum offloading, unless it has the value already: reading costs a tenth of setting, which restarts the
-    /// queues.
+    /// Switches checksum offloading on or off, unless it is already in that state. Reading the state takes a tenth of the time
+    /// of setting it, which restarts the queues.
     pub fn set(&self, link: &str, direction: Checksum, on: bool) -> io::Result<()> {
         if self.get(link, direction)? == on {
             return Ok(());

@@ -1,4 +1,4 @@
-//! [`Executor`]: runs kernel operations on a thread of its own.
+//! [`Executor`]: runs kernel operations on its own thread.
 //!
 //! Never blocks the calling thread.
 
@@ -32,34 +32,35 @@ use super::{
     write_count,
 };
 
-/// Longest time that a drop waits for the current batch.
+/// Maximum time for which dropping the executor waits for the current batch.
 ///
-/// Work that the kernel has not finished by then is in the same state as after a crash.
+/// Unfinished work is then left in the same state as after a crash.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// Settings of the executor.
+/// Executor settings.
 #[derive(Debug)]
 pub struct ExecutorConfig {
     /// Directory of named namespaces; `ip netns` uses `/run/netns`.
     pub netns_dir: PathBuf,
-    /// Receives a namespace when something relevant changed in it, at most once until [`Executor::rearm`].
+    /// Receives the id of a namespace in which something relevant has changed, at most once until [`Executor::rearm`].
     pub event_sender: UnboundedSender<NetnsId>,
-    /// File that records which process each PID was bound to, so that a reused PID is detected after a restart; `None` keeps no
+    /// File that records which process each PID was bound to, so a reused PID is detected after a restart. `None` keeps no
     /// record.
     pub bindings_file: Option<PathBuf>,
-    /// Maximum number of watched namespaces. Each slows down every writer on the machine (38 µs an operation at 1000).
+    /// Maximum number of watched namespaces. Each watch slows down every writer on the machine (by 38 µs per operation with
+    /// 1,000 watches).
     pub watched_max: usize,
-    /// Maximum number of namespaces with open sockets, within the limit of open files. In other namespaces the sockets are
-    /// opened on demand.
+    /// Maximum number of namespaces with open sockets, subject to the open-file limit. In other namespaces, sockets are opened
+    /// on demand.
     pub awake_max: usize,
-    /// Division of the limit of open files.
+    /// How the open-file limit is divided.
     pub open_files: OpenFiles,
 }
 
 impl ExecutorConfig {
     /// Returns the default settings.
     ///
-    /// These are `/run/netns`, no record of bindings, up to 300 watched namespaces, and open sockets in up to 4,096.
+    /// They use `/run/netns`, keep no binding record, watch up to 300 namespaces, and keep sockets open in up to 4,096.
     pub fn new(event_sender: UnboundedSender<NetnsId>) -> Self {
         Self {
             netns_dir: PathBuf::from("/run/netns"),
@@ -72,7 +73,7 @@ impl ExecutorConfig {
     }
 }
 
-/// Error at the start of the executor.
+/// Error returned if the executor cannot start.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the netns executor ({step}): {cause}")]
 pub struct StartError {
@@ -87,10 +88,10 @@ pub struct StartError {
 /// # Guarantees
 ///
 /// Batches are performed one after the other, in the order of the calls. The only exception is opening a path that does not
-/// respond: it is answered later and does not delay other operations.
+/// respond: its outcome is reported later and it does not delay other operations.
 ///
-/// Dropping the executor finishes the current batch if this takes at most 5 s, ends its threads and closes all descriptors. A
-/// thread that hangs in a system call ends with the process. The network stays as it is.
+/// Dropping the executor waits up to 5 s for the current batch, then ends its threads and closes all descriptors. A thread that
+/// hangs in a system call ends with the process. The network stays unchanged.
 pub struct Executor {
     messages: mpsc::Sender<Message>,
     thread: Option<JoinHandle<()>>,
@@ -148,12 +149,12 @@ impl Executor {
 
     /// Performs tasks and reports the outcome of each.
     ///
-    /// Tasks are performed in the given order, except that tasks which open a file come last. They are independent: a task that
-    /// fails does not affect the others. The operations of a task run in order until the first failure.
+    /// Tasks are performed in the given order, except that tasks that open a file come last. Tasks are independent: a failed
+    /// task does not affect the others. The operations of a task run in order until the first failure.
     ///
-    /// All outcomes come in one answer, except those that take long, which are reported later. `tell` is called on the
-    /// executor's thread (on the calling thread if that one has ended) and must not block. Answers come in the order in which
-    /// the tasks were performed, also across callers.
+    /// All outcomes come in one main answer, except that some outcomes of a large batch may come earlier, and those of
+    /// long-running tasks later. `tell` is called on the executor's thread (or on the calling thread if the executor's thread
+    /// has ended) and must not block. Answers come in the order in which the tasks were performed, even across callers.
     pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
         let caller = Caller::new(&tasks, Box::new(tell));
         // If the thread has ended, `send` returns the batch, and dropping it reports the failure to the caller.
@@ -181,25 +182,25 @@ impl Executor {
         self.own
     }
 
-    /// Enables the next event of a namespace. The event comes at once if something has changed since the last one.
+    /// Enables the next event for a namespace. The event is sent immediately if something has changed since the last one.
     pub fn rearm(&self, netns: NetnsId) {
         self.monitor.watches().rearm(netns);
     }
 
     /// Stops or resumes listening for changes in all namespaces.
     ///
-    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. Each operation
-    /// costs less during the pause (by 3.5 µs with 100 namespaces).
+    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. During the
+    /// pause, each operation takes less time (3.5 µs less with 100 namespaces).
     pub fn listen(&self, on: bool) {
         self.monitor.watches().listen(on);
     }
 
-    /// Returns how many changes this process has requested from the kernel so far.
+    /// Returns the number of changes that this process has requested from the kernel so far.
     pub fn changes(&self) -> u64 {
         write_count::total()
     }
 
-    /// Returns whether changes in the namespace cause events. If not, it has to be read periodically.
+    /// Returns whether changes in the namespace cause events. If not, the namespace must be read periodically.
     pub fn is_watched(&self, netns: NetnsId) -> bool {
         self.monitor.watches().contains(netns)
     }
@@ -218,7 +219,7 @@ impl Executor {
 
     /// Deletes a name that an agent with this mark was creating when it was killed (see [`NamedTarget::NotANamespace`]).
     ///
-    /// Returns whether there was such a name.
+    /// Returns whether such a name existed.
     ///
     /// # Errors
     /// Fails if the file cannot be read or deleted.

@@ -1,4 +1,4 @@
-//! Wording of failures for people: the action, its object and namespace, the kernel's own words, and a remedy.
+//! Human-readable failure messages: the action, its object and namespace, the kernel's own words, and a remedy.
 //!
 //! [`FailureKind`] determines whether an operation is retried.
 
@@ -9,7 +9,7 @@ use super::{
     operation::{Failure, FailureKind},
 };
 
-/// Returns the failure of an action that the kernel refused.
+/// Returns the failure for an action that the kernel refused.
 ///
 /// `action` completes "cannot …"; `place` describes the namespace.
 pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
@@ -26,7 +26,7 @@ pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// Returns the failure of an operation whose prerequisite does not exist yet.
+/// Returns the failure for an operation whose prerequisite does not exist yet.
 pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unavailable,
@@ -46,7 +46,7 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure of an operation that the kernel does not support on the link, in any state.
+/// Returns the failure for an operation that the kernel does not support on the link, whatever the link's state.
 pub(super) fn unsupported(message: String) -> Failure {
     Failure {
         kind: FailureKind::Unsupported,
@@ -82,7 +82,7 @@ pub(super) fn other(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure of a system call on a path. `action` completes "cannot …".
+/// Returns the failure for a system call on a path. `action` completes "cannot …".
 pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     Failure {
         kind: FailureKind::Other,
@@ -100,7 +100,7 @@ pub(super) fn explain(refusal: &Refusal) -> String {
     }
 }
 
-/// Returns the error in the words of errno(3) and of the extended acknowledgement.
+/// Returns the errno(3) text of the error, and the extended acknowledgement text if there is one.
 pub(super) fn kernel_words(refusal: &Refusal) -> String {
     let errno = Errno::from_raw(refusal.errno);
     match &refusal.text {
@@ -109,7 +109,7 @@ pub(super) fn kernel_words(refusal: &Refusal) -> String {
     }
 }
 
-/// Returns the words of [`kernel_words`] without errno, for programs.
+/// Returns the extended acknowledgement text or, without one, the errno(3) text, for programs.
 pub(super) fn kernel_text(refusal: &Refusal) -> String {
     let words = || Errno::from_raw(refusal.errno).desc().to_owned();
     refusal.text.clone().unwrap_or_else(words)
@@ -126,11 +126,11 @@ fn remedy(errno: i32) -> Option<&'static str> {
         }
         Errno::ENETDOWN => "set the link up first",
         Errno::ENODEV => "the link no longer exists: it comes back when the agent repairs it or its owner creates it again",
-        Errno::EMFILE => "raise the limit of open files of the agent (LimitNOFILE= of its service, or ulimit -n)",
-        Errno::ENFILE => "raise the system's limit of open files (sysctl fs.file-max)",
-        Errno::ENOSPC => "raise the limit of namespaces (sysctl user.max_net_namespaces) or remove some that are not used",
-        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is out of memory: free some, or configure less at once",
-        Errno::EAFNOSUPPORT => "the kernel has no support for that address family: check that IPv6 is not disabled on its command line",
+        Errno::EMFILE => "raise the agent's open-file limit (LimitNOFILE= of its service, or ulimit -n)",
+        Errno::ENFILE => "raise the system's open-file limit (sysctl fs.file-max)",
+        Errno::ENOSPC => "raise the namespace limit (sysctl user.max_net_namespaces) or remove unused namespaces",
+        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is out of memory: free some memory, or configure less at once",
+        Errno::EAFNOSUPPORT => "the kernel does not support that address family: check that IPv6 is not disabled on its command line",
         Errno::ETIMEDOUT | Errno::EMSGSIZE => "it is unknown whether the change took effect: a resync reads the state back",
         Errno::EBUSY => "another program is using it: the agent retries",
         _ => return None,

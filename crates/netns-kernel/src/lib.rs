@@ -1,6 +1,6 @@
 //! Executes network operations in Linux network namespaces through system calls, netlink, sysctl and ethtool.
 //!
-//! Contains every `unsafe` block and every `setns` of the program. Takes no decisions: it performs [`KernelOp`]s and reports
+//! Contains all `unsafe` blocks and `setns` calls of the program. Makes no decisions: it performs [`KernelOp`]s and reports
 //! their results. Start reading at [`operation`], then [`Executor`].
 
 mod address;

@@ -1,4 +1,4 @@
-//! Links as rtnetlink messages: creating, changing, deleting and reading.
+//! Links as rtnetlink messages: creates, changes, deletes and reads them.
 //!
 //! Translates between [`LinkState`], [`NewLink`] and RTM_*LINK. The caller must check [`guard`] before it changes a link.
 
@@ -17,7 +17,7 @@ use super::{
     operation::{Attr, CreateLink, Guard, LinkInfo, LinkState, NewLink, provisional_group},
 };
 
-/// Bytes of a `struct ifinfomsg`.
+/// Size of a `struct ifinfomsg` in bytes.
 pub(super) const HEADER_BYTES: usize = 16;
 /// Common prefix of the aliases of all agents.
 const AGENTS: &str = "/vnf-agent/";
@@ -25,12 +25,12 @@ const AGENTS: &str = "/vnf-agent/";
 const LINK_NETNSID: u16 = 37;
 /// NETNSA_NSID in linux/net_namespace.h.
 const NETNSA_NSID: u16 = 1;
-/// Bytes of a `struct rtgenmsg`, padded.
+/// Size of a padded `struct rtgenmsg` in bytes.
 const NSID_HEADER_BYTES: usize = 4;
 
 /// Properties to set in one RTM_SETLINK.
 ///
-/// The kernel applies them in this order, whatever the order in the message (`do_setlink` in net/core/rtnetlink.c).
+/// The kernel applies them in field order, whatever their order in the message (`do_setlink` in net/core/rtnetlink.c).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct LinkRequest {
     /// Descriptor of the namespace to move to.
@@ -43,13 +43,13 @@ pub(super) struct LinkRequest {
     pub group: Option<u32>,
     /// New name.
     pub rename: Option<String>,
-    /// Alias; empty removes it.
+    /// Alias; an empty string removes it.
     pub alias: Option<String>,
     /// Index of the master; 0 releases the link.
     pub master: Option<u32>,
-    /// Attributes of the link's kind.
+    /// Kind-specific attributes.
     pub info: Option<LinkInfo>,
-    /// Attributes of the link as a port.
+    /// Port attributes of the link.
     pub port: Option<LinkInfo>,
     /// Administrative state.
     pub up: Option<bool>,
@@ -85,7 +85,7 @@ impl LinkRequest {
             info.push(attribute::LinkInfo::PortData(InfoPortData::Other(encode(&port.data))));
         }
         to.push(LinkAttribute::LinkInfo(info));
-        // RTM_SETLINK silently ignores attributes of kinds; RTM_NEWLINK without NLM_F_CREATE applies them.
+        // RTM_SETLINK silently ignores kind-specific attributes; RTM_NEWLINK without NLM_F_CREATE applies them.
         (RouteNetlinkMessage::NewLink(message), 0)
     }
 
@@ -172,7 +172,7 @@ impl LinkRequest {
     }
 }
 
-/// Formats a MAC address like `ip`.
+/// Formats a MAC address like `ip` does.
 pub(super) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
@@ -185,7 +185,7 @@ pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     bytes
 }
 
-/// Descriptors and indices for a request that creates a link.
+/// Descriptors and indices needed for a request that creates a link.
 pub(super) struct Places {
     /// Namespace of the link, or of the first end.
     pub end: RawFd,
@@ -218,7 +218,7 @@ pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Returns IFLA_LINKINFO of a kind with attributes.
+/// Returns IFLA_LINKINFO for a kind and its attributes.
 pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     let mut attributes = vec![attribute::LinkInfo::Kind(InfoKind::Other(info.kind.to_owned()))];
     if !info.data.is_empty() {
@@ -227,10 +227,10 @@ pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     LinkAttribute::LinkInfo(attributes)
 }
 
-/// Returns the attributes that all requests share that create links.
+/// Returns the attributes that are common to all requests that create links.
 ///
-/// One queue in each direction: more would cost memory and a third of the time, and several veth queues are only useful with as
-/// many CPUs that send.
+/// Requests one queue in each direction. More queues would cost memory and a third of the time, and several veth queues are
+/// useful only if as many CPUs send.
 fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![
@@ -245,14 +245,14 @@ fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     message
 }
 
-/// Returns RTM_DELLINK of the link with this index.
+/// Returns RTM_DELLINK for the link with this index.
 pub(super) fn delete(index: u32) -> Change {
     let mut message = LinkMessage::default();
     message.header.index = index;
     (RouteNetlinkMessage::DelLink(message), 0)
 }
 
-/// Returns RTM_DELLINK of all links of a group.
+/// Returns RTM_DELLINK for all links in a group.
 pub(super) fn delete_group(group: u32) -> Change {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));
@@ -278,7 +278,7 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
     }
 }
 
-/// Reads the routing table of a VRF link or of the VRF that the link is in; `None` if there is none.
+/// Reads the routing table of a VRF link, or of the VRF to which the link belongs; `None` for other links.
 pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
     let Some(master) = link.master.filter(|_| link.vrf_table().is_none()) else {
         return Ok(link.vrf_table());
@@ -293,7 +293,7 @@ pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Op
     }
 }
 
-/// Reads the links with these names, without those that do not exist or cannot be read.
+/// Reads the links with these names. Omits links that do not exist or cannot be read.
 pub(super) fn find_all(socket: &mut RouteSocket, names: &[&str]) -> Vec<LinkState> {
     let payloads = socket.get_all(names.iter().map(|name| by_name(name)));
     let found = payloads.into_iter().filter_map(|payload| parse(&payload));
@@ -309,7 +309,7 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// Reads the number of the namespace behind a descriptor, as seen from the socket's namespace; `None` if it has none.
+/// Reads the id (nsid) that the socket's namespace has assigned to the namespace of a descriptor; `None` if it has none.
 pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
@@ -369,7 +369,7 @@ fn parse_info(info: &[u8], link: &mut LinkState) {
     }
 }
 
-/// Returns whether the guard allows the agent to touch this link.
+/// Returns whether the guard allows the agent to change or delete this link.
 pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     match guard {
         Guard::Any => true,

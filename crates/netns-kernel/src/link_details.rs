@@ -1,6 +1,6 @@
 //! Links with details for display: flags, queues and counters.
 //!
-//! The agent's own dump (`link`) leaves the counters out, because they cost the kernel time.
+//! The agent's own dump (`link`) leaves out the counters, because collecting them takes time in the kernel.
 
 use nix::libc;
 use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};

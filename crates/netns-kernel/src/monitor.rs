@@ -1,17 +1,19 @@
-//! Watches namespaces for relevant changes by any program.
+//! Watches namespaces for relevant changes made by any program.
 //!
-//! Uses one multicast socket for each watched namespace and one thread that reads all of them. An event only names the
-//! namespace; the receiver reads the namespace again.
+//! Uses one multicast socket for each watched namespace and one thread that reads all of them. An event contains only the
+//! namespace id; the receiver reads the namespace again.
 //!
 //! # Guarantees
 //!
-//! An event is sent at most once until [`Watches::rearm`]; a change in between causes an event right after it. Therefore no
-//! change is missed, whether the namespace is read before or after `rearm`, and a burst of changes costs one event.
+//! At most one event is sent until [`Watches::rearm`]; a change in the meantime causes an event immediately after `rearm`.
+//! Therefore no change is missed, whether the namespace is read before or after `rearm`, and a burst of changes causes a single
+//! event.
 //!
 //! # Caveats
 //!
-//! Each subscribed socket slows down every writer on the machine (38 µs an operation at 1000 sockets). The number of sockets is
-//! therefore limited, and [`Watches::listen`] pauses all subscriptions while the agent itself makes very many changes.
+//! Each subscribed socket slows down every writer on the machine (by 38 µs per operation with 1,000 sockets). The number of
+//! sockets is therefore limited, and [`Watches::listen`] pauses all subscriptions while the agent itself makes a large number
+//! of changes.
 
 use std::{
     collections::HashMap,
@@ -41,7 +43,7 @@ use super::{
     route,
 };
 
-/// Links, addresses, routes and neighbours (RTNLGRP_* in linux/rtnetlink.h).
+/// Multicast groups of links, addresses, routes and neighbours (RTNLGRP_* in linux/rtnetlink.h).
 const GROUPS: [u32; 6] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
@@ -50,25 +52,25 @@ const GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_ROUTE,
     libc::RTNLGRP_NEIGH,
 ];
-/// Data of the event that ends the thread; no inode has this number.
+/// Epoll data of the event that ends the thread; no inode has this number.
 const STOP: u64 = u64::MAX;
 /// Maximum number of datagrams read from one socket before the next socket is read.
 const DATAGRAMS_MAX: usize = 256;
 /// Buffer size. Notifications are small; a longer one is treated as relevant.
 const NOTIFICATION_BYTES: usize = 16 * 1024;
-/// Reports the socket once, then not again until it is armed.
+/// Reports a socket once, then not again until it is rearmed.
 const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
 
-/// Opens a subscribed socket in the namespace of the calling thread. It queues all changes from now on.
+/// Opens a subscribed socket in the namespace of the calling thread. The socket queues all changes from then on.
 pub(super) fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, all_groups()))?;
     Ok(socket)
 }
 
-/// Returns all groups as the bit mask for bind, in which group n is bit n - 1.
+/// Returns all groups as a bit mask for bind(2), in which group n is bit n - 1.
 ///
-/// One system call then subscribes to all.
+/// This way, one system call subscribes to all groups.
 fn all_groups() -> u32 {
     GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1))
 }
@@ -87,7 +89,7 @@ pub(super) struct Monitor {
     thread: Option<JoinHandle<()>>,
 }
 
-/// The set of watched namespaces, shared between the thread and those who change the set.
+/// The set of watched namespaces, shared between the watching thread and the code that changes the set.
 #[derive(Clone)]
 pub(super) struct Watches(Arc<Shared>);
 
@@ -97,7 +99,7 @@ struct Shared {
     limit: usize,
     /// A `std` mutex: held during system calls that do not block, never across an await.
     sockets: Mutex<HashMap<NetnsId, Socket>>,
-    /// All subscriptions are paused. Changed only while `sockets` is locked.
+    /// True while all subscriptions are paused. Changed only while `sockets` is locked.
     deaf: AtomicBool,
 }
 
@@ -132,7 +134,7 @@ impl Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        // Fails only if the counter would overflow, and then it is set already.
+        // Fails only if the counter would overflow, in which case it is already set.
         let _ = self.watches.0.stop.write(1);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -141,7 +143,7 @@ impl Drop for Monitor {
 }
 
 impl Watches {
-    /// Returns how many more namespaces can be watched.
+    /// Returns the number of further namespaces that can be watched.
     pub fn room(&self) -> usize {
         self.0.limit.saturating_sub(self.sockets().len())
     }
@@ -157,7 +159,7 @@ impl Watches {
         self.sockets().contains_key(&netns)
     }
 
-    /// Watches a namespace with a socket of [`subscribe`].
+    /// Watches a namespace with a socket from [`subscribe`].
     pub fn add(&self, netns: NetnsId, mut socket: Socket) -> io::Result<()> {
         let mut sockets = self.sockets();
         if self.0.deaf.load(Ordering::Relaxed) {
@@ -186,7 +188,7 @@ impl Watches {
         self.sockets().remove(&netns);
     }
 
-    /// Enables the next event of the namespace. The event comes at once if something has changed since the last one.
+    /// Enables the next event for the namespace. The event is sent immediately if something has changed since the last one.
     pub fn rearm(&self, netns: NetnsId) {
         if let Some(socket) = self.sockets().get(&netns) {
             self.arm(netns, socket);
@@ -223,7 +225,7 @@ impl Watches {
         }
     }
 
-    /// Reads the queued messages. Returns whether any is relevant; if none is, arms the namespace again.
+    /// Reads the queued messages. Returns whether any of them is relevant; if none is, rearms the namespace.
     fn drain(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         let Some(socket) = sockets.get(&netns) else { return false };
@@ -246,11 +248,11 @@ impl Watches {
     }
 }
 
-/// Returns whether a notification can be about an object that the agent manages.
+/// Returns whether a notification may concern an object that the agent manages.
 fn matters(message: &Received<'_>) -> bool {
     match message.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => true,
-        // A foreign route that replaced another one may have replaced the agent's.
+        // A foreign route that replaced another one may have replaced a route of the agent.
         libc::RTM_NEWROUTE if i32::from(message.flags) & libc::NLM_F_REPLACE != 0 => true,
         libc::RTM_DELROUTE if is_of_address(message.payload) => true,
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => message.payload.get(5) == Some(&PROTOCOL),
@@ -259,7 +261,7 @@ fn matters(message: &Received<'_>) -> bool {
     }
 }
 
-/// Returns whether the kernel made a route for an address.
+/// Returns whether the kernel created the route for an address.
 ///
 /// Another program may have deleted the route but not the address.
 fn is_of_address(payload: &[u8]) -> bool {
@@ -267,10 +269,10 @@ fn is_of_address(payload: &[u8]) -> bool {
     payload.get(5) == Some(&route::KERNEL) && payload.get(7).is_some_and(local_or_connected)
 }
 
-/// Returns whether a neighbour notification is relevant. Bridge entries come in the same group and are ignored.
+/// Returns whether a neighbour notification is relevant. Bridge entries arrive in the same group and are ignored.
 ///
-/// The agent's entry keeps its protocol while others delete or change it, which distinguishes it from learnt entries. A
-/// permanent foreign entry may have replaced the agent's.
+/// The agent's entry still has its protocol when others delete or change it, which distinguishes it from learnt entries. A
+/// permanent foreign entry may have replaced the agent's entry.
 fn matters_neighbour(payload: &[u8]) -> bool {
     let family = payload.first().map_or(0, |family| i32::from(*family));
     (family == libc::AF_INET || family == libc::AF_INET6)

@@ -1,6 +1,7 @@
-//! Namespace files: identifying them, and managing the names of `ip netns`.
+//! Identifies namespace files and manages the named namespaces of `ip netns`.
 //!
-//! Never enters an existing namespace. A new one is created on a thread that ends afterwards, because the thread stays in it.
+//! Never enters an existing namespace. A new namespace is created on a thread that ends afterwards, because that thread stays
+//! in it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -31,9 +32,9 @@ use super::{
     operation::{Failure, NetnsId},
 };
 
-/// Time for a file that is not a namespace yet to become one: `ip netns add` creates the file before it mounts.
+/// Time to wait for a file to become a namespace: `ip netns add` creates the file before it mounts the namespace on it.
 const MOUNT_WAIT: Duration = Duration::from_millis(50);
-/// Maximum number of attempts when another program creates the same name concurrently.
+/// Maximum number of attempts if another program creates the same name concurrently.
 const ATTEMPTS_MAX: usize = 8;
 /// First word of the placeholder file under a name that the agent creates.
 ///
@@ -49,9 +50,9 @@ const CURRENT: &str = "/proc/thread-self/ns/net";
 pub enum NamedTarget {
     /// A network namespace.
     Namespace(NetnsId),
-    /// Another file: not a mount, or a namespace of another type.
+    /// Something else: not a mount, or a namespace of another type.
     NotANamespace {
-        /// Ownership mark of an agent that was killed while it created the name.
+        /// Ownership mark of an agent that was killed while creating the name.
         orphan_of: Option<String>,
     },
 }
@@ -123,7 +124,7 @@ pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
 /// The directory of named namespaces, `/run/netns`.
 pub(super) struct NamedDirectory {
     path: PathBuf,
-    /// The directory exists and is a shared mount, as far as is known.
+    /// True once the directory is known to exist and to be a shared mount.
     prepared: AtomicBool,
 }
 
@@ -136,22 +137,22 @@ impl NamedDirectory {
         }
     }
 
-    /// Returns the path of a name; refuses the names that `ip netns` refuses.
+    /// Returns the path of a name. Rejects the names that `ip netns` rejects.
     pub fn path_of(&self, name: &str) -> Result<PathBuf, Failure> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) || name.len() > 255 {
             return Err(failure::other(format!(
-                "{name:?} is not a valid name of a network namespace: it must be a file name of 1 to 255 bytes without \"/\""
+                "{name:?} is not a valid network namespace name: it must be a file name of 1 to 255 bytes without \"/\""
             )));
         }
         Ok(self.path.join(name))
     }
 
-    /// Opens a name, and creates it if it does not exist or is stale.
+    /// Opens a named namespace. Creates it if it does not exist or its file is stale.
     ///
     /// In a new namespace, `lo` is set up and gets `mark` as its alias before the name becomes visible. `inside` runs in the
-    /// new namespace, to open sockets there; its result is returned only for a new namespace.
+    /// new namespace to open sockets there; its result is returned only if a namespace was created.
     ///
-    /// May leave the calling thread in another namespace: the thread must do nothing else and end.
+    /// May leave the calling thread in another namespace, so the thread must end without doing anything else.
     pub fn open_or_create<T>(&self, name: &str, mark: &str, inside: impl Fn() -> io::Result<T>) -> Result<(File, Option<T>), Failure> {
         let path = self.path_of(name)?;
         let deadline = Instant::now() + MOUNT_WAIT;
@@ -178,7 +179,7 @@ impl NamedDirectory {
         )))
     }
 
-    /// Opens a name for verification; never creates it.
+    /// Opens an existing named namespace; never creates it.
     pub fn open(&self, name: &str) -> Result<File, Failure> {
         open_file(&self.path_of(name)?)
     }
@@ -213,7 +214,7 @@ impl NamedDirectory {
         }
         if let Err(errno) = mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
             if !stale {
-                // Best effort: a remaining placeholder is recognised by its content.
+                // Best effort: a remaining placeholder is recognised by its contents.
                 let _ = fs::remove_file(path);
             }
             return Err(("mount it on its name", errno.into()));
@@ -221,10 +222,10 @@ impl NamedDirectory {
         Ok((file, opened))
     }
 
-    /// Prepares the directory like `ip netns add`.
+    /// Prepares the directory like `ip netns add` does.
     ///
-    /// The directory has mode 0755 and is a shared mount, so that new names appear in existing mount namespaces. /// A lock on
-    /// the directory excludes other programs that do the same.
+    /// The directory has mode 0755 and is a shared mount, so new names appear in existing mount namespaces. A lock on the
+    /// directory excludes other programs that do the same.
     fn prepare(&self) -> Result<(), Refusal> {
         if self.prepared.load(Ordering::Relaxed) && self.path.is_dir() {
             return Ok(());
@@ -310,7 +311,7 @@ impl NamedDirectory {
         })
     }
 
-    /// Deletes a name that an agent with this mark left without a namespace. Returns whether there was one.
+    /// Deletes a name that an agent with this mark created without mounting a namespace. Returns whether such a name existed.
     pub fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure> {
         let path = self.path_of(name)?;
         let refused = |error: io::Error| failure::system(&format!("delete the orphaned file {}", path.display()), &error.into());
@@ -380,7 +381,7 @@ fn read_placeholder(path: &Path) -> io::Result<Option<String>> {
         .map(|mark| mark.trim_end_matches('\n').to_owned()))
 }
 
-/// Returns whether a name is a file without foreign content: an empty one, as `ip netns` leaves it, or a placeholder.
+/// Returns whether a name is a file without foreign contents: an empty file, as created by `ip netns`, or a placeholder.
 fn is_vacant(path: &Path) -> io::Result<bool> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.file_type().is_file() {
@@ -403,8 +404,8 @@ enum Place {
 
 /// Examines a path at which a namespace may be created.
 ///
-/// Refuses every foreign file: mounting over it would hide it, and removing the name would delete it. A symbolic link leads to
-/// a file elsewhere.
+/// Rejects every foreign file, because mounting over it would hide it, and removing the name would delete it. Also rejects a
+/// symbolic link that does not lead to a namespace, because the file that it names is elsewhere.
 fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
     let shown = path.display();
     let failed = |error: io::Error| failure::system(&format!("open the network namespace {shown}"), &error.into());
@@ -446,7 +447,7 @@ fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
 ///
 /// Returns whether the file is still stale.
 ///
-/// The table of mounts signals changes with POLLERR and POLLPRI (proc_pid_mounts(5)).
+/// The mount table signals changes with POLLERR and POLLPRI (proc_pid_mounts(5)).
 fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
     let Ok(mounts) = File::open("/proc/thread-self/mounts") else {
         return true;

@@ -17,14 +17,14 @@ use super::{
     operation::{LinkState, NeighbourState, PROTOCOL},
 };
 
-/// Bytes of a `struct ndmsg`.
+/// Size of a `struct ndmsg` in bytes.
 const HEADER_BYTES: usize = 12;
 /// NDA_PROTOCOL in linux/neighbour.h.
 pub(super) const NDA_PROTOCOL: u16 = 12;
 
-/// Returns RTM_NEWNEIGH of a permanent entry.
+/// Returns RTM_NEWNEIGH for a permanent entry.
 ///
-/// With `replace`, it replaces any existing entry; without, it fails with EEXIST.
+/// With `replace`, any existing entry is replaced; otherwise, the request fails with EEXIST if an entry exists.
 pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> Change {
     let mut message = message(index, address);
     message.header.state = EntryState::Permanent;
@@ -34,7 +34,8 @@ pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> C
     (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | existing)
 }
 
-/// Returns why the kernel would accept an entry on this link but store another one; `None` if it stores the entry as given.
+/// Returns why the kernel would store a different entry than the given one on this link; `None` if it stores the entry
+/// unchanged.
 pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static str> {
     match link {
         LinkState { mac: None, .. } => Some("the link has no MAC address, so its neighbours cannot have one (a tunnel, or a TUN device)"),
@@ -47,7 +48,7 @@ pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static 
     }
 }
 
-/// Returns whether the kernel is known to keep entries as given on links of this kind, so that they need not be read back.
+/// Returns whether the kernel is known to store entries unchanged on links of this kind, so they need not be read back.
 pub(super) fn is_kept_on(link: &LinkState) -> bool {
     matches!(link.kind.as_str(), "veth" | "dummy" | "vrf")
 }
@@ -72,7 +73,7 @@ fn message(index: u32, address: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// Reads the entry of an address; `None` if there is none.
+/// Reads the entry for an address; `None` if there is none.
 pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Option<Entry>, Refusal> {
     match socket.get(RouteNetlinkMessage::GetNeighbour(message(index, address))) {
         Ok(payload) => Ok(parse(&payload)),
@@ -83,7 +84,7 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
 
 /// Reads the permanent entries that carry the agent's protocol.
 ///
-/// The kernel cannot filter by state or protocol, and walks the table of all namespaces.
+/// The kernel cannot filter by state or protocol, and walks a table that all namespaces share.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
     let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
     socket.dump(&message, |payload, found: &mut Vec<_>| {
@@ -95,7 +96,7 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refu
     })
 }
 
-/// The relevant fields of an entry of any state.
+/// The relevant fields of an entry in any state.
 pub(super) struct Entry {
     link: u32,
     address: Option<IpAddr>,
@@ -107,7 +108,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns whether another program made the entry. Entries that the kernel learns are not permanent.
+    /// Returns whether another program created the entry. Entries learnt by the kernel are not permanent.
     pub fn is_foreign(&self) -> bool {
         self.permanent && self.protocol != PROTOCOL
     }

@@ -1,7 +1,7 @@
 //! Sets and deletes neighbour entries.
 //!
-//! The kernel accepts entries on links that cannot have them, and then stores something else. The agent refuses such entries
-//! before it writes, and reads back what it wrote unless the link kind is known to keep entries.
+//! On links that do not support neighbour entries, the kernel accepts an entry but stores a different one. The agent rejects
+//! such entries in advance, and reads entries back after writing unless the link kind is known to store them unchanged.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 impl Worker {
-    /// Creates or replaces a permanent entry, and verifies that the kernel stores it as given.
+    /// Creates or replaces a permanent entry, and verifies that the kernel has stored it unchanged.
     pub(super) fn set_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], adopt: bool) -> Result<Reply, Failure> {
         let (netns, link, _) = on;
         let action = || format!("set neighbour {address} to {} on link \"{link}\"", show_mac(mac));
@@ -39,7 +39,7 @@ impl Worker {
         Ok(reply)
     }
 
-    /// Replaces an existing entry, if this is allowed.
+    /// Replaces an existing entry. A foreign entry is replaced only with `adopt`.
     fn replace_neighbour(
         &mut self,
         on: On<'_>,
@@ -62,7 +62,7 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Compares the entry in the kernel with the given one. Deletes an entry that differs, unless it is foreign.
+    /// Compares the entry in the kernel with the desired one. Deletes an entry that differs, unless it is foreign.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {
@@ -71,8 +71,8 @@ impl Worker {
         if !entry.as_ref().is_some_and(Entry::is_foreign) {
             self.delete_neighbour(on, address)?;
         }
-        let instead = entry.map_or("has no such entry afterwards".to_owned(), |entry| {
-            format!("has another entry afterwards ({})", entry.describe())
+        let instead = entry.map_or("does not have the entry afterwards".to_owned(), |entry| {
+            format!("has a different entry afterwards ({})", entry.describe())
         });
         let place = self.place(on.0);
         Err(failure::unsupported(format!(

@@ -1,14 +1,14 @@
 //! A blocking rtnetlink socket: sends requests, and receives acknowledgements and dumps.
 //!
 //! Implements the framing of netlink(7): packed requests, sequence numbers, extended acknowledgements, and lost or interrupted
-//! answers. A socket belongs to the namespace in which its thread was when it was opened.
+//! replies. A socket belongs to the namespace in which it was opened.
 //!
-//! rtnetlink answers within `send(2)`: when the call returns, every acknowledgement is queued already. A receive that has to
-//! wait therefore means that an answer was lost, and the timeout of the socket is only a safety net.
+//! rtnetlink replies within `send(2)`: when the call returns, every acknowledgement is already queued. A receive that has to
+//! wait therefore means that a reply was lost, and the socket timeout is only a safety net.
 //!
 //! The rtnetlink crate supplies the message types and the socket. Its connection task is not used for two reasons: it reports a
-//! request that is queued when the task ends as done although nothing was applied, and each outcome must be matched to its
-//! request within a packed batch.
+//! request that is still queued when the task ends as done although nothing was applied, and the agent must match each outcome
+//! to its request within a packed batch.
 
 use std::{
     io,
@@ -31,22 +31,23 @@ use super::write_count;
 
 /// Maximum number of messages in one send.
 ///
-/// The default receive buffer holds 256 acknowledgements, and enlarging it may be refused.
+/// The default receive buffer holds 256 acknowledgements, and the kernel may refuse to enlarge it.
 const MESSAGES_MAX: usize = 200;
-/// Maximum number of objects requested in one send. Each answer takes up to 4 KiB of the receive buffer.
+/// Maximum number of objects requested in one send. Each reply takes up to 4 KiB of the receive buffer.
 const GETS_MAX: usize = 32;
-/// Maximum number of bytes in one send; the kernel refuses about 212,960 with EMSGSIZE.
+/// Maximum number of bytes in one send; the kernel refuses sends above about 212,960 bytes with EMSGSIZE.
 const SEND_BYTES_MAX: usize = 128 * 1024;
 /// Requested size of the socket buffers in bytes; a limit, not an allocation.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
-/// The kernel fills at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in net/netlink/af_netlink.c).
+/// Receive buffer size. The kernel puts at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in
+/// net/netlink/af_netlink.c).
 const RECEIVE_BYTES: usize = 32 * 1024;
-/// Timeout for an answer that the kernel should have queued already.
+/// Timeout, in seconds, for a reply that the kernel should already have queued.
 const ANSWER_SECONDS_MAX: i64 = 10;
-/// Maximum number of times that a dump is started because the dumped objects changed during it (NLM_F_DUMP_INTR).
+/// Maximum number of attempts at a dump, which is repeated if the dumped objects change during it (NLM_F_DUMP_INTR).
 const DUMP_TRIES_MAX: usize = 16;
 
-/// Bytes of a `struct nlmsghdr`.
+/// Size of a `struct nlmsghdr` in bytes.
 const HEADER_BYTES: usize = 16;
 /// NLMSGERR_ATTR_MSG in linux/netlink.h: the text of an extended acknowledgement.
 const EXT_ACK_TEXT: u16 = 1;
@@ -94,7 +95,7 @@ impl From<Errno> for Refusal {
     }
 }
 
-/// A request that changes something, with its flags besides NLM_F_REQUEST and NLM_F_ACK.
+/// A request for a change, and its flags other than NLM_F_REQUEST and NLM_F_ACK.
 pub(super) type Change = (RouteNetlinkMessage, u16);
 
 /// A received message: the relevant header fields and the payload.
@@ -110,9 +111,9 @@ pub(super) struct Received<'a> {
     pub payload: &'a [u8],
 }
 
-/// Iterates over the messages of a datagram.
+/// Iterates over the messages in a datagram.
 ///
-/// Stops at the first malformed one; the kernel does not send such messages.
+/// Stops at the first malformed message; the kernel does not send any.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let length = read_u32(bytes, 0)? as usize;
@@ -130,8 +131,8 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
 
 /// Iterates over the attributes (type without flag bits, value) at the end of a message or in a nested attribute.
 ///
-/// Used for replies instead of typed messages: an unknown attribute cannot make a whole namespace unreadable, and only the
-/// needed attributes are decoded.
+/// Used for replies instead of typed messages: this way, an unknown attribute cannot make a whole namespace unreadable, and
+/// only the required attributes are decoded.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(read_u16(bytes, 0)?);
@@ -152,7 +153,7 @@ pub(super) fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// Reads a NUL-terminated text and replaces bytes that are not UTF-8.
+/// Reads NUL-terminated text, and replaces bytes that are not valid UTF-8.
 pub(super) fn read_text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
@@ -161,7 +162,7 @@ pub(super) fn read_text(value: &[u8]) -> String {
 pub(super) struct RouteSocket {
     socket: Socket,
     sequence: u32,
-    /// An earlier exchange was abandoned, so its answers may still be queued.
+    /// True if an earlier exchange was abandoned, so its replies may still be queued.
     unclean: bool,
 }
 
@@ -189,10 +190,10 @@ impl RouteSocket {
 
     /// Performs changes in order, packed into as few sends as possible.
     ///
-    /// A refusal does not stop the changes after it. The results are in the order of the changes.
+    /// If one change is refused, the following ones are still performed. The results are in the order of the changes.
     ///
-    /// Only the last change of a send requests an acknowledgement. The kernel processes requests in order and reports every
-    /// refusal anyway, so this acknowledgement covers all changes of the send.
+    /// Only the last change in each send requests an acknowledgement. The kernel processes requests in order and always reports
+    /// refusals, so this acknowledgement covers all changes in the send.
     pub fn exchange(&mut self, changes: Vec<Change>) -> Vec<Result<(), Refusal>> {
         write_count::add(changes.len());
         let mut answers = Vec::with_capacity(changes.len());
@@ -217,7 +218,7 @@ impl RouteSocket {
         answers
     }
 
-    /// Requests objects, packed into few sends. Omits those that the kernel does not return, for whatever reason.
+    /// Requests objects, packed into few sends. Omits objects that the kernel does not return, for whatever reason.
     pub fn get_all(&mut self, messages: impl Iterator<Item = RouteNetlinkMessage>) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         let requests: Vec<Vec<u8>> = messages.map(|message| self.frame(message, 0)).collect();
@@ -232,7 +233,7 @@ impl RouteSocket {
         found
     }
 
-    /// Receives one answer to each of `count` requests, numbered from `first`.
+    /// Receives one reply to each of `count` requests, whose sequence numbers start at `first`.
     fn collect_objects(&self, first: u32, count: usize, found: &mut Vec<Vec<u8>>) -> Result<(), Refusal> {
         let mut missing = count;
         while missing > 0 {
@@ -261,13 +262,13 @@ impl RouteSocket {
                     return Err(acknowledgement(&message).err().unwrap_or(Refusal::from(Errno::ENODATA)));
                 }
                 Some(message) => return Ok(message.payload.to_vec()),
-                // An answer to an abandoned exchange.
+                // A reply from an abandoned exchange.
                 None => {}
             }
         }
     }
 
-    /// Reads all objects that a request selects; `parse` adds those in the payload of one message to the result.
+    /// Reads all objects that a request selects; `parse` adds the objects in one message payload to the result.
     pub fn dump<T: Default>(&mut self, message: &RouteNetlinkMessage, parse: impl Fn(&[u8], &mut T)) -> Result<T, Refusal> {
         for _ in 0..DUMP_TRIES_MAX {
             self.settle();
@@ -318,7 +319,7 @@ impl RouteSocket {
         bytes
     }
 
-    /// Sends `count` packed requests, numbered from `first`, and appends their answers.
+    /// Sends `count` packed requests, whose sequence numbers start at `first`, and appends their results.
     ///
     /// The last request starts at byte `last`.
     fn send_and_collect(&mut self, packed: &mut [u8], last: usize, first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
@@ -339,7 +340,7 @@ impl RouteSocket {
         );
     }
 
-    /// Receives refusals, up to and including the answer to the last request.
+    /// Receives refusals, up to and including the reply to the last request.
     fn collect(&mut self, first: u32, collected: &mut [Option<Result<(), Refusal>>]) -> Result<(), Refusal> {
         while collected.last().is_some_and(Option::is_none) {
             let datagram = self.receive()?;
@@ -360,7 +361,7 @@ impl RouteSocket {
                 Ok(length) if length > room => {
                     return Err(Refusal {
                         errno: libc::EMSGSIZE,
-                        text: Some(format!("an answer of {length} bytes was truncated to {room}")),
+                        text: Some(format!("a reply of {length} bytes was truncated to {room}")),
                     });
                 }
                 Ok(_) => return Ok(datagram),
@@ -368,7 +369,7 @@ impl RouteSocket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(Refusal {
                         errno: libc::ETIMEDOUT,
-                        text: Some("the answer was lost".to_owned()),
+                        text: Some("the reply was lost".to_owned()),
                     });
                 }
                 Err(error) => return Err(error.into()),
@@ -376,7 +377,7 @@ impl RouteSocket {
         }
     }
 
-    /// Discards the remaining answers of an abandoned exchange, so that the kernel does not refuse a dump with EBUSY.
+    /// Discards the remaining replies of an abandoned exchange, so the kernel does not refuse a dump with EBUSY.
     fn settle(&mut self) {
         if !self.unclean {
             return;
@@ -411,9 +412,9 @@ fn ask_for_acknowledgement(request: &mut [u8]) {
     }
 }
 
-/// Enlarges the buffers for bursts.
+/// Enlarges the socket buffers to absorb bursts.
 ///
-/// Without CAP_NET_ADMIN in the initial user namespace, the system's limit applies.
+/// Without CAP_NET_ADMIN in the initial user namespace, the system-wide limit applies.
 pub(super) fn enlarge_buffers(socket: &Socket) {
     if setsockopt(socket, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() {
         let _ = setsockopt(socket, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
@@ -423,8 +424,8 @@ pub(super) fn enlarge_buffers(socket: &Socket) {
     }
 }
 
-/// Parses NLMSG_ERROR and NLMSG_DONE: an error number (0 is success), the request unless capped, and the extended
-/// acknowledgement.
+/// Parses NLMSG_ERROR and NLMSG_DONE, which contain an error number (0 means success), the request unless it is capped, and the
+/// extended acknowledgement.
 fn acknowledgement(message: &Received<'_>) -> Result<(), Refusal> {
     let error = read_u32(message.payload, 0).unwrap_or(0) as i32;
     if error == 0 || i32::from(message.kind) == libc::NLMSG_DONE && error > 0 {

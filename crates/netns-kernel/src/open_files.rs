@@ -1,27 +1,27 @@
-//! Divides the limit of open files among the parts of the process.
+//! Divides the open-file limit among the parts of the process.
 //!
-//! A process without free descriptors cannot accept connections, so it cannot be queried about the problem. Therefore
-//! connections, watches of namespaces, the namespaces themselves and everything else have separate shares.
+//! A process that has run out of descriptors cannot accept connections, so it cannot be queried about the problem. Therefore
+//! connections, namespace watches, the namespaces themselves and everything else have separate shares.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors of the process itself: standard streams, event loops, store files, threads that enter namespaces, outgoing
+/// Descriptors used by the process itself: standard streams, event loops, store files, threads that enter namespaces, outgoing
 /// connections.
 const OWN: usize = 48;
-/// Bounds of the quarter of the limit that is reserved for [`OWN`] and connections.
+/// Lower and upper bound of the quarter of the limit that is reserved for [`OWN`] and connections.
 const RESERVED_MIN: usize = 96;
 const RESERVED_MAX: usize = 4096;
-/// Listeners that share the descriptors for connections: REST, gRPC, the embedded store.
+/// Number of listeners that share the descriptors for connections: REST, gRPC and the embedded store.
 const LISTENERS: usize = 3;
-/// Divisor of the share for watching namespaces. Namespaces that are not watched are read periodically.
+/// Divisor that gives the share for watching namespaces. Namespaces that are not watched are read periodically.
 const WATCHED_PART: usize = 8;
 
-/// Shares of the limit of open files. Without a limit, every share is [`usize::MAX`].
+/// Shares of the open-file limit. Without a limit, every share is [`usize::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// The limit of open files.
+    /// The open-file limit.
     pub limit: usize,
-    /// Maximum number of connections of each listener.
+    /// Maximum number of connections per listener.
     pub connections: usize,
     /// Maximum number of watched namespaces.
     pub watches: usize,
@@ -30,7 +30,7 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Raises the limit of this process to its hard limit, and divides it.
+    /// Raises the process's soft limit to its hard limit, and divides it.
     pub fn of_process() -> Self {
         OpenFiles::divide(raise_limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
@@ -57,7 +57,7 @@ impl OpenFiles {
     }
 }
 
-/// Raises the soft limit to the hard limit, which is allowed for programs that do not use select(2).
+/// Raises the soft limit to the hard limit. This is safe because the program does not use select(2).
 ///
 /// Returns the limit; `None` if there is none.
 fn raise_limit() -> Option<u64> {
@@ -66,7 +66,7 @@ fn raise_limit() -> Option<u64> {
         current: limit.maximum,
         ..limit
     };
-    // Not fatal: the shares of a lower limit are smaller.
+    // Failure is not fatal: a lower limit only makes the shares smaller.
     match limit.current == limit.maximum || setrlimit(Resource::Nofile, raised).is_ok() {
         true => limit.maximum,
         false => limit.current,

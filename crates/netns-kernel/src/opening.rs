@@ -1,6 +1,6 @@
-//! Opens the namespace that a reference leads to, or creates it.
+//! Opens the namespace to which a reference leads, or creates it.
 //!
-//! The table keeps the opened namespaces.
+//! The opened namespaces are kept in the table (`table`).
 
 use std::{
     collections::HashMap,
@@ -30,16 +30,16 @@ use super::{
 
 /// Maximum number of threads that create namespaces.
 ///
-/// More than two gain nothing, as the kernel serialises registering a namespace.
+/// More than two threads gain nothing, because the kernel serialises the registration of namespaces.
 const CREATORS_MAX: usize = 2;
 
-/// Sockets that are opened in a namespace in one visit.
+/// Sockets opened in a namespace during one visit.
 pub(super) struct Sockets {
     /// Socket for changes and reads.
     pub route: RouteSocket,
     /// Socket for offload flags.
     pub ethtool: EthtoolSocket,
-    /// Socket that is subscribed to changes, if the namespace is to be watched.
+    /// Socket subscribed to changes, if the namespace is to be watched.
     pub events: Option<Socket>,
 }
 
@@ -57,7 +57,7 @@ impl Sockets {
     }
 }
 
-/// A namespace that a reference led to.
+/// The namespace to which a reference led.
 pub(super) struct Found {
     /// The nsfs file.
     pub file: Arc<OwnedFd>,
@@ -65,9 +65,9 @@ pub(super) struct Found {
     pub netns: NetnsId,
     /// True if this call created the namespace.
     pub created: bool,
-    /// Sockets that were opened already.
+    /// Sockets, if they are already open.
     pub sockets: Option<Sockets>,
-    /// Process by which the namespace was found.
+    /// Process through which the namespace was found.
     pub process: Option<Identity>,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Finder {
     pub bindings: Bindings,
     /// Named namespaces.
     pub directory: Arc<NamedDirectory>,
-    /// Results for files that were opened on another thread, because opening a file here could hang.
+    /// Results of opening files on another thread. Opening them here could hang.
     pub opened: HashMap<PathBuf, Opening>,
     own_file: Arc<OwnedFd>,
     own: NetnsId,
@@ -133,7 +133,7 @@ impl Finder {
     }
 
     fn opened(&self, path: &Path) -> Result<Found, Failure> {
-        let unknown = || Err(failure::other(format!("{} was not opened ahead of its use", path.display())));
+        let unknown = || Err(failure::other(format!("{} was not opened before its use", path.display())));
         let OpenedFile { file, netns } = self.opened.get(path).cloned().unwrap_or_else(unknown)?;
         Ok(Found {
             file,
@@ -146,8 +146,8 @@ impl Finder {
 
     /// Opens the namespace of the process to which the reference is bound.
     ///
-    /// Fails if it is the agent's own namespace, because a reference to a process or a container is meant to lead to another
-    /// one.
+    /// Fails if this is the agent's own namespace, because a reference to a process or container is meant to lead to a
+    /// different one.
     fn find_process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<Found, Failure> {
         let remedy = match reference {
             NamespaceRef::Container { .. } => "the agent retries when the container is started again",
@@ -173,7 +173,7 @@ impl Finder {
         })
     }
 
-    /// Opens names, and creates those that do not exist, each with its mark.
+    /// Opens named namespaces. Creates those that do not exist, each with its mark.
     ///
     /// The results are in the order of the names.
     pub fn open_or_create(&self, names: &[(&str, &str)], subscribe: bool) -> Vec<Result<Found, Failure>> {
@@ -193,10 +193,10 @@ impl Finder {
             .collect()
     }
 
-    /// Creates some of the names on temporary threads.
+    /// Creates the missing names on temporary threads.
     ///
-    /// Each thread stays in the last namespace that it created until it ends. Afterwards only the names and the returned files
-    /// keep the namespaces.
+    /// Each thread stays in the last namespace that it created until it ends. Afterwards, only the names and the returned files
+    /// keep the namespaces alive.
     fn create(&self, names: &[(&str, &str)], missing: &[usize], subscribe: bool) -> Vec<(usize, Result<Found, Failure>)> {
         let turn = AtomicUsize::new(0);
         let work = || {
@@ -241,7 +241,7 @@ pub(super) fn describe(reference: &NamespaceRef) -> String {
     }
 }
 
-/// Returns the failure of a system call on a namespace that was found.
+/// Returns the failure for a system call on a namespace that was found.
 pub(super) fn cannot_open(reference: &NamespaceRef, error: &io::Error) -> Failure {
     failure::system(&format!("open {}", describe(reference)), &Refusal::from(error))
 }

@@ -27,7 +27,7 @@ impl fmt::Display for NetnsId {
 pub enum NamespaceRef {
     /// The namespace in which the agent itself was started.
     Own,
-    /// A name of `ip netns` (`/run/netns/<name>`); [`KernelOp::OpenNamespace`] can create it.
+    /// A named namespace, as used by `ip netns` (`/run/netns/<name>`); [`KernelOp::OpenNamespace`] can create it.
     Named(String),
     /// The namespace of a process. Once a PID is bound, the reference does not follow the PID to another process.
     Process(i32),
@@ -55,9 +55,9 @@ pub struct NewLink {
     pub mtu: Option<u32>,
     /// MAC address; `None` leaves the kernel's choice.
     pub mac: Option<[u8; 6]>,
-    /// Interface group: [`provisional_group`] of the agent.
+    /// Interface group: the agent's [`provisional_group`].
     pub group: u32,
-    /// Alias to give to an existing foreign link that is taken over instead of creating one; ends with [`ADOPTED_MARK`].
+    /// Alias for an existing foreign link that is adopted instead of creating a new one; ends with [`ADOPTED_MARK`].
     ///
     /// The existing link must have the same name, kind, parent and immutable attributes. Both ends of a pair must exist, be
     /// peers of each other and allow adoption. `None` forbids adoption.
@@ -73,11 +73,11 @@ pub struct Attr {
     pub name: &'static str,
     /// Value as encoded in the message.
     pub value: Vec<u8>,
-    /// The kernel cannot change it on an existing link, so a link with another value cannot be adopted.
+    /// True if the kernel cannot change the attribute of an existing link, so a link with a different value cannot be adopted.
     pub immutable: bool,
 }
 
-/// The kind of a link with its attributes (IFLA_LINKINFO).
+/// A link kind with its attributes (IFLA_LINKINFO).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkInfo {
     /// IFLA_INFO_KIND, such as `bridge`.
@@ -91,7 +91,7 @@ pub struct LinkInfo {
 /// The other end of a pair, created in the same request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewPeer {
-    /// Number of the attribute that describes the other end, such as VETH_INFO_PEER.
+    /// Attribute number for the description of the other end, such as VETH_INFO_PEER.
     pub attribute: u16,
     /// Name, namespace and common properties.
     pub end: NewLink,
@@ -111,7 +111,7 @@ pub struct CreateLink {
 }
 
 impl CreateLink {
-    /// Returns a link without attributes, peer and parent.
+    /// Returns a link without attributes, peer or parent.
     pub fn new(end: NewLink, kind: &'static str) -> Self {
         let info = LinkInfo {
             kind,
@@ -140,20 +140,21 @@ pub enum Guard {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// Like [`Guard::Owned`], but a link that was adopted ([`ADOPTED_MARK`]) is left as it is, and that counts as success: it existed before the
-    /// creation that failed.
+    /// Like [`Guard::Owned`], but an adopted link ([`ADOPTED_MARK`]) is left unchanged and the operation succeeds, because the
+    /// link existed before the failed creation.
     OwnCreation {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// The alias is not that of another agent. For `lo` and for TAPs, which other programs create.
+    /// The link does not carry another agent's alias. Used for `lo`, and for TAPs, which other programs create.
     NotOthers {
         /// `/vnf-agent/<label>/`.
         alias_prefix: String,
-        /// `/vnf-agent/`: the aliases of all agents start with this text.
+        /// Common prefix of all agents' aliases: `/vnf-agent/`.
         agents_prefix: String,
     },
-    /// The link has this index and no agent's ownership mark: a link of the agent that lost its mark.
+    /// The link has this index and carries no agent's ownership mark. Used for one of the agent's own links that has lost its
+    /// mark.
     ///
     /// The kernel does not give the index to another link while this link exists.
     Known {
@@ -164,11 +165,11 @@ pub enum Guard {
     Any,
 }
 
-/// Changes to one link, applied in the order of the fields. `None` leaves the property as it is.
+/// Changes to one link, applied in field order. `None` leaves the property unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkChanges {
-    /// New kernel name. Before Linux 6.2 the kernel does not rename a link that is up: it is set down for the rename, then up
-    /// again.
+    /// New kernel name. Before Linux 6.2, the kernel cannot rename a link that is up, so the link is set down for the rename
+    /// and then up again.
     pub rename: Option<String>,
     /// New namespace. Applied after the rename, in the same request if the kernel allows it.
     pub move_to: Option<NetnsId>,
@@ -186,11 +187,11 @@ pub struct LinkChanges {
     pub rx_checksum: Option<bool>,
     /// Transmit checksum offloading (ethtool ETHTOOL_STXCSUM).
     pub tx_checksum: Option<bool>,
-    /// Attributes of the link's kind (IFLA_INFO_DATA).
+    /// Kind-specific attributes (IFLA_INFO_DATA).
     pub info: Option<LinkInfo>,
-    /// Attributes of the link as a port of its master (IFLA_INFO_SLAVE_DATA), with the kind of the master.
+    /// Port attributes of the link (IFLA_INFO_SLAVE_DATA), with the master's kind.
     ///
-    /// Cannot be combined with `master`: the kernel accepts them only for a link that is a port already.
+    /// Cannot be combined with `master`: the kernel accepts them only for a link that is already a port.
     pub port: Option<LinkInfo>,
     /// Administrative state.
     pub up: Option<bool>,
@@ -217,10 +218,10 @@ pub struct AddressSpec {
     pub prefix_len: u8,
 }
 
-/// Duplicate address detection of an IPv6 address (RFC 4862 §5.4); ignored for IPv4.
+/// Mode of duplicate address detection for an IPv6 address (RFC 4862 §5.4); ignored for IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum AddressDetection {
-    /// As set by the link's sysctls (`dad_transmits`, `accept_dad`).
+    /// As configured by the link's sysctls (`dad_transmits`, `accept_dad`).
     #[default]
     Default,
     /// No detection: IFA_F_NODAD.
@@ -247,14 +248,14 @@ pub struct RouteSpec {
     pub metric: u32,
 }
 
-/// Returns the interface group of the agent's links that do not have their alias yet.
+/// Returns the interface group for the agent's links that do not have an alias yet.
 ///
 /// The kernel ignores IFLA_IFALIAS in a request that creates a link, but honours IFLA_GROUP (`rtnl_create_link` in
-/// net/core/rtnetlink.c). The group marks the link until its alias is set, so a link of an agent that was killed in between can
-/// be recognised. The request that sets the alias also sets the group back to 0.
+/// net/core/rtnetlink.c). The group marks the link as the agent's until its alias is set, so the link can be recognised even if
+/// the agent is killed in between. The request that sets the alias also sets the group back to 0.
 ///
-/// The group is derived from the agent's alias prefix, so that an agent does not treat the unfinished link of another agent as
-/// its orphan.
+/// The group is derived from the agent's alias prefix, so an agent does not mistake another agent's unfinished link for its own
+/// orphan.
 pub fn provisional_group(alias_prefix: &str) -> u32 {
     // FNV-1a, 32 bits. The fixed first byte keeps the number away from groups that people choose.
     let hash = alias_prefix
@@ -263,68 +264,68 @@ pub fn provisional_group(alias_prefix: &str) -> u32 {
     0x6e00_0000 | (hash & 0x00ff_ffff)
 }
 
-/// Suffix of the alias of an adopted link, which another program created. Later changes of the alias keep it.
+/// Alias suffix of an adopted link, that is, a link created by another program. Preserved when the alias changes.
 pub const ADOPTED_MARK: &str = "//adopted";
 
 /// Protocol number that marks the agent's routes, addresses and neighbours.
 ///
-/// Set in `rtm_protocol`, `IFA_PROTO` (Linux 5.18) and `NDA_PROTOCOL`. Not assigned in /etc/iproute2/rt_protos nor in
+/// Set in `rtm_protocol`, `IFA_PROTO` (Linux 5.18) and `NDA_PROTOCOL`. Assigned in neither /etc/iproute2/rt_protos nor
 /// linux/rtnetlink.h.
 pub const PROTOCOL: u8 = 158;
 
 /// One kernel operation.
 ///
 /// Deleting an object that does not exist succeeds, and so does releasing a missing link from its master. Creating an object
-/// that exists fails with EEXIST.
+/// that already exists fails with EEXIST.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KernelOp {
-    /// Find, pin and read a namespace; answers [`Reply::Opened`].
+    /// Find, pin and read a namespace; returns [`Reply::Opened`].
     ///
     /// With a `mark`, a [`NamespaceRef::Named`] that does not exist is created: `lo` is set up and gets the mark as its alias
     /// before the name becomes visible.
     OpenNamespace {
         /// How to find the namespace.
         reference: NamespaceRef,
-        /// Alias of `lo` in a namespace that the agent creates; `None` if the namespace must exist.
+        /// Alias to set on `lo` if the namespace is created; `None` if the namespace must already exist.
         mark: Option<String>,
     },
-    /// Check that a reference still leads to the same namespace; answers [`Reply::Same`] or [`Reply::Changed`].
+    /// Check that a reference still leads to the same namespace; returns [`Reply::Same`] or [`Reply::Changed`].
     VerifyNamespace {
-        /// How the namespace was found.
+        /// Reference by which the namespace was found.
         reference: NamespaceRef,
-        /// The namespace to which it led.
+        /// Namespace to which the reference led.
         netns: NetnsId,
     },
-    /// Read a pinned namespace again; answers [`Reply::Contents`].
+    /// Read a pinned namespace again; returns [`Reply::Contents`].
     DumpNamespace {
         /// Pinned namespace.
         netns: NetnsId,
     },
-    /// Read the links of a pinned namespace with details and counters for display; answers [`Reply::Links`].
+    /// Read the links of a pinned namespace with details and counters for display; returns [`Reply::Links`].
     ReadLinks {
         /// Pinned namespace.
         netns: NetnsId,
     },
-    /// Release a pinned namespace. Each successful open is released once.
+    /// Release a pinned namespace. Each successful open must be released once.
     CloseNamespace {
-        /// How the namespace was found.
+        /// Reference by which the namespace was found.
         reference: NamespaceRef,
         /// Pinned namespace.
         netns: NetnsId,
-        /// Delete the name too (as `ip netns del`), if the alias of `lo` starts with this text and the name still leads to
+        /// Also delete the name (like `ip netns del`) if the alias of `lo` starts with this text and the name still leads to
         /// `netns`.
         remove_if_marked: Option<String>,
-        /// Forget the process to which the PID was bound, because the user deleted the reference.
+        /// Forget which process the reference is bound to, because the user deleted the reference.
         forget: bool,
     },
-    /// Forget the process to which a reference was bound, because the user deleted a reference that leads to no namespace.
+    /// Forget which process a reference is bound to. Used if the user deleted the reference while it leads to no namespace.
     ForgetProcess {
         /// Reference to forget.
         reference: NamespaceRef,
     },
     /// Create a link, or both ends of a pair in one request: in their final namespaces, down, in the [`provisional_group`].
     CreateLink(Box<CreateLink>),
-    /// Set a sysctl of a namespace to a value; does nothing if the kernel does not have the sysctl.
+    /// Set a sysctl in a namespace; does nothing if the kernel does not have the sysctl.
     EnsureSysctl {
         /// Namespace.
         netns: NetnsId,
@@ -335,7 +336,7 @@ pub enum KernelOp {
     },
     /// Change a link.
     SetLink {
-        /// Namespace in which the link is now.
+        /// Current namespace of the link.
         netns: NetnsId,
         /// Current kernel name.
         name: String,
@@ -363,14 +364,14 @@ pub enum KernelOp {
         guard: Guard,
         /// The VLANs.
         vlan: BridgeVlan,
-        /// The link is a bridge, and the VLANs belong to the bridge itself.
+        /// True if the link is a bridge and the VLANs belong to the bridge itself.
         itself: bool,
         /// `true` adds the VLANs, `false` removes them.
         present: bool,
     },
     /// Add an address, marked with [`PROTOCOL`]. Enables IPv6 on the link for an IPv6 address.
     ///
-    /// An address that exists already is taken over, and its missing kernel routes are restored
+    /// An address that already exists is taken over, and its missing kernel routes are restored
     /// ([`routes_of_address`](super::routes_of_address)).
     AddAddress {
         /// Namespace.
@@ -383,12 +384,12 @@ pub enum KernelOp {
         address: AddressSpec,
         /// Duplicate address detection.
         detection: AddressDetection,
-        /// The link is shared with other programs (EXISTING, `lo`).
+        /// True if the link is shared with other programs (EXISTING, `lo`).
         ///
-        /// An existing address is left unchanged, and only an address with [`PROTOCOL`] is removed.
+        /// On a shared link, an existing foreign address is left unchanged, and only an address with [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Check whether an address may be used; fails with [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] if not.
+    /// Check whether an address is usable; fails with [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] if not.
     ///
     /// A duplicate address is removed and added again to restart detection, which the kernel does not repeat by itself.
     ConfirmAddress {
@@ -415,14 +416,14 @@ pub enum KernelOp {
         guard: Guard,
         /// The address.
         address: AddressSpec,
-        /// The link is shared with other programs (EXISTING, `lo`).
+        /// True if the link is shared with other programs (EXISTING, `lo`).
         ///
-        /// An existing address is left unchanged, and only an address with [`PROTOCOL`] is removed.
+        /// On a shared link, an existing foreign address is left unchanged, and only an address with [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Make an IPv4 address the primary one of its subnet by adding the others again, in the given order.
+    /// Make an IPv4 address the primary one of its subnet by removing the others and adding them again in the given order.
     ///
-    /// Does nothing if the address is primary already, or if the subnet has an address that is not in `others` or not marked
+    /// Does nothing if the address is already primary, or if the subnet has an address that is not in `others` or not marked
     /// with [`PROTOCOL`]: deleting a primary address can delete the other addresses.
     MakePrimary {
         /// Namespace.
@@ -438,7 +439,7 @@ pub enum KernelOp {
     },
     /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`].
     ///
-    /// A foreign entry is replaced only with `adopt` ([`Reply::Adopted`]). Entries that the kernel learnt do not count as
+    /// A foreign entry is replaced only with `adopt` ([`Reply::Adopted`]). Entries learnt by the kernel do not count as
     /// foreign.
     SetNeighbour {
         /// Namespace.
@@ -451,7 +452,7 @@ pub enum KernelOp {
         address: IpAddr,
         /// Its MAC address.
         mac: [u8; 6],
-        /// Take over a foreign entry.
+        /// Also replace a foreign entry ([`Reply::Adopted`]).
         adopt: bool,
     },
     /// Delete a neighbour entry.
@@ -475,9 +476,9 @@ pub enum KernelOp {
         guard: Guard,
         /// The route.
         route: RouteSpec,
-        /// Replace an equal route (same destination, metric and table) of the agent instead of failing with EEXIST.
+        /// Replace the agent's own equal route (same destination, metric and table) instead of failing with EEXIST.
         replace: bool,
-        /// Replace an equal foreign route too ([`Reply::Adopted`]).
+        /// Also replace an equal foreign route ([`Reply::Adopted`]).
         adopt: bool,
     },
     /// Delete a route that carries [`PROTOCOL`].
@@ -524,10 +525,10 @@ impl KernelOp {
     }
 }
 
-/// Operations of one value, performed in order until the first failure.
+/// Operations for one value, performed in order until the first failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Task {
-    /// Number chosen by the sender; repeated in the outcome.
+    /// Task id, chosen by the caller and repeated in the outcome.
     pub id: u64,
     /// Key of the value, for error messages and logs.
     pub key: String,
@@ -538,18 +539,18 @@ pub struct Task {
 /// Result of a task.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
-    /// Number of the task.
+    /// Id of the task.
     pub id: u64,
-    /// Reply of the last operation that has one, or the failure that ended the task.
+    /// Last reply other than [`Reply::Done`] (`Done` if there is none), or the failure that ended the task.
     pub result: Result<Reply, Failure>,
 }
 
 /// Outcomes of tasks that were submitted together. Each submission gets at least one answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
-    /// Outcomes, some or all.
+    /// Outcomes of some or all of the tasks.
     pub outcomes: Vec<Outcome>,
-    /// Which of the answers to the submission this is.
+    /// Position of this answer among the answers to the submission.
     pub part: Part,
 }
 
@@ -558,9 +559,9 @@ pub struct Answer {
 pub enum Part {
     /// The remaining tasks are still in progress; the caller can process these outcomes in the meantime.
     Early,
-    /// All tasks are done except those that take long. Each submission gets exactly one.
+    /// All tasks except long-running ones are done. Each submission gets exactly one main answer.
     Main,
-    /// Outcomes of tasks that took long.
+    /// Outcomes of long-running tasks.
     Late,
 }
 
@@ -582,7 +583,7 @@ pub enum Reply {
     },
     /// The reference still leads to the same namespace.
     Same,
-    /// The reference leads to another namespace or to none; the text gives the reason.
+    /// The reference now leads to another namespace or to none; the text gives the reason.
     Changed(String),
     /// Contents of a pinned namespace.
     Contents(Box<Snapshot>),
@@ -590,7 +591,7 @@ pub enum Reply {
     Links(Vec<LinkDetails>),
 }
 
-/// The objects of a namespace that are relevant to the agent, as reported by the kernel.
+/// The objects in a namespace that are relevant to the agent, as reported by the kernel.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
     /// All links.
@@ -599,11 +600,12 @@ pub struct Snapshot {
     pub bridge_vlans: Vec<BridgeVlan>,
     /// All addresses.
     pub addresses: Vec<AddressState>,
-    /// Unicast routes of all tables that carry [`PROTOCOL`]. Other routes are not needed and can be very many.
+    /// Unicast routes in all tables that carry [`PROTOCOL`]. Other routes are omitted: they are not needed, and there can be
+    /// very many of them.
     pub routes: Vec<RouteState>,
     /// Permanent neighbour entries that carry [`PROTOCOL`].
     pub neighbours: Vec<NeighbourState>,
-    /// Routes that the kernel made for addresses, of the address families in which the agent has addresses.
+    /// Routes that the kernel created for addresses; only for address families in which the agent has addresses.
     pub address_routes: Vec<AddressRoute>,
 }
 
@@ -614,7 +616,7 @@ pub struct LinkState {
     pub index: u32,
     /// Kernel name.
     pub name: String,
-    /// IFLA_INFO_KIND, such as `veth`; empty when the kernel gives none (`lo`, hardware).
+    /// IFLA_INFO_KIND, such as `veth`; empty if the kernel reports none (`lo`, hardware).
     pub kind: String,
     /// Interface alias; empty when unset.
     pub alias: String,
@@ -635,13 +637,13 @@ pub struct LinkState {
     pub master: Option<u32>,
     /// IFLA_LINK: index of the other end of a pair, or of the parent, in that link's namespace.
     pub linked: Option<u32>,
-    /// IFLA_LINK_NETNSID: number of the namespace of `linked`; `None` if it is in the same namespace.
+    /// IFLA_LINK_NETNSID: id of the namespace that contains `linked`; `None` if it is in the same namespace.
     pub linked_netnsid: Option<i32>,
-    /// IFLA_INFO_DATA: attributes of the link's kind as the kernel sends them; see [`Self::attribute`].
+    /// IFLA_INFO_DATA: kind-specific attributes, as sent by the kernel; see [`Self::attribute`].
     pub info: Vec<u8>,
     /// IFLA_INFO_SLAVE_KIND: kind of the master; empty without a master.
     pub port_kind: String,
-    /// IFLA_INFO_SLAVE_DATA: attributes of the link as a port; see [`Self::port_attribute`].
+    /// IFLA_INFO_SLAVE_DATA: port attributes of the link; see [`Self::port_attribute`].
     pub port: Vec<u8>,
     /// Receive checksum offloading; read only for links with a kind and an alias.
     pub rx_checksum: Option<bool>,
@@ -653,12 +655,12 @@ pub struct LinkState {
 const VRF_TABLE: u16 = 1;
 
 impl LinkState {
-    /// Returns the attribute of the link's kind with this number.
+    /// Returns the kind-specific attribute with this number.
     pub fn attribute(&self, number: u16) -> Option<&[u8]> {
         attributes(&self.info).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
 
-    /// Returns the attribute of the link as a port with this number.
+    /// Returns the port attribute with this number.
     pub fn port_attribute(&self, number: u16) -> Option<&[u8]> {
         attributes(&self.port).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
@@ -670,10 +672,10 @@ impl LinkState {
     }
 }
 
-/// A link with details that are only displayed.
+/// A link with details that are used only for display.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LinkDetails {
-    /// State that the agent uses.
+    /// State that the agent works with.
     pub state: LinkState,
     /// IFF_* (linux/if.h).
     pub flags: u32,
@@ -683,13 +685,13 @@ pub struct LinkDetails {
     pub rx_queues: u32,
     /// Transmit queues.
     pub tx_queues: u32,
-    /// Length of a transmit queue in packets.
+    /// Transmit queue length, in packets.
     pub tx_queue_length: u32,
     /// Traffic counters.
     pub counters: LinkCounters,
 }
 
-/// Displayed counters of `struct rtnl_link_stats64` (linux/if_link.h).
+/// Link counters for display, from `struct rtnl_link_stats64` (linux/if_link.h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[allow(missing_docs, reason = "the names are those of the kernel")]
 pub struct LinkCounters {
@@ -703,7 +705,7 @@ pub struct LinkCounters {
     pub tx_dropped: u64,
 }
 
-/// A VLAN, or a range of them, of a bridge or of one of its ports.
+/// A VLAN or VLAN range on a bridge or on one of its ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BridgeVlan {
     /// Index of the bridge or the port; ignored in an operation.
@@ -712,9 +714,9 @@ pub struct BridgeVlan {
     pub first: u16,
     /// Last VLAN id.
     pub last: u16,
-    /// Untagged frames that arrive belong to this VLAN.
+    /// True if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
-    /// Frames of this VLAN leave without a tag.
+    /// True if frames of these VLANs leave untagged.
     pub untagged: bool,
 }
 
@@ -725,7 +727,7 @@ pub struct AddressState {
     pub link: u32,
     /// The address.
     pub address: AddressSpec,
-    /// IFA_PROTO; 0 when the kernel gives none.
+    /// IFA_PROTO; 0 if the kernel reports none.
     pub protocol: u8,
     /// RT_SCOPE_*.
     pub scope: u8,
@@ -753,13 +755,13 @@ pub enum Progress {
 const SECONDARY: u32 = 0x01;
 
 impl AddressState {
-    /// Returns whether this is a secondary IPv4 address: another address of the subnet was added before it and is the primary
-    /// one.
+    /// Returns whether this is a secondary IPv4 address, that is, another address in the subnet was added earlier and is the
+    /// primary one.
     pub fn is_secondary(&self) -> bool {
         self.address.address.is_ipv4() && self.flags & SECONDARY != 0
     }
 
-    /// Returns the progress of detection from the flags.
+    /// Returns the detection progress, derived from the flags.
     ///
     /// An optimistic address counts as done if `requested` is optimistic.
     pub fn progress(&self, requested: AddressDetection) -> Progress {
@@ -784,13 +786,13 @@ pub struct RouteState {
 }
 
 impl RouteState {
-    /// Returns whether the kernel made the route, for an address or after a redirect (RTPROT_KERNEL, RTPROT_REDIRECT).
+    /// Returns whether the kernel created the route, for an address or after an ICMP redirect (RTPROT_KERNEL, RTPROT_REDIRECT).
     pub fn is_of_kernel(&self) -> bool {
         matches!(self.protocol, 1 | 2)
     }
 }
 
-/// A route that the kernel made for an address: the connected route of its subnet, or the local route of the address itself.
+/// A route that the kernel created for an address: the connected route of its subnet, or the local route of the address itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AddressRoute {
     /// Index of the link.
@@ -801,7 +803,7 @@ pub struct AddressRoute {
     pub prefix_len: u8,
     /// Routing table.
     pub table: u32,
-    /// The route has type `local`: its packets are delivered on this host.
+    /// True for a route of type `local`, whose packets are delivered on this host.
     pub local: bool,
 }
 
@@ -814,14 +816,14 @@ pub struct NeighbourState {
     pub address: IpAddr,
     /// MAC address.
     pub mac: [u8; 6],
-    /// NDA_PROTOCOL; 0 when the kernel gives none.
+    /// NDA_PROTOCOL; 0 if the kernel reports none.
     pub protocol: u8,
 }
 
 /// Class of a failure, which determines how it is handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
-    /// A required process, file or container does not exist yet. This is no error: wait for it to appear.
+    /// A required process, file or container does not exist yet. This is not an error: wait for it to appear.
     Unavailable,
     /// The named object exists but can never be used, such as a directory instead of a namespace: the name must be corrected.
     Unusable,
@@ -829,15 +831,15 @@ pub enum FailureKind {
     KindMissing,
     /// Another object of this agent has the same name or key.
     Exists,
-    /// The operation was given up without a result. A result that arrives later has no effect.
+    /// The operation was abandoned without a result. A result that arrives later has no effect.
     TimedOut,
     /// A foreign object has the same name or key; it was left unchanged.
     Foreign,
-    /// Duplicate address detection is still in progress: an event reports its end.
+    /// Duplicate address detection is still in progress; an event reports its end.
     Tentative,
     /// Another host on the link has the address.
     Duplicate,
-    /// The kernel cannot apply the value on this link, or applies another one: the value or the link must be changed.
+    /// The kernel cannot apply the value to this link, or applies a different one; the value or the link must be changed.
     Unsupported,
     /// Any other failure; a retry may help.
     Other,
@@ -851,8 +853,8 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The kernel's error number (errno(3)); `None` if the failure did not come from the kernel.
     pub errno: Option<i32>,
-    /// The kernel's own words: the text of the extended acknowledgement, or else that of errno(3). Empty if the failure did not
-    /// come from the kernel.
+    /// The kernel's own words: the extended acknowledgement text or, without one, the errno(3) text. Empty if the failure did
+    /// not come from the kernel.
     pub kernel_text: String,
     /// The action that failed, its object and namespace, the kernel's words (errno text and extended ack), and a remedy.
     pub message: String,

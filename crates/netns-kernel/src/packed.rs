@@ -1,16 +1,16 @@
 //! The bulk path: performs the operations of many tasks with as few requests to the kernel as possible.
 //!
-//! Anything unusual is left to the normal path: a task with a refusal or an unexpected state continues by itself from that
-//! operation on, as if there were no bulk path.
+//! Anything unusual is left to the normal path: after a refused request or an unexpected state, a task continues on its own
+//! from that operation, as if there were no bulk path.
 //!
 //! # Expected flow
-//! The first operations of all tasks are sent, then the second ones, and so on. One socket creates all links, and each
-//! namespace's socket sends its other requests. The links that a step needs are read first, those of one namespace together, so
-//! each guard is checked against a state that was read since the batch began.
+//! The first operations of all tasks are sent, then the second ones, and so on. One socket creates all links; all other
+//! requests are sent through the socket of their namespace. The links that a step needs are read first, one namespace at a
+//! time, so each guard is checked against a state that was read since the batch began.
 //!
 //! # Guarantees
 //! Each task gets its own outcome. The operations of a task are performed in order. Operations at the same position in one
-//! namespace are performed in the order of the tasks. A request that the kernel refused had no effect, so it can be sent again.
+//! namespace are performed in the order of the tasks. A refused request has had no effect, so it can be sent again.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ use super::{
 
 /// Minimum number of tasks that are packed.
 ///
-/// Packing sends a refused request twice, and a small repair should need few writes.
+/// With packing, a refused request is sent twice, and a small repair should need few writes.
 pub(super) const TASKS_MIN: usize = 8;
 
 /// State of a task within the batch.
@@ -34,7 +34,7 @@ pub(super) const TASKS_MIN: usize = 8;
 enum BatchState {
     /// No failure so far.
     Packed,
-    /// Continues by itself from this operation on.
+    /// Continues on its own, starting at the operation with this index.
     Alone(usize),
 }
 
@@ -50,7 +50,7 @@ struct Request {
 pub(super) fn is_packable(op: &KernelOp) -> bool {
     match op {
         KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => true,
-        // A link with a parent is created from another namespace, and under a temporary name if necessary.
+        // A link with a parent is created from the parent's namespace, under a temporary name if necessary.
         KernelOp::CreateLink(create) => create.parent.is_none(),
         KernelOp::SetLink { changes, .. } => is_simple(changes),
         KernelOp::AddAddress { detection, shared, .. } => *detection != AddressDetection::Optimistic && !shared,
@@ -155,7 +155,7 @@ impl Worker {
             }
         }
         if !failed.is_empty() {
-            // The cached state of the links may be wrong, whatever the reason.
+            // Whatever the reason, the cached link states may be wrong.
             self.links.retain(|(place, _), _| *place != netns);
         }
         failed
@@ -185,7 +185,7 @@ impl Worker {
         failed
     }
 
-    /// Reads the links that are not cached, those of one namespace together. Links that cannot be read are left out.
+    /// Reads the links that are not cached, one namespace at a time. Omits links that cannot be read.
     fn look_up<'a>(&mut self, links: impl Iterator<Item = (NetnsId, &'a str, &'a Guard)>) {
         let mut unknown: BTreeMap<NetnsId, Vec<&str>> = BTreeMap::new();
         for (netns, name, _) in links {
@@ -204,17 +204,17 @@ impl Worker {
     }
 }
 
-/// Returns the request of an operation on a link, and the state of the link afterwards if it changes.
+/// Returns the request for an operation on a link, and the link's state afterwards if it changes.
 ///
 /// Returns `None` if the operation needs the normal path.
 fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState>)> {
     let index = found.index;
     let change = match op {
-        // Changes of an adopted link must keep the adoption mark and be reported as such.
+        // Changes to an adopted link must keep the adoption mark and be reported as [`Reply::Adopted`].
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
         KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
-        // The entry has to be read back on this kind of link.
+        // On this kind of link, the entry must be read back.
         KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),

@@ -1,7 +1,7 @@
 //! The pinned namespaces: one for each inode, shared by all references that lead to it.
 //!
-//! Opens and closes namespaces and keeps the binding of references to processes. Never changes anything inside a namespace
-//! except sysctls on request.
+//! Opens and closes namespaces, and keeps track of which process each reference is bound to. Never changes anything inside a
+//! namespace, except sysctls on request.
 
 use std::{
     collections::HashMap,
@@ -54,7 +54,8 @@ impl Namespaces {
         }
     }
 
-    /// Opens or creates names in advance: creates several at once, and opens the sockets of all in one visit.
+    /// Opens or creates named namespaces in advance: creates several at once, and opens the sockets of all of them in one
+    /// visit.
     ///
     /// Each name must be opened with [`Namespaces::open`] afterwards, before any other operation.
     pub fn prepare(&mut self, names: &[(&str, &str)]) {
@@ -96,7 +97,7 @@ impl Namespaces {
         let mut contents = self.read_all(&to_read);
         let mut settle = |((reference, _), entered): (&(&NamespaceRef, Option<&str>), Result<Entered, Failure>)| {
             let entered = entered?;
-            // A namespace that was opened by two names is read for each of them.
+            // A namespace that was opened by two references is read for each of them.
             let contents = contents.remove(&entered.netns).unwrap_or_else(|| self.read(entered.netns));
             self.settle(reference, entered, contents)
         };
@@ -133,7 +134,7 @@ impl Namespaces {
         })
     }
 
-    /// Deletes a name that was just created, so that the next attempt creates it again and reports it as created.
+    /// Deletes a name that was just created, so the next attempt creates it again and reports it as created.
     fn undo_creation(&self, reference: &NamespaceRef, created: bool) {
         if created && let NamespaceRef::Named(name) = reference {
             let _ = self.finder.directory.remove(name);
@@ -157,7 +158,7 @@ impl Namespaces {
         match self.finder.find(reference) {
             Ok(found) if found.netns == netns => Ok(Reply::Same),
             Ok(found) => Ok(Reply::Changed(format!(
-                "{} is now {}, it was {netns}",
+                "{} is now {}; it was {netns}",
                 describe(reference),
                 found.netns
             ))),
@@ -166,7 +167,7 @@ impl Namespaces {
         }
     }
 
-    /// Releases one open of a namespace, and deletes its name if requested and if the namespace has the agent's mark.
+    /// Releases one open of a namespace. Also deletes its name if requested and if the namespace carries the agent's mark.
     pub fn close(
         &mut self,
         reference: &NamespaceRef,
@@ -174,7 +175,7 @@ impl Namespaces {
         remove_if_marked: Option<&str>,
         forget: bool,
     ) -> Result<Reply, Failure> {
-        // Before the release, so that a failed deletion can be retried.
+        // Done before the release, so a failed deletion can be retried.
         if let (NamespaceRef::Named(name), Some(prefix)) = (reference, remove_if_marked) {
             self.remove_if_marked(name, netns, prefix)?;
         }
@@ -191,7 +192,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Returns a pinned namespace with its sockets, which are opened again if they were closed.
+    /// Returns a pinned namespace with its sockets. Reopens the sockets if they were closed.
     pub fn get_mut(&mut self, netns: NetnsId) -> Result<&mut Pinned, Failure> {
         self.wake(netns)?;
         self.table.get_mut(netns).ok_or_else(|| not_open(netns))
@@ -220,7 +221,7 @@ impl Namespaces {
         self.table.contains(netns)
     }
 
-    /// Returns how many namespaces can be used at once; see [`Self::several_mut`].
+    /// Returns the number of namespaces that can be used at once; see [`Self::several_mut`].
     pub fn together_max(&self) -> usize {
         self.table.together_max()
     }
@@ -230,8 +231,8 @@ impl Namespaces {
     /// Leaves out namespaces that are not pinned or whose sockets cannot be opened.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         for netns in wanted {
-            // This marks each namespace as used, so that the sockets of none are closed to open those of another. A caller that
-            // needs the reason of a failure requests that namespace by itself.
+            // This marks each namespace as used, so opening the sockets of one does not close those of another. A caller that
+            // needs the reason for a failure requests that namespace separately.
             let _ = self.get_mut(*netns);
         }
         self.table.several_mut(wanted)
@@ -254,7 +255,7 @@ impl Namespaces {
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
-    /// Adds a namespace to the table, or counts one more open of it.
+    /// Adds a namespace to the table, or counts another open of it.
     fn pin(&mut self, reference: &NamespaceRef, found: Found) -> Result<(), Failure> {
         let (netns, file) = (found.netns, found.file);
         let watch = self.watches.wants(netns);
@@ -284,7 +285,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Releases one open by a reference. The last release closes the namespace.
+    /// Releases one open of a namespace by a reference. The last release closes the namespace.
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
         if self.table.release(netns, reference) {
             self.watches.remove(netns);

@@ -1,7 +1,7 @@
-//! Reduces the capabilities of the process to those that it needs to configure networks.
+//! Reduces the process's capabilities to those needed to configure networks.
 //!
-//! Capabilities belong to threads and are inherited by new threads, so [`reduce`] must run while the process has only one
-//! thread.
+//! Capabilities belong to threads and are inherited by new threads, so [`reduce`] must run while the process is
+//! single-threaded.
 
 use std::{fs, io};
 
@@ -16,20 +16,20 @@ use rustix::{
 /// A capability (capabilities(7)) and its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// Name in the manual page.
+    /// Name, as in the manual page.
     pub name: &'static str,
     /// Number (linux/capability.h).
     pub bit: u32,
-    /// Feature that requires the capability.
+    /// Reason why the agent needs the capability.
     pub purpose: &'static str,
 }
 
-/// Capabilities that the agent needs with any configuration.
+/// Capabilities that the agent needs in every configuration.
 pub const NEEDED: [Capability; 4] = [
     Capability {
         name: "CAP_DAC_READ_SEARCH",
         bit: 2,
-        purpose: "namespace files, keys and sockets in folders that only their owner may enter",
+        purpose: "namespace files, keys and sockets in directories that only their owner may enter",
     },
     Capability {
         name: "CAP_NET_ADMIN",
@@ -44,11 +44,11 @@ pub const NEEDED: [Capability; 4] = [
     Capability {
         name: "CAP_SYS_ADMIN",
         bit: 21,
-        purpose: "making, naming and entering namespaces",
+        purpose: "creating, naming and entering namespaces",
     },
 ];
 
-/// Capability that is also needed to listen on a privileged port.
+/// Additional capability needed to listen on a privileged port.
 pub const LOW_PORTS: Capability = Capability {
     name: "CAP_NET_BIND_SERVICE",
     bit: 10,
@@ -58,15 +58,15 @@ pub const LOW_PORTS: Capability = Capability {
 /// Error of [`reduce`].
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// The process has several threads, and only one would give up its capabilities.
-    #[error("the process already has {0} threads, and only one of them would give up its capabilities")]
+    /// The process has several threads, of which only one would drop its capabilities.
+    #[error("the process already has {0} threads, of which only one would drop its capabilities")]
     Threads(usize),
     /// The kernel refused a step.
     #[error("{what}: {error}")]
     Refused {
         /// Step that was refused.
         what: &'static str,
-        /// Error of the kernel.
+        /// Error from the kernel.
         error: io::Error,
     },
 }
@@ -74,16 +74,16 @@ pub enum PrivilegeError {
 /// Result of [`reduce`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduced {
-    /// Needed capabilities that the process had and keeps.
+    /// Required capabilities that the process had and keeps.
     pub kept: Vec<&'static str>,
-    /// Needed capabilities that the process did not have.
+    /// Required capabilities that the process did not have.
     pub missing: Vec<Capability>,
-    /// True if the bounding set was reduced too, which requires CAP_SETPCAP. A bounding set that is not reduced is harmless,
-    /// because no_new_privs prevents child processes from gaining privileges.
+    /// True if the bounding set was also reduced, which requires CAP_SETPCAP. If it was not reduced, this is harmless, because
+    /// no_new_privs prevents child processes from gaining privileges.
     pub bounded: bool,
 }
 
-/// Gives up all capabilities except those that are needed, permanently, and sets no_new_privs for child processes.
+/// Permanently drops all capabilities except those that are needed, and sets no_new_privs for child processes.
 ///
 /// # Errors
 /// Fails if there are other threads, or if the kernel refuses. The process may then have more capabilities than it needs.
@@ -97,7 +97,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
         .iter()
         .fold(CapabilitySet::empty(), |mask, capability| mask.union(set_of(capability.bit)));
     let refused = |what| move |error: Errno| PrivilegeError::Refused { what, error: error.into() };
-    // The bounding set comes first, because reducing it requires a capability that is given up below.
+    // The bounding set comes first, because reducing it requires a capability that is dropped below.
     let bounded = bound(mask).map_err(refused("cannot reduce the bounding set"))?;
     clear_ambient_capability_set().map_err(refused("cannot clear the ambient capabilities"))?;
     let before = capabilities(None).map_err(refused("cannot read the capabilities"))?;
@@ -107,7 +107,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
         permitted: kept,
         inheritable: CapabilitySet::empty(),
     };
-    set_capabilities(None, sets).map_err(refused("cannot give up capabilities"))?;
+    set_capabilities(None, sets).map_err(refused("cannot drop capabilities"))?;
     set_no_new_privs(true).map_err(refused("cannot set no_new_privs"))?;
     let (kept, missing): (Vec<Capability>, Vec<Capability>) =
         needed.into_iter().partition(|capability| kept.contains(set_of(capability.bit)));
@@ -118,7 +118,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
     })
 }
 
-/// Removes all other capabilities from the bounding set. Returns whether this is permitted.
+/// Removes all capabilities outside of `mask` from the bounding set. Returns false if this is not permitted.
 fn bound(mask: CapabilitySet) -> Result<bool, Errno> {
     for bit in 0..u64::BITS {
         let one = set_of(bit);
@@ -129,7 +129,7 @@ fn bound(mask: CapabilitySet) -> Result<bool, Errno> {
                 Err(error) => return Err(error),
             },
             Ok(_) => {}
-            // The kernel has no higher capabilities.
+            // The kernel has no capabilities with higher numbers.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error),
         }

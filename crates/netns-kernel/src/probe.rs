@@ -16,7 +16,7 @@ use super::{
     operation::LinkInfo,
 };
 
-/// Name of the link that is the parent of other links.
+/// Name of the link that serves as parent of other links.
 const PARENT: &str = "parent-trial";
 
 /// A link kind to test.
@@ -24,13 +24,13 @@ const PARENT: &str = "parent-trial";
 pub struct LinkKindTrial {
     /// Kind, with the attributes that the kernel requires.
     pub info: LinkInfo,
-    /// The kind requires a parent; a veth is used.
+    /// True if the kind requires a parent; a veth is used.
     pub has_parent: bool,
 }
 
 /// Creates one link of each kind in a temporary namespace.
 ///
-/// Returns for each of them, in order, success or the kernel's own words.
+/// Returns, for each kind in order, success or the kernel's own words.
 ///
 /// # Errors
 /// Fails if the caller may not create a network namespace, or cannot open a netlink socket in it.
@@ -48,7 +48,7 @@ pub fn try_link_kinds(trials: Vec<LinkKindTrial>) -> io::Result<Vec<Result<(), S
         .unwrap_or_else(|_| Err(io::Error::other("the thread that creates the links panicked")))
 }
 
-/// Creates the parent. Returns its index, or the reason of the failure.
+/// Creates the parent. Returns its index, or the reason for the failure.
 fn parent(socket: &mut RouteSocket) -> Result<u32, String> {
     let mut message = LinkMessage::default();
     message.attributes = vec![

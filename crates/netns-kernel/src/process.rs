@@ -1,7 +1,7 @@
 //! Finds the namespace of a process.
 //!
-//! The kernel reuses PIDs, so a process is identified by its PID together with its start time. Never signals, traces or waits
-//! for a process.
+//! The kernel reuses PIDs, so a process is identified by both its PID and its start time. Never signals, traces or waits for a
+//! process.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,7 +25,7 @@ use super::{
     process_stat::ProcessStat,
 };
 
-/// A process, or one of its threads, whose namespace is used.
+/// A process or thread whose namespace is used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProcessPath {
     /// Process.
@@ -71,9 +71,9 @@ impl std::fmt::Display for ProcessPath {
 
 /// Unique identity of a process.
 ///
-/// The PID and the start time may be reused; the pidfd shows whether the process has exited.
+/// PID and start time may both be reused; the pidfd shows whether the process has exited.
 pub(super) struct Identity {
-    /// In clock ticks after boot, which have a resolution of 10 ms.
+    /// Start time in clock ticks after boot; one tick is 10 ms.
     start_time: u64,
     pidfd: OwnedFd,
 }
@@ -81,9 +81,9 @@ pub(super) struct Identity {
 /// The process to which a reference is bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Meant {
-    /// In clock ticks after boot.
+    /// Start time in clock ticks after boot.
     start_time: u64,
-    /// The process is known to have ended, so a process that has its PID now is another one.
+    /// True if the process is known to have ended, so any process that now has its PID is a different one.
     ended: bool,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
-    /// Returns the bindings of a record.
+    /// Returns the bindings in a record.
     pub fn recorded(record: BindingRecord) -> Self {
         Self {
             held: HashMap::new(),
@@ -124,9 +124,9 @@ impl Bindings {
         }
     }
 
-    /// Binds the reference to this process, unless it is bound already.
+    /// Binds the reference to this process, unless it is already bound.
     ///
-    /// A container reference identifies its process by itself.
+    /// Does nothing for a container reference, which identifies its process by itself.
     pub fn bind(&mut self, reference: &NamespaceRef, process: Identity) {
         if !matches!(reference, NamespaceRef::Container { .. }) {
             let bound = self.held.entry(reference.clone()).or_insert(process);
@@ -141,25 +141,26 @@ impl Bindings {
     }
 }
 
-/// An open namespace file and the process by which it was found.
+/// An open namespace file and the process through which it was found.
 pub(super) struct Found {
     /// The nsfs file.
     pub file: File,
-    /// Process whose namespace it is.
+    /// The process in this namespace.
     pub process: Identity,
 }
 
 /// Opens the network namespace of a process.
 ///
-/// `meant` is the expected process, if known. `remedy` says what to do if the PID belongs to another process now. The file is
-/// certain to belong to the process, because a pidfd that was opened before shows afterwards that the process had not exited.
+/// `meant` is the expected process, if known. `remedy` says what to do if the PID now belongs to another process. The file is
+/// certain to belong to the process, because a pidfd opened beforehand shows that the process had not exited when the file was
+/// opened.
 pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(
             "{path} does not exist or has ended: the agent retries when such a process starts"
         ))
     };
-    let pid = Pid::from_raw(path.pid).ok_or_else(|| failure::other(format!("{} is not a process number", path.pid)))?;
+    let pid = Pid::from_raw(path.pid).ok_or_else(|| failure::other(format!("{} is not a valid PID", path.pid)))?;
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(rustix::io::Errno::SRCH) => return Err(ended()),
@@ -179,7 +180,7 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
         Err(error) if is_gone(&error) => return Err(ended()),
         Err(error) => return Err(failure::system(&format!("open the network namespace of {path}"), &error.into())),
     };
-    // Older kernels have no pidfd for a thread, so its start time is read a second time instead.
+    // Older kernels have no pidfds for threads, so the start time is read a second time instead.
     let after = read_stat(path)?.filter(|stat| !stat.ended());
     if has_exited(&pidfd) || after.map(|stat| stat.start_time) != Some(before.start_time) {
         return Err(ended());
@@ -209,7 +210,7 @@ fn read_stat(path: ProcessPath) -> Result<Option<ProcessStat>, Failure> {
     }
 }
 
-/// Returns whether the process ended while its files were being opened, which shows as ENOENT or ESRCH.
+/// Returns whether the error (ENOENT or ESRCH) means that the process ended while its files were being opened.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(nix::libc::ESRCH)
 }
@@ -224,7 +225,7 @@ fn has_exited(pidfd: &impl AsFd) -> bool {
 /// it.
 ///
 /// # Errors
-/// Fails only if `/proc` itself cannot be read. Processes that end in the meantime are left out.
+/// Fails only if `/proc` itself cannot be read. Processes that end in the meantime are omitted.
 pub fn process_namespaces() -> io::Result<Vec<(NetnsId, i32)>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {

@@ -4,19 +4,19 @@
 
 use std::{fs, io, path::Path, time::Duration};
 
-/// Milliseconds of a clock tick as the kernel reports it to programs, on every architecture (USER_HZ is 100).
+/// Length of a clock tick in milliseconds, as reported to user space. The same on every architecture (USER_HZ is 100).
 const TICK_MS: u64 = 10;
 
 /// State of a process or a thread.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessStat {
-    /// Command name, at most 15 bytes of any content.
+    /// Command name: at most 15 bytes, which may be any characters.
     pub comm: String,
-    /// State as one letter: R, S, D, Z (zombie), …
+    /// State letter: R, S, D, Z (zombie), …
     pub state: char,
-    /// PID of the parent.
+    /// PID of the parent process.
     pub parent: i32,
-    /// User and system time of all threads, in clock ticks.
+    /// CPU time (user and system) used by all threads, in clock ticks.
     pub processor_ticks: u64,
     /// Start time in clock ticks after boot.
     pub start_time: u64,
@@ -35,7 +35,7 @@ impl ProcessStat {
     /// Reads the state of this process.
     ///
     /// # Errors
-    /// As for [`of`](Self::of).
+    /// Same as [`of`](Self::of).
     pub fn of_this_process() -> io::Result<Self> {
         Self::read(Path::new("/proc/self/stat"))
     }
@@ -62,12 +62,12 @@ impl ProcessStat {
         })
     }
 
-    /// Returns whether the process has ended; it may still have to be reaped.
+    /// Returns whether the process has ended, even if it has not been reaped yet.
     pub fn ended(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
 
-    /// Returns the user and system time of all threads.
+    /// Returns the CPU time (user and system) used by all threads.
     pub fn processor_time(&self) -> Duration {
         Duration::from_millis(self.processor_ticks.saturating_mul(TICK_MS))
     }

@@ -1,4 +1,4 @@
-//! Reads many namespaces at once, on temporary threads besides the executor's own. Never changes anything inside a namespace.
+//! Reads many namespaces at once, on the executor's thread and temporary threads. Never changes anything inside a namespace.
 
 use std::{
     collections::HashMap,
@@ -12,16 +12,17 @@ use super::{
     table::Pinned,
 };
 
-/// Number of threads that read. Two threads halve the time of one; more were not faster on any measured machine.
+/// Number of threads that read. Two threads take half the time of one; more threads were not faster on any measured machine.
 const THREADS: usize = 2;
-/// Minimum number of namespaces for a second thread, whose start costs as much as reading some namespaces.
+/// Minimum number of namespaces for which a second thread is started. Starting a thread takes as long as reading a few
+/// namespaces.
 const NAMESPACES_MIN: usize = 8;
 
-/// Contents of each namespace, or the failure to read them.
+/// Contents of each namespace, or the reason why they could not be read.
 pub(super) type Contents = HashMap<NetnsId, Result<Snapshot, Failure>>;
 
 impl Namespaces {
-    /// Reads pinned namespaces, each of them once. The result lacks namespaces that are not pinned.
+    /// Reads pinned namespaces, each of them once. Namespaces that are not pinned are missing from the result.
     pub(super) fn read_all(&mut self, wanted: &[NetnsId]) -> Contents {
         let mut contents = Contents::with_capacity(wanted.len());
         for together in wanted.chunks(self.together_max()) {
@@ -40,7 +41,7 @@ impl Namespaces {
         let mut contents = self.read_all(&wanted);
         let mut outcome = |task: &Task| {
             let netns = netns_of(task)?;
-            // A namespace that is requested twice or not pinned is read by itself.
+            // A namespace that is requested twice or is not pinned is read separately.
             let read = contents.remove(&netns).unwrap_or_else(|| self.read(netns));
             let result = read.map(|found| Reply::Contents(Box::new(found)));
             Some(Outcome { id: task.id, result })

@@ -20,16 +20,16 @@ use super::{
 /// RTPROT_KERNEL in linux/rtnetlink.h.
 pub(super) const KERNEL: u8 = libc::RTPROT_KERNEL;
 
-/// Bytes of a `struct rtmsg`.
+/// Size of a `struct rtmsg` in bytes.
 const HEADER_BYTES: usize = 12;
-/// Bytes of a `struct rtnexthop`.
+/// Size of a `struct rtnexthop` in bytes.
 const NEXT_HOP_BYTES: usize = 8;
-/// Metric of an IPv6 route that was added without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
+/// Metric that the kernel gives to an IPv6 route added without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
-/// Matches any scope in a deletion (RT_SCOPE_NOWHERE in linux/rtnetlink.h).
+/// Scope that matches any scope in a deletion (RT_SCOPE_NOWHERE in linux/rtnetlink.h).
 const ANY_SCOPE: u8 = 255;
 
-/// Formats a route like `ip`.
+/// Formats a route like `ip` does.
 pub(super) fn show(spec: &RouteSpec) -> String {
     let mut text = format!("{}/{}", spec.destination, spec.prefix_len);
     if let Some(gateway) = spec.gateway {
@@ -67,12 +67,12 @@ pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
     (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | existing)
 }
 
-/// Returns RTM_DELROUTE that matches only a route with the agent's protocol.
+/// Returns an RTM_DELROUTE that matches only routes with the agent's protocol.
 ///
 /// # Caveats
 ///
-/// The kernel treats IPv4 metric 0 as "any metric, lowest first". If the route no longer exists, the request deletes another
-/// route of the agent that differs only in its metric.
+/// The kernel treats IPv4 metric 0 as "any metric, lowest first". If the route no longer exists, the request deletes another of
+/// the agent's routes that differs only in its metric.
 pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -97,7 +97,7 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message.header.destination_prefix_length = spec.prefix_len;
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Unicast;
-    // The header holds only the first 255 tables; the attribute has precedence.
+    // The header has room only for table numbers up to 255; the attribute takes precedence.
     message.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
         message.attributes.push(RouteAttribute::Table(spec.table));
@@ -117,7 +117,7 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message
 }
 
-/// Returns the metric as the kernel stores it.
+/// Returns the metric that the kernel stores for the route.
 pub(super) fn effective_metric(spec: &RouteSpec) -> u32 {
     match spec.destination {
         IpAddr::V6(_) if spec.metric == 0 => IPV6_DEFAULT_METRIC,
@@ -125,7 +125,7 @@ pub(super) fn effective_metric(spec: &RouteSpec) -> u32 {
     }
 }
 
-/// Reads the routes of all protocols and types in one table.
+/// Reads routes of all protocols and types for one address family in one table.
 pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Result<Vec<RouteState>, Refusal> {
     let mut request = RouteMessage::default();
     request.header.address_family = family(ipv4);
@@ -145,12 +145,12 @@ pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Re
     }
 }
 
-/// Routes of a namespace that are relevant to the agent.
+/// Routes in a namespace that are relevant to the agent.
 #[derive(Default)]
 pub(super) struct Routes {
-    /// Unicast routes of all tables that carry the agent's protocol.
+    /// Unicast routes in all tables that carry the agent's protocol.
     pub own: Vec<RouteState>,
-    /// Routes that the kernel made for addresses.
+    /// Routes that the kernel created for addresses.
     pub of_addresses: Vec<AddressRoute>,
     /// Number of other routes that the kernel listed.
     pub others: usize,
@@ -161,13 +161,13 @@ pub(super) struct Routes {
 pub(super) enum Selection {
     /// Routes that carry the agent's protocol.
     Own,
-    /// Routes that the kernel made for addresses.
+    /// Routes that the kernel created for addresses.
     OfAddresses,
-    /// All routes. One dump takes less time than two, unless there are very many foreign routes.
+    /// All routes. One unfiltered dump is faster than two filtered dumps, unless there are very many foreign routes.
     All,
 }
 
-/// Adds the selected routes of one family from all tables to `routes`.
+/// Reads the selected routes of one address family from all tables, and adds them to `routes`.
 pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, routes: &mut Routes) -> Result<(), Refusal> {
     let mut request = RouteMessage::default();
     request.header.address_family = family(ipv4);
@@ -181,7 +181,7 @@ pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, r
     }
     let found = match socket.dump(&RouteNetlinkMessage::GetRoute(request), parse_of_interest) {
         Ok(found) => found,
-        // A kernel without the address family has no routes of it.
+        // A kernel that does not support the address family has no routes for it.
         Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => return Ok(()),
         Err(refusal) => return Err(refusal),
     };
@@ -196,14 +196,14 @@ pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, r
     Ok(())
 }
 
-/// Reads the routes of one family that the kernel made for addresses.
+/// Reads the routes of one address family that the kernel created for addresses.
 pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<Vec<AddressRoute>, Refusal> {
     let mut routes = Routes::default();
     dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
     Ok(routes.of_addresses)
 }
 
-/// Returns RTM_NEWROUTE of an IPv4 route for an address, identical to the one that the kernel makes.
+/// Returns RTM_NEWROUTE for the IPv4 route of an address, identical to the route that the kernel creates.
 ///
 /// The kernel deletes the route together with the address.
 pub(super) fn add_of_address(route: &AddressRoute, source: IpAddr) -> Change {
@@ -257,13 +257,13 @@ fn parse_of_interest(payload: &[u8], found: &mut Routes) {
     match payload.first_chunk::<8>() {
         Some(&[.., PROTOCOL, _, libc::RTN_UNICAST]) => parse(payload, &mut found.own),
         Some(&[.., KERNEL, _, libc::RTN_UNICAST | libc::RTN_LOCAL]) => found.of_addresses.extend(parse_of_address(payload)),
-        // The kernel also makes broadcast and multicast routes for addresses; they are not needed.
+        // The kernel also creates broadcast and multicast routes for addresses; they are not needed.
         Some(&[.., KERNEL, _, _]) => {}
         _ => found.others += 1,
     }
 }
 
-/// Parses a route with a single link, as the kernel makes it for an address.
+/// Parses a route with a single link, as created by the kernel for an address.
 fn parse_of_address(payload: &[u8]) -> Option<AddressRoute> {
     let &[family, prefix_len, _, _, table, _, _, kind] = payload.first_chunk::<8>()?;
     let mut route = AddressRoute {
@@ -323,7 +323,7 @@ fn parse(payload: &[u8], found: &mut Vec<RouteState>) {
     }
 }
 
-/// Parses each next hop as a route of its own: the kernel joins IPv6 routes that differ only in their gateway.
+/// Parses each next hop as a separate route, because the kernel merges IPv6 routes that differ only in their gateway.
 fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut Vec<RouteState>) {
     while let (Some(length), Some(link)) = (read_u16(hops, 0), read_u32(hops, 4)) {
         let Some(hop) = hops.get(NEXT_HOP_BYTES..usize::from(length)) else {

@@ -1,8 +1,7 @@
 //! Adds and replaces routes.
 //!
-//! An existing route is read before it is replaced: a foreign one is replaced only if the value allows it, and the kernel's own
-//! route never. One dump of the table serves all routes of a batch, so that a change of very many routes reads it only a few
-//! times.
+//! An existing route is read before it is replaced: a foreign route is replaced only if the value allows it, and a kernel route
+//! never. One dump of the table serves all routes in a batch, so a change of very many routes reads the table only a few times.
 
 use std::{
     collections::HashMap,
@@ -18,13 +17,13 @@ use super::{
     worker::{On, Worker, is_eexist},
 };
 
-/// Time for which a dump of a table is used within a batch.
+/// Time for which a table dump is used within a batch.
 const BELIEVED: Duration = Duration::from_millis(50);
 
 /// Destination, prefix length and metric: the kernel treats routes with the same values as the same route.
 type Identity = (IpAddr, u8, u32);
 
-/// Routes of one family in one table, of all protocols.
+/// Routes of all protocols for one address family in one table.
 pub(super) struct KnownRoutes {
     netns: NetnsId,
     table: u32,
@@ -45,7 +44,7 @@ fn identity(spec: &RouteSpec) -> Identity {
 }
 
 impl Worker {
-    /// Adds a route. Reads existing routes only if the kernel reports an equal one.
+    /// Adds a route. Reads existing routes only if the kernel reports that an equal route exists.
     pub(super) fn add_route(&mut self, on: On<'_>, spec: &RouteSpec, replace: bool, adopt: bool) -> Result<Reply, Failure> {
         let (netns, link, _) = on;
         let action = || format!("add route {} on link \"{link}\"", route::show(spec));
@@ -77,7 +76,7 @@ impl Worker {
         }
     }
 
-    /// Returns the failure for a conflict with a route of the kernel.
+    /// Returns the failure for a conflict with a kernel route.
     ///
     /// The agent neither replaces nor adopts such a route, because it belongs to an address.
     fn route_of_kernel(&mut self, on: On<'_>, spec: &RouteSpec, found: &RouteState, action: &str) -> Failure {
@@ -85,11 +84,11 @@ impl Worker {
         let here = self.find(netns, link).ok().flatten().is_some_and(|here| here.index == found.link);
         let place = self.place(netns);
         let message = match here && spec.gateway == found.route.gateway {
-            true => "the kernel made this route itself for an address of that link, and deletes it with the address; the value is not \
-                 needed: delete it, or give it another metric to have a second route"
+            true => "the kernel created this route itself for an address of that link, and deletes it with the address; the value is not \
+                 needed: delete it, or set another metric to get a second route"
                 .to_owned(),
             false => format!(
-                "a route to the same destination with the same metric exists already, which the kernel made itself for an address of \
+                "a route to the same destination with the same metric exists already, which the kernel created itself for an address of \
                  {}; choose another metric, or change that address",
                 if here { "that link" } else { "another link" }
             ),
@@ -97,7 +96,7 @@ impl Worker {
         failure::foreign(format!("cannot {action} in {place}: {message}"))
     }
 
-    /// Returns the existing routes that the kernel treats as the same as this one.
+    /// Returns the existing routes that the kernel treats as equal to this one.
     fn equal_routes(&mut self, netns: NetnsId, spec: &RouteSpec) -> Result<Vec<RouteState>, Failure> {
         let known = self.known_routes.as_ref().filter(|known| known.is_about(netns, spec));
         if let Some(equal) = known.and_then(|known| known.routes.get(&identity(spec))) {

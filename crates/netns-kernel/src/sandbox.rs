@@ -1,4 +1,4 @@
-//! Temporary namespaces for a whole process, so that it cannot affect the host. Used by the demo, never by the agent.
+//! Temporary namespaces for a whole process, so it cannot affect the host. Used by the demo, never by the agent.
 //!
 //! Also starts the processes that represent workloads, and provides [`Echo`] to show that a network carries packets. Call
 //! [`leave`] first; its next child process then calls [`set_up`].
@@ -27,14 +27,15 @@ use super::{
     netlink::{Refusal, RouteSocket},
 };
 
-/// File with the last PID; the kernel assigns the following one next.
+/// File that contains the last assigned PID; the kernel continues from it.
 ///
-/// The owner of the PID namespace can write it (CONFIG_CHECKPOINT_RESTORE).
+/// The owner of the PID namespace may write to it (CONFIG_CHECKPOINT_RESTORE).
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-/// Maximum number of attempts, because another thread may start between the choice of a PID and its use.
+/// Maximum number of attempts. More than one may be needed because another thread may start between the choice of a PID and its
+/// use.
 const PID_ATTEMPTS: usize = 200;
 
-/// Error of the sandbox.
+/// Error returned by the sandbox functions.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}: {cause}")]
 pub struct SandboxError {
@@ -44,7 +45,7 @@ pub struct SandboxError {
     pub cause: String,
 }
 
-/// Privilege with which the sandbox was created.
+/// Privileges with which the sandbox was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rights {
     /// The caller has the privilege to create namespaces.
@@ -56,10 +57,10 @@ pub enum Rights {
 /// Moves the calling process into new mount and network namespaces.
 ///
 /// Its next child process becomes the first process of a new PID namespace; when that child ends, all processes in the PID
-/// namespace end. Must be called while the process has one thread.
+/// namespace end. Must be called while the process is single-threaded.
 ///
 /// # Errors
-/// Fails if the caller may create neither these namespaces nor a user namespace.
+/// Fails if the caller is allowed to create neither these namespaces nor a user namespace.
 pub fn leave() -> Result<Rights, SandboxError> {
     let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     match unshare(namespaces) {
@@ -83,13 +84,13 @@ pub fn leave() -> Result<Rights, SandboxError> {
 
 /// Sets up the new namespaces: `/proc` of the PID namespace, an empty `/run` (with its own `/run/netns`), and loopback.
 ///
-/// Must be called by the first process of the PID namespace, which is killed when its parent ends. Returns its PID outside of
-/// the sandbox.
+/// Must be called by the first process of the PID namespace, which is killed when its parent ends. Returns this process's PID
+/// as seen from outside of the sandbox.
 ///
 /// # Errors
 /// Fails if a mount or loopback cannot be set up.
 pub fn set_up() -> Result<u32, SandboxError> {
-    set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("request to end with the process that created the sandbox", errno.into()))?;
+    set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("set its parent-death signal", errno.into()))?;
     if std::process::id() != 1 || parent_id() != 0 {
         let cause = format!(
             "this process is PID {}, not the first of a PID namespace; start `netns-agent demo`",
@@ -120,19 +121,19 @@ pub fn set_up() -> Result<u32, SandboxError> {
     Ok(outside)
 }
 
-/// Starts a process with exactly this PID in a new network namespace.
+/// Starts a process with the given PID in a new network namespace.
 ///
 /// The thread that creates the namespace also starts the process, so the process is never in another namespace.
 ///
 /// # Errors
-/// Fails if the PID is taken, or if the kernel does not allow choosing one.
+/// Fails if the PID is in use, or if the kernel does not allow the caller to choose PIDs.
 pub fn start_with_pid(pid: u32, command: impl Fn() -> Command + Sync) -> io::Result<Child> {
     for _ in 0..PID_ATTEMPTS {
         let mut child = thread::scope(|scope| {
             let start = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET)?;
                 fs::write(LAST_PID, (pid - 1).to_string())
-                    .map_err(|error| io::Error::new(error.kind(), format!("cannot choose a PID by {LAST_PID}: {error}")))?;
+                    .map_err(|error| io::Error::new(error.kind(), format!("cannot choose a PID through {LAST_PID}: {error}")))?;
                 command().spawn()
             });
             start
@@ -166,9 +167,9 @@ fn refused(step: &'static str, error: io::Error) -> SandboxError {
     }
 }
 
-/// Returns an error with all remedies for EPERM, which has many causes here that the kernel does not distinguish.
+/// Returns an error that lists all remedies for EPERM, which has many causes here that the kernel does not distinguish.
 fn no_user_namespace(step: &'static str, error: io::Error) -> SandboxError {
-    let remedy = "run it as root; or allow user namespaces to all users, with those of these sysctls that the kernel has: \
+    let remedy = "run it as root; or allow all users to create user namespaces, by setting those of these sysctls that the kernel has: \
                   sysctl -w user.max_user_namespaces=10000, sysctl -w kernel.unprivileged_userns_clone=1, \
                   sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs CAP_SYS_ADMIN (docker run --privileged)";
     SandboxError {

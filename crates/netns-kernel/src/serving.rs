@@ -1,11 +1,11 @@
-//! The thread that performs batches one after the other, while openings that may hang run on other threads.
+//! The thread that performs batches one after the other. Paths whose opening may hang are opened on other threads.
 //!
 //! Never waits longer than [`GRACE`] for something that may hang.
 //!
-//! A batch is answered when it is done, with the outcomes of all tasks except those whose path does not respond. For a large
-//! batch, complete outcomes are reported earlier, so that the caller can process them in the meantime. A task whose path does
-//! not respond is answered later: when the path responds, or after [`LIMIT`]. All answers come from one thread, in the order in
-//! which the tasks were performed, so an older reading of a namespace is never reported after a newer one.
+//! When a batch is done, the outcomes of all tasks are reported, except for tasks whose path does not respond. For a large
+//! batch, complete outcomes are reported earlier, so that the caller can process them in the meantime. The outcome of a task
+//! whose path does not respond is reported later: when the path responds, or after [`LIMIT`]. All answers come from one thread,
+//! in the order in which the tasks were performed, so an older snapshot of a namespace is never reported after a newer one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -23,9 +23,9 @@ use super::{
     write_count,
 };
 
-/// Time that a batch waits for its openings.
+/// Time for which a batch waits for its paths to be opened.
 ///
-/// A path that responds at all is usually much faster, so all outcomes come together.
+/// A path that responds at all usually responds much faster, so all outcomes are reported together.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// Message to the thread.
@@ -44,14 +44,15 @@ pub(super) struct Batch {
     pub caller: Caller,
 }
 
-/// A caller that waits for outcomes. Each task is answered once, at the latest when this is dropped.
+/// A caller that waits for outcomes. The outcome of each task is reported exactly once, at the latest when the caller is
+/// dropped.
 pub(super) struct Caller {
     unanswered: BTreeSet<u64>,
     tell: Box<dyn FnMut(Answer) + Send>,
     main_notified: bool,
 }
 
-/// Tasks of a batch whose path has not responded yet.
+/// Tasks of a batch whose paths have not responded yet.
 struct Waiting {
     caller: Caller,
     tasks: Vec<(Task, PathBuf, Instant)>,
@@ -64,7 +65,7 @@ pub(super) struct Serving {
     messages: Receiver<Message>,
     /// Sender for the threads that open files.
     sender: Sender<Message>,
-    /// Messages received while a batch waited for its openings.
+    /// Messages received while a batch waited for its paths to be opened.
     backlog: VecDeque<Message>,
     waiting: Vec<Waiting>,
 }
@@ -79,7 +80,7 @@ impl Caller {
         }
     }
 
-    /// Reports outcomes: the first time as the main answer, then as late ones.
+    /// Reports outcomes: the first time as the main answer, afterwards as late answers.
     fn answer(&mut self, outcomes: Vec<Outcome>) {
         let part = match std::mem::replace(&mut self.main_notified, true) {
             false => Part::Main,
@@ -119,7 +120,7 @@ impl Serving {
         }
     }
 
-    /// Runs until [`Message::End`]. Tasks that still wait are answered with a failure.
+    /// Runs until [`Message::End`]. Tasks that are still waiting then fail.
     pub fn run(mut self) {
         loop {
             self.give_up_on_overdue();
@@ -210,7 +211,7 @@ impl Serving {
 
     /// Performs the tasks that wait for a path.
     ///
-    /// If none does because all timed out, the file is closed again without any effect.
+    /// If all of them have timed out, the file is closed without any effect.
     fn opened(&mut self, path: &Path, opening: Opening) {
         self.opens.end(path);
         for waiting in &mut self.waiting {
@@ -249,7 +250,7 @@ fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     overdue.map(outcome).collect()
 }
 
-/// Returns the path that a task has to open, if opening it may hang. Paths below /proc do not hang.
+/// Returns the path that a task must open, if opening it may hang. Opening a `/proc` namespace path does not hang.
 fn path_of(task: &Task) -> Option<&Path> {
     task.ops.iter().find_map(|op| match op {
         KernelOp::OpenNamespace {

@@ -1,7 +1,7 @@
-//! Opens files on other threads, because opening may hang.
+//! Opens files on other threads, because opening a file may hang.
 //!
 //! On a file system whose server does not respond (a remote one, FUSE, an automounter), opening a path may never return and
-//! cannot be cancelled. No other thread ever waits for such a thread, and no path is opened by two threads at once.
+//! cannot be cancelled. No other thread ever waits for an opening thread, and no path is opened by two threads at once.
 
 use std::{
     collections::HashMap,
@@ -18,9 +18,9 @@ use super::{
     operation::{Failure, FailureKind, NetnsId},
 };
 
-/// Maximum duration of an opening.
+/// Time after which opening a path counts as timed out.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
-/// Maximum number of paths that are being opened at the same time, each by one thread.
+/// Maximum number of paths that may be opened at the same time, each by its own thread.
 const PATHS_MAX: usize = 64;
 
 /// An open namespace file.
@@ -32,7 +32,7 @@ pub(super) struct OpenedFile {
     pub netns: NetnsId,
 }
 
-/// Result of opening a path.
+/// Result of opening a path: the open file, or why it cannot be used.
 pub(super) type Opening = Result<OpenedFile, Failure>;
 
 /// Paths that are being opened, with their start times.
@@ -42,9 +42,9 @@ pub(super) struct SlowOpens {
 }
 
 impl SlowOpens {
-    /// Starts to open a path unless this is in progress already. Returns the start time.
+    /// Starts opening a path, unless it is already being opened. Returns the start time.
     ///
-    /// If the opening returns, `tell` is called with the result on another thread. The caller must then call [`Self::end`].
+    /// When the open returns, `tell` is called with the result on another thread. The caller must then call [`Self::end`].
     pub fn begin(&mut self, path: &Path, tell: impl FnOnce(PathBuf, Opening) + Send + 'static) -> Result<Instant, Failure> {
         if let Some(since) = self.since.get(path) {
             return Ok(*since);
@@ -81,7 +81,7 @@ fn open(path: &Path) -> Opening {
     Ok(OpenedFile { file, netns })
 }
 
-/// Returns the failure of a path that has not responded in time.
+/// Returns the failure for a path that has not responded in time.
 pub(super) fn timed_out(path: &Path, since: Instant) -> Failure {
     Failure {
         kind: FailureKind::TimedOut,
@@ -89,8 +89,8 @@ pub(super) fn timed_out(path: &Path, since: Instant) -> Failure {
         errno: None,
         kernel_text: String::new(),
         message: format!(
-            "cannot open the network namespace {}: its file system has not answered for {} s (is the server of that mount down?); \
-             the agent continues as soon as it answers",
+            "cannot open the network namespace {}: its file system has not responded for {} s (is the server of that mount down?); \
+             the agent continues as soon as it responds",
             path.display(),
             since.elapsed().as_secs()
         ),

@@ -1,4 +1,4 @@
-//! Reads the contents of a namespace that are relevant to the agent. Never writes.
+//! Reads those objects in a namespace that are relevant to the agent. Never writes.
 
 use super::{
     address, address_routes, bridge,
@@ -8,10 +8,10 @@ use super::{
     operation::{LinkState, Snapshot},
 };
 
-/// Reads the namespace of the sockets.
+/// Reads the namespace in which the sockets are open.
 ///
-/// The dumps run one after the other, because the kernel refuses two dumps in one send with EBUSY. For `other_routes` see
-/// [`address_routes::dump`].
+/// The dumps run one after the other, because the kernel rejects a second dump in the same send with EBUSY. For `other_routes`,
+/// see [`address_routes::dump`].
 pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, other_routes: &mut usize) -> Result<Snapshot, Refusal> {
     let mut links = link::dump(route_socket)?;
     links.iter_mut().for_each(|link| read_offloads(link, ethtool));
@@ -30,7 +30,7 @@ pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, othe
 
 /// Reads the checksum offloads of a link with a kind and an alias. Other links are not managed by the agent.
 ///
-/// Leaves them unset if the link disappears in the meantime.
+/// Leaves the offloads unset if the link disappears in the meantime.
 fn read_offloads(link: &mut LinkState, ethtool: &EthtoolSocket) {
     if !link.kind.is_empty() && !link.alias.is_empty() {
         link.rx_checksum = ethtool.get(&link.name, Checksum::Rx).ok();

@@ -1,4 +1,4 @@
-//! Network sysctls: files under `/proc/sys/net`, which belong to the namespace of the thread that opens them.
+//! Network sysctls: files under `/proc/sys/net`, whose contents depend on the namespace of the thread that opens them.
 //!
 //! Call [`ensure`] only during a visit to the namespace.
 
@@ -6,31 +6,31 @@ use std::{fs, io, path::PathBuf};
 
 use super::write_count;
 
-/// Returns the path of `disable_ipv6` of a link (Documentation/networking/ip-sysctl.rst).
+/// Returns the path of a link's `disable_ipv6` sysctl (Documentation/networking/ip-sysctl.rst).
 pub(super) fn disable_ipv6(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("disable_ipv6")
 }
 
-/// Returns the path of `promote_secondaries` of a link.
+/// Returns the path of a link's `promote_secondaries` sysctl.
 ///
-/// If it is set, deleting the primary address makes the next one primary instead of deleting that too.
+/// If it is set, deleting the primary address makes the next address primary instead of deleting it as well.
 pub(super) fn promote_secondaries(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv4/conf").join(link).join("promote_secondaries")
 }
 
-/// Returns the path of `optimistic_dad` of a link.
+/// Returns the path of a link's `optimistic_dad` sysctl.
 pub(super) fn optimistic_dad(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv6/conf").join(link).join("optimistic_dad")
 }
 
-/// Returns the path of a sysctl, whose name has dots between the path elements.
+/// Returns the path of a sysctl given by its dotted name.
 pub(super) fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(name.replace('.', "/"))
 }
 
-/// Sets a sysctl in the namespace of the calling thread, unless it has the value already.
+/// Sets a sysctl in the namespace of the calling thread, unless it already has the value.
 ///
-/// Returns whether it had another one.
+/// Returns whether it had a different value.
 pub(super) fn ensure(path: &std::path::Path, value: &str) -> io::Result<bool> {
     if fs::read_to_string(path)?.trim() == value {
         return Ok(false);

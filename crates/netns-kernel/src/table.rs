@@ -1,10 +1,10 @@
-//! The pinned namespaces, and which of them have open sockets.
+//! Table of the pinned namespaces, which also tracks which of them have open sockets.
 //!
 //! Limits the number of open sockets: above the limit, those of the least recently used namespaces are closed and opened again
 //! on demand.
 //!
 //! A pinned namespace takes one descriptor, and two more while it is awake, that is, while its sockets are open. The more
-//! namespaces are pinned, the fewer may be awake, so that all of them stay within their share of the limit of open files.
+//! namespaces are pinned, the fewer may be awake, so the table stays within its share of the open-file limit.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,14 +20,14 @@ use super::{
     snapshot,
 };
 
-/// Number of opens of a namespace by each reference.
+/// Number of times that each reference has opened a namespace.
 ///
-/// Counted by reference, so that a surplus release by one reference does not close the namespace for another.
+/// Counted per reference, so an extra release by one reference does not close the namespace for another.
 type Opens = HashMap<NamespaceRef, usize>;
 
 /// A pinned namespace with open sockets.
 ///
-/// While it is in the table, the kernel keeps the namespace and does not reuse its inode number.
+/// While the namespace is in the table, the kernel keeps it and does not reuse its inode number.
 pub(super) struct Pinned {
     /// The nsfs file.
     file: Arc<OwnedFd>,
@@ -59,12 +59,12 @@ impl Pinned {
     }
 }
 
-/// Minimum number of namespaces that may be awake, because some are needed at the same time.
+/// Number of namespaces that may always be awake, because some operations need several at the same time.
 const AWAKE_MIN: usize = 4;
-/// Descriptors that are reserved for these namespaces and for those that are being opened.
+/// Descriptors reserved for these namespaces and for those that are being opened.
 const HEADROOM: usize = 4 * AWAKE_MIN;
 
-/// Limits of the table.
+/// Table limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Maximum number of namespaces with open sockets.
@@ -92,10 +92,10 @@ impl Table {
         }
     }
 
-    /// Returns how many namespaces may be awake now.
+    /// Returns the number of namespaces that may currently be awake.
     ///
-    /// Their sockets take half of the descriptors that the pinned files leave, because namespaces that are being opened are not
-    /// in the table yet.
+    /// Their sockets may use half of the descriptors left over by the pinned files, because namespaces that are being opened
+    /// are not in the table yet.
     fn awake_max(&self) -> usize {
         let left = self.bounds.descriptors.saturating_sub(self.pinned());
         self.bounds.awake.min(left / 4).max(AWAKE_MIN)
@@ -105,13 +105,14 @@ impl Table {
         self.awake.len() + self.asleep.len()
     }
 
-    /// Returns the maximum number of pinned namespaces if it is reached; `None` if there is room for one more.
+    /// Returns the maximum number of pinned namespaces if it has been reached; `None` if there is room for another one.
     pub fn full_at(&self) -> Option<usize> {
         let most = self.bounds.descriptors.saturating_sub(HEADROOM).max(AWAKE_MIN);
         (self.pinned() >= most).then_some(most)
     }
 
-    /// Returns how many namespaces are certain to stay awake together if no other is used in the meantime.
+    /// Returns the number of namespaces that are certain to stay awake together, provided that no others are used in the
+    /// meantime.
     pub fn together_max(&self) -> usize {
         self.awake_max() / 2
     }
@@ -145,7 +146,7 @@ impl Table {
         Some(pinned)
     }
 
-    /// Returns the awake ones of several namespaces, to work on all of them at once.
+    /// Returns those of the given namespaces that are awake, so they can be used at the same time.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         let mut awake: HashMap<NetnsId, &mut Pinned> = self.awake.iter_mut().map(|(netns, pinned)| (*netns, pinned)).collect();
         wanted.iter().filter_map(|netns| Some((*netns, awake.remove(netns)?))).collect()
@@ -174,14 +175,14 @@ impl Table {
         self.awake.insert(netns, pinned);
     }
 
-    /// Counts one more open of a pinned namespace.
+    /// Counts another open of a pinned namespace.
     pub fn count(&mut self, netns: NetnsId, reference: &NamespaceRef) {
         if let Some(opens) = self.opens(netns) {
             *opens.entry(reference.clone()).or_default() += 1;
         }
     }
 
-    /// Releases one open by a reference. Returns true if it was the last one, which removes the namespace.
+    /// Releases one open of a namespace by a reference. The last release removes the namespace and returns true.
     pub fn release(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
         let Some(opens) = self.opens(netns) else { return false };
         if let Entry::Occupied(mut count) = opens.entry(reference.clone()) {
@@ -203,7 +204,7 @@ impl Table {
         awake.or_else(|| self.asleep.get_mut(&netns).map(|asleep| &mut asleep.opens))
     }
 
-    /// Closes the sockets of the least recently used namespaces if the maximum is reached: the surplus, and a quarter of the
+    /// If the maximum is reached, closes the sockets of the least recently used namespaces: the surplus plus a quarter of the
     /// maximum.
     fn make_room(&mut self) {
         let most = self.awake_max();

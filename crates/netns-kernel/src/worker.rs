@@ -1,6 +1,6 @@
 //! Performs operations: translates each [`KernelOp`] into system calls.
 //!
-//! Never retries an operation, and a failure of one task never affects another task.
+//! Never retries an operation. A failed task never affects another task.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,16 +21,16 @@ use super::{
     slow_open::Opening,
 };
 
-/// Maximum number of parts of a packed group, and minimum number of tasks in a part.
+/// Maximum number of parts into which a packed group is split, and minimum number of tasks in a part.
 const PARTS_MAX: usize = 4;
 const PART_MIN: usize = 250;
 
-/// Minimum number of tasks of a large batch, which is part of a large change.
+/// Minimum number of tasks in a large batch. A large batch is assumed to be part of a large change.
 const LARGE_MIN: usize = 100;
-/// Time that the links read in a large batch are kept for the next large batch.
+/// Time for which the links read in a large batch are kept for the next large batch.
 const KEPT: Duration = Duration::from_millis(50);
 
-/// Target of an operation: namespace, kernel name of the link, and the guard.
+/// Target of an operation: namespace, kernel name of the link, and guard.
 pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
 
 /// State of the thread that performs operations.
@@ -39,10 +39,10 @@ pub(super) struct Worker {
     pub namespaces: Namespaces,
     /// Creation socket: a socket in an empty namespace that nothing else uses.
     ///
-    /// The kernel then looks up the name of a new link only in the link's own namespace, and never finds a link of the agent's
-    /// namespace.
+    /// With this socket, the kernel looks up the name of a new link only in the link's own namespace, and never finds a link in
+    /// the agent's namespace.
     pub creation_socket: RouteSocket,
-    /// Links by namespace and name, read in this batch or kept from the last one.
+    /// Links by namespace and name, read in this batch or kept from the previous one.
     pub links: HashMap<(NetnsId, String), LinkState>,
     /// Routes that were read in this batch.
     pub known_routes: Option<KnownRoutes>,
@@ -51,7 +51,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Returns a worker for a table of namespaces.
+    /// Returns a worker for these namespaces.
     pub fn new(namespaces: Namespaces, creation_socket: RouteSocket) -> Self {
         Self {
             namespaces,
@@ -62,12 +62,12 @@ impl Worker {
         }
     }
 
-    /// Returns the time at which to call [`Self::tidy`] if there is no batch until then.
+    /// Returns the time at which to call [`Self::tidy`] if no batch arrives before then.
     pub fn deadline(&self) -> Option<Instant> {
         self.kept_until
     }
 
-    /// Discards the links that were kept for a batch that has not come.
+    /// Discards the links that were kept for a batch that has not arrived in time.
     pub fn tidy(&mut self) {
         if self.kept_until.take_if(|until| *until <= Instant::now()).is_some() {
             self.links = HashMap::new();
@@ -78,7 +78,7 @@ impl Worker {
     ///
     /// Adjacent tasks that only delete links are performed together: the kernel takes about 18 ms for each deletion, and
     /// concurrent deletions share this time. Tasks that only open a namespace are also performed together, and so are tasks
-    /// whose requests can be packed. While a very large group is being packed, the outcomes that are complete are passed to
+    /// whose requests can be packed. While a very large group is being packed, the outcomes available so far are passed to
     /// `early`.
     pub fn perform(&mut self, tasks: Vec<Task>, early: &mut dyn FnMut(Vec<Outcome>)) -> Vec<Outcome> {
         let large = tasks.len() >= LARGE_MIN;
@@ -138,7 +138,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks for which a path was opened in advance.
+    /// Performs tasks that use a path opened in advance.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
         let outcomes = self.perform(tasks, &mut |_| {});
@@ -283,10 +283,10 @@ impl Worker {
         done.map(|()| Reply::Done)
     }
 
-    /// Adds or removes VLANs of a link.
+    /// Adds VLANs to a link, or removes them.
     ///
-    /// Removal succeeds if the link does not exist, or is not a port (EOPNOTSUPP): releasing it from its bridge removed the
-    /// VLANs.
+    /// Removal succeeds if the link does not exist, or is not a port (EOPNOTSUPP), because releasing it from its bridge removed
+    /// the VLANs.
     fn set_bridge_vlan(&mut self, op: &KernelOp) -> Result<(), Failure> {
         let KernelOp::SetBridgeVlan {
             netns,
@@ -353,7 +353,7 @@ impl Worker {
 
     /// Performs a change that needs the index of a link.
     ///
-    /// If a cached index turns out to be outdated, the link is looked up once more.
+    /// If the cached index turns out to be outdated, the link is looked up again.
     pub(super) fn on_link(&mut self, on: On<'_>, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
         let (netns, link, guard) = on;
         loop {
@@ -366,7 +366,7 @@ impl Worker {
             };
             if !link::guard(guard, &found) {
                 return Err(failure::foreign(format!(
-                    "will not {} in {}: the link is not the agent's ({}); another program replaced the agent's link",
+                    "will not {} in {}: the link does not belong to the agent ({}); another program has replaced the agent's link",
                     action(),
                     pinned.place,
                     link::describe(&found)
@@ -383,7 +383,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link that must exist; `verb` completes "cannot … link".
+    /// Returns a link, or the failure if it does not exist. `verb` completes "cannot … link".
     pub fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
         match self.find(netns, name)? {
             Some(found) => Ok(found),
@@ -395,7 +395,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link if it exists. Each link is read once in a batch.
+    /// Returns a link if it exists. Each link is read once per batch.
     pub fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
         let key = (netns, name.to_owned());
         if let Some(found) = self.links.get(&key) {
@@ -411,15 +411,15 @@ impl Worker {
     }
 }
 
-/// Returns whether the kernel refused the request because the object exists.
+/// Returns whether the kernel refused the request because the object already exists.
 pub(super) fn is_eexist(result: &Result<(), Failure>) -> bool {
     result.as_ref().is_err_and(|failure| failure.kind == FailureKind::Exists)
 }
 
-/// Returns the failure for a link that is not the agent's.
+/// Returns the failure for a link that does not belong to the agent.
 pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
     failure::foreign(format!(
-        "will not {action} link \"{}\" in {place}: it is not the agent's ({}); rename or delete that link, or choose another name",
+        "will not {action} link \"{}\" in {place}: it does not belong to the agent ({}); rename or delete it, or choose another name",
         found.name,
         link::describe(found)
     ))
@@ -434,7 +434,7 @@ pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     failure::refused(action, place, &refusal)
 }
 
-/// Kind of work for which adjacent tasks are performed together.
+/// Kind of work that adjacent tasks share, so they are performed together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SharedWork {
     /// All operations delete links.
@@ -443,13 +443,13 @@ enum SharedWork {
     Opening,
     /// The only operation reads a namespace.
     Reading,
-    /// All operations have a packed form.
+    /// All operations can be packed.
     Packing,
 }
 
 /// Splits a large group into parts that are packed one after the other.
 ///
-/// With more parts, too few requests of one namespace would be packed together.
+/// With more parts, too few requests for one namespace would be packed together.
 fn in_parts(tasks: &[Task]) -> impl Iterator<Item = &[Task]> {
     tasks.chunks(tasks.len().div_ceil(PARTS_MAX).max(PART_MIN))
 }

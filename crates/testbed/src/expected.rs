@@ -1,7 +1,7 @@
-//! Test oracle: computes the links, addresses, neighbours and routes of a configuration, and the state of each value.
+//! Test oracle: computes the expected links, addresses, neighbours and routes for a configuration, and the expected state of each value.
 //!
 //! The result follows from the specification alone, in one pass and without any history. The simulator, the endurance run and the tests on
-//! a real kernel use this oracle. It never calls the agent's code and never reads its tables, so that it does not repeat their errors.
+//! a real kernel use this oracle. It never calls the agent's code and never reads its tables, so it cannot repeat their errors.
 
 mod objects;
 mod rules;
@@ -25,16 +25,16 @@ pub enum Verdict {
     Pending,
     /// INVALID.
     Invalid,
-    /// RETRYING or FAILED: the kernel does not have this kind of link.
+    /// RETRYING or FAILED: the kernel does not support this link kind.
     Refused,
     /// Any state but CONFIGURED: a foreign object is in the way.
     Blocked,
-    /// CONFIGURED or PENDING: the value is on an interface of which an earlier version may still be applied.
+    /// CONFIGURED or PENDING: an earlier version of the value's interface may still be applied.
     Either,
 }
 
 impl Verdict {
-    /// Returns whether the verdict allows the state with this name.
+    /// Returns true if the verdict allows the state with this name.
     pub fn admits(self, state: &str) -> bool {
         match self {
             Verdict::Configured => state == "CONFIGURED",
@@ -47,31 +47,31 @@ impl Verdict {
     }
 }
 
-/// Foreign link in the agent's own namespace that is up, for EXISTING interfaces.
+/// Foreign link in the agent's own namespace, which is up and can be used by EXISTING interfaces.
 #[derive(Clone, Default, Debug)]
 pub struct Nic {
     /// Addresses that others added.
     pub foreign: Vec<String>,
     /// Addresses that the agent added.
     pub marked: Vec<String>,
-    /// Addresses in duplicate address detection, which never completes on a TAP without a carrier.
+    /// Addresses for which duplicate address detection is in progress. It never completes on a TAP without a carrier.
     pub tentative: Vec<String>,
     /// Routing table, if the link is a VRF device.
     pub table: Option<u32>,
 }
 
-/// State of the system outside of the configuration. `N` identifies a namespace.
+/// System state outside the configuration. `N` identifies a namespace.
 #[derive(Debug)]
 pub struct Surroundings<N> {
-    /// Namespace of each reference. A reference without an entry does not resolve.
+    /// Namespace to which each reference resolves. References without an entry do not resolve.
     pub places: BTreeMap<Reference, N>,
     /// Logical names of interfaces whose kernel names are in use by foreign links.
     pub blocked: BTreeSet<String>,
     /// Foreign links by kernel name.
     pub nics: BTreeMap<String, Nic>,
-    /// State that the agent published for each value. Used only where the history decides which of several values is applied.
+    /// State that the agent has published for each value. Only used where the history decides which of several values is applied.
     pub reported: BTreeMap<String, &'static str>,
-    /// Kernel names of the kinds of links that the kernel does not have.
+    /// Link kinds (kernel names) that the kernel does not support.
     pub lacks: BTreeSet<&'static str>,
 }
 
@@ -93,10 +93,10 @@ pub struct Expected<'a, N> {
     values: &'a [Value],
     interfaces: BTreeMap<&'a str, &'a Interface>,
     surroundings: &'a Surroundings<N>,
-    /// EXISTING interfaces that the agent reported as INVALID because they conflict with another one on their link. An earlier version may
-    /// be applied.
+    /// EXISTING interfaces that the agent has reported as INVALID because they conflict with another interface on their link. An earlier
+    /// version may still be applied.
     refused: BTreeSet<&'a str>,
-    /// VLANs that the agent reported as INVALID because another VLAN on their parent has their id. They have no link.
+    /// VLANs that the agent has reported as INVALID because another VLAN on the same parent has the same id. They have no link.
     taken: BTreeSet<&'a str>,
 }
 
@@ -127,7 +127,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         self.values.iter().map(|value| (value.key(), self.verdict(value))).collect()
     }
 
-    /// Returns the agent's objects that are expected in each namespace. Namespaces without any are omitted.
+    /// Returns the objects that the agent is expected to have in each namespace. Namespaces without such objects are omitted.
     pub fn spaces(&self) -> BTreeMap<N, Space> {
         let mut spaces = BTreeMap::<N, Space>::new();
         for value in self.values {
@@ -156,17 +156,18 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         spaces
     }
 
-    /// Returns the links for which the history decides which interface is applied. A restarted agent may decide differently.
+    /// Returns the kernel names of the links for which the history decides which interface is applied. A restarted agent may decide
+    /// differently.
     pub fn contested(&self) -> BTreeSet<String> {
         let losers = self.conflicts().into_iter().map(|(one, _)| one);
         let existing = losers.filter(|interface| interface.is_existing());
         existing.map(|interface| interface.host().to_owned()).collect()
     }
 
-    /// Checks that exactly one interface of each conflict is applied.
+    /// Checks that exactly one of the interfaces in each conflict is applied.
     ///
     /// # Errors
-    /// The published states are different.
+    /// Fails if the published states say otherwise.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let conflicts = self.conflicts();
         let loses = |name: &str| self.refused.contains(name) || self.taken.contains(name);
@@ -181,7 +182,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns whether an earlier version of an interface may be applied to a link.
+    /// Returns true if an earlier version of an interface may be applied to a link.
     pub fn has_refused(&self, host: &str) -> bool {
         self.existing_on(host)
             .any(|interface| self.refused.contains(interface.name.as_str()))

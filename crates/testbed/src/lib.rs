@@ -1,4 +1,4 @@
-//! Code shared by the tests, the benchmarks and the simulator. No installed program contains it.
+//! Code shared by the tests, the benchmarks and the simulator. It is not part of any installed program.
 //!
 //! [`expected`] is the test oracle: it computes the expected result of a configuration.
 #![forbid(unsafe_code)]

@@ -1,15 +1,15 @@
-//! Waiting for the end of processes that are not children of the test.
+//! Waits for processes that are not children of the test.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Process whose end is awaited through a pidfd, which becomes readable then (pidfd_open(2)).
+/// Process to wait for. Holds a pidfd, which becomes readable when the process ends (pidfd_open(2)).
 pub struct Awaited(Option<OwnedFd>);
 
 impl Awaited {
-    /// Opens the process that has this PID now. A process that does not exist counts as ended.
+    /// Opens the process that currently has this PID. A process that does not exist counts as ended.
     ///
     /// # Panics
     /// Panics if the process exists but cannot be opened.
@@ -22,7 +22,7 @@ impl Awaited {
         }
     }
 
-    /// Waits until the process ends, and returns false if it does not end within this time.
+    /// Waits until the process ends. Returns false if it does not end within this time.
     ///
     /// # Panics
     /// Panics if poll(2) fails.
@@ -30,7 +30,7 @@ impl Awaited {
         let Some(pidfd) = &self.0 else { return true };
         let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(pidfd), PollFlags::POLLIN)];
-        poll(&mut fds, limit).expect("a pidfd can be polled") > 0
+        poll(&mut fds, limit).expect("polling a pidfd failed") > 0
     }
 }
 
@@ -42,12 +42,12 @@ mod tests {
 
     #[test]
     fn end_of_a_process_is_noticed_before_it_is_reaped() {
-        let mut child = Command::new("sleep").arg("600").spawn().expect("it starts");
+        let mut child = Command::new("sleep").arg("600").spawn().expect("starting sleep failed");
         let awaited = Awaited::begin(i32::try_from(child.id()).expect("a PID"));
         assert!(!awaited.ends_within(Duration::ZERO));
-        child.kill().expect("it runs");
+        child.kill().expect("killing the process failed");
         assert!(awaited.ends_within(Duration::from_secs(60)));
-        child.wait().expect("it is reaped");
+        child.wait().expect("reaping the process failed");
         assert!(Awaited::begin(i32::MAX).ends_within(Duration::ZERO));
     }
 }

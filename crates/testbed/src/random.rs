@@ -1,6 +1,6 @@
-//! Seeded generator of random choices, so that failures can be reproduced.
+//! Seeded random number generator, with which failures can be reproduced.
 //!
-//! Tests and stored scenarios contain seeds, so the numbers of a seed must never change.
+//! Tests and stored scenarios contain seeds, so a seed must always result in the same numbers.
 
 /// SplitMix64 generator (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
@@ -12,13 +12,13 @@ impl Random {
         Self(seed)
     }
 
-    /// Creates a generator with the seed in the environment variable `LIVE_SEED`, or with `default`, and prints the seed.
+    /// Creates a generator with the seed from the environment variable `LIVE_SEED`, or else with `default`, and prints the seed.
     ///
     /// # Panics
     /// Panics if the variable is not a number.
     pub fn from_environment(default: u64) -> Self {
         let seed = match std::env::var("LIVE_SEED") {
-            Ok(text) => text.parse().expect("LIVE_SEED is a decimal number"),
+            Ok(text) => text.parse().expect("LIVE_SEED must be a decimal number"),
             Err(_) => default,
         };
         println!("seed {seed} (repeat with LIVE_SEED={seed})");
@@ -39,8 +39,8 @@ impl Random {
     /// # Panics
     /// Panics if `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        assert!(bound > 0, "nothing to choose from");
-        usize::try_from(self.bits() % bound as u64).expect("it is below a usize")
+        assert!(bound > 0, "there must be something to choose from");
+        usize::try_from(self.bits() % bound as u64).expect("the result must fit into a usize")
     }
 
     /// Returns true with a probability of 1 in `times`.

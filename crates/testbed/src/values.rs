@@ -1,21 +1,21 @@
-//! Desired values for tests, with their keys and their JSON.
+//! Desired values for tests, with their keys and JSON.
 //!
-//! The values follow the specification and use no crate under test, so that they do not repeat its errors.
+//! The values follow the specification and do not use any crate under test, so they cannot repeat its errors.
 
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
-/// Reference to the namespace of a value.
+/// Reference to a value's namespace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Reference {
     /// The agent's own namespace (field `namespace` is not set).
     Own,
-    /// NSID.
+    /// NSID: a name, as in `ip netns`.
     Named(String),
-    /// PID.
+    /// PID of a process in the namespace.
     Pid(i32),
-    /// FD: a file.
+    /// FD: path to a namespace file.
     File(String),
     /// MICROSERVICE: the label of a container.
     Microservice(String),
@@ -27,7 +27,7 @@ impl Reference {
         Self::Named(name.to_owned())
     }
 
-    /// Returns the name of an NSID.
+    /// Returns the name if this is an NSID.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Named(name) => Some(name),
@@ -38,18 +38,18 @@ impl Reference {
     /// Returns the path of the namespace file.
     ///
     /// # Panics
-    /// Panics for a microservice, whose container has no path that is known in advance.
+    /// Panics for a microservice, because the namespace path of its container is not known in advance.
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Own => PathBuf::from("/proc/self/ns/net"),
             Self::Named(name) => PathBuf::from(format!("/run/netns/{name}")),
             Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
             Self::File(path) => PathBuf::from(path),
-            Self::Microservice(label) => panic!("ask Docker for the namespace of {label}"),
+            Self::Microservice(label) => panic!("the namespace path of the microservice {label} is not known; ask Docker for it"),
         }
     }
 
-    /// Returns the field `namespace` of an interface.
+    /// Returns the value of an interface's field `namespace`.
     pub fn json(&self) -> Option<Json> {
         let (kind, reference) = match self {
             Self::Own => return None,
@@ -62,20 +62,20 @@ impl Reference {
     }
 }
 
-/// Type of an interface, with the settings of this type.
+/// Interface type, with its settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// One end of a veth pair, with the logical name of the other end.
     Veth(String),
-    /// The `lo` of the namespace.
+    /// The namespace's `lo`.
     Loopback,
     /// A foreign link.
     Existing,
-    /// A TAP, with the name of the VPP interface.
+    /// A TAP, with the name of its VPP interface.
     Tap(String),
     /// A dummy interface.
     Dummy,
-    /// A VRF device with this routing table.
+    /// A VRF device, with its routing table.
     Vrf(u32),
     /// A bridge.
     Bridge {
@@ -102,9 +102,9 @@ pub enum Kind {
 pub struct PortVlan {
     /// VLAN id.
     pub vid: u16,
-    /// Untagged frames belong to this VLAN.
+    /// Incoming untagged frames belong to this VLAN.
     pub pvid: bool,
-    /// Frames of this VLAN leave without a tag.
+    /// Outgoing frames of this VLAN are sent without a tag.
     pub untagged: bool,
 }
 
@@ -113,7 +113,7 @@ pub struct PortVlan {
 pub struct Port {
     /// Logical name of the bridge.
     pub bridge: String,
-    /// No frames are forwarded to other isolated ports.
+    /// The bridge does not forward frames to other isolated ports.
     pub isolated: bool,
 }
 
@@ -132,24 +132,24 @@ pub struct Interface {
     pub enabled: bool,
     /// Addresses with a prefix length, in canonical form.
     pub addresses: Vec<String>,
-    /// Others add the addresses.
+    /// The addresses are added by others, not by the agent.
     pub link_only: bool,
-    /// Duplicate address detection by the kernel. Tests of other features avoid waiting for it.
+    /// The kernel performs duplicate address detection. Tests of other features disable it to avoid waiting.
     pub detects_duplicates: bool,
     /// MTU in bytes; 0 means the default.
     pub mtu: u32,
-    /// MAC address in lower case; empty means the kernel's choice.
+    /// MAC address in lower case; if empty, the kernel chooses one.
     pub mac: String,
     /// Logical name of the VRF device; empty for none.
     pub vrf: String,
     /// Membership in a bridge.
     pub port: Option<Port>,
-    /// VLANs of the port, or of the bridge itself.
+    /// VLANs of the bridge port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
 }
 
 impl Interface {
-    /// Creates an interface that is up and has its logical name as its kernel name.
+    /// Creates an interface that is up and whose kernel name is its logical name.
     pub fn new(name: &str, kind: Kind, netns: Reference) -> Self {
         let (name, host_name) = (name.to_owned(), name.to_owned());
         Self {
@@ -288,7 +288,7 @@ pub struct Route {
     pub scope: &'static str,
     /// Metric; 0 means the default.
     pub metric: u32,
-    /// Adopts a foreign route in its place.
+    /// Adopts a foreign route that already exists in its place.
     pub adopt: bool,
 }
 
@@ -335,7 +335,7 @@ pub struct Arp {
     pub address: String,
     /// MAC address in lower case.
     pub mac: String,
-    /// Adopts a foreign entry in its place.
+    /// Adopts a foreign entry that already exists in its place.
     pub adopt: bool,
 }
 

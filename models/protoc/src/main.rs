@@ -1,6 +1,6 @@
-//! Replacement for `protoc` with the subset of options that build scripts of prost users need.
+//! Replacement for `protoc` with the options that build scripts of prost users need.
 //!
-//! It compiles `.proto` files with their imports into one `FileDescriptorSet`, or prints a version. It rejects all other options instead of
+//! It compiles `.proto` files and their imports into one `FileDescriptorSet`, or prints a version. It rejects all other options instead of
 //! ignoring them.
 
 use std::{env, fs, path::PathBuf, process::ExitCode};
@@ -11,7 +11,7 @@ fn run() -> Result<(), String> {
     let (mut includes, mut files, mut output) = (Vec::<PathBuf>::new(), Vec::<PathBuf>::new(), None);
     let mut args = env::args().skip(1);
     while let Some(arg) = args.next() {
-        let mut value = |what: &str| args.next().ok_or(format!("{what} needs a value"));
+        let mut value = |what: &str| args.next().ok_or(format!("{what} requires a value"));
         match arg.as_str() {
             "--version" => {
                 println!("libprotoc 31.0");
@@ -28,7 +28,7 @@ fn run() -> Result<(), String> {
             },
         }
     }
-    let output = output.ok_or("no -o given")?;
+    let output = output.ok_or("the option -o is missing")?;
     let set = protox::compile(&files, &includes).map_err(|error| format!("{error:?}"))?;
     fs::write(&output, set.encode_to_vec()).map_err(|error| format!("{}: {error}", output.display()))
 }

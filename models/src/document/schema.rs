@@ -1,16 +1,16 @@
 //! JSON schema of the configuration document, for editors and clients (JSON Schema draft 4).
 //!
-//! The schema is derived from the message descriptors, and allows only what the reader accepts.
+//! The schema is derived from the message descriptors and only allows what the reader accepts.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::document_descriptor;
 
-/// Spellings of field names in the schema.
+/// Field name spellings in the schema.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FieldNames {
-    /// Both spellings, like the reader.
+    /// Both spellings, which the reader accepts.
     #[default]
     Both,
     /// Only the names of the `.proto` files.
@@ -19,7 +19,7 @@ pub enum FieldNames {
     OnlyJson,
 }
 
-/// Returns the schema of the configuration document. `definitions` contains its messages by their full name.
+/// Returns the schema of the configuration document. `definitions` contains the messages by full name.
 pub fn schema(names: FieldNames) -> Value {
     let root = document_descriptor();
     let mut definitions = Map::new();
@@ -39,7 +39,7 @@ fn define(message: &MessageDescriptor, names: FieldNames, definitions: &mut Map<
     if definitions.contains_key(message.full_name()) {
         return;
     }
-    // Inserted before its fields are visited, so that a message that contains itself is defined once.
+    // Inserted before the fields are visited, so that a recursive message is defined only once.
     definitions.insert(message.full_name().to_owned(), Value::Null);
     let mut properties = Map::new();
     for field in message.fields() {
@@ -81,7 +81,7 @@ fn kind_schema(kind: &Kind, names: FieldNames, definitions: &mut Map<String, Val
             let names: Vec<String> = choice.values().map(|value| value.name().to_owned()).collect();
             json!({"oneOf": [{"type": "string", "enum": names}, {"type": "integer"}]})
         }
-        // The JSON form of well-known types is not an object.
+        // Well-known types are not objects in JSON.
         Kind::Message(message) if message.package_name() == "google.protobuf" => json!({}),
         Kind::Message(message) => {
             define(message, names, definitions);

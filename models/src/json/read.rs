@@ -1,6 +1,6 @@
-//! Strict reader of protobuf JSON for any serde format.
+//! Strict reader for the protobuf JSON mapping, from any serde format.
 //!
-//! [`MessageSeed`] reads a message by its descriptor and writes its binary form, without an intermediate message.
+//! [`MessageSeed`] reads a message by its descriptor and writes the binary form directly, without an intermediate message.
 
 use std::{
     borrow::Cow,
@@ -18,24 +18,24 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use crate::decode::{FieldPath, Segment, reason};
 
-/// Error of a message that cannot be read.
+/// Error returned when a message cannot be read.
 #[derive(Debug)]
 pub struct ReadError<E> {
-    /// One of [`mod@crate::decode::reason`] if this reader rejected the content; `None` if the format did.
+    /// One of [`mod@crate::decode::reason`] if this reader rejected the input; `None` if the format's parser rejected it.
     pub reason: Option<&'static str>,
-    /// Path of the field; empty for the message itself.
+    /// Path of the invalid field; empty for the message itself.
     pub path: String,
-    /// Error of the format, with the position if the format reports one.
+    /// Error reported by the format's parser, with the position if the parser reports one.
     pub source: E,
 }
 
-/// Reads a message in the protobuf JSON mapping, and returns its binary form.
+/// Reads a message in the protobuf JSON mapping and returns its binary form.
 ///
-/// Fields may have either spelling, enums are names or numbers, and `null` means unset. Unknown and duplicate fields are rejected. A
-/// generated type or a `DynamicMessage` can be decoded from the binary form.
+/// Field names may have either spelling, enum values may be names or numbers, and `null` means unset. Unknown and duplicate fields are
+/// rejected. The binary form can be decoded as a generated type or as a `DynamicMessage`.
 ///
 /// # Errors
-/// The content is invalid. The error has the path of the field.
+/// Fails if the input is invalid. The error contains the path of the field.
 pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deserializer: D) -> Result<Vec<u8>, ReadError<D::Error>> {
     let context = Context::default();
     let mut out = Vec::with_capacity(128);
@@ -52,7 +52,7 @@ pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deseriali
     })
 }
 
-/// Reason and path of an error. The path is built from the inside out while an error is returned, so it costs nothing otherwise.
+/// Reason and path of an error. The path is built from the inside out while an error is returned, so it costs nothing without an error.
 #[derive(Default)]
 struct Context {
     path: RefCell<FieldPath>,
@@ -94,7 +94,7 @@ impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // Well-known types have special JSON forms (a time is a string), which prost-reflect implements.
+        // Well-known types have special JSON forms, which prost-reflect implements: a timestamp, for example, is a string.
         if self.descriptor.package_name() == "google.protobuf" {
             let message = DynamicMessage::deserialize(self.descriptor.clone(), deserializer)?;
             return message.encode(self.out).map_err(D::Error::custom);
@@ -112,10 +112,10 @@ impl MessageSeed<'_> {
         field.ok_or_else(|| {
             let known: Vec<String> = self.descriptor.fields().map(|field| field.name().to_owned()).collect();
             let message = if known.is_empty() {
-                format!("unknown field `{name}`; this agent manages Linux networking only: leave it out")
+                format!("unknown field `{name}`; this agent manages Linux networking only, so remove the field")
             } else {
                 format!(
-                    "unknown field `{name}`; a {} has: {}",
+                    "unknown field `{name}`; the fields of {} are: {}",
                     self.descriptor.full_name(),
                     known.join(", ")
                 )
@@ -126,7 +126,7 @@ impl MessageSeed<'_> {
 
     fn member<'de, A: MapAccess<'de>>(&mut self, map: &mut A, field: &FieldDescriptor, seen: &mut Seen) -> Result<(), A::Error> {
         if !seen.first_time(field) {
-            let text = format!("the field `{}` is given twice; give it once, in either spelling", field.name());
+            let text = format!("the field `{}` is set twice; set it once, in either spelling", field.name());
             return Err(self.context.refuse(reason::DUPLICATE_FIELD, text));
         }
         let set = map.next_value_seed(FieldSeed {
@@ -141,7 +141,7 @@ impl MessageSeed<'_> {
             None => Ok(()),
             Some(earlier) => {
                 let text = format!(
-                    "`{earlier}` and `{}` cannot both be set (oneof {}); give one of them",
+                    "`{earlier}` and `{}` cannot both be set (oneof {}); set only one of them",
                     field.name(),
                     oneof.name()
                 );
@@ -151,7 +151,7 @@ impl MessageSeed<'_> {
     }
 }
 
-/// Fields of a message that were read so far. Messages are small, so linear search is fast enough.
+/// Fields of a message that have been read so far. Messages are small, so linear search is fast enough.
 #[derive(Default)]
 struct Seen {
     numbers: Vec<u32>,
@@ -165,7 +165,7 @@ impl Seen {
         first
     }
 
-    /// Returns the member of the oneof that was read earlier, if any, and records `field`.
+    /// Records `field` and returns the member of the same oneof that was read earlier, if any.
     fn oneof_member(&mut self, oneof: &OneofDescriptor, field: &FieldDescriptor) -> Option<String> {
         let earlier = self
             .oneofs
@@ -195,7 +195,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
     }
 }
 
-/// Reads the name of a field or the key of a map, borrowed from the input if possible.
+/// Reads a field name or a map key, borrowed from the input if possible.
 struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -210,7 +210,7 @@ impl<'de> Visitor<'de> for NameSeed {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a field")
+        f.write_str("a field name")
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
@@ -226,7 +226,7 @@ impl<'de> Visitor<'de> for NameSeed {
     }
 }
 
-/// Reads the value of a field. The result is false for `null`.
+/// Reads a field's value. The result is false for `null`.
 struct FieldSeed<'a> {
     field: &'a FieldDescriptor,
     context: &'a Context,
@@ -245,7 +245,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a value of {}", self.field.full_name())
+        write!(f, "a value for {}", self.field.full_name())
     }
 
     fn visit_none<E: Error>(self) -> Result<bool, E> {
@@ -275,7 +275,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 }
 
-/// Output for values, which are written as fields of this number and kind.
+/// Output for values, which writes them as fields with this number and kind.
 struct Target<'a> {
     kind: &'a Kind,
     number: u32,
@@ -317,7 +317,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
 struct MapVisitor<'a>(Target<'a>);
 
 impl MapVisitor<'_> {
-    /// Writes one entry: a message with the key as field 1 and the value as field 2.
+    /// Writes one map entry: a message with the key as field 1 and the value as field 2.
     fn entry<'de, A: MapAccess<'de>>(&mut self, map: &mut A, text: &str, keys: &mut BTreeSet<Vec<u8>>) -> Result<(), A::Error> {
         let Target {
             kind,
@@ -326,7 +326,7 @@ impl MapVisitor<'_> {
             out,
         } = &mut self.0;
         let Some(entry) = kind.as_message() else {
-            return Err(A::Error::custom("a map field without an entry message"));
+            return Err(A::Error::custom("the map field has no entry message"));
         };
         encoding::encode_key(*number, WireType::LengthDelimited, out);
         let start = out.len();
@@ -335,7 +335,7 @@ impl MapVisitor<'_> {
             return Err(context.refuse(reason::WRONG_TYPE, format!("the key `{text}` is not of type {key_kind:?}")));
         }
         if !keys.insert(out[start..].to_vec()) {
-            return Err(context.refuse(reason::DUPLICATE_FIELD, format!("the key `{text}` is given twice")));
+            return Err(context.refuse(reason::DUPLICATE_FIELD, format!("the key `{text}` occurs twice")));
         }
         map.next_value_seed(KindSeed {
             kind: &entry.map_entry_value_field().kind(),
@@ -365,7 +365,7 @@ impl<'de> Visitor<'de> for MapVisitor<'_> {
     }
 }
 
-/// Encodes a map key. JSON keys are always strings; protobuf also has integers and booleans.
+/// Encodes a map key. JSON keys are always strings; protobuf keys can also be integers or booleans.
 fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     match kind {
         Kind::String => encoding::string::encode(1, &text.to_owned(), out),
@@ -385,7 +385,7 @@ fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Reads a single value, which is neither repeated nor a map, and writes it as a field of this number.
+/// Reads a single value, which is neither repeated nor a map, and writes it as a field with this number.
 struct KindSeed<'a> {
     kind: &'a Kind,
     number: u32,
@@ -402,7 +402,7 @@ impl KindSeed<'_> {
     {
         let number = deserializer.deserialize_any(IntegerVisitor { context: self.context })?;
         T::try_from(number).map_err(|_| {
-            let message = format!("{number} is out of range; give an integer from {min} to {max}");
+            let message = format!("{number} is out of range; expected an integer from {min} to {max}");
             self.context.refuse(reason::OUT_OF_RANGE, message)
         })
     }
@@ -455,7 +455,7 @@ impl<'de> DeserializeSeed<'de> for KindSeed<'_> {
     }
 }
 
-/// Reads a scalar as its wrapper message, which has the same JSON form.
+/// Reads a scalar as the corresponding wrapper message, which has the same JSON form.
 fn wrapped<'de, T: ReflectMessage + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let message = DynamicMessage::deserialize(T::default().descriptor(), deserializer)?;
     message.transcode_to().map_err(D::Error::custom)
@@ -520,7 +520,7 @@ impl Visitor<'_> for IntegerVisitor<'_> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<i128, E> {
-        // The bound keeps whole numbers within i128.
+        // The bound ensures that the number fits into an i128.
         if number.fract() == 0.0 && number.abs() < 1e30 {
             Ok(number as i128)
         } else {
@@ -530,7 +530,7 @@ impl Visitor<'_> for IntegerVisitor<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<i128, E> {
         if let Ok(number) = text.parse::<i128>() {
-            // `i128::from_str` accepts a plus sign, which JSON does not have.
+            // `i128::from_str` accepts a plus sign, which JSON does not allow.
             return if text.starts_with('+') {
                 Err(self.wrong(format!("`{text}`")))
             } else {
@@ -553,7 +553,7 @@ impl Visitor<'_> for EnumVisitor<'_> {
     type Value = i32;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the name or the number of a {}", self.descriptor.full_name())
+        write!(f, "the name or number of a {}", self.descriptor.full_name())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<i32, E> {
@@ -561,22 +561,22 @@ impl Visitor<'_> for EnumVisitor<'_> {
             return Ok(value.number());
         }
         let known: Vec<String> = self.descriptor.values().map(|value| value.name().to_owned()).collect();
-        let message = format!("`{text}` is not a {}; it has: {}", self.descriptor.full_name(), known.join(", "));
+        let message = format!("`{text}` is not a {}; expected: {}", self.descriptor.full_name(), known.join(", "));
         Err(self.context.refuse(reason::UNKNOWN_ENUM_NAME, message))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<i32, E> {
-        // Protobuf requires readers to accept numbers without a name; validation rejects them.
+        // Protobuf requires readers to accept enum numbers that have no name; validation rejects them.
         i32::try_from(number).map_err(|_| {
             self.context
-                .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range of an enum"))
+                .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range for an enum"))
         })
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<i32, E> {
         i32::try_from(number).map_err(|_| {
             self.context
-                .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range of an enum"))
+                .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range for an enum"))
         })
     }
 
@@ -584,7 +584,7 @@ impl Visitor<'_> for EnumVisitor<'_> {
         let whole = IntegerVisitor { context: self.context }.visit_f64::<E>(number)?;
         i32::try_from(whole).map_err(|_| {
             self.context
-                .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range of an enum"))
+                .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range for an enum"))
         })
     }
 }

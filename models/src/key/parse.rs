@@ -1,6 +1,6 @@
-//! Parser of keys. The printer is in `typed`.
+//! Key parser. The printer is in `typed`.
 //!
-//! The parser never panics, regardless of the text: it takes parts only with `split_once`, `strip_prefix` and slice patterns.
+//! The parser never panics, regardless of the input: it splits text only with `split_once`, `strip_prefix` and slice patterns.
 
 use super::{
     prefix::{ARP, INTERFACE, IP_ALLOCATION, ROUTE, RULE_CHAIN},
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::address::{is_alloc_reference, parse_ip, parse_ip_or_cidr};
 
-/// Parses a key by trying each kind of key.
+/// Parses a key by trying each kind of key in turn.
 ///
-/// The order matters only below `linux/interface/`: facts about host interfaces and states come before interfaces, whose names may be
-/// anything else.
+/// The order matters only below `linux/interface/`: facts about host interfaces and interface states are tried before interfaces, because
+/// interface names may be anything else.
 pub(super) fn parse(text: &str) -> Result<TypedKey, KeyError> {
     let parsed = parse_any_spelling(text)?;
     let canonical = parsed.to_string();
@@ -82,7 +82,7 @@ fn named(key: &str, name: &str, expected: &'static str) -> Result<String, KeyErr
 
 /// Parses `<interface>/<address>`.
 ///
-/// Both parts may contain slashes (prefix length, reference), so the address is searched from the end.
+/// Both parts may contain slashes (in a prefix length or a reference), so the search for the address starts at the end.
 fn parse_arp(rest: &str) -> Option<TypedKey> {
     let (interface, ip_address) = if let Some(start) = rest.find("/alloc:") {
         (&rest[..start], &rest[start + 1..])
@@ -106,7 +106,7 @@ fn parse_arp(rest: &str) -> Option<TypedKey> {
 
 /// Parses `<network>/<prefix length>/<interface>` or `<reference>/<interface>`.
 ///
-/// After a reference, only the last element is taken as the interface: a reference and an interface name may both contain slashes.
+/// After a reference, only the last path element is the interface, because references and interface names may both contain slashes.
 fn parse_route(rest: &str) -> Option<TypedKey> {
     let (destination, outgoing_interface) = if is_alloc_reference(rest) {
         let (reference, interface) = rest.rsplit_once('/')?;
@@ -163,7 +163,7 @@ fn parse_host_interface(rest: &str) -> Option<TypedKey> {
     }
 }
 
-/// Parses `<interface>/<state>`. The state is the last element, because the name may contain slashes.
+/// Parses `<interface>/<state>`. The state is the last path element, because the interface name may contain slashes.
 fn parse_state(rest: &str) -> Option<TypedKey> {
     let (name, state) = rest.rsplit_once('/')?;
     let up = match state {
@@ -176,8 +176,8 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
 
 /// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
 ///
-/// A key has an element `address` or an element `vrf`, not both. Masters and VLANs, which ligato vpp-agent does not have, follow an empty
-/// element.
+/// A key contains either a path element `address` or a path element `vrf`, but not both. Masters and VLANs, which ligato vpp-agent does not
+/// have, follow an empty path element.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {
@@ -195,7 +195,7 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
         }
     }
     let parts: Vec<&str> = key.split('/').collect();
-    // The caller has checked `linux/interface/`; the name of the interface begins with the third element.
+    // The caller has checked the prefix `linux/interface/`; the interface name begins at the third element.
     let [_, _, rest @ ..] = parts.as_slice() else { return unknown() };
     if rest.len() < 2 || matches!(rest.first(), Some(&"state" | &"host-name")) {
         return unknown();
@@ -208,7 +208,7 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     }
 }
 
-/// Returns the name of the interface and `true`, or `<invalid>` and `false`.
+/// Returns the interface name and `true`, or `<invalid>` and `false`.
 fn interface_name(parts: &[&str]) -> (String, bool) {
     let name = parts.join("/");
     if name.is_empty() {
@@ -225,7 +225,7 @@ fn address_key(key: &str, interface: &[&str], rest: &[&str]) -> Result<TypedKey,
         [] => (None, String::new()),
     };
     match source {
-        // `interface_address` ignores the source of a reference to an allocation: it is always `alloc_ref`.
+        // `interface_address` ignores the source of an allocation reference, which is always `alloc_ref`.
         Some(source) if named && !address.is_empty() => Ok(TypedKey::interface_address(&interface, &address, source)),
         Some(_) => Err(KeyError::InvalidAddressKey {
             key: key.to_owned(),

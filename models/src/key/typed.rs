@@ -1,4 +1,4 @@
-//! Parsed form of keys, and their printer. The parser is in `parse`.
+//! Parsed keys, and how they are printed. The parser is in `parse`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Placeholder in a key for a part that is missing or invalid.
+/// Placeholder in a key for a missing or invalid part.
 pub const INVALID: &str = "<invalid>";
 
 pub(super) const LINUX_INTERFACE: &str = "linux/interface/";
@@ -38,12 +38,12 @@ pub enum TypedKey {
     Arp {
         /// Logical name of the interface.
         interface: String,
-        /// Address or reference, as in the value (not normalized).
+        /// Address or allocation reference, as in the value (not normalized).
         ip_address: String,
     },
     /// Configuration: a route.
     Route {
-        /// Destination of the route.
+        /// Route destination.
         destination: RouteDestination,
         /// Logical name of the interface.
         outgoing_interface: String,
@@ -55,7 +55,7 @@ pub enum TypedKey {
     },
     /// Configuration: an allocated address.
     IpAllocation {
-        /// Name of the network.
+        /// Network name.
         network: String,
         /// Logical name of the interface.
         interface: String,
@@ -92,7 +92,7 @@ pub enum TypedKey {
         interface: String,
         /// Source of the address.
         source: AddressSource,
-        /// Address or reference, as in the value (not normalized).
+        /// Address or allocation reference, as in the value (not normalized).
         address: String,
     },
     /// Derived from an interface: its membership in a VRF.
@@ -102,18 +102,18 @@ pub enum TypedKey {
         /// Logical name of the VRF device.
         vrf: String,
     },
-    /// Derived from an interface: its membership in a bridge. Its key has an empty path element, which no interface name can have.
+    /// Derived from an interface: its membership in a bridge. The key contains an empty path element, which no interface name can contain.
     InterfaceMaster {
         /// Logical name.
         interface: String,
         /// Logical name of the master.
         master: String,
     },
-    /// Derived from a bridge, or from the membership of a port in a bridge: a range of VLANs.
+    /// Derived from a bridge or from a bridge port: a range of VLANs.
     InterfaceVlan {
         /// Logical name.
         interface: String,
-        /// `<vid>`, or `<first vid>-<last vid>`.
+        /// VLAN ids: `<vid>`, or `<first vid>-<last vid>`.
         vlans: String,
     },
     /// Fact: a microservice is running.
@@ -128,16 +128,16 @@ pub enum TypedKey {
         /// Destination, as in the value.
         destination: String,
     },
-    /// Derived from an allocation: the gateway is in the network of the address.
+    /// Derived from an allocation: the gateway is in the same network as the address.
     NeighborGateway {
-        /// Name of the network.
+        /// Network name.
         network: String,
         /// Logical name of the interface.
         interface: String,
     },
     /// Fact: a network namespace is available.
     Namespace {
-        /// Type of the reference.
+        /// Reference type.
         reference_type: NamespaceType,
         /// Name, PID, path or label; empty for the agent's own namespace.
         reference: String,
@@ -149,7 +149,7 @@ pub enum TypedKey {
     },
 }
 
-/// Destination of a route in its key.
+/// Destination in a route key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum RouteDestination {
     /// A network.
@@ -159,15 +159,15 @@ pub enum RouteDestination {
         /// Prefix length in bits.
         prefix_len: u8,
     },
-    /// Reference to an allocated address, including `alloc:`.
+    /// Reference to an allocated address, including the prefix `alloc:`.
     Allocation(String),
-    /// Neither of the two: the key contains `<invalid>/0`. This includes addresses without a prefix length, because existing clients
-    /// compute their keys in this way.
+    /// Neither a network nor a reference: the key contains `<invalid>/0`. This includes addresses without a prefix length, because existing
+    /// clients compute their keys in this way.
     Invalid,
 }
 
 impl RouteDestination {
-    /// Returns the destination in the key of a route with this `dst_network`.
+    /// Returns the destination for the key of a route with this `dst_network`.
     pub fn of(dst_network: &str) -> Self {
         if is_alloc_reference(dst_network) {
             return Self::Allocation(dst_network.to_owned());
@@ -192,7 +192,7 @@ impl fmt::Display for RouteDestination {
     }
 }
 
-/// Source of an address of an interface. In keys, it is the lower-case name of [`IpAddressSource`].
+/// Source of an interface address. In keys, it is the lower-case name of an [`IpAddressSource`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AddressSource {
     /// Not set.
@@ -201,14 +201,14 @@ pub enum AddressSource {
     Static,
     /// Leased by a DHCP server.
     FromDhcp,
-    /// Taken from an allocation that the configuration refers to.
+    /// Taken from an allocation to which the configuration refers.
     AllocRef,
-    /// Set by somebody else.
+    /// Added by others.
     Existing,
 }
 
 impl AddressSource {
-    /// Returns the text of the source in a key.
+    /// Returns the text for the source in a key.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undefined => "undefined_source",
@@ -219,7 +219,7 @@ impl AddressSource {
         }
     }
 
-    /// Parses the source in a key, in upper or lower case.
+    /// Parses a source from a key, in upper or lower case.
     pub(super) fn parse(text: &str) -> Option<Self> {
         [Self::Undefined, Self::Static, Self::FromDhcp, Self::AllocRef, Self::Existing]
             .into_iter()
@@ -239,14 +239,14 @@ impl From<IpAddressSource> for AddressSource {
     }
 }
 
-/// Type of a reference to a network namespace.
+/// Type of a network namespace reference.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceType {
     /// Name, as in `ip netns`.
     Nsid,
     /// PID of a process in the namespace.
     Pid,
-    /// Path of a namespace file.
+    /// Path to a namespace file.
     Fd,
     /// Microservice label of a container.
     Microservice,
@@ -255,7 +255,7 @@ pub enum NamespaceType {
 }
 
 impl NamespaceType {
-    /// Returns the text of the type in a key.
+    /// Returns the text for the type in a key.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nsid => "NSID",
@@ -282,21 +282,21 @@ impl fmt::Display for NamespaceType {
     }
 }
 
-/// Error of a text that is not a key.
+/// Error returned for text that is not a valid key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyError {
-    /// No kind of key begins like this text.
+    /// The text does not begin like any kind of key.
     #[error("`{0}` is not a key of this agent")]
     Unknown(String),
-    /// The text begins like a key of one kind, but does not have its form.
+    /// The text begins like one kind of key, but does not have the form of that kind.
     #[error("`{key}` is not a valid key: expected {expected}")]
     Malformed {
         /// Text of the key.
         key: String,
-        /// Form of such a key.
+        /// Expected form of the key.
         expected: &'static str,
     },
-    /// Key of an interface address without an interface, a known source or an address.
+    /// Key of an interface address in which the interface, a known source or the address is missing.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/address/<source>/<address>")]
     InvalidAddressKey {
         /// Text of the key.
@@ -308,7 +308,7 @@ pub enum KeyError {
         /// Address; empty if it is missing.
         address: String,
     },
-    /// Key of a VRF membership without an interface or a VRF.
+    /// Key of a VRF membership in which the interface or the VRF is missing.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/vrf/<vrf>")]
     InvalidVrfKey {
         /// Text of the key.
@@ -318,12 +318,12 @@ pub enum KeyError {
         /// VRF, or `<invalid>`.
         vrf: String,
     },
-    /// Not the canonical text of a key, so that no value can have it.
+    /// The text is not the canonical form of a key, so no value can have it as its key.
     #[error("`{key}` is not the canonical form of the key; write `{canonical}`")]
     NotCanonical {
         /// Text of the key.
         key: String,
-        /// Canonical text of the key.
+        /// Canonical form of the key.
         canonical: String,
     },
 }
@@ -335,10 +335,10 @@ fn or_invalid(text: &str) -> &str {
 impl TypedKey {
     /// Parses a key.
     ///
-    /// Parsing the result of [`TypedKey::to_key`] returns the same value, as long as all names follow the rules of [`crate::validation`].
+    /// Parsing the result of [`TypedKey::to_key`] returns the same key, provided that all names follow the rules of [`crate::validation`].
     ///
     /// # Errors
-    /// The text is not a key, is malformed or is not canonical. Prefixes, such as [`TypedKey::any_address_of`], are not keys.
+    /// Fails if the text is not a key, is malformed or is not canonical. Prefixes, such as [`TypedKey::any_address_of`], are not keys.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         super::parse::parse(text)
     }
@@ -348,7 +348,7 @@ impl TypedKey {
         Key::from(self.to_string())
     }
 
-    /// Returns the key of an address of an interface. A reference to an allocation always has the source `alloc_ref`.
+    /// Returns the key of an interface address. An allocation reference always has the source `alloc_ref`.
     pub fn interface_address(interface: &str, address: &str, source: AddressSource) -> Self {
         let source = if is_alloc_reference(address) {
             AddressSource::AllocRef
@@ -362,7 +362,7 @@ impl TypedKey {
         }
     }
 
-    /// Returns the key of the namespace that a value refers to; `None` if the type of the reference is not set.
+    /// Returns the key of the namespace to which a value refers, or `None` if the reference type is not set.
     pub fn namespace_of(namespace: Option<&NetNamespace>) -> Option<Self> {
         let Some(namespace) = namespace else {
             return Some(Self::Namespace {

@@ -1,4 +1,4 @@
-//! Message that stays in its binary form.
+//! Message that is kept in its binary form.
 
 use prost::{
     DecodeError, Message,
@@ -6,10 +6,10 @@ use prost::{
     encoding::{self, DecodeContext, WireType},
 };
 
-/// Message in its binary form, which keeps the fields that a generated type would drop.
+/// Message in its binary form. It keeps fields that a generated type would drop.
 ///
-/// Used for file descriptors in responses, which have custom options, and for messages about VPP in requests. As a field of another
-/// message, it is encoded like the message that it contains.
+/// Used for file descriptors in responses, which contain custom options, and for VPP messages in requests. As a field of another message,
+/// it is encoded like the message that it contains.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Encoded(Vec<u8>);
 
@@ -19,7 +19,7 @@ impl Encoded {
         Encoded(message)
     }
 
-    /// Returns whether the message has no fields.
+    /// Returns true if the message has no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Validation of interfaces: first the rules of the reference agent, in its order, then those of the kernel.
+//! Validates interfaces: first by the reference agent's rules, in its order, then by the kernel's rules.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -13,17 +13,17 @@ use crate::{
 };
 use link_kinds::{Given, KindSpec, LifeCycle, LinkKind, Mtu, Role};
 
-/// Smallest MTU of a link with IPv6 (RFC 8200 §5). With a smaller MTU, the kernel disables IPv6 on the link.
+/// Minimum MTU of a link with IPv6 (RFC 8200 §5). With a smaller MTU, the kernel disables IPv6 on the link.
 const MTU_MIN_IPV6: u32 = 1280;
-/// Longest alias of a link in bytes (`IFALIASZ` - 1 of linux/if.h).
+/// Maximum length of a link alias in bytes (`IFALIASZ` - 1 in linux/if.h).
 const ALIAS_MAX_BYTES: usize = 255;
-/// Length in bytes of the suffix in the alias of an adopted link.
+/// Length of the alias suffix of an adopted link, in bytes.
 const ADOPTED_MARK_BYTES: usize = "//adopted".len();
 /// Name of the loopback device in every namespace.
 const LOOPBACK_NAME: &str = "lo";
 
 impl Interface {
-    /// Returns the name of the link in the kernel: `lo` for LOOPBACK, otherwise `host_if_name`, or the logical name if that is empty.
+    /// Returns the kernel name of the link: `lo` for LOOPBACK, otherwise `host_if_name`, or the logical name if `host_if_name` is empty.
     pub fn host_name(&self) -> &str {
         let kind = link_kinds::by_type(self.r#type().as_str_name());
         match kind.map(|kind| kind.spec().life_cycle) {
@@ -34,7 +34,7 @@ impl Interface {
     }
 }
 
-/// Checks the logical name, which forms the key.
+/// Checks the logical name, which is the field that forms the key.
 pub(super) fn validate_key(interface: &Interface) -> Result<(), ValidationError> {
     require_name(interface)?;
     check_interface_name("name", &interface.name)
@@ -68,24 +68,24 @@ pub(super) fn validate(interface: &Interface) -> Result<(), ValidationError> {
 }
 
 impl Interface {
-    /// Returns the kind of the link with its settings.
+    /// Returns the link kind with its settings.
     ///
     /// # Errors
-    /// A setting is invalid. The error names its field.
+    /// Fails if a setting is invalid. The error names its field.
     pub fn parse_link(&self) -> Result<link_kinds::Link, ValidationError> {
         parse(self, kind_of(self)?)
     }
 
-    /// Returns the settings of the interface as a port; `None` if it has none.
+    /// Returns the interface's port settings, or `None` if there are none.
     ///
     /// # Errors
-    /// A setting is invalid. The error names its field.
+    /// Fails if a setting is invalid. The error names its field.
     pub fn parse_port(&self) -> Result<Option<link_kinds::Port>, ValidationError> {
         let Some((member, message)) = self.port.as_ref().map(port_member) else {
             return Ok(None);
         };
         if self.master_interface().is_empty() {
-            let text = format!("{member} is set without master_interface; set master_interface to the name of the master");
+            let text = format!("{member} requires master_interface; set master_interface to the name of the master");
             return Err(ValidationError::new("MasterMissing", &[member, "master_interface"], text));
         }
         let port = message.map(|message| link_kinds::Port::parse(member, &message)).transpose();
@@ -101,11 +101,11 @@ fn as_error(invalid: link_kinds::Invalid) -> ValidationError {
     }
 }
 
-/// Returns the kind of an interface by its type.
+/// Returns the link kind for an interface's type.
 fn kind_of(interface: &Interface) -> Result<&'static dyn LinkKind, ValidationError> {
     let Ok(interface_type) = Type::try_from(interface.r#type) else {
         let names: Vec<&str> = link_kinds::KINDS.iter().map(|kind| kind.spec().type_name).collect();
-        let message = format!("there is no interface type {}; give one of {}", interface.r#type, names.join(", "));
+        let message = format!("unknown interface type {}; expected one of {}", interface.r#type, names.join(", "));
         return Err(ValidationError::new("UnknownEnumValue", &["type"], message));
     };
     link_kinds::by_type(interface_type.as_str_name())
@@ -128,7 +128,7 @@ fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kind
     link_kinds::Link::parse(kind, &given).map_err(as_error)
 }
 
-/// Checks that `adopt` is set only for types that the agent creates itself.
+/// Checks that `adopt` is only set for types that the agent creates itself.
 fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
     if !interface.adopt() || spec.adoptable {
         return Ok(());
@@ -140,13 +140,13 @@ fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationE
     Err(ValidationError::new("AdoptNotSupported", &["type", "adopt"], message))
 }
 
-/// Checks the names of other interfaces: they must be valid, fit into the alias together with the interface's own name, and differ from it.
+/// Checks the names of other interfaces: each must be valid, differ from the interface's own name, and fit into the alias together with it.
 fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<(), ValidationError> {
     for (reference, name) in link.references() {
         check_interface_name(reference.field, name)?;
         let original = "-".repeat(HOST_NAME_MAX_BYTES);
         match reference.role {
-            // The alias also contains the original name of the TAP.
+            // The alias also contains the TAP's original name.
             Role::Original => check_alias(reference.field, &[&interface.name, name, &original])?,
             Role::Peer { .. } | Role::Parent { .. } => check_alias(reference.field, &[&interface.name, name])?,
         }
@@ -158,13 +158,13 @@ fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<()
     Ok(())
 }
 
-/// Checks that the names fit into the alias, the ownership mark of a link, after the longest possible agent prefix.
+/// Checks that the names fit into the link alias (the ownership mark) after the longest possible agent prefix.
 fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
     let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES - ADOPTED_MARK_BYTES;
     let length = parts.join("/").len();
     if length > room {
         let message =
-            format!("name and {field} have {length} bytes together, but the alias of a link has room for {room}; choose shorter names");
+            format!("name and {field} are {length} bytes long together, but a link alias has room for {room}; choose shorter names");
         return Err(ValidationError::new("AliasTooLong", &["name", field], message));
     }
     Ok(())
@@ -182,7 +182,7 @@ fn check_kernel_name(interface: &Interface, spec: &KindSpec) -> Result<(), Valid
     };
     check_host_name(field, name)?;
     if name == LOOPBACK_NAME && spec.life_cycle != LifeCycle::Referred {
-        let message = "every namespace has its own `lo` already; choose another name, or the type LOOPBACK";
+        let message = "every namespace already has its own `lo`; choose another name, or the type LOOPBACK";
         return Err(ValidationError::new("HostNameReserved", &[field], message));
     }
     Ok(())
@@ -195,13 +195,13 @@ fn check_masters(interface: &Interface) -> Result<(), ValidationError> {
             "vrf_master_interface",
             interface.vrf_master_interface.as_str(),
             "VrfMasterIsSelf",
-            "its own VRF; name a VRF_DEVICE",
+            "its own VRF; specify an interface of type VRF_DEVICE",
         ),
         (
             "master_interface",
             interface.master_interface(),
             "MasterIsSelf",
-            "a port of itself; name a BRIDGE",
+            "a port of itself; specify an interface of type BRIDGE",
         ),
     ] {
         if master.is_empty() {
@@ -216,7 +216,7 @@ fn check_masters(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Checks the MAC address like the kernel's `is_valid_ether_addr`: it must be neither multicast nor zero.
+/// Checks the MAC address like the kernel's `is_valid_ether_addr`: it must not be multicast or all zero.
 fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     let field = "phys_address";
     if interface.phys_address.is_empty() {
@@ -232,16 +232,16 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
         } else {
             "a multicast address (its first octet is odd)"
         };
-        let message = format!("the MAC address {mac} is {kind}; an interface needs a unicast address");
+        let message = format!("the MAC address {mac} is {kind}; an interface requires a unicast address");
         return Err(ValidationError::new("MacAddressNotUnicast", &[field], message));
     }
     Ok(())
 }
 
-/// Identity of an address of an interface, regardless of its text.
+/// Identity of an interface address, regardless of how it is written.
 #[derive(PartialEq)]
 enum Identity {
-    /// The prefix length is part of the identity of an IPv4 address only.
+    /// The prefix length is only part of the identity for IPv4 addresses.
     Ip(IpAddr, Option<u8>),
     Allocation {
         network: String,
@@ -257,14 +257,14 @@ fn check_addresses(interface: &Interface, spec: &KindSpec) -> Result<(), Validat
         let identity = check_address(&field, text, &interface.name)?;
         if matches!(identity, Identity::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST), _)) && !takes_loopback {
             let message = format!(
-                "`{text}` is the IPv6 loopback address, which {} cannot have; give another address, or give it to a LOOPBACK interface",
+                "`{text}` is the IPv6 loopback address, which {} cannot have; use another address, or assign it to a LOOPBACK interface",
                 spec.type_name
             );
             return Err(ValidationError::new("IpAddressIsLoopback", &[&field], message));
         }
         if let Some(earlier) = seen.iter().position(|other| *other == identity) {
             let message = format!(
-                "`{text}` is the same address as ip_addresses[{earlier}] `{}`; give it once",
+                "`{text}` is the same address as ip_addresses[{earlier}] `{}`; remove one of them",
                 interface.ip_addresses[earlier]
             );
             return Err(ValidationError::new("DuplicateAddress", &[&field], message));
@@ -293,7 +293,7 @@ fn check_address(field: &str, text: &str, interface: &str) -> Result<Identity, V
         } else {
             "a multicast"
         };
-        let message = format!("`{text}` is {kind} address, which no interface can have; give a unicast address");
+        let message = format!("`{text}` is {kind} address, which no interface can have; use a unicast address");
         return Err(ValidationError::new("IpAddressNotUnicast", &[field], message));
     }
     Ok(Identity::Ip(prefix.address, prefix.address.is_ipv4().then_some(prefix.prefix_len)))
@@ -304,7 +304,7 @@ fn check_mtu(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationErr
     let mtu = interface.mtu;
     if mtu != 0 && !(min..=max).contains(&mtu) {
         let message = format!(
-            "the MTU {mtu} is out of range for {}; give {min} to {max} bytes, or 0 for the default",
+            "the MTU {mtu} is out of range for {}; expected {min} to {max} bytes, or 0 for the default",
             spec.type_name
         );
         return Err(ValidationError::new("MtuOutOfRange", &["mtu"], message));

@@ -1,4 +1,4 @@
-//! Validation of rule chains: valid combinations of chain, table and policy, and texts that the iptables programs accept.
+//! Validates rule chains: combinations of chain, table and policy, and names and rules that the iptables programs accept.
 
 use super::{ValidationError, check_interface_name, check_namespace, name::check_name};
 use crate::proto::ligato::linux::iptables::{
@@ -6,9 +6,9 @@ use crate::proto::ligato::linux::iptables::{
     rule_chain::{ChainType, Policy, Protocol, Table},
 };
 
-/// Longest name of a chain, in bytes (`XT_EXTENSION_MAXNAMELEN` - 1 of linux/netfilter/x_tables.h).
+/// Maximum length of a chain name in bytes (`XT_EXTENSION_MAXNAMELEN` - 1 in linux/netfilter/x_tables.h).
 const CHAIN_NAME_MAX_BYTES: usize = 28;
-/// Names that iptables does not accept for a chain: built-in chains and standard targets.
+/// Names that iptables does not accept for a new chain: built-in chains and standard targets.
 const RESERVED_CHAIN_NAMES: [&str; 9] = [
     "INPUT",
     "OUTPUT",
@@ -49,7 +49,7 @@ pub(super) fn validate(chain: &RuleChain) -> Result<(), ValidationError> {
 }
 
 fn unknown_number(field: &str, number: i32, known: &str) -> ValidationError {
-    ValidationError::new("UnknownEnumValue", &[field], format!("{field} has no value {number}; give {known}"))
+    ValidationError::new("UnknownEnumValue", &[field], format!("unknown {field} {number}; expected {known}"))
 }
 
 fn check_chain(chain: &RuleChain, table: Table, chain_type: ChainType) -> Result<(), ValidationError> {
@@ -86,9 +86,9 @@ fn check_chain_name(name: &str) -> Result<(), ValidationError> {
     } else if name.starts_with(['-', '!']) {
         "begins with a character that iptables interprets as an option"
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        "contains white space or a control character"
+        "contains whitespace or a control character"
     } else if RESERVED_CHAIN_NAMES.contains(&name) {
-        "is the name of a built-in chain or of a target"
+        "is the name of a built-in chain or a target"
     } else {
         return Ok(());
     };
@@ -104,25 +104,25 @@ fn check_policy(table: Table, chain_type: ChainType, policy: Policy) -> Result<(
         Policy::Accept | Policy::Drop => return Ok(()),
         Policy::Queue | Policy::Return => (
             "PolicyRefusedByKernel",
-            "the kernel accepts only ACCEPT or DROP as the policy of a chain; use a last rule for another target",
+            "the kernel only accepts ACCEPT or DROP as a chain policy; for another target, add it as the last rule",
         ),
     };
     Err(ValidationError::new(reason, &["default_policy"], message))
 }
 
-/// Checks a rule. It becomes one line of `iptables-restore` input, so a line break would inject another command.
+/// Checks a rule. A rule becomes one line of `iptables-restore` input, so a line break in it would inject another command.
 fn check_rule(index: usize, rule: &str) -> Result<(), ValidationError> {
     let field = format!("rules[{index}]");
     if rule.trim().is_empty() {
         return Err(ValidationError::new(
             "RuleEmpty",
             &[&field],
-            "the rule is empty; give the arguments after `iptables -A <chain>`, or remove the rule",
+            "the rule is empty; write the arguments that follow `iptables -A <chain>`, or remove the rule",
         ));
     }
     if rule.chars().any(char::is_control) {
         let message = format!(
-            "the rule `{}` contains a line break or another control character; give one rule in one line",
+            "the rule `{}` contains a line break or another control character; write each rule on a single line",
             rule.escape_debug()
         );
         return Err(ValidationError::new("RuleInvalid", &[&field], message));

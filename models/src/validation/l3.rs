@@ -1,4 +1,4 @@
-//! Validation of neighbours and routes.
+//! Validates neighbours and routes.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ const ARP_WITHOUT_INTERFACE: &str = "Linux ARP entry defined without interface r
 const ROUTE_WITHOUT_INTERFACE: &str = "Linux Route defined without outgoing interface reference";
 
 impl Route {
-    /// Returns the scope of the route in the kernel: UNDEFINED becomes GLOBAL with a gateway and LINK without one, like in `ip route`.
+    /// Returns the route's scope in the kernel: UNDEFINED becomes GLOBAL with a gateway and LINK without one, as in `ip route`.
     ///
     /// A route without a scope is valid, although the reference agent fails to apply it.
     pub fn effective_scope(&self) -> Scope {
@@ -23,7 +23,7 @@ impl Route {
         }
     }
 
-    /// Returns whether the route has a gateway; `0.0.0.0` and `::` mean none.
+    /// Returns true if the route has a gateway; `0.0.0.0` and `::` mean that there is none.
     pub fn has_gateway(&self) -> bool {
         !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
     }
@@ -46,7 +46,7 @@ pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
         ));
     }
     check_interface_name("interface", &arp.interface)?;
-    // A neighbour may have a multicast MAC address (some clusters do), so only the syntax is checked.
+    // A neighbour may have a multicast MAC address (some server clusters use one), so only the syntax is checked.
     if let Err(error) = arp.hw_address.parse::<MacAddress>() {
         return Err(ValidationError::new(
             "MacAddressInvalid",
@@ -66,16 +66,16 @@ fn check_neighbor_address(field: &str, text: &str) -> Result<(), ValidationError
         .map_err(|error| ValidationError::address(field, &error))
 }
 
-/// Checks the fields of the key of a neighbour.
+/// Checks the fields that form the key of a neighbour.
 pub(super) fn validate_arp_key(arp: &ArpEntry) -> Result<(), ValidationError> {
     require("interface", &arp.interface, ARP_WITHOUT_INTERFACE)?;
     check_interface_name("interface", &arp.interface)?;
     check_neighbor_address("ip_address", &arp.ip_address)
 }
 
-/// Checks the fields of the key of a route.
+/// Checks the fields that form the key of a route.
 ///
-/// A destination without a prefix length is rejected: clients compute the same key for all such routes of an interface.
+/// Rejects a destination without a prefix length, because clients compute the same key for all such routes of an interface.
 pub(super) fn validate_route_key(route: &Route) -> Result<(), ValidationError> {
     require("outgoing_interface", &route.outgoing_interface, ROUTE_WITHOUT_INTERFACE)?;
     check_interface_name("outgoing_interface", &route.outgoing_interface)?;
@@ -86,7 +86,7 @@ pub(super) fn validate_route_key(route: &Route) -> Result<(), ValidationError> {
         return Ok(());
     }
     let message = format!(
-        "`{}` has no prefix length; write {destination}/{} for the single address",
+        "`{}` has no prefix length; write {destination}/{} for a single address",
         route.dst_network,
         address_bits(destination)
     );
@@ -96,7 +96,7 @@ pub(super) fn validate_route_key(route: &Route) -> Result<(), ValidationError> {
 pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
     require("outgoing_interface", &route.outgoing_interface, ROUTE_WITHOUT_INTERFACE)?;
     let Ok(scope) = Scope::try_from(route.scope) else {
-        let message = format!("there is no route scope {}; give GLOBAL, SITE, LINK or HOST", route.scope);
+        let message = format!("unknown route scope {}; expected GLOBAL, SITE, LINK or HOST", route.scope);
         return Err(ValidationError::new("UnknownEnumValue", &["scope"], message));
     };
     if scope == Scope::Link && !route.gw_addr.is_empty() {
@@ -109,7 +109,7 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
     match (destination, gateway) {
         (Some(destination), Some(gateway)) if destination.is_ipv4() != gateway.is_ipv4() => {
             let message = format!(
-                "the gateway {gateway} and the destination {} are of different IP versions",
+                "the gateway {gateway} and the destination {} have different IP versions",
                 route.dst_network
             );
             Err(ValidationError::new("FamilyMismatch", &["dst_network", "gw_addr"], message))
@@ -118,9 +118,9 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
     }
 }
 
-/// Returns the address of the destination, or `None` for a reference.
+/// Returns the destination address, or `None` for a reference.
 ///
-/// A reference has to name its interface, which may differ from the outgoing interface.
+/// A reference must name its interface, which may differ from the outgoing interface.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     if text.is_empty() {
         let message = "Linux Route defined without destination; write dst_network as 10.1.0.0/16, or as 0.0.0.0/0 for the default route";
@@ -133,7 +133,7 @@ fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     parse_ip_or_cidr(text).map(|prefix| Some(prefix.address)).map_err(as_error)
 }
 
-/// Returns the address of the gateway; `None` without a gateway and for a reference.
+/// Returns the gateway address, or `None` if there is no gateway or if it is a reference.
 fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
     let text = route.gw_addr.as_str();
     let as_error = |error| ValidationError::address("gw_addr", &error);
@@ -150,7 +150,7 @@ fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
     }
     let gateway = parse_ip(text).map_err(as_error)?;
     if gateway.is_multicast() {
-        let message = format!("the gateway {gateway} is a multicast address; give the address of one host");
+        let message = format!("the gateway {gateway} is a multicast address; expected the address of a single host");
         return Err(ValidationError::new("IpAddressNotUnicast", &["gw_addr"], message));
     }
     Ok(Some(gateway))

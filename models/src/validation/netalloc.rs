@@ -1,4 +1,4 @@
-//! Validation of allocated addresses.
+//! Validates allocated addresses.
 
 use super::{ValidationError, check_interface_name, name::check_name};
 use crate::{address::parse_ip_or_cidr, proto::ligato::netalloc::IpAllocation};
@@ -20,7 +20,7 @@ pub(super) fn validate(allocation: &IpAllocation) -> Result<(), ValidationError>
     let gateway = parse_ip_or_cidr(&allocation.gw).map_err(|error| ValidationError::address("gw", &error))?;
     if gateway.address.is_ipv4() != address.address.is_ipv4() {
         let message = format!(
-            "the gateway {} and the address {} are of different IP versions",
+            "the gateway {} and the address {} have different IP versions",
             gateway.address, address.address
         );
         return Err(ValidationError::new("FamilyMismatch", &["address", "gw"], message));

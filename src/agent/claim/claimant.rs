@@ -1,4 +1,4 @@
-//! Content of the key with which an agent claims its label, and proof that the claiming process has ended.
+//! Contents of the key with which an agent claims its label, and proof that the claiming process has ended.
 
 use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
 
@@ -14,19 +14,19 @@ use netns_kernel::boot_id;
 pub(super) struct Claimant {
     /// Host name.
     host: String,
-    /// PID in its own PID namespace.
+    /// PID in the process's own PID namespace.
     pid: i32,
-    /// Time at which it claimed the label.
+    /// When the process claimed the label.
     since: String,
-    /// Start time of the process, in clock ticks after boot.
+    /// Start time of the process, in clock ticks since boot.
     start_time: u64,
     /// Identity of the running kernel: see [`boot_id`].
     boot_id: String,
-    /// Inode number of its PID namespace.
+    /// Inode number of the process's PID namespace.
     pid_namespace: u64,
-    /// Inode number of its network namespace.
+    /// Inode number of the process's network namespace.
     network_namespace: u64,
-    /// The process has the abstract socket of the label in its network namespace: see
+    /// True if the process has the abstract socket of the label in its network namespace; see
     /// [`LabelLock`](crate::agent::label::LabelLock).
     has_socket: bool,
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Claimant {
 }
 
 impl Claimant {
-    /// Describes this process. Fields that the system does not provide stay empty, and prove nothing.
+    /// Describes this process. Fields that the system does not provide stay empty and prove nothing.
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
@@ -57,7 +57,7 @@ impl Claimant {
         }
     }
 
-    /// Parses the value of a key. Any other content gives a claimant without identity.
+    /// Parses the value of a key. Returns an unidentified claimant if the value is not valid.
     pub fn parse(text: &[u8]) -> Self {
         serde_json::from_slice(text).unwrap_or_default()
     }
@@ -68,24 +68,24 @@ impl Claimant {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns whether both are the same process.
+    /// Returns whether both describe the same process.
     pub fn is(&self, other: &Self) -> bool {
         let identity = |claimant: &Self| (claimant.boot_id.clone(), claimant.pid_namespace, claimant.pid, claimant.start_time);
         self.pid != 0 && identity(self) == identity(other)
     }
 
-    /// Returns whether the process has certainly ended. `own` is the calling process.
+    /// Returns whether the process has certainly ended. `own` describes the calling process.
     pub fn has_ended(&self, own: &Self) -> bool {
         self.has_ended_by(own, start_time)
     }
 
-    /// Checks both proofs of an end; each is valid only if the kernel has not been restarted. If a namespace is gone, so are its processes,
-    /// so it is harmless that the kernel reuses inode numbers.
+    /// Checks for either proof that the process has ended. Both are valid only if the kernel has not been rebooted since. If a namespace is
+    /// gone, so are its processes, so it is harmless that the kernel reuses inode numbers.
     fn has_ended_by(&self, own: &Self, start_time: impl Fn(i32) -> io::Result<u64>) -> bool {
         if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
             return false;
         }
-        // Only one process at a time has the socket.
+        // Only one process at a time can have the socket.
         let had_socket =
             self.has_socket && own.has_socket && self.network_namespace != 0 && self.network_namespace == own.network_namespace;
         let is_visible = self.pid_namespace != 0 && self.pid_namespace == own.pid_namespace;
@@ -125,7 +125,7 @@ mod tests {
         let own = claimant("boot", 1, 3);
         assert!(former.has_ended_by(&own, gone));
         assert!(former.has_ended_by(&own, |_| Ok(101)), "another process has its PID");
-        assert!(!former.has_ended_by(&own, |_| Ok(100)), "it is running");
+        assert!(!former.has_ended_by(&own, |_| Ok(100)), "the process is running");
         assert!(!former.has_ended_by(&own, hidden));
         assert!(!former.has_ended_by(&claimant("boot", 9, 3), gone), "its PID is not visible here");
         assert!(

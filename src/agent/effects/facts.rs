@@ -25,14 +25,14 @@ type Existing = (String, Vec<Option<AddressSpec>>);
 /// Facts about the agent's own namespace.
 #[derive(Default)]
 pub(super) struct HostFacts {
-    /// Facts that were reported to the scheduler.
+    /// Facts reported to the scheduler.
     reported: BTreeMap<Key, Value>,
     /// Applied EXISTING interfaces.
     existing: BTreeMap<Key, Existing>,
 }
 
 impl HostFacts {
-    /// Records the applied value of an interface. Returns whether it is an EXISTING interface that is new or was changed.
+    /// Records the applied value of an interface. Returns whether it is a new or changed EXISTING interface.
     fn note_existing(&mut self, view: &View<'_, Network>, key: &Key) -> bool {
         let applied = view.applied(key).and_then(Value::applied_interface);
         let Some(applied) = applied.filter(|applied| applied.interface.is_existing()) else {
@@ -70,7 +70,7 @@ impl NetworkEffects {
         self.facts.reported = facts;
     }
 
-    /// Reports which foreign addresses appeared on managed links of a namespace, and which disappeared.
+    /// Reports which foreign addresses have appeared on, or disappeared from, the managed links of a namespace.
     pub(super) fn report_foreign_addresses(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, addresses: BTreeSet<Key>) {
         let Some(known) = self.namespaces.replace_foreign_addresses(netns, addresses.clone()) else {
             return;
@@ -82,14 +82,14 @@ impl NetworkEffects {
 
     /// Plans a read of the agent's own namespace after an EXISTING interface was applied or changed.
     ///
-    /// The change takes no operation, so the kernel sends no event, and the foreign addresses on its link are not known yet.
+    /// The change needs no kernel operation, so the kernel sends no event, and the foreign addresses on the link are not known yet.
     pub(super) fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
         if self.facts.note_existing(&scheduler.view(), key) {
             self.plan.read_soon(self.host.own_namespace());
         }
     }
 
-    /// Reports a change of a container.
+    /// Reports a container change.
     pub(super) fn microservice(&mut self, scheduler: &mut Scheduler<Network>, change: MicroserviceChange) {
         match change {
             MicroserviceChange::Available(service) => {

@@ -1,11 +1,11 @@
-//! Tasks that belong to no value. They are executed first in the next batch, and their outcomes are ignored.
+//! Tasks that belong to no value. They run first in the next batch, and their outcomes are ignored.
 
 use models::key::Key;
 
 use crate::descriptors::value::{NamespaceName, OpenNamespace};
 use netns_kernel::{KernelOp, NamespaceRef, Task};
 
-/// Id of a task whose outcome is ignored; operations are numbered from 1.
+/// Id of a task whose outcome is ignored. Operations are numbered from 1.
 const NO_OPERATION: u64 = 0;
 
 fn task(key: &Key, op: KernelOp) -> Task {
@@ -16,7 +16,7 @@ fn task(key: &Key, op: KernelOp) -> Task {
     }
 }
 
-/// Returns a task that forgets which process a namespace value referred to, if it referred to one. The process was never found or is gone.
+/// Returns a task that forgets the process of a namespace value, if the value referred to one. The process was never found or is gone.
 pub(super) fn forget_process(key: &Key) -> Option<Task> {
     let reference = match NamespaceName::of_key(key)? {
         NamespaceName::Process(pid) => NamespaceRef::Process(pid),
@@ -26,7 +26,7 @@ pub(super) fn forget_process(key: &Key) -> Option<Task> {
     Some(task(key, KernelOp::ForgetProcess { reference }))
 }
 
-/// Returns a task that undoes one of two openings of a namespace.
+/// Returns a task that undoes one opening of a namespace that was opened twice.
 pub(super) fn close_again(key: &Key, open: OpenNamespace) -> Task {
     let close = KernelOp::CloseNamespace {
         reference: open.reference,

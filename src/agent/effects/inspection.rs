@@ -1,6 +1,6 @@
 //! Compares the contents of a namespace with the desired and applied values, and reports the differences to the scheduler.
 //!
-//! [`NetworkEffects::inspect_all`] handles an open namespace, [`NetworkEffects::scanned`] one of the startup scan.
+//! [`NetworkEffects::inspect_all`] handles an open namespace, [`NetworkEffects::scanned`] a namespace of the startup scan.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -26,7 +26,7 @@ use netns_kernel::{NetnsId, Snapshot};
 
 use super::super::startup_scan::Scanned;
 
-/// Returns a description of an orphan for users, from its key.
+/// Returns a user-readable description of an orphan, given its key.
 fn orphan_text(key: &Key) -> &str {
     key.as_str().splitn(4, '/').last().unwrap_or_default()
 }
@@ -66,7 +66,7 @@ impl NetworkEffects {
 
     /// Inspects a namespace under one name, and reports the findings to the scheduler.
     ///
-    /// `resync`: the namespace was not read because of an event.
+    /// `resync` is true if the read was not triggered by an event.
     fn inspect_as<'s>(
         &mut self,
         scheduler: &mut Scheduler<Network>,
@@ -113,7 +113,7 @@ impl NetworkEffects {
 
     /// Plans reads of the namespaces that contain the other end of a lost pair.
     ///
-    /// The other end counts as lost as well. If it still exists, it would prevent the creation of a new pair.
+    /// The other end counts as lost as well. If it still exists, it prevents the creation of a new pair.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
@@ -123,7 +123,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Records displaced routes and neighbours: those that are lost while their interface is unchanged were replaced by a foreign object.
+    /// Records displaced routes and neighbours. If one is lost but its interface is unchanged, a foreign object has replaced it.
     fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);
@@ -160,19 +160,19 @@ impl NetworkEffects {
         self.attribute(scheduler, name, scanned, &contents);
     }
 
-    /// Checks again the names under which only the startup scan has opened a namespace.
+    /// Rechecks the names under which only the startup scan has opened a namespace.
     fn attribute_scanned(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
         for (name, scanned) in self.namespaces.scanned_names(netns) {
             self.attribute(scheduler, name, scanned, contents);
         }
     }
 
-    /// Hands a namespace of the startup scan over to the scheduler, unless it may still become desired or its orphans are held.
+    /// Hands over a namespace of the startup scan to the scheduler, unless it may still become desired or its orphans are on hold.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
         if view.applied(&key).is_some() || view.desired(&key).is_some() {
-            // The name may refer to another namespace since the scan.
+            // The name may refer to a different namespace since the scan.
             let is_open = netns_of(&view, &name) == Some(netns);
             return self.give_back(scheduler, &name, scanned.open, is_open);
         }
@@ -193,7 +193,7 @@ impl NetworkEffects {
         }
         let open = scanned.open;
         info!(namespace = %name, %netns, owned = open.owned, "namespace left by an earlier run; deleting orphans in it");
-        // The name may become desired before the namespace is closed, which then stays open.
+        // The name may become desired before the namespace is closed. In that case the namespace stays open.
         self.references.watch(&key, &name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(&name, Some((netns, open.owned)), "");
         self.namespaces.hand_over(netns, &name);
@@ -205,7 +205,7 @@ impl NetworkEffects {
         self.inspect_as(scheduler, &name, netns, contents, true);
     }
 
-    /// Releases a namespace that became desired after the startup scan opened it: the scheduler opens it itself.
+    /// Releases a namespace that became desired after the startup scan opened it; the scheduler opens it itself.
     fn give_back(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, open: OpenNamespace, is_open: bool) {
         let netns = open.netns;
         if self.held.keep_empty(netns, name, false) {
@@ -220,12 +220,12 @@ impl NetworkEffects {
         self.housekeeping.push(housekeeping::close_again(&name.key(), open));
     }
 
-    /// Returns whether a namespace of the startup scan must be kept because removals are held. Moves held orphans out of the findings.
+    /// Returns whether a namespace of the startup scan must be kept because removals are on hold. Moves held orphans out of the findings.
     fn must_stay(&mut self, name: &NamespaceName, scanned: &ScannedName, findings: &mut Findings<'_>) -> bool {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);
-        // The agent cannot know which value created an empty namespace; the store may have lost it.
+        // The agent cannot tell which value created an empty namespace; the store may have lost that value.
         let stays = self.held.is_holding() && (has_orphans || !scanned.explained);
         changed |= self.held.keep_empty(netns, name, stays && !has_orphans && scanned.open.owned);
         if changed {

@@ -1,4 +1,4 @@
-//! Namespaces that the agent knows, and the state of each. When they are read is decided by `reading_plan`.
+//! Namespaces known to the agent, and the state of each. `reading_plan` decides when they are read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use netns_kernel::NetnsId;
 
 /// State of one namespace.
 enum ManagedNamespace {
-    /// Not open, but a change in it was notified: a read during the opening may be older than the change.
+    /// Not open, but a change in it has been reported: a read during the opening may be older than the change.
     Announced,
     /// Open under at least one name.
     Open(Box<OpenState>),
@@ -42,27 +42,27 @@ enum NameState {
 pub struct ScannedName {
     /// The open namespace.
     pub open: OpenNamespace,
-    /// An object of the agent in the namespace may belong or have belonged to a desired value, so the namespace does not exist because the
-    /// store lost a value.
+    /// True if an object of the agent in the namespace belongs, or may have belonged, to a desired value. That explains why the namespace
+    /// exists; otherwise the store may have lost the value that created it.
     pub explained: bool,
 }
 
-/// Whether the owners of the objects in a namespace are known.
+/// State of the search for the owners of the objects in a namespace.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Attribution {
-    /// As far as has been observed, each object has a known owner.
+    /// Every object observed so far has a known owner.
     #[default]
     Attributed,
-    /// An object may belong to a namespace that is not open yet; read again when more is known.
+    /// An object may belong to a namespace that is not open yet. The namespace is read again when more is known.
     Unattributed,
 }
 
-/// Known namespaces by identity.
+/// Known namespaces, by identity.
 pub struct Namespaces {
     all: HashMap<NetnsId, ManagedNamespace>,
-    /// Index of unattributed namespaces, which are needed at each change of the desired state.
+    /// Index of unattributed namespaces, which are needed on each change of the desired state.
     unattributed: BTreeSet<NetnsId>,
-    /// An operation or decision happened since unattributed namespaces were last read, so an owner may be known now.
+    /// True if an operation or decision happened since unattributed namespaces were last read, so an owner may be known now.
     learned: bool,
 }
 
@@ -84,15 +84,15 @@ impl Namespaces {
         matches!(namespace, ManagedNamespace::Open(_))
     }
 
-    /// Records that the scheduler opened a namespace under a name. Returns whether a change was notified before.
+    /// Records that the scheduler opened a namespace under a name. Returns whether a change was reported before.
     pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
-        // If the startup scan has opened the name as well, that opening must still be undone.
+        // If the startup scan has also opened the name, that opening must still be undone.
         self.insert(netns, |names| {
             names.entry(name).or_insert(NameState::Managed);
         })
     }
 
-    /// Records that the startup scan opened a namespace under a name. Returns whether a change was notified before.
+    /// Records that the startup scan opened a namespace under a name. Returns whether a change was reported before.
     pub fn open_scanned(&mut self, netns: NetnsId, name: NamespaceName, scanned: ScannedName) -> bool {
         self.insert(netns, |names| {
             names.insert(name, NameState::Scanned(scanned));
@@ -154,14 +154,14 @@ impl Namespaces {
         scanned.collect()
     }
 
-    /// Hands over a name of the startup scan to the scheduler.
+    /// Hands over a startup scan name to the scheduler.
     pub fn hand_over(&mut self, netns: NetnsId, name: &NamespaceName) {
         if let Some(state) = self.state_mut(netns).and_then(|state| state.names.get_mut(name)) {
             *state = NameState::Managed;
         }
     }
 
-    /// Returns the managed links of the last read of a namespace.
+    /// Returns the managed links found by the last read of a namespace.
     pub fn known_links(&self, netns: NetnsId) -> Option<&KnownLinks> {
         self.state(netns).map(|state| &state.known_links)
     }
@@ -173,7 +173,7 @@ impl Namespaces {
         }
     }
 
-    /// Replaces the managed links by those read under all names of a namespace.
+    /// Replaces the managed links with those read under all names of a namespace.
     pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links = KnownLinks::default();
@@ -186,13 +186,13 @@ impl Namespaces {
         self.state(netns).map(|state| state.foreign_addresses.clone()).unwrap_or_default()
     }
 
-    /// Replaces the foreign addresses of a namespace. Returns the former ones; `None` if the namespace is not open.
+    /// Replaces the foreign addresses of a namespace. Returns the previous ones; `None` if the namespace is not open.
     pub fn replace_foreign_addresses(&mut self, netns: NetnsId, addresses: BTreeSet<Key>) -> Option<BTreeSet<Key>> {
         let state = self.state_mut(netns)?;
         Some(std::mem::replace(&mut state.foreign_addresses, addresses))
     }
 
-    /// Records whether the owner of each object in a namespace is known.
+    /// Records whether the owner of every object in a namespace is known.
     pub fn set_attribution(&mut self, netns: NetnsId, attribution: Attribution) {
         let Some(state) = self.state_mut(netns) else { return };
         state.attribution = attribution;
@@ -202,18 +202,18 @@ impl Namespaces {
         };
     }
 
-    /// Returns whether the owner of an object in a namespace is unknown.
+    /// Returns whether a namespace contains an object with an unknown owner.
     pub fn is_unattributed(&self, netns: NetnsId) -> bool {
         self.state(netns)
             .is_some_and(|state| state.attribution == Attribution::Unattributed)
     }
 
-    /// Returns the namespaces in which the owner of an object is unknown.
+    /// Returns the namespaces that contain an object with an unknown owner.
     pub fn unattributed(&self) -> Vec<NetnsId> {
         self.unattributed.iter().copied().collect()
     }
 
-    /// Records an operation or decision, after which an owner may be known.
+    /// Records an operation or decision that may have revealed an owner.
     pub fn learn(&mut self) {
         self.learned = true;
     }

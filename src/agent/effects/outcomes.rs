@@ -22,9 +22,9 @@ use super::super::failure_class::{Class, Subject, classify};
 pub(super) struct InFlight {
     key: Key,
     verb: Verb,
-    /// The operation replaces a foreign object that displaced one of the agent's.
+    /// True if the operation replaces a foreign object that displaced one of the agent's.
     replaces_foreign: bool,
-    /// Namespace and action, if the operation is about a namespace.
+    /// Namespace and action, if this is a namespace operation.
     namespace: Option<OfNamespace>,
 }
 
@@ -90,12 +90,12 @@ pub(super) fn is_change(operation: &Operation<KernelOp>) -> bool {
     OfNamespace::of(&operation.key, &operation.steps).is_none()
 }
 
-/// Returns whether a published status shows a failure of the value: its own status, or that of the interface that it is derived from.
+/// Returns whether a published status shows the value's failures: its own status, or that of the interface it is derived from.
 fn has_status(key: &Key) -> bool {
     key.as_str().starts_with("config/") || provider(key).is_some()
 }
 
-/// Returns the namespace of the address whose duplicate address detection the value tracks.
+/// Returns the namespace of the address, if the value tracks duplicate address detection.
 fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
     let view = scheduler.view();
     let interface = &view.desired(key)?.detection()?.interface;
@@ -148,7 +148,7 @@ impl NetworkEffects {
 
     fn failed(&mut self, scheduler: &Scheduler<Network>, in_flight: InFlight, failure: Failure) -> Outcome<Value> {
         let key = &in_flight.key;
-        // The object in the kernel is foreign, so the agent's object is gone already.
+        // The object in the kernel is foreign, so the agent's object is already gone.
         if in_flight.verb == Verb::Delete && failure.kind == FailureKind::Foreign {
             debug!(key = %key, "nothing to delete: {}", failure.message);
             return Outcome::Done;
@@ -182,7 +182,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Logs a failure. Watches and publishes the reference to a namespace that could not be opened or checked.
+    /// Logs a failure. If a namespace could not be opened or checked, watches and publishes the reference to it.
     fn note_failure(&mut self, in_flight: &InFlight, class: Class, failure: &Failure) {
         let (key, message) = (&in_flight.key, &failure.message);
         let may_appear = failure.kind == FailureKind::TimedOut || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused));
@@ -190,7 +190,7 @@ impl NetworkEffects {
             // The watcher triggers another attempt as soon as it observes the namespace.
             Some((name, NamespaceAction::Open)) if may_appear => {
                 debug!(key = %key, "waiting: {message}");
-                // A named namespace that does not exist would be created, so something else has its name.
+                // A named namespace that does not exist would have been created, so something else has its name.
                 let obstructed = matches!(name, NamespaceName::Named(_));
                 let binding = if obstructed { Binding::Obstructed } else { Binding::Missing };
                 self.references.watch(key, name, binding);
@@ -222,7 +222,7 @@ impl NetworkEffects {
         })
     }
 
-    /// Plans the first read of a namespace: at once after a change before it was open, within the sweep interval if it is not watched.
+    /// Plans the first read of a namespace: at once if it changed before it was open, within the sweep interval if it is not watched.
     pub(super) fn plan_first_reading(&mut self, netns: NetnsId, announced: bool) {
         self.plan.opened(netns);
         if announced {
@@ -255,14 +255,14 @@ impl NetworkEffects {
         }
     }
 
-    /// Plans a read for the end of duplicate address detection, unless the namespace is watched and the kernel notifies it.
+    /// Plans a read for the end of duplicate address detection, unless the namespace is watched, in which case the kernel sends an event.
     pub(super) fn await_detection(&mut self, netns: NetnsId) {
         if !self.host.is_watched(netns) {
             self.plan.detect_later(netns);
         }
     }
 
-    /// Stops watching references that no value uses any more.
+    /// Stops watching references that values no longer use.
     pub(super) fn drop_unused_references(&mut self, scheduler: &Scheduler<Network>) {
         for key in self.references.unwatch_unused(&scheduler.view()) {
             self.reporter.namespace_key_gone(&key);
@@ -271,7 +271,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Makes the startup scan return to skipped namespaces that no value refers to any more, because they may contain orphans.
+    /// Makes the startup scan return to skipped namespaces that no value refers to any more. They may contain orphans.
     pub(super) fn update_scan(&mut self, scheduler: &Scheduler<Network>) {
         let view = scheduler.view();
         self.scan.update(|name| {

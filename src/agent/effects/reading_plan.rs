@@ -1,6 +1,6 @@
 //! Schedules the reads of each open namespace: after events, periodically, after a bulk change, and for a resync.
 //!
-//! Knows only times, not the contents of namespaces.
+//! Deals only with times, not with the contents of namespaces.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -10,41 +10,41 @@ use std::{
 use super::super::bulk::Bulk;
 use netns_kernel::NetnsId;
 
-/// Delay between the first event in a namespace and the read, in which further changes may follow.
+/// Delay between the first event in a namespace and the read, so that one read covers the changes that follow.
 const SETTLE: Duration = Duration::from_millis(5);
-/// Minimum time between two reads of a namespace because of events.
+/// Minimum time between two event-triggered reads of a namespace.
 const READ_INTERVAL: Duration = Duration::from_millis(30);
-/// Part of that interval per object in a large namespace. Reading takes a few microseconds per object, so a namespace with permanent events
-/// costs at most a quarter of the time.
+/// Minimum read interval per object in a large namespace, used if the total exceeds [`READ_INTERVAL`]. Reading takes a few microseconds per
+/// object, so a namespace with constant events uses at most a quarter of the time.
 const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
-/// Time after which a failed read of a namespace is repeated.
+/// Delay before a failed read of a namespace is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// Interval at which a namespace that is not watched is read while an address in it is tentative.
+/// Read interval of an unwatched namespace while an address in it is tentative.
 const DETECTION_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of parts into which the sweep interval is divided. Namespaces that are opened together are not read together, because many reads
-/// at once would delay everything else.
+/// Number of slots in the sweep interval. Namespaces that were opened together are read in different slots, because many reads at once
+/// would delay everything else.
 const SWEEP_PARTS: u32 = 64;
 
-/// Times at which open namespaces are read.
+/// Schedule of the reads of open namespaces.
 pub struct ReadingPlan {
     /// The open namespaces.
     timings: HashMap<NetnsId, Timing>,
     /// Index of the due times, earliest first.
     queue: BTreeSet<(Duration, NetnsId)>,
-    /// Interval at which a namespace that is not watched is read.
+    /// Read interval of a namespace that is not watched.
     sweep_interval: Duration,
     /// Bulk change in progress, during which nothing is read.
     bulk: Bulk,
     now: Duration,
 }
 
-/// The plan for one namespace.
+/// Read times of one namespace.
 struct Timing {
     due: Option<Duration>,
     last_read: Option<Duration>,
-    /// Minimum time between two reads because of events.
+    /// Minimum time between two event-triggered reads.
     interval: Duration,
-    /// The next read is part of a resync.
+    /// True if the next read is part of a resync.
     resync: bool,
 }
 
@@ -60,7 +60,7 @@ impl ReadingPlan {
         }
     }
 
-    /// Sets the time from which delays are counted.
+    /// Sets the current time, from which delays are counted.
     pub fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
@@ -82,7 +82,7 @@ impl ReadingPlan {
         }
     }
 
-    /// Plans a read. A read that is planned for an earlier time stays.
+    /// Plans a read. If an earlier read is already planned, keeps it.
     fn plan(&mut self, netns: NetnsId, due: Duration) {
         let Some(timing) = self.timings.get_mut(&netns) else { return };
         if timing.due.is_some_and(|planned| planned <= due) {
@@ -107,34 +107,34 @@ impl ReadingPlan {
         self.plan(netns, self.now + self.sweep_interval * part / SWEEP_PARTS);
     }
 
-    /// Plans a read at once.
+    /// Plans an immediate read.
     pub fn read_now(&mut self, netns: NetnsId) {
         self.plan(netns, self.now);
     }
 
-    /// Plans a read before any operation, because an operation might create an object that exists already.
+    /// Plans a read before any other operation, which might otherwise create an object that already exists.
     pub fn read_first(&mut self, netns: NetnsId) {
         self.plan(netns, Duration::ZERO);
     }
 
-    /// Plans a read soon, but with a pause after the last one, because the consequences of a read may lead to another read.
+    /// Plans a read soon, but not immediately after the last one, because the consequences of a read may lead to another read.
     pub fn read_soon(&mut self, netns: NetnsId) {
         let Some(timing) = self.timings.get(&netns) else { return };
         let earliest = timing.last_read.map_or(self.now, |last| last + READ_INTERVAL);
         self.plan(netns, earliest.max(self.now));
     }
 
-    /// Plans another attempt after a failed read.
+    /// Plans a retry of a failed read.
     pub fn retry_later(&mut self, netns: NetnsId) {
         self.plan(netns, self.now + RETRY_INTERVAL);
     }
 
-    /// Plans a read for the end of duplicate address detection, for which no event arrives from a namespace that is not watched.
+    /// Plans a read for the end of duplicate address detection, for which no event arrives from an unwatched namespace.
     pub fn detect_later(&mut self, netns: NetnsId) {
         self.plan(netns, self.now + DETECTION_INTERVAL);
     }
 
-    /// Plans a read of every namespace for a resync. Returns whether a bulk change ends with that.
+    /// Plans a read of every namespace for a resync. Returns whether this ends a bulk change.
     pub fn read_all(&mut self, now: Duration) -> bool {
         let ended = self.bulk.interrupt();
         self.timings.values_mut().for_each(|timing| timing.resync = true);
@@ -147,14 +147,14 @@ impl ReadingPlan {
         meant.into_iter().for_each(|netns| self.plan(netns, due));
     }
 
-    /// Records a batch with this number of changes. Returns whether a bulk change starts with it.
+    /// Records a batch with this number of changes. Returns whether it starts a bulk change.
     pub fn batch(&mut self, changes: usize, now: Duration) -> bool {
         self.bulk.batch(changes, now)
     }
 
-    /// Records that there is nothing else to do. Returns whether a bulk change ends with that.
+    /// Records that there is nothing else to do. Returns whether this ends a bulk change.
     ///
-    /// In that case each watched namespace is read, because events were disabled.
+    /// If so, plans a read of each watched namespace, because events were disabled.
     pub fn idle(&mut self, now: Duration, is_watched: impl Fn(NetnsId) -> bool) -> bool {
         self.now = now;
         let ended = self.bulk.idle(now);
@@ -169,7 +169,7 @@ impl ReadingPlan {
         self.bulk.over_at().is_some()
     }
 
-    /// Returns the namespaces to read now, sorted, and counts them as read.
+    /// Returns the namespaces to read now, sorted, and marks them as read.
     pub fn take_due(&mut self, now: Duration, is_watched: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         let mut due: Vec<NetnsId> = Vec::new();
         while let Some((_, netns)) = self.queue.first().copied().filter(|(from, _)| *from <= now && !self.is_paused()) {
@@ -186,7 +186,7 @@ impl ReadingPlan {
         due
     }
 
-    /// Records that a namespace was read, and its number of objects, which extends the minimum time until the next read.
+    /// Records that a namespace was read and how many objects it has. A large number extends the minimum time until the next read.
     ///
     /// Returns whether the read was part of a resync.
     pub fn read(&mut self, netns: NetnsId, objects: usize) -> bool {
@@ -196,7 +196,7 @@ impl ReadingPlan {
         std::mem::take(&mut timing.resync)
     }
 
-    /// Returns the time of the next read or of the end of a bulk change.
+    /// Returns the time of the next read or the end of the bulk change.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.bulk.over_at().or_else(|| self.queue.first().map(|(due, _)| *due))
     }

@@ -1,4 +1,4 @@
-//! Watched references to namespaces, by the key of their value.
+//! Namespace references being watched, by the key of their value.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ impl References {
         }
     }
 
-    /// Watches whether a reference resolves to something else than `binding`.
+    /// Watches for a reference to resolve to something other than `binding`.
     pub fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
         let target = match name {
             NamespaceName::Named(name) => Some(Target::Named(name.clone())),
@@ -51,7 +51,7 @@ impl References {
         }
     }
 
-    /// Stops watching references that no value uses any more, and returns their keys.
+    /// Stops watching references that values no longer use, and returns their keys.
     pub fn unwatch_unused(&mut self, view: &View<'_, Network>) -> Vec<Key> {
         let is_unused = |key: &&Key| view.desired(key).is_none() && view.applied(key).is_none();
         let unused: Vec<Key> = self.watched.iter().filter(is_unused).cloned().collect();

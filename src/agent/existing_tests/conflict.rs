@@ -5,7 +5,7 @@ use models::proto::ligato::kvscheduler::ValueState;
 use super::{Desired, World, arp, interface, machine, route};
 use crate::simulation::kernel::OWN;
 
-/// Returns an EXISTING interface on `nic0` with further members.
+/// Returns an EXISTING interface on `nic0` with additional fields.
 fn existing(name: &str, rest: &str) -> (String, String) {
     interface(name, &format!(r#""type":"EXISTING","host_if_name":"nic0"{rest}"#))
 }
@@ -26,7 +26,7 @@ fn beside(mtu: u32) -> (String, String) {
     )
 }
 
-/// Values that exist first, a second one that conflicts with the first of them, its correction, and the expected status of the second.
+/// Initial values, a second value that conflicts with the first of them, its correction, and the expected status of the second value.
 struct Conflict {
     first: Vec<(String, String)>,
     second: (String, String),
@@ -217,7 +217,7 @@ fn first_key_wins_if_two_changes_conflict() {
     }
 }
 
-/// A change that asks for the same settings of the link as before does not conflict with another interface that changes at the same time.
+/// A change that requests the same link settings as before does not conflict with another interface that changes at the same time.
 #[test]
 fn change_of_addresses_only_is_no_conflict() {
     let a = existing("a", r#","ip_addresses":["10.1.0.1/24"]"#);
@@ -283,7 +283,7 @@ fn restart_removes_objects_of_interface_in_conflict() {
     assert_eq!(world.log(), []);
 }
 
-/// The interface that creates a link decides: a foreign change of the link is no conflict, a new desired value is.
+/// The interface that creates a link takes precedence: a foreign change of the link is not a conflict, but a new desired value is.
 #[test]
 fn interface_that_creates_the_link_wins_conflicts() {
     let desired: Desired = pair(1400).into_iter().chain([beside(1400)]).collect();
@@ -291,7 +291,7 @@ fn interface_that_creates_the_link_wins_conflicts() {
     world.assert_configured(&beside(0).0);
     assert_eq!(world.addresses("left"), ["10.2.0.1"]);
     world.log();
-    let index = world.machine.get().kernel.link(OWN, "left").expect("it exists").index;
+    let index = world.machine.get().kernel.link(OWN, "left").expect("the object exists").index;
     world.machine.get().kernel.link_mut(OWN, index).mtu = 1300;
     world.refresh(OWN);
     world.rest();

@@ -1,6 +1,7 @@
-//! Wraps the bodies of a gRPC call: limits the time and size of received messages, and counts messages in both directions.
+//! Wraps the bodies of a gRPC call: limits the time for and the size of received messages, and counts messages in both directions.
 //!
-//! Neither a tonic layer nor a codec could do this: a layer sees bodies but no messages, and a codec sees messages but not their call.
+//! Neither a tonic layer nor a codec could do this: a layer sees bodies but no messages, and a codec sees messages but not the
+//! call they belong to.
 
 use std::{
     future::Future,
@@ -20,20 +21,20 @@ use listener::Limits;
 /// Each message is preceded by a flag and a length of four bytes (gRPC over HTTP/2, `Length-Prefixed-Message`).
 const HEADER: usize = 5;
 
-/// Parser state for the messages of a body.
+/// Parser state for the messages in a body.
 #[derive(Default)]
 struct Frames {
     header: [u8; HEADER],
     /// Number of header bytes received.
     have: usize,
-    /// Number of message bytes still missing.
+    /// Number of message bytes not yet received.
     missing: usize,
     /// Length of the longest message so far.
     longest: usize,
 }
 
 impl Frames {
-    /// Consumes bytes and returns how many messages were completed.
+    /// Consumes bytes and returns the number of messages completed by them.
     fn pass(&mut self, mut bytes: &[u8]) -> u64 {
         let mut complete = 0;
         loop {
@@ -58,7 +59,7 @@ impl Frames {
     }
 }
 
-/// Request body. It must arrive within the time limit; in a stream, the limit applies to each piece.
+/// Request body. It must arrive within the time limit; in a stream, the limit applies to each chunk.
 pub(super) struct Arriving {
     body: Incoming,
     frames: Frames,
@@ -70,7 +71,7 @@ pub(super) struct Arriving {
 }
 
 impl Arriving {
-    /// Wraps a request body, with the limits for its messages.
+    /// Wraps a request body and applies the limits to its messages.
     pub fn new(body: Incoming, limits: &Limits, streams: bool, received: Option<IntCounter>) -> Self {
         let time_limit = limits.body();
         Arriving {
@@ -127,7 +128,7 @@ impl HttpBody for Arriving {
 }
 
 fn too_long(length: usize, longest: usize) -> Status {
-    let words = format!("the message has {length} bytes but --http-body-max allows only {longest}; send less or raise the limit");
+    let words = format!("the message has {length} bytes, but --http-body-max allows only {longest}; send less or raise the limit");
     Status::resource_exhausted(words)
 }
 

@@ -1,4 +1,4 @@
-//! Checks every call before a service sees it (rate, token, number of calls) and counts it.
+//! Checks the rate, the token and the number of concurrent calls before a service sees a call, and counts each call.
 //!
 //! Metadata and messages are never logged. A call is a [`Running`] until its last message is sent or the client disconnects.
 
@@ -29,7 +29,7 @@ use listener::{Activity, Busy, Limits};
 /// Maximum number of concurrent calls for each allowed connection. Most calls are idle streams.
 const CALLS_PER_CONNECTION: usize = 4;
 
-/// Answers calls.
+/// Handles calls.
 pub(super) struct Calls {
     pub routes: Routes,
     pub gate: Arc<Gate>,
@@ -69,7 +69,7 @@ impl Calls {
             Ok(place) => place,
             Err(status) => {
                 running.code = status.code();
-                debug!(path, code = code_name(status.code()), "gRPC call refused");
+                debug!(path, code = code_name(status.code()), "gRPC call rejected");
                 return Ok(status.into_http());
             }
         };
@@ -100,7 +100,7 @@ impl Calls {
             status
         })?;
         let metadata = MetadataMap::from_headers(request.headers().clone());
-        // Methods that change state require role write themselves.
+        // Methods that change state check for role write themselves.
         Admission(self.gate.clone()).admit(&metadata, Role::Read)?;
         self.places
             .clone()
@@ -111,7 +111,7 @@ impl Calls {
 
 /// A call in progress.
 pub(super) struct Running {
-    /// Metrics of its method.
+    /// Metrics of the called method.
     pub counted: Option<calls::Call>,
     method: Option<Method>,
     metrics: Arc<Metrics>,
@@ -122,7 +122,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Records the status code in headers or trailers.
+    /// Records the status code from headers or trailers.
     pub fn see(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
             self.code = status.code();

@@ -128,10 +128,10 @@ impl ConfiguratorService for Configurator {
 }
 
 impl Configurator {
-    /// Commits a request. The metadata of the answer contain the number of the transaction.
+    /// Commits a request. The response metadata contains the transaction number.
     async fn carry_out(&self, request: ClientRequest, wait_done: bool) -> Result<MetadataMap, Status> {
         let keys: Vec<Key> = request.changes.iter().map(|(key, _)| key.clone()).collect();
-        // Watches before the request is applied, so that no status change is missed.
+        // Start watching before the request is applied, so that no status change is missed.
         let watcher = wait_done.then(|| self.api.statuses.watch(Selector::Keys(keys.iter().map(status_key).collect())));
         let result = commit(&self.api, request).await?;
         if let Some(watcher) = watcher {

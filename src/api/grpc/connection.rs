@@ -18,11 +18,11 @@ use listener::{
     refusal::{self, PREFACE},
 };
 
-/// Maximum number of concurrent streams of a connection.
+/// Maximum number of concurrent streams per connection.
 const STREAMS_MAX: u32 = 256;
-/// Maximum size of the headers of a call.
+/// Maximum size of a call's headers.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Maximum number of bytes of a stream that wait to be sent to the client.
+/// Maximum number of bytes buffered per stream for sending to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Flow control windows: bytes that a client may send unacknowledged in one stream and in all streams together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -31,7 +31,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// The protocol of the gRPC API.
 #[derive(Clone)]
 pub(super) struct GrpcProtocol {
-    /// Answers calls.
+    /// Handles calls.
     pub calls: Arc<Calls>,
     /// Time limits for clients.
     pub limits: Limits,
@@ -81,7 +81,7 @@ impl GrpcProtocol {
         let answer = move |request: Request<Incoming>| calls.clone().answer(request, peer, answering.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            // A peer that does not answer pings is unreachable.
+            // A peer that does not respond to pings is unreachable.
             .keep_alive_interval(limits.step * 2)
             .keep_alive_timeout(limits.step * 2)
             .max_concurrent_streams(STREAMS_MAX)

@@ -31,7 +31,7 @@ pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>),
         let info = info.ok_or_else(|| Status::invalid_argument(format!("no model has the message {name:?}; KnownModels lists them")))?;
         if let Some(id) = item.id.filter(|id| !id.model.is_empty() && id.model != info.name) {
             let message = format!(
-                "the item names model {:?}, but its data are a {name} of model {:?}",
+                "the item names model {:?}, but its data is a {name} of model {:?}",
                 id.model, info.name
             );
             return Err(Status::invalid_argument(message));
@@ -54,7 +54,7 @@ pub(super) fn key_of(id: &Id) -> Result<Key, Status> {
     key_of_item(&id.model, &id.name).ok_or_else(unknown)
 }
 
-/// Returns the id of the item under a key, or `None` if the key belongs to no model.
+/// Returns the id of the item with this key, or `None` if the key belongs to no model.
 pub(super) fn id_of(key: &Key) -> Option<Id> {
     let info = model_of_key(key.as_str())?;
     Some(Id {
@@ -73,7 +73,7 @@ pub(super) fn item_of(key: &Key, model: &Model) -> Item {
     }
 }
 
-/// Returns whether an item is selected. Without ids all items are; an empty name selects all items of a model.
+/// Returns whether an item is selected. Without ids, all items are selected; an empty name selects all items of a model.
 pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
     let matches = |id: &Id| {
         let Some(info) = model_by_name(&id.model) else { return false };
@@ -84,7 +84,7 @@ pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
     ids.is_empty() || ids.iter().any(matches)
 }
 
-/// Returns the status of a key, with its details or its error as the message, as in the reference agent.
+/// Returns the status of a key. The message contains its details or its error, as in the reference agent.
 pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
     match extract.value(key).and_then(|value| value.status.as_ref()) {
         None => ItemStatus {
@@ -109,7 +109,7 @@ pub(super) async fn values(api: &Api, scope: Scope) -> Result<Known, Status> {
 /// Commits a client request.
 ///
 /// # Errors
-/// Fails if the request is refused or a value fails. In the latter case the request is still accepted, and the value is retried.
+/// Fails if the request is rejected or a value fails. In the latter case, the request is still accepted, and the value is retried.
 pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<TransactionResult>, Status> {
     match api.desired.commit(request).await {
         Ok(Committed::Kept) => Ok(None),
@@ -121,7 +121,7 @@ pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<T
     }
 }
 
-/// Returns the status for an agent that is stopping.
+/// Returns the gRPC status for an agent that is stopping.
 pub(super) fn stopping() -> Status {
     Status::unavailable("the agent is stopping; try again when it is running")
 }

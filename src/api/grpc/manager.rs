@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Minimum interval between updates to a client that follows states. The first change after a quiet period is sent at once. Without the
-/// interval, each of many clients would cost as much as the work itself while much changes.
+/// interval, each client could cost as much as the changes themselves during a burst of changes.
 const PACE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config/";
 const CONFIG_STATUS: &str = "config-status/";
@@ -83,7 +83,7 @@ impl ManagerService for Manager {
                 ..UpdateResult::default()
             })
             .collect();
-        // Clients of the reference agent expect the number of the transaction here.
+        // Clients of the reference agent expect the transaction number here.
         results.extend(result.map(|result| UpdateResult {
             key: "seqnum".to_owned(),
             status: Some(ItemStatus {
@@ -144,7 +144,7 @@ impl ManagerService for Manager {
         Ok(Response::new(made.await.map_err(|error| Status::internal(error.to_string()))?))
     }
 
-    /// Sends the current states, then changes. A slow client receives the latest state, without the ones in between.
+    /// Sends the current states, then changes. A slow client receives the latest state and misses intermediate ones.
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let subscriptions = request.into_inner().subscriptions;
         let ids: Vec<Id> = subscriptions.into_iter().filter_map(|subscription| subscription.id).collect();
@@ -163,7 +163,7 @@ impl ManagerService for Manager {
     }
 }
 
-/// Subscription of a client.
+/// A client's subscription.
 struct Following {
     watcher: Watcher<Arc<Published>>,
     stopped: watch::Receiver<bool>,
@@ -172,7 +172,7 @@ struct Following {
 }
 
 impl Following {
-    /// Returns the next changes of the selected values, or `None` if the server stops.
+    /// Returns the next changes to the selected values, or `None` if the server stops.
     async fn next(&mut self) -> Option<Vec<Notification>> {
         loop {
             let look = async {
@@ -194,7 +194,7 @@ impl Following {
     }
 }
 
-/// Returns a selector of the states of the named items, or of all items if none is named.
+/// Returns a selector for the states of the named items, or of all items if none is named.
 // A status is large, but tonic requires it.
 #[allow(clippy::result_large_err)]
 fn selector(ids: &[Id]) -> Result<Selector, Status> {

@@ -1,4 +1,4 @@
-//! Table of the served methods by path, built from the service descriptors. Paths invented by clients never enter it.
+//! Table of the served methods by path, built from the service descriptors. Unknown paths from clients are never added.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use prost_types::FileDescriptorSet;
 /// A gRPC method.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Method {
-    /// Full name of the service.
+    /// Full service name.
     pub service: String,
-    /// Name of the method.
+    /// Method name.
     pub name: String,
     /// True if the client sends a stream of messages.
     pub client_streams: bool,
@@ -20,7 +20,7 @@ pub struct Method {
 }
 
 impl Method {
-    /// Returns kind, service and name, as used for metric labels.
+    /// Returns the call kind, service and method name, as used for metric labels.
     pub fn labels(&self) -> [&str; 3] {
         let kind = match (self.client_streams, self.server_streams) {
             (false, false) => "unary",
@@ -36,7 +36,7 @@ impl Method {
 pub struct Methods(HashMap<String, Method>);
 
 impl Methods {
-    /// Creates a table of the methods of all services.
+    /// Creates a table of all methods of all services.
     ///
     /// # Errors
     /// Fails if a built-in descriptor cannot be decoded.

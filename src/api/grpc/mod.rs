@@ -42,7 +42,7 @@ use super::{
 use crate::config::HttpSettings;
 use listener::{Limits, Listener, Serving};
 
-/// Errors of starting the server.
+/// Errors when starting the server.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be used.
@@ -50,27 +50,27 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Error of the system.
+        /// System error.
         error: io::Error,
     },
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// tonic refuses the setup.
+    /// tonic rejects the server configuration.
     #[error("cannot set up the gRPC server: {0}")]
     Setup(String),
 }
 
-/// Listens on an address (port 0: any free port) and serves calls on the threads of the APIs until the server is stopped.
+/// Listens on an address (port 0: any free port) and serves calls on the API threads until the server is stopped.
 ///
-/// Certificates, tokens and limits are those of the REST API.
+/// Uses the certificates, tokens and limits of the REST API.
 ///
 /// # Errors
 /// Fails if the address or the certificates cannot be used.
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
     let (stop, stopped) = watch::channel(false);
-    // Runs in the runtime of the engine, which wakes it for each status: waking a thread of the APIs from there takes longer than the work.
+    // Runs in the engine's runtime, which wakes it for each status: waking an API thread from there takes longer than the work.
     let notifications = Notifications::start(&api, stopped);
     let started = threads::serve(async move { start_here(api, listen, &settings, gate, notifications, stop).await }).await;
     started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))

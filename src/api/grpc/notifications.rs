@@ -1,4 +1,4 @@
-//! Numbered notifications of links. The latest ones are kept in a ring, for clients that subscribe later.
+//! Numbered link notifications. The latest ones are kept in a ring buffer, for clients that subscribe later.
 
 use std::{
     collections::VecDeque,
@@ -18,15 +18,15 @@ use crate::{api::Api, engine::watch::Selector, publish::Published};
 
 /// Number of notifications kept, as in the reference agent.
 const KEPT: usize = 10_000;
-/// Maximum number of notifications passed to a client at once.
+/// Maximum number of notifications sent to a client at once.
 const HANDED: usize = 64;
 const LINKS: &str = "status/linux/interfaces/v2/interface/";
 
-/// Handle to the ring.
+/// Handle to the ring buffer.
 #[derive(Clone)]
 pub(super) struct Notifications {
     ring: Arc<Mutex<Ring>>,
-    /// Index of the next notification, starting with 1.
+    /// Index of the next notification, starting at 1.
     next: watch::Receiver<u32>,
 }
 
@@ -77,7 +77,7 @@ impl Notifications {
         Notifications { ring, next }
     }
 
-    /// Waits for notifications from an index on and returns them. Older ones are left out. Returns `None` if the server stops.
+    /// Waits for notifications starting at an index, and returns them without older ones. Returns `None` if the server stops.
     pub async fn from(&mut self, index: u32) -> Option<Vec<NotifyResponse>> {
         self.next.wait_for(|next| *next > index.max(1)).await.ok()?;
         let ring = lock(&self.ring);

@@ -1,4 +1,4 @@
-//! History records as JSON, with names and order of members as in the reference agent.
+//! History records as JSON, with the member names and member order of the reference agent.
 //!
 //! Values are opaque here; the caller converts them to [`Shown`].
 
@@ -19,10 +19,10 @@ use crate::scheduler::{
     },
 };
 
-/// Latest time that is written: the last second of the year 9999.
+/// Latest time that can be formatted: the last second of the year 9999.
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
-/// Value for people: name of its message, and content in protobuf JSON.
+/// Human-readable value: its message name, and its content in protobuf JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shown {
     /// Full name, such as `ligato.linux.interfaces.Interface`.
@@ -41,7 +41,7 @@ pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a Transaction
     records.into_iter().map(|record| Transaction::of(record, show)).collect()
 }
 
-/// Converts the operations of a dry run, each with the differences that it repairs.
+/// Converts the operations of a dry run, each with the differences that it would repair.
 pub fn plan<V>(plan: &[Planned<V>], show: Show<'_, V>) -> Vec<Operation> {
     let differences = |planned: &Planned<V>| planned.comparison.differences().iter().map(Difference::of).collect();
     let operation = |planned| Operation {
@@ -56,7 +56,7 @@ pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
     revisions.iter().map(|revision| Node::of(revision, show)).collect()
 }
 
-/// Number of occurrences of each value of a flag.
+/// Number of occurrences of each value of a flag, and their total.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Counts {
@@ -225,7 +225,7 @@ impl Operation {
     }
 }
 
-/// State of a key during a period.
+/// State of a key during a period of time.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {

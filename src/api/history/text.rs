@@ -1,4 +1,4 @@
-//! History records as text for people, in the layout of the reference agent.
+//! History records as human-readable text, in the layout of the reference agent.
 
 use std::fmt::Write;
 

@@ -2,7 +2,7 @@
 //!
 //! JSON is indented and has the content type `application/json; charset=UTF-8`. An error is an object with the member `Error`, and its
 //! content type is exactly `application/json`, without a character set: only then does the reference command-line client read the member
-//! `message` instead of printing the raw body. So an error has both members.
+//! `message` instead of printing the raw body. Therefore, an error has both members.
 
 use axum::{
     body::Body,
@@ -14,16 +14,16 @@ use serde_json::{Value as Json, json as json_of};
 
 use crate::api::{retrieval::RetrievalError, threads};
 
-/// Content type of JSON answers.
+/// Content type of JSON responses.
 pub const JSON: &str = "application/json; charset=UTF-8";
 /// Content type of errors.
 pub const ERROR: &str = "application/json";
-/// Content type of text answers.
+/// Content type of text responses.
 pub const TEXT: &str = "text/plain; charset=UTF-8";
 /// Content type of HTML pages.
 pub const HTML: &str = "text/html; charset=UTF-8";
 
-/// Response, or the error to answer with.
+/// Result of a handler: a response, or the error to respond with.
 pub type Answer = Result<Response, ApiError>;
 
 /// Returns a response with this content type.
@@ -43,18 +43,18 @@ pub fn text(body: String) -> Response {
 /// # Errors
 /// Fails if the value cannot be serialized as JSON.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
-    let mut body = serde_json::to_vec_pretty(value).map_err(|error| ApiError::internal(format!("cannot serialize the answer: {error}")))?;
+    let mut body = serde_json::to_vec_pretty(value).map_err(|error| ApiError::internal(format!("cannot encode the response: {error}")))?;
     body.push(b'\n');
     Ok(typed(JSON, body))
 }
 
-/// Builds an answer in the background pool, for answers that may be large. The threads of the engine are not delayed.
+/// Builds a response that may be large in the background pool, without delaying the engine threads.
 ///
 /// # Errors
 /// Returns the errors of `make`.
 pub async fn elsewhere(make: impl FnOnce() -> Answer + Send + 'static) -> Answer {
     let made = threads::run_in_background(make).await;
-    made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot build the answer: {error}"))))
+    made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot build the response: {error}"))))
 }
 
 /// Error response.

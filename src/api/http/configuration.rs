@@ -1,7 +1,7 @@
 //! `/configuration`: reads, changes, validates, plans and confirms the desired state as one document.
 //!
 //! Additions to the API of the reference agent: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two
-//! differences are deliberate: a document that cannot be parsed is an error of the client (400 instead of 500), and values that fail are
+//! differences are deliberate: a document that cannot be parsed is a client error (400 instead of 500), and values that fail are
 //! retried.
 
 use std::{sync::LazyLock, time::Duration};
@@ -40,7 +40,7 @@ use crate::{
 
 pub(super) const YAML: &str = "application/yaml; charset=UTF-8";
 
-/// Longest time limit for a confirmation, in seconds (one day).
+/// Maximum time limit for a confirmation, in seconds (one day).
 const CONFIRM_MAX: u64 = 24 * 60 * 60;
 
 const SOURCE: Parameter = Parameter::optional(
@@ -51,11 +51,11 @@ const DESCRIPTION: Parameter = Parameter::optional("description", "Text to store
 const VERBOSE: Parameter = Parameter::optional("verbose", "Return the resulting state of each value");
 const NUMBER: Parameter = Parameter {
     required: true,
-    ..Parameter::number("id", "Confirmation id, from the answer to the change")
+    ..Parameter::number("id", "Confirmation id from the response to the change")
 };
 const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"waiting":[{"key":"config/linux/interfaces/v2/interface/d1","reason":"AddressTentative","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"PENDING","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}]}"#;
 const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be parsed");
-const FAILED: (u16, &str) = (422, "a value failed; the body has the members of the verbose answer as well");
+const FAILED: (u16, &str) = (422, "a value failed; the body also contains the members of the verbose response");
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
@@ -137,14 +137,14 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         failures: &[
             UNREADABLE,
             (409, "the change was already rolled back"),
-            (404, "no change with this id waits for confirmation"),
+            (404, "no change with this id is waiting for confirmation"),
         ],
         ..Endpoint::get("/configuration/confirm", "Confirm a change", || post(confirm))
     },
     Endpoint {
         parameters: &[NUMBER],
         example: r#"{"state":"WAITING"}"#,
-        failures: &[UNREADABLE, (404, "no change with this id was to be confirmed")],
+        failures: &[UNREADABLE, (404, "no change with this id required confirmation")],
         ..Endpoint::get("/configuration/confirm", "State of a change that needs confirmation", || {
             get(confirmation)
         })
@@ -152,7 +152,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[Parameter::one_of(
             "fieldnames",
-            "Spelling of the field names; both are allowed if absent",
+            "Spelling of the field names; if absent, both are allowed",
             &["onlyproto", "onlyjson"],
         )],
         ..Endpoint::get(
@@ -164,7 +164,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 async fn show_all(State(api): State<Api>) -> Answer {
-    // Not in the pool: this takes a lock for which the sources may wait.
+    // Not in the background pool: this takes a lock that the sources may be waiting for.
     let items = api.desired.items();
     answer::elsewhere(move || {
         let models: Vec<Model> = items.into_iter().filter_map(|item| item.model).collect();
@@ -222,7 +222,7 @@ fn bad(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// Returns a number. Unlike [`Query::number`], reports an invalid one as an error of the client (400).
+/// Returns a number. Unlike [`Query::number`], reports an invalid one as a client error (400).
 fn number(query: &Query, name: &str) -> Result<Option<u64>, ApiError> {
     query.number(name).map_err(|error| bad(error.message))
 }
@@ -306,7 +306,7 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
     }))
 }
 
-/// Validation error.
+/// A validation error.
 #[derive(Serialize)]
 struct Fault {
     path: String,
@@ -359,7 +359,7 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
 }
 
 fn id(query: &Query) -> Result<u64, ApiError> {
-    number(query, "id")?.ok_or_else(|| bad("missing id argument: the confirmation id from the answer to the change".to_owned()))
+    number(query, "id")?.ok_or_else(|| bad("missing id argument: the confirmation id from the response to the change".to_owned()))
 }
 
 async fn confirm(State(api): State<Api>, query: Query) -> Answer {

@@ -17,7 +17,7 @@ use listener::{Limits, Protocol, TimeLimited, refusal};
 /// Maximum size of the request line with headers, and of the buffered part of a body.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Start of the HTTP/2 preface (RFC 9113 §3.4), on which hyper closes the connection without an answer.
+/// Start of the HTTP/2 preface (RFC 9113 §3.4), on which hyper closes the connection without a response.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 
 /// Address of the client that sent a request.
@@ -27,7 +27,7 @@ pub struct Peer(pub SocketAddr);
 /// The protocol of the REST API.
 #[derive(Clone)]
 pub struct Rest {
-    /// Answers requests.
+    /// Handles requests.
     pub router: Router,
     /// Time limits for clients.
     pub limits: Limits,
@@ -64,7 +64,7 @@ impl Protocol for Rest {
         let mut last_words = Vec::new();
         if let Err(error) = ended {
             debug!(%peer, "REST: {error}");
-            // No answer if the client has sent nothing: idle connections are closed silently.
+            // No response if the client has sent nothing: idle connections are closed silently.
             if parts.read_buf.starts_with(HTTP2) {
                 last_words = refusal::http2("this port speaks HTTP/1.1; gRPC is at --grpc-listen");
             } else if error.is_timeout() && !parts.read_buf.is_empty() {

@@ -1,4 +1,4 @@
-//! `/scheduler/dump`: the values of a descriptor as desired, as last known in the kernel, or as read from the kernel now.
+//! `/scheduler/dump`: the values of a descriptor as desired, as last known to exist in the kernel, or as read from the kernel now.
 
 use axum::{extract::State, routing::get};
 use models::{
@@ -35,7 +35,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
         Parameter::optional(
             "descriptor",
-            "Name of the descriptor; without it and key-prefix, the answer is an index",
+            "Descriptor name; without descriptor and key-prefix, the response is an index",
         ),
         Parameter::optional("key-prefix", "Exact key prefix of the descriptor"),
         Parameter::one_of(
@@ -70,7 +70,7 @@ struct Item {
     metadata: Option<Metadata>,
 }
 
-/// Metadata of an interface, in addition to its value.
+/// Interface metadata, in addition to the value.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Metadata {
@@ -183,7 +183,7 @@ async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {
     .await
 }
 
-/// Returns the published index of the link, or 0 if there is none.
+/// Returns the published index of the link, or 0 if none is published.
 fn known_index(api: &Api, interface: &Interface) -> u32 {
     let key = Key::from(format!("status/linux/interfaces/v2/interface/{}", interface.name));
     match api.statuses.get(&key).as_deref() {

@@ -8,27 +8,27 @@ use crate::api::{Api, security::Role};
 
 /// One endpoint.
 pub struct Endpoint {
-    /// Method. An endpoint with GET also answers HEAD.
+    /// HTTP method. An endpoint with GET also accepts HEAD.
     pub method: Verb,
     /// Path. Segments in braces are parameters.
     pub path: &'static str,
     /// Purpose of the endpoint, in one line.
     pub summary: &'static str,
-    /// Parameters of the query and of the path.
+    /// Query and path parameters.
     pub parameters: &'static [Parameter],
     /// Content type of the request body.
     pub body: Option<&'static str>,
-    /// Content types of its answers.
+    /// Content types of the responses.
     pub answers: &'static [&'static str],
-    /// Example answer, from which the schema is derived. Empty if no schema is needed.
+    /// Example response, from which the schema is derived. Empty if no schema is needed.
     pub example: &'static str,
-    /// True if the answer can also be a single element of the example, which is a list.
+    /// True if the response can also be a single element of the example, which is a list.
     pub single: bool,
-    /// Example of an answer with another schema. Empty if there is none.
+    /// Example of a response with another schema. Empty if there is none.
     pub other_example: &'static str,
-    /// Status codes of failures, each with its condition.
+    /// Status codes of failures, each with the condition that causes it.
     pub failures: &'static [(u16, &'static str)],
-    /// Status code and example of a failure whose body is an answer instead of an error.
+    /// Status code and example of a failure whose body is a regular response instead of an error.
     pub reported_with: Option<(u16, &'static str)>,
     /// Creates the handler.
     pub handler: fn() -> MethodRouter<Api>,
@@ -72,7 +72,7 @@ impl Verb {
 
 /// A parameter.
 pub struct Parameter {
-    /// Name.
+    /// Parameter name.
     pub name: &'static str,
     /// Effect of the parameter.
     pub summary: &'static str,

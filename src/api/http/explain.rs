@@ -1,4 +1,4 @@
-//! `/scheduler/explain`: everything about one key: its status, dependencies, derived values, dependents and last operations.
+//! `/scheduler/explain`: status, dependencies, derived values, dependents and last operations of one key.
 //!
 //! An addition to the API of the reference agent.
 
@@ -26,7 +26,7 @@ use crate::{
     publish::Published,
 };
 
-/// Maximum number of operations in an answer.
+/// Maximum number of operations in a response.
 const OPERATIONS_MAX: usize = 10;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
@@ -46,7 +46,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
 #[derive(Serialize)]
 struct Explanation {
     key: String,
-    /// Name for people.
+    /// Display name.
     name: String,
     state: &'static str,
     since: String,
@@ -64,9 +64,9 @@ struct Explanation {
 #[derive(Serialize)]
 struct Dependency {
     label: String,
-    /// Key that satisfies the dependency; empty if any of several keys does.
+    /// Key that satisfies the dependency; empty if any of several keys would.
     expected: String,
-    /// Name for people of what is expected.
+    /// Display name of the expected value.
     name: String,
     met: bool,
     met_by: Vec<String>,

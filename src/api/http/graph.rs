@@ -1,7 +1,7 @@
-//! `/scheduler/graph`: a picture of the graph of values.
+//! `/scheduler/graph`: draws the graph of values and their dependencies.
 //!
-//! A picture shows the whole graph, the graph at the end of a transaction, or the neighbourhood of a key if the whole is too large to
-//! read. `dot` writes it for Graphviz, `svg` draws it.
+//! Shows the whole graph, the graph at the end of a transaction, or the neighbourhood of a key if the whole graph is too large to read.
+//! `dot` writes it for Graphviz, `svg` draws it.
 
 mod dot;
 mod layout;
@@ -26,9 +26,9 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::value::Value};
 
-/// Content type of SVG pictures.
+/// Content type of SVG images.
 const SVG: &str = "image/svg+xml";
-/// Maximum number of nodes in an SVG picture. A larger one would be unreadable and slow to lay out.
+/// Maximum number of nodes in an SVG image. A larger one would be unreadable and slow to lay out.
 const DRAWN_MAX: usize = 400;
 /// Default depth of the neighbourhood of a key, in edges.
 const DEPTH: u64 = 2;
@@ -36,7 +36,7 @@ const DEPTH: u64 = 2;
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
         Parameter::number("txn", "The graph at the end of the transaction with this number"),
-        Parameter::one_of("format", "svg: a picture; raw and dot: text for Graphviz", &["svg", "raw", "dot"]),
+        Parameter::one_of("format", "svg: an image; raw and dot: text for Graphviz", &["svg", "raw", "dot"]),
         Parameter::optional("key", "Only the neighbourhood of this key"),
         Parameter::number("depth", "Depth of the neighbourhood, in edges (default: 2)"),
     ],
@@ -45,26 +45,26 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
         (404, "the transaction is not recorded, or the key is unknown"),
         (
             413,
-            "the graph is too large for a picture; use key=… for the neighbourhood of a key, or format=dot",
+            "the graph is too large for an image; use key=… for the neighbourhood of a key, or format=dot",
         ),
-        (500, "a parameter is not valid"),
+        (500, "a parameter is invalid"),
     ],
-    ..Endpoint::get("/scheduler/graph", "Picture of the values and their dependencies", || get(graph))
+    ..Endpoint::get("/scheduler/graph", "Graph of the values and their dependencies", || get(graph))
 }];
 
-/// Node of a picture.
+/// Node of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     key: String,
     state: ValueState,
-    /// True if it is derived from another value.
+    /// True if the value is derived from another one.
     derived: bool,
-    /// True if the value does not exist and others only refer to it.
+    /// True if the value does not exist, and is shown only because others refer to it.
     missing: bool,
     error: String,
 }
 
-/// Edge of a picture. Its ends are indices into the nodes.
+/// Edge of a graph. Its ends are indices into the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Edge {
     from: usize,
@@ -84,9 +84,9 @@ struct Picture {
 }
 
 impl Picture {
-    /// Creates the picture of these revisions, one for each key.
+    /// Creates the graph from these revisions, one for each key.
     ///
-    /// `now` means that the revisions are current, so that it is known what satisfies their dependencies.
+    /// `now` means that the revisions are current, so the values that satisfy their dependencies are known.
     fn of(revisions: &[Revision<Value>], now: bool) -> Self {
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         for revision in revisions {
@@ -138,7 +138,7 @@ impl Picture {
         Picture { nodes, edges }
     }
 
-    /// Keeps only nodes within `depth` edges of a key. Returns `None` if the key is not in the picture.
+    /// Keeps only nodes within `depth` edges of a key. Returns `None` if the key is not in the graph.
     fn around(self, key: &str, depth: u64) -> Option<Self> {
         let start = self.nodes.iter().position(|node| node.key == key)?;
         let mut neighbours = vec![Vec::new(); self.nodes.len()];
@@ -190,7 +190,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
             Some(number) => {
                 let record = extract.records().iter().find(|record| record.seq == number);
                 let record = record.ok_or_else(|| ApiError::not_found("transaction with such sequence number is not recorded"))?;
-                // The state at the end of a transaction is that of the moment after it stopped.
+                // The graph at the end of a transaction is the one immediately after it stopped.
                 Some(record.stop + std::time::Duration::from_nanos(1))
             }
         };
@@ -204,7 +204,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
         }
         if picture.nodes.len() > DRAWN_MAX {
             let message = format!(
-                "the graph has {} nodes, too many for a picture (at most {DRAWN_MAX}); add key=… (and depth=…) for the neighbourhood of \
+                "the graph has {} nodes, too many for an image (at most {DRAWN_MAX}); add key=… (and depth=…) for the neighbourhood of \
                  a key, or format=dot",
                 picture.nodes.len()
             );

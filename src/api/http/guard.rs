@@ -1,6 +1,6 @@
 //! Checks every request before an endpoint sees it: origin, rate, token and body size, in this order.
 //!
-//! Headers, bodies and queries of requests are never logged.
+//! Request headers, bodies and queries are never logged.
 
 use std::{
     sync::Arc,
@@ -35,11 +35,11 @@ const RATE: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-limit");
 const BURST: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-maxburst");
 const DELAY: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-waitdelay");
 
-/// State of the checks.
+/// State for the checks.
 pub struct Guard {
     /// Access control and rate limits.
     pub gate: Arc<Gate>,
-    /// Limits on the size of a body and on the time it takes to arrive.
+    /// Limits on the size of a body and the time to receive it.
     pub limits: Limits,
     /// True if clients must present a certificate.
     pub client_certificates: bool,

@@ -35,14 +35,14 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
                 "Only transactions that started at or before this time, in nanoseconds since the Unix epoch",
             ),
             Parameter::number("seq-num", "Only the transaction with this number"),
-            Parameter::one_of("format", "Format of the answer", &["json", "text"]),
+            Parameter::one_of("format", "Response format", &["json", "text"]),
         ],
         answers: &[JSON, TEXT],
         single: true,
         example: r#"[{"Start":"2026-10-09T10:00:00.123456789Z","Stop":"2026-10-09T10:00:00.2Z","SeqNum":2,"TxnType":"NBTransaction","Values":[{"Key":"config/linux/interfaces/v2/interface/d1","Value":{"ProtoMsgName":"ligato.linux.interfaces.Interface","ProtoMsgData":{"name":"d1","type":"DUMMY","enabled":true}},"Origin":1}],"Executed":[{"Operation":"CREATE","Key":"linux/interface/state/d1/UP","NewState":"CONFIGURED","NewValue":{"ProtoMsgName":"google.protobuf.Empty","ProtoMsgData":{}},"IsDerived":true,"IsProperty":true}]}]"#,
         failures: &[
             (404, "no transaction with this number is recorded"),
-            (500, "a parameter is not valid"),
+            (500, "a parameter is invalid"),
         ],
         ..Endpoint::get("/scheduler/txn-history", "Past transactions, oldest first", || get(transactions))
     },
@@ -74,7 +74,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         example: r#"{"TotalCount":12,"PerValueCount":{"CONFIGURED":10,"PENDING":2}}"#,
         failures: &[(500, "the flag argument is missing, or the flag is unknown")],
-        ..Endpoint::get("/scheduler/flag-stats", "How often a flag had each of its values", || get(flags))
+        ..Endpoint::get("/scheduler/flag-stats", "Occurrences of each value of a flag", || get(flags))
     },
 ];
 

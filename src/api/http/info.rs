@@ -1,4 +1,4 @@
-//! `/info/…`: version of the program, and identity of the agent.
+//! `/info/…`: program version and agent identity.
 //!
 //! `/info/agent` is an addition to the API of the reference agent.
 
@@ -39,7 +39,7 @@ async fn agent(State(api): State<Api>) -> Answer {
     })
 }
 
-/// Version, with the members of the reference agent.
+/// Version information, with the same members as in the reference agent.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Version {

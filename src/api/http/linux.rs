@@ -1,6 +1,6 @@
 //! `/dump/linux/v2/…` and `/stats/linux/…`: managed interfaces, ARP entries and routes as read from the kernel.
 //!
-//! Messages are encoded as the reference agent does it, with the plain JSON encoding of Go: enums as numbers, default values omitted, a
+//! Messages are encoded as in the reference agent, with the plain JSON encoding of Go: enums as numbers, default values omitted, a
 //! `oneof` under the name of its Go type.
 
 use axum::{extract::State, routing::get};

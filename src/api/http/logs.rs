@@ -34,7 +34,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: r#"{"logger":"engine","level":"debug"}"#,
         failures: &[
             (400, "the path is not valid UTF-8"),
-            (500, "unknown level, or not a valid name of a logger"),
+            (500, "unknown log level, or invalid logger name"),
         ],
         ..Endpoint::get("/log/{logger}/{level}", "Set the level of a logger until the agent exits", || {
             put(set)

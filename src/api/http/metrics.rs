@@ -2,9 +2,9 @@
 //!
 //! This module adds metrics that are read on request, from the scheduler and the process, to the counters of `telemetry::metrics`.
 //!
-//! Names and types below `ligato_kvscheduler` are those of the reference agent, which queues transactions for a worker. Here a transaction
-//! is accepted at once, so none waits or is dropped: `queue_length` is the number of unfinished transactions, `queue_capacity` is infinite,
-//! and `queue_wait_seconds` does not exist.
+//! Metrics that start with `ligato_kvscheduler` have the names and types of the reference agent, which queues transactions for a worker.
+//! Here, a transaction is accepted at once, so none waits or is dropped: `queue_length` is the number of unfinished transactions,
+//! `queue_capacity` is infinite, and `queue_wait_seconds` does not exist.
 
 use axum::{extract::State, response::Response, routing::get};
 use prometheus::{

@@ -1,4 +1,4 @@
-//! The REST API: an HTTP/1.1 server for people, the command line and monitoring.
+//! The REST API: an HTTP/1.1 server for users, the command line and monitoring.
 //!
 //! Each module beside this one has its endpoints and their handlers; [`ENDPOINTS`] lists them all.
 
@@ -48,7 +48,7 @@ use super::{
 use crate::config::HttpSettings;
 use listener::{Listener, Serving};
 
-/// All endpoints, by theme.
+/// All endpoints, by topic.
 pub(crate) const ENDPOINTS: &[&[Endpoint]] = &[
     index::ENDPOINTS,
     status::ENDPOINTS,
@@ -73,7 +73,7 @@ pub fn openapi_document() -> String {
     openapi::document()
 }
 
-/// Errors of starting the server.
+/// Errors when starting the server.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be used.
@@ -81,7 +81,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Error of the system.
+        /// System error.
         error: io::Error,
     },
     /// The certificates cannot be used.
@@ -89,7 +89,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Listens on an address (port 0: any free port) and serves requests on the threads of the APIs until the server is stopped.
+/// Listens on an address (port 0: any free port) and serves requests on the API threads until the server is stopped.
 ///
 /// # Errors
 /// Fails if the address or the certificates cannot be used.

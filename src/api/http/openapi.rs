@@ -23,11 +23,11 @@ async fn serve() -> Response {
     answer::typed(JSON, DOCUMENT.clone())
 }
 
-/// Failures that can answer any request, before its endpoint sees it.
+/// Failures that any request can cause, before an endpoint handles it.
 const OF_ANY_REQUEST: [(u16, &str); 7] = [
     (400, "the body or a parameter cannot be parsed"),
-    (401, "the token is missing or not valid"),
-    (403, "role write is required, or the Origin or Host header is not the agent's"),
+    (401, "the token is missing or invalid"),
+    (403, "role write is required, or the Origin or Host header does not match the agent"),
     (408, "the body did not arrive in time"),
     (413, "the body is too large"),
     (429, "too many requests"),
@@ -37,7 +37,7 @@ const OF_ANY_REQUEST: [(u16, &str); 7] = [
     ),
 ];
 
-/// Prefix of references within the schema of the configuration document, and what replaces it in this document.
+/// Prefix of references within the configuration document schema, and the prefixes that replace it in the OpenAPI document.
 const DEFINITIONS: &str = "#/definitions/";
 const SCHEMAS: &str = "#/components/schemas/";
 const RESPONSES: &str = "#/components/responses/";
@@ -84,7 +84,7 @@ pub(super) fn document() -> String {
     format!("{document:#}\n")
 }
 
-/// Returns the schemas of the configuration document by message name, with the field names that the agent writes.
+/// Returns the configuration document schemas by message name, with the field names that the agent writes.
 ///
 /// Unlike the schema for editors, these allow `null` for a member: protobuf JSON reads it as absent.
 fn configuration() -> Map<String, Json> {
@@ -179,7 +179,7 @@ fn success(endpoint: &Endpoint) -> Json {
     json!({ "description": "Success", "content": content })
 }
 
-/// Returns the media type of a JSON answer: its first example, and a schema that covers all of them.
+/// Returns the media type of a JSON response: the first example, and a schema that covers all examples.
 fn json_of(examples: &[&str]) -> Json {
     let mut media = json!({});
     for example in examples.iter().filter(|example| !example.is_empty()) {
@@ -211,7 +211,7 @@ fn add_form(media: &mut Json, form: Json) {
 /// Derives a schema from an example: the same types in the same places.
 ///
 /// Members may be missing and further ones may be present. A `null` or empty list in the example leaves its type open. A member that is an
-/// object may also be `null`, which is how the reference agent encodes an absent one.
+/// object may also be `null`, because the reference agent encodes an absent one that way.
 fn form_of(example: &Json) -> Json {
     match example {
         Json::Null => json!({}),

@@ -1,6 +1,6 @@
 //! Protects against web pages that use a browser on this machine (cross-site request forgery, DNS rebinding).
 //!
-//! A browser sends client certificates on its own and can reach addresses that only this machine can reach. It cannot send a token that
+//! A browser sends client certificates automatically and can reach addresses that only this machine can reach. It cannot send a token that
 //! belongs to another page, so requests with tokens are not checked here.
 
 use std::net::IpAddr;
@@ -17,10 +17,10 @@ use crate::api::security::Role;
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Mode of the request: `navigate` if the user opened a page (W3C Fetch Metadata).
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// Which origins may include an answer (Fetch Standard, Cross-Origin-Resource-Policy).
+/// Origins that may include a response (Fetch Standard, Cross-Origin-Resource-Policy).
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Headers of every answer. Browsers neither guess its content type nor give it to pages of other origins.
+/// Headers of every response. With them, browsers neither guess the content type nor share the response with pages of other origins.
 pub const HEADERS: [(HeaderName, HeaderValue); 2] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
@@ -33,10 +33,10 @@ fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> &'a str {
     authority.or_else(named).unwrap_or_default()
 }
 
-/// Refuses requests for a host name that a foreign DNS server could resolve to this machine.
+/// Rejects requests for a host name that a foreign DNS server could resolve to this machine.
 ///
 /// # Errors
-/// Fails unless the name is an address, `localhost`, a subdomain of it, or a name without a dot.
+/// Fails unless the host is an IP address, `localhost`, a subdomain of `localhost`, or a name without a dot.
 pub fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     let host = host(headers, uri);
     let split = host
@@ -47,11 +47,11 @@ pub fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     if is_address || !name.contains('.') || name.ends_with(".localhost") {
         return Ok(());
     }
-    let message = format!("host {name:?} refused: without credentials the agent accepts only addresses and local names as the host");
+    let message = format!("host {name:?} refused: without credentials, the host must be an IP address or a local name");
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
-/// Refuses changes requested by a page of another origin, and reads by such a page unless the user opened them as a page.
+/// Rejects changes requested by a page of another origin, and reads by such a page unless they are navigations by the user.
 ///
 /// # Errors
 /// Fails if the request comes from such a page.
@@ -81,7 +81,7 @@ pub fn check_origin(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), A
 }
 
 fn foreign(page: &str) -> ApiError {
-    let message = format!("the request comes from {page}; without a token only pages of the agent itself are accepted");
+    let message = format!("the request comes from {page}; without a token, only the agent's own pages are accepted");
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 

@@ -1,6 +1,6 @@
 //! `/liveness` and `/readiness`: health of the agent, for supervisors and for clients that wait for it.
 //!
-//! The health is the one that the agent publishes; see `report` of the agent.
+//! This is the health that the agent publishes; see `agent::report`.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ const EXAMPLE: &str = r#"{"build_version":"0.1.0","state":1,"start_time":1696842
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "a part that the agent needs is failing; the body is the same")],
+        failures: &[(500, "an essential part of the agent is failing; the body is the same")],
         reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/liveness",
@@ -44,13 +44,13 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/readiness",
-            "Health: 200 once the desired state at start has been processed",
+            "Readiness: 200 once the desired state at startup has been processed",
             || get(readiness),
         )
     },
 ];
 
-/// Health, with the members of the reference agent. Members with the value 0 are omitted.
+/// Agent health, with the same members as in the reference agent. Members with value 0 are omitted.
 #[derive(Serialize)]
 struct Health {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -70,7 +70,7 @@ struct Health {
     plugins: Vec<Part>,
     #[serde(rename = "PluginStatus")]
     plugin_status: BTreeMap<String, Part>,
-    /// Docker is the only part that the agent can run without.
+    /// Parts that the agent can run without. Only Docker is one.
     #[serde(rename = "NonFatalPlugins")]
     non_fatal_plugins: Option<Vec<String>>,
 }
@@ -120,7 +120,7 @@ fn answer(api: &Api, ready: bool) -> Response {
     response
 }
 
-/// Returns whether the agent is alive, so that a restart would not help. Held removals do not count as a failure.
+/// Returns whether the agent is alive, which means that a restart would not help. Held removals do not count as a failure.
 fn is_alive(agent: &AgentStatus) -> bool {
     let fails = |part: &PluginStatus| {
         let is_needed = part.name != "docker" && !(part.name == "etcd" && agent.held_removals.is_some());

@@ -1,6 +1,6 @@
 //! Reads query parameters, path parameters and text bodies.
 //!
-//! The endpoints of the reference agent treat a repeated parameter in two ways: some ignore it ([`Query::once`]), others refuse it
+//! The endpoints of the reference agent treat a repeated parameter in two ways: some ignore it ([`Query::once`]), others reject it
 //! ([`Query::single`]).
 
 use std::{convert::Infallible, time::Duration};
@@ -86,7 +86,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// Body as text. A body that is not UTF-8 is refused with an [`ApiError`].
+/// Body as text. A body that is not UTF-8 is rejected with an [`ApiError`].
 pub struct Text(pub String);
 
 impl<S: Send + Sync> FromRequest<S> for Text {
@@ -95,12 +95,12 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let bad = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
         let body = Bytes::from_request(request, state).await.map_err(|error| bad(error.to_string()))?;
-        let text = String::from_utf8(body.into()).map_err(|error| bad(format!("the body is not text in UTF-8: {error}")))?;
+        let text = String::from_utf8(body.into()).map_err(|error| bad(format!("the body is not UTF-8 text: {error}")))?;
         Ok(Text(text))
     }
 }
 
-/// Parameters that are segments of the path. Segments that cannot be parsed are refused with an [`ApiError`].
+/// Parameters that are segments of the path. Segments that cannot be parsed are rejected with an [`ApiError`].
 pub struct InPath<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {

@@ -1,4 +1,4 @@
-//! `/removals`: lists the removals that are held because the store may have lost its content, and accepts them.
+//! `/removals`: lists the removals that are on hold because the store may have lost its contents, and accepts them.
 
 use axum::{
     extract::State,
@@ -20,7 +20,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: EXAMPLE,
         ..Endpoint::get(
             "/removals",
-            "Removals that are held because the store may have lost its content",
+            "Removals that are on hold because the store may have lost its contents",
             || get(removals),
         )
     },

@@ -27,11 +27,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     ],
     failures: &[(
         500,
-        "an operation failed; `Error` has the reason and `Record` the record of the transaction",
+        "an operation failed; `Error` contains the reason and `Record` the transaction record",
     )],
     ..Endpoint::get(
         "/scheduler/downstream-resync",
-        "Read the kernel again and repair differences; returns the record of the transaction",
+        "Read the kernel again and repair differences; returns the transaction record",
         || post(resync),
     )
 }];

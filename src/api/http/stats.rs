@@ -1,7 +1,7 @@
-//! `/scheduler/stats` and `/stats/configurator`: statistics of the scheduler and of the configurator service.
+//! `/scheduler/stats` and `/stats/configurator`: statistics about the scheduler and the configurator service.
 //!
-//! The reference agent also reports the duration of single calls. This agent does not measure it, since the scheduler has no clock.
-//! Counts by descriptor cover the transactions in the history.
+//! The reference agent also reports the duration of individual calls. This agent does not measure it, because the scheduler has no clock.
+//! Counts by descriptor cover only the transactions in the history.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ use crate::{api::Api, descriptors::Network, telemetry::calls::Handled};
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: r#"{"TxnStats":{"TotalProcessed":3,"OperationCount":{"CREATE":5,"UPDATE":0,"DELETE":0},"ValueStateCount":{"CONFIGURED":5,"PENDING":0},"ErrorCount":0,"Methods":[]},"GraphMethods":[],"AllDescriptors":[{"name":"Create","count":5}],"Descriptors":{"linux-interface":[{"name":"Create","count":5}]}}"#,
-        ..Endpoint::get("/scheduler/stats", "Statistics of the scheduler", || get(stats))
+        ..Endpoint::get("/scheduler/stats", "Scheduler statistics", || get(stats))
     },
     Endpoint {
         example: r#"{"AllOperations":{"name":"AllOperations","count":3,"total":0.012,"avg":0.004},"Operations":{"Update":{"name":"Update","count":3,"total":0.012,"avg":0.004}}}"#,
@@ -35,7 +35,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 /// Service whose calls `/stats/configurator` counts.
 const CONFIGURATOR: &str = "ligato.configurator.ConfiguratorService";
 
-/// All states, in the order of their numbers.
+/// All states, in numerical order.
 pub(super) const STATES: [ValueState; 11] = [
     ValueState::Nonexistent,
     ValueState::Missing,
@@ -50,7 +50,7 @@ pub(super) const STATES: [ValueState; 11] = [
     ValueState::Retrying,
 ];
 
-/// The operations that are counted, with the method names in the answer.
+/// The counted operations, with their method names in the response.
 const OPERATIONS: [(Verb, &str); 3] = [(Verb::Create, "Create"), (Verb::Update, "Update"), (Verb::Delete, "Delete")];
 
 #[derive(Serialize)]
@@ -72,14 +72,14 @@ struct TxnStats {
     methods: Vec<Method>,
 }
 
-/// Number of calls of one method.
+/// Number of calls to one method.
 #[derive(Serialize)]
 struct Method {
     name: &'static str,
     count: u64,
 }
 
-/// Statistics of the configurator service.
+/// Configurator service statistics.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ConfiguratorStats {
@@ -87,7 +87,7 @@ struct ConfiguratorStats {
     operations: BTreeMap<String, CallStats>,
 }
 
-/// Statistics of one method, times in seconds. The shortest and the longest call are not recorded.
+/// Statistics for one method, with times in seconds. The shortest and longest call durations are not recorded.
 #[derive(Serialize, PartialEq, Debug)]
 struct CallStats {
     name: String,
@@ -160,7 +160,7 @@ fn of(statistics: &Statistics, extract: &Extract<Network>) -> Stats {
     }
 }
 
-/// Returns the counts by method, most frequent first.
+/// Returns the counts by method, highest first.
 fn methods(counts: &BTreeMap<Verb, u64>) -> Vec<Method> {
     let named = OPERATIONS.iter().filter_map(|(verb, name)| {
         let count = counts.get(verb).copied()?;

@@ -1,6 +1,6 @@
 //! `/scheduler/status` and `/scheduler/states`: the states of values and of their derived values.
 //!
-//! Answers of `/scheduler/status` have exactly the members of the reference agent, because its clients refuse unknown ones. The state of a
+//! `/scheduler/status` returns exactly the members of the reference agent, because its clients reject unknown ones. The state of a
 //! value does not include its derived values, unless the client asks for [`WHOLE`]. `/scheduler/explain` shows everything about one value.
 
 use axum::{extract::State, routing::get};
@@ -20,7 +20,7 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::Network};
 
-/// Name of the parameter for states that include derived values.
+/// Name of the parameter that includes derived values in the states.
 const WHOLE: &str = "whole";
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -28,13 +28,13 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: r#"[{"key":"config/linux/interfaces/v2/interface/d1","state":"CONFIGURED","since":"2026-10-09T10:00:00Z"}]"#,
         ..Endpoint::get(
             "/scheduler/states",
-            "State of each value and derived value, since when, and its message",
+            "State of each value and derived value, with its message and the time it entered the state",
             || get(states),
         )
     },
     Endpoint {
         parameters: &[
-            Parameter::optional("key", "Only this key; the answer is a single object"),
+            Parameter::optional("key", "Only this key; the response is a single object"),
             Parameter::optional("descriptor", "Only values of this descriptor"),
             Parameter::optional("key-prefix", "Only values of the descriptor with exactly this key prefix"),
             Parameter::one_of(
@@ -50,7 +50,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Age and message of a value, which `/scheduler/status` lacks. Not in the reference agent.
+/// Age and message of a value, which `/scheduler/status` does not include. Not in the reference agent.
 #[derive(Serialize)]
 struct Detail {
     key: String,
@@ -58,7 +58,7 @@ struct Detail {
     since: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     message: String,
-    /// As in the published status.
+    /// Same as in the published status.
     #[serde(skip_serializing_if = "Option::is_none")]
     removal_held_since: Option<String>,
 }
@@ -89,7 +89,7 @@ struct Base {
     derived_values: Vec<Status>,
 }
 
-/// State of a value. Members with their default value are omitted.
+/// State of a value. Members with default values are omitted.
 #[derive(Serialize)]
 struct Status {
     key: String,
@@ -125,7 +125,7 @@ impl Status {
 
 impl Base {
     fn of(extract: &Extract<Network>, value: &Sighting<<Network as Domain>::Value>, whole: bool) -> Self {
-        // The extract contains only the value and its derived values. A derived value has none of its own.
+        // The extract contains only the value and its derived values. A derived value has no derived values of its own.
         let derived = extract
             .values()
             .iter()

@@ -40,29 +40,29 @@ impl fmt::Display for Role {
     }
 }
 
-/// Reasons why a request is denied. The texts say what to do, and nothing about the credentials of others.
+/// Reasons why a request is denied. The messages say what to do, and reveal nothing about the credentials of others.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The request has no token.
-    #[error("a token is needed: send it as `Authorization: Bearer TOKEN`; it must be in the file of --tokens-file")]
+    #[error("a token is required: send it as `Authorization: Bearer TOKEN`; it must be listed in the tokens file (--tokens-file)")]
     Missing,
     /// The token is unknown.
-    #[error("the token is not known; it must be in the file of --tokens-file")]
+    #[error("unknown token; it must be listed in the tokens file (--tokens-file)")]
     Unknown,
     /// The token has expired.
-    #[error("the token of {name} has expired; give it a later time in the file of --tokens-file, or replace it")]
+    #[error("the token of {name} has expired; set a later expiry in the tokens file (--tokens-file), or replace the token")]
     Expired {
-        /// Name of the holder of the token.
+        /// Name of the token's holder.
         name: String,
     },
-    /// The role of the client does not allow the request.
-    #[error("{name} has role {has}, and this needs role {needs}")]
+    /// The client's role does not allow the request.
+    #[error("{name} has role {has}, but this requires role {needs}")]
     Role {
         /// Name of the client.
         name: String,
-        /// Role of the client.
+        /// The client's role.
         has: Role,
-        /// Role that the request needs.
+        /// Role required by the request.
         needs: Role,
     },
 }
@@ -80,7 +80,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Creates access control with the tokens of a file. Without a file, all requests are allowed.
+    /// Creates access control with the tokens in a file. Without a file, all requests are allowed.
     ///
     /// # Errors
     /// Fails if the file cannot be read or parsed.
@@ -133,7 +133,7 @@ impl TooFast {
     }
 }
 
-/// Access control and rate limit. Shared by all APIs, so that a client has one rate for all of them.
+/// Access control and rate limit. Shared by all APIs, so a client has one rate limit for all of them.
 pub struct Gate {
     /// Access control.
     pub access: Access,

@@ -1,4 +1,4 @@
-//! Limits the rate of requests from each address. Time is an argument.
+//! Limits the request rate per client address. The current time is passed as an argument.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Above this number of addresses, those with a full bucket are forgotten. Only addresses with recent requests remain.
+/// Above this number of addresses, those with a full bucket are dropped, so only addresses with recent requests remain.
 const ADDRESSES_KEPT: usize = 1024;
 
 /// Token bucket for each address. Its size is the number of requests allowed per second.

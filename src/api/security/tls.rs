@@ -1,4 +1,4 @@
-//! TLS of a listener: certificate, key, and authorities of client certificates.
+//! TLS configuration of a listener: certificate, key, and CAs for client certificates.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,10 +9,10 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// Errors of the TLS setup. Never quote a key.
+/// TLS setup errors. They never contain a key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or does not contain what it should.
+    /// A file cannot be read, or does not contain the expected certificate or key.
     #[error("{path}: {words}")]
     File {
         /// Path of the file.
@@ -23,9 +23,9 @@ pub enum TlsError {
     /// Certificate and key cannot be used together.
     #[error("certificate {certificate} and key {key}: {words}")]
     Together {
-        /// Path of the certificate.
+        /// Path of the certificate file.
         certificate: String,
-        /// Path of the key.
+        /// Path of the key file.
         key: String,
         /// Description of the problem.
         words: String,
@@ -34,7 +34,7 @@ pub enum TlsError {
 
 /// Creates the TLS configuration of a server (TLS 1.2 and newer).
 ///
-/// With `client_ca`, a client must present a certificate that one of these authorities has signed.
+/// With `client_ca`, a client must present a certificate signed by one of these CAs.
 ///
 /// # Errors
 /// Fails if a file cannot be used; the error names it.

@@ -1,7 +1,7 @@
 //! Reads the tokens file, which lists the clients and their roles.
 //!
-//! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by white space: ROLE is `read` or `write`, TOKEN the token itself or `sha256:` and its
-//! SHA-256 hash in hexadecimal digits, EXPIRY a time of RFC 3339. Empty lines and lines that start with `#` are ignored.
+//! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by whitespace: ROLE is `read` or `write`, TOKEN the token itself or `sha256:` and its
+//! SHA-256 hash in hexadecimal digits, EXPIRY an RFC 3339 time. Empty lines and lines that start with `#` are ignored.
 //!
 //! Only hashes of tokens are kept in memory. Tokens never appear in messages.
 
@@ -22,7 +22,7 @@ use super::Role;
 
 /// Minimum length of a token. Shorter ones could be guessed.
 const TOKEN_CHARACTERS_MIN: usize = 16;
-/// Prefix of a hash in place of a token.
+/// Prefix of a hash that is given instead of a token.
 const HASHED: &str = "sha256:";
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
@@ -30,15 +30,15 @@ type Hash = [u8; SHA256_OUTPUT_LEN];
 /// Holder of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Name, for the log and for messages.
+    /// Name for logs and messages.
     pub name: String,
-    /// Role of the holder.
+    /// The holder's role.
     pub role: Role,
-    /// Time from which on the token is no longer valid.
+    /// Time at which the token expires.
     pub expires: Option<SystemTime>,
 }
 
-/// Errors of the tokens file. Never quote a token.
+/// Tokens file errors. They never contain a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
@@ -46,7 +46,7 @@ pub enum TokenError {
     Unreadable {
         /// Path of the file.
         path: String,
-        /// Error of the system.
+        /// System error.
         error: io::Error,
     },
     /// Another user could add a token.
@@ -56,7 +56,7 @@ pub enum TokenError {
         path: String,
         /// User or group that can write to the file.
         problem: String,
-        /// User of this process.
+        /// User ID of this process.
         uid: u32,
     },
     /// A line cannot be parsed.
@@ -64,20 +64,20 @@ pub enum TokenError {
     Line {
         /// Path of the file.
         path: String,
-        /// Line number, counted from 1.
+        /// Line number, starting at 1.
         line: usize,
         /// Description of the problem.
         problem: String,
     },
-    /// The file contains no token, so that nobody could use the API.
-    #[error("tokens file {path}: it holds no token; write lines as `NAME read|write TOKEN`")]
+    /// The file contains no tokens, so nobody could use the API.
+    #[error("tokens file {path}: it contains no tokens; write lines as `NAME read|write TOKEN`")]
     Empty {
         /// Path of the file.
         path: String,
     },
 }
 
-/// Detects whether a file was changed.
+/// File version, used to detect changes to a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Version {
     modified: Option<SystemTime>,
@@ -185,7 +185,7 @@ fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     }
 }
 
-/// Returns who else can write to a file, if anybody.
+/// Returns which other user or group can write to a file, if any.
 fn unprotected(file: &Metadata) -> Option<String> {
     let own = nix::unistd::geteuid().as_raw();
     match (file.mode() & 0o022, file.uid()) {
@@ -207,7 +207,7 @@ fn parse_line(line: &str) -> Result<(Hash, Holder), String> {
     let role = match *role {
         "read" => Role::Read,
         "write" => Role::Write,
-        // The word may be a misplaced token, so it is not repeated in the message.
+        // The word may be a misplaced token, so the message does not repeat it.
         _ => return Err("the second word is neither read nor write".to_owned()),
     };
     let hash = match token.strip_prefix(HASHED) {
@@ -305,7 +305,7 @@ mod tests {
         );
         assert_eq!(admit(Some("token-of-the-reader"), Role::Read), Ok(Some("r".into())));
         let denied = admit(Some("token-of-the-reader"), Role::Write).expect_err("role read may not write");
-        assert_eq!(denied.to_string(), "r has role read, and this needs role write");
+        assert_eq!(denied.to_string(), "r has role read, but this requires role write");
         assert!(!denied.is_unauthenticated());
         assert_eq!(admit(Some("token-of-the-writer"), Role::Write), Ok(Some("w".into())));
     }
@@ -347,8 +347,8 @@ mod tests {
     #[test]
     fn invalid_file_is_refused_without_quoting_tokens() {
         for (content, part) in [
-            ("", "holds no token"),
-            ("# only a comment\n", "holds no token"),
+            ("", "contains no tokens"),
+            ("# only a comment\n", "contains no tokens"),
             ("a read\n", "line 1: it has 2 words"),
             ("\na secret-in-the-wrong-place read\n", "line 2: the second word"),
             ("a read short-secret\n", "fewer than 16"),

@@ -1,4 +1,4 @@
-//! TLS client for the connection to the agent: CA certificates and client certificate.
+//! TLS client for the connection to the agent, with CA certificates and an optional client certificate.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -22,7 +22,7 @@ const AUTHORITIES: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// TLS configuration of a client.
+/// Client TLS configuration.
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -67,7 +67,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let path = ca.or_else(|| AUTHORITIES.iter().map(Path::new).find(|path| path.exists()));
     let path = path.ok_or_else(|| {
         Failure::new("this machine has no CA certificates, so the agent's certificate cannot be verified")
-            .next("set the CA certificate of the agent with --ca FILE")
+            .next("set the agent's CA certificate with --ca FILE")
     })?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {

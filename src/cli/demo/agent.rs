@@ -19,9 +19,9 @@ use super::{SHOWN_AS, THIS_PROGRAM, topology::LABEL};
 pub const ENDPOINT: &str = "127.0.0.1:2379";
 const DATA_DIR: &str = "/run/netns-agent-demo";
 const LOG: &str = "/run/netns-agent-demo.log";
-/// Number of log lines that are shown after a failure.
+/// Number of log lines shown after a failure.
 const TAIL_LINES: usize = 30;
-/// Timeout until the store listens. A debug build on a busy machine needs about 0.1 s.
+/// Timeout for the store to start listening. A debug build on a busy machine needs about 0.1 s.
 const START_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Interval of connection attempts: there is no event that reports a new listener.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
@@ -75,13 +75,13 @@ impl Agent {
         }
     }
 
-    /// Kills the agent with SIGKILL and waits for its end.
+    /// Kills the agent with SIGKILL and waits until it has exited.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         self.child.kill().await.context("cannot kill the agent")
     }
 }
 
-/// Returns the command of the agent, for display.
+/// Returns the agent command, for display.
 pub fn shown_command() -> String {
     format!("netns-agent {}", arguments().join(" "))
 }

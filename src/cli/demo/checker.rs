@@ -20,9 +20,9 @@ use netns_kernel::{Executor, ExecutorConfig, Guard, KernelOp, NamespaceRef, Netn
 
 use super::topology::{FAR_ADDRESS, LINK, NAMESPACE, NAMESPACE_FILE, WORKLOAD_PID};
 
-/// Timeout until the kernel has the expected objects.
+/// Timeout for the expected objects to appear in the kernel.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Timeout of a reply to a ping.
+/// Timeout for a ping reply.
 const PING_TIME_LIMIT: Duration = Duration::from_secs(1);
 /// Interval of continuous pings.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
@@ -36,7 +36,7 @@ pub struct Checker {
     namespaces: [(NamespaceRef, NetnsId); 2],
 }
 
-/// The network of the demo, as sorted lines with one object each.
+/// The demo network, as sorted lines with one object each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
     /// Links, addresses, routes and neighbours.
@@ -107,7 +107,7 @@ impl Checker {
         }
     }
 
-    /// Deletes a link behind the agent's back, like `ip -n web link del eth0`.
+    /// Deletes a link without involving the agent, like `ip -n web link del eth0`.
     pub async fn delete_link(&self) -> anyhow::Result<()> {
         let netns = self.namespaces[0].1;
         let delete = KernelOp::DeleteLink {

@@ -13,7 +13,7 @@ const WIDTH: usize = 110;
 /// Column at which explanations begin.
 const INDENT: usize = 29;
 
-/// Meaning of a text, with its colour as an SGR parameter (ECMA-48).
+/// Meaning of a piece of text, with its colour as an SGR parameter (ECMA-48).
 #[derive(Clone, Copy)]
 enum Tone {
     Title = 1,
@@ -39,7 +39,7 @@ impl Narration {
 
     /// Prints a line.
     pub fn line(&self, text: &str) {
-        // Ignore a closed pipe (`| head`), so that the demo runs to its end and removes the network in order.
+        // Ignore a closed pipe (`| head`), so the demo runs to its end and removes the network in an orderly way.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
@@ -89,7 +89,7 @@ impl Narration {
         );
     }
 
-    /// Prints how to reach the agent that keeps running.
+    /// Prints how to access the agent that keeps running.
     pub fn kept(&self, way_in: &str) {
         self.line(&format!(
             "\n{}",
@@ -106,7 +106,7 @@ impl Narration {
         self.line("etcdctl is in Debian's package etcd-client; the store listens inside the network namespace of the demo only.");
     }
 
-    /// Prints commands for a first agent on this machine.
+    /// Prints commands to try a first agent on this machine.
     pub fn next_commands(&self, privileges_missing: bool) {
         let program = shown_program();
         let sudo = if privileges_missing { "sudo " } else { "" };
@@ -136,7 +136,7 @@ impl Narration {
     }
 }
 
-/// Formats a duration in milliseconds, with two decimals below 1 ms, one below 10 ms and none above.
+/// Formats a duration in milliseconds, with two decimals below 1 ms, one below 10 ms, and none otherwise.
 pub fn milliseconds(time: Duration) -> String {
     let value = time.as_secs_f64() * 1000.0;
     match value {

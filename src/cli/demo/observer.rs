@@ -1,4 +1,4 @@
-//! Store client of the demo, with a copy of all keys of the agent that an etcd watch keeps up to date.
+//! Store client of the demo, with a copy of all agent keys that an etcd watch keeps up to date.
 //!
 //! It waits for watch events and never polls.
 
@@ -14,7 +14,7 @@ use super::{
     topology::{CONFIG, HEALTH, LABEL, STATUS},
 };
 
-/// Timeout of each request and each wait, which usually take milliseconds.
+/// Timeout for each request and each wait. Both usually take milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// The members of a status that the demo shows.
@@ -23,7 +23,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 pub struct ValueStatus {
     /// State: `CONFIGURED`, `PENDING`, …
     pub state: String,
-    /// Last operation of the agent. Empty if there was none since it started.
+    /// The agent's last operation. Empty if there has been none since it started.
     pub last_operation: String,
     /// Human-readable reason why the value is not configured.
     pub message: String,
@@ -37,7 +37,7 @@ struct Entry {
     revision: i64,
 }
 
-/// Store client with a watched copy of all keys of the agent.
+/// Store client with a watched copy of all agent keys.
 pub struct Observer {
     client: Client,
     watch: WatchStream,
@@ -47,7 +47,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Connects to the store, reads all keys of the agent, and watches them from that revision on.
+    /// Connects to the store, reads all agent keys, and watches them from that revision on.
     pub async fn connect() -> anyhow::Result<Self> {
         let client = Client::connect([ENDPOINT], None)
             .await
@@ -97,7 +97,7 @@ impl Observer {
     /// Waits for events until `condition` returns a value.
     ///
     /// # Errors
-    /// Fails after [`TIME_LIMIT`], with the expectation and all published keys.
+    /// Fails after [`TIME_LIMIT`], with the expected condition and all published keys.
     pub async fn until<T>(&mut self, expected: &str, condition: impl Fn(&Observer) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + TIME_LIMIT;
         loop {
@@ -152,7 +152,7 @@ impl Observer {
         (status.mod_revision.parse() == Ok(revision)).then_some(status)
     }
 
-    /// Returns the store revision in which the status of a value was written.
+    /// Returns the store revision at which the status of a value was written.
     pub fn status_revision(&self, key: &str) -> Option<i64> {
         Some(self.keys.get(&format!("{STATUS}{key}"))?.revision)
     }
@@ -178,7 +178,7 @@ impl Observer {
     }
 }
 
-/// Awaits the response of the store, with a timeout: a store that cannot accept connections would never respond.
+/// Waits for the store's response, with a timeout: a store that cannot accept connections would never respond.
 async fn answer<T>(expected: &str, request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     match timeout(TIME_LIMIT, request).await {
         Ok(answer) => answer.with_context(|| format!("expected from the agent's store at {ENDPOINT}: {expected}")),

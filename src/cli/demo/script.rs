@@ -22,7 +22,8 @@ pub struct Script<'a> {
     narration: &'a Narration,
     agent: Option<Agent>,
     observer: Observer,
-    /// Process whose namespace contains one end of the pair. It exits when its standard input is closed, that is, with this value.
+    /// Process whose namespace contains one end of the pair. Exits when its standard input is closed, which happens when this value is
+    /// dropped.
     workload: Option<Child>,
     /// Revision of each put, in the order of [`DESIRED`].
     revisions: Vec<i64>,
@@ -64,7 +65,7 @@ impl<'a> Script<'a> {
         let mut checker = Checker::open().await?;
         let whole = self.break_a_link(&mut checker).await?;
         self.kill_the_agent(&checker, &whole).await?;
-        // It has the namespaces open, which would keep them alive after the deletion of their names.
+        // The checker has the namespaces open, which would keep them alive after their names are deleted.
         drop(checker);
         if keep { Ok(()) } else { self.delete_everything().await }
     }
@@ -260,7 +261,7 @@ impl<'a> Script<'a> {
 
 /// Starts an agent, waits until it is in sync, and returns the time of its start.
 ///
-/// Keys up to revision `last` are ignored: they are from an earlier agent.
+/// Ignores keys up to revision `last`, which are from an earlier agent.
 async fn begin_agent(last: i64) -> anyhow::Result<(Agent, Observer, Instant)> {
     let began = Instant::now();
     let agent = Agent::start().await?;

@@ -1,4 +1,4 @@
-//! Checks of the kernel and its settings: capabilities, version, kinds of links, limits, mounts.
+//! Checks the kernel and its settings: capabilities, version, link kinds, limits, mounts.
 //!
 //! All files are read below a root directory, which tests replace.
 
@@ -17,7 +17,7 @@ const KERNEL_MIN: (u32, u32) = (5, 3);
 /// First kernel version with `IFA_PROTO`, the ownership mark of addresses.
 const KERNEL_FULL: (u32, u32) = (5, 18);
 
-/// Sysctl, lowest value without a warning, description, and recommended value.
+/// Sysctls: name, lowest value without a warning, description, and recommended value.
 const LIMITS: [(&str, u64, &str, u64); 5] = [
     ("user/max_net_namespaces", 64, "network namespaces per user", 10_000),
     ("fs/inotify/max_user_instances", 128, "inotify instances", 512),
@@ -39,13 +39,13 @@ const LIMITS: [(&str, u64, &str, u64); 5] = [
 /// File descriptors that the agent needs for the namespaces that it monitors by default, and for everything else.
 const DESCRIPTORS_MIN: u64 = 1_024;
 
-/// Function that tries to create a link of each kind, and returns the error of the kernel for those that fail.
+/// Function that tries to create a link of each kind, and returns the kernel error for each kind that fails.
 type Trial = fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>;
 
 /// A machine, represented by its files.
 pub(super) struct Machine {
     root: PathBuf,
-    /// Function that tries to create links. `None`: kinds of links are not checked.
+    /// Function that tries to create links. `None`: link kinds are not checked.
     trial: Option<Trial>,
 }
 
@@ -83,7 +83,7 @@ impl Machine {
         self.at(path).exists()
     }
 
-    /// Returns the sorted paths of the entries of a directory.
+    /// Returns the sorted paths of all entries in a directory.
     pub fn list(&self, folder: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.at(folder)).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -91,7 +91,7 @@ impl Machine {
         paths
     }
 
-    /// Returns whether a process with this name runs. Only the first 15 bytes count (TASK_COMM_LEN).
+    /// Returns whether a process with this name is running. Compares only the first 15 bytes (TASK_COMM_LEN).
     pub fn runs(&self, name: &str) -> bool {
         let name = &name[..name.len().min(15)];
         self.list("proc")
@@ -265,7 +265,7 @@ fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     )
 }
 
-/// Returns the trial of a kind: the smallest set of attributes with which the kernel creates a link.
+/// Returns the test link for a kind: the smallest set of attributes with which the kernel creates a link.
 fn trial_of(spec: &KindSpec) -> LinkKindTrial {
     let data = spec.smallest().into_iter().map(|attribute| netns_kernel::Attr {
         number: attribute.number,
@@ -287,7 +287,7 @@ fn trial_of(spec: &KindSpec) -> LinkKindTrial {
 pub(super) mod tests {
     use super::*;
 
-    /// Returns a machine with these files, without a check of the kinds of links.
+    /// Returns a machine with these files that does not check link kinds.
     pub fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
         let folder = tempfile::tempdir().expect("a folder");
         for (path, text) in files {

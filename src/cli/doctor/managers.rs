@@ -1,6 +1,6 @@
 //! Checks for other programs that configure networking on this machine and may interfere with the agent.
 //!
-//! They act in the network namespace of the host only, and do not affect links in other namespaces.
+//! They act only in the network namespace of the host, and do not affect links in other namespaces.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ const GREEDY: [(&str, &str); 2] = [
     ),
 ];
 
-/// Checks which network managers run.
+/// Checks which network managers are running.
 pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(network_manager(machine));
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn networkd_is_a_warning_unless_it_keeps_foreign_routes() {
-        // The kernel truncates names of processes to 15 bytes.
+        // The kernel truncates process names to 15 bytes.
         let networkd = ("proc/9/comm", "systemd-network\n");
         assert_eq!(verdicts(&[networkd]), [("systemd-networkd".to_owned(), Verdict::Warning)]);
         for (text, verdict) in [

@@ -41,8 +41,8 @@ async fn docker(args: &ServiceArgs, time_limit: Duration) -> Finding {
     };
     match timeout(time_limit, ping(&path)).await {
         Ok(Ok(StatusCode::OK)) => Finding::ok("Docker", format!("available at {}", path.display())),
-        Ok(Ok(status)) => Finding::new("Docker", Verdict::Warning, format!("responds {status} at {}", path.display()))
-            .remedy("check which program uses this socket, or set that of Docker with --docker-host"),
+        Ok(Ok(status)) => Finding::new("Docker", Verdict::Warning, format!("responded with {status} at {}", path.display()))
+            .remedy("check which program uses this socket, or set Docker's socket with --docker-host"),
         Ok(Err(error)) => Finding::new("Docker", Verdict::Note, format!("not available at {}: {error}", path.display()))
             .remedy("required only for namespaces of type MICROSERVICE: start Docker, or set its socket with --docker-host"),
         Err(_) => Finding::new(

@@ -22,7 +22,7 @@ const NEXT: &str = "nothing was written; use --force to put it anyway";
 pub(super) fn check_key(key: &str) -> Result<(), Failure> {
     let wrong = |why: &str| Failure::new(format!("no agent reads {key}: {why}{}", suggestion(key))).next(NEXT);
     let Some((label, below)) = split(key) else {
-        return Err(wrong("keys of agents begin with /vnf-agent/LABEL/config/"));
+        return Err(wrong("agent keys begin with /vnf-agent/LABEL/config/"));
     };
     check_label(label).map_err(|error| wrong(&error.to_string()))?;
     if model_of_key(below).is_some() || below == ACCEPT_REMOVALS {
@@ -34,7 +34,7 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
         "config-status" | "status" | "check" | "holder" => wrong("only the agent writes such keys"),
         first => match Requested::parse(below) {
             Ok(Requested::Name(_) | Requested::Kind(_)) => wrong("expected a kind and a name, such as interface/NAME"),
-            _ => wrong(&format!("there is no kind {first:?}")),
+            _ => wrong(&format!("unknown kind {first:?}")),
         },
     })
 }
@@ -64,7 +64,7 @@ pub(super) fn suggestion(key: &str) -> String {
     found.map_or_else(String::new, |key| format!("; did you mean {key}?"))
 }
 
-/// Returns the key with its prefix replaced by the most similar prefix of a model.
+/// Returns the key with its prefix replaced by the most similar model prefix.
 fn similar_prefix(below: &str) -> Option<String> {
     let beginnings = MODELS.iter().filter_map(|model| {
         let parts = model.key_prefix.matches('/').count();
@@ -90,7 +90,7 @@ mod tests {
         for (key, words) in [
             (
                 "/vnf-agent/x/intrface/zz",
-                "there is no kind \"intrface\"; did you mean interface/zz?",
+                ": unknown kind \"intrface\"; did you mean interface/zz?",
             ),
             ("/vnf-agent/x/left", "expected a kind and a name"),
             (
@@ -99,8 +99,8 @@ mod tests {
             ),
             ("/vnf-agent/x/config/vpp/v2/interfaces/a", "VPP models are not supported"),
             ("/vnf-agent/x/config-status/linux/l3/v2/arp/a/b", "only the agent writes such keys"),
-            ("/vnf-agent/a b/config/linux/l3/v2/arp/a/10.0.0.1", "white space"),
-            ("/other/key", "keys of agents begin with /vnf-agent/LABEL/config/"),
+            ("/vnf-agent/a b/config/linux/l3/v2/arp/a/10.0.0.1", "whitespace"),
+            ("/other/key", "agent keys begin with /vnf-agent/LABEL/config/"),
         ] {
             let failure = check_key(key).expect_err(key);
             assert!(failure.message().contains(words), "{failure}");

@@ -1,6 +1,6 @@
 //! Selection of the store and of the agent's label: from the options, otherwise from the running agent.
 //!
-//! There is no default label: it would often be that of another agent, and values put under it would have no effect.
+//! There is no default label: it would often belong to another agent, and values put under it would have no effect.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::cli::{
     failure::Failure,
 };
 
-/// Timeout of the request to the agent, which answers from memory.
+/// Timeout of the request to the agent, which responds from memory.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Default address of the embedded store.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
 
-/// Endpoints of the store and label of the agent.
+/// Store endpoints and agent label.
 pub(super) struct Place {
     /// Endpoints, separated by commas.
     pub endpoints: String,
-    /// Label of the agent that short keys belong to. Empty if no key is short.
+    /// Label of the agent to which short keys belong. Empty if there are no short keys.
     pub label: String,
 }
 
@@ -67,7 +67,7 @@ async fn ask(connection: &ConnectionArgs) -> Result<Identity, Failure> {
     let limit = TIME_LIMIT.min(connection.timeout);
     let late = || {
         Failure::new(format!(
-            "the agent at {} did not answer within {} s",
+            "the agent at {} did not respond within {} s",
             agent.url(),
             limit.as_secs_f32()
         ))
@@ -80,7 +80,7 @@ fn reachable(identity: &Identity, connection: &ConnectionArgs) -> Result<String,
     let endpoints = identity.store.endpoints.join(",");
     if !connection.is_local() && identity.store.endpoints.iter().any(|url| is_loopback(url)) {
         return Err(Failure::new(format!(
-            "the store of the agent listens on {endpoints}, which is reachable only on the machine of the agent"
+            "the agent's store listens on {endpoints}, which is reachable only from the agent's machine"
         ))
         .next("set a reachable address with --etcd-endpoints"));
     }

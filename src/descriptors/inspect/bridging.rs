@@ -1,4 +1,4 @@
-//! Reads back ports of bridges, and the VLANs of bridges and their ports.
+//! Reads back bridge ports, and the VLANs of bridges and their ports.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ use super::{
 };
 
 impl<'s> Inspection<'_, 's> {
-    /// Returns the managed master of a port, with the current settings of the port.
+    /// Returns the managed master of a port, with the current port settings.
     ///
-    /// `expected`: port of the applied interface.
+    /// `expected` is the port of the applied interface.
     pub(super) fn port_of(&self, link: &ObservedInterface<'s>, expected: Option<&PortOf>) -> Option<PortOf> {
         let device = self.observed.master_of(link)?;
         if device.state.vrf_table().is_some() {
@@ -39,7 +39,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Records the memberships of an interface, and its VLANs.
     pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
-        // The agent does not choose the VRF of an EXISTING interface: the link may be in another one.
+        // The agent does not choose the VRF of an EXISTING interface, so the link may be in another one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
         for (key, mut member) in memberships(found) {
             match &mut member.role {
@@ -48,7 +48,7 @@ impl<'s> Inspection<'_, 's> {
                 Role::Port(port) => {
                     let known = self.view.known(&key);
                     let applied = known.applied.and_then(Value::membership);
-                    // The applied membership records which settings the agent has set, even if the interface no longer desires them.
+                    // The applied membership records which settings the agent has set, even if they are no longer desired.
                     if let (Some(port), Some(set)) = (port, applied.and_then(|applied| applied.port()))
                         && port.of == set.of
                     {
@@ -76,7 +76,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Records the VLANs of a bridge or a port: desired VLANs that exist, and VLANs that are not desired.
+    /// Records the VLANs that a bridge or port has, whether they are desired or not. An undesired default VLAN is ignored.
     fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, requested: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
         for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
@@ -99,7 +99,7 @@ impl<'s> Inspection<'_, 's> {
                 there.remove(&vid);
             });
         }
-        // VLANs that were desired before the agent was killed, or that others added: they would connect networks that must stay separate.
+        // Undesired VLANs, left by an agent that was killed or added by others, would connect networks that must stay separate.
         for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
             let range = VlanRange {
                 first: vid,

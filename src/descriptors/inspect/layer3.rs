@@ -1,6 +1,6 @@
-//! Reads back neighbours and routes, and finds orphans among them.
+//! Reads back neighbours and routes, and reports orphans among them.
 //!
-//! All agents use the same protocol number, so objects that may belong to another agent are never taken for the agent's own.
+//! All agents use the same protocol number, so an object that may belong to another agent is never treated as the agent's own.
 
 use std::{net::IpAddr, rc::Rc};
 
@@ -27,7 +27,7 @@ pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
 
 /// Desired or applied neighbours and routes of all values on one link, sorted by their identity in the kernel.
 ///
-/// Built once per inspection, so that the time of an inspection is nearly linear in the number of routes and neighbours.
+/// Built once per inspection, so the time of an inspection is nearly linear in the number of routes and neighbours.
 #[derive(Default)]
 pub(super) struct OnLink<'a> {
     neighbours: Vec<(IpAddr, &'a Key, &'a Value)>,
@@ -37,14 +37,14 @@ pub(super) struct OnLink<'a> {
 /// Table, network, prefix length and metric.
 type RouteIdentity = (u32, IpAddr, u8, u32);
 
-/// Returns the value with an identity. If there are several, returns the first that became known.
+/// Returns the value with an identity; if there are several, the first one that became known.
 fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option<(&'a Key, &'a Value)> {
     let (found, key, value) = values.get(values.partition_point(|(other, ..)| other < identity))?;
     (found == identity).then_some((*key, *value))
 }
 
 impl<'a, 's> Inspection<'a, 's> {
-    /// Returns the values on a link; `None` for a link that is not managed.
+    /// Returns the neighbours and routes of the values on a link; `None` if the link is not managed.
     fn values_on(&mut self, index: u32) -> Option<Rc<OnLink<'a>>> {
         if let Some(known) = self.on_links.get(&index) {
             return Some(known.clone());
@@ -68,7 +68,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
             }
         }
-        // The sort must be stable, see `owner`.
+        // The sort must be stable; see `owner`.
         on.neighbours.sort_by_key(|(address, ..)| *address);
         on.routes.sort_by_key(|(identity, ..)| *identity);
         let on = Rc::new(on);
@@ -78,7 +78,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     /// Returns whether objects with the agent's protocol number on a link can only belong to this agent.
     ///
-    /// The number is the same for all agents, but a link with this agent's alias, and a link that it manages, is its own.
+    /// All agents use the same number, so this requires that the link has this agent's alias, or that the agent manages it and no other
+    /// agent owns it.
     pub(super) fn is_ours(&self, index: u32) -> bool {
         let link = self.observed.link(index);
         match self.managed.contains_key(&index) {
@@ -87,15 +88,15 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the first interface on a link.
+    /// Returns the first interface on a link; `None` if the link is an orphan or not managed.
     fn first_on(&self, index: u32) -> Option<&str> {
         let first = self.residents(index).first().filter(|_| !self.orphaned.contains(&index));
         first.map(String::as_str)
     }
 
-    /// Returns the value of a neighbour whose desired value is now invalid.
+    /// Returns the applied value of a neighbour whose desired value is now invalid.
     ///
-    /// It was created for an earlier value, and stays applied under that key, so that it is deleted when the key is deleted.
+    /// The neighbour was created for an earlier value. It stays applied under the same key, so it is deleted when the key is deleted.
     fn rejected_neighbour(&self, state: &NeighbourState) -> Option<(Key, Value)> {
         let (interface, ip_address) = (self.first_on(state.link)?.to_owned(), state.address.to_string());
         let arp = Arp {
@@ -132,13 +133,13 @@ impl<'a, 's> Inspection<'a, 's> {
             .then(|| (key, Value::AppliedRoute(Applied::unasked(route))))
     }
 
-    /// Returns whether a value is known for one of the interfaces on a link. `key` returns its key, given the interface.
+    /// Returns whether a value is known for one of the interfaces on a link. `key` maps an interface to the key of the value.
     fn has_known(&self, link: u32, key: impl Fn(String) -> TypedKey) -> bool {
         let mut keys = self.residents(link).iter().map(|name| key(name.clone()).to_key());
         keys.any(|key| self.is_known(&key))
     }
 
-    /// Adds the applied ARP entries, and then the applied routes, of an interface that were not seen.
+    /// Appends to `unseen` the applied ARP entries, then the applied routes, of an interface that do not exist.
     pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
         let mut routes = Vec::new();
         for key in self.view.dependents(&up_key(interface)) {
@@ -209,9 +210,9 @@ impl<'a, 's> Inspection<'a, 's> {
         self.observed.link(index).filter(|_| !self.undecided.contains(&index))
     }
 
-    /// Returns the observed routing table of a managed interface: that of the VRF it is in.
+    /// Returns the observed routing table of a managed interface, which is that of its current VRF.
     ///
-    /// A route in another table cannot be deleted through the interface, so it does not belong to it.
+    /// A route in another table cannot be deleted through the interface, so it does not belong to the interface.
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.desired(&key)).and_then(Value::interface);

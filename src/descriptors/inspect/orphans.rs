@@ -1,6 +1,6 @@
-//! Finds orphans: links, addresses and partly created links that no value desires, each with the operations that delete it.
+//! Finds orphans: links, partly created links and addresses that no value desires. Each is reported with the operations that delete it.
 //!
-//! An object without the agent's ownership mark is never an orphan, except foreign addresses in strict mode.
+//! An object without the agent's ownership mark is never an orphan, except for foreign addresses in strict mode.
 
 use std::{
     collections::HashSet,
@@ -36,8 +36,8 @@ const IFA_F_STABLE_PRIVACY: u32 = 0x800;
 impl<'s> Inspection<'_, 's> {
     /// Reports an orphan on a link that stays.
     ///
-    /// The interface of a `lo` is kept until the orphan is deleted: with the interface its ownership mark is removed, and without the mark
-    /// the owner of the orphan is unknown.
+    /// An orphan on a `lo` is deleted before the interface of the `lo`. Deleting the interface removes its ownership mark, and without the
+    /// mark the owner of the orphan is unknown.
     pub(super) fn orphan_on(&mut self, link: &ObservedInterface<'s>, what: &str, removal: KernelOp, superseded: bool) {
         let of_loopback = link.mark_of_value().filter(|_| link.state.name == "lo");
         let provider = of_loopback.map(|mark| interface_key(mark.subject));
@@ -49,7 +49,7 @@ impl<'s> Inspection<'_, 's> {
         self.orphan(what, orphan);
     }
 
-    /// Returns an orphan whose value is unknown.
+    /// Returns an orphan in this namespace with default properties.
     fn orphan_of(&self, removal: Vec<KernelOp>) -> Orphan {
         Orphan {
             namespace: self.name.clone(),
@@ -70,7 +70,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Reports applied orphans as lost if they no longer exist or belong to a value now.
     ///
-    /// An orphan whose value became desired in the meantime must not be deleted.
+    /// An orphan whose value has become desired in the meantime must not be deleted.
     pub(super) fn former_orphans(&mut self) {
         let found = self.view.applied_under(&orphans_prefix(self.netns));
         let of_this_name = |value: &Value| value.orphan().is_some_and(|orphan| orphan.namespace == *self.name);
@@ -81,8 +81,8 @@ impl<'s> Inspection<'_, 's> {
 
     pub(super) fn orphan_link(&mut self, link: &ObservedInterface<'s>) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        // A link that stays must lose its addresses before its ownership mark. Otherwise an agent killed in between would leave them
-        // behind.
+        // If a link stays, its addresses must be deleted before its ownership mark. Otherwise an agent that is killed in between would
+        // leave them behind.
         let changed = |changes: LinkChanges| {
             let mut ops: Vec<KernelOp> = self.marked_addresses(link).map(|state| self.address_removal(link, state)).collect();
             ops.push(KernelOp::SetLink {
@@ -109,7 +109,7 @@ impl<'s> Inspection<'_, 's> {
                     ..LinkChanges::default()
                 })
             }
-            // This version does not know the kind of link, so the link is left as it is.
+            // This version does not support this kind of link, so it leaves the link alone.
             LifeCycle::Referred => return,
             LifeCycle::Builtin(_) => {
                 let alias = if link.mark.is_some_and(|mark| mark.created_namespace) {
@@ -132,17 +132,17 @@ impl<'s> Inspection<'_, 's> {
         self.orphan(&format!("link/{}", link.state.name), orphan);
     }
 
-    /// Handles a link of an interrupted creation.
+    /// Handles a link that an interrupted creation left behind.
     ///
-    /// It belongs to the interface that desires this host name here and has no other link. It is an orphan if there is no such interface, or
-    /// if that one still waits for something.
+    /// It belongs to the interface that desires this host name here and has no other link. It is an orphan if there is no such interface,
+    /// or if the interface is still waiting for a dependency.
     pub(super) fn provisional(&mut self, link: &ObservedInterface<'s>) {
         let is_here = |value: &Value| {
             let is_here = |interface: &Interface| interface.host_name == link.state.name && self.is_here(&interface.namespace);
             value.interface().is_some_and(is_here)
         };
         let has_other_link = |key: &&Key| self.managed.values().flatten().any(|name| interface_key(name) == **key);
-        // The namespace may have several names, and its value is stored under one of them.
+        // The namespace may have several names, and the interface may use any of them.
         let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace_name());
         let names: Vec<&NamespaceName> = names.filter(|name| self.is_here(name)).collect();
         let desired = std::iter::once(self.name)
@@ -155,7 +155,7 @@ impl<'s> Inspection<'_, 's> {
             Some(key) if exists(key) => {
                 self.seen.insert(key.clone());
             }
-            // The creation is repeated soon, and clears the link away first.
+            // The creation will soon be repeated, and deletes the link first.
             Some(key) if self.view.is_undecided(key) => {
                 self.seen.insert(key.clone());
                 self.findings.unfinished.push(key.clone());
@@ -201,12 +201,12 @@ impl<'s> Inspection<'_, 's> {
     pub(super) fn orphan_address(&mut self, link: &ObservedInterface<'s>, state: &AddressState) {
         let removal = self.address_removal(link, state);
         let what = format!("address/{}/{}/{}", link.state.name, state.address.address, state.address.prefix_len);
-        // In the agent's own namespace the address may belong to an unknown EXISTING interface on this link.
+        // In the agent's own namespace, the address may belong to an unknown EXISTING interface on this link.
         let superseded = netns_of(self.view, &NamespaceName::Own) != Some(self.netns);
         self.orphan_on(link, &what, removal, superseded);
     }
 
-    /// Returns the addresses that one of the interfaces desires, or has applied.
+    /// Returns the desired and the applied addresses of the named interfaces.
     fn desired_addresses(&self, names: &[String]) -> HashSet<AddressSpec> {
         let mut desired_addresses = HashSet::new();
         for name in names {
@@ -218,7 +218,8 @@ impl<'s> Inspection<'_, 's> {
         desired_addresses
     }
 
-    /// Reports the agent's addresses on a link as orphans, unless they are `found`, desired or in flight.
+    /// Reports the agent's addresses on a link as orphans, except those that are in `found`, desired or applied. Reports none while an
+    /// operation on one of the interfaces' addresses is in flight.
     pub(super) fn orphan_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String], found: &HashSet<AddressSpec>) {
         let mut left: Vec<&AddressState> = self
             .marked_addresses(link)
@@ -239,7 +240,7 @@ impl<'s> Inspection<'_, 's> {
         left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
-    /// Reports foreign addresses on a link that no value desires.
+    /// Reports foreign addresses on a link that no value desires as orphans.
     ///
     /// Addresses that the kernel assigned by itself are not reported.
     pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {
@@ -268,8 +269,9 @@ impl<'s> Inspection<'_, 's> {
 
 /// Returns whether the kernel assigned an address by itself (IFAPROT_KERNEL_* in linux/if_addr.h).
 ///
-/// Before Linux 5.18 addresses have no protocol, and later kernels do not set it for all of them. Therefore these count as well: the
-/// address of `lo`, link-local IPv6 addresses, and IPv6 addresses from router advertisements, which have a lifetime or generation flags.
+/// Before Linux 5.18, addresses have no protocol, and later kernels do not set it for all addresses. Therefore the following count as well:
+/// the address of `lo`, link-local IPv6 addresses, and IPv6 addresses from router advertisements, which have a lifetime or generation
+/// flags.
 fn is_kernels(link: &str, state: &AddressState) -> bool {
     let by_itself = match state.address.address {
         IpAddr::V4(address) => link == "lo" && address == Ipv4Addr::LOCALHOST,

@@ -1,6 +1,6 @@
-//! Reads interfaces back from their links: properties, addresses and their routes.
+//! Reads back interfaces from their links: properties, addresses and the routes of the addresses.
 //!
-//! The owner of a link is determined before, in [`Inspection`]. [`Inspection::believe`] is the entry point.
+//! [`Inspection`] has already determined the owner of each link. [`Inspection::believe`] is the entry point.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,9 +22,9 @@ use link_kinds::{LifeCycle, Link};
 use netns_kernel::{AddressSpec, AddressState, PROTOCOL, Progress, are_routes_read, routes_of_address};
 
 impl<'s> Inspection<'_, 's> {
-    /// Records applied addresses that exist although the interface no longer has them.
+    /// Records applied addresses that still exist although the interface no longer has them.
     ///
-    /// Their deletion has failed.
+    /// This happens if their deletion has failed.
     pub(super) fn see_applied_addresses(&mut self, link: &ObservedInterface<'s>, name: &str) {
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         let unseen: Vec<_> = applied.filter(|(key, _)| !self.seen.contains(*key)).collect();
@@ -39,9 +39,9 @@ impl<'s> Inspection<'_, 's> {
         self.seen.extend(there);
     }
 
-    /// Returns the interface as the link shows it.
+    /// Returns the interface as observed on its link.
     ///
-    /// It gets those of its own and of the `desired` addresses that the link has. Properties that the kernel does not show are taken from
+    /// Its addresses are those of `basis` and `desired` that the link has. Properties that the kernel does not report are taken from
     /// `basis`.
     pub(super) fn believe(&self, basis: AppliedInterface, desired: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mut found = basis;
@@ -49,7 +49,7 @@ impl<'s> Inspection<'_, 's> {
             let believed = &*found.interface;
             let shown = self.shown(believed, link);
             let is_unasked = link.state.master.is_some() && shown.vrf.is_none() && shown.port_of.is_none();
-            // Avoids a copy in the usual case that nothing has changed.
+            // Avoids a copy in the usual case, in which nothing has changed.
             if shown != *believed {
                 found.interface = shown.into();
             }
@@ -64,7 +64,7 @@ impl<'s> Inspection<'_, 's> {
         found
     }
 
-    /// Returns the properties of an interface as its link shows them.
+    /// Returns the properties of an interface as observed on its link.
     fn shown(&self, believed: &Interface, link: &ObservedInterface<'s>) -> Interface {
         let state = link.state;
         let mtu = match believed.effective_mtu() {
@@ -85,10 +85,10 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns the addresses of the applied version and the desired addresses that a link has.
+    /// Returns those addresses of the applied version (`believed`) and the desired version that the link has.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // The fact of an address that the agent only expects requires that the link is up.
+        // An address that the agent only expects counts only while the link is up, like the fact about it.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -110,9 +110,9 @@ impl<'s> Inspection<'_, 's> {
         shown.into()
     }
 
-    /// Returns the interface of a link whose desired value is now invalid.
+    /// Returns the applied interface of a link whose desired value is now invalid.
     ///
-    /// It was created for an earlier value, and stays. Everything known of it is what the kernel shows.
+    /// The link was created for an earlier value and stays. Nothing is known about it except for what the kernel reports.
     pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mark = link.mark;
         let vrf = self.vrf_of(link, None);
@@ -167,7 +167,7 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // A failed detection that is not applied is probed: it is queried once more, which publishes the failure.
+                // A failed detection that is not applied is probed, so it is queried once more and the failure is published.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}
                     Some(_) => self.findings.lost.push(key),
@@ -178,9 +178,9 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns whether the kernel has another address of the interface as the primary one of a subnet.
+    /// Returns whether another address of the interface is the primary one of the address's subnet in the kernel.
     ///
-    /// If a foreign address is in that subnet, the order is left as it is: changing it could delete that address.
+    /// Returns false if a foreign address is in that subnet, because changing the order could delete the foreign address.
     fn is_misplaced(&self, link: u32, address: &Address, desired: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
@@ -199,9 +199,9 @@ impl<'s> Inspection<'_, 's> {
         secondary && of_interface
     }
 
-    /// Returns the desired addresses that are on the link without the routes that the kernel had created for them.
+    /// Returns the desired addresses that the link has, but without the routes that the kernel created for them.
     ///
-    /// Addresses that others added are not judged: an interface may be shared.
+    /// On a shared link, addresses that others added are not checked.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
         let desired = self.view.desired(&interface_key(name));
         let Some(interface) = desired.and_then(Value::interface) else {
@@ -210,7 +210,7 @@ impl<'s> Inspection<'_, 's> {
         let addresses = desired.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
-        // While the link is outside of its VRF, the routes are in another table.
+        // While the link is outside its VRF, the routes are in another table.
         let is_in_place = |address: &&Arc<Address>| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Arc<Address>| {
             let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
@@ -224,7 +224,7 @@ impl<'s> Inspection<'_, 's> {
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
             .collect();
-        // A secondary address has no connected route of its own: gateways are reached through that of the primary address.
+        // A secondary address has no connected route of its own: gateways are reached through the route of the primary address.
         let rests_on_unrouted = |spec: &AddressSpec| {
             let state = self.observed.address(link.state.index, *spec);
             let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
@@ -239,7 +239,7 @@ impl<'s> Inspection<'_, 's> {
         unrouted
     }
 
-    /// Reports the addresses on a link that are not values of its interface.
+    /// Reports facts about the addresses on a link that do not belong to its interface.
     pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         let name = &found.interface.name;
         let is_shared = found.interface.is_existing() || self.residents(link.state.index).len() > 1;
@@ -250,7 +250,7 @@ impl<'s> Inspection<'_, 's> {
         }
         let desired = self.view.desired(&interface_key(name)).into_iter().flat_map(Value::addresses);
         let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(desired).filter_map(|address| address.spec).collect();
-        // Addresses that are about to be deleted belong to the interface, too.
+        // Addresses that are about to be deleted still belong to the interface.
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         of_others.retain(|state| !own.contains(&state.address));
@@ -264,14 +264,14 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the ownership mark on the link of a value.
     ///
-    /// Returns `None` if the mark was removed and the link is recognised by its index.
+    /// Returns `None` if the mark was removed and the link is recognised only by its index.
     fn mark_on(&self, link: &ObservedInterface<'s>) -> Option<Mark<'s>> {
         link.mark.filter(|_| !self.unmarked.contains(&link.state.index))
     }
 
-    /// Returns kind and settings of a link as the kernel shows them.
+    /// Returns the kind and settings of a link as observed in the kernel.
     ///
-    /// The names that it refers to are in its ownership mark, if it has one.
+    /// The names that the link refers to are taken from its ownership mark, if it has one.
     fn link_of_value(&self, basis: &Interface, link: &ObservedInterface<'s>) -> Link {
         let Some(kind) = link.kind.filter(|kind| kind.spec().life_cycle == LifeCycle::Created) else {
             return basis.link.clone();
@@ -287,22 +287,22 @@ impl<'s> Inspection<'_, 's> {
         shown
     }
 
-    /// Returns the interface of the VRF device that a link is in.
+    /// Returns the logical name of the VRF device that a link is in.
     ///
-    /// If there are several interfaces on that device, `expected` is preferred. A device that an earlier run left behind does not count,
-    /// even if it has the mark of an interface that is desired in another namespace.
+    /// If several interfaces share that device, `expected` is preferred. A device that an earlier run left behind does not count, even if
+    /// it has the mark of an interface that is desired in another namespace.
     pub(super) fn vrf_of(&self, link: &ObservedInterface<'s>, expected: Option<&str>) -> Option<String> {
         self.name_among(self.residents(self.vrf_device_of(link)?.state.index), expected)
     }
 
-    /// Returns the expected one of several interfaces on one link, or else the first that is in this namespace.
+    /// Chooses among the interfaces on one link that may be in this namespace: the expected one, or else the first.
     pub(super) fn name_among(&self, residents: &[String], expected: Option<&str>) -> Option<String> {
         let names: Vec<&String> = residents.iter().filter(|name| self.may_be_here(name)).collect();
         let named = names.iter().find(|name| Some(name.as_str()) == expected);
         named.or(names.first()).map(|name| (*name).clone())
     }
 
-    /// Returns whether an interface is in this namespace as far as is known.
+    /// Returns whether an interface is in this namespace, or may be as far as is known.
     fn may_be_here(&self, name: &str) -> bool {
         let known = self.view.known(&interface_key(name));
         let Some(interface) = known.applied.or(known.desired).and_then(Value::interface) else {

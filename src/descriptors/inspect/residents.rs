@@ -1,6 +1,6 @@
 //! Inspects the values on one link.
 //!
-//! A link of the agent's own namespace may belong to a VETH and to EXISTING interfaces at once. Orphans and foreign objects on it are
+//! A link in the agent's own namespace may belong to a VETH and to EXISTING interfaces at once. Orphans and foreign objects on a link are
 //! therefore determined for all of its values together.
 
 use std::{collections::HashSet, sync::Arc};
@@ -24,16 +24,16 @@ pub(super) type Residents = Vec<String>;
 enum Verdict {
     /// The value exists.
     Present(AppliedInterface),
-    /// The value is absent: its conditions are not met.
+    /// The value is not applied on the link, because its conditions are not met.
     Absent,
-    /// An operation on the value is in flight, or its namespace is not open yet.
+    /// Undecided: an operation on the value is in flight, its namespace is not open yet, or it has yet to move to this link.
     Unsettled,
     /// The link has the ownership mark of a value that is not desired here.
     Orphan,
 }
 
 impl<'a, 's> Inspection<'a, 's> {
-    /// Adds the EXISTING interfaces to the values on each link.
+    /// Adds EXISTING interfaces to the values on each link.
     pub(super) fn add_existing(&mut self) {
         if netns_of(self.view, &NamespaceName::Own) != Some(self.netns) {
             return;
@@ -46,14 +46,14 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the names of the values on a link; empty if the link is not managed.
+    /// Returns the logical names of the values on a link; empty if the link is not managed.
     pub(super) fn residents(&self, index: u32) -> &[String] {
         self.managed.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the interfaces on a link, each with whether it was adopted from others.
+    /// Returns the interfaces on a link, each with a flag that is true if it was adopted from others.
     ///
-    /// The desired version is preferred to the applied one.
+    /// Prefers the desired version to the applied one.
     fn interfaces_on(&self, index: u32) -> impl Iterator<Item = (&Interface, bool)> {
         self.residents(index).iter().filter_map(|name| {
             let key = interface_key(name);
@@ -64,7 +64,7 @@ impl<'a, 's> Inspection<'a, 's> {
 
     pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
         let mut names = self.residents(link.state.index).to_vec();
-        // After a restart, the addresses on the link show which of two conflicting EXISTING interfaces was applied before.
+        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
@@ -94,7 +94,7 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Compares one value on a link with the link.
+    /// Compares one value with the link that it is on.
     fn value_on(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Verdict {
         let key = interface_key(name);
         let known = self.view.known(&key);
@@ -108,19 +108,19 @@ impl<'a, 's> Inspection<'a, 's> {
             Ok(basis) => basis,
             Err(verdict) => return verdict,
         };
-        // The desired addresses of an EXISTING interface that leaves this link belong on another link.
+        // The desired addresses of an EXISTING interface that leaves this link belong to another link.
         let leaves = |desired: &Interface| desired.is_existing() && desired.host_name != link.state.name;
         let stays = desired.filter(|desired| !leaves(&desired.interface));
         let desired_addresses = stays.map_or(basis.addresses.clone(), |desired| desired.addresses.clone());
         let mut found = self.believe(basis, &desired_addresses, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
-            // While an interface is being removed from the link, an address that it gave up may stay for another value.
+            // While an interface is being removed from the link, an address that it no longer uses may stay for another value.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
             found.addresses = found.addresses.iter().filter(is_kept).cloned().collect();
         }
         self.findings.links.push((name.to_owned(), *link));
         self.seen.insert(key.clone());
-        // Each address is compared on its own.
+        // Addresses are compared separately, one by one.
         let is_as_applied = applied
             .filter(|applied| self.is_applied_here(applied))
             .is_some_and(|applied| (&applied.interface, applied.circumstances) == (&found.interface, found.circumstances));
@@ -130,12 +130,12 @@ impl<'a, 's> Inspection<'a, 's> {
         Verdict::Present(found)
     }
 
-    /// Returns the expected state of a value before the link is read.
+    /// Returns the state that a value is expected to have, before it is corrected by what the link shows.
     ///
-    /// It is the applied version, or else the desired version as if it had just been applied.
+    /// This is the applied version, or else the desired version as if it had just been applied.
     ///
     /// # Errors
-    /// Returns the verdict on a value that is not on this link.
+    /// Returns the verdict if the value is not on this link.
     fn basis(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Result<AppliedInterface, Verdict> {
         let key = interface_key(name);
         let known = self.view.known(&key);
@@ -144,18 +144,19 @@ impl<'a, 's> Inspection<'a, 's> {
         let applied_here = applied.filter(|applied| self.is_applied_here(applied));
         Ok(match (desired, applied_here) {
             (_, Some(applied)) => (**applied).clone(),
-            // The value is applied in another namespace and will move here later: an earlier run left this link behind.
+            // The value is applied in another namespace and will move here later, so an earlier run must have left this link behind.
             (Some(desired), None) if self.is_elsewhere(applied) => match desired.interface.is_existing() {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
             },
-            // A link that is down counts as absent, as in the dependency of the interface.
+            // A link that is down counts as absent, as it does for the dependency of the interface.
             (Some(desired), None) if desired.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
             (Some(desired), None) if let Some(other) = self.contradicted(&desired.interface, present) => {
                 if !self.has_left_addresses(link, &desired.addresses) {
                     return Err(Verdict::Absent);
                 }
-                // A version without the contradiction was applied before a restart. Its addresses stay, as they would without the restart.
+                // Before the restart, a version without the contradiction was applied. Its addresses stay, as they would have without the
+                // restart.
                 let earlier = Interface {
                     mtu: 0,
                     mac: None,
@@ -169,7 +170,7 @@ impl<'a, 's> Inspection<'a, 's> {
             }
             (Some(desired), None) => match netns_of(self.view, &desired.interface.namespace) {
                 Some(netns) if netns == self.netns => AppliedInterface::of(desired),
-                // The namespace of the value is not open yet, and may turn out to be this one.
+                // The value's namespace is not open yet and may turn out to be this one.
                 None if self.view.is_undecided(&desired.interface.namespace.key()) => {
                     self.findings.undecided = true;
                     self.undecided.insert(link.state.index);
@@ -177,7 +178,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
                 _ => return Err(Verdict::Orphan),
             },
-            // The last valid version of the value is in another namespace: an earlier run left this link behind.
+            // The last valid version of the value is in another namespace, so an earlier run must have left this link behind.
             (None, None) if self.is_elsewhere(applied) => return Err(Verdict::Orphan),
             (None, None) if self.view.rejected(&key) => self.as_it_is(name, link),
             (None, None) => return Err(Verdict::Orphan),
@@ -189,12 +190,12 @@ impl<'a, 's> Inspection<'a, 's> {
         netns_of(self.view, &applied.interface.namespace) == Some(self.netns)
     }
 
-    /// Returns whether an interface that is not applied in this namespace is applied in another one, which is open.
+    /// Returns whether an interface is applied in an open namespace. The caller has checked that it is not this one.
     fn is_elsewhere(&self, applied: Option<&Arc<AppliedInterface>>) -> bool {
         applied.is_some_and(|applied| netns_of(self.view, &applied.interface.namespace).is_some())
     }
 
-    /// Returns the interface that an EXISTING interface contradicts on its link: an applied interface, or one of `present`.
+    /// Returns the interface on the same link that an EXISTING interface contradicts: one of `present`, or an applied interface.
     fn contradicted<'p>(&self, desired: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
     where
         'a: 'p,
@@ -207,13 +208,13 @@ impl<'a, 's> Inspection<'a, 's> {
         other.or_else(|| contradicted(self.view, desired))
     }
 
-    /// Returns whether a value is an EXISTING interface, and none of its addresses is on the link.
+    /// Returns whether a value is an EXISTING interface with none of its addresses on the link.
     fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
         let desired = self.view.desired(&interface_key(name)).and_then(Value::desired_interface);
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has an address of an interface that the agent added.
+    /// Returns whether the link has any of these addresses, added by an agent.
     fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
             addresses
@@ -223,7 +224,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.marked_addresses(link).any(|state| of_interface(state.address))
     }
 
-    /// Records the values derived from an interface on a link.
+    /// Records the values derived from an interface on its link.
     fn what_is_on(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         self.observe_addresses(link, found);
         self.memberships_of(link, &found.interface);
@@ -244,9 +245,9 @@ impl<'a, 's> Inspection<'a, 's> {
         self.see_applied_addresses(link, &found.interface.name);
     }
 
-    /// Reports the addresses of a link that belong to none of its values.
+    /// Reports the addresses on a link that belong to none of its values.
     fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[AppliedInterface]) {
-        // All agents use the same protocol number: addresses with it on another agent's link belong to that agent.
+        // All agents use the same protocol number, so addresses with that number on another agent's link belong to that agent.
         if link.is_other_agents() {
             return;
         }

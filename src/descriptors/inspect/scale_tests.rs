@@ -1,4 +1,4 @@
-//! Tests of the time to inspect an interface with very many routes and neighbours, in memory.
+//! In-memory tests of the time it takes to inspect an interface with a very large number of routes and neighbours.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -21,12 +21,13 @@ use netns_kernel::{
     AddressSpec, AddressState, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot, routes_of_address,
 };
 
-/// Number of routes, and of neighbours, on one interface.
+/// Number of routes, and number of neighbours, on the interface.
 const COUNT: u32 = 20_000;
-/// Upper limit for the CPU time of one unoptimised inspection, independent of other load. Quadratic work on [`COUNT`] takes minutes.
+/// Upper limit for the CPU time of one inspection in an unoptimised build. Other load does not affect it. Quadratic work on [`COUNT`]
+/// objects takes minutes.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Returns the CPU time that this thread has used.
+/// Returns the CPU time used by this thread.
 fn used() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(
@@ -78,7 +79,7 @@ fn change(key: String, json: String) -> Change<Value> {
     }
 }
 
-/// Lets all operations succeed. Returns their number.
+/// Lets all operations succeed and returns their number.
 fn settle(scheduler: &mut Scheduler<Network>) -> usize {
     let mut performed = 0;
     loop {

@@ -1,4 +1,5 @@
-//! Interfaces: the desired state ([`DesiredInterface`]), the applied state ([`AppliedInterface`]), and what both share ([`Interface`]).
+//! Interfaces: the desired state ([`DesiredInterface`]), the applied state ([`AppliedInterface`]), and their common properties
+//! ([`Interface`]).
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use models::key::{Key, TypedKey};
 
 use super::{Address, NamespaceName, PortOf, Terms};
 
-/// Properties of an interface, desired or applied.
+/// Properties of a desired or applied interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// Logical name.
@@ -20,71 +21,71 @@ pub struct Interface {
     pub host_name: String,
     /// Administrative state.
     pub enabled: bool,
-    /// MAC address; `None`: chosen by the kernel.
+    /// MAC address; `None` if the kernel chooses it.
     pub mac: Option<[u8; 6]>,
-    /// MTU in bytes; 0: the default of the kind.
+    /// MTU in bytes; 0 for the default of the kind.
     pub mtu: u32,
-    /// Only the link layer is managed.
+    /// True if the agent manages only the link layer.
     pub link_only: bool,
-    /// Logical name of the VRF device of the interface.
+    /// Logical name of the interface's VRF device.
     pub vrf: Option<String>,
-    /// Bridge of which the interface is a port.
+    /// Bridge that the interface is a port of, with the port settings.
     pub port_of: Option<PortOf>,
 }
 
-/// Addresses of an interface, in the order of the model; none for an interface with `link_only` (unless EXISTING).
+/// Addresses of an interface, in the order of the model. Empty if `link_only` is set, unless the interface is EXISTING.
 pub type Addresses = Arc<[Arc<Address>]>;
 
-/// Desired interface: validated, converted and immutable.
+/// Desired interface, converted from a valid model.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DesiredInterface {
     /// Properties of the interface.
     pub interface: Arc<Interface>,
     /// Addresses of the interface.
     pub addresses: Addresses,
-    /// How the agent treats the interface.
+    /// Rules by which the agent treats the interface.
     pub terms: Terms,
 }
 
-/// Applied interface: the last known state in the kernel, as it was set or read.
+/// Applied interface: its last known state in the kernel, as set or read back.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AppliedInterface {
     /// Properties of the interface.
     pub interface: Arc<Interface>,
-    /// Addresses of the desired version that exist.
+    /// Addresses that exist.
     pub addresses: Addresses,
-    /// Known facts about the link that are not part of the desired state.
+    /// State of the link that is not part of the desired state.
     pub circumstances: Circumstances,
-    /// Desired version that was applied; `None` if no usable version is known.
+    /// Desired version that was applied; `None` if no valid version is known.
     pub desired: Option<Arc<DesiredInterface>>,
 }
 
-/// Known facts about the link of an applied interface that are not part of the desired state.
+/// State of an applied interface's link that is not part of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circumstances {
     /// How the agent recognises the link.
     pub known_by: KnownBy,
-    /// Bits of the settings that the agent has set on the link and would leave alone otherwise; see [`link_kinds::Settings::set_bits`].
+    /// Bits of the settings that the agent has set explicitly on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
-    /// The link was adopted from others.
+    /// True if the link was adopted from others.
     pub adopted: bool,
-    /// The link has a master that no value desires, such as a foreign bridge.
+    /// True if the link has a master that no value desires, such as a foreign bridge.
     pub enslaved: bool,
 }
 
 /// How the agent recognises a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KnownBy {
-    /// By its alias, or by its name if it is the link of an EXISTING interface.
+    /// By its alias; the link of an EXISTING interface by its name.
     Mark,
-    /// Only by the provisional group of a link that was just created.
+    /// Only by its provisional group, because the link has just been created.
     Group,
     /// By its index, because its alias was removed.
     Index(u32),
 }
 
 impl AppliedInterface {
-    /// Returns the applied state of a desired interface that was just applied.
+    /// Returns the applied state of a desired interface that has just been applied.
     pub fn of(desired: &Arc<DesiredInterface>) -> Self {
         AppliedInterface {
             interface: desired.interface.clone(),
@@ -99,7 +100,7 @@ impl AppliedInterface {
         }
     }
 
-    /// Returns the applied state of the other end of a pair, which the creation of this end has created as well.
+    /// Returns the applied state of an interface that was co-created with the other end of its pair.
     pub fn co_created(desired: &Arc<DesiredInterface>) -> Self {
         let interface = &*desired.interface;
         let interface = Interface {
@@ -122,7 +123,7 @@ impl AppliedInterface {
         }
     }
 
-    /// Returns whether properties and addresses equal those of a desired version.
+    /// Returns whether the properties and addresses equal those of a desired version.
     pub fn is_as(&self, desired: &DesiredInterface) -> bool {
         (&self.interface, &self.addresses) == (&desired.interface, &desired.addresses)
     }
@@ -153,7 +154,7 @@ impl Interface {
     }
 }
 
-/// Returns the key of the interface with a logical name.
+/// Returns the key of the interface with this logical name.
 pub fn interface_key(name: &str) -> Key {
     TypedKey::Interface { name: name.to_owned() }.to_key()
 }

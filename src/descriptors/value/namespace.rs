@@ -1,28 +1,28 @@
 //! Network namespaces and the containers that some of them are named after.
 //!
-//! [`NamespaceName`] converts between a name and its key. It does not know whether the namespace exists.
+//! [`NamespaceName`] converts between a name and its key, whether or not the namespace exists.
 
 use models::key::{Key, NamespaceType, TypedKey};
 
 use netns_kernel::{NamespaceRef, NetnsId};
 
-/// Name of a namespace in a model. A model without a namespace means [`NamespaceName::Own`].
+/// Reference to a namespace in a model. A model without a namespace means [`NamespaceName::Own`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceName {
     /// Namespace in which the agent was started.
     Own,
-    /// NSID: name as in `ip netns`.
+    /// NSID: name of a named namespace, as in `ip netns`.
     Named(String),
-    /// PID: id of a process.
+    /// PID: process id.
     Process(i32),
-    /// FD: path of a namespace file.
+    /// FD: path to a namespace file.
     File(String),
-    /// MICROSERVICE: label of a container.
+    /// MICROSERVICE: label of a microservice that runs in a container.
     Microservice(String),
 }
 
 impl NamespaceName {
-    /// Returns type and reference.
+    /// Returns the reference type and the reference.
     pub fn parts(&self) -> (NamespaceType, String) {
         match self {
             NamespaceName::Own => (NamespaceType::Own, String::new()),
@@ -33,7 +33,7 @@ impl NamespaceName {
         }
     }
 
-    /// Parses a key of the scheduler; returns `None` if it is not the key of a namespace.
+    /// Parses a scheduler key; returns `None` if it is not a namespace key.
     pub fn of_key(key: &Key) -> Option<Self> {
         let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
             return None;
@@ -47,7 +47,7 @@ impl NamespaceName {
         })
     }
 
-    /// Returns the key of the namespace in the scheduler.
+    /// Returns the scheduler key of the namespace.
     pub fn key(&self) -> Key {
         let (reference_type, reference) = self.parts();
         TypedKey::Namespace { reference_type, reference }.to_key()
@@ -76,7 +76,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Returns the agent's own namespace, open.
+    /// Returns the agent's own namespace, which is always open.
     pub fn own(netns: NetnsId) -> Self {
         let open = OpenNamespace {
             netns,
@@ -95,9 +95,10 @@ impl Namespace {
 pub struct OpenNamespace {
     /// Identity of the namespace.
     pub netns: NetnsId,
-    /// Reference by which the executor opened it.
+    /// Reference with which the executor opened it.
     pub reference: NamespaceRef,
-    /// The agent created the namespace (recorded in the alias of its `lo`), and deletes it when no value needs it any more.
+    /// True if the agent created the namespace, which the alias of its `lo` records. The agent deletes such a namespace when no value needs
+    /// it any more.
     pub owned: bool,
 }
 

@@ -1,6 +1,6 @@
 //! Values that belong to an interface: addresses, memberships, VLANs, neighbours and routes.
 //!
-//! Everything is parsed; the text of the model is kept only to show it.
+//! All fields are parsed. The text of the model is kept for display only.
 
 use std::net::IpAddr;
 
@@ -12,12 +12,12 @@ use netns_kernel::AddressSpec;
 /// Handling of an IPv6 address during duplicate address detection (RFC 4862 §5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Detection {
-    /// The address is available after the detection has ended.
+    /// The address counts as available once the detection has ended.
     #[default]
     Wait,
     /// The kernel performs no detection.
     Skip,
-    /// The address is available and used immediately (RFC 4429).
+    /// The address is used immediately, while the detection is in progress (RFC 4429).
     Optimistic,
 }
 
@@ -28,32 +28,34 @@ pub struct Address {
     pub interface: String,
     /// Key of the derived value.
     pub key: Key,
-    /// Parsed address; `None` for a reference to an allocation.
+    /// Parsed address; `None` for an IP allocation reference.
     pub spec: Option<AddressSpec>,
     /// Address as written in the model.
     pub text: String,
-    /// VRF of which the interface must be a member first.
+    /// Logical name of the VRF that the interface must join before the address is set.
     pub vrf: Option<String>,
-    /// Fact that the address waits for. The agent does not set an address that is expected on an EXISTING interface.
+    /// Key of the fact that the address waits for. Set for addresses that the agent only expects on an EXISTING interface and does not set.
     pub expected: Option<Key>,
-    /// Duplicate address detection by the kernel.
+    /// How the kernel performs duplicate address detection.
     pub detection: Detection,
-    /// The agent waits for the end of the detection: an IPv6 address on a link that is desired UP, of a kind with detection.
+    /// True if the agent waits for the end of the detection: for an IPv6 address that it sets on a link that is desired UP and whose kind
+    /// has detection, unless detection is skipped.
     pub awaited: bool,
-    /// Position among the addresses of the interface in the model, from 1.
+    /// Position among the addresses of the interface in the model, starting at 1.
     pub position: u32,
-    /// Desired: this is the first of several IPv4 addresses of its subnet in the model. Applied: the kernel has it as the primary address.
+    /// In a desired value, true if this is the first of several IPv4 addresses in one subnet. In an applied value, false if another address
+    /// of the interface is the primary one instead.
     pub leads: bool,
-    /// The link has the routes that the kernel creates for the address. Always true for a desired address.
+    /// True if the link has the routes that the kernel creates for the address. Always true for a desired address.
     pub routed: bool,
 }
 
-/// Desired port of an interface.
+/// Bridge port that an interface becomes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortOf {
     /// Logical name of the master.
     pub master: String,
-    /// Settings of the port; `None` if the model gives none.
+    /// Port settings; `None` if the model gives none.
     pub settings: Option<Port>,
 }
 
@@ -73,15 +75,15 @@ pub struct Membership {
 pub enum Role {
     /// The master is a VRF device.
     Vrf {
-        /// Kernel name of an EXISTING interface: the agent only waits for the membership.
+        /// Kernel name of an EXISTING interface, for whose membership the agent only waits; `None` for other interfaces.
         existing: Option<String>,
     },
-    /// The interface is a port, with these settings.
+    /// The interface is a port, with these settings if the model gives any.
     Port(Option<Port>),
 }
 
 impl Membership {
-    /// Returns the settings of the port, if the model gives any.
+    /// Returns the port settings, if the model gives any.
     pub fn port(&self) -> Option<&Port> {
         match &self.role {
             Role::Vrf { .. } => None,
@@ -90,14 +92,14 @@ impl Membership {
     }
 }
 
-/// VLANs of a bridge or a port.
+/// VLAN range of a bridge or port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BridgeVlan {
     /// Logical name of the interface.
     pub interface: String,
-    /// The VLANs.
+    /// VLAN ids and flags.
     pub range: VlanRange,
-    /// The interface is a bridge, and the VLANs are its own.
+    /// True if the interface is the bridge itself, not a port.
     pub itself: bool,
 }
 
@@ -106,7 +108,7 @@ pub struct BridgeVlan {
 pub struct Arp {
     /// Logical name of the interface.
     pub interface: String,
-    /// IP address; `None` for a reference to an allocation.
+    /// IP address; `None` for an IP allocation reference.
     pub address: Option<IpAddr>,
     /// IP address as written in the model.
     pub text: String,
@@ -119,15 +121,16 @@ pub struct Arp {
 pub struct Route {
     /// Logical name of the output interface.
     pub interface: String,
-    /// Destination network; `None` for a reference to an allocation.
+    /// Destination network; `None` for an IP allocation reference.
     pub destination: Option<AddressSpec>,
     /// Destination as written in the model.
     pub destination_text: String,
     /// Gateway; `None` for a route without one.
     pub gateway: Option<IpAddr>,
-    /// Gateway as written in the model, if it is a reference to an allocation.
+    /// Gateway as written in the model, if it is an IP allocation reference.
     pub gateway_reference: Option<String>,
-    /// RT_SCOPE_*. Scope 253 makes the route link-local: its destination counts as reachable for gateways of other routes.
+    /// Scope (RT_SCOPE_* of linux/rtnetlink.h). Scope 253 makes the route link-local, so its destination makes gateways of other routes
+    /// reachable.
     pub scope: u8,
     /// Metric.
     pub metric: u32,

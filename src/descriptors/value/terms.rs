@@ -1,25 +1,25 @@
-//! Terms of desired values, and the general form of desired and applied values.
+//! Terms of desired values, and the generic types of desired and applied neighbours and routes.
 //!
-//! An applied value describes the object in the kernel, and remembers the desired version that it was applied as.
+//! An applied value describes the object in the kernel and keeps the desired version that was applied.
 
 use std::sync::Arc;
 
 use models::Model;
 use prost::Message;
 
-/// Reaction to a value that others changed or deleted in the kernel.
+/// Reaction of the agent when others change or delete a value in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum DriftPolicy {
     /// The agent restores the desired state.
     #[default]
     Repair,
-    /// The agent changes nothing and reports the difference in the status.
+    /// The agent changes nothing, but reports the difference in the status.
     Report,
 }
 
-/// Message from which a value was made, in binary form, so that clients see the value as it was written.
+/// Message from which a value was converted, in protobuf encoding. It lets clients see the value as it was written.
 ///
-/// It does not take part in comparisons: two spellings of one value are equal.
+/// Comparisons ignore it, so two spellings of the same value are equal.
 #[derive(Clone, Default)]
 pub struct Original(Option<Arc<[u8]>>);
 
@@ -29,12 +29,12 @@ impl Original {
         Original(Some(model.to_protobuf().into()))
     }
 
-    /// Returns the message in binary form, if the value was made from one.
+    /// Returns the protobuf encoding of the message, if the value was converted from one.
     pub fn bytes(&self) -> Option<&Arc<[u8]>> {
         self.0.as_ref()
     }
 
-    /// Returns the message, if the value was made from one of this type.
+    /// Returns the decoded message, if the value was converted from one of this type.
     pub fn message<M: Message + Default>(&self) -> Option<M> {
         M::decode(self.0.as_deref()?).ok()
     }
@@ -57,11 +57,11 @@ impl std::fmt::Debug for Original {
 /// Rules by which the agent treats a desired value. They are not part of the kernel state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// The agent takes over a foreign object that has the place of the value.
+    /// True if the agent adopts a foreign object that exists in place of the value.
     pub adopt: bool,
-    /// Reaction to drift; `None`: as configured for the agent.
+    /// Reaction to drift; `None` for the drift policy of the agent.
     pub drift_policy: Option<DriftPolicy>,
-    /// Message from which the value was made.
+    /// Message from which the value was converted.
     pub original: Original,
 }
 
@@ -70,7 +70,7 @@ pub struct Terms {
 pub struct Desired<T> {
     /// The value itself.
     pub value: T,
-    /// How the agent treats it.
+    /// Rules by which the agent treats the value.
     pub terms: Terms,
 }
 
@@ -78,23 +78,23 @@ pub struct Desired<T> {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Applied<T> {
     form: Form<T>,
-    /// The object was adopted from others, as far as the agent remembers.
+    /// True if the object is known to have been adopted from others.
     pub adopted: bool,
 }
 
 /// State of an applied value.
 #[derive(Clone, PartialEq, Debug)]
 enum Form<T> {
-    /// As desired by this version.
+    /// Equal to this desired version.
     Desired(Arc<Desired<T>>),
-    /// As observed, with the desired version that it replaces if one is known.
+    /// Observed state that differs from the desired version that was applied, if one is known.
     Found(Arc<T>, Option<Arc<Desired<T>>>),
 }
 
 impl<T: PartialEq + Clone> Applied<T> {
-    /// Returns the applied state of a value that was just applied.
+    /// Returns the applied state of a desired value that has just been applied.
     ///
-    /// `former`: the applied value before, if there was one.
+    /// `former` is the previous applied value, if there was one.
     pub fn of(desired: &Arc<Desired<T>>, former: Option<&Self>) -> Self {
         Applied {
             form: Form::Desired(desired.clone()),
@@ -102,7 +102,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the applied state of an observed value for which no usable desired version is known.
+    /// Returns the applied state of an observed value for which no valid desired version is known.
     pub fn unasked(value: T) -> Self {
         Applied {
             form: Form::Found(value.into(), None),
@@ -110,7 +110,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the same applied value with the state that was observed now.
+    /// Returns the applied value with a newly observed state.
     pub fn found(&self, value: T) -> Self {
         let form = match self.desired() {
             Some(desired) if desired.value == value => Form::Desired(desired.clone()),
@@ -122,7 +122,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the value as it is in the kernel.
+    /// Returns the value that the kernel has.
     pub fn value(&self) -> &T {
         match &self.form {
             Form::Desired(desired) => &desired.value,
@@ -138,7 +138,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the desired version, if the value equals it.
+    /// Returns the desired version, if the kernel's value equals it.
     pub fn as_desired(&self) -> Option<&Desired<T>> {
         match &self.form {
             Form::Desired(desired) => Some(desired),

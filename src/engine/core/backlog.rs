@@ -1,6 +1,6 @@
 //! Queue of decided operations, from which a large change is handed out in portions.
 //!
-//! Later operations overtake the rest of a large change if they work in other places (network namespaces). Operations in one place keep
+//! Later operations overtake the rest of a large change if they act on other places (network namespaces). Operations on the same place keep
 //! their order. No operation is ever dropped.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,21 +13,21 @@ type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Operation>;
 /// Operations of one decision.
 struct Decided<E: Effects> {
     operations: VecDeque<Op<E>>,
-    /// All of them must be in one portion.
+    /// True if all of them must be in one portion.
     together: bool,
 }
 
 /// See the [module documentation](self).
 pub(super) struct Backlog<E: Effects> {
     decided: VecDeque<Decided<E>>,
-    /// Number of queued operations in each place; `None` until it is needed.
+    /// Number of queued operations for each place; `None` until it is needed.
     places: Option<BTreeMap<E::Place, usize>>,
     /// Operations per portion.
     portion: usize,
 }
 
 impl<E: Effects> Backlog<E> {
-    /// Creates an empty queue with this number of operations per portion, at least one.
+    /// Creates an empty queue with `portion` operations per portion (at least one).
     pub fn new(portion: usize) -> Self {
         Backlog {
             decided: VecDeque::new(),
@@ -36,7 +36,7 @@ impl<E: Effects> Backlog<E> {
         }
     }
 
-    /// Returns whether all operations were handed out.
+    /// Returns whether all operations have been handed out.
     pub fn is_empty(&self) -> bool {
         self.decided.is_empty()
     }
@@ -68,7 +68,7 @@ impl<E: Effects> Backlog<E> {
         for operation in operations {
             match self.is_apart(&operation) {
                 true => first.push(operation),
-                // Later operations of this decision in the same place also go to the end, so they keep their order.
+                // Later operations of this decision on the same place also go to the end, so they keep their order.
                 false => self.insert(vec![operation], false, false),
             }
         }

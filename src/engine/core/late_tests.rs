@@ -1,6 +1,6 @@
-//! Tests of the core with operations that take long: they must block only their dependents.
+//! Tests of the core with slow operations, which must block only their dependents.
 //!
-//! Values have no content besides their dependencies. Operations complete when the test decides.
+//! A value consists of its dependencies only. Operations complete when the test decides.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::scheduler::{
     ValueState, Verb, View,
 };
 
-/// A value: the keys that it needs.
+/// Test value: the keys it depends on.
 type Needs = Vec<&'static str>;
 
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Descriptor<Plain> for Plain {
     }
 }
 
-/// Effects that pass everything on unchanged.
+/// Pass-through implementation of [`Effects`].
 #[derive(Default)]
 struct Passing {
     states: BTreeMap<String, ValueState>,
@@ -116,11 +116,11 @@ impl Effects for Passing {
     }
 }
 
-/// A core whose operations take long for each value with a name that begins with `slow`.
+/// Core whose operations are slow for every value whose name begins with `slow`.
 struct World {
     core: Core<Passing>,
     now: Duration,
-    /// Late operations in flight, by the key of their value.
+    /// Late operations in flight, by value key.
     slow: BTreeMap<String, u64>,
     looks: usize,
 }
@@ -167,7 +167,7 @@ impl World {
         self.run();
     }
 
-    /// Performs work until none can be started. Fails if a value has two operations in flight.
+    /// Performs work until none can be started. Panics if a value has two operations in flight.
     fn run(&mut self) {
         while let Some(work) = self.core.advance(self.now) {
             match work {
@@ -264,7 +264,7 @@ fn value_deleted_during_a_late_creation_is_deleted_after_it() {
     world.delete("slow");
     let creation = world.slow["slow"];
     world.comes_back("slow", Outcome::Done);
-    assert_ne!(world.slow["slow"], creation, "the deletion is in flight after the creation");
+    assert_ne!(world.slow["slow"], creation, "the deletion must follow the creation");
     world.comes_back("slow", Outcome::Done);
     assert_eq!(world.core.scheduler().view().applied(&Key::new("slow")), None);
     assert_eq!(world.core.in_flight().count(), 0);

@@ -4,18 +4,18 @@
 
 use crate::telemetry::defect;
 
-/// See the [module documentation](self). Late operations may be in flight in each phase except the first two.
+/// See the [module documentation](self). Late operations may be in flight in every phase except the first two.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Waits for the first full desired state. Events are accepted, but nothing in the kernel is judged.
+    /// The core waits for the first full desired state. It accepts events, but does not compare the kernel with the desired state yet.
     AwaitingDesired,
     /// The first full desired state has arrived, and the startup scan is next.
     ScanDue,
-    /// No work is in flight, so any may be started.
+    /// No work is in flight except late operations, so new work may be started.
     Free,
     /// A read is in flight.
     Reading {
-        /// `true` if everything is read because a transaction requested it.
+        /// True if a transaction requested a full read.
         for_resync: bool,
     },
     /// Operations are in flight.
@@ -24,7 +24,7 @@ pub(super) enum Phase {
         portions: usize,
         /// Work that may follow these portions.
         flow: Flow,
-        /// `true` if decisions were made since statuses were last published.
+        /// True if decisions have been made since statuses were last published.
         unpublished: bool,
     },
 }
@@ -32,13 +32,13 @@ pub(super) enum Phase {
 /// Work that may follow the portions in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// All operations are plain, and nothing has happened since except that some of them succeeded. The next portions and decisions follow
+    /// All operations are plain, and the only events since have been successful outcomes. The next portions and decisions follow
     /// immediately.
     Streaming {
-        /// `true` if outcomes arrived since the last decision.
+        /// True if outcomes have arrived since the last decision.
         fresh_outcomes: bool,
     },
-    /// No work is started before all operations have completed.
+    /// No work is started until all operations have completed.
     Draining,
 }
 
@@ -48,7 +48,7 @@ impl Flow {
 }
 
 impl Phase {
-    /// Returns whether any work may be started. Events that arrive while this is false are decided together.
+    /// Returns whether new work may be started. Events that arrive while it may not are decided together.
     pub fn is_free(&self) -> bool {
         matches!(self, Phase::ScanDue | Phase::Free)
     }
@@ -73,7 +73,7 @@ impl Phase {
     pub fn read(&mut self, for_resync: bool) {
         match self {
             Phase::Free => *self = Phase::Reading { for_resync },
-            _ => defect(&format!("read started in phase {self:?}")),
+            _ => defect(&format!("a read must not start in phase {self:?}")),
         }
     }
 
@@ -85,13 +85,13 @@ impl Phase {
                 for_resync
             }
             _ => {
-                defect(&format!("read completed in phase {self:?}"));
+                defect(&format!("no read can complete in phase {self:?}"));
                 false
             }
         }
     }
 
-    /// Records that a portion was handed out. `next` says what follows it.
+    /// Records that a portion was handed out. `next` is the work that may follow it.
     pub fn perform(&mut self, next: Flow) {
         match self {
             Phase::Free => {
@@ -109,7 +109,7 @@ impl Phase {
                 *portions += 1;
                 (*flow, *unpublished) = (next, true);
             }
-            _ => defect(&format!("operations started in phase {self:?}")),
+            _ => defect(&format!("operations must not start in phase {self:?}")),
         }
     }
 
@@ -118,11 +118,11 @@ impl Phase {
         match self {
             Phase::Performing { portions: 1, .. } => *self = Phase::Free,
             Phase::Performing { portions, .. } => *portions -= 1,
-            _ => defect(&format!("operations completed in phase {self:?}")),
+            _ => defect(&format!("no operations can complete in phase {self:?}")),
         }
     }
 
-    /// Records outcomes of plain operations. If any succeeded and none failed, the next decision need not wait for the others.
+    /// Records outcomes of plain operations. If there are any and all of them succeeded, the next decision need not wait for the others.
     pub fn take_outcomes(&mut self, any: bool, all_succeeded: bool) {
         if !all_succeeded {
             self.disturb();
@@ -143,7 +143,7 @@ impl Phase {
         }
     }
 
-    /// Returns whether to decide because of fresh outcomes. The decision counts as made, and its statuses as unpublished.
+    /// Returns whether a decision is due because outcomes have arrived. Records the decision as made and its statuses as unpublished.
     pub fn take_fresh_outcomes(&mut self) -> bool {
         match self {
             Phase::Performing {
@@ -158,12 +158,12 @@ impl Phase {
         }
     }
 
-    /// Returns whether another portion may follow, if at most this many are in flight.
+    /// Returns whether another portion may follow when at most `portions_max` may be in flight.
     pub fn has_room(&self, portions_max: usize) -> bool {
         matches!(self, Phase::Performing { portions, flow: Flow::Streaming { .. }, .. } if *portions < portions_max)
     }
 
-    /// Returns whether there are decisions to publish, and marks them as published.
+    /// Returns whether statuses have to be published, and marks them as published.
     pub fn take_unpublished(&mut self) -> bool {
         match self {
             Phase::Performing { unpublished, .. } => std::mem::take(unpublished),
@@ -217,7 +217,7 @@ mod tests {
         phase.finish_portion();
         phase.take_outcomes(true, true);
         assert!(phase.take_fresh_outcomes() && !phase.take_fresh_outcomes());
-        assert!(phase.take_unpublished(), "decisions are unpublished");
+        assert!(phase.take_unpublished(), "the statuses of the decision must still be unpublished");
         phase.finish_portion();
         assert_eq!(phase, Phase::Free);
     }
@@ -239,25 +239,25 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "operations completed in phase Free")]
+    #[should_panic(expected = "no operations can complete in phase Free")]
     fn finished_portion_without_a_start_is_a_defect() {
         Phase::Free.finish_portion();
     }
 
     #[test]
-    #[should_panic(expected = "read completed")]
+    #[should_panic(expected = "no read can complete")]
     fn finished_read_without_a_start_is_a_defect() {
         performing(1, Flow::Draining).finish_reading();
     }
 
     #[test]
-    #[should_panic(expected = "read started")]
+    #[should_panic(expected = "a read must not start")]
     fn read_during_operations_is_a_defect() {
         performing(1, Flow::Draining).read(false);
     }
 
     #[test]
-    #[should_panic(expected = "operations started")]
+    #[should_panic(expected = "operations must not start")]
     fn operations_handed_out_while_draining_are_a_defect() {
         performing(1, Flow::Draining).perform(Flow::STREAMING);
     }

@@ -1,4 +1,4 @@
-//! Tests of transactions through the core: replies, questions, and reads for a resync. The kernel is a map in the test.
+//! Tests of transactions that pass through the core: replies, queries, and reads for a resync. A map stands in for the kernel.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use crate::scheduler::{
     Change, Comparison, DeleteCause, Descriptor, Difference, Effect, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View,
 };
 
-/// Domain of numbers. An operation is the value to write, or `None` to remove it.
+/// Scheduler domain whose values are numbers. An operation is the value to write, or `None` to remove it.
 #[derive(Clone)]
 struct Numbers;
 
@@ -44,7 +44,7 @@ impl Descriptor<Numbers> for Numbers {
     }
 }
 
-/// Effects on a map. A read returns the whole map.
+/// Effects that act on a map. A read returns the whole map.
 #[derive(Default)]
 struct MapEffects {
     suspected: bool,
@@ -134,7 +134,7 @@ impl Effects for MapEffects {
 struct Drive {
     core: Core<MapEffects>,
     kernel: Kernel,
-    /// `true` to let reads of the kernel fail.
+    /// True to make kernel reads fail.
     blind: bool,
     reads: usize,
 }
@@ -166,11 +166,11 @@ impl Drive {
         let answers = self.take(transaction);
         self.run();
         let mut answers = answers.lock().expect("not poisoned");
-        assert_eq!(answers.len(), 1, "answered once");
+        assert_eq!(answers.len(), 1, "the reply must be called exactly once");
         answers.remove(0).expect("acceptable")
     }
 
-    /// Performs work until there is none. Writing the number 13 fails.
+    /// Performs work until there is none left. Writing the number 13 fails.
     fn run(&mut self) {
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
             let done = match work {
@@ -268,7 +268,7 @@ fn downstream_resync_reads_everything_before_any_operation() {
     let result = drive.commit(Transaction::resync(Resync::Downstream, vec![]));
     assert_eq!((drive.value("a"), drive.value("left"), drive.reads), (Some(1), None, reads + 1));
     let record = drive.core.scheduler().history().get(result.seq).expect("recorded");
-    assert_eq!(record.executed().count(), 2, "repairs belong to the resync");
+    assert_eq!(record.executed().count(), 2, "repairs must belong to the resync");
 }
 
 #[test]
@@ -338,7 +338,7 @@ async fn transaction_fails_when_the_engine_has_stopped() {
 }
 
 impl Drive {
-    /// Returns a world with one applied value, in which a portion has two operations.
+    /// Returns a driver with one applied value and two operations per portion.
     fn in_portions() -> Self {
         let mut drive = Drive::new();
         drive.core = Core::new(Numbers, MapEffects::default()).with_portion(2);
@@ -347,7 +347,7 @@ impl Drive {
         drive
     }
 
-    /// Starts all work that can be started. Returns the keys that the operations of each portion write.
+    /// Starts all work that can be started. Returns the keys written by each portion.
     fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) -> Vec<String> {
         let mut portions = Vec::new();
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
@@ -379,13 +379,13 @@ fn later_operations_in_other_places_overtake_a_large_change() {
     assert_eq!(
         drive.start(&mut under_way),
         ["a1 a2", "a3 a4"],
-        "the next portion is started before the first one completes"
+        "the next portion must start before the first one completes"
     );
     drive.take(puts(&["a9", "b"]));
     drive.finish_first(&mut under_way);
     assert!(
         drive.start(&mut under_way).is_empty(),
-        "decided after all operations have completed"
+        "new changes must be decided only after all operations have completed"
     );
     drive.finish_first(&mut under_way);
     assert_eq!(drive.start(&mut under_way), ["b a5", "a6 a7"]);
@@ -419,7 +419,7 @@ fn read_waits_for_the_end_of_a_large_change() {
     drive.take(puts(&["b"]));
     drive.finish_first(&mut under_way);
     drive.finish_first(&mut under_way);
-    assert_eq!(drive.start(&mut under_way), ["a5"], "decisions after the read wait too");
+    assert_eq!(drive.start(&mut under_way), ["a5"], "decisions after the read must wait too");
     drive.finish_first(&mut under_way);
     let reads = drive.reads;
     drive.run();

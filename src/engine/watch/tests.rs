@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The view of a watcher: the sum of its updates.
+/// Watcher with the states that its updates add up to.
 struct Seen {
     watcher: Watcher<u32>,
     view: BTreeMap<Key, u32>,
@@ -23,7 +23,7 @@ impl Seen {
         }
     }
 
-    /// Takes an update, if there is one.
+    /// Applies the next update, if there is one.
     fn take(&mut self, at_most: usize) -> bool {
         let Some(batch) = self.watcher.take(at_most) else { return false };
         self.apply(batch);
@@ -146,7 +146,7 @@ fn stuck_watcher_costs_bounded_memory_and_misses_nothing() {
     updates.publish((0..10).map(|number| (key(number), Some(0))));
     let mut stuck = Seen::new(&updates, Selector::All);
     stuck.drain();
-    // This watcher has not even passed the first ten changes.
+    // This watcher has not passed even the first ten changes.
     let dead = updates.watch(Selector::All);
     let mut lively = Seen::new(&updates, Selector::All);
     for number in 0..10_000 {
@@ -226,7 +226,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Returns a selector of all keys, of four keys, or of one.
+/// Returns a strategy for selectors of all keys, of four keys, or of one key.
 fn selector(kind: usize) -> Selector {
     match kind {
         0 => Selector::All,
@@ -240,7 +240,7 @@ proptest! {
     fn watchers_know_all_keys_unchanged_since_their_sequence_number(steps in prop::collection::vec(step(), 1..80)) {
         let updates = Updates::new();
         let mut watchers: Vec<Seen> = Vec::new();
-        // The states after each number, and the number of the last change of each key.
+        // The states at each sequence number, and the sequence number of the latest change of each key.
         let mut truth: BTreeMap<u64, BTreeMap<Key, u32>> = BTreeMap::from([(0, BTreeMap::new())]);
         let mut changed: BTreeMap<Key, u64> = BTreeMap::new();
         let mut now = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Tests of the requests in each state of the connection.
+//! Tests of the requests sent in each connection state.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn set(state: &mut State, key: &str) {
     state.set(key, "text".to_owned().into());
 }
 
-/// Returns a course under lease 1, with an empty store.
+/// Returns a lease state under lease 1, with an empty store.
 fn writing() -> (LeaseState, State) {
     let (mut lease_state, mut state) = (LeaseState::default(), State::default());
     lease_state.connected();

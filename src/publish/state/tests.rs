@@ -82,7 +82,7 @@ fn externally_deleted_key_is_written_again() {
     let mut state = ready();
     state.set("a", value("1"));
     let batch = state.take_batch(100);
-    // The deletion is reported before the answer to the write.
+    // The deletion is reported before the response to the write.
     state.deleted("a", 4);
     state.written(batch, 5);
     assert!(state.take_batch(100).is_empty(), "the deletion is older than the write");
@@ -95,7 +95,7 @@ fn externally_deleted_key_is_written_again() {
     assert_eq!(
         texts(&state.take_batch(100)),
         ["a=1"],
-        "deleted after the write and reported before its answer"
+        "deleted after the write and reported before the response to it"
     );
     state.deleted("foreign", 10);
     assert!(state.take_batch(100).is_empty());
@@ -169,7 +169,7 @@ enum Step {
     },
     /// Another client deletes a key.
     Vanish(u8),
-    /// The store reports its deletions.
+    /// The store reports its pending deletions.
     Report,
 }
 
@@ -240,7 +240,7 @@ impl ToyStore {
     }
 }
 
-/// Processes an answer as the writer does.
+/// Processes a response as the writer does.
 fn complete(state: &mut State, store: &mut ToyStore, batch: Batch, in_flight: &mut VecDeque<Batch>) {
     match store.carry_out(&batch, 1) {
         Some(revision) => state.written(batch, revision),
@@ -255,8 +255,8 @@ fn complete(state: &mut State, store: &mut ToyStore, batch: Batch, in_flight: &m
 }
 
 proptest! {
-    /// Whatever is set, lost, rejected or written in between, the store holds exactly the last state once the queue is empty, and `settled`
-    /// reports it only then.
+    /// Once the queue is empty, the store holds exactly the last state, whatever was set, lost, rejected or written in between, and
+    /// `settled` reports it only then.
     #[test]
     fn store_ends_with_newest_state(steps in proptest::collection::vec(step(), 1..120)) {
         let (mut state, mut store, mut desired) = (ready(), ToyStore::default(), BTreeMap::new());

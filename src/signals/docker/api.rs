@@ -1,6 +1,6 @@
-//! Client of the Docker Engine API for the requests of the tracker.
+//! Docker Engine API client for the tracker's requests.
 //!
-//! Negotiates the API version and converts the answers. Keeps no state between requests.
+//! Negotiates the API version and converts the responses. Keeps no state between requests.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ use tokio::time::timeout;
 
 use super::{HostError, registry::ListedContainer};
 
-/// Maximum time that the daemon may take to answer. A daemon that is starting accepts connections long before it answers: it first ends the
-/// containers that survived its predecessor, 10 s each.
+/// Maximum time for a response from the daemon. A daemon that is starting accepts connections long before it responds: it first stops the
+/// containers that survived its predecessor, which takes 10 s each.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Environment variable that makes a container a microservice.
 const LABEL_VARIABLE: &str = "MICROSERVICE_LABEL=";
 /// Container label that makes a container a microservice if the environment does not.
 const LABEL_LABEL: &str = "io.ligato.microservice-label";
-/// Actions after which a container may be running or not, or have another name.
+/// Actions after which a container may have started or stopped, or may have another name.
 const ACTIONS: [&str; 6] = ["start", "die", "destroy", "stop", "kill", "rename"];
 
 /// Error of a request to the daemon.
@@ -36,10 +36,10 @@ pub(super) enum ApiError {
     /// The daemon could not be reached, or returned an error.
     #[error("Docker at {host}: cannot {action}: {words}")]
     Request { host: String, action: &'static str, words: String },
-    /// The daemon did not answer in time.
-    #[error("Docker at {host}: cannot {action}: no answer within {} s; is the daemon still starting, or stopped?", ANSWER_TIMEOUT.as_secs())]
+    /// The daemon did not respond in time.
+    #[error("Docker at {host}: cannot {action}: no response within {} s; is the daemon still starting, or stopped?", ANSWER_TIMEOUT.as_secs())]
     Timeout { host: String, action: &'static str },
-    /// The answer lacks a required field.
+    /// The response lacks a required field.
     #[error("Docker at {host}: container {container_id}: the inspection has no usable {field}")]
     Answer {
         host: String,
@@ -48,7 +48,7 @@ pub(super) enum ApiError {
     },
 }
 
-/// Address of the daemon.
+/// Daemon address.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Host {
     /// A Unix socket.
@@ -68,16 +68,16 @@ impl Host {
         };
         match docker_host.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
-            Some(("unix", _)) => refuse("the path of the socket must be absolute"),
+            Some(("unix", _)) => refuse("the socket path must be absolute"),
             Some(("tcp" | "http", address)) if !address.is_empty() && !address.contains('/') => Ok(Self::Tcp(address.to_owned())),
-            Some(("tcp" | "http", _)) => refuse("an address must be <host>:<port>"),
+            Some(("tcp" | "http", _)) => refuse("the address must be <host>:<port>"),
             Some(("https", _)) => refuse("TLS is not supported"),
             Some(_) => refuse("this scheme is not supported"),
-            None => refuse("a scheme is missing"),
+            None => refuse("the scheme is missing"),
         }
     }
 
-    /// Returns the path of the Unix socket, if it is one.
+    /// Returns the path of the Unix socket; `None` for a TCP address.
     pub(super) fn socket(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => Some(path),
@@ -101,18 +101,18 @@ pub(super) struct Api {
     docker: Docker,
 }
 
-/// Description of a container by the daemon.
+/// The daemon's description of a container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Description {
-    /// Name without the leading slash.
+    /// Container name, without the leading slash.
     pub(super) name: String,
-    /// Microservice label, if it has one.
+    /// Microservice label, if the container has one.
     pub(super) label: Option<String>,
-    /// Time of its creation.
+    /// When the container was created.
     pub(super) created: SystemTime,
-    /// Time of its last start.
+    /// When the container was last started.
     pub(super) started_at: SystemTime,
-    /// PID of its main process; `None` if it is not running.
+    /// PID of the container's main process; `None` if the container is not running.
     pub(super) pid: Option<i32>,
 }
 
@@ -121,7 +121,7 @@ pub(super) struct Description {
 pub(super) struct Hint {
     /// Id of the container.
     pub(super) container_id: String,
-    /// Time of the event, by the daemon's clock, in nanoseconds after the epoch.
+    /// Time of the event by the daemon's clock, in nanoseconds since the epoch.
     pub(super) time_ns: Option<i64>,
 }
 
@@ -141,8 +141,8 @@ impl Api {
         Ok(Self { host: name, docker })
     }
 
-    /// Streams container events from `since` (nanoseconds after the epoch) on, including past events that the daemon still has. Sends no
-    /// request before the stream is polled.
+    /// Streams container events starting at `since_ns` (nanoseconds since the epoch), including past events that the daemon still has.
+    /// Sends no request before the stream is polled.
     pub(super) fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Hint, ApiError>> + Send + 'static {
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -208,7 +208,7 @@ async fn answer<T>(host: &str, action: &'static str, request: impl Future<Output
     }
 }
 
-/// Converts an error of the client. Its messages omit the cause ("client error (Connect)"), so the chain of sources is appended, without
+/// Converts a client error. Its messages omit the cause ("client error (Connect)"), so the chain of sources is appended, without
 /// repetitions.
 fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiError {
     let mut words = error.to_string();
@@ -227,8 +227,8 @@ fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiEr
     }
 }
 
-/// Returns the newest version that both sides support, or the daemon's oldest version if there is no common one: newer answers only have
-/// additional fields, so that is most likely to work.
+/// Returns the newest version that both sides support. If there is none, returns the daemon's oldest version: newer responses only have
+/// additional fields, so that version is the most likely to work.
 fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     let parse = |version: &str| {
         let (major, minor) = version.split_once('.')?;
@@ -243,8 +243,9 @@ fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     }
 }
 
-/// Adds the version to the path. The client intends to do so, but joins an absolute path to its base and thus loses it; requests without a
-/// version are deprecated, and are answered in the daemon's newest version. If the client is fixed, its requests are not changed here.
+/// Adds the version to the path. The client intends to do so, but loses the version when it joins an absolute path to its base. Requests
+/// without a version are deprecated, and the daemon answers them in its newest version. Does nothing if the client has added the version
+/// itself.
 fn with_version(mut request: BollardRequest, prefix: &str) -> BollardRequest {
     let uri = request.uri();
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
@@ -267,7 +268,7 @@ fn hint(event: EventMessage) -> Option<Hint> {
     })
 }
 
-/// Converts a description; the error is the name of a field that is missing or cannot be parsed.
+/// Converts a description. The error is the name of a field that is missing or cannot be parsed.
 fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'static str> {
     let state = inspection.state.ok_or("State")?;
     let config = inspection.config.unwrap_or_default();
@@ -275,7 +276,7 @@ fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'stati
     let created = inspection.created.as_deref().and_then(parse_time).ok_or("Created")?;
     let running = state.running.unwrap_or_default();
     let pid = match state.pid {
-        // A container that waits for its restart counts as running, with PID 0.
+        // A container that is waiting for its restart counts as running, with PID 0.
         None | Some(0) => None,
         Some(pid) if running => Some(i32::try_from(pid).map_err(|_| "State.Pid")?),
         Some(_) => None,
@@ -310,7 +311,7 @@ fn bare_name(name: &str) -> String {
     name.strip_prefix('/').unwrap_or(name).to_owned()
 }
 
-/// Parses an RFC 3339 time with up to nine decimals.
+/// Parses an RFC 3339 time with up to nine decimal places.
 fn parse_time(text: &str) -> Option<SystemTime> {
     let timestamp: prost_types::Timestamp = text.parse().ok()?;
     timestamp.try_into().ok()
@@ -368,7 +369,7 @@ mod tests {
             "tcp://",
             "npipe:////./pipe/docker",
         ] {
-            assert!(Host::parse(wrong).is_err(), "{wrong:?} was accepted");
+            assert!(Host::parse(wrong).is_err(), "{wrong:?} must be rejected");
         }
     }
 

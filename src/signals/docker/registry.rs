@@ -1,14 +1,15 @@
 //! Container registry: decides which running container has which microservice label.
 //!
-//! Contains no I/O and no clock: facts are passed as [`Input`], decisions are returned as [`Action`] ([`ContainerRegistry::step`]).
+//! Performs no I/O and reads no clock: facts are passed in as [`Input`], decisions are returned as [`Action`]
+//! ([`ContainerRegistry::step`]).
 //!
-//! Docker's events are only hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong state. The result
-//! of an inspection is valid until the pinned process ends or a later inspection differs.
+//! Docker's events serve only as hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong state. The
+//! result of an inspection is valid until the container's main process ends or a later inspection differs.
 //!
 //! # Guarantees
 //!
-//! For each label, `Available` and `Gone` strictly alternate, starting with `Available`. The process of an `Available` was alive when it
-//! was pinned. If several containers have the same label, the newest one gets it.
+//! For each label, `Available` and `Gone` strictly alternate, starting with `Available`. The process in `Available` was alive when its
+//! pidfd was opened. If several containers have the same label, the newest one gets it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,9 +18,9 @@ use std::{
 
 use super::{GoneReason, Microservice, MicroserviceChange};
 
-/// Maximum number of inspections of a container without a usable answer; after that, the next hint or list triggers another one.
+/// Maximum number of inspections of a container without a usable response. After that, the next hint or list triggers another one.
 const ATTEMPTS_MAX: u32 = 6;
-/// Pause before the first repetition. It doubles each time, so that all repetitions take about 300 ms.
+/// Pause before the first retry. It doubles each time, so all retries together take about 300 ms.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A container in the daemon's list.
@@ -30,16 +31,16 @@ pub(crate) struct ListedContainer {
     pub(crate) name: Option<String>,
 }
 
-/// Result of an inspection and, for a running microservice, of pinning its main process.
+/// Result of an inspection and, for a running microservice, of opening a pidfd of its main process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Inspection {
-    /// The container is a microservice, and its main process is pinned.
+    /// The container is a microservice, and the agent holds a pidfd of its main process.
     Running(Microservice),
     /// The container is not running or no longer exists.
     NotRunning,
-    /// The container is running, but cannot be a microservice: it has no label, or is in the agent's own namespace.
+    /// The container is running but cannot be a microservice: it has no label, or is in the agent's own namespace.
     NotMicroservice,
-    /// No usable answer: the daemon failed, or the process could not be pinned. The state of the container is unknown.
+    /// No usable response: the daemon failed, or no pidfd of the process could be opened. The state of the container is unknown.
     Failed(String),
 }
 
@@ -59,18 +60,18 @@ impl ProcessIdentity {
     }
 }
 
-/// Input of the registry.
+/// Input to the registry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Input {
-    /// The daemon answers; a list will follow.
+    /// The daemon responds; a list will follow.
     Connected,
     /// The daemon's list of running containers.
     Listed(Vec<ListedContainer>),
-    /// An event of a container.
+    /// A container event.
     Hint { container_id: String },
-    /// The answer to [`Action::Inspect`].
+    /// The result of [`Action::Inspect`].
     Inspected { container_id: String, found: Inspection },
-    /// A pinned main process ended.
+    /// A watched main process ended.
     ProcessEnded { container_id: String, process: ProcessIdentity },
     /// The daemon cannot be reached.
     Disconnected { message: String },
@@ -83,23 +84,23 @@ pub(crate) enum Action {
     Announce(MicroserviceChange),
     /// Inspect a container after a pause (usually zero) and report [`Input::Inspected`].
     Inspect { container_id: String, pause: Duration },
-    /// Log that the state of a container is unknown; it is not inspected before the next hint or list.
+    /// Log that the state of a container is unknown. It is not inspected before the next hint or list.
     GiveUp { container_id: String, message: String },
 }
 
 /// An inspection in flight.
 #[derive(Default, Debug)]
 struct Outstanding {
-    /// Number of unusable answers so far.
+    /// Number of unusable responses so far.
     failures: u32,
-    /// A hint arrived after the request, so the answer may be outdated.
+    /// True if a hint arrived after the request, so the response may be outdated.
     repeat: bool,
 }
 
 /// Progress of the comparison with the daemon's list.
 #[derive(PartialEq, Eq, Debug)]
 enum Sync {
-    /// No list has arrived since the connection was made.
+    /// No list has arrived since the connection was established.
     AwaitsList,
     /// These containers still have to be inspected.
     Inspects(BTreeSet<String>),
@@ -110,17 +111,17 @@ enum Sync {
 /// Registry of containers and their labels.
 #[derive(Debug)]
 pub(crate) struct ContainerRegistry {
-    /// Microservices whose process is pinned and not known to have ended, by container.
+    /// Microservices whose process is watched and not known to have ended, by container.
     running: BTreeMap<String, Microservice>,
-    /// The same containers by label, ordered by creation time: the last one should get the label.
+    /// The same containers by label, ordered by creation time. The last one should have the label.
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
-    /// Reported holder of each label.
+    /// Last reported holder of each label.
     announced: BTreeMap<String, (String, ProcessIdentity)>,
     /// Running containers that are not inspected again: their label and namespace cannot change while they run.
     dismissed: BTreeSet<String>,
     outstanding: BTreeMap<String, Outstanding>,
     sync: Sync,
-    /// True once a list was processed. No container is reported before; otherwise an older one could be reported only because it was
+    /// True once a list was processed. No container is reported before that; otherwise an older one could be reported only because it was
     /// inspected first.
     synced_once: bool,
     connected: bool,
@@ -162,7 +163,7 @@ impl ContainerRegistry {
                 if current == Some(process) {
                     self.remove(&container_id, GoneReason::ProcessEnded, &mut actions);
                 }
-                // The container may have been restarted before the end was noticed.
+                // The container may have been restarted before the end of its process was noticed.
                 self.inspect_again(container_id, &mut actions);
             }
             Input::Disconnected { message } => self.disconnected(message, &mut actions),
@@ -176,8 +177,8 @@ impl ContainerRegistry {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with the known containers. Inspects all differences, because the list is slightly older than the events
-    /// that arrived while it was made.
+    /// Compares the daemon's list with the known containers. Inspects all containers that differ, because the list is slightly older than
+    /// the events that arrived while it was created.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {
@@ -271,7 +272,7 @@ impl ContainerRegistry {
         self.connected = false;
         self.outstanding.clear();
         self.sync = Sync::Done;
-        // Changes that waited for the comparison must not wait until the daemon is reachable again.
+        // Changes that waited for the comparison must not wait until the daemon can be reached again.
         self.debounce_all(actions);
         if self.outage.as_ref() != Some(&message) {
             self.outage = Some(message.clone());
@@ -314,8 +315,8 @@ impl ContainerRegistry {
         self.debounce(&label, actions);
     }
 
-    /// Returns whether a label may get another holder now. During a comparison with the list, its result is awaited; the loss of a holder
-    /// is always reported at once.
+    /// Returns whether a label may get another holder now. During a comparison with the list, the result is awaited first. The loss of a
+    /// holder is always reported at once.
     fn may_debounce(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }

@@ -377,7 +377,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    /// Whatever happens in whatever order, each label alternates, and in the end the newest running container has it.
+    /// Each label alternates between available and gone, whatever happens in whatever order, and ends up with the newest running container.
     #[test]
     fn available_and_gone_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
         let mut registry = ContainerRegistry::default();

@@ -1,4 +1,4 @@
-//! Watches for the socket of the daemon, so that a starting daemon is noticed at once instead of after a pause.
+//! Watches for the daemon's socket, so that a starting daemon is noticed at once instead of after a pause.
 
 use std::{ffi::OsString, io, path::Path};
 
@@ -12,7 +12,7 @@ pub(super) struct SocketWatch {
 }
 
 impl SocketWatch {
-    /// Starts to watch the directory of the socket.
+    /// Starts watching the directory of the socket.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl SocketWatch {
         })
     }
 
-    /// Completes when the socket has appeared; never if there is no watch.
+    /// Completes when the socket has appeared. Never completes if there is no watch.
     pub(super) async fn appeared(watch: &mut Option<Self>) {
         while let Some(Self { events, file_name }) = watch {
             match events.next().await {

@@ -1,6 +1,6 @@
-//! Events of the directory of named namespaces, which may not exist yet or may be replaced.
+//! Watches the directory of named namespaces, which may not exist yet or may be replaced.
 //!
-//! The periodic checks of the watcher cover changes that inotify does not report: a mount over a name causes no event.
+//! The watcher's periodic checks cover changes that inotify does not report: a mount over a name causes no event.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
 /// Buffer size, sufficient for several dozen events.
 const BUFFER_BYTES: usize = 4096;
 
-/// Event of the directory.
+/// Directory event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum DirectoryEvent {
     /// This name may have changed.
@@ -23,7 +23,7 @@ pub(super) enum DirectoryEvent {
     Anything,
 }
 
-/// What is watched: the directory, or its parent until the directory exists.
+/// The watched place: the directory, or its parent until the directory exists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
     Itself,
@@ -46,7 +46,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Starts to watch. The directory and even its parent may be missing.
+    /// Starts watching. The directory, and even its parent, may be missing.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Directory {
 
     /// Watches the directory that the path refers to now, if it has changed. Returns whether events may have been missed.
     ///
-    /// Must be called periodically: there is no event if the directory is mounted over, or if its parent appears.
+    /// Must be called periodically: there is no event if another file system is mounted over the directory, or if its parent appears.
     pub(super) fn reinstall(&mut self) -> bool {
         let found = Self::find(&self.path);
         let current = self.installed.as_ref().map(|installed| (installed.place, installed.identity));
@@ -72,7 +72,7 @@ impl Directory {
             return false;
         }
         if let Some(installed) = self.installed.take() {
-            // The kernel removes the watch itself if its directory is gone, which makes this fail.
+            // The kernel removes the watch itself if its directory is gone, in which case this call fails.
             let _ = self.events.watches().remove(installed.watch);
         }
         if let Some((place, identity, path)) = found {
@@ -105,7 +105,7 @@ impl Directory {
     pub(super) async fn next(&mut self) -> DirectoryEvent {
         loop {
             let Some(Ok(event)) = self.events.next().await else {
-                // Reading inotify fails only for programming errors; periodic checks continue without it.
+                // Reading inotify events fails only because of programming errors. Periodic checks continue without them.
                 return futures::future::pending().await;
             };
             let place = self
@@ -120,7 +120,7 @@ impl Directory {
                 .mask
                 .intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
             match (place, event.name) {
-                // Event of a watch that was replaced.
+                // Event of a watch that has been replaced.
                 (None, _) => {}
                 (Some(_), _) if lost => {
                     self.installed = None;
@@ -132,7 +132,7 @@ impl Directory {
                     return DirectoryEvent::Anything;
                 }
                 (Some(Place::Itself), Some(name)) => {
-                    // A reference is always UTF-8, so it cannot mean another name.
+                    // A reference is always UTF-8, so it cannot match any other name.
                     if let Ok(name) = name.into_string() {
                         return DirectoryEvent::Name(name);
                     }

@@ -1,6 +1,6 @@
 //! State of a watched reference: decides when to notify the engine and when to check the reference again.
 //!
-//! Contains no I/O and no clock: observations and the current time are arguments.
+//! Performs no I/O and reads no clock: observations and the current time are arguments.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::{
     observation::{Observation, Target},
 };
 
-/// Interval of checks if there are no events: there is none for a new PID.
+/// Check interval if no events are available: a new PID causes no event.
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
-/// Interval of checks if there are events, because some changes cause no event.
+/// Check interval if events are available, because some changes cause no event.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
 /// Maximum duration of frequent checks after an event: a name is created shortly before the namespace is mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
-/// First pause between two checks in a burst; it doubles. The resolution of Tokio's timer.
+/// First pause between two checks in a burst; it doubles each time. This is the resolution of Tokio's timer.
 const BURST_STEP: Duration = Duration::from_millis(1);
 
-/// Frequent checks for a short time.
+/// A short period of frequent checks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Burst {
     until: Instant,
@@ -33,7 +33,7 @@ pub(crate) struct Entry {
     pub(crate) target: Target,
     /// State that the engine knows or was notified of.
     known: Observation,
-    /// Last state that the engine was notified of, and the time of the notification.
+    /// Last state that the engine was notified of, and when.
     reported: Option<(Observation, Instant)>,
     burst: Option<Burst>,
 }
@@ -58,9 +58,9 @@ impl Entry {
 
     /// Processes an observation. Returns whether to notify the engine.
     ///
-    /// The engine is notified if the observation differs from the state that it knows. If it was notified of the same observation before
-    /// and still has another state, it is notified again every [`CHECK_PERIOD`], so that no change is missed. An exception is a process in
-    /// the agent's own namespace, which the engine rejects on purpose.
+    /// The engine is notified if the observation differs from the state that it knows. If it was already notified of the same observation
+    /// and still knows another state, it is notified again every [`CHECK_PERIOD`], so that no change is missed. The exception is a process
+    /// in the agent's own namespace, which the engine rejects on purpose.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
@@ -91,7 +91,7 @@ impl Entry {
         true
     }
 
-    /// Returns whether the engine knows this state, so that no notification is due before something changes.
+    /// Returns whether the engine knows this state, so no notification is due until something changes.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn agrees(&self, seen: Observation) -> bool {
         !seen.differs_from(self.known)
@@ -105,9 +105,9 @@ impl Entry {
         });
     }
 
-    /// Returns the time of the next check. `evented`: usual changes cause an event.
+    /// Returns the time of the next check. `evented` is true if typical changes cause an event.
     ///
-    /// Times are aligned to a common grid that starts at `origin`, so that many entries are checked in one wake-up.
+    /// Times are aligned to a common grid that starts at `origin`, so many entries are checked in one wake-up.
     pub(crate) fn next_check(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
         let period = if evented || self.is_present_file() {
             CHECK_PERIOD
@@ -128,7 +128,7 @@ impl Entry {
         }
     }
 
-    /// Returns the process to pin for this entry, with its observed start time.
+    /// Returns the process of which to hold a pidfd for this entry, with its observed start time.
     pub(crate) fn process(&self) -> Option<(i32, Option<u64>)> {
         match (&self.target, self.known) {
             (Target::Process(pid), Observation::Present { start_time, .. }) => Some((*pid, start_time)),
@@ -141,11 +141,11 @@ impl Entry {
     }
 }
 
-/// Returns the first instant after `now` that is a multiple of `period` after `origin`.
+/// Returns the first point of a grid after `now`. The points of the grid are `period` apart, starting at `origin`.
 fn on_grid(now: Instant, origin: Instant, period: Duration) -> Instant {
     let elapsed = now.saturating_duration_since(origin).as_nanos();
     let into_period = elapsed % period.as_nanos();
-    // A remainder is smaller than the period, which is far below the range of u64.
+    // The remainder is smaller than the period, which is far below the range of u64.
     now + period - Duration::from_nanos(u64::try_from(into_period).unwrap_or(0))
 }
 

@@ -1,7 +1,7 @@
-//! Checks namespace files on other threads than the watcher's task.
+//! Checks namespace files on other threads than that of the watcher task.
 //!
-//! On a file system whose server does not respond, a check never ends; it must not block other checks. No path is checked twice at the same
-//! time.
+//! A check never ends if the file is on a file system whose server does not respond; it must not block other checks. A path is never
+//! checked twice at the same time.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -21,12 +21,12 @@ const CHECKS_MAX: usize = 64;
 pub(super) struct FileChecks {
     under_way: FuturesUnordered<BoxFuture<'static, (PathBuf, Option<Observation>)>>,
     queue: VecDeque<PathBuf>,
-    /// Paths in flight or in the queue.
+    /// Paths whose check is in flight or queued.
     requested: HashSet<PathBuf>,
 }
 
 impl FileChecks {
-    /// Starts a check of a path, unless one is in flight or queued.
+    /// Starts checking a path, unless a check is already in flight or queued.
     pub fn check(&mut self, path: &Path) {
         if self.requested.insert(path.to_owned()) {
             self.queue.push_back(path.to_owned());
@@ -51,7 +51,7 @@ impl FileChecks {
                 Some((path, seen)) => {
                     self.requested.remove(&path);
                     self.start();
-                    // If there is no observation, the runtime is ending.
+                    // Without an observation, the runtime is shutting down.
                     if let Some(seen) = seen {
                         return (path, seen);
                     }

@@ -1,7 +1,7 @@
 //! Resolves a namespace reference without entering the namespace.
 //!
-//! Reads `/proc` and namespace files. Keeps no descriptor open, so it does not keep a namespace or process alive; an observation may be
-//! outdated at once.
+//! Reads `/proc` and namespace files. Keeps no descriptor open, so it keeps no namespace or process alive. An observation may be outdated
+//! immediately.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::signals::process;
 
-/// `NSFS_MAGIC` of linux/magic.h: type of the file system of namespace files.
+/// `NSFS_MAGIC` of linux/magic.h: the file system type of namespace files.
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
 /// A namespace reference to watch.
@@ -30,7 +30,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Replaces the path of a process's namespace by the process.
+    /// Replaces the path of a process's namespace with the process.
     pub(crate) fn normalized(self) -> Self {
         match &self {
             Self::File(path) => process_of(path).map_or(self, Self::Process),
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// Returns the process of the path `/proc/<pid>/ns/net`; `None` for any other path.
+/// Returns the process if the path is `/proc/<pid>/ns/net`; `None` for any other path.
 fn process_of(path: &Path) -> Option<i32> {
     let pid: i32 = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()?;
     (pid > 0).then_some(pid)
@@ -48,23 +48,23 @@ fn process_of(path: &Path) -> Option<i32> {
 /// Result of resolving a reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Observation {
-    /// Does not exist.
+    /// The target does not exist.
     Absent,
-    /// Exists, but is not a namespace (yet): a file without a mount, or a dangling symlink.
+    /// The target exists but is not a namespace (yet): a file without a mount, or a dangling symlink.
     Obstructed,
-    /// A namespace.
+    /// The target is a namespace.
     Present {
         /// Inode number of its nsfs file.
         inode: u64,
-        /// Start time of a process, if known (clock ticks after boot).
+        /// Start time of the process in clock ticks since boot, if known.
         start_time: Option<u64>,
     },
-    /// Cannot be read; the error number. Opening it fails with the same error, which is reported then.
+    /// The target cannot be read; contains the error number. Opening it fails with the same error, which is reported then.
     Unreadable(i32),
 }
 
 impl Observation {
-    /// Returns whether the other observation may be of another object. An unknown start time counts as equal.
+    /// Returns whether the two observations may be of different objects. An unknown start time counts as equal.
     pub(crate) fn differs_from(self, other: Self) -> bool {
         match (self, other) {
             (
@@ -87,7 +87,7 @@ impl Observation {
     }
 }
 
-/// Resolves `target` now. May block for a file if its file system does.
+/// Resolves `target` now. May block for a file if its file system blocks.
 pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),
@@ -112,7 +112,7 @@ fn observe_process(pid: i32) -> Observation {
     }
 }
 
-/// Resolves a namespace file. O_PATH opens only the name: no device or FIFO is opened, and no permission for the file itself is needed.
+/// Resolves a namespace file. O_PATH opens only the name: no device or FIFO is opened, and no permission on the file itself is needed.
 pub(super) fn observe_file(path: &Path) -> Observation {
     let check = || -> rustix::io::Result<Option<u64>> {
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

@@ -1,4 +1,4 @@
-//! Conversion of the agent's objects on the simulated machine to the types of the test oracle.
+//! Converts the agent's objects on the simulated machine to the test oracle's types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::simulation::{
 };
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
-/// Suffix of the alias of `lo` in a namespace that the agent created.
+/// Suffix of the `lo` alias in a namespace that the agent created.
 const CREATED: &str = "//netns";
-/// Alias of a foreign link that takes the kernel name of an interface.
+/// Alias of a foreign link that takes an interface's kernel name.
 pub const SQUATTER: &str = "squatter";
 /// IFLA_BRPORT_ISOLATED of linux/if_link.h.
 const ISOLATED: u16 = 33;
 
-/// Returns the agent's objects in each namespace, limited to the properties that `expected` determines.
+/// Returns the agent's objects in each namespace, limited to the properties for which `expected` has a value.
 pub fn spaces(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>, configuration: &Configuration) -> BTreeMap<NetnsId, Space> {
     let unusable = unusable(configuration);
     let spaces = kernel.spaces.iter().map(|(netns, snapshot)| {
@@ -92,7 +92,7 @@ impl<'a> Reading<'a> {
         space
     }
 
-    /// Returns whether an address is the primary one of an IPv4 subnet with several addresses.
+    /// Returns true if an address is the primary one of an IPv4 subnet that has several addresses.
     fn is_primary_of_several(&self, state: &AddressState) -> bool {
         let subnet = network((state.address.address, state.address.prefix_len));
         let of_subnet = self.snapshot.addresses.iter().filter(|other| {
@@ -150,7 +150,7 @@ fn setting(link: &LinkState, name: &str) -> Option<u64> {
     }
 }
 
-/// Returns whether a link could become that of an interface by changes in place.
+/// Returns true if in-place changes could turn a link into the link of an interface.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let identity = identity(&interface.value());
     let mut settings = identity.settings.iter();
@@ -159,7 +159,7 @@ pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
         && settings.all(|(name, value)| setting(link, name) == Some(*value))
 }
 
-/// Returns whether the agent created a namespace.
+/// Returns true if the agent created the namespace.
 pub fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     let mut links = snapshot.links.iter();
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
@@ -174,17 +174,17 @@ pub fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
     names.collect()
 }
 
-/// Returns whether a link is that of one of these interfaces.
+/// Returns true if a link belongs to one of these interfaces.
 pub fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
     subject(link).is_some_and(|subject| names.contains(subject.split("//").next().unwrap_or_default()))
 }
 
-/// Returns the ownership mark of a link, without the prefix of the agent.
+/// Returns the ownership mark of a link without the agent's prefix.
 fn subject(link: &LinkState) -> Option<&str> {
     link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
 }
 
-/// Returns whether a link is foreign: neither the agent's nor left by an interrupted creation.
+/// Returns true if a link is foreign: neither the agent's nor left behind by an interrupted creation.
 fn is_foreign(link: &LinkState) -> bool {
     link.name.starts_with("foreign")
         || is_nic(&link.name)

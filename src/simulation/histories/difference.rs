@@ -1,4 +1,4 @@
-//! Differences between two states of the simulated machine, by link, and the links that an operation touches.
+//! Finds the links that differ between two states of the simulated machine, and the links that an operation touches.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ fn name_of(space: &Snapshot, index: u32) -> String {
         .expect("a link")
 }
 
-/// Returns a text of a link with everything on it. The master has its name, because its index changes when it is re-created.
+/// Describes a link and everything on it as text. The master is given by name, because its index changes when it is re-created.
 fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) -> String {
     let mut text = format!(
         "{:?}",
@@ -50,7 +50,7 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
     text + &states.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the links that differ between two machines, and the links on top of them, which the repair of a link sets down and up.
+/// Returns the links that differ between two machines, and the links on top of them, which a repair sets down and up.
 pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();
@@ -73,12 +73,12 @@ pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> 
     affected
 }
 
-/// Returns whether an operation touches only these links.
+/// Returns true if an operation touches only these links.
 pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
     let touched = match op {
         KernelOp::CreateLink(create) => create.ends().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
-        // It only writes a sysctl that differs.
+        // Only writes a sysctl whose value differs.
         KernelOp::EnsureSysctl { .. } => return true,
         other => match other.on_link() {
             Some((netns, link, _)) => vec![(netns, link.to_owned())],

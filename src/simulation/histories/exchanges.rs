@@ -1,4 +1,4 @@
-//! Tests of kernel names that move from one interface to another, in the desired state and in the kernel.
+//! Tests how kernel names move from one interface to another, in the desired state and in the kernel.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
@@ -28,20 +28,20 @@ fn foreign(world: &World) -> NetnsId {
     world.named(FOREIGN_NAME)
 }
 
-/// Asserts that an interface is configured and has the link of this name.
+/// Asserts that an interface is configured and that the link with this name is its link.
 fn assert_has(world: &World, name: &str, host_name: &str) {
     assert_eq!(world.state(&interface_key(name)), Some(ValueState::Configured), "{name}");
     let alias = world.link(foreign(world), host_name).map_or(String::new(), |link| link.alias);
     assert!(
         alias.split('/').any(|part| part == name),
-        "{host_name} has the alias {alias:?}, and is not the link of {name}"
+        "{host_name} has the alias {alias:?}, so it is not the link of {name}"
     );
 }
 
 #[test]
 fn pair_waits_for_the_name_of_a_link_in_deletion() {
     let mut world = World::start(machine(), &Configuration::new());
-    // The address makes the deletion take more than one step.
+    // With the address, the deletion takes more than one step.
     world.put(&dummy("z", "eth0", "10.0.0.1/24"));
     world.rest();
     world.delete(&interface_key("z"));

@@ -1,4 +1,4 @@
-//! Properties of arbitrary histories: the machine converges to the desired state, and a restart then changes nothing.
+//! Checks two properties of arbitrary histories: the machine converges to the desired state, and a restart then changes nothing.
 
 use proptest::prelude::*;
 
@@ -94,7 +94,7 @@ fn place_foreign(kernel: &mut Kernel) {
     }
 }
 
-/// Returns the foreign links with everything on them.
+/// Returns the foreign links and everything on them.
 fn foreign(kernel: &Kernel) -> Vec<(Vec<LinkState>, Snapshot)> {
     let of_space = |snapshot: &Snapshot| {
         let mut snapshot = snapshot.clone();

@@ -25,7 +25,7 @@ fn address_whose_deletion_failed_is_deleted_with_its_interface() {
     world.put(&loopback(&[]));
     world.machine.get().kernel.log.clear();
     world.machine.get().kernel.failing.push((0, EBUSY));
-    world.settle().expect("the agent is not killed");
+    world.settle().expect("the agent must not be killed");
     let log = std::mem::take(&mut world.machine.get().kernel.log);
     assert!(matches!(log.as_slice(), [KernelOp::DeleteAddress { .. }]), "{log:?}");
     assert_eq!(world.failures.len(), 1, "{:?}", world.failures);
@@ -49,12 +49,15 @@ fn namespace_removed_during_deletion_of_its_link_is_created_again() {
     world.machine.get().kernel.remove_named(FOREIGN_NAME);
     world.probe(&NamespaceName::Named(FOREIGN_NAME.to_owned()).key());
     world.put(&dummy);
-    assert!(!world.decide(), "the deletion is in flight");
+    assert!(!world.decide(), "no new work must start while the deletion is in flight");
     assert!(world.link(before, "i").is_some());
-    world.perform().expect("the agent is not killed");
+    world.perform().expect("the agent must not be killed");
     world.rest();
     assert!(world.link(before, "i").is_none());
-    assert!(world.link(world.named(FOREIGN_NAME), "i").is_some(), "the namespace exists again");
+    assert!(
+        world.link(world.named(FOREIGN_NAME), "i").is_some(),
+        "the link must exist in the namespace that was created again"
+    );
 }
 
 #[test]
@@ -95,9 +98,9 @@ fn objects_of_an_invalid_value_are_deleted_with_it_after_restarts() {
             world = world.restart(&desired);
             world.rest();
             let log = world.machine.get().kernel.log.clone();
-            assert_eq!(log, [], "a restart changes nothing");
+            assert_eq!(log, [], "a restart must change nothing");
         }
-        assert_eq!(left(&world), (1, 1), "the last valid version stays applied");
+        assert_eq!(left(&world), (1, 1), "the last valid version must stay applied");
         keys.iter().for_each(|key| world.delete(key));
         world.rest();
         assert_eq!(left(&world), (0, 0), "after {restarts} restarts");

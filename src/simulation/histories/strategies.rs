@@ -1,6 +1,6 @@
-//! Proptest strategies for configurations: some twenty interfaces in four namespaces, with neighbours and routes on them.
+//! Proptest strategies for configurations: about twenty interfaces in four namespaces, with neighbours and routes on them.
 //!
-//! Proptest generates numbers, from which `configuration` creates values.
+//! Proptest generates numbers; `configuration` turns them into values.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::simulation::{
     tampering::Tampering,
 };
 
-/// Places that always exist or that the agent creates, because histories have neither Docker nor a watcher of names.
+/// Places to use. They always exist or are created by the agent, because histories have neither Docker nor a watcher for names.
 const PLACES: [usize; 4] = [OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE, PROCESS_PLACE];
 
 /// Possible values. There are many interfaces, so that many operations are in flight at once.
@@ -21,7 +21,7 @@ const INVENTORY: Inventory = Inventory {
         "b0", "n0", "n1",
     ],
     carriers: &[0, 1, 4, 10, 12, 21],
-    // One loopback per place, so that no two conflict.
+    // One `lo` per place, so that no two of them conflict.
     settled: &[(17, FOREIGN_PLACE), (18, CREATED_PLACE), (19, PROCESS_PLACE)],
     without_vrf: &[],
 };
@@ -29,7 +29,7 @@ const INVENTORY: Inventory = Inventory {
 /// Number of values.
 pub const SLOTS: usize = INVENTORY.slots();
 
-/// Number of random numbers for a value, which is more than any value needs.
+/// How many random numbers are generated per value; no value needs more.
 const NUMBERS: usize = 24;
 
 /// Returns the machine before the agent starts.
@@ -51,13 +51,13 @@ pub fn item(slot: usize) -> impl Strategy<Value = Item> {
         .prop_map(move |numbers| INVENTORY.item(slot, &PLACES, &mut Random::given(numbers.into())))
 }
 
-/// Generates a configuration that uses about three of four slots.
+/// Generates a configuration that uses about three quarters of the slots.
 pub fn configuration() -> impl Strategy<Value = Configuration> {
     let slots: Vec<_> = (0..SLOTS).map(|slot| prop::option::weighted(0.75, item(slot))).collect();
     slots.prop_map(|items| items.into_iter().flatten().map(|item| (item.key(), item)).collect())
 }
 
-/// Generates tampering, with the number that selects its object.
+/// Generates a kind of tampering, and the number that selects the object to tamper with.
 pub fn tampering() -> impl Strategy<Value = (Tampering, usize)> {
     (prop::sample::select(&Tampering::ALL[..]), 0..1000usize)
 }

@@ -1,4 +1,4 @@
-//! Agent on a simulated machine without a store: desired values and operations have no delay, and tests advance the clock.
+//! Agent on a simulated machine without a store. Desired values and operations have no delay, and tests advance the clock.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 use netns_kernel::{Failure, LinkState, NetnsId};
 use testbed::expected::Surroundings;
 
-/// Maximum number of rounds until the agent is idle.
+/// Maximum number of rounds in which the agent must become idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -38,7 +38,7 @@ const RETRIES_MAX: usize = 8;
 /// See the [module documentation](self).
 pub struct World {
     pub machine: SharedMachine,
-    /// Operations that failed, for messages.
+    /// Failed operations, for use in messages.
     pub failures: Vec<(String, Failure)>,
     agent: Agent,
     now: Duration,
@@ -49,7 +49,7 @@ fn raw(key: &str) -> RawKey {
 }
 
 impl World {
-    /// Starts an agent on a machine, and runs its startup scan.
+    /// Starts an agent on a machine and runs its startup scan.
     pub fn start(mut kernel: Kernel, desired: &Configuration) -> Self {
         kernel.log.clear();
         let machine = SharedMachine::new(kernel);
@@ -71,8 +71,8 @@ impl World {
             items: desired.values().map(raw).collect(),
         });
         assert!(
-            world.round().expect("the startup scan changes nothing"),
-            "every start begins with a startup scan"
+            world.round().expect("the startup scan must change nothing"),
+            "every start must begin with a startup scan"
         );
         world
     }
@@ -115,7 +115,7 @@ impl World {
         self.agent.events.push_back(Event::Probe(key.clone()));
     }
 
-    /// Notifies the agent of all changes and lets it decide. Returns whether there is work now and was none before.
+    /// Notifies the agent of all changes and lets it decide. Returns true if there is work now and was none before.
     pub fn decide(&mut self) -> bool {
         let reported = std::mem::take(&mut self.machine.get().kernel.reported);
         self.suspect(reported);
@@ -142,7 +142,7 @@ impl World {
         Ok(decided)
     }
 
-    /// Runs until there is no work, and all changed namespaces have been read.
+    /// Runs until there is no work left and all changed namespaces have been read.
     pub fn settle(&mut self) -> Result<(), Killed> {
         for _ in 0..STEPS_MAX {
             if self.round()? {
@@ -158,12 +158,12 @@ impl World {
         }
         let log = &self.machine.get().kernel.log;
         panic!(
-            "the agent does not become idle; last operations: {:#?}",
+            "the agent did not become idle; last operations: {:#?}",
             &log[log.len().saturating_sub(12)..]
         );
     }
 
-    /// Completes duplicate address detection without duplicates. Returns false if there was none.
+    /// Completes all duplicate address detection without finding duplicates. Returns false if none was in progress.
     fn end_detections(&mut self) -> bool {
         let kernel = &mut self.machine.get().kernel;
         let asking = std::mem::take(&mut kernel.asking);
@@ -173,13 +173,13 @@ impl World {
 
     /// Runs like [`World::settle`], and waits for a few retries.
     pub fn rest(&mut self) {
-        self.try_rest().expect("the agent is not killed");
+        self.try_rest().expect("the agent must not be killed");
     }
 
     /// Runs like [`World::rest`].
     ///
     /// # Errors
-    /// The agent was killed.
+    /// Fails if the agent was killed.
     pub fn try_rest(&mut self) -> Result<(), Killed> {
         self.settle()?;
         for _ in 0..RETRIES_MAX {
@@ -200,7 +200,7 @@ impl World {
         Some(status.state())
     }
 
-    /// Returns a link on the machine.
+    /// Returns a link by namespace and name.
     pub fn link(&self, netns: NetnsId, name: &str) -> Option<LinkState> {
         self.machine.get().kernel.link(netns, name).cloned()
     }
@@ -245,7 +245,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets the agent read every namespace again, like a sweep.
+    /// Makes the agent read every namespace again, as in a sweep.
     pub fn refresh(&mut self) {
         let all = self.machine.get().kernel.spaces.keys().copied().collect();
         self.suspect(all);

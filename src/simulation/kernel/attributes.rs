@@ -1,10 +1,10 @@
-//! Attributes of link kinds in the simulated kernel, as the bytes of netlink messages.
+//! Attributes of link kinds in the simulated kernel, encoded as in netlink messages.
 //!
-//! The behaviour for changes of existing links is written independently of the agent's tables.
+//! How existing links react to changes is implemented independently of the agent's tables.
 
 use netns_kernel::{Attr, LinkState};
 
-/// Attributes with flags and a mask, of which only the masked bits are set: IFLA_VLAN_FLAGS (linux/if_link.h).
+/// Attributes that contain flags and a mask; only the masked bits are changed: IFLA_VLAN_FLAGS (linux/if_link.h).
 const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
 /// Attributes that the kernel silently ignores for existing links: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
 const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
@@ -48,7 +48,7 @@ pub(super) fn begin(link: &mut LinkState) {
     defaults.iter().for_each(|(number, value)| set(link, *number, value));
 }
 
-/// Makes a link a port of a master of this kind, or of none.
+/// Makes a link a port of a master of this kind; with an empty kind, it has no master.
 pub(super) fn begin_port(link: &mut LinkState, kind: &str) {
     link.port.clear();
     link.port_kind = kind.to_owned();

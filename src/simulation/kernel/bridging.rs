@@ -1,4 +1,4 @@
-//! Bridges, bridge ports, VLANs and parents of links in the simulated kernel.
+//! Bridges, bridge ports, VLANs and parent links in the simulated kernel.
 
 use super::{EEXIST, ENETDOWN, Kernel, attributes, refused};
 use netns_kernel::{BridgeVlan, CreateLink, Failure, KernelOp, LinkInfo, NetnsId};
@@ -92,7 +92,7 @@ impl Kernel {
         uppers.filter_map(|(upper, _)| name(upper)).collect()
     }
 
-    /// Sets the default settings of a new port, and the default VLAN of its bridge.
+    /// Gives a new port its default settings, and the default VLAN of its bridge.
     pub(super) fn begin_port(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         self.space(netns).bridge_vlans.retain(|vlan| vlan.link != index);
         let device = master.map(|master| self.link_mut(netns, master).clone());

@@ -1,4 +1,4 @@
-//! Addresses, neighbours and routes of the simulated kernel, with the checks and side effects of Linux.
+//! Addresses, neighbours and routes in the simulated kernel, with the same checks and side effects as in Linux.
 
 use std::net::IpAddr;
 
@@ -45,7 +45,7 @@ fn subnet(spec: AddressSpec) -> (IpAddr, u8) {
     (network_of(spec.address, spec.prefix_len), spec.prefix_len)
 }
 
-/// Returns the kernel routes of an address.
+/// Returns the routes that the kernel adds for an address.
 fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
     let link_of = |index: u32| space.links.iter().find(|link| link.index == index);
     let Some(link) = link_of(state.link) else { return Vec::new() };
@@ -81,7 +81,7 @@ impl Kernel {
         routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Returns whether any address lacks some of its kernel routes.
+    /// Returns true if any address lacks some of its kernel routes.
     pub fn lacks_address_routes(&self) -> bool {
         let mut spaces = self.spaces.iter();
         spaces.any(|(netns, space)| space.addresses.iter().any(|state| !self.missing_routes(*netns, state).is_empty()))
@@ -106,7 +106,7 @@ impl Kernel {
         self.changed(netns);
     }
 
-    /// Creates the deleted kernel routes of an address again.
+    /// Restores the deleted kernel routes of an address.
     pub(super) fn restore_routes(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let same = |state: &&AddressState| (state.link, state.address) == (found.index, address);
@@ -119,7 +119,7 @@ impl Kernel {
         }
     }
 
-    /// Creates the kernel routes of all addresses of a link again, when it is set up.
+    /// Restores the kernel routes of all addresses on a link when the link is set up.
     pub(super) fn restore_all_routes(&mut self, netns: NetnsId, index: u32) {
         self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
     }
@@ -213,7 +213,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Begins duplicate address detection on links that perform it. Without a carrier, an IPv6 address stays tentative.
+    /// Begins duplicate address detection if the link performs it. Without a carrier, an IPv6 address stays tentative.
     pub(super) fn begin_detection(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         if ["veth", "tun"].contains(&&*found.kind) && address.address.is_ipv6() {
@@ -225,7 +225,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Sets the carrier of a link. With a carrier, the detection of tentative addresses begins.
+    /// Sets the carrier of a link. When the carrier appears, duplicate address detection begins for tentative addresses.
     pub fn set_carrier(&mut self, netns: NetnsId, index: u32, carrier: bool) {
         let link = self.link_mut(netns, index);
         let had_carrier = link.oper_state != NO_CARRIER;
@@ -237,7 +237,7 @@ impl Kernel {
         }
     }
 
-    /// Returns whether a link has a tentative address.
+    /// Returns true if a link has a tentative address.
     pub fn has_tentative_address(&self, netns: NetnsId, link: &str) -> bool {
         let Some(index) = self.link(netns, link).map(|link| link.index) else {
             return false;
@@ -246,7 +246,7 @@ impl Kernel {
         addresses.any(|state| state.link == index && state.flags & TENTATIVE != 0)
     }
 
-    /// Ends the detection of an address. Without a carrier, the address stays tentative.
+    /// Ends duplicate address detection for an address. Without a carrier, the address stays tentative.
     pub fn end_detection(&mut self, of: Asked, duplicate: bool) {
         let links = self.spaces.get(&of.0).map(|space| space.links.as_slice()).unwrap_or_default();
         if links.iter().any(|link| link.index == of.1 && link.oper_state == NO_CARRIER) {
@@ -341,7 +341,7 @@ impl Kernel {
             .retain(|entry| (entry.link, entry.address) != (found.index, address));
     }
 
-    /// Checks that no foreign entry is in the way, or that it is adopted.
+    /// Checks that no foreign entry is in the way, or that it may be adopted.
     pub(super) fn adopt_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, adopt: bool) -> Result<Reply, Failure> {
         let link = self.require(netns, link)?.index;
         let neighbours = &self.space(netns).neighbours;
@@ -356,7 +356,7 @@ impl Kernel {
         adopted(there.map(|state| state.protocol), adopt)
     }
 
-    /// Adds a route. The link must be up, and an address or a route of the link must cover the gateway.
+    /// Adds a route. The link must be up, and one of its addresses or routes must cover the gateway.
     pub fn add_route(&mut self, netns: NetnsId, link: &str, route: &RouteSpec, replace: bool, protocol: u8) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         let metric = stored_metric(route);
@@ -406,7 +406,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes a route. The IPv4 metric 0 matches any metric, the lowest first.
+    /// Deletes a route. For IPv4, metric 0 matches any metric, starting with the lowest.
     pub fn delete_route(&mut self, netns: NetnsId, link: &str, route: &RouteSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let metric = stored_metric(route);

@@ -1,4 +1,4 @@
-//! Links of the simulated kernel, with the side effects of their changes.
+//! Links in the simulated kernel, and the side effects of changing them.
 
 use super::{EEXIST, Kernel, attributes, foreign, guarded, refused};
 use netns_kernel::{CreateLink, Failure, Guard, LinkChanges, LinkState, NetnsId, NewLink};
@@ -32,7 +32,7 @@ impl Kernel {
         index
     }
 
-    /// Makes two links the ends of a veth pair.
+    /// Connects two links as the ends of a veth pair.
     pub fn pair(&mut self, first: (NetnsId, u32), second: (NetnsId, u32)) {
         self.peers.extend([(first, second), (second, first)]);
     }
@@ -133,7 +133,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Renames or moves a link. The link is set down for this, which deletes its routes and neighbours, and then up again.
+    /// Renames or moves a link. The link is set down for that, which deletes its routes and neighbours, and then up again.
     fn relocate(&mut self, netns: NetnsId, found: &LinkState, changes: &LinkChanges) -> Result<(NetnsId, u32), Failure> {
         let name = changes.rename.clone().unwrap_or_else(|| found.name.clone());
         let target = changes.move_to.unwrap_or(netns);
@@ -161,7 +161,7 @@ impl Kernel {
         self.finish_relocation(netns, found.index, name, found.up)
     }
 
-    /// Keeps the parent of a moved link, and the links on top of it.
+    /// Updates the parent records of a moved link and of the links on top of it.
     fn move_in_parents(&mut self, from: (NetnsId, u32), to: (NetnsId, u32)) {
         if let Some(parent) = self.parents.remove(&from) {
             self.parents.insert(to, parent);
@@ -178,7 +178,7 @@ impl Kernel {
         Ok((netns, index))
     }
 
-    /// Sets the MAC address. A change deletes all neighbours of the link, including permanent ones (`neigh_changeaddr`).
+    /// Sets the MAC address. A change deletes all neighbours on the link, including permanent ones (`neigh_changeaddr`).
     pub fn set_mac(&mut self, netns: NetnsId, index: u32, mac: [u8; 6]) {
         let link = self.link_mut(netns, index);
         if link.mac != Some(mac) {
@@ -234,7 +234,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes a link with everything on it, its peer and the links on top of it, and releases its ports.
+    /// Deletes a link, everything on it, its peer and the links on top of it, and releases its ports.
     pub fn remove_link(&mut self, netns: NetnsId, index: u32) {
         let slaves: Vec<u32> = self
             .space(netns)

@@ -1,4 +1,4 @@
-//! Namespaces of the simulated kernel: names, processes, open namespaces, and subscriptions to changes.
+//! Namespaces in the simulated kernel: names, processes, open namespaces, and subscriptions to changes.
 
 use super::{Kernel, OWN, Process, Subscription, failure};
 use netns_kernel::{Failure, FailureKind, LinkState, NamespaceRef, NetnsId, Reply, Snapshot};
@@ -11,12 +11,12 @@ fn unavailable(message: String) -> Failure {
 }
 
 impl Kernel {
-    /// Returns whether a name is that of a namespace or a dangling symbolic link.
+    /// Returns true if a name is used by a namespace or by a dangling symbolic link.
     pub(super) fn is_taken(&self, name: &str) -> bool {
         self.names.contains_key(name) || self.dangling.contains(name)
     }
 
-    /// Makes a name a dangling symbolic link, unless it is taken.
+    /// Creates a dangling symbolic link with this name, unless the name is taken.
     pub fn dangle(&mut self, name: &str) {
         if !self.is_taken(name) {
             self.dangling.insert(name.to_owned());
@@ -44,7 +44,7 @@ impl Kernel {
         }
     }
 
-    /// Starts a process in a new namespace, after ending a process with the same PID.
+    /// Starts a process in a new namespace. Ends any process that has the same PID first.
     pub fn start_process(&mut self, pid: i32) -> Process {
         self.end_process(pid);
         let netns = self.new_space("");
@@ -66,7 +66,7 @@ impl Kernel {
         }
     }
 
-    /// Closes all files of the agent after its end. The network stays.
+    /// Closes all files of an agent that has ended. The network stays.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
         self.reported.clear();
@@ -99,7 +99,7 @@ impl Kernel {
         netns
     }
 
-    /// Ends a namespace that nothing refers to any more. [`Self::reap`] deletes its links later.
+    /// Ends a namespace if nothing refers to it any more. [`Self::reap`] deletes its links later.
     fn collect(&mut self, netns: NetnsId) {
         let mut kept_by_process = self.processes.values().map(|process| process.netns);
         let mut kept_by_name = self.names.values();
@@ -112,12 +112,12 @@ impl Kernel {
         }
     }
 
-    /// Returns whether the links of an ended namespace still exist.
+    /// Returns true if the links of any ended namespace still exist.
     pub fn has_dying(&self) -> bool {
         !self.dying.is_empty()
     }
 
-    /// Deletes the links of all ended namespaces, with their peers in other namespaces.
+    /// Deletes the links of all ended namespaces, and their peers in other namespaces.
     pub fn reap(&mut self) {
         for netns in std::mem::take(&mut self.dying) {
             let links: Vec<u32> = self
@@ -131,7 +131,7 @@ impl Kernel {
         }
     }
 
-    /// Resolves a reference, for a process with its start time.
+    /// Resolves a reference. For a process, also returns its start time.
     pub fn find(&self, reference: &NamespaceRef) -> Result<(NetnsId, Option<u64>), Failure> {
         let missing = || unavailable(format!("{reference:?} does not exist"));
         match reference {
@@ -168,7 +168,7 @@ impl Kernel {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;
-                // A file reference with this name was unresolved before, or resolved to another namespace.
+                // A file reference with this name did not resolve before, or resolved to another namespace.
                 self.side_effects = true;
                 (netns, None)
             }
@@ -214,7 +214,7 @@ impl Kernel {
         }
     }
 
-    /// Takes note of a change in a namespace. A subscription is notified once until it is re-armed.
+    /// Records a change in a namespace. A subscription is notified once, and then not again until it is re-armed.
     pub(super) fn changed(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns).filter(|_| !self.deaf) {
             if std::mem::take(&mut subscription.armed) {
@@ -225,7 +225,7 @@ impl Kernel {
         }
     }
 
-    /// Re-arms the subscription to a namespace, and notifies it at once if there was a change since.
+    /// Re-arms the subscription to a namespace. Notifies it at once if there was a change in the meantime.
     pub fn rearm(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.pending) {
@@ -236,7 +236,7 @@ impl Kernel {
         }
     }
 
-    /// Returns whether changes in a namespace are reported.
+    /// Returns true if changes in a namespace are reported.
     pub fn is_watched(&self, netns: NetnsId) -> bool {
         self.subscriptions.contains_key(&netns)
     }

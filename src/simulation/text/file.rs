@@ -1,4 +1,4 @@
-//! Text form of a whole scenario, for the files in `tests/scenarios/`.
+//! Text form of a complete scenario, as in the files in `tests/scenarios/`.
 
 use std::{
     fmt::{self, Display},

@@ -1,4 +1,4 @@
-//! Events between the Docker tracker and the daemon, and the processes that the tracker has pinned.
+//! Events between the Docker tracker and the daemon, and the processes of which the tracker holds a pidfd.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl World {
         }
     }
 
-    /// Executes a step between tracker and daemon.
+    /// Executes a step between the tracker and the daemon.
     pub(super) fn docker(&mut self, connection: u64, step: DockerStep) {
         let after = match step {
             DockerStep::Connect | DockerStep::Audit => self.moment(Site::DockerList),
@@ -36,7 +36,7 @@ impl World {
         };
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
-        // The kernel reports ended processes with or without a connection.
+        // The kernel reports ended processes even without a connection.
         if connection != tracker.connection && !matches!(step, DockerStep::Ended(..)) {
             return;
         }
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// Plans the response to a list. The agent learns of changes without an event only then.
+    /// Plans the response to a list request. This is how the agent learns of changes that had no event.
     fn list(&mut self, after: Duration) {
         if std::mem::take(&mut self.daemon.untold) {
             self.disturbed = self.now;
@@ -112,7 +112,7 @@ impl World {
     }
 
     fn docker_lost(&mut self) {
-        // The tracker may not have inspected recent changes yet, and cannot learn of them before the daemon is back.
+        // The tracker may have missed recent changes, and cannot learn of them before the daemon is back.
         self.daemon.untold |= !self.is_undisturbed();
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Plans the notifications about pinned processes that have ended.
+    /// Plans the notifications for ended processes of which the tracker holds a pidfd.
     fn processes_changed(&mut self) {
         let Some(agent) = &self.agent else { return };
         let ended = |process: &ProcessIdentity| {

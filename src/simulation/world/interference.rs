@@ -1,4 +1,4 @@
-//! Effects of the steps of a scenario on machine, store and Docker daemon. They do not depend on the state of the agent.
+//! Effects of scenario steps on the machine, the store and the Docker daemon. They do not depend on the agent's state.
 
 use super::{Occurrence, World};
 use crate::simulation::{
@@ -11,7 +11,7 @@ use crate::simulation::{
 use netns_kernel::{NamespaceRef, NetnsId};
 
 impl World {
-    /// Executes a step of the scenario.
+    /// Executes a scenario step.
     pub(super) fn interfere(&mut self, step: Step) {
         self.losses.note_step(&step);
         match step {
@@ -130,7 +130,7 @@ impl World {
     }
 }
 
-/// Starts a process. If a value has always referred to its PID, the process is foreign to the agent, which is bound to the former process.
+/// Starts a process. If a value has referred to its PID all the time, the agent is bound to the former process, and this one is foreign.
 fn start_process(kernel: &mut Kernel, referred_to: bool) {
     let process = kernel.start_process(PID);
     if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {
@@ -142,12 +142,12 @@ fn named_and_own(kernel: &Kernel) -> Vec<NetnsId> {
     kernel.names.values().copied().chain([OWN]).collect()
 }
 
-/// Adds foreign links with both kernel names of an interface to all namespaces in which neither is in use.
+/// Adds foreign links with both kernel names of an interface to all namespaces in which neither name is in use.
 fn squat(kernel: &mut Kernel, name: &str) -> bool {
     let mut taken = false;
     for netns in named_and_own(kernel) {
         let hosts = ["x", "y"].map(|variant| format!("{variant}{name}"));
-        // The interface itself stays and can still be renamed.
+        // The interface's own link stays and can still be renamed.
         if hosts.iter().any(|host| kernel.link(netns, host).is_some()) {
             continue;
         }

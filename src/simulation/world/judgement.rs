@@ -1,6 +1,6 @@
-//! Rules for the behaviour of the agent: what must never happen, and the final state of a world.
+//! Rules for the agent's behaviour: what must never happen, and the final state that a world must reach.
 //!
-//! The rules check the simulated kernel and the simulated store, and do not trust the agent's own state.
+//! The rules check the simulated kernel and the simulated store, and do not rely on the agent's own state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,11 +23,11 @@ use crate::simulation::{
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 use testbed::expected::{Surroundings, Verdict};
 
-/// Time within which the agent notices a change below: its slowest check of what sends no event.
+/// Time within which the agent notices a change in the kernel: the slowest of its checks for changes that send no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
-/// Time within which the agent notices a change in a namespace that is not watched by events.
+/// Time within which the agent notices a change in a namespace that is not watched for events.
 const SWEPT_WITHIN: Duration = Duration::from_secs(14);
-/// Time after the start of the agent by which it has scanned the namespaces of an earlier run.
+/// Time after its start within which the agent has scanned the namespaces of an earlier run.
 const SCANNED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Times in seconds after the last interference at which the world is checked. Retries and comparisons wait up to a minute.
@@ -51,10 +51,10 @@ impl World {
         }
     }
 
-    /// Waits until kernel and store are in their final state.
+    /// Waits until the kernel and the store are in their final state.
     ///
     /// # Errors
-    /// They do not reach it in time.
+    /// Fails if they do not reach it in time.
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
         let begin = self.now;
         let mut wrong = String::new();
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Returns the links for which a restarted agent may decide differently which value is applied.
+    /// Returns the links to which a restarted agent may apply another value than before.
     pub(super) fn contested(&self) -> BTreeSet<String> {
         let places = self.places();
         let blocked = self.blocked(&places);
@@ -123,7 +123,7 @@ impl World {
     /// Checks that everything is in its final state.
     fn judge(&self) -> Result<(), String> {
         let Some(agent) = &self.agent else {
-            return Err("the agent does not run".to_owned());
+            return Err("the agent is not running".to_owned());
         };
         let places = self.places();
         let blocked = self.blocked(&places);
@@ -229,22 +229,22 @@ impl World {
         self.now > self.disturbed + window
     }
 
-    /// Checks that no operation failed without interference. Otherwise it was performed before its dependencies.
+    /// Checks that no operation failed without interference, because such an operation was performed before its dependencies.
     pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
         for (what, failure) in failed {
             let desired = failure.message.contains("injected by the simulation");
-            // These failures do not mean that an operation was performed too early.
+            // These failures do not indicate that an operation was performed too early.
             let unavailable = matches!(
                 failure.kind,
                 FailureKind::Unavailable | FailureKind::Tentative | FailureKind::Duplicate
             );
             let taken = self.squatted && failure.errno == Some(EEXIST);
-            // The agent knows the addresses that others added to a foreign link only from the last read.
+            // The agent knows addresses that others added to a foreign link only as of its last read.
             let of_others = NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
-            // The repair of an address failed, so gateways in its subnet are unreachable until the retry.
+            // If the repair of an address failed, gateways in its subnet are unreachable until the retry.
             let lacking = self.machine.get().kernel.lacks_address_routes();
             let unreachable = failure.errno == Some(ENETUNREACH) && (of_others || lacking);
-            // A VLAN of an earlier run may have the id, in a namespace that the startup scan has not reached.
+            // A VLAN from an earlier run may have the same id, in a namespace that the startup scan has not reached yet.
             let scanning = self.now < self.started + SCANNED_WITHIN;
             let orphan = scanning && failure.errno == Some(EEXIST) && failure.message.contains("VLAN device already exists");
             self.tell(|| format!("failed: {what}: {failure}"));
@@ -254,8 +254,8 @@ impl World {
         }
     }
 
-    /// Checks that values are retried when one of their dependencies becomes available: pending values at once, failed ones at the earliest
-    /// allowed time.
+    /// Checks that values are retried when one of their dependencies becomes available: pending values at once, failed values at the
+    /// earliest allowed time.
     pub(super) fn judge_held(&mut self) {
         let now = self.now;
         let Some(agent) = &mut self.agent else { return };
@@ -272,7 +272,7 @@ impl World {
             let mut both = before.dependencies.iter().zip(&held.dependencies);
             let (before, now) = both.find(|(before, now)| !in_time && before.0 == now.0 && before.1 < now.1)?;
             Some(format!(
-                "{} is held although {before:?} has become {now:?}: {:?}",
+                "{} is still blocked although {before:?} has become {now:?}: {:?}",
                 held.key, held.attempts
             ))
         });
@@ -291,7 +291,7 @@ impl World {
         }
     }
 
-    /// Returns why it is false that a value is CONFIGURED; `None` if it is true.
+    /// Returns why a value is wrongly reported as CONFIGURED; `None` if the report is true.
     fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
         let short = key.strip_prefix("config/").unwrap_or(key);
         let versions = self.versions.get(&revision)?.iter().filter(|item| item.key() == short);
@@ -306,7 +306,7 @@ impl World {
         if matches!(interface.kind, Kind::Existing { .. }) {
             return None;
         }
-        // The agent cannot know yet that the label has moved to another container.
+        // The agent cannot know yet that another container has the label now.
         if interface.place == CONTAINER_PLACE && self.daemon.untold {
             return None;
         }

@@ -1,7 +1,7 @@
-//! Rules for a store that loses its content.
+//! Rules for a store that loses its contents.
 //!
 //! Until the removals are accepted, the agent must not delete anything because of the loss. In the end, the lost values are put again or
-//! given up, so that the expected final state is certain.
+//! their removal is accepted, so the expected final state is certain.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,30 +14,30 @@ use crate::simulation::{
 };
 use netns_kernel::NetnsId;
 
-/// Time within which the agent lists the store again after a lost connection.
+/// Time within which the agent lists the store again after losing the connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// Time within which the agent notices a loss that only a comparison shows: the watch lost events, or continues at the revision at which
-/// the store lost its content.
+/// Time within which the agent notices a loss that only a comparison reveals: the watch lost events, or continues at the revision at
+/// which the store lost its contents.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
-/// Key that accepts removals, below `config/`.
+/// Key below `config/` that accepts held removals.
 const ACCEPTANCE: &str = "removals/accept";
 
 /// Values that the store has lost, and what must hold for them.
 pub(super) struct Losses {
     /// Keys of the configuration that the store lacks.
     lost: BTreeSet<String>,
-    /// True if the agent must hold exactly these removals, because it knew all values and no lost value was changed.
+    /// True if the agent must hold exactly these removals, because it knew all values and no lost value has been changed.
     certain: bool,
-    /// The store was emptied, restored or replaced, or does not report what it deleted.
+    /// True if the store was emptied, restored or replaced, or did not report what it deleted.
     happened: bool,
-    /// The store was emptied before.
+    /// True if the store was emptied before.
     emptied: bool,
-    /// A lost value was put again.
+    /// True if a lost value was put again.
     put_again: bool,
-    /// The agent was killed while values were lost.
+    /// True if the agent was killed while values were lost.
     killed: bool,
-    /// The agent may notice the loss only by a comparison.
+    /// True if the agent may need a comparison to notice the loss.
     untold: bool,
     /// Links that must not be deleted: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,
@@ -59,22 +59,22 @@ impl Default for Losses {
 }
 
 impl Losses {
-    /// Returns whether the store lacks a key of the configuration.
+    /// Returns true if the store lacks a key of the configuration.
     pub(super) fn contains(&self, key: &str) -> bool {
         self.lost.contains(key)
     }
 
-    /// Returns whether the agent may have given up values that nobody deleted.
+    /// Returns true if the agent may have given up values that nobody deleted.
     pub(super) fn may_be_given_up(&self) -> bool {
         self.happened
     }
 
-    /// Returns whether the store has all values.
+    /// Returns true if the store has all values.
     pub(super) fn is_over(&self) -> bool {
         self.lost.is_empty()
     }
 
-    /// Takes note of the next step. Only some steps leave the kernel unchanged.
+    /// Records the next step. Only some steps leave the kernel unchanged.
     pub(super) fn note_step(&mut self, step: &Step) {
         self.untold |= matches!(step, Step::LoseWatch | Step::EmptyStore(Loss::SameRevision));
         self.happened |= matches!(
@@ -87,23 +87,23 @@ impl Losses {
         }
     }
 
-    /// Takes note of a put value.
+    /// Records that a value was put.
     pub(super) fn put(&mut self, key: &str) {
         self.put_again |= self.lost.remove(key);
         self.note_superseded();
     }
 
-    /// Takes note of a value that is put again unchanged at its former revision, which looks like a snapshot of the store.
+    /// Records that a value was put again unchanged at its former revision, which looks as if the store was restored from a snapshot.
     pub(super) fn note_look_alike(&mut self) {
         self.certain &= !self.happened;
     }
 
-    /// Takes note that the objects of a lost value's former version may be held orphans for a restarted agent.
+    /// Records that a restarted agent may hold objects of a lost value's former version as orphans.
     fn note_superseded(&mut self) {
         self.certain &= !(self.put_again && self.killed);
     }
 
-    /// Returns whether the store has a key to delete.
+    /// Returns true if the store has a key that is about to be deleted.
     pub(super) fn can_delete(&mut self, key: &str) -> bool {
         // The agent may have seen neither the value that was put again nor its deletion.
         self.certain &= self.lost.is_empty();
@@ -115,11 +115,11 @@ impl World {
     /// Empties the store.
     pub(super) fn empty_store(&mut self, loss: Loss) {
         let usable = self.configuration.values().all(|item| !matches!(item, Item::Unusable(_)));
-        // The removal of an invalid value is not held over a restart.
+        // The removal of an invalid value is not held across a restart.
         self.losses.certain &= usable && self.agent_knows_all();
         let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
             && (self.agent.is_none() || self.agent_knows_all())
-            // A container that the agent does not know of moves links.
+            // A container that the agent does not know of causes links to move.
             && !self.daemon.untold;
         self.losses.kept = if knows && !self.losses.emptied {
             self.agents_links()
@@ -162,18 +162,18 @@ impl World {
         self.cut_writer();
     }
 
-    /// Takes note of a kill. The agent may not have noticed the loss yet.
+    /// Records a kill. The agent may not have noticed the loss yet.
     pub(super) fn note_kill(&mut self) {
         if let Some(agent) = &self.agent {
             let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
-            // To a restarted agent, a namespace that was about to be deleted may look like that of a lost value.
+            // To a restarted agent, a namespace that was about to be deleted may look like the namespace of a lost value.
             self.losses.certain &= noticed && !self.has_unwanted_namespace();
             self.losses.killed |= !self.losses.lost.is_empty();
             self.losses.note_superseded();
         }
     }
 
-    /// Returns whether there is a namespace that the agent created and the configuration does not refer to.
+    /// Returns true if the agent created a namespace to which the configuration does not refer.
     fn has_unwanted_namespace(&self) -> bool {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -189,7 +189,7 @@ impl World {
         made.any(|(netns, _)| !is_named(*netns))
     }
 
-    /// Returns whether the agent has read the current content of the store, and holds exactly the removals of lost values.
+    /// Returns true if the agent has read the current store contents and holds exactly the removals of lost values.
     fn agent_knows_all(&self) -> bool {
         let Some(agent) = &self.agent else { return false };
         let stored = self.store.config.iter().filter(|(key, _)| key.as_bytes() != ACCEPTANCE.as_bytes());
@@ -200,8 +200,8 @@ impl World {
 
     /// Returns the agent's links that belong to the current configuration.
     ///
-    /// Links of an earlier version of a value are not among them, because the agent deletes them, together with the other end of a pair.
-    /// Nor is a pair whose other end was deleted by a user, unless the agent holds the removal of that end.
+    /// Does not include links of an earlier version of a value, because the agent deletes them, together with the other end of a pair.
+    /// Does not include a pair whose other end was deleted by a user, unless the agent holds the removal of that end.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -239,7 +239,7 @@ impl World {
             !space.is_some_and(|space| space.links.iter().any(|link| link.index == *index))
         };
         match self.losses.kept.iter().find(is_gone) {
-            Some((netns, _, name)) => Err(format!("{name} in {netns} was deleted because the store lost its content")),
+            Some((netns, _, name)) => Err(format!("{name} in {netns} was deleted because the store lost its contents")),
             None => Ok(()),
         }
     }
@@ -263,7 +263,7 @@ impl World {
         self.accept_removals();
     }
 
-    /// Puts the lost values again or gives them up, so that no removals are held in the end.
+    /// Puts the lost values again or accepts their removal, so that no removals are held in the end.
     pub(super) fn end_losses(&mut self) -> Result<(), String> {
         let holds = self.agent.as_ref().is_none_or(|agent| agent.following.is_holding());
         if !holds && !self.losses.happened {

@@ -22,7 +22,7 @@ const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 const SECOND_CHECK: Duration = Duration::from_secs(2);
 /// Delay before the note about the store is written, as in the agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between audits. Much shorter than in the agent, so that runs are shorter.
+/// Interval between audits; much shorter than in the agent, to shorten runs.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// Timeout of a writer request.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    /// Executes a step on the connection of the reader.
+    /// Executes a step on the reader's connection.
     pub(super) fn read(&mut self, connection: u64, step: ReaderStep) {
         let after = match step {
             ReaderStep::Connect => self.moment(Site::Listed),
@@ -79,7 +79,7 @@ impl World {
         }
     }
 
-    /// Processes a watch response, which contains one or several revisions. Some revisions are repeated.
+    /// Processes a watch response, which contains one or more revisions. Some responses repeat earlier revisions.
     fn answer_watch(&mut self) {
         let partly = self.choices.choose(Site::PartialAnswer, 30);
         let again = self.choices.choose(Site::RepeatedAnswer, 10);
@@ -153,14 +153,14 @@ impl World {
         }
     }
 
-    /// Writes the note by which a later life of the agent recognizes the store.
+    /// Writes the note that lets a later life of the agent recognize the store.
     pub(super) fn write_note(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.noting = false;
         agent.following.write_note(agent.reader.reading.note().as_ref(), &mut self.disk);
     }
 
-    /// Lets the agent check whether the hold ends.
+    /// Lets the agent check if the hold ends.
     pub(super) fn judge_hold(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let note = agent.following.is_holding().then(|| agent.reader.reading.note()).flatten();
@@ -176,7 +176,7 @@ impl World {
         self.reconnect_reader();
     }
 
-    /// Cuts the connection of the reader.
+    /// Cuts the reader's connection.
     pub(super) fn cut_reader(&mut self, why: &str) {
         if let Some(agent) = &mut self.agent {
             agent.reader.reading.lost(why.to_owned());
@@ -202,9 +202,9 @@ impl World {
         }
     }
 
-    /// Executes a step on the connection of the writer.
+    /// Executes a step on the writer's connection.
     ///
-    /// A request arrives even if its connection was cut, but not after the end of the agent that sent it: the store cancels the requests of
+    /// A request arrives even if its connection was cut, but not after the agent that sent it has ended: the store cancels the requests of
     /// a closed connection.
     pub(super) fn write(&mut self, life: u64, connection: u64, step: WriterStep) {
         if life != self.life {
@@ -294,7 +294,7 @@ impl World {
             let lease = link.lease_state.lease().unwrap_or_default();
             let mut after = self.choices.moment(Site::Request, self.calm_since.is_some());
             if self.calm_since.is_none() && self.scenario.slow_store && self.choices.choose(Site::HangingRequest, 3) {
-                // A server that hangs, and later executes the requests that it has received.
+                // A server hangs, and executes the requests that it has received later.
                 after = TIME_LIMIT + self.choices.millis(Site::LateRequest, 3000);
                 self.plan_write(TIME_LIMIT, WriterStep::Timeout);
             }
@@ -361,7 +361,7 @@ impl World {
         }
     }
 
-    /// Cuts the connection of the writer. Requests in flight may still arrive.
+    /// Cuts the writer's connection. Requests in flight may still arrive.
     pub(super) fn cut_writer(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let link = &mut agent.writer;

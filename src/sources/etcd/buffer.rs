@@ -1,6 +1,6 @@
 //! Coalescing buffer between the reader of the store and the receiver of its events.
 //!
-//! Merges events, so that a slow receiver costs memory per key and not per change. Keeps the newest state of each key.
+//! Merges events, so a slow receiver costs memory per key and not per change. Keeps the newest state of each key.
 
 use std::{
     collections::BTreeMap,
@@ -11,15 +11,15 @@ use tokio::sync::Notify;
 
 use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
 
-/// Coalescing buffer of events. The reader fills it without waiting; one receiver empties it.
+/// Coalescing event buffer. The reader fills it without waiting; one receiver empties it.
 #[derive(Default)]
 pub(crate) struct CoalescingBuffer {
-    // A std mutex: it is held for a few map operations and never across an await.
+    // A std mutex suffices: it is held for a few map operations and never across an await.
     pending: Mutex<Pending>,
     filled: Notify,
 }
 
-/// Merged events: at most one of each kind; newer ones replace or extend it.
+/// Merged events: at most one of each kind. A newer event replaces or extends it.
 #[derive(Default)]
 struct Pending {
     reconnected: bool,
@@ -51,7 +51,7 @@ impl CoalescingBuffer {
         self.lock().take()
     }
 
-    /// Waits until there is an event. Returns whether it has content, which are keys of the store. Cancel-safe.
+    /// Waits until an event is available. Returns whether it has contents, that is, keys of the store. Cancel-safe.
     pub async fn filled(&self) -> bool {
         loop {
             let filled = self.filled.notified();
@@ -105,7 +105,7 @@ impl Pending {
         self.reconnected = true;
     }
 
-    /// Returns whether the next event has content; `None` if there is no event.
+    /// Returns whether the next event has contents; `None` if there is no event.
     fn next_has_content(&self) -> Option<bool> {
         let has_content = self.snapshot.is_some() || !self.changes.is_empty();
         match (self.reconnected, has_content) {
@@ -115,7 +115,7 @@ impl Pending {
         }
     }
 
-    /// Takes the next event. Content is delivered after [`SourceEvent::Reconnected`] and before [`SourceEvent::Disconnected`].
+    /// Takes the next event. Contents are delivered after [`SourceEvent::Reconnected`] and before [`SourceEvent::Disconnected`].
     fn take(&mut self) -> Option<SourceEvent> {
         if std::mem::take(&mut self.reconnected) {
             return Some(SourceEvent::Reconnected);

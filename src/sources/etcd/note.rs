@@ -1,4 +1,4 @@
-//! Note about the store that survives a restart, to distinguish deletions from a store that lost its content.
+//! Note about the store that survives a restart. It distinguishes deliberate deletions from a store that lost its contents.
 //!
 //! Performs no I/O; [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
 
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{RawItem, RawKey};
 
-/// Number of witnesses from each end of the key range. Keys that are deleted together are neighbours, so both ends are used.
+/// Number of keys to note from each end of the key range. Keys that are deleted together are neighbours, so both ends are used.
 const WITNESSES: usize = 4;
 
-/// State of the store at the last read.
+/// State of the store when it was last read.
 #[derive(Clone, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// Cluster ID, in hexadecimal.
@@ -20,22 +20,22 @@ pub struct Note {
     pub revision: i64,
     /// Number of desired keys at that revision.
     pub keys: usize,
-    /// Some of these keys, with their revisions and values.
+    /// Some of these keys, with their revisions and value hashes.
     pub witnesses: Vec<Evidence>,
-    /// Reason why removals are held; `None` if they are not.
+    /// Why removals are on hold; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Reason>,
-    /// Number of losses of the store's content that this process has detected.
+    /// Number of times that this process has detected a loss of the store's contents.
     #[serde(skip)]
     pub losses: u64,
 }
 
-/// Reason why removals are held.
+/// Why removals are on hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
-    /// Observation that shows that the store lost its content.
+    /// Observation that shows that the store lost its contents.
     pub evidence: String,
-    /// Revision of the store at which the loss was detected.
+    /// Store revision at which the loss was detected.
     pub revision: i64,
 }
 
@@ -52,23 +52,23 @@ pub struct Evidence {
 pub enum Past {
     /// Keys and their modification revisions.
     Listed(BTreeMap<RawKey, i64>),
-    /// The revision cannot be read; the reason.
+    /// The revision cannot be read; contains the reason.
     Unknown(String),
 }
 
 /// Result of comparing the first listing with a [`Note`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognition {
-    /// The store is that of the note; missing keys were deleted.
+    /// The store is the one in the note; missing keys were deleted.
     Same,
-    /// The store is that of the note, restored from an older snapshot; the evidence.
+    /// The store is the one in the note, restored from an older snapshot; contains the evidence.
     Restored(String),
-    /// The store is another one or was emptied; the evidence.
+    /// The store is a different one or was emptied; contains the evidence.
     Replaced(String),
 }
 
 impl Note {
-    /// Creates a note about a store with these keys: key, modification revision, hash of the value.
+    /// Creates a note about a store with these keys. Each item is a key, its modification revision and the hash of its value.
     pub(super) fn of<'a>(
         cluster_id: u64,
         revision: i64,
@@ -102,15 +102,15 @@ impl Note {
         in_doubt.then_some(self.revision)
     }
 
-    /// Compares the first listing of this process with the note; `past` is the answer to [`Note::doubts`].
+    /// Compares this process's first listing with the note. `past` is the listing requested by [`Note::doubts`].
     pub(crate) fn recognize(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Recognition {
         if self.cluster != format!("{cluster_id:x}") {
-            let evidence = format!("the cluster was {} before the agent was stopped, now {cluster_id:x}", self.cluster);
+            let evidence = format!("the cluster ID was {} before the agent stopped, now {cluster_id:x}", self.cluster);
             return Recognition::Replaced(evidence);
         }
         if revision < self.revision {
             let evidence = format!(
-                "the revision was {} before the agent was stopped, now it is only {revision}",
+                "the revision was {} before the agent stopped; it is now only {revision}",
                 self.revision
             );
             return match self.is_confirmed_by(items) {
@@ -129,7 +129,7 @@ impl Note {
                 self.revision
             )),
             Past::Unknown(words) => Recognition::Replaced(format!(
-                "none of the known keys is unchanged since revision {}, and the history of the store cannot be read: {words}",
+                "every known key has changed since revision {}, and the store's history cannot be read: {words}",
                 self.revision
             )),
         }
@@ -149,7 +149,7 @@ impl Note {
     }
 }
 
-/// Returns the FNV-1a hash of a value. It is compared with hashes of other versions of the program, so the algorithm must never change.
+/// Returns the FNV-1a hash of a value. It is compared with hashes from other versions of the program, so the algorithm must never change.
 pub(super) fn hash(value: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     value.iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn note_survives_serialization() {
         let text = serde_json::to_string(&note()).expect("JSON");
-        assert_eq!(serde_json::from_str::<Note>(&text).expect("a note"), note());
+        assert_eq!(serde_json::from_str::<Note>(&text).expect("a valid note"), note());
         assert_eq!(note().witnesses.len(), 2 * WITNESSES);
         assert_eq!(hash(b"foobar"), 0x8594_4171_f739_67e8, "FNV-1a, as published");
     }

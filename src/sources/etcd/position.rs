@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Version of a key. The hash is needed because a store that was wiped and filled again by the same script has the same keys at the same
-/// revisions, but with other values.
+/// revisions, but with different values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Fingerprint {
     mod_revision: i64,
@@ -33,13 +33,13 @@ pub(crate) enum Comparison {
     Same,
     /// The store has advanced; these keys differ.
     Moved(Vec<RawChange>),
-    /// The store was restored from a snapshot of the same history; the evidence.
+    /// The store was restored from a snapshot of the same history; contains the evidence.
     Restored(String),
-    /// The store is another one, or has lost its content; the evidence.
+    /// The store is a different one or has lost its contents; contains the evidence.
     Replaced(String),
 }
 
-/// Keys whose revision in the store differs from the delivered one; `None` if the store does not have the key.
+/// Keys whose revision in the store differs from the delivered one, with the store's revision; `None` if the store does not have the key.
 pub(crate) type Unconfirmed = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
@@ -82,14 +82,14 @@ impl Position {
         }
     }
 
-    /// Completes the calls of [`Position::apply`] for the events up to `revision`.
+    /// Completes the [`Position::apply`] calls for the events up to `revision`.
     ///
-    /// Events of one revision belong together, so the position may only advance after all of them.
+    /// Events of one revision belong together, so the position may advance only after all of them.
     pub fn advance(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
-    /// Returns the note with which a later process recognizes this store.
+    /// Returns the note by which a later process recognizes this store.
     pub fn note(&self) -> Note {
         let known = self.known.iter().map(|(key, known)| (key, known.mod_revision, known.value_hash));
         Note::of(self.cluster_id, self.revision, self.known.len(), known)
@@ -97,7 +97,7 @@ impl Position {
 
     /// Returns the revision whose listing shows whether missing keys were deleted or lost; `None` if there is no doubt.
     ///
-    /// There is a doubt if no known key is unchanged: a store that was wiped and written to since looks the same.
+    /// There is doubt if every known key has changed: a store that was wiped and then written to looks the same.
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
             return None;
@@ -113,10 +113,12 @@ impl Position {
         (present < self.known.len()).then_some(self.revision)
     }
 
-    /// Compares with a complete listing (with values) after a lost connection; `past` is the answer to [`Position::doubts`].
+    /// Compares with a complete listing (including values) after a lost connection. `past` is the listing requested by
+    /// [`Position::doubts`].
     ///
-    /// A store that has only advanced has every key with a revision up to that of the position exactly as delivered. A restored snapshot
-    /// has some of these keys unchanged, and others in an earlier version. Otherwise the store is another one or was emptied.
+    /// In a store that has merely advanced, every key whose revision is not newer than the position is exactly as delivered. A restored
+    /// snapshot has some of these keys unchanged and others in an earlier version. In all other cases the store is a different one or was
+    /// emptied.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));
@@ -174,15 +176,15 @@ impl Position {
         }
     }
 
-    /// Returns why the history of the store does not show that it ever had the known keys.
+    /// Returns why the store's history does not show that it ever had the known keys; `None` if it does.
     fn contradicted_by(&self, past: &Past) -> Option<String> {
-        let lost = format!("none of the {} known keys is unchanged", self.known.len());
+        let lost = format!("every one of the {} known keys has changed", self.known.len());
         let listed = match past {
             Past::Listed(listed) => listed,
-            Past::Unknown(words) => return Some(format!("{lost}, and the history of the store cannot be read: {words}")),
+            Past::Unknown(words) => return Some(format!("{lost}, and the store's history cannot be read: {words}")),
         };
         let as_known = |(key, known): (&RawKey, &Fingerprint)| listed.get(key) == Some(&known.mod_revision);
-        (!self.known.iter().all(as_known)).then(|| format!("{lost}, and they did not exist at revision {}", self.revision))
+        (!self.known.iter().all(as_known)).then(|| format!("{lost}, and the known versions did not exist at revision {}", self.revision))
     }
 
     /// Moves to `revision`, with the changes returned by [`Position::compare`].
@@ -195,8 +197,8 @@ impl Position {
 
     /// Compares with a listing of keys only, taken at `revision` while the watch runs.
     ///
-    /// Ignores keys of which the watch has already delivered a later version. The watch may still deliver the differences that are
-    /// returned.
+    /// Ignores keys for which the watch has already delivered a later version. The watch may still deliver the differences that this
+    /// function returns.
     pub fn unconfirmed(&self, revision: i64, mut listed: BTreeMap<RawKey, i64>) -> Unconfirmed {
         let mut unconfirmed = Unconfirmed::new();
         for (key, known) in &self.known {

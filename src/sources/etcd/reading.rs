@@ -8,32 +8,32 @@ use super::{
     position::{Comparison, Position, Unconfirmed},
 };
 
-/// Result of comparing the revisions of all keys with what was delivered.
+/// Result of comparing the revisions of all keys with the delivered ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Compared {
-    /// The delivered state is that of the store.
+    /// The delivered state matches the store.
     Same,
-    /// There are differences, but the watch may still deliver them; compare again soon.
+    /// There are differences, but the watch may still deliver them. Compare again soon.
     InDoubt,
-    /// The same differences were observed twice; everything must be listed again.
+    /// The same differences were observed twice. Everything must be listed again.
     Different,
 }
 
-/// State of the reader: its [`Position`], and the connection state that was reported to the receiver.
+/// State of the reader: its [`Position`], and the connection state last reported to the receiver.
 #[derive(Default)]
 pub(crate) struct Reading {
     /// Events to deliver.
     events: Vec<SourceEvent>,
-    /// Note of an earlier process about the store.
+    /// An earlier process's note about the store.
     note: Option<Note>,
     /// `None` until the first snapshot.
     position: Option<Position>,
     /// Set if the next listing must be delivered as a snapshot.
     snapshot_because: Option<SnapshotReason>,
-    /// Loss of the connection that was reported last, until the store can be reached again.
+    /// Last reported connection loss, until the store can be reached again.
     reported: Option<String>,
     unconfirmed: Unconfirmed,
-    /// Number of detected losses of the store's content.
+    /// Number of times that a loss of the store's contents was detected.
     losses: u64,
 }
 
@@ -48,12 +48,12 @@ impl Reading {
 
     /// Takes the events to deliver, in order.
     ///
-    /// [`Reading::note`] must be published first: the note is never older than a delivered event.
+    /// [`Reading::note`] must be published first, because the note must never be older than a delivered event.
     pub fn take_events(&mut self) -> Vec<SourceEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// Returns the note with which a later process recognizes the store; `None` before the first listing.
+    /// Returns the note by which a later process recognizes the store; `None` before the first listing.
     pub fn note(&self) -> Option<Note> {
         let note = self.position.as_ref().map(Position::note)?;
         Some(Note {
@@ -62,7 +62,7 @@ impl Reading {
         })
     }
 
-    /// Returns the revision whose keys must be listed as well before the listing can be interpreted, if any; see [`Past`].
+    /// Returns the revision whose keys must also be listed before the current listing can be interpreted, if any; see [`Past`].
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         match (&self.position, &self.note) {
             (Some(position), _) => position.doubts(revision, cluster_id, items),
@@ -71,7 +71,7 @@ impl Reading {
         }
     }
 
-    /// Processes a complete listing at `revision`, after which the watch starts; `past` is the answer to [`Reading::doubts`].
+    /// Processes a complete listing at `revision`, after which the watch starts. `past` is the listing requested by [`Reading::doubts`].
     ///
     /// Returns whether the store is reachable again after a reported loss.
     pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
@@ -118,7 +118,7 @@ impl Reading {
 
     /// Processes the changes of one watch response.
     ///
-    /// The server never splits one revision over two responses, because `fragment` is not set; one response may contain many revisions.
+    /// The server never splits one revision across two responses, because `fragment` is not set. One response may contain many revisions.
     pub fn watched(&mut self, answer: Vec<RawChange>) {
         let Some(position) = &mut self.position else { return };
         let mut revision = position.revision();
@@ -133,7 +133,7 @@ impl Reading {
         }
     }
 
-    /// Processes a listing of keys only, made at `revision` while the watch runs.
+    /// Processes a listing of keys only, taken at `revision` while the watch runs.
     pub fn compared(&mut self, revision: i64, listed: BTreeMap<RawKey, i64>) -> Compared {
         let Some(position) = &mut self.position else {
             return Compared::Same;
@@ -154,12 +154,12 @@ impl Reading {
         }
     }
 
-    /// Requests that the next listing is delivered as a snapshot.
+    /// Requests that the next listing be delivered as a snapshot.
     pub fn list_again(&mut self, reason: SnapshotReason) {
         self.snapshot_because = Some(reason);
     }
 
-    /// Records that the connection was lost or could not be made. Returns whether the message differs from the last reported one.
+    /// Records that the connection was lost or could not be established. Returns whether the message differs from the last reported one.
     pub fn lost(&mut self, message: String) -> bool {
         let news = self.reported.as_ref() != Some(&message);
         if news {

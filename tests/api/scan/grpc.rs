@@ -1,5 +1,5 @@
-//! Calls that the gRPC API rejects, without TLS, and with TLS, client certificates and tokens; and limits of rate and
-//! connections. See [`of_calls`].
+//! Calls that the gRPC API rejects: without TLS, and with TLS, client certificates and tokens. Also tests the limits on rate
+//! and connections. See [`of_calls`].
 
 use std::collections::HashMap;
 
@@ -58,7 +58,7 @@ fn provider(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// Returns two legitimate clients: one opens a connection for each call, the other keeps its connection.
+/// Returns two legitimate clients: one opens a new connection for each call, the other keeps its connection.
 async fn welcome(target: Target) -> Vec<Welcome> {
     let anew = move || async move {
         let answer = get(&mut client(target, &provider(GOOD)).await, "").await;
@@ -99,10 +99,10 @@ fn of_calls(scan: &mut Scan, target: Target) {
             async move { get(&mut client(target, &authorization).await, "").await }
         }
     };
-    scan.attempt("no token", "Unauthenticated: a token is needed", with(String::new()));
+    scan.attempt("no token", "Unauthenticated: a token is required", with(String::new()));
     scan.attempt(
         "an unknown token",
-        "Unauthenticated: the token is not known",
+        "Unauthenticated: unknown token; it must be listed",
         with(provider(UNKNOWN)),
     );
     scan.attempt(
@@ -112,7 +112,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
     );
     scan.attempt(
         "a password in place of a token",
-        "Unauthenticated: a token is needed",
+        "Unauthenticated: a token is required",
         with("Basic YW5uYTphbm5h".to_owned()),
     );
     let change = move || async move {
@@ -125,11 +125,11 @@ fn of_calls(scan: &mut Scan, target: Target) {
     };
     scan.attempt(
         "a change by who may read",
-        "PermissionDenied: anna has role read, and this needs role write",
+        "PermissionDenied: anna has role read, but this requires role write",
         change,
     );
     let long = move || async move { get(&mut client(target, &provider(GOOD)).await, &"x".repeat(1001)).await };
-    scan.attempt("a message too long", "--http-body-max allows 1000", long);
+    scan.attempt("a message too long", "but --http-body-max allows only 1000", long);
     scan.attempt("metadata too long", "431", with("x".repeat(30_000)));
     scan.attempt(
         "a message in drops",
@@ -151,7 +151,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
     });
 }
 
-/// Makes a call whose message never becomes complete.
+/// Makes a call whose message is never completed.
 async fn slow_message(target: Target) -> String {
     let connected = http2::handshake(TokioExecutor::new(), TokioIo::new(target.open().await)).await;
     let (mut sender, connection) = connected.expect("HTTP/2");
@@ -159,7 +159,7 @@ async fn slow_message(target: Target) -> String {
     let begin = Some(Bytes::from_static(&[0, 0, 0, 3, 0]));
     let drops = stream::unfold(begin, |bytes| async move {
         if bytes.is_none() {
-            // The slow client is the subject of the test, so this is a time and not an event.
+            // The slow client is the subject of the test, so wait for a fixed time and not for an event.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let frame = Frame::data(bytes.unwrap_or(Bytes::from_static(b"x")));
@@ -198,12 +198,12 @@ async fn with_tls(mut bench: Bench) {
 }
 on_one_store!(with_tls, Embedded, 180);
 
-/// The rate limit applies to both APIs together; connections are counted for each.
+/// The rate limit applies to both APIs together; connections are counted separately for each.
 async fn too_many(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2", "--http-connections-max", "2"]).await;
     let mut client = Client::connect().await;
     let mut answers = Vec::new();
-    // Faster than two per second in any case.
+    // This is faster than two calls per second in any case.
     while answers.len() < 100 && answers.last().is_none_or(|answer| answer == "Ok: ") {
         answers.push(get(&mut client, "").await);
     }

@@ -1,4 +1,4 @@
-//! Requests that the REST API rejects, without TLS, and with TLS, client certificates and tokens. See [`of_requests`].
+//! Requests that the REST API rejects: without TLS, and with TLS, client certificates and tokens. See [`of_requests`].
 
 use super::{
     EXPIRED, GOOD, READER, Scan, UNKNOWN, Welcome, scanned,
@@ -41,8 +41,8 @@ fn provider(token: &str) -> String {
 fn of_requests(scan: &mut Scan, target: Target) {
     let look = move |headers: String| move || say(target, request("GET /info/version", &headers));
     scan.attempt("no token", " 401 ", look(String::new()));
-    scan.attempt("no token, in words", "a token is needed", look(String::new()));
-    scan.attempt("an unknown token", "the token is not known", look(provider(UNKNOWN)));
+    scan.attempt("no token, in words", "a token is required", look(String::new()));
+    scan.attempt("an unknown token", "unknown token", look(provider(UNKNOWN)));
     scan.attempt("an expired token", "the token of emil has expired", look(provider(EXPIRED)));
     scan.attempt(
         "a password in place of a token",
@@ -50,7 +50,7 @@ fn of_requests(scan: &mut Scan, target: Target) {
         look("Authorization: Basic YW5uYTphbm5h\r\n".to_owned()),
     );
     let change = move || say(target, request("PUT /log/engine/info", &provider(READER)));
-    scan.attempt("a change by who may read", "anna has role read, and this needs role write", change);
+    scan.attempt("a change by who may read", "has role read, but this requires role write", change);
 
     let long = provider(GOOD) + "Content-Length: 1001\r\n";
     let put = move |headers: String, body: String| move || say(target, request("PUT /log/engine/info", &headers) + &body);
@@ -59,7 +59,7 @@ fn of_requests(scan: &mut Scan, target: Target) {
     let chunked = provider(GOOD) + "Transfer-Encoding: chunked\r\n";
     scan.attempt(
         "a body too long, in pieces",
-        "the body is longer than 1000 bytes",
+        "the body is larger than 1000 bytes",
         put(chunked, format!("{chunk}{chunk}0\r\n\r\n")),
     );
     let headers = move || say(target, request("GET /", &format!("X-Long: {}\r\n", "x".repeat(1_000_000))));

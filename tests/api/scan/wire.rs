@@ -12,9 +12,9 @@ use tokio::{
 
 use crate::certificates;
 
-/// Much longer than any limit of the scanned agent: a connection that is still open then was forgotten.
+/// Much longer than any limit of the scanned agent. A connection that is still open after that was forgotten.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Pause between two bytes of a slow sender, which is slower than the agent allows.
+/// Pause between two bytes from a slow sender. This is slower than the agent allows.
 const DROP: Duration = Duration::from_millis(50);
 
 /// A connection of any kind.
@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
 pub struct Target {
     /// Address of the listener.
     pub address: &'static str,
-    /// Protocol to offer over TLS with a valid certificate; without TLS if `None`.
+    /// Protocol to offer over TLS with a valid certificate; `None` means no TLS.
     pub tls: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ async fn until_closed(stream: impl AsyncRead + Unpin) -> String {
 
 async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Data that came before a reset counts too.
+    // Data that arrived before a reset counts too.
     let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes)).await.expect("it is closed");
     bytes
 }
@@ -66,7 +66,7 @@ pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let _ = stream.write_all(bytes.as_ref()).await;
     let reported = bytes_until_closed(stream).await;
     let (mut rest, mut names) = (&reported[..], Vec::new());
-    // Three bytes of length, one of type, five that do not matter here (RFC 9113 §4.1).
+    // Three bytes of length, one byte of type, and five bytes that do not matter here (RFC 9113 §4.1).
     while let [high, middle, low, kind, _, _, _, _, _, more @ ..] = rest {
         let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
         rest = more.get(length..).unwrap_or_default();
@@ -89,7 +89,7 @@ pub async fn say(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Sends these bytes and shuts down the sending side without waiting for an answer.
+/// Sends these bytes and shuts down the sending side without waiting for a response.
 pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
     let _ = stream.write_all(bytes.as_ref()).await;
@@ -97,7 +97,7 @@ pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Sends the first part at once, and the second byte by byte, again and again.
+/// Sends the first part at once, then the second part repeatedly, byte by byte.
 pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<[u8]>) -> String {
     let (reader, mut writer) = tokio::io::split(target.open().await);
     let _ = writer.write_all(first.as_ref()).await;
@@ -116,7 +116,7 @@ pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<
     }
 }
 
-/// Returns why a TLS handshake with this certificate and this protocol fails.
+/// Returns why a TLS handshake with this certificate and protocol fails.
 pub async fn handshake(address: &str, identity: Option<&str>, protocol: &str) -> String {
     match certificates::connect(address, identity, &[protocol]).await {
         Err(error) => error.to_string(),

@@ -1,6 +1,6 @@
-//! Faults by users: values that are put, changed, deleted, and made invalid.
+//! Faults caused by users: values are put, changed, deleted and made invalid.
 //!
-//! Writes to the store and remembers what it wrote. No value contradicts another for longer than one fault. See
+//! Writes to the store and remembers what it wrote. Values never contradict each other for longer than one fault. See
 //! [`Chaos::write`].
 
 use std::{collections::BTreeMap, time::Duration};
@@ -67,7 +67,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Two links in one namespace exchange their names.
+    /// Makes two links in one namespace exchange their names.
     pub(super) async fn exchange_names(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -84,7 +84,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Each end of two pairs gets an end of the other pair as its peer, and later its own again.
+    /// Gives each end of two pairs an end of the other pair as its peer, and later its own peer again.
     pub(super) async fn cross_pairs(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -126,7 +126,7 @@ impl Chaos {
             (*slot, Some(Value::Interface(end)))
         });
         self.write(exchange.collect()).await;
-        // The agent's progress in this time is left to chance, so it is a time and not an event.
+        // The agent's progress in the meantime is left to chance, so wait for a time and not for an event.
         let pause = self.random.below(150);
         tokio::time::sleep(Duration::from_millis(pause as u64)).await;
         self.write(before.into_iter().map(|(slot, end)| (slot, Some(Value::Interface(end)))).collect())
@@ -134,7 +134,7 @@ impl Chaos {
         Some(format!("pairs {first} and {second}, for {pause} ms"))
     }
 
-    /// All values of a namespace change while its links are tampered with.
+    /// Changes all values of a namespace while its links are being tampered with.
     pub(super) async fn change_all_at_once(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;

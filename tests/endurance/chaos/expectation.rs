@@ -1,7 +1,7 @@
 //! Expected statuses and kernel state for the desired values, once the system is quiet.
 //!
-//! Resolves the references of the test, and compares the model of `testbed::expected` with the published statuses and with
-//! the kernel, without code of the agent. See [`Expectation::of`].
+//! Resolves the test's references, and compares the model of `testbed::expected` with the published statuses and the kernel,
+//! without using the agent's code. See [`Expectation::of`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -39,22 +39,22 @@ struct Contents {
 pub struct Expectation {
     verdicts: BTreeMap<String, (Verdict, i64)>,
     contents: BTreeMap<u64, Contents>,
-    /// Expected names in `/run/netns`, including those of look-alikes of other agents.
+    /// Expected names in `/run/netns`, including those of other agents' look-alikes.
     names: BTreeSet<String>,
     /// Inodes of foreign named namespaces, which must not change.
     foreign: BTreeMap<String, u64>,
 }
 
-/// Target of a reference: the inode of a namespace, or the reference of one that the agent still has to make.
+/// Target of a reference: the inode of a namespace, or the reference itself if the agent still has to create the namespace.
 type Place = Result<u64, Reference>;
 
-/// Returns the desired values: those of the catalogue, and those beside it.
+/// Returns the desired values: those in the catalogue and those outside it.
 fn wanted(catalogue: &Catalogue, steady: &Config, meaning: impl Fn(&str, &Value) -> values::Value) -> Vec<values::Value> {
     let drawn = catalogue.wanted.iter().map(|(key, wanted)| meaning(key, &wanted.value));
     steady.values().into_iter().chain(drawn).collect()
 }
 
-/// Returns the target of each reference now.
+/// Returns the current target of each reference.
 fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: bool) -> Surroundings<Place> {
     let references = values.iter().filter_map(|value| match value {
         values::Value::Interface(interface) => Some(&interface.netns),
@@ -72,7 +72,7 @@ fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: b
 impl Expectation {
     /// Returns what is expected of an agent with this label.
     ///
-    /// `steady` contains values beside the catalogue, and their revision; `foreign_processes` are named foreign namespaces that
+    /// `steady` contains values outside the catalogue, with their revision; `foreign_processes` are named foreign namespaces that
     /// must exist.
     pub fn of(
         catalogue: &Catalogue,
@@ -102,7 +102,7 @@ impl Expectation {
             foreign: places.foreign.clone(),
         };
         expectation.look_everywhere(places, foreign_processes, &surroundings);
-        // The objects of a value that became invalid may or may not exist: those of the last valid version stay.
+        // The objects of a value that became invalid may or may not exist, because those of the last valid version stay.
         let earlier = wanted(catalogue, steady, |key, value| match value {
             Value::Garbage(_, Some(before)) => before.meaning(key),
             value => value.meaning(key),
@@ -160,7 +160,7 @@ impl Expectation {
         self.contents.keys().copied()
     }
 
-    /// Returns the number of values, and how many of them must be CONFIGURED.
+    /// Returns the number of values, and the number of values that must be CONFIGURED.
     pub fn counts(&self) -> (usize, usize) {
         let configured = self.verdicts.values().filter(|(verdict, _)| *verdict == Verdict::Configured);
         (self.verdicts.len(), configured.count())
@@ -178,7 +178,7 @@ impl Expectation {
                 wrong.insert(
                     key.clone(),
                     format!(
-                        "must be {verdict:?} and answer revision {revision}, but: {}",
+                        "must be {verdict:?} and respond to revision {revision}, but is: {}",
                         published.keys[&format!("config-status/{key}")].text
                     ),
                 );
@@ -192,7 +192,7 @@ impl Expectation {
         wrong
     }
 
-    /// Returns missing and unexpected names in `/run/netns`, and foreign ones whose namespace changed.
+    /// Returns missing and unexpected names in `/run/netns`, and foreign names whose namespace has changed.
     pub fn wrong_names(&self) -> Vec<String> {
         let found: BTreeSet<String> = command::named_namespaces().into_iter().collect();
         let missing = self
@@ -212,7 +212,7 @@ impl Expectation {
             .collect()
     }
 
-    /// Returns the differences in these namespaces by inode. Two threads read them.
+    /// Returns the differences in these namespaces, by inode. Uses two threads.
     pub fn wrong_contents(&self, inodes: &[u64]) -> BTreeMap<u64, String> {
         let compare = |inode: &u64| {
             let contents = &self.contents[inode];
@@ -241,7 +241,7 @@ impl Expectation {
     }
 }
 
-/// Returns the contents of the foreign namespaces, to be compared later.
+/// Returns the contents of the foreign namespaces, for a later comparison.
 pub fn foreign_processes_unchanged(names: &[String]) -> Vec<String> {
     foreign::fingerprints(names)
 }

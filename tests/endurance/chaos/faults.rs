@@ -1,4 +1,4 @@
-//! Random faults of the chaos test, of which one or several are active at a time. See [`Chaos::fault`].
+//! Random faults for the chaos test. One or more of them are active at a time. See [`Chaos::fault`].
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const FAULTS: [(&str, usize); 23] = [
 ];
 
 impl Chaos {
-    /// Causes one random fault. Without `agent_may_die`, the agent is not killed, so that its leaks add up.
+    /// Causes one random fault. Unless `agent_may_die` is set, the agent is not killed, so that its leaks add up.
     pub(super) async fn fault(&mut self, agent_may_die: bool) {
         let total = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut choice = self.random.below(total);
@@ -90,13 +90,13 @@ impl Chaos {
         Some(format!("to be started again after {wait} ms"))
     }
 
-    /// Suspends the agent, as a debugger or a machine that swaps would. Events pile up in its sockets.
+    /// Suspends the agent, as a debugger or a swapping machine would. Events pile up in its sockets.
     fn freeze_agent(&mut self) -> Option<String> {
         if self.agent_returns.is_some() || self.agent_thaws.is_some() {
             return None;
         }
         self.bench.agent().freeze();
-        // Sometimes for longer than the lease of its published keys.
+        // Sometimes suspends it for longer than the lease of its published keys.
         let wait = self.random.below(3000) + if self.random.below(15) == 0 { 11_000 } else { 0 };
         self.agent_thaws = Some(tokio::time::Instant::now() + Duration::from_millis(wait as u64));
         Some(format!("for {wait} ms"))
@@ -143,7 +143,7 @@ impl Chaos {
             if *pid == 0 {
                 return None;
             }
-            // Killed by the kernel, as if out of memory; the daemon may be down.
+            // Kill it directly, as the kernel does when out of memory; the daemon may be down.
             let _ = command::output("kill", &["-KILL", &pid.to_string()]);
             return Some(format!("{label} (process {pid})"));
         }

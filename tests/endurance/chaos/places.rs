@@ -1,6 +1,6 @@
-//! Places of interfaces in the chaos test: namespaces with every kind of reference.
+//! Places for interfaces in the chaos test: namespaces with every kind of reference.
 //!
-//! Makes and removes namespaces, processes and containers, and knows which of them exist. See [`Places`].
+//! Creates and removes namespaces, processes and containers, and tracks which of them exist. See [`Places`].
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +21,12 @@ use crate::support::{
     process::Holder,
 };
 
-/// Directory of the namespace files.
+/// Directory that contains the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
 /// Kind of a place.
 pub enum Kind {
-    /// Namespace of the agent.
+    /// The agent's own namespace.
     Own,
     /// A name in `/run/netns`.
     Named(String),
@@ -34,7 +34,7 @@ pub enum Kind {
     Process {
         /// True if values refer to the path of its namespace file instead of its PID.
         by_path: bool,
-        /// PID of the last process.
+        /// PID of the latest process.
         pid: i32,
         /// The process while it is running.
         holder: Option<Holder>,
@@ -63,10 +63,10 @@ pub struct Place {
     pub kind: Kind,
 }
 
-/// Numbers of places to make.
+/// How many places to create.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
-    /// Number of namespaces with a name, process or file.
+    /// Number of namespaces that have a name, process or file.
     pub namespaces: usize,
     /// Number of containers.
     pub containers: usize,
@@ -76,16 +76,16 @@ pub struct Count {
 pub struct Places {
     /// The places; the first is the agent's own namespace.
     pub all: Vec<Place>,
-    /// Inodes of named namespaces that the agent did not make, by name.
+    /// Inodes of named namespaces that the agent did not create, by name.
     pub foreign: BTreeMap<String, u64>,
-    /// Daemon of the containers.
+    /// Docker daemon that runs the containers.
     pub docker: Daemon,
     /// True while the daemon is running.
     pub docker_runs: bool,
 }
 
 impl Place {
-    /// Returns the reference that values use now.
+    /// Returns the reference that values currently use.
     pub fn reference(&self) -> Reference {
         match &self.kind {
             Kind::Own => Reference::Own,
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// Returns the namespace file, if it exists as far as the test knows. A named one may not exist yet.
+    /// Returns the namespace file, if it exists as far as the test knows. A named namespace may not exist yet.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.kind {
             // Not /proc/self, because other processes use the path too.
@@ -112,8 +112,8 @@ impl Place {
 }
 
 impl Places {
-    /// Makes the places: three fifths of the namespaces have a name (every second of them exists already), one fifth a
-    /// process, and one fifth a file. `docker` is a running daemon.
+    /// Creates the places. Three fifths of the namespaces have a name (every second one exists already), one fifth have a process,
+    /// and one fifth have a file. `docker` is a running daemon.
     pub fn make(count: Count, docker: Daemon) -> TestResult<Self> {
         std::fs::create_dir_all(FILES)?;
         let mut places = Self {
@@ -158,7 +158,7 @@ impl Places {
         Ok(places)
     }
 
-    /// Runs `ip netns add`; returns true if that made the namespace, which is foreign then.
+    /// Runs `ip netns add`; returns true if that created the namespace, which is then foreign.
     pub fn add_foreign(&mut self, name: &str) -> bool {
         let added = command::output("ip", &["netns", "add", name]).status.success();
         if added && let Some(inode) = inode(Path::new(&format!("/run/netns/{name}"))) {
@@ -200,12 +200,12 @@ impl Places {
         }
     }
 
-    /// Returns the numbers of the places for which `condition` holds.
+    /// Returns the indexes of the places for which `condition` holds.
     pub fn which(&self, condition: impl Fn(&Kind) -> bool) -> Vec<usize> {
         (0..self.all.len()).filter(|number| condition(&self.all[*number].kind)).collect()
     }
 
-    /// Returns the namespace file of a reference, if there is one. The agent makes named namespaces that do not exist.
+    /// Returns the namespace file of a reference, if there is one. The agent creates named namespaces that do not exist.
     pub fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
         match reference {
             Reference::Named(_) => Some(reference.path()),
@@ -233,7 +233,7 @@ pub fn mount_new_namespace(path: &Path) -> bool {
     std::fs::write(path, "").expect("create the file to mount on");
     let path = path.to_owned();
     let made = std::thread::spawn(move || {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("make a network namespace");
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("create a network namespace");
         nix::mount::mount(
             Some("/proc/thread-self/ns/net"),
             &path,
@@ -246,7 +246,7 @@ pub fn mount_new_namespace(path: &Path) -> bool {
     made.join().is_ok()
 }
 
-/// Mounts an existing namespace on this file, as one more name of it. Returns false if the namespace has disappeared.
+/// Mounts an existing namespace on this file, which gives it one more name. Returns false if the namespace has disappeared.
 pub fn mount_existing_namespace(path: &Path, existing: &Path) -> bool {
     std::fs::write(path, "").expect("create the file to mount on");
     let mounted = nix::mount::mount(Some(existing), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).is_ok();
@@ -262,17 +262,17 @@ pub fn unmount(path: &Path) {
     std::fs::remove_file(path).expect("remove the namespace file");
 }
 
-/// Returns the inode of the namespace of this file.
+/// Returns the inode of this file's namespace.
 pub fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Returns a random one of these numbers, if any.
+/// Returns one of these numbers at random, if there are any.
 pub fn pick(random: &mut Random, numbers: &[usize]) -> Option<usize> {
     (!numbers.is_empty()).then(|| *random.choose(numbers))
 }
 
-/// Returns a random one of these places, preferring missing ones, so that most exist.
+/// Returns one of these places at random. Prefers places that do not exist, so that most places exist.
 pub fn pick_gone_or_any(random: &mut Random, places: &Places, numbers: &[usize]) -> Option<usize> {
     let gone: Vec<usize> = numbers
         .iter()

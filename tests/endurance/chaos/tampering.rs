@@ -1,6 +1,6 @@
-//! Foreign changes in the namespaces, made with `ip`.
+//! Makes foreign changes in the namespaces with `ip`.
 //!
-//! Never makes a foreign link, route or address, because the agent would leave it alone and the expected state would be
+//! Never creates a foreign link, route or address, because the agent would leave it alone and the expected state would be
 //! unknown. See [`Chaos::tamper_with_link`].
 
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::{Chaos, values::Slot};
 use crate::support::{command, config::Interface};
 
 impl Chaos {
-    /// Returns a desired link in a namespace that exists, and its namespace file.
+    /// Returns a desired link in an existing namespace, and the namespace file.
     fn some_link(&mut self) -> Option<(Interface, PathBuf)> {
         for _ in 0..20 {
             let slot = *self.random.choose(&self.catalogue.slots);
@@ -23,7 +23,7 @@ impl Chaos {
         None
     }
 
-    /// Returns two ends of pairs in one place, and its namespace file.
+    /// Returns two ends of pairs in the same place, and the namespace file of that place.
     pub(super) fn two_ends(&mut self) -> Option<([Slot; 2], PathBuf)> {
         for _ in 0..20 {
             let place = &self.places.all[self.random.below(self.places.all.len())];
@@ -80,7 +80,7 @@ impl Chaos {
             0 => format!("address del {} dev {host_name}", some_address?),
             1 => format!("address flush dev {host_name}"),
             2 => format!("-4 address flush dev {host_name}"),
-            // Only routes with the agent's protocol, because nobody would restore the kernel's own.
+            // Flush only routes with the agent's protocol, because nobody would restore the kernel's own routes.
             3 => format!("route flush dev {host_name} proto 158"),
             4 => format!("-6 route flush dev {host_name} proto 158"),
             5 => format!("neighbour flush dev {host_name} nud permanent"),

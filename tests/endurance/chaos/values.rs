@@ -1,6 +1,6 @@
-//! The values that the chaos test puts: for each key a random value that contradicts no other value.
+//! Values that the chaos test puts: a random value for each key, which contradicts no other value.
 //!
-//! Contains the catalogue of keys and the present desired values. See [`Catalogue`].
+//! Contains the catalogue of keys and the current desired values. See [`Catalogue`].
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use testbed::{random::Random, values};
 use super::places::{Kind as PlaceKind, Places};
 use crate::support::config::{Arp, Interface, Kind, Reference, Route, interface_key};
 
-/// A key that values are put under; its numbers choose names and addresses that no other slot uses.
+/// A key under which values are put. Its numbers determine names and addresses that no other slot uses.
 #[derive(Clone, Copy, Debug)]
 pub enum Slot {
     /// One end (0 or 1) of a pair, and the place where it usually is.
@@ -58,7 +58,7 @@ pub enum Slot {
     },
 }
 
-/// Content of a key.
+/// Contents of a key.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// An interface.
@@ -67,7 +67,7 @@ pub enum Value {
     Route(Route),
     /// An ARP entry.
     Arp(Arp),
-    /// Invalid bytes, and the content before, whose objects may or may not stay in the kernel.
+    /// Invalid bytes, and the previous contents, whose objects may or may not stay in the kernel.
     Garbage(Vec<u8>, Option<Box<Value>>),
 }
 
@@ -80,7 +80,7 @@ impl Value {
         }
     }
 
-    /// Returns the content of this key for the model.
+    /// Returns the contents of this key for the model.
     pub fn meaning(&self, key: &str) -> values::Value {
         match self {
             Value::Interface(interface) => values::Value::Interface(interface.clone()),
@@ -100,7 +100,7 @@ pub struct Wanted {
     pub revision: i64,
 }
 
-/// All slots, and their present desired values.
+/// All slots, and their current desired values.
 pub struct Catalogue {
     /// The slots.
     pub slots: Vec<Slot>,
@@ -140,7 +140,7 @@ impl Slot {
         matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
     }
 
-    /// Returns a random valid value. Plain ones are complete, up, and at home.
+    /// Returns a random valid value. A plain value is complete, up and in its usual place.
     pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
         let place = |random: &mut Random, home: usize| {
             let away = !plain && percent(random, 15);
@@ -222,7 +222,7 @@ fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
 
 fn route(number: usize, pair: usize, side: usize) -> Route {
     let interface = end_name(pair, side);
-    // Neither end has this address: both may be in one namespace, and the kernel rejects a local address as gateway.
+    // Neither end has this address. Both ends may be in one namespace, and the kernel rejects a local address as a gateway.
     let gateway_host = 9;
     match number % 5 {
         4 => Route::new(&interface, &format!("{}/24", address(150, number, 0)), ""),
@@ -240,7 +240,7 @@ fn arp(number: usize, pair: usize, side: usize) -> Arp {
     Arp::new(&end_name(pair, side), &address(0, pair, 100 + number % 100), &mac)
 }
 
-/// Returns bytes that are no valid value.
+/// Returns bytes that are not a valid value.
 pub fn garbage(random: &mut Random) -> Vec<u8> {
     match random.below(6) {
         0 => b"{".to_vec(),
@@ -253,13 +253,13 @@ pub fn garbage(random: &mut Random) -> Vec<u8> {
 }
 
 impl Catalogue {
-    /// Makes one and a half pairs per place, one route per end and one ARP entry per pair, and a few dummies and loopbacks.
+    /// Creates one and a half pairs per place, one route per end, one ARP entry per pair, and a few dummies and loopbacks.
     pub fn make(random: &mut Random, places: &Places) -> Self {
         let count = places.all.len();
         let pairs = count + count / 2;
         let mut slots = Vec::new();
         for pair in 0..pairs {
-            // Each place but the own one has at least one end.
+            // Each place except the agent's own has at least one end.
             let first = 1 + pair % (count - 1);
             let second = (first + 1 + random.below(count - 1)) % count;
             for (side, home) in [(0, first), (1, second)] {
@@ -278,7 +278,7 @@ impl Catalogue {
             slots.push(Slot::Dummy { number, home });
             slots.push(Slot::Garbage { number });
         }
-        // Only one value may describe a `lo`: choose places that no second reference leads to, and not the namespace that
+        // Only one value may describe a `lo`, so choose places to which no second reference leads, and not the namespace that
         // the store needs.
         let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
         slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
@@ -316,7 +316,7 @@ impl Catalogue {
         Value::Interface(interface)
     }
 
-    /// Returns the slots whose values refer to this place now.
+    /// Returns the slots whose values currently refer to this place.
     pub fn in_place(&self, reference: &Reference) -> Vec<Slot> {
         let is_there = |slot: &&Slot| self.interface(slot).is_some_and(|interface| interface.netns == *reference);
         self.slots.iter().filter(is_there).copied().collect()

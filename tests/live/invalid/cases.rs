@@ -1,4 +1,4 @@
-//! Invalid values, each with what is wrong, the expected state and explanation, and the correction.
+//! Invalid values. Each case says what is wrong, and has the expected state and explanation, and the correction.
 //!
 //! None of them may succeed.
 
@@ -11,11 +11,11 @@ use crate::support::config::{Interface, Reference};
 pub enum Correction {
     /// A valid value under the same key.
     Put(Box<Interface>),
-    /// Deletion, because no value is valid under this key or the value means nothing by itself.
+    /// Deletion, because no value is valid under this key or the value has no meaning by itself.
     Delete,
 }
 
-/// An invalid value and what is expected of it.
+/// An invalid value, and what must happen to it.
 pub struct Case {
     /// Name of the fault, for messages.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct Case {
     pub peer: Option<Interface>,
 }
 
-/// Returns all invalid values, each with a key of its own.
+/// Returns all invalid values, each with its own key.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     undecodable(&mut cases);
@@ -88,7 +88,7 @@ fn with(cases: &mut Vec<Case>, name: &str, says: &'static str, members: Value) {
     }
 }
 
-/// Adds a value under a key that no value is valid for.
+/// Adds a value under a key for which no value is valid.
 fn under(cases: &mut Vec<Case>, name: &str, key: &str, says: &'static str, value: Value) {
     let value = value.to_string().into_bytes();
     cases.push(Case {

@@ -1,7 +1,7 @@
-//! Decodes requests from arbitrary bytes: mostly with a few keys, revisions and leases that conflict with each other, sometimes raw
-//! messages.
+//! Decodes requests from arbitrary bytes. Most requests use a few keys, revisions and leases, so that they conflict with each other; some
+//! are raw messages.
 //!
-//! Every input is valid. The encoding is only used by the fuzzing corpus.
+//! Every input is valid. Only the fuzzing corpus uses this encoding.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use etcd_client::proto::{
 };
 use prost::Message;
 
-/// Maximum nesting of generated transactions. Raw messages can be nested deeper.
+/// Maximum nesting depth of generated transactions. Raw messages can be nested deeper.
 const DEPTH_MAX: u8 = 3;
 const KEYS: [&[u8]; 8] = [b"a", b"b", b"a/b", b"a/c", b"a\0", b"\xff\xff", b"\0", b""];
 
-/// A request, or an event around the store.
+/// A request, or another step of a test run.
 pub(super) enum Request {
     Range(PbRangeRequest),
     Put(PbPutRequest),
@@ -27,13 +27,13 @@ pub(super) enum Request {
     TimeToLive(PbLeaseTimeToLiveRequest),
     KeepAlive(i64),
     Watch(PbWatchRequest),
-    /// The responses of watches are read.
+    /// Read the watch responses.
     Listen,
-    /// Time passes.
+    /// Let time pass.
     Pass(Duration),
 }
 
-/// Input bytes, consumed from the front. Followed by zeros.
+/// Input bytes, consumed from the front. After the end of the input, all further bytes are zero.
 pub(super) struct Input<'a> {
     rest: &'a [u8],
 }
@@ -59,7 +59,7 @@ impl<'a> Input<'a> {
         taken
     }
 
-    /// Decodes the next request to a store at the revision `current`.
+    /// Decodes the next request for a store at the revision `current`.
     pub(super) fn request(&mut self, current: i64) -> Request {
         match self.byte() % 14 {
             0 | 1 => Request::Put(self.put()),
@@ -239,7 +239,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Decodes a raw message, as a client could send it. Undecodable ones never reach the service, so they become [`Request::Listen`].
+    /// Decodes a raw message, as a client could send it. Undecodable messages never reach the service, so they become [`Request::Listen`].
     fn raw(&mut self) -> Request {
         let (kind, count) = (self.byte() % 8, self.byte());
         let bytes = self.bytes(count);

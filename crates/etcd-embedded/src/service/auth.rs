@@ -1,6 +1,6 @@
 //! The Auth service, which reports that authentication is not available.
 //!
-//! It answers by path instead of through the generated trait, because the client crate does not export all types of that trait.
+//! It matches paths itself instead of implementing the generated trait, because the client crate does not export all of the trait's types.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -13,7 +13,7 @@ use tonic::server::NamedService;
 
 use crate::error::Refusal;
 
-/// Answers all calls of the service.
+/// Handles all calls to the service.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoAuth;
 
@@ -35,7 +35,8 @@ impl Service<http::Request<Body>> for NoAuth {
     }
 }
 
-/// Returns the error for a path. A login gets the error of an etcd without authentication, which client libraries understand.
+/// Returns the error for a path. For a login, it is the error that etcd returns if authentication is not enabled, which client libraries
+/// understand.
 fn refusal(path: &str) -> Refusal {
     match path.rsplit('/').next() {
         Some("Authenticate") => Refusal::AuthNotEnabled,

@@ -1,6 +1,6 @@
-//! Connections to the embedded store: gRPC over HTTP/2, and the few paths that etcd serves over HTTP/1.1.
+//! Client connections to the embedded store: gRPC over HTTP/2, and the few paths that etcd serves over HTTP/1.1.
 //!
-//! Limits what clients can use: connections, calls, bytes of large answers, and time.
+//! Limits the resources that clients can use: connections, calls, memory for large responses, and time.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -29,25 +29,25 @@ use listener::{
     refusal::{self, PREFACE},
 };
 
-/// Maximum number of concurrent calls of a connection. Some client libraries open a stream for each watch.
+/// Maximum number of concurrent calls per connection. Some client libraries open a stream for each watch.
 const STREAMS_MAX: u32 = 1024;
-/// Maximum number of concurrent calls of all clients, for each allowed connection.
+/// Maximum number of concurrent calls by all clients together, divided by the maximum number of connections.
 const CALLS_PER_CONNECTION: usize = 32;
-/// Maximum size of the headers of a call.
+/// Maximum size of a call's headers in bytes.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Maximum number of bytes of a call that wait to be sent to the client.
+/// Maximum number of bytes per call that wait to be sent to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Flow control windows: bytes that a client may send unacknowledged in one call and in all calls of a connection.
+/// Flow control windows: unacknowledged bytes that a client may send in one call, and in all calls of a connection together.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Number of reset calls of one connection above which the client is considered malicious. Dropping a thousand watches at once is normal.
+/// Number of reset calls on a connection above which the client is considered malicious. Dropping a thousand watches at once is normal.
 const RESETS_MAX: usize = 100_000;
-/// Path of the only call whose messages may be nested deeper than the decoder allows.
+/// Path of the only call whose messages can exceed the decoder's nesting limit.
 const TXN: &str = "/etcdserverpb.KV/Txn";
-/// Part of the decoder's message when the nesting is too deep.
+/// Part of the decoder's error message for messages that are nested too deeply.
 const TOO_DEEP: &str = "recursion limit reached";
 
-/// Answers calls.
+/// Handles calls.
 pub(super) struct Calls {
     routes: Routes,
     places: Arc<Semaphore>,
@@ -62,7 +62,7 @@ impl Calls {
         }
     }
 
-    /// Answers a call, unless there are too many. The permit is held until the client has received the whole answer or has disconnected.
+    /// Handles a call, unless there are too many. Holds a permit until the client has received the whole response or has disconnected.
     async fn answer(self: Arc<Self>, request: Request<Incoming>, activity: Arc<Activity>) -> Result<Response<Body>, Infallible> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Ok(Status::from(Refusal::TooManyRequests).into_http());
@@ -77,7 +77,7 @@ impl Calls {
         let kept = (place, busy, reserved);
         Ok(response.map(|body| {
             Body::new(body.map_frame(move |frame| {
-                // Dropped together with the body.
+                // Moves `kept` into the closure, so it is dropped together with the body.
                 let _kept = &kept;
                 frame
             }))
@@ -85,12 +85,12 @@ impl Calls {
     }
 }
 
-/// Returns whether a transaction could not be decoded because it is nested too deeply.
+/// Returns true if a transaction could not be decoded because it is nested too deeply.
 fn is_too_deep(response: &Response<Body>) -> bool {
     Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::Internal && status.message().contains(TOO_DEEP))
 }
 
-/// Protocol of the store's port.
+/// Protocol spoken on the store's port.
 #[derive(Clone)]
 pub(super) struct StoreProtocol {
     pub(super) calls: Arc<Calls>,

@@ -80,7 +80,7 @@ impl Election for Service {
     }
 }
 
-/// Sends the leader whenever it or its value changes. A slow client receives only the latest one.
+/// Sends the leader whenever the leader or its value changes. A slow client receives only the latest change.
 async fn observe(shared: Arc<Shared>, name: Vec<u8>, leaders: mpsc::Sender<Result<LeaderResponse, Status>>) {
     let mut committed = shared.committed.subscribe();
     let mut sent = 0;

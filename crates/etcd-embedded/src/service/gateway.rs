@@ -1,4 +1,4 @@
-//! The paths that etcd serves over HTTP/1.1: version and health. The JSON gateway is refused with an explanation.
+//! The paths that etcd serves over HTTP/1.1: version and health. Requests to the JSON gateway fail with an explanation.
 
 use http_body_util::Full;
 use hyper::{
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::maintenance::VERSION;
 use crate::shared::Shared;
 
-/// Version of the API, reported as `etcdcluster` by `/version`.
+/// API version that `/version` reports as `etcdcluster`.
 const API_VERSION: &str = "3.4.0";
-/// gRPC code for an unimplemented method, as reported by the gateway of etcd.
+/// gRPC code for an unimplemented method, as reported by etcd's gateway.
 const UNIMPLEMENTED: u32 = 12;
-/// Error for all requests to the gateway.
-const NO_GATEWAY: &str = "the embedded store serves gRPC only, without the HTTP/JSON gateway of etcd; use a gRPC client such as etcdctl, \
+/// Error returned for all requests to the gateway.
+const NO_GATEWAY: &str = "the embedded store serves gRPC only, without etcd's HTTP/JSON gateway; use a gRPC client such as etcdctl, \
                           or point the agent to an etcd with --etcd-endpoints";
 
-/// Answers an HTTP/1.1 request.
+/// Handles an HTTP/1.1 request.
 pub(super) fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
     let is_read = method == Method::GET;
     match path {

@@ -1,6 +1,6 @@
 //! The KV service: Range, Put, DeleteRange, Txn, Compact.
 //!
-//! A call is checked, then answered from memory or passed to the writer. Reads see only durable revisions.
+//! Each call is checked, then either served from memory or passed to the writer. Reads see only durable revisions.
 
 use std::sync::Arc;
 
@@ -71,7 +71,7 @@ impl PbKvService for Service {
         Ok(Response::new(response))
     }
 
-    /// Always a physical compaction: old versions are deleted from memory and file before the answer.
+    /// Always performs a physical compaction: old versions are deleted from memory and from the file before the response is sent.
     async fn compact(&self, request: Request<PbCompactionRequest>) -> Result<Response<PbCompactionResponse>, Status> {
         let request = request.into_inner();
         let mut response = self.shared.submit(|reply| Command::Compact(request, reply)).await?;

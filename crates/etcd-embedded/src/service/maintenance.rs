@@ -1,6 +1,6 @@
-//! The Maintenance service: status, defragmentation, the alarm NOSPACE, hashes and snapshots.
+//! The Maintenance service: status, defragmentation, the NOSPACE alarm, hashes and snapshots.
 //!
-//! Hashes equal those of an etcd with the same history. A snapshot is a database file of etcd.
+//! Hashes equal those of an etcd server with the same history. A snapshot is an etcd database file.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::error::Refusal;
 use crate::hash;
 use crate::writer::Command;
 
-/// Version of the server. Clients that parse it find API version 3.4, and people see that the server is not etcd.
+/// Server version. Clients that parse it find API version 3.4, and people can see that the server is not etcd.
 pub(super) const VERSION: &str = "3.4.0-netns-agent";
-/// Size of a message with a part of a backup. Larger only for a page with overflow pages.
+/// Size in bytes of a snapshot message, which contains a part of the backup. Only a page with overflow pages results in a larger message.
 const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 /// `AlarmRequest.AlarmAction`.
 const ALARM_GET: i32 = 0;
@@ -38,7 +38,7 @@ impl PbMaintenanceService for Service {
         let size = std::fs::metadata(&self.shared.path).map_or(0, |metadata| metadata.len());
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let (revision, used, alarm) = self.shared.read(|state, current| (current, state.bytes(), state.quota.alarm));
-        // There is no raft: the revision serves as the index, so that tools that compare the two indexes see no lag.
+        // There is no raft: the revision serves as both indexes, so tools that compare them see no lag.
         let index = u64::try_from(revision).unwrap_or(0);
         Ok(Response::new(PbStatusResponse {
             header: self.shared.header(revision),
@@ -77,7 +77,7 @@ impl PbMaintenanceService for Service {
                 self.shared.submit(|reply| Command::Alarm(true, reply)).await?;
                 true
             }
-            // Only the named alarm is disarmed; etcdctl names the alarms that were reported to it.
+            // Disarms only the named alarm; etcdctl names the alarms that were reported to it.
             ALARM_DEACTIVATE if alarm == ALARM_NO_SPACE && (member_id == member || member_id == 0) => {
                 self.shared.submit(|reply| Command::Alarm(false, reply)).await?
             }
@@ -119,7 +119,7 @@ impl PbMaintenanceService for Service {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<PbSnapshotResponse, Status>> + Send>>;
 
     async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        // A slow client keeps old versions in memory.
+        // Limited, because a slow client keeps old versions in memory.
         let Ok(place) = Arc::clone(&self.shared.snapshots).try_acquire_owned() else {
             return Err(Refusal::TooManyRequests.into());
         };

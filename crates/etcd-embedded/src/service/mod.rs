@@ -1,4 +1,4 @@
-//! The gRPC services, one module for each service of the API. Changes to the store go through the writer.
+//! The gRPC services, one module for each. All changes to the store go through the writer.
 
 mod auth;
 mod cluster;
@@ -26,10 +26,10 @@ use super::error::Refusal;
 use super::shared::Shared;
 use listener::{Limits, Listener};
 
-/// Maximum size of a gRPC message. As in etcd it is half a MiB above the request limit, so that larger requests get the request limit's
-/// error.
+/// Maximum size of a gRPC message in bytes. As in etcd, it is half a MiB above the request size limit, so slightly larger requests still
+/// get the error of that limit.
 const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
-/// Memory reserved until the client has received an answer. Travels with the response from the service to the connection.
+/// Memory reserved until the client has received a response. Passed with the response from the service to the connection.
 #[derive(Clone)]
 struct Reserved {
     _room: Arc<OwnedSemaphorePermit>,
@@ -41,7 +41,7 @@ pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Converts an error within a lock or an election. etcd reports a missing lease there without a code.
+/// Converts an error from a lock or an election. There, etcd reports a missing lease without a code.
 fn passed_on(refusal: Refusal) -> Status {
     match refusal {
         Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),
@@ -49,7 +49,7 @@ fn passed_on(refusal: Refusal) -> Status {
     }
 }
 
-/// Serves until the store stops and open calls have ended.
+/// Serves clients until the store stops and open calls have ended.
 pub(super) async fn serve(socket: TcpListener, shared: Arc<Shared>, limits: StoreLimits) {
     let limits = Limits {
         connections_max: limits.connections,

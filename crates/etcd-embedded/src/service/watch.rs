@@ -1,6 +1,6 @@
-//! The Watch service: drives a [`WatchStream`] with the requests of a client, new revisions, and the progress of sending.
+//! The Watch service: drives a [`WatchStream`] as client requests arrive, new revisions become durable, and responses are sent.
 //!
-//! The task always listens to the client while it waits for it to read, so that a cancel request is noticed.
+//! While the task waits for the client to read responses, it keeps reading requests, so it notices a cancel request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::Service;
 use crate::shared::Shared;
 use crate::watch::WatchStream;
 
-/// Capacity of the channel between the task and the connection. Further responses stay in the log.
+/// Capacity of the channel between the task and the connection. Further events are not read from the log yet.
 const RESPONSES_IN_FLIGHT: usize = 4;
-/// Number of queued responses above which no further requests of the client are read.
+/// Number of queued responses above which no further client requests are read.
 const OUTGOING_MAX: usize = 4096;
 /// Interval of progress notifications for watches with `progress_notify`, as in etcd.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
@@ -32,7 +32,7 @@ impl PbWatchService for Service {
     }
 }
 
-/// Runs the loop of a stream. Ends when the client disconnects or the store stops.
+/// Runs a stream until the client disconnects or the store stops.
 async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, responses: mpsc::Sender<Result<PbWatchResponse, Status>>) {
     let mut stream = WatchStream::new(Arc::clone(&shared));
     let mut committed = shared.committed.subscribe();
@@ -41,7 +41,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
     let stopped = shared.stopped();
     tokio::pin!(stopped);
     loop {
-        // Marked as seen before reading, so that a change in between wakes the loop again.
+        // Marks the revision as seen before reading the log, so a change in between wakes the loop again.
         committed.borrow_and_update();
         let idle = !stream.has_outgoing() && !stream.fill();
         tokio::select! {
@@ -49,7 +49,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             () = responses.closed() => return,
             request = requests.message(), if listening && stream.outgoing() < OUTGOING_MAX => match request {
                 Ok(Some(request)) => stream.handle(request),
-                // As in etcd, a client that has closed its side still receives events.
+                // As in etcd, a client that has closed its sending side still receives events.
                 Ok(None) => listening = false,
                 Err(_) => return,
             },
@@ -60,7 +60,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             },
             changed = committed.changed(), if idle => if changed.is_err() { return },
             _ = progress.tick(), if stream.wants_progress() => stream.progress_due(),
-            // More history to read, but nothing for this client so far: let other tasks run.
+            // There is more history to read, but it contained nothing for this client so far: let other tasks run.
             () = tokio::task::yield_now(), if !idle && !stream.has_outgoing() => {}
         }
     }

@@ -1,4 +1,5 @@
-//! Global allocator of the benchmark: counts the allocated bytes on the heap that the agent uses as well. See [`live_bytes`].
+//! Global allocator for the benchmark: counts the allocated bytes on the heap, with the same allocator as the agent. See
+//! [`live_bytes`].
 #![allow(unsafe_code)]
 
 use std::{
@@ -14,18 +15,19 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns the size of the block that mimalloc uses for an allocation. Block sizes are multiples of 16 bytes; from 128 bytes on, there are
-/// four sizes between consecutive powers of two.
+/// Returns the size of the block that mimalloc uses for an allocation. Block sizes are multiples of 16 bytes. From 128 bytes on,
+/// there are four sizes between consecutive powers of two.
 fn taken(size: usize) -> usize {
     size.next_multiple_of((size.next_power_of_two() / 8).max(16))
 }
 
-/// Returns the bytes that are allocated and not freed, including the padding of each block.
+/// Returns the number of bytes allocated and not yet freed, including the padding of each block.
 pub fn live_bytes() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
-// A plain load and store instead of an atomic addition: the benchmark has one thread, and counting must not slow it down.
+// Uses a plain load and store instead of an atomic addition: the benchmark has only one thread, and counting must not slow it
+// down.
 fn count(change: impl Fn(usize) -> usize) {
     LIVE.store(change(LIVE.load(Ordering::Relaxed)), Ordering::Relaxed);
 }

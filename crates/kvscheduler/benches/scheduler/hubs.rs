@@ -1,4 +1,4 @@
-//! Scenarios with hubs, which are values that very many others depend on: this is where a scheduler may become quadratic.
+//! Scenarios with hubs, that is, values with very many dependents. This is where a scheduler may become quadratic.
 
 use crate::{
     report::{Report, Row},
@@ -8,7 +8,7 @@ use crate::{
 
 /// Largest number of dependents of a hub.
 const LARGEST: usize = 100_000;
-/// Lengths of a chain; in a real configuration, chains have only a few links.
+/// Chain lengths. In a real configuration, chains have only a few links.
 const LENGTHS: &[usize] = &[10, 100, 1_000];
 
 fn dependent(index: usize) -> Key {
@@ -19,18 +19,19 @@ fn member(index: usize) -> Key {
     Key::from(format!("config/toy/v1/member/{index:07}"))
 }
 
-/// One key with many dependents, like a namespace with many interfaces: it appears, single dependents are updated, and it disappears.
+/// One key with many dependents, such as a namespace with many interfaces: the key appears, single dependents are updated, and the
+/// key disappears.
 fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     let hub = Key::from("fact/hub");
     let mut world = World::new();
     let put_one = |index: usize, content: u32| put((dependent(index), Toy::needing(content, hub.clone())));
     let waiting = world.transaction((0..size).map(|index| put_one(index, 1)).collect(), false);
-    assert_eq!(waiting.operations, 0, "all values wait for the hub");
+    assert_eq!(waiting.operations, 0, "all values must wait for the hub");
     let come = world.fact(&hub, true);
     let singles = (0..1_000).map(|index| vec![put_one(index * 7 % size, 2 + index as u32)]).collect();
     let single = world.transactions(singles);
     let gone = world.fact(&hub, false);
-    assert_eq!(world.applied_under("config/"), 0, "all dependents are deleted with the hub");
+    assert_eq!(world.applied_under("config/"), 0, "all dependents must be deleted with the hub");
     vec![
         (
             "one key: all dependents wait for it",
@@ -45,7 +46,7 @@ fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     ]
 }
 
-/// A prefix with many values, and as many dependents that need any one of them.
+/// A prefix with many values, and the same number of dependents that each need any one of them.
 fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));
@@ -56,7 +57,7 @@ fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let create = world.transaction(members(1).chain(dependents).collect(), false);
     let update = world.transaction(members(2).collect(), false);
     let delete = world.transaction((0..size).map(|index| delete(member(index))).collect(), false);
-    assert_eq!(world.applied_under("config/"), 0, "dependents are deleted with the last member");
+    assert_eq!(world.applied_under("config/"), 0, "dependents must be deleted with the last member");
     vec![
         ("one prefix: create members and dependents", create),
         ("one prefix: update all members", update),
@@ -75,7 +76,7 @@ fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     let waiting = world.transaction(links.collect(), false);
     let come = world.fact(&start, true);
     let gone = world.fact(&start, false);
-    assert_eq!(world.applied_under("config/"), 0, "all links are deleted with the start");
+    assert_eq!(world.applied_under("config/"), 0, "all links must be deleted with the start");
     vec![
         (
             "one chain: all links wait for its start",
@@ -89,7 +90,7 @@ fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     ]
 }
 
-/// Runs all scenarios with hubs, each at all sizes.
+/// Runs all hub scenarios, each at all sizes.
 pub fn run(sizes: &[usize], report: &mut Report) {
     let sizes: Vec<usize> = sizes.iter().copied().filter(|size| *size <= LARGEST).collect();
     measure(one_key, &sizes, report);

@@ -1,16 +1,16 @@
-//! Benchmark of the scheduler: cost per operation, and how it depends on the size of the graph.
+//! Scheduler benchmark: cost per operation, and how it depends on the graph size.
 //!
 //! ```text
-//! cargo bench -p kvscheduler                         # N = 1,000 to 1,000,000: some minutes, 2 GB
-//! cargo bench -p kvscheduler -- life 1000 100000     # only this part (or `hubs`), these N
+//! cargo bench -p kvscheduler                         # N = 1,000 to 1,000,000: takes some minutes and 2 GB
+//! cargo bench -p kvscheduler -- life 1000 100000     # only this part (or `hubs`), with these N
 //! ```
 //!
-//! The time covers all calls from the transaction to the last outcome and the last status, so all work of the scheduler for an operation
-//! is included. The bytes are all memory that the scheduler keeps, including keys and values. The work of descriptors is excluded as far
-//! as possible (see [`toy`]); the remaining part, dropping a replaced value, is measured separately and reported.
+//! The time covers all calls from the transaction to the last outcome and the last status, and so includes all scheduler work for
+//! an operation. The byte counts cover all memory that the scheduler keeps, including keys and values. Descriptor work is excluded
+//! as far as possible (see [`toy`]). The remaining part, dropping a replaced value, is measured and reported separately.
 //!
-//! Every table compares with its smallest size, in the same run. Times are medians of several runs (one above 300,000 values), in
-//! processor time, so they are about the same on a busy machine. The scenarios are in [`life`] and [`hubs`].
+//! Every table compares its rows with the smallest size in the same run. Times are medians of several runs (one run above 300,000
+//! values) and measure processor time, so they are about the same on a busy machine. The scenarios are in [`life`] and [`hubs`].
 
 mod allocator;
 mod hubs;
@@ -25,20 +25,20 @@ use report::{Report, Row};
 use toy::{Key, Toy, delete, put, value};
 use world::{Cost, World, cpu_time};
 
-/// Numbers of base values in the graph, unless the command line specifies others.
+/// Numbers of base values in the graph, unless specified on the command line.
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
-/// Largest number of single changes in one run of a size.
+/// Maximum number of single changes in one run of a size.
 const SINGLE_CHANGES_MAX: usize = 20_000;
-/// Number of values that are created for each size, in several runs if the size is small.
+/// Number of values to create for each size, over several runs if the size is small.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
-/// Wall-clock time after which no further run of a size is started, so that the whole benchmark takes a few minutes.
+/// Wall-clock time after which no further run of a size is started, so the whole benchmark takes only a few minutes.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// From this size on, the start of each scenario is printed.
+/// Size from which on the start of each scenario is printed.
 const SLOW: usize = 300_000;
 
-/// Pseudo-random numbers, the same in every run (Knuth's MMIX generator).
+/// Pseudo-random number generator that yields the same numbers in every run (Knuth's MMIX generator).
 struct Numbers(u64);
 
 impl Numbers {
@@ -51,17 +51,17 @@ impl Numbers {
     }
 }
 
-/// Costs of one life of a graph.
+/// Costs of one graph life cycle, from creation to deletion.
 struct Life {
     bytes: usize,
-    /// Part of `bytes` that is used by keys and values as passed to the scheduler.
+    /// Part of `bytes` used by keys and values as passed to the scheduler.
     given: usize,
     costs: Vec<(&'static str, Cost)>,
 }
 
 /// Runs all scenarios on a graph of `n` base values, from its creation to its deletion.
 fn life(n: usize) -> Life {
-    // In key order, like a listing of the store.
+    // In key order, like a store listing.
     let all = |content: u32| {
         let mut changes: Vec<_> = (0..n).map(|index| put(value(index, content))).collect();
         changes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -89,7 +89,7 @@ fn life(n: usize) -> Life {
     costs.push(("update all", world.transaction(all(2), false)));
     step("full resync");
     let mut resync = world.transaction(all(2), true);
-    assert_eq!(resync.operations, 0, "a resync without changes does nothing");
+    assert_eq!(resync.operations, 0, "a resync without changes must do nothing");
     resync.operations = n;
     costs.push(("full resync, nothing changed (per value)", resync));
 
@@ -110,13 +110,13 @@ fn life(n: usize) -> Life {
     costs.push(("delete all", world.transaction(deletions.collect(), false)));
     assert_eq!(world.applied_under(""), 0, "all values must be deleted");
     costs.push((
-        "part of update and resync that is the benchmark's: drop the old value",
+        "benchmark overhead in update and resync: dropping the old value",
         give_up(all(2), all(3)),
     ));
     Life { bytes, given, costs }
 }
 
-/// Measures the part of an update that is not the scheduler's: dropping the replaced value.
+/// Measures the part of an update that does not belong to the scheduler: dropping the replaced value.
 fn give_up(mut former: Vec<Change<Key, Toy>>, desired: Vec<Change<Key, Toy>>) -> Cost {
     let operations = former.len();
     let start = cpu_time();
@@ -129,7 +129,7 @@ fn give_up(mut former: Vec<Change<Key, Toy>>, desired: Vec<Change<Key, Toy>>) ->
     }
 }
 
-/// Runs `life` several times, and reports the median of each scenario.
+/// Runs `life` several times and reports the median for each scenario.
 fn lives(n: usize, report: &mut Report) {
     let runs = (VALUES / n).clamp(1, RUNS_MAX);
     eprintln!("life of {n} values, {runs} runs");

@@ -1,10 +1,10 @@
-//! Report of the measurements, as Markdown and as JSON. Every cost is compared with the smallest size of its scenario.
+//! Measurement report in Markdown and JSON. Every cost is compared with that of the smallest size of its scenario.
 
 use serde_json::json;
 
 use crate::world::Cost;
 
-/// One scenario at one size.
+/// Result of one scenario at one size.
 pub struct Row {
     scenario: &'static str,
     size: usize,
@@ -39,12 +39,12 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds the memory of a graph of `size` base values: `bytes` in total, of which `given` are keys and values as passed.
+    /// Adds the memory used by a graph of `size` base values: `bytes` in total, of which `given` are keys and values as passed.
     pub fn add_memory(&mut self, size: usize, bytes: usize, given: usize) {
         self.memory.push((size, bytes, given));
     }
 
-    /// Returns the scenarios in the order of their first measurement.
+    /// Returns the scenarios in the order in which they were first measured.
     fn scenarios(&self) -> Vec<&'static str> {
         let mut scenarios = Vec::new();
         for row in &self.rows {
@@ -55,7 +55,7 @@ impl Report {
         scenarios
     }
 
-    /// Returns the cost of a row divided by the cost of the same scenario at its smallest size.
+    /// Returns the cost in a row divided by the cost of the same scenario at its smallest size.
     fn ratio(&self, row: &Row) -> f64 {
         let smallest = self
             .rows
@@ -80,7 +80,7 @@ impl Report {
                 );
             }
         }
-        println!("\n| N | bytes per value | of these, key and value as passed |\n|--:|--:|--:|");
+        println!("\n| N | bytes per value | of which key and value as passed |\n|--:|--:|--:|");
         for (size, bytes, given) in &self.memory {
             println!("| {size} | {} | {} |", bytes / size, given / size);
         }

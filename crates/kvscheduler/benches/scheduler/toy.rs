@@ -1,16 +1,16 @@
-//! Toy domain of the benchmark: values with dependencies as in a real configuration, whose descriptor does almost no work.
+//! Toy domain for the benchmark: values with dependencies as in a real configuration, with a descriptor that does almost no work.
 
 use std::sync::Arc;
 
 use kvscheduler::{Change, Comparison, DeleteCause, Dependency, Descriptor, Difference, Domain, Effect, Refusal, View};
 
-/// A key. Its clones share the text.
+/// Key. Clones share the text.
 pub type Key = Arc<str>;
 
-/// A value. Its clones share dependencies and derived values.
+/// Value. Clones share dependencies and derived values.
 #[derive(Clone, Debug)]
 pub struct Toy {
-    /// A change of the content requires an update.
+    /// A changed content requires an update.
     pub content: u32,
     links: Arc<Links>,
 }
@@ -36,13 +36,13 @@ impl Toy {
         Toy::new(content, Links::default())
     }
 
-    /// Creates a value that needs one other value.
+    /// Creates a value that depends on one other value.
     pub fn needing(content: u32, need: Key) -> Self {
         let needs = [need].into();
         Toy::new(content, Links { needs, ..Links::default() })
     }
 
-    /// Creates a value that needs any value with a prefix.
+    /// Creates a value that depends on any value with the given prefix.
     pub fn needing_any(content: u32, prefix: Key) -> Self {
         let needs_any = Some(prefix);
         Toy::new(
@@ -59,7 +59,7 @@ impl Toy {
 #[derive(Clone)]
 pub struct ToyDomain;
 
-/// An operation. It has no content, as nothing is performed.
+/// Operation. It has no contents, because nothing is performed.
 #[derive(Clone, Debug)]
 pub struct Something;
 
@@ -123,9 +123,10 @@ pub const CELL: usize = 10;
 /// Number of cells that share a namespace.
 const CELLS_IN_NAMESPACE: usize = 100;
 
-/// Ten values that depend on each other. There are the two ends of a veth: each names the other and a namespace that many cells share, and
-/// has a derived address and a derived state. For each end there are a route and an ARP entry, which need the state and any address of the
-/// end. The remaining four values form a chain, of which the first needs an end. Twelve operations create a cell.
+/// Ten values that depend on each other. Two of them are the ends of a veth pair: each depends on the other and on a namespace
+/// shared by many cells, and has a derived address and a derived state. Each end has a route and an ARP entry, which need the
+/// state and any address of that end. The remaining four values form a chain, the first of which needs an end. Creating a cell
+/// takes twelve operations.
 struct Cell(usize);
 
 impl Cell {
@@ -180,12 +181,12 @@ impl Cell {
     }
 }
 
-/// Returns the value at a position of the configuration, with its key.
+/// Returns the key and value at an index of the configuration.
 pub fn value(index: usize, content: u32) -> (Key, Toy) {
     Cell(index / CELL).value(content, index % CELL)
 }
 
-/// Returns a change that puts a value into the desired state.
+/// Returns a change that sets a desired value.
 pub fn put((key, value): (Key, Toy)) -> Change<Key, Toy> {
     Change {
         key,

@@ -1,4 +1,4 @@
-//! A scheduler whose operations all succeed immediately, and the measurement of its time. Creating the input is not measured.
+//! A scheduler whose operations all succeed immediately, and its time measurement. Creating the input is not measured.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::toy::{Key, Toy, ToyDomain};
 
-/// Returns the processor time of this thread. Unlike wall-clock time, it does not include the work of others on the machine.
+/// Returns the processor time of this thread. Unlike wall-clock time, it does not include the work of other processes.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// Cost of a piece of work.
+/// Measured cost.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Cost {
-    /// Operations that the scheduler started and that completed.
+    /// Number of operations that the scheduler started and that completed.
     pub operations: usize,
     /// Processor time of all calls into the scheduler.
     pub time: Duration,
@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// Performs steps and outcomes until nothing is left to do, as an engine would.
+    /// Performs steps and reports outcomes until nothing is left to do, as an engine would.
     fn settle(&mut self) {
         loop {
             self.now += Duration::from_millis(1);
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// Measures one transaction, until nothing is left to do.
+    /// Measures one transaction until nothing is left to do.
     pub fn transaction(&mut self, changes: Vec<Change<Key, Toy>>, full: bool) -> Cost {
         self.measured(|world| {
             world.scheduler.transaction(changes, full);
@@ -73,7 +73,7 @@ impl World {
         })
     }
 
-    /// Measures consecutive transactions, each until nothing is left to do.
+    /// Measures consecutive transactions, each of them until nothing is left to do.
     pub fn transactions(&mut self, transactions: Vec<Vec<Change<Key, Toy>>>) -> Cost {
         self.measured(|world| {
             for changes in transactions {
@@ -91,7 +91,7 @@ impl World {
         })
     }
 
-    /// Returns the number of applied values with a prefix.
+    /// Returns the number of applied values with the given prefix.
     pub fn applied_under(&self, prefix: &str) -> usize {
         self.scheduler.view().applied_under(prefix).count()
     }

@@ -1,7 +1,7 @@
-//! Copies of the values, their states and their history, for readers.
+//! Copies of values, value states and history, for readers.
 //!
-//! Taking a copy is cheap, because values and records are shared. Everything else, such as the reconstruction of revisions from
-//! the records, is done without the scheduler, and only when a reader needs it.
+//! Taking a copy is cheap, because values and records are shared. Everything else, such as reconstructing revisions from the
+//! records, is done outside the scheduler, and only when a reader needs it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,14 @@ use super::{
     timeline::{Flag, FlagStatistics, Relation, Revision, RevisionTarget},
 };
 
-/// Scope of a copy.
+/// Scope of a copy: the values to include, and whether to include the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope<K> {
     /// Everything, with the history.
     All,
     /// All values, without the history.
     Values,
-    /// The values of the descriptor of this name, without the history.
+    /// The values handled by the descriptor with this name, without the history.
     Kind(&'static str),
     /// These values and everything derived from them, directly or indirectly, without the history.
     Keys(Vec<K>),
@@ -36,34 +36,34 @@ pub enum Scope<K> {
     Exactly(Vec<K>),
 }
 
-/// Present state of a value.
+/// Current state of a value.
 #[derive(Clone, Debug)]
 pub struct Sighting<K, V> {
     /// Key of the value.
     pub key: K,
-    /// State of the value alone, without what is derived from it.
+    /// State of this value alone, not including its derived values.
     pub state: ValueState,
-    /// Applied value, as far as is known.
+    /// Applied value, as far as known.
     pub applied: Option<V>,
     /// Desired value, if it is valid.
     pub desired: Option<V>,
-    /// Error when the state was recorded last.
+    /// Error at the time the state was last recorded.
     pub error: Option<Arc<str>>,
-    /// Last operation on the value or, if there was none, the one that it waits for.
+    /// Last operation on the value. If there was none, the operation that the value is waiting for.
     pub last_operation: Verb,
-    /// Time of the last recorded change of state (since the Unix epoch).
+    /// Time of the last recorded state change (since the Unix epoch).
     pub since: Duration,
-    /// Sequence number of the transaction of that change.
+    /// Sequence number of the transaction that made this change.
     pub seq: u64,
-    /// Others can rely on the value.
+    /// True if others can rely on the value.
     pub available: bool,
-    /// A transaction requested the value.
+    /// True if a transaction requested the value.
     pub requested: bool,
-    /// The value is a fact reported from outside.
+    /// True if the value is a fact reported from outside.
     pub fact: bool,
-    /// Value that it is derived from.
+    /// Value from which this one is derived.
     pub parent: Option<K>,
-    /// Last reported status, which covers everything derived from the value; `None` if it is never reported.
+    /// Last reported status, which also covers all derived values. `None` if the value's status is never reported.
     pub status: Option<Status<K>>,
 }
 
@@ -76,18 +76,18 @@ pub struct Extract<D: Domain> {
     records: Vec<Arc<TransactionRecord<D::Key, D::Value>>>,
 }
 
-/// Operation, with the sequence number of its transaction.
+/// Operation together with the sequence number of its transaction.
 type Numbered<'a, K, V> = (u64, &'a OperationRecord<K, V>);
 /// Operations by key.
 type Changes<'a, K, V> = BTreeMap<K, Vec<Numbered<'a, K, V>>>;
 
 impl<D: Domain> Scheduler<D> {
-    /// Returns a copy of the values, and of the history if the scope includes it.
+    /// Returns a copy of the values in `scope`, and of the history if the scope includes it.
     pub fn extract(&self, scope: &Scope<D::Key>) -> Extract<D> {
         self.pick(scope).into_extract()
     }
 
-    /// Like [`Self::extract`], but faster: the values are sorted later, by [`Pick::into_extract`].
+    /// Like [`Self::extract`], but faster: the values are not sorted until [`Pick::into_extract`] is called.
     pub fn pick(&self, scope: &Scope<D::Key>) -> Pick<D> {
         let values: Vec<Sighting<D::Key, D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
@@ -123,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the state of a value; `None` if the key is only named by others.
+    /// Returns the state of a value, or `None` if the key is only mentioned by other values.
     fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
@@ -152,7 +152,7 @@ fn reported<D: Domain>(node: &Node<D>) -> Option<Status<D::Key>> {
     node.status.status().map(std::borrow::Cow::into_owned)
 }
 
-/// Extract that is not sorted yet.
+/// [`Extract`] that is not sorted yet.
 pub struct Pick<D: Domain>(Extract<D>);
 
 impl<D: Domain> Pick<D> {
@@ -165,7 +165,7 @@ impl<D: Domain> Pick<D> {
     pub fn into_extract(self) -> Extract<D> {
         let Pick(mut extract) = self;
         extract.values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        // A value may be listed twice, or both by itself and as derived from another.
+        // A value may be listed twice, or both by itself and as derived from another value.
         extract.values.dedup_by(|one, other| one.key == other.key);
         extract
     }
@@ -177,7 +177,7 @@ impl<D: Domain> Extract<D> {
         &self.values
     }
 
-    /// Returns the recorded transactions, the oldest first.
+    /// Returns the recorded transactions, oldest first.
     pub fn records(&self) -> &[Arc<TransactionRecord<D::Key, D::Value>>] {
         &self.records
     }
@@ -187,14 +187,14 @@ impl<D: Domain> Extract<D> {
         &self.domain
     }
 
-    /// Returns the value of a key.
+    /// Returns the value for a key.
     pub fn value(&self, key: &D::Key) -> Option<&Sighting<D::Key, D::Value>> {
         self.position(key.text()).ok().map(|at| &self.values[at])
     }
 
-    /// Returns the base value that a value is derived from, directly or indirectly; itself if it is not derived.
+    /// Returns the base value from which `value` is derived, directly or indirectly, or `value` itself if it is not derived.
     ///
-    /// A parent outside of the extract is ignored.
+    /// A parent that is not part of the extract is ignored.
     pub fn base_of<'a>(&'a self, value: &'a Sighting<D::Key, D::Value>) -> &'a Sighting<D::Key, D::Value> {
         let mut base = value;
         while let Some(parent) = base.parent.as_ref().and_then(|parent| self.value(parent)) {
@@ -215,13 +215,13 @@ impl<D: Domain> Extract<D> {
             .take_while(move |value| value.key.text().starts_with(prefix))
     }
 
-    /// Returns the revisions of a key, the oldest first.
+    /// Returns the revisions of a key, oldest first.
     pub fn timeline(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
         let mut changes = self.changes_by_key(|other| other == key);
         self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
-    /// Returns the revisions at a moment (since the Unix epoch), in key order; `None`: the present ones.
+    /// Returns the revisions at `time` (since the Unix epoch), in key order. `None` selects the current revisions.
     pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Key, D::Value>> {
         let revisions = self.all_revisions();
         match time {
@@ -230,7 +230,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// Counts the texts of a flag over all known revisions of the keys that count.
+    /// Counts how often each text of a flag occurs in all known revisions of the keys accepted by `counts`.
     pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&D::Key) -> bool) -> FlagStatistics {
         let mut statistics = FlagStatistics::default();
         for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
@@ -260,7 +260,7 @@ impl<D: Domain> Extract<D> {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }
-        // Transactions are in the order of their ends.
+        // Transactions are in completion order.
         changes
             .values_mut()
             .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));
@@ -286,7 +286,7 @@ impl<D: Domain> Extract<D> {
         revisions
     }
 
-    /// Completes the last revision with the present state of the value, or adds a revision if the history has lost it.
+    /// Completes the last revision with the current state of the value, or adds a revision if it is no longer in the history.
     fn complete(&self, value: &Sighting<D::Key, D::Value>, revisions: &mut Vec<Revision<D::Key, D::Value>>) {
         if value.state == ValueState::Nonexistent {
             return;
@@ -325,7 +325,7 @@ impl<D: Domain> Extract<D> {
         self.value(key).is_some_and(|value| value.available)
     }
 
-    /// Returns the dependencies of a value under this key.
+    /// Returns the dependencies that a value has under this key.
     pub fn dependencies(&self, key: &D::Key, value: Option<&D::Value>) -> Vec<Dependency<D::Key>> {
         match (self.domain.descriptor(key), value) {
             (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),
@@ -333,7 +333,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// Returns the keys that satisfy a dependency now.
+    /// Returns the keys that currently satisfy a dependency.
     pub fn matching(&self, dependency: &Dependency<D::Key>) -> Vec<D::Key> {
         match &dependency.on {
             On::Key(key) => self.available(key).then(|| key.clone()).into_iter().collect(),

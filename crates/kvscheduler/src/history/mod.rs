@@ -1,6 +1,6 @@
-//! History: complete transactions, bounded by age, number and operations.
+//! Transaction history, limited by age, number of transactions and number of operations.
 //!
-//! [`History`] has the records; [`extract::Extract`] is a copy of the records and the present values, for readers.
+//! [`History`] stores the records. [`extract::Extract`] is a copy of the records and the current values, for readers.
 
 pub mod extract;
 pub mod record;
@@ -10,21 +10,21 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use record::TransactionRecord;
 
-/// Limits of the history.
+/// History limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
-    /// Keep a history.
+    /// Keeps a history if set.
     pub enabled: bool,
-    /// Transactions that ended longer ago than this are dropped.
+    /// Maximum age: transactions that ended longer ago than this are dropped.
     pub age: Duration,
-    /// Maximum number of transactions.
+    /// Maximum number of transactions to keep.
     pub transactions: usize,
-    /// Maximum number of operations over all transactions. A single transaction keeps at most a quarter of it.
+    /// Maximum number of operations to keep over all transactions. A single transaction keeps at most a quarter of this number.
     pub operations: usize,
 }
 
 impl Default for HistorySettings {
-    /// A day, 10,000 transactions, 40,000 operations.
+    /// One day, 10,000 transactions and 40,000 operations.
     fn default() -> Self {
         HistorySettings {
             enabled: true,
@@ -36,17 +36,17 @@ impl Default for HistorySettings {
 }
 
 impl HistorySettings {
-    /// Returns the maximum number of operations (and of values) kept of one transaction.
+    /// Returns the maximum number of operations (and of values) to keep for a single transaction.
     pub(super) fn of_one(&self) -> usize {
         if self.enabled { self.operations / 4 } else { 0 }
     }
 }
 
-/// Complete transactions, the oldest first.
+/// Completed transactions, oldest first.
 #[derive(Clone)]
 pub struct History<K, V> {
     settings: HistorySettings,
-    /// Shared, so that readers need no copy.
+    /// Records are shared, so readers need no copy.
     records: VecDeque<Arc<TransactionRecord<K, V>>>,
     operations: usize,
 }
@@ -60,7 +60,7 @@ impl<K, V> History<K, V> {
         }
     }
 
-    /// Returns the limits.
+    /// Returns the history limits.
     pub fn settings(&self) -> HistorySettings {
         self.settings
     }
@@ -103,19 +103,19 @@ impl<K, V> History<K, V> {
         }
     }
 
-    /// Returns all transactions, the oldest first.
+    /// Returns all transactions, oldest first.
     pub fn records(&self) -> impl DoubleEndedIterator<Item = &TransactionRecord<K, V>> {
         self.records.iter().map(Arc::as_ref)
     }
 
-    /// Like [`Self::records`], as shared references that stay valid when transactions are dropped.
+    /// Like [`Self::records`], but returns shared references that stay valid when transactions are dropped.
     pub fn shared(&self) -> Vec<Arc<TransactionRecord<K, V>>> {
         self.records.iter().cloned().collect()
     }
 
     /// Returns the transaction with this sequence number.
     pub fn get(&self, seq: u64) -> Option<&TransactionRecord<K, V>> {
-        // Transactions are nearly in the order of their numbers; recent ones are at the end.
+        // Transactions are nearly in sequence number order, with recent ones at the end.
         self.records().rev().find(|record| record.seq == seq)
     }
 }

@@ -1,6 +1,6 @@
-//! Records of transactions and of their operations.
+//! Transaction and operation records.
 //!
-//! Values are stored as they are, and rendered by callers.
+//! Values are stored unchanged and rendered by callers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,31 +12,31 @@ use super::super::{
     transaction::{KeyError, Kind, Options},
 };
 
-/// Operation on one value.
+/// Record of an operation on one value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperationRecord<K, V> {
-    /// Time of the operation (since the Unix epoch; to the precision of a step).
+    /// Time of the operation (since the Unix epoch, with the precision of a step).
     pub at: Duration,
     /// Key of the value.
     pub key: K,
     /// Kind of the operation.
     pub verb: Verb,
-    /// State and value before.
+    /// State and value before the operation.
     pub before: Side<V>,
-    /// State and value after.
+    /// State and value after the operation.
     pub after: Side<V>,
     /// Circumstances of the operation.
     pub flags: OperationFlags,
 }
 
 impl<K, V> OperationRecord<K, V> {
-    /// Returns the names of its flags and states, in the order of the reference agent.
+    /// Returns the names of the operation's flags and states, in the order used by the reference agent.
     pub fn flag_names(&self) -> Vec<&'static str> {
         use ValueState::{Discovered, Failed, Invalid, Missing, Obtained, Pending, Removed, Unimplemented};
         let OperationRecord { before, after, flags, .. } = self;
         let was = |state: ValueState| before.state == state;
         let is = |state: ValueState| after.state == state;
-        // Names for a state: before and after, only before, only after.
+        // Names for a state that the value has before and after, only before, and only after the operation.
         let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
             (true, true) => Some(names[0]),
             (true, false) => Some(names[1]),
@@ -72,7 +72,7 @@ impl<K, V> OperationRecord<K, V> {
     }
 }
 
-/// State of a value at one moment.
+/// State of a value at a point in time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Side<V> {
     /// State of the value.
@@ -86,36 +86,38 @@ pub struct Side<V> {
 /// Circumstances of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OperationFlags {
-    /// No operation was performed in the kernel.
+    /// True if nothing was changed in the kernel.
     pub noop: bool,
-    /// The value is derived from another and has a descriptor.
+    /// True if the value is derived from another value and has a descriptor.
     pub derived: bool,
-    /// The value has no descriptor: it exists only for others to depend on.
+    /// True if the value has no descriptor and exists only for others to depend on.
     pub property: bool,
-    /// The operation restored a previous value.
+    /// True if the operation restored a previous value.
     pub revert: bool,
-    /// The operation was a retry.
+    /// True if the operation was a retry.
     pub retry: bool,
-    /// The operation is one half of a re-creation.
+    /// True if the operation is one half of a re-creation.
     pub recreate: bool,
-    /// Only a change of knowledge, such as "observed in the kernel": part of the timeline of the key, not of the transaction.
+    /// True if only the scheduler's knowledge changed, such as "observed in the kernel". The record is then part of the key's
+    /// timeline, but not of the transaction.
     pub quiet: bool,
-    /// A resync confirmed that the value still waits: part of the transaction, not of the timeline of the key.
+    /// True if a resync confirmed that the value is still waiting. The record is then part of the transaction, but not of the
+    /// key's timeline.
     pub confirmation: bool,
 }
 
-/// Value that a transaction names.
+/// Value named by a transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueRecord<K, V> {
     /// Key of the value.
     pub key: K,
-    /// The value; `None` for a deletion, or for one that cannot be used.
+    /// The value. `None` for a deletion, or if the value cannot be used.
     pub value: Option<V>,
     /// Origin of the value: `FromNB` or `FromSB`.
     pub origin: Origin,
 }
 
-/// Origin of a value. The numbers are those of the reference agent.
+/// Origin of a value. The numbers match those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The value does not exist.
@@ -127,7 +129,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Returns the origin that follows from a state.
+    /// Returns the origin implied by a state.
     pub fn of(state: ValueState) -> Self {
         match state {
             ValueState::Nonexistent => Origin::Unknown,
@@ -146,35 +148,35 @@ impl Origin {
     }
 }
 
-/// Complete transaction.
+/// Record of a completed transaction.
 #[derive(Clone, Debug)]
 pub struct TransactionRecord<K, V> {
     /// Sequence number.
     pub seq: u64,
     /// Cause of the transaction.
     pub kind: Kind,
-    /// Options of the transaction.
+    /// Transaction options.
     pub options: Options,
-    /// Time when work on it started (since the Unix epoch).
+    /// When work on the transaction started (since the Unix epoch).
     pub start: Duration,
-    /// Time when nothing was left to do (since the Unix epoch).
+    /// When no work was left to do (since the Unix epoch).
     pub stop: Duration,
-    /// Values that it names, by key; empty for a downstream resync.
+    /// Values named by the transaction, in key order. Empty for a downstream resync.
     pub values: Vec<ValueRecord<K, V>>,
-    /// Result of a simulation before it.
+    /// Planned operations, if the transaction was simulated first.
     pub planned: Option<Vec<OperationRecord<K, V>>>,
-    /// Operations in the order of their completion, including quiet ones.
+    /// Operations in completion order, including quiet ones.
     pub operations: Vec<OperationRecord<K, V>>,
-    /// Number of further operations, beyond what the history keeps of one transaction.
+    /// Number of operations omitted because they exceed the history limit for a single transaction.
     pub omitted: usize,
     /// Failures.
     pub errors: Vec<KeyError<K>>,
-    /// The previous values were restored.
+    /// True if the previous values were restored.
     pub reverted: bool,
 }
 
 impl<K, V> TransactionRecord<K, V> {
-    /// Returns the operations without the quiet ones.
+    /// Returns all operations except the quiet ones.
     pub fn executed(&self) -> impl Iterator<Item = &OperationRecord<K, V>> {
         self.operations.iter().filter(|operation| !operation.flags.quiet)
     }
@@ -182,8 +184,8 @@ impl<K, V> TransactionRecord<K, V> {
 
 /// Merges operations that had no effect.
 ///
-/// A creation that ended PENDING is merged with a later creation, and the deletion of a PENDING value with the deletion before
-/// it. Only successive operations of a key are merged.
+/// A creation that ended PENDING is merged with a later creation, and the deletion of a PENDING value is merged with the preceding
+/// deletion. Only consecutive operations on the same key are merged.
 pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<OperationRecord<K, V>> {
     let waited = |operation: &OperationRecord<K, V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
     if !operations.iter().any(waited) {
@@ -215,7 +217,7 @@ pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<Op
         compressed.push(Some(operation));
     }
     let mut compressed: Vec<_> = compressed.into_iter().flatten().collect();
-    // The list is kept for a day, so its unused capacity (up to half) is freed.
+    // The list may be kept for a day, so its unused capacity (up to half) is freed.
     compressed.shrink_to_fit();
     compressed
 }

@@ -1,6 +1,6 @@
-//! Timelines: the revisions of a key, and counts over all revisions.
+//! Timelines: the revisions of a key, and statistics over all revisions.
 //!
-//! They are made by [`Extract`](super::extract::Extract).
+//! [`Extract`](super::extract::Extract) computes them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,9 +12,9 @@ use super::super::{
 /// State of a key during a period of time.
 #[derive(Clone, Debug)]
 pub struct Revision<K, V> {
-    /// Start (since the Unix epoch); zero: before the history begins.
+    /// Start of the period (since the Unix epoch). Zero means before the history begins.
     pub since: Duration,
-    /// End; `None`: it is the present state.
+    /// End of the period. `None` means that this is the current state.
     pub until: Option<Duration>,
     /// The key.
     pub key: K,
@@ -24,23 +24,23 @@ pub struct Revision<K, V> {
     pub value: Option<V>,
     /// State of the value.
     pub state: ValueState,
-    /// Others could rely on it, as far as its state tells.
+    /// True if others could rely on the value, as far as its state shows.
     pub available: bool,
     /// Error of the value.
     pub error: Option<Arc<str>>,
-    /// Sequence number of the transaction that led to it; `None` if the history does not go back so far.
+    /// Sequence number of the transaction that created this revision; `None` if the history does not go back that far.
     pub seq: Option<u64>,
     /// Name of the descriptor.
     pub descriptor: Option<&'static str>,
-    /// Value that it is derived from.
+    /// Value from which this one is derived.
     pub derived_from: Option<K>,
-    /// Further data beyond the value.
+    /// Additional metadata that is not part of the value.
     pub metadata: Vec<(&'static str, Vec<String>)>,
     /// Dependencies and derived values.
     pub targets: Vec<RevisionTarget<K>>,
 }
 
-/// Reference of a value to another key.
+/// Reference from a value to another key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevisionTarget<K> {
     /// Kind of the reference.
@@ -49,7 +49,7 @@ pub struct RevisionTarget<K> {
     pub label: Label,
     /// Expected key, or a description of the expected keys.
     pub expected: Label,
-    /// Keys that match and are available now. Empty in a past revision.
+    /// Matching keys that are available now. Empty for a past revision.
     pub matching: Vec<K>,
 }
 
@@ -58,12 +58,12 @@ pub struct RevisionTarget<K> {
 pub enum Relation {
     /// The target must be available first.
     DependsOn,
-    /// The target exists as long as the value.
+    /// The target exists exactly as long as the value is applied.
     Derives,
 }
 
 impl Relation {
-    /// Returns the name, as in the reference agent.
+    /// Returns the name used by the reference agent.
     pub fn text(self) -> &'static str {
         match self {
             Relation::DependsOn => "depends-on",
@@ -72,20 +72,20 @@ impl Relation {
     }
 }
 
-/// Property of a node besides its value. Numbers and names are those of the reference agent.
+/// Property of a node other than its value. Numbers and names match those of the reference agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flag {
-    /// Last transaction that changed it.
+    /// Last transaction that changed the value.
     LastUpdate = 0,
     /// Error of the value.
     Error = 1,
     /// State of the value.
     ValueState = 2,
-    /// The value is not available to others.
+    /// The value is unavailable to others.
     Unavailable = 3,
     /// Name of the descriptor.
     Descriptor = 4,
-    /// Value that it is derived from.
+    /// Value from which this one is derived.
     Derived = 5,
 }
 
@@ -112,23 +112,23 @@ impl Flag {
         }
     }
 
-    /// Returns the flag with this name.
+    /// Returns the flag with this name, if there is one.
     pub fn named(name: &str) -> Option<Self> {
         Flag::ALL.into_iter().find(|flag| flag.name() == name)
     }
 }
 
-/// Counts of the texts of a flag.
+/// Statistics on the texts of a flag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlagStatistics {
     /// Number of revisions that have the flag.
     pub total_count: usize,
-    /// Number of revisions by text.
+    /// Number of revisions for each text.
     pub per_value_count: BTreeMap<String, usize>,
 }
 
 impl<K: Key, V> Revision<K, V> {
-    /// Returns the flags of the node with their texts.
+    /// Returns the node's flags with their texts.
     pub fn flags(&self) -> Vec<(Flag, String)> {
         let flags = [
             (Flag::LastUpdate, self.seq.map(|seq| format!("TXN-{seq}"))),
@@ -141,7 +141,7 @@ impl<K: Key, V> Revision<K, V> {
         flags.into_iter().filter_map(|(flag, text)| Some((flag, text?))).collect()
     }
 
-    /// Returns whether the revision covers a moment.
+    /// Returns whether the revision covers this point in time.
     pub fn covers(&self, time: Duration) -> bool {
         self.since < time && self.until.is_none_or(|until| until > time)
     }

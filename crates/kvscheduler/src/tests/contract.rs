@@ -1,9 +1,9 @@
-//! Rules of the reference's contract, and its known weaknesses, that no other test covers.
+//! Rules of the reference agent's contract, and its known weaknesses, as far as no other test covers them.
 
 use super::*;
 use crate::history::record::Origin;
 
-/// Returns the states of a key in the order of the records.
+/// Returns the states of a key in record order.
 fn course(world: &World, text: &str) -> Vec<ValueState> {
     let mut states = vec![ValueState::Nonexistent];
     for record in world.scheduler.history().records() {
@@ -273,7 +273,7 @@ fn no_notification_is_lost_and_the_last_one_per_fact_counts() {
     assert_eq!(world.kernel.len(), 500);
     assert!(
         world.log.iter().all(|step| matches!(step, Do::Create(..))),
-        "transient facts have no effect"
+        "transient facts must have no effect"
     );
 }
 
@@ -301,7 +301,7 @@ fn foreign_object_under_a_former_key_is_left_alone() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.commit(vec![remove("a")], Options::default());
-    // A foreign object under the former key is not reported as observed: only objects with the ownership mark are.
+    // A foreign object under the former key is not reported as observed, because only objects with the ownership mark are.
     world.kernel.insert("a".into(), toy(9));
     world
         .scheduler
@@ -364,7 +364,7 @@ fn transaction_waits_for_a_deletion_started_by_another_one() {
     let changes = vec![remove("a")];
     world.scheduler.transact(Transaction { changes, options }).expect("acceptable");
     world.scheduler.step(world.now);
-    assert!(world.scheduler.take_finished().is_empty(), "b is still being deleted");
+    assert!(world.scheduler.take_finished().is_empty(), "b must be deleted first");
     for operation in operations {
         let outcome = world.perform(operation.key.as_str(), operation.verb, operation.steps);
         world.scheduler.outcome(operation.id, outcome);

@@ -1,9 +1,9 @@
-//! Changes of values by others: repaired immediately, repaired after a delay, or only reported.
+//! Changes made to values by others, which are repaired immediately, repaired after a delay, or only reported.
 
 use super::*;
 
 impl World {
-    /// Removes a value from the kernel, and reports the loss to the scheduler.
+    /// Removes a value from the kernel and reports the loss to the scheduler.
     fn take_away(&mut self, text: &str) {
         self.scheduler.step(self.now);
         self.kernel.remove(text);
@@ -11,7 +11,7 @@ impl World {
         self.run();
     }
 
-    /// Changes a value in the kernel, and reports the change to the scheduler.
+    /// Changes a value in the kernel and reports the change to the scheduler.
     fn tamper(&mut self, text: &str, value: Toy) {
         self.scheduler.step(self.now);
         self.kernel.insert(text.into(), value.clone());
@@ -19,16 +19,16 @@ impl World {
         self.run();
     }
 
-    /// Restores a value in the kernel, and reports it to the scheduler.
+    /// Restores a value in the kernel and reports it to the scheduler.
     fn undo(&mut self, text: &str, value: Toy) {
         self.tamper(text, value);
     }
 
-    /// Advances the time until a value is repaired, and returns how long that took.
+    /// Advances the time until a value is repaired, and returns how long it took.
     fn broken_for(&mut self, text: &str) -> Duration {
         let start = self.now;
         while !self.kernel.contains_key(text) {
-            self.now = self.scheduler.next_deadline().expect("a repair is planned");
+            self.now = self.scheduler.next_deadline().expect("a repair must be scheduled");
             self.run();
         }
         self.now - start
@@ -113,7 +113,7 @@ fn contention_of_a_derived_value_is_reported_for_its_base() {
     assert_eq!((world.reason("a"), world.state("a")), ("Contended", Some(ValueState::Retrying)));
     world.tamper("a", base(2));
     assert_eq!(world.kernel["a"].content, 1);
-    assert!(!world.kernel.contains_key("a/0"), "the repair is still delayed");
+    assert!(!world.kernel.contains_key("a/0"), "the repair must still be delayed");
     assert_eq!(world.broken_for("a/0"), SECOND);
 }
 
@@ -136,7 +136,7 @@ fn loss_together_with_the_namespace_is_not_contention() {
     }
 }
 
-/// Creates a link with an address, and a neighbour that the kernel removes with either of them.
+/// Creates a link, its address, and a neighbour that the kernel removes along with either of them.
 fn link_with_neighbour() -> World {
     let mut world = World::new();
     let link = Toy {
@@ -150,7 +150,7 @@ fn link_with_neighbour() -> World {
 }
 
 impl World {
-    /// Removes several values from the kernel, and reports them as lost in one observation.
+    /// Removes several values from the kernel and reports them as lost in a single observation.
     fn take_together(&mut self, texts: &[&str]) {
         self.scheduler.step(self.now);
         texts.iter().for_each(|text| drop(self.kernel.remove(*text)));
@@ -165,7 +165,7 @@ fn loss_together_with_another_value_is_not_contention() {
     let mut world = link_with_neighbour();
     for _ in 0..6 {
         world.now += SECOND / 2;
-        // The order in an observation must not matter.
+        // The order within an observation must not matter.
         world.take_together(&["neighbour", "link/address"]);
         world.take_together(&["link", "neighbour", "link/address"]);
         world.now += 11 * SECOND;
@@ -264,7 +264,7 @@ fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     );
 }
 
-/// The value from which it is derived is read at the same time, and does not have it any more.
+/// The parent value is read at the same time, without the derived value.
 #[test]
 fn unrepaired_derived_value_stays_away_although_its_base_is_observed() {
     let mut world = World::new();

@@ -1,12 +1,12 @@
-//! Effects that a descriptor returns: operations, a no-op, or an error; and what is recorded as applied.
+//! Effects returned by a descriptor (operations, a no-op, or an error), and what is recorded as applied.
 //!
-//! In the domain of these tests, an applied value contains more than the desired one.
+//! In the domain used by these tests, an applied value contains more than the desired one.
 
 use std::time::Duration;
 
 use crate::*;
 
-/// Values are texts. An applied value ends with one stroke per write.
+/// Domain whose values are text. An applied value ends with one stroke for each write.
 #[derive(Clone)]
 struct Counter;
 
@@ -109,7 +109,7 @@ fn applied_value_is_computed_from_the_previous_applied_value() {
     assert_eq!(world.want(Some("y")), ["change a x| to y"]);
     assert_eq!(world.applied(), Some("y||"));
     assert_eq!(world.status().state, ValueState::Configured);
-    // A value that is observed as desired is recorded as applied, without an operation.
+    // A value that is as desired when observed is recorded as applied, without an operation.
     world.0.found(vec![("a".to_owned(), "y|||".to_owned())]);
     assert!(world.run().is_empty());
     assert_eq!(world.applied(), Some("y|||"));

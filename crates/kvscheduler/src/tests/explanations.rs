@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Creates a toy that needs any value with a prefix.
+/// Creates a toy value that needs any value with the given prefix.
 fn needing_any(prefix: &str) -> Toy {
     Toy {
         needs_any: vec![prefix.to_owned()],
@@ -11,7 +11,7 @@ fn needing_any(prefix: &str) -> Toy {
 }
 
 fn explanation<'a>(world: &'a World, text: &str) -> &'a Explanation<Key> {
-    world.statuses[text].explanation.as_deref().expect("has an explanation")
+    world.statuses[text].explanation.as_deref().expect("must be explained")
 }
 
 fn suggestions(world: &World, text: &str) -> Vec<String> {
@@ -51,7 +51,7 @@ fn derived_value_is_explained_by_its_provider_and_follows_its_changes() {
     let message = |world: &World| world.statuses["b"].message.clone();
     let rest = "; and for needs-other: other does not exist";
     assert_eq!(message(&world), format!("waiting for needs-eth/state: eth does not exist{rest}"));
-    // `b` is notified of changes of `eth` although no value depends on `eth` itself.
+    // `b` is notified of changes to `eth`, although no value depends on `eth` itself.
     world.put("eth", needing(&["base"]));
     world.run();
     assert_eq!(
@@ -101,7 +101,7 @@ fn unavailable_values_with_the_prefix_are_suggested_up_to_a_limit() {
     world.run();
     assert_eq!(
         suggestions(&world, "b"),
-        ["p/00 is not there yet", "p/01 is not there yet", "p/02 is not there yet"]
+        ["p/00 does not exist yet", "p/01 does not exist yet", "p/02 does not exist yet"]
     );
     assert_eq!(SUGGESTIONS_MAX, 3);
 }
@@ -129,7 +129,7 @@ fn failure_reports_attempts_time_and_kernel_error_until_it_is_resolved() {
     world.fail = Box::new(move |_, _| Some(fault.clone()));
     world.put("a", toy(1));
     world.run();
-    let retry = world.scheduler.next_deadline().expect("a retry is planned");
+    let retry = world.scheduler.next_deadline().expect("a retry must be scheduled");
     assert_eq!(explanation(&world, "a").attempts, 1);
     world.now = retry;
     world.run();
@@ -178,7 +178,7 @@ fn repaired_damage_is_reported_in_the_status() {
         lost: vec!["a/0".into()],
     };
     assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
-    // Values that others changed count as well; values that are observed as desired do not.
+    // Values changed by others count as well. Values that are as desired when observed do not.
     world.scheduler.found(vec![(key("a/0"), Toy::default())]);
     world.run();
     assert_eq!(world.statuses["a"].last_repair, Some(repair));
@@ -186,6 +186,6 @@ fn repaired_damage_is_reported_in_the_status() {
     let derives = vec!["a/0".into()];
     world.scheduler.found(vec![(key("a"), Toy { derives, ..toy(2) })]);
     world.run();
-    let last = world.statuses["a"].last_repair.clone().expect("it was repaired");
+    let last = world.statuses["a"].last_repair.clone().expect("the repair must be reported");
     assert_eq!((last.at, last.lost), (world.now, vec!["a".to_owned()]));
 }

@@ -1,4 +1,4 @@
-//! History of transactions: records, flags, timelines, statistics, and their bounds.
+//! Transaction history: records, flags, timelines, statistics, and limits.
 
 use super::*;
 use crate::history::{
@@ -70,7 +70,7 @@ fn pending_values_are_flagged() {
     assert_eq!(world.account(gone.seq), ["DELETE b NOOP PENDING -> REMOVED"]);
     assert!(
         world.record(gone.seq).operations[0].before.value.is_some(),
-        "contains the pending value"
+        "the record must contain the pending value"
     );
 }
 
@@ -202,7 +202,7 @@ fn discovered_value_as_desired_is_confirmed_without_a_record() {
         .iter()
         .map(|revision| revision.state)
         .collect();
-    assert_eq!(states, [ValueState::Discovered, ValueState::Configured], "still in the timeline");
+    assert_eq!(states, [ValueState::Discovered, ValueState::Configured], "must be in the timeline");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn history_is_bounded_by_transactions_operations_and_age() {
     let kept = |world: &World| world.scheduler.history().records().map(|record| record.seq).collect::<Vec<_>>();
     assert_eq!(kept(&world), [7, 8, 9]);
     world.scheduler.set_history(keep(3, 2));
-    assert_eq!(kept(&world), [9], "operations and values count against the limit");
+    assert_eq!(kept(&world), [9], "operations and values must count against the limit");
     world.now += Duration::from_secs(24 * 60 * 60 + 1);
     world.run();
     assert!(kept(&world).is_empty());

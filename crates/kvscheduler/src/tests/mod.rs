@@ -1,8 +1,8 @@
-//! Tests of the scheduler with a toy domain. [`World`] has a toy kernel that checks the safety of every operation.
+//! Scheduler tests with a toy domain. The toy kernel in [`World`] checks that every operation is safe.
 //!
-//! The rules are tested in `rules`, `states`, `transactions` and `contract`, waiting values in `waiting`, and changes by others in `drift`.
-//! The reports are tested in `history` and `explanations`, and the results of descriptors in `effects`. `random` compares random sequences
-//! with a simple model.
+//! The modules `rules`, `states`, `transactions` and `contract` test the rules, `waiting` tests waiting values, and `drift` tests
+//! changes made by others. `history` and `explanations` test what is reported, and `effects` tests the effects returned by
+//! descriptors. `random` compares random sequences with a simple model.
 
 mod contract;
 mod drift;
@@ -28,7 +28,7 @@ use super::*;
 
 type Key = String;
 
-/// A value: its dependencies, its derived values, and two contents (a change of `shape` requires re-creation).
+/// Test value: its dependencies, its derived values, and two kinds of contents (a change of `shape` requires re-creation).
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Toy {
     content: u32,
@@ -38,14 +38,14 @@ struct Toy {
     derives: Vec<String>,
     implies: Vec<String>,
     claims: Vec<String>,
-    /// Values that the toy kernel removes together with this one.
+    /// Values that the toy kernel removes along with this one.
     takes: Vec<String>,
 }
 
-/// Shape of a value that is re-created for every change, as most derived values are.
+/// Shape of a value that is re-created on every change, like most derived values.
 const FIXED: u32 = u32::MAX;
 
-/// Content of a value that is not repaired when others change it.
+/// Content of a value that is not repaired after changes by others.
 const REPORT_ONLY: u32 = 777;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ enum Do {
     Recover(String),
 }
 
-/// Has a descriptor for all keys except `fact/`, and `unknown/` unless `knows_all` is set.
+/// Test domain. Has a descriptor for all keys except `fact/…`, and except `unknown/…` unless `knows_all` is set.
 #[derive(Clone, Default)]
 struct ToyDomain {
     knows_all: Arc<AtomicBool>,
@@ -84,7 +84,7 @@ impl Domain for ToyDomain {
     fn is_repaired(&self, _: &Key, desired: &Toy) -> bool {
         desired.content != REPORT_ONLY
     }
-    /// `x` provides `x/state`.
+    /// The provider of `x/state` is `x`.
     fn provider(&self, key: &Key) -> Option<Key> {
         key.strip_suffix("/state").map(str::to_owned)
     }
@@ -152,13 +152,13 @@ impl Descriptor<ToyDomain> for ToyDomain {
             })
             .collect()
     }
-    /// The contents of a `place/…` are unknown until the place has been opened.
+    /// The contents of `place/…` are unknown until the place has been opened.
     fn claims_may_be_held(&self, key: &Key, value: &Toy, view: &View<'_, Self>) -> bool {
         let inside = view.untried_under("place/").flat_map(|place| view.dependents(place));
         let mut others = inside.filter(|other| *other != key).filter_map(|other| view.desired(other));
         others.any(|other| other.claims.iter().any(|claim| value.claims.contains(claim)))
     }
-    /// `restless/…` is always stale, so it is re-created forever, without an operation.
+    /// `restless/…` is always stale, so it is always re-created, without an operation.
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
         never_settles(key)
     }
@@ -180,7 +180,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         }
         Effect::one(Do::Delete(key.to_string()))
     }
-    /// Deletions remove the values in `takes` as well; creations do so for `enter/…` only.
+    /// Deleting any value also removes the values in `takes`. Creating a value does so only for `enter/…`.
     fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken<Key> {
         let takes = verb == Verb::Delete || key_of_it.as_str().starts_with("enter/");
         let taken = value.takes.iter().filter(|_| takes);
@@ -188,24 +188,24 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
-/// Decides which operations fail, and how.
+/// Decides which operations fail and how.
 type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
 
-/// Decides which operations have to wait, and why.
+/// Decides which operations have to wait and why.
 type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
 
-/// A scheduler on top of a toy kernel.
+/// Test environment: a scheduler on top of a toy kernel.
 struct World {
     scheduler: Scheduler<ToyDomain>,
     kernel: BTreeMap<String, Toy>,
-    /// Values that the kernel removed together with another one.
+    /// Values that the kernel removed along with another one.
     taken: BTreeSet<String>,
     facts: BTreeMap<String, ()>,
-    /// Returns a fault to let an operation fail.
+    /// Returns a fault if the operation is to fail.
     fail: Sabotage,
-    /// Returns a wait to let an operation wait.
+    /// Returns a wait if the operation has to wait.
     waits: Missing,
-    /// Operations that were started and not performed yet.
+    /// Operations that were started but not performed yet.
     under_way: VecDeque<Operation<Key, Do>>,
     log: Vec<Do>,
     now: Duration,
@@ -280,7 +280,7 @@ impl World {
         self.scheduler.history().get(seq).expect("recorded")
     }
 
-    /// Formats the operations of a transaction: verb, key, state before and after.
+    /// Formats the operations of a transaction: verb, key, state before, and state after.
     fn account(&self, seq: u64) -> Vec<String> {
         let words = |operation: &crate::history::record::OperationRecord<Key, Toy>| {
             let noop = if operation.flags.noop { " NOOP" } else { "" };
@@ -299,15 +299,15 @@ impl World {
         self.scheduler.fact(&key(text), present.then(Toy::default));
     }
 
-    /// Performs one step with all its operations.
+    /// Runs one step and performs all its operations.
     fn round(&mut self) -> bool {
         self.round_of(usize::MAX)
     }
 
-    /// Performs one step, and the first `count` operations in flight.
+    /// Runs one step and performs the first `count` operations in flight.
     fn round_of(&mut self, count: usize) -> bool {
         if self.under_way.is_empty() {
-            // Like the engine: serve a requested read before any operation is started.
+            // Like the engine, serve a requested read before starting any operation.
             self.serve_reading();
         }
         let operations = self.scheduler.step(self.now);
@@ -330,7 +330,7 @@ impl World {
         }
     }
 
-    /// Passes the contents of the kernel to the scheduler, if a transaction requests it and no operation is in flight.
+    /// Passes the contents of the kernel to the scheduler if a transaction requests it and no operation is in flight.
     fn serve_reading(&mut self) {
         if !self.scheduler.take_reading() {
             return;
@@ -353,7 +353,7 @@ impl World {
         self.scheduler.read_again();
     }
 
-    /// Runs until nothing is left to do at this time. The number of rounds is bounded, so an endless loop is a failure.
+    /// Runs until nothing is left to do at the current time. The number of rounds is bounded, so an endless loop fails the test.
     fn run(&mut self) {
         for _ in 0..10_000 {
             if !self.round() && self.scheduler.idle() && !self.scheduler.is_reading_requested() {
@@ -361,12 +361,12 @@ impl World {
             }
         }
         panic!(
-            "the scheduler does not become idle; last operations: {:?}",
+            "the scheduler must become idle; last operations: {:?}",
             &self.log[self.log.len().saturating_sub(20)..]
         );
     }
 
-    /// Advances the time until no retry is left.
+    /// Advances the time until no retries are left.
     fn run_out_retries(&mut self) {
         self.run();
         for _ in 0..200 {
@@ -406,7 +406,7 @@ impl World {
         Outcome::Done
     }
 
-    /// Removes a value from the kernel, with the values that it takes along. Returns the removed keys.
+    /// Removes a value from the kernel, together with the values that it takes along. Returns the removed keys.
     fn vanish(&mut self, text: &str) -> Vec<Key> {
         let Some(gone) = self.kernel.remove(text) else { return vec![] };
         let taken = gone.takes.iter().filter(|taken| self.kernel.remove(*taken).is_some());
@@ -426,7 +426,7 @@ impl World {
                 .view()
                 .desired(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
-            // The dependency may have changed since the operation was decided.
+            // The dependency may have changed after the scheduler chose the operation.
             let in_cycle = in_cycle || random::are_partners(text, need);
             assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
         }
@@ -501,7 +501,7 @@ fn needing(needs: &[&str]) -> Toy {
     }
 }
 
-/// A predicate must be `Send + Sync`, so that dependencies can be shared between threads.
+/// Predicates must be `Send + Sync`, so dependencies can be shared between threads.
 #[test]
 fn descriptors_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>(_: &T) {}

@@ -1,4 +1,5 @@
-//! Random sequences of puts, transactions with options, facts, failures and losses. The final state must match a naive model.
+//! Random sequences of puts, transactions with options, facts, failures and losses. The final state must match that of a naive
+//! model.
 
 use std::{cell::Cell, collections::BTreeSet, rc::Rc};
 
@@ -24,25 +25,25 @@ enum Step {
     Reject(usize),
     Delete(usize),
     Fact(usize, bool),
-    /// The object disappears from the kernel, and the loss is reported to the scheduler.
+    /// The object disappears from the kernel, and the scheduler is notified.
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
-    /// A round in which only this many of the operations in flight are performed.
+    /// A round that performs only this many of the operations in flight.
     Part(u8),
-    /// Several values in one transaction, which is reverted on failure if the flag is set.
+    /// A transaction with several values, reverted on failure if the flag is set.
     Commit(Vec<(usize, Option<Toy>)>, bool),
-    /// A resync with all desired values except one.
+    /// A resync with all desired values except the one with this index.
     Resync(Resync, usize),
-    /// The object disappears from the kernel without a report.
+    /// The object disappears from the kernel, and the scheduler is not notified.
     Vanish(usize),
     Time,
 }
 
-/// Values on which no value depends except each other, so that a deletion may take them along.
+/// Values on which no values depend except each other, so a deletion may take them along.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
-/// Generates a value. It depends on facts, on lower pairs, or on its partner in the pair, so cycles have two members.
+/// Generates a value. It depends on facts, on lower pairs, or on its partner in the pair, so every cycle has two members.
 fn value(index: usize) -> impl Strategy<Value = Toy> {
     let lower = prop::collection::vec(0..KEYS, 0..2);
     (
@@ -106,7 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Returns the largest set of desired values whose dependencies are all in the set, by removing values until no dependency is unmet.
+/// Returns the largest set of desired values whose dependencies are all in the set. It removes values until no dependency is
+/// unmet.
 fn model(desired: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeMap<String, u32> {
     let mut alive: BTreeMap<String, &Toy> = desired.iter().map(|(key, value)| (key.clone(), value)).collect();
     loop {
@@ -139,7 +141,7 @@ fn model(desired: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTree
     }
 }
 
-/// Formats all state that a dry run must not change.
+/// Formats all state that a dry run must leave unchanged.
 fn appearance(world: &World) -> String {
     let snapshot = world.scheduler.extract(&crate::history::extract::Scope::All).snapshot(None);
     let nodes: Vec<_> = snapshot
@@ -161,7 +163,7 @@ fn planned(operations: &[OperationRecord<Key, Toy>]) -> Vec<String> {
         .collect()
 }
 
-/// A world, its desired values, and the number of next operations that fail.
+/// A world, its desired values, and the number of upcoming operations that fail.
 struct Trial {
     world: World,
     desired: BTreeMap<String, Toy>,
@@ -191,7 +193,8 @@ impl Trial {
                 world.put(&name(index), value);
             }
             Step::Reject(index) => {
-                // A rejected value keeps the applied one, which depends on timing. The model has no such rule, so delete the value.
+                // If a value is rejected, the applied value stays, and this depends on timing. The model has no such rule, so
+                // delete the value.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
                 self.desired.remove(&name(index));
@@ -240,7 +243,7 @@ impl Trial {
                 None => desired.remove(&name(*index)),
             };
         }
-        // A transaction contains each key once, with the last of its values.
+        // A transaction contains each key once, with its last value.
         let keys: BTreeSet<usize> = values.iter().map(|(index, _)| *index).collect();
         let change = |index: &usize| {
             desired
@@ -256,13 +259,13 @@ impl Trial {
         let before = appearance(&self.world);
         let plan = self.world.scheduler.simulate(Transaction::of(changes.clone())).expect("acceptable");
         let plan: Vec<_> = plan.into_iter().map(|planned| planned.operation).collect();
-        assert_eq!(before, appearance(&self.world), "a dry run changes nothing");
+        assert_eq!(before, appearance(&self.world), "a dry run must change nothing");
         let unharmed = self.failing.get() == 0;
         let result = self.world.commit(changes, options);
         if unharmed {
             let record = self.world.record(result.seq);
             let done: Vec<_> = record.executed().cloned().collect();
-            assert_eq!(planned(&plan), planned(&done), "the planned operations are performed");
+            assert_eq!(planned(&plan), planned(&done), "the planned operations must be performed");
             assert!(result.errors.is_empty() && !result.reverted);
         }
         assert!(result.reverted <= (revert && !result.errors.is_empty()));
@@ -286,7 +289,7 @@ impl Trial {
     }
 }
 
-/// Returns the settings. `SCHEDULER_CASES` is the number of random cases.
+/// Returns the test configuration. `SCHEDULER_CASES` sets the number of random cases.
 fn config() -> ProptestConfig {
     let cases = std::env::var("SCHEDULER_CASES").ok().and_then(|cases| cases.parse().ok());
     ProptestConfig {
@@ -329,7 +332,7 @@ fn links(needs: &[&str], any: &[&str], derives: &[&str]) -> Toy {
     }
 }
 
-/// Returns the world after a sequence that [`any_sequence_ends_in_the_state_of_the_model`] found, once no operation fails any more.
+/// Returns the world after a sequence found by [`any_sequence_ends_in_the_state_of_the_model`], once operations no longer fail.
 fn world_after(steps: impl IntoIterator<Item = Step>) -> World {
     let mut trial = Trial::new();
     steps.into_iter().for_each(|step| trial.take(step));
@@ -358,7 +361,7 @@ fn cycle_member_that_can_no_longer_be_created_is_pending() {
     assert_eq!(world.state("v/03"), Some(ValueState::Pending));
 }
 
-/// The deletion failed, and then the missing fact appeared: the value stayed RETRYING without another attempt.
+/// The deletion failed before the missing fact appeared. The value stayed RETRYING without another attempt.
 #[test]
 fn obsolete_failed_deletion_does_not_block_the_value() {
     let world = world_after([
@@ -373,7 +376,7 @@ fn obsolete_failed_deletion_does_not_block_the_value() {
     assert_eq!(world.state("v/00"), Some(ValueState::Configured), "{status:?}");
 }
 
-/// As above, but the update that accompanied the deletion was never performed: the derived values were missing.
+/// As above, but the update that accompanied the deletion was never performed, so the derived values were missing.
 #[test]
 fn update_is_performed_after_an_obsolete_failed_deletion() {
     let world = world_after([

@@ -1,4 +1,4 @@
-//! Rules of the scheduler, one per test.
+//! Scheduler rules, one per test.
 
 use super::*;
 
@@ -174,7 +174,7 @@ fn derived_values_follow_their_base_and_affect_its_status() {
     assert_eq!(
         world.state("x"),
         Some(ValueState::Configured),
-        "a failure does not affect other values"
+        "a failure must not affect other values"
     );
     world.fail = Box::new(|_, _| None);
     world.run_out_retries();
@@ -197,7 +197,7 @@ fn derived_values_follow_their_base_and_affect_its_status() {
     assert_eq!(
         order,
         ["Delete", "Delete", "Update", "Create"],
-        "x and d1 are deleted, the base is updated, d3 is created"
+        "x and d1 must be deleted, the base updated, and d3 created"
     );
     world.delete("a");
     world.run();
@@ -212,7 +212,7 @@ fn retry_delays_double_up_to_a_minute_without_limit() {
     world.run();
     let mut delays = Vec::new();
     for _ in 0..10 {
-        let deadline = world.scheduler.next_deadline().expect("a retry is planned");
+        let deadline = world.scheduler.next_deadline().expect("a retry must be scheduled");
         delays.push((deadline - world.now).as_secs());
         world.now = deadline;
         world.run();
@@ -221,8 +221,8 @@ fn retry_delays_double_up_to_a_minute_without_limit() {
     assert_eq!(world.statuses["a"].next_retry, world.scheduler.next_deadline());
     world.put("a", toy(2));
     world.run();
-    let deadline = world.scheduler.next_deadline().expect("a retry is planned");
-    assert_eq!((deadline - world.now).as_secs(), 1, "a new value resets the back-off");
+    let deadline = world.scheduler.next_deadline().expect("a retry must be scheduled");
+    assert_eq!((deadline - world.now).as_secs(), 1, "a new value must reset the back-off");
 }
 
 #[test]
@@ -233,11 +233,11 @@ fn failed_creation_of_an_immutable_value_waits_for_its_retry() {
     world.put("a", fixed);
     world.run();
     assert_eq!(world.state("a"), Some(ValueState::Retrying));
-    let deadline = world.scheduler.next_deadline().expect("a retry is planned");
+    let deadline = world.scheduler.next_deadline().expect("a retry must be scheduled");
     assert_eq!((deadline - world.now).as_secs(), 1);
 }
 
-/// Simulator seed 20019034: the half-created link was never removed.
+/// Simulator seed 20019034: a partly created link was never removed.
 #[test]
 fn remains_of_an_interrupted_creation_are_removed_when_no_longer_desired() {
     let mut world = World::new();
@@ -390,7 +390,7 @@ fn observed_value_stays_while_a_provider_is_about_to_be_created() {
         needs_any: vec!["p/".into()],
         ..Toy::default()
     };
-    // The provider is created immediately; after a retry; after its own dependency.
+    // The provider is created immediately, after a retry, or after its own dependency.
     for (fails, needs) in [(false, None), (true, None), (false, Some("z"))] {
         let mut world = World::new();
         world.kernel.insert("b".into(), user.clone());
@@ -641,7 +641,7 @@ fn dependents_are_created_after_an_update_in_flight_completes() {
     world.put("v/base", deriving(1, &["d/base/1"]));
     world.run();
     world.log.clear();
-    // In one transaction: the update may rename the object that the dependents refer to.
+    // All changes are in one transaction. The update may rename the object that the dependents refer to.
     world.put("v/base", deriving(2, &["d/base/1"]));
     world.put("w/direct", needing(&["v/base"]));
     world.put("w/indirect", needing(&["d/base/1"]));
@@ -694,7 +694,7 @@ fn deriving(content: u32, derives: &[&str]) -> Toy {
     }
 }
 
-/// Creates a world with a value that takes two others along, of which the second depends on the first.
+/// Creates a world with a value that takes along two others, the second of which depends on the first.
 fn world_with_taken() -> World {
     let mut world = World::new();
     let taken = ["gateway", "route"].map(str::to_owned).to_vec();
@@ -744,7 +744,7 @@ fn values_taken_along_stay_if_the_deletion_fails() {
     assert_eq!(world.log.len(), 3, "{:?}", world.log);
 }
 
-/// An operation in flight completes even if its value is no longer desired, so its dependencies must stay until then.
+/// An operation in flight completes even if its value is no longer desired, so the dependencies must stay until then.
 #[test]
 fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     let mut world = World::new();
@@ -756,7 +756,7 @@ fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     world.put("a", on_shared.clone());
     world.put("b", on_shared);
     world.round();
-    // Both creations are in flight; one is performed.
+    // Both creations are in flight, and one is performed.
     world.round_of(1);
     assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["a", "shared"]);
     world.delete("a");
@@ -768,7 +768,7 @@ fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     assert_eq!(deleted.count(), 3, "{:?}", world.log);
 }
 
-/// The kernel removes both ends of a pair together, so values on either end must be deleted first.
+/// The kernel removes both ends of a pair together, so the values on either end must be deleted first.
 #[test]
 fn cycle_member_is_deleted_after_derived_values_of_the_others() {
     let mut world = World::new();
@@ -826,7 +826,7 @@ fn values_taken_along_stay_while_the_creation_waits() {
     let takes = ["gateway", "route"].map(str::to_owned).to_vec();
     world.put("enter/vrf", Toy { takes, ..Toy::default() });
     world.run();
-    assert_eq!(world.log, [], "no value was removed, so none is recreated");
+    assert_eq!(world.log, [], "no value was removed, so none must be re-created");
     assert_eq!(world.state("enter/vrf"), Some(ValueState::Pending));
     for text in ["gateway", "route"] {
         assert_eq!(world.state(text), Some(ValueState::Configured), "{text}");

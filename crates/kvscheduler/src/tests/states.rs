@@ -1,9 +1,9 @@
-//! All states of a value: how each is reached, and what is published in it.
+//! All value states: how each is reached, and what is published.
 
 use super::*;
 use crate::history::extract::Scope;
 
-/// A state: its name, how the value `a` reaches it, and the published state; `None` if nothing is published.
+/// Name of a state, how the value `a` reaches it, and the published state (`None` if nothing is published).
 type Row = (&'static str, fn(&mut World), Option<ValueState>);
 
 fn claiming(name: &str) -> Toy {
@@ -28,7 +28,7 @@ fn apply(world: &mut World, value: Toy) {
     world.run();
 }
 
-/// Simulates a change of the value by others, and reports it to the scheduler.
+/// Simulates a change to the value by others, and reports it to the scheduler.
 fn spoil(world: &mut World) {
     world.kernel.insert("a".into(), toy(99));
     world.scheduler.found(vec![(key("a"), toy(99))]);
@@ -95,7 +95,7 @@ fn blocked() -> Vec<Row> {
     ]
 }
 
-/// States of a value that is or was applied.
+/// States of a value that is, or was, applied.
 fn applied() -> Vec<Row> {
     use ValueState::{Configured, Failed, Invalid, Pending, Retrying};
     vec![

@@ -1,4 +1,4 @@
-//! Transactions: options, results, attribution of operations, revert, dry run, and kinds of resync.
+//! Transactions: options, results, assignment of operations, revert, dry run, and resync scopes.
 
 use super::*;
 use crate::history::record::Origin;
@@ -31,9 +31,9 @@ fn transactions_are_numbered_from_zero_in_start_order() {
     world.fact("fact/1", true);
     world.run();
     let last = world.commit(vec![remove("a")], Options::default());
-    assert_eq!((first.seq, empty.seq, last.seq), (0, 1, 3), "number 2 is the notification");
+    assert_eq!((first.seq, empty.seq, last.seq), (0, 1, 3), "number 2 must be the notification");
     assert_eq!(world.record(2).kind, Kind::Notification);
-    assert!(world.record(1).operations.is_empty(), "empty transactions are recorded too");
+    assert!(world.record(1).operations.is_empty(), "empty transactions must be recorded");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn downstream_resync_with_changes_is_rejected() {
     world.run();
     assert!(
         world.kernel.is_empty() && world.statuses.is_empty(),
-        "rejected transaction changes nothing"
+        "a rejected transaction must change nothing"
     );
 }
 
@@ -68,7 +68,7 @@ fn result_has_key_operation_and_error_of_each_failure() {
     let result = world.commit(vec![put("a", toy(1)), put("b", toy(1))], Options::default());
     assert_eq!(result.to_string(), "KeyErrors: [b (CREATE): simulated failure]");
     assert_eq!(result.errors[0].state, ValueState::Retrying);
-    assert_eq!(world.state("a"), Some(ValueState::Configured), "other values are still applied");
+    assert_eq!(world.state("a"), Some(ValueState::Configured), "other values must still be applied");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn invalid_value_is_an_error_of_its_transaction() {
     assert_eq!(result.to_string(), "KeyErrors: [a (CREATE): bad field]");
     assert_eq!(world.account(result.seq), ["CREATE a NOOP NONEXISTENT -> INVALID"]);
     let again = world.commit(vec![unusable("a", "bad field")], Options::default());
-    assert_eq!(again.errors.len(), 1, "the error is reported again");
+    assert_eq!(again.errors.len(), 1, "the error must be reported again");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn transaction_is_finished_after_all_operations_that_it_caused() {
     let changes = vec![put("a", toy(1))];
     let seq = world.scheduler.transact(Transaction { changes, options }).expect("acceptable");
     for expected in ["a", "b", "c"] {
-        assert!(world.scheduler.take_finished().is_empty(), "{expected} is not created yet");
+        assert!(world.scheduler.take_finished().is_empty(), "the result must wait for {expected}");
         world.round();
         assert!(world.kernel.contains_key(expected));
     }
@@ -233,7 +233,7 @@ fn retry_policy_bounds_the_attempts_before_the_value_is_failed() {
     assert_eq!((world.state("a"), world.statuses["a"].next_retry), (Some(ValueState::Failed), None));
     world.fail = Box::new(|_, _| None);
     world.commit(vec![put("a", toy(2))], Options::default());
-    assert_eq!(world.state("a"), Some(ValueState::Configured), "a change resets the retry");
+    assert_eq!(world.state("a"), Some(ValueState::Configured), "a change must reset the retries");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn transaction_without_retry_option_keeps_the_retry_policy() {
         .expect("acceptable");
     world.run();
     for text in ["a", "b"] {
-        let next = world.statuses[text].next_retry.expect("a retry is planned");
+        let next = world.statuses[text].next_retry.expect("a retry must be scheduled");
         assert_eq!(
             (world.state(text), (next - world.now).as_secs()),
             (Some(ValueState::Retrying), 7),
@@ -361,7 +361,7 @@ fn revert_restores_the_previous_values() {
     assert_eq!(
         result.to_string(),
         "KeyErrors: [z (CREATE): simulated failure]",
-        "the result has the original failure"
+        "the result must contain the original failure"
     );
     assert!(result.reverted);
     let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
@@ -375,7 +375,7 @@ fn revert_restores_the_previous_values() {
     assert_eq!(
         reverts,
         ["DELETE new", "DELETE z", "UPDATE a", "CREATE gone"],
-        "deletions first, but not of dependencies of other values"
+        "deletions must come first, except those of dependencies of other values"
     );
     assert_eq!(world.scheduler.next_deadline(), None);
 }
@@ -450,7 +450,7 @@ fn failed_revert_is_reported_and_does_not_loop() {
     assert_eq!(
         world.kernel.keys().collect::<Vec<_>>(),
         ["a"],
-        "the rest of the revert is retried like other values"
+        "the rest of the revert must be retried like other values"
     );
 }
 
@@ -523,7 +523,7 @@ fn dry_run_returns_the_operations_and_changes_nothing() {
             "CREATE a CONFIGURED",
             "CREATE b CONFIGURED"
         ],
-        "validation failures included"
+        "the plan must include validation failures"
     );
     assert!(
         planned
@@ -597,7 +597,7 @@ fn record_of_a_simulated_transaction_contains_its_plan() {
         },
     );
     let record = world.record(result.seq);
-    let planned = record.planned.as_ref().expect("a plan");
+    let planned = record.planned.as_ref().expect("the record must contain the plan");
     assert_eq!((planned.len(), planned[0].after.state), (1, ValueState::Configured));
     assert_eq!(record.operations[0].after.state, ValueState::Retrying);
 }
@@ -612,7 +612,7 @@ fn full_resync_reads_the_kernel_and_upstream_resync_does_not() {
         ..Options::default()
     };
     world.commit(vec![put("a", toy(1))], upstream);
-    assert!(world.kernel.is_empty(), "b is no longer desired, and the loss of a is unnoticed");
+    assert!(world.kernel.is_empty(), "b must be deleted, and the loss of a must go unnoticed");
     let full = Options {
         resync: Resync::Full,
         verbose: true,
@@ -651,7 +651,7 @@ fn downstream_resync_repairs_drift_and_retries_failed_values() {
             "UPDATE b CONFIGURED -> CONFIGURED"
         ]
     );
-    assert!(world.record(result.seq).values.is_empty(), "the desired values are unchanged");
+    assert!(world.record(result.seq).values.is_empty(), "the desired values must be unchanged");
 }
 
 #[test]
@@ -723,7 +723,7 @@ fn verification_reports_differences_to_the_kernel() {
         ]
     );
     let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
-    assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "differences are repaired");
+    assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "differences must be repaired");
 }
 
 /// The kernel chooses what a value leaves open. Its choice is observed, but does not count as a difference.
@@ -779,7 +779,7 @@ fn notification_records_only_the_facts_that_changed() {
     assert_eq!(
         values,
         [("fact/2", Origin::FromSB), ("fact/3", Origin::FromSB)],
-        "an unchanged fact is not recorded"
+        "an unchanged fact must not be recorded"
     );
     assert_eq!(world.account(record.seq)[0], "CREATE fact/2 NONEXISTENT -> OBTAINED");
 }

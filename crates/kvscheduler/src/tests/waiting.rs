@@ -1,10 +1,10 @@
-//! Values that wait, what makes the scheduler try them again, and the bound on the length of a step.
+//! Waiting values, the events that make the scheduler retry them, and the maximum length of a step.
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Puts a value that depends on a namespace which does not exist yet.
+/// Puts a value that depends on a namespace that does not exist yet.
 fn inside() -> Change<Key, Toy> {
     let value = Toy {
         implies: vec!["ns".into()],
@@ -24,7 +24,7 @@ fn reverting() -> Options {
     }
 }
 
-/// Lists key and message of each value that waits.
+/// Returns the key and message of each waiting value.
 fn reported(result: &TransactionResult<Key>) -> Vec<(&str, &str)> {
     result
         .waiting
@@ -106,20 +106,20 @@ fn waiting_value_is_tried_immediately_when_a_dependency_changes() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// The attempt is based on the dependency as it was when the attempt started.
+/// The attempt uses the dependency as it was when the attempt started.
 #[test]
 fn update_of_a_dependency_waits_for_the_attempt_and_triggers_another() {
     let mut world = World::new();
     world.put("a", toy(1));
     world.run();
     world.put("b", needing(&["a"]));
-    let attempt = world.scheduler.step(world.now).pop().expect("b is created");
+    let attempt = world.scheduler.step(world.now).pop().expect("b must be created");
     world.put("a", toy(2));
-    assert!(world.scheduler.step(world.now).is_empty(), "a is updated after the attempt");
+    assert!(world.scheduler.step(world.now).is_empty(), "a must be updated later");
     world
         .scheduler
         .outcome(attempt.id, Outcome::Waiting(wait("a has the wrong content")));
-    let change = world.scheduler.step(world.now).pop().expect("a is changed");
+    let change = world.scheduler.step(world.now).pop().expect("a must be changed");
     assert_eq!((change.key.as_str(), change.verb), ("a", Verb::Update));
     let outcome = world.perform("a", change.verb, change.steps);
     world.scheduler.outcome(change.id, outcome);
@@ -127,7 +127,7 @@ fn update_of_a_dependency_waits_for_the_attempt_and_triggers_another() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// Returns a fault for each creation of `b`, and counts the attempts.
+/// Fails every creation of `b` and counts the attempts.
 fn failing_until_changed(attempts: &Arc<std::sync::atomic::AtomicUsize>) -> Sabotage {
     let attempts = Arc::clone(attempts);
     Box::new(move |key, _| {
@@ -145,15 +145,15 @@ fn failed_value_is_retried_immediately_when_a_dependency_changes() {
     world.put("a", toy(1));
     world.put("b", needing(&["a"]));
     world.run();
-    while world.scheduler.next_deadline().expect("a retry is planned") < world.now + 30 * SECOND {
-        world.now = world.scheduler.next_deadline().expect("a retry is planned");
+    while world.scheduler.next_deadline().expect("a retry must be scheduled") < world.now + 30 * SECOND {
+        world.now = world.scheduler.next_deadline().expect("a retry must be scheduled");
         world.run();
     }
     world.now += 2 * SECOND;
     world.fail = Box::new(|_, _| None);
     world.put("a", toy(2));
     world.run();
-    assert_eq!(world.state("b"), Some(ValueState::Configured), "retried immediately");
+    assert_eq!(world.state("b"), Some(ValueState::Configured), "b must be retried immediately");
 }
 
 #[test]
@@ -171,13 +171,13 @@ fn changing_dependency_causes_one_attempt_per_second_and_keeps_back_off() {
     }
     let made = attempts.load(Ordering::Relaxed);
     assert!((10..=11).contains(&made), "{made} attempts in 10 s");
-    let next = world.statuses["b"].next_retry.expect("a retry is planned");
+    let next = world.statuses["b"].next_retry.expect("a retry must be scheduled");
     assert!(next > world.now, "{next:?}");
     world.now += 70 * SECOND;
     world.run();
     assert!(
         world.statuses["b"].next_retry > Some(world.now + 50 * SECOND),
-        "the back-off continues"
+        "the back-off must continue"
     );
 }
 
@@ -211,11 +211,11 @@ fn failed_cycle_member_is_retried_when_the_other_becomes_valid() {
     world.put("c", needing(&["d"]));
     world.put("d", needing(&["c"]));
     world.run();
-    // The remains of the failed creation cannot be removed either: recovery is retried with back-off.
+    // The remains of the failed creation cannot be removed either, so the recovery is retried with back-off.
     world.change("d", unusable("d", "bad field").value);
     world.run();
-    while world.scheduler.next_deadline().expect("a retry is planned") < world.now + 20 * SECOND {
-        world.now = world.scheduler.next_deadline().expect("a retry is planned");
+    while world.scheduler.next_deadline().expect("a retry must be scheduled") < world.now + 20 * SECOND {
+        world.now = world.scheduler.next_deadline().expect("a retry must be scheduled");
         world.run();
     }
     world.now += 2 * SECOND;
@@ -291,7 +291,7 @@ fn claiming(needs: &[&str]) -> Toy {
     }
 }
 
-/// After a restart: `b` is in the kernel, in a place whose opening takes longer than the creation of `a`.
+/// After a restart, `b` is in the kernel, in a place that takes longer to open than the creation of `a`.
 #[test]
 fn claim_is_reserved_for_values_in_a_place_that_is_being_opened() {
     let mut world = World::new();

@@ -1,10 +1,10 @@
-//! BRIDGE: an Ethernet switch (net/bridge, IEEE 802.1D and 802.1Q), with the settings of its ports.
+//! BRIDGE: an Ethernet switch (net/bridge, IEEE 802.1D and 802.1Q) and its port settings.
 //!
 //! A bridge does not list its ports: each port names the bridge.
 
 use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuDefault, PortSpec, Scale, Unset, Wire};
 
-// IFLA_BR_* of linux/if_link.h. The kernel keeps times in hundredths of a second, rounded to its tick.
+// IFLA_BR_* of linux/if_link.h. The kernel stores times in hundredths of a second, rounded to its tick.
 
 static VLAN_FILTERING: Attribute = Attribute::switch("vlan_filtering", "VLAN filtering", At::Info(7, Wire::U8));
 /// ETH_P_8021Q or ETH_P_8021AD.
@@ -51,7 +51,7 @@ static ISOLATED: Attribute = Attribute::switch("isolated", "isolation", At::Info
 static HAIRPIN: Attribute = Attribute::switch("hairpin", "hairpin mode", At::Info(4, Wire::U8));
 static LEARNING: Attribute = Attribute::switch("learning", "learning", At::Info(8, Wire::U8)).unset(Unset::LeftAlone(1));
 static UNICAST_FLOOD: Attribute = Attribute::switch("unicast_flood", "unicast flooding", At::Info(9, Wire::U8)).unset(Unset::LeftAlone(1));
-/// The kernel derives the path cost from the speed; it is 2 for a veth (10 Gbit/s).
+/// The kernel derives the path cost from the link speed; it is 2 for a veth (10 Gbit/s).
 static PATH_COST: Attribute = Attribute::new("path_cost", "path cost", At::Info(3, Wire::U32))
     .range(1, 65_535)
     .unset(Unset::LeftAlone(2));
@@ -96,7 +96,7 @@ static BRIDGE: KindSpec = KindSpec {
     ],
     ports: Some(&PORTS),
     own_vlans: Some("self_vlans"),
-    // The kernel uses the smallest MTU of the ports.
+    // By default, the kernel uses the smallest MTU of the ports.
     mtu: Mtu {
         default: MtuDefault::LeftAlone,
         ..Mtu::ETHERNET
@@ -124,7 +124,7 @@ impl LinkKind for Bridge {
         match mask & 0x7 {
             0 => Ok(()),
             _ => {
-                let message = format!("the group forwarding mask {mask} has one of its bits 0 to 2, which the kernel refuses; clear them");
+                let message = format!("the group forwarding mask {mask} sets one of the bits 0 to 2, which the kernel refuses; clear them");
                 Err(Invalid::new("SettingOutOfRange", &["group_fwd_mask"], message))
             }
         }

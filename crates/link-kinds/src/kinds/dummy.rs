@@ -3,7 +3,7 @@
 use crate::{KindSpec, LinkKind, Module};
 
 static DUMMY: KindSpec = KindSpec {
-    // A dummy has no neighbors that could answer (IFF_NOARP).
+    // A dummy has no neighbours that could reply (IFF_NOARP).
     detects_duplicates: false,
     module: Module {
         name: "dummy",

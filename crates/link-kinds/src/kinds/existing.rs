@@ -1,4 +1,4 @@
-//! EXISTING: a link in the agent's own namespace that is managed by others.
+//! EXISTING: a link in the agent's own namespace that another program manages.
 //!
 //! The agent never creates, changes or deletes such a link.
 
@@ -15,7 +15,7 @@ static EXISTING: KindSpec = KindSpec {
     ..KindSpec::created("EXISTING", "", "")
 };
 
-/// A link that is managed by others.
+/// A link that another program manages.
 pub(super) struct Existing;
 
 impl LinkKind for Existing {

@@ -1,4 +1,4 @@
-//! VETH: one end of a virtual Ethernet pair (drivers/net/veth.c). The other end is an interface of its own.
+//! VETH: one end of a virtual Ethernet pair (drivers/net/veth.c). The other end is a separate interface.
 
 use crate::{At, Attribute, Feature, KindSpec, LinkKind, Module, Reference, Role, Scale, Unset};
 

@@ -18,7 +18,7 @@ static PROTOCOL: Attribute = Attribute::new("protocol", "VLAN protocol", At::Inf
 static LOOSE_BINDING: Attribute = Attribute::switch("loose_binding", "loose binding", At::Info(2, Wire::Flag(4)));
 
 static REORDER_HEADERS: Attribute =
-    Attribute::switch("reorder_headers", "reordering of headers", At::Info(2, Wire::Flag(1))).unset(Unset::LeftAlone(1));
+    Attribute::switch("reorder_headers", "header reordering", At::Info(2, Wire::Flag(1))).unset(Unset::LeftAlone(1));
 
 static VLAN: KindSpec = KindSpec {
     attributes: &[&ID, &PROTOCOL, &LOOSE_BINDING, &REORDER_HEADERS],
@@ -39,7 +39,7 @@ static VLAN: KindSpec = KindSpec {
         title: "VLAN id",
         of: &[&ID, &PROTOCOL],
     }),
-    // The kernel uses the MTU of the parent, which is also the maximum.
+    // By default, the kernel uses the parent's MTU, which is also the maximum.
     mtu: Mtu {
         default: MtuDefault::LeftAlone,
         ..Mtu::ETHERNET

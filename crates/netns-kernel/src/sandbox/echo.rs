@@ -23,12 +23,12 @@ use crate::{entrance::Entrance, namespace};
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-/// Type, code, checksum, identifier, sequence number.
+/// Header size in bytes: type, code, checksum, identifier and sequence number.
 const HEADER_BYTES: usize = 8;
-/// Payload of the request, recognisable in a packet capture.
+/// Request payload, easy to recognise in a packet capture.
 const PAYLOAD: &[u8] = b"netns-agent echo";
 
-/// Sends echo requests to one address from inside one namespace.
+/// Sends ICMP echo requests to one address from inside one namespace.
 pub struct Echo {
     socket: OwnedFd,
     identifier: u16,
@@ -36,10 +36,10 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Opens a socket in the namespace of this file (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    /// Opens a socket in the namespace of a namespace file (`/run/netns/NAME`, `/proc/PID/ns/net`).
     ///
     /// # Errors
-    /// Fails if there is no such namespace, or without CAP_NET_RAW in it.
+    /// Fails if the namespace does not exist, or without CAP_NET_RAW in it.
     pub fn open(namespace: &Path, target: Ipv4Addr) -> io::Result<Self> {
         let home = Arc::new(OwnedFd::from(namespace::current()?));
         let inside: Arc<OwnedFd> = Arc::new(OwnedFd::from(namespace::open_file(namespace).map_err(io::Error::other)?));
@@ -52,7 +52,7 @@ impl Echo {
             )?)
         })?;
         let [a, b, c, d] = target.octets();
-        // The socket then receives only packets from this address.
+        // A connected socket receives only packets from this address.
         connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
         let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default();
         Ok(Echo {
@@ -65,7 +65,8 @@ impl Echo {
     /// Sends one request and waits for its reply. Returns the round-trip time.
     ///
     /// # Errors
-    /// Returns [`ErrorKind::TimedOut`] without a reply, or the kernel's error, such as an unreachable network.
+    /// Returns [`ErrorKind::TimedOut`] if no reply arrives in time, or the kernel's error, for example if the network is
+    /// unreachable.
     pub fn ask(&mut self, time_limit: Duration) -> io::Result<Duration> {
         self.sequence = self.sequence.wrapping_add(1);
         let began = Instant::now();
@@ -106,7 +107,7 @@ fn request(identifier: u16, sequence: u16) -> Vec<u8> {
 
 /// Returns whether a packet is the reply to a request.
 ///
-/// A raw socket returns the IPv4 header too, whose length is in its first byte in units of four bytes.
+/// A raw socket also returns the IPv4 header. The low four bits of its first byte are its length in units of four bytes.
 fn is_reply(packet: &[u8], identifier: u16, sequence: u16) -> bool {
     let header = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
     match packet.get(header..header + HEADER_BYTES) {

@@ -1,6 +1,6 @@
-//! Objects that are expected in a namespace, and the settings of each kind of link.
+//! Objects that are expected in a namespace, and the settings of each link kind.
 //!
-//! The settings are written by hand and not read from the agent's tables. A new kind of link needs a row in [`identity`] and in
+//! The settings are written by hand instead of taken from the agent's tables. A new link kind must be added to [`identity`] and
 //! [`settings`].
 
 use std::{
@@ -13,9 +13,9 @@ use crate::values::{Interface, Kind, PortVlan};
 /// Link. `None` means that the configuration does not determine the property.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
-    /// Ownership mark: the alias without the prefix of the agent.
+    /// Ownership mark: the alias without the agent prefix.
     pub mark: String,
-    /// Kind in the kernel (IFLA_INFO_KIND); empty for `lo`.
+    /// Kernel link kind (IFLA_INFO_KIND); empty for `lo`.
     pub kind: String,
     /// Admin state.
     pub up: bool,
@@ -23,19 +23,19 @@ pub struct Link {
     pub mtu: Option<u32>,
     /// MAC address, as text.
     pub mac: Option<String>,
-    /// Kernel name of its bridge or VRF device.
+    /// Kernel name of the link's bridge or VRF device.
     pub master: Option<String>,
-    /// Settings of its kind, with the names of `ip -json -details link`.
+    /// Settings of the link kind, with the names that `ip -json -details link` uses.
     pub settings: BTreeMap<&'static str, u64>,
-    /// Isolation of a bridge port.
+    /// True if the link is an isolated bridge port; `None` if it is not a bridge port.
     pub isolated: Option<bool>,
-    /// All VLANs of a bridge with VLAN filtering, or of a port of one.
+    /// All VLANs of a bridge with VLAN filtering, or of a port of such a bridge.
     pub vlans: Option<BTreeSet<PortVlan>>,
-    /// Group.
+    /// Link group.
     pub group: u32,
 }
 
-/// Route. Its ordering has no meaning.
+/// Route. The ordering has no meaning.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RouteEntry {
     /// Name of the outgoing link.
@@ -52,14 +52,14 @@ pub struct RouteEntry {
     pub metric: u32,
 }
 
-/// Objects of the agent in a namespace.
+/// The agent's objects in a namespace.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Space {
     /// Links by kernel name.
     pub links: BTreeMap<String, Link>,
     /// Addresses: kernel name of the link, address and prefix length.
     pub addresses: BTreeSet<(String, IpAddr, u8)>,
-    /// Primary address of each IPv4 subnet with several addresses of a single interface.
+    /// Primary address of each IPv4 subnet in which a single interface has several addresses.
     pub primary: BTreeSet<(String, IpAddr)>,
     /// Neighbours: kernel name of the link, address and MAC address.
     pub neighbours: BTreeSet<(String, IpAddr, String)>,
@@ -67,35 +67,35 @@ pub struct Space {
     pub routes: BTreeSet<RouteEntry>,
 }
 
-/// Properties of a link that cannot change without re-creation.
+/// Link properties that can only be changed by creating the link again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
-    /// Ownership mark: the alias without the prefix of the agent.
+    /// Ownership mark: the alias without the agent prefix.
     pub mark: String,
-    /// Kind in the kernel (IFLA_INFO_KIND); empty if the agent does not create the link.
+    /// Kernel link kind (IFLA_INFO_KIND); empty if the agent does not create the link.
     pub kind: &'static str,
     /// Settings that cannot be changed in place.
     pub settings: BTreeMap<&'static str, u64>,
 }
 
 impl Interface {
-    /// Returns the name of its link in the kernel.
+    /// Returns the kernel name of the interface's link.
     pub fn host(&self) -> &str {
         if self.kind == Kind::Loopback { "lo" } else { &self.host_name }
     }
 
-    /// Returns whether its link is a foreign link in the agent's own namespace.
+    /// Returns true if the interface's link is a foreign link in the agent's own namespace.
     pub fn is_existing(&self) -> bool {
         self.kind == Kind::Existing
     }
 
-    /// Returns whether its link is created by the agent or is the loopback of a namespace.
+    /// Returns true if the agent creates the interface's link, or if it is the loopback of a namespace.
     pub fn has_own_link(&self) -> bool {
         !matches!(self.kind, Kind::Existing | Kind::Tap(_))
     }
 }
 
-/// Returns the properties of an interface's link that cannot change without re-creation.
+/// Returns the properties of an interface's link that can only be changed by creating the link again.
 pub fn identity(interface: &Interface) -> Identity {
     let name = interface.name.clone();
     let (mark, kind, settings) = match &interface.kind {
@@ -107,13 +107,13 @@ pub fn identity(interface: &Interface) -> Identity {
         Kind::Bridge { ageing: 0, .. } => (name, "bridge", BTreeMap::new()),
         Kind::Bridge { .. } => (format!("{name}//set=100"), "bridge", BTreeMap::new()),
         Kind::Vlan { parent, id, .. } => (format!("{name}/{parent}"), "vlan", BTreeMap::from([("id", u64::from(*id))])),
-        // Not an object of the agent.
+        // The agent does not create these links.
         Kind::Existing | Kind::Tap(_) => (String::new(), "", BTreeMap::new()),
     };
     Identity { mark, kind, settings }
 }
 
-/// Returns all settings of an interface's kind that its value determines.
+/// Returns all settings of the interface's link kind that its value determines.
 pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
     let mut settings = identity(interface).settings;
     match interface.kind {
@@ -133,7 +133,7 @@ pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
     settings
 }
 
-/// Returns the MTU of a link without a desired MTU; `None` if it depends on other links or stays unchanged.
+/// Returns the MTU of a link without a desired MTU, or `None` if the MTU depends on other links or stays unchanged.
 pub(super) fn default_mtu(kind: &Kind) -> Option<u32> {
     match kind {
         Kind::Veth(_) | Kind::Dummy => Some(1500),

@@ -1,4 +1,4 @@
-//! Rules of the specification: dependencies of each value, and its objects when they are met.
+//! The rules of the specification: the dependencies of each value, and the objects that exist when they are met.
 
 use std::net::IpAddr;
 
@@ -20,12 +20,12 @@ fn id_on(interface: &Interface) -> Option<(&str, u16)> {
     }
 }
 
-/// Returns whether an interface is a bridge with VLAN filtering.
+/// Returns true if an interface is a bridge with VLAN filtering.
 fn keeps_apart(interface: &Interface) -> bool {
     matches!(interface.kind, Kind::Bridge { filtering: true, .. })
 }
 
-/// Returns whether two EXISTING interfaces on one link conflict with each other.
+/// Returns true if two EXISTING interfaces on the same link conflict with each other.
 fn contradict(a: &Interface, b: &Interface) -> bool {
     let mtus = a.mtu != b.mtu && a.mtu != 0 && b.mtu != 0;
     let mac = |interface: &Interface| (!interface.link_only && !interface.mac.is_empty()).then(|| interface.mac.clone());
@@ -40,7 +40,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         alive.filter(move |other| other.is_existing() && other.host() == host)
     }
 
-    /// Returns all ordered pairs of EXISTING interfaces that conflict on one link, and of VLANs with the same parent and id.
+    /// Returns all ordered pairs of EXISTING interfaces that conflict on a link, and of VLANs that have the same parent and id.
     pub(super) fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
         let links = self.surroundings.nics.keys();
         let pairs = links.flat_map(|host| {
@@ -72,7 +72,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         self.surroundings.lacks.contains(identity(interface).kind)
     }
 
-    /// Returns the interface if it could exist without regard to other values.
+    /// Returns the interface if it could exist, disregarding all other values.
     fn possible(&self, name: &str) -> Option<&'a Interface> {
         let interface = *self.interfaces.get(name)?;
         if !interface.has_own_link() {
@@ -82,13 +82,13 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         (self.netns(interface).is_some() && can_be_made).then_some(interface)
     }
 
-    /// Returns the interface if it has its link.
+    /// Returns the interface if its link exists.
     pub(super) fn alive(&self, name: &str) -> Option<&'a Interface> {
         let interface = self.possible(name)?;
         (self.has_all(interface) && !self.taken.contains(name)).then_some(interface)
     }
 
-    /// Returns whether the dependencies of an interface on other values are met.
+    /// Returns true if the interface's dependencies on other values are met.
     fn has_all(&self, interface: &Interface) -> bool {
         self.possible(&interface.name).is_some()
             && match &interface.kind {
@@ -100,7 +100,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             }
     }
 
-    /// Returns the name of the desired VRF device or bridge of an interface.
+    /// Returns the name of an interface's desired VRF device or bridge.
     fn master_name(interface: &'a Interface) -> Option<&'a str> {
         match (&*interface.vrf, &interface.port) {
             ("", port) => port.as_ref().map(|port| port.bridge.as_str()),
@@ -114,7 +114,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         (self.netns(master) == self.netns(interface)).then_some(master)
     }
 
-    /// Returns the addresses of an interface that the agent adds.
+    /// Returns the addresses that the agent adds to an interface.
     fn addresses(&self, interface: &'a Interface) -> &'a [String] {
         match !interface.vrf.is_empty() && self.master(interface).is_none() {
             true => &[],
@@ -124,19 +124,19 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns whether others have added the addresses of a `link_only` interface.
+    /// Returns true if others have added the addresses of a `link_only` interface.
     fn has_expected(&self, interface: &Interface) -> bool {
         let there = self.surroundings.nics.get(interface.host());
         there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
     }
 
-    /// Returns whether an address of an interface on a foreign link is in duplicate address detection.
+    /// Returns true if duplicate address detection is in progress for an address of an interface on a foreign link.
     fn has_tentative(&self, interface: &Interface) -> bool {
         let nic = self.surroundings.nics.get(interface.host()).filter(|_| interface.enabled);
         interface.is_existing() && nic.is_some_and(|nic| nic.tentative.iter().any(|address| interface.addresses.contains(address)))
     }
 
-    /// Returns all addresses of a link: those of the interface and, on a foreign link, of other interfaces and foreign ones.
+    /// Returns all addresses of the interface's link. On a foreign link, this includes foreign addresses and those of other interfaces.
     fn addresses_on_link(&self, interface: &'a Interface) -> Vec<&str> {
         let mut all: Vec<&str> = self.addresses(interface).iter().map(String::as_str).collect();
         if interface.is_existing() {
@@ -170,7 +170,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         addresses.any(|address| covers(address, gateway)) || self.values.iter().any(on_link)
     }
 
-    /// Returns the interface of a route, if the route can be applied.
+    /// Returns a route's interface if the route can be applied.
     pub(super) fn usable_route(&self, route: &Route) -> Option<&'a Interface> {
         match self.is_refused(&route.interface) {
             true => self.applied_earlier(&route.interface, &route.key()),
@@ -178,7 +178,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the interface of a neighbour, if the neighbour can be applied.
+    /// Returns a neighbour's interface if the neighbour can be applied.
     pub(super) fn usable_arp(&self, arp: &Arp) -> Option<&'a Interface> {
         match self.is_refused(&arp.interface) {
             true => self.applied_earlier(&arp.interface, &arp.key()),
@@ -186,7 +186,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns an interface of which an earlier version may be applied, if the agent reports the value `key` on it as CONFIGURED.
+    /// Returns the interface if the agent reports the value `key` on it as CONFIGURED: an earlier version of the interface may be applied.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
         let is_configured = self.surroundings.reported.get(key) == Some(&"CONFIGURED");
         self.alive(name).filter(|_| is_configured)
@@ -230,7 +230,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             return Verdict::Pending;
         }
         match Self::master_name(interface) {
-            // A master in another namespace is an error, while a missing one may appear later.
+            // A master in another namespace is an error, but a missing master may appear later.
             Some(master) if self.master(interface).is_none() => match self.alive(master) {
                 Some(_) => Verdict::Invalid,
                 None => Verdict::Pending,
@@ -239,7 +239,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Adds the expected objects of an interface that has its link.
+    /// Adds the expected objects of an interface whose link exists.
     pub(super) fn expect_interface(&self, interface: &'a Interface, space: &mut Space) {
         let host = interface.host();
         if interface.has_own_link() {
@@ -280,7 +280,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the expected entry of a route on its interface.
+    /// Returns the expected kernel entry for a route on its interface.
     pub(super) fn route(&self, route: &Route, interface: &'a Interface) -> RouteEntry {
         let (to, length) = network(parse(&route.destination));
         let scope = match route.scope {

@@ -1,24 +1,24 @@
-//! Arithmetic of addresses and subnets.
+//! Address and subnet arithmetic.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Parses an address with its prefix length, which defaults to that of a single address.
+/// Parses an address with a prefix length, which defaults to that of a single address.
 ///
 /// # Panics
 /// Panics if the text is not an address.
 pub fn parse(text: &str) -> (IpAddr, u8) {
     let (address, length) = text.split_once('/').unwrap_or((text, ""));
-    let address: IpAddr = address.parse().expect("an address");
+    let address: IpAddr = address.parse().expect("the address must be valid");
     let whole = if address.is_ipv4() { 32 } else { 128 };
     (
         address,
         if length.is_empty() {
             whole
         } else {
-            length.parse().expect("a prefix length")
+            length.parse().expect("the prefix length must be a number")
         },
     )
 }
@@ -38,13 +38,13 @@ pub fn network((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
     (address, length)
 }
 
-/// Returns whether a gateway is in the network of an address.
+/// Returns true if a gateway is in the network of an address.
 pub(super) fn covers(text: &str, gateway: IpAddr) -> bool {
     let (address, length) = parse(text);
     address.is_ipv4() == gateway.is_ipv4() && network((address, length)) == network((gateway, length))
 }
 
-/// Returns the first address of each IPv4 subnet with several addresses.
+/// Returns the first address in each IPv4 subnet that has several addresses.
 pub(super) fn primary(addresses: &[String]) -> impl Iterator<Item = IpAddr> {
     let mut subnets = BTreeMap::<(IpAddr, u8), Vec<IpAddr>>::new();
     for (address, length) in addresses.iter().map(|text| parse(text)).filter(|(address, _)| address.is_ipv4()) {

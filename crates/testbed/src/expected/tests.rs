@@ -1,9 +1,9 @@
-//! Tests of the oracle, with results that can be checked by hand.
+//! Tests of the oracle with results that can be checked by hand.
 
 use super::*;
 use crate::values::{Arp, Interface, Kind, Port, PortVlan, Route};
 
-/// Calls `check` with the expected result of these values, where the namespace `red` exists and nothing foreign is in the way.
+/// Calls `check` with the expected result for these values, where the namespace `red` exists and no foreign objects are in the way.
 fn of(values: &[Value], check: impl Fn(&Expected<'_, u8>)) {
     let places = [(Reference::Own, 0), (Reference::named("red"), 1)];
     check(&Expected::of(values, &Surroundings::quiet(places.into())));
@@ -67,7 +67,7 @@ fn route_is_in_the_table_of_its_vrf() {
         assert_eq!(space.routes.first().map(|route| route.table), Some(10));
         assert_eq!(space.links["d"].master.as_deref(), Some("v"));
     });
-    // Without its VRF, the interface has no addresses, and nothing can be applied on it.
+    // Without its VRF, the interface has no addresses, and no value that depends on it can be applied.
     of(&[Value::Interface(member), route.clone()], |expected| {
         assert_eq!(verdict(expected, "d"), Verdict::Pending);
         assert_eq!(expected.verdicts()[&route.key()], Verdict::Pending);

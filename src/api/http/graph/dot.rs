@@ -1,10 +1,10 @@
-//! Writes a picture in the DOT language of Graphviz.
+//! Writes a graph in the DOT language of Graphviz.
 
 use std::fmt::Write;
 
 use super::{Picture, colour};
 
-/// Returns the picture as DOT text.
+/// Returns the graph as DOT text.
 pub fn write(picture: &Picture) -> String {
     let mut text = String::from("digraph scheduler {\n\trankdir=LR;\n\tnode [shape=box, style=filled, fontname=\"sans-serif\"];\n");
     for node in &picture.nodes {

@@ -1,6 +1,6 @@
-//! Lays out a picture in layers from left to right, each node to the right of all nodes that refer to it.
+//! Lays out a graph in layers from left to right, each node to the right of all nodes that refer to it.
 //!
-//! The algorithm is that of Sugiyama, Tagawa and Toda (1981): break cycles, assign layers, and order each layer by the average position of
+//! Uses the algorithm by Sugiyama, Tagawa and Toda (1981): break cycles, assign layers, and order each layer by the average position of
 //! the neighbours.
 
 use super::Picture;
@@ -11,7 +11,7 @@ const LINE: f64 = 22.0;
 const PADDING: f64 = 10.0;
 const GAP_X: f64 = 150.0;
 const GAP_Y: f64 = 10.0;
-/// Longer keys are shortened in the picture.
+/// Maximum number of characters shown of a key. Longer keys are shortened.
 pub const CHARACTERS_MAX: usize = 60;
 /// Number of passes that improve the order within layers.
 const ROUNDS: usize = 12;
@@ -29,17 +29,17 @@ pub struct Place {
     pub height: f64,
 }
 
-/// Layout of a picture.
+/// Layout of a graph.
 pub struct Arranged {
-    /// By index of the node.
+    /// Boxes by node index.
     pub boxes: Vec<Place>,
-    /// Width of the whole picture.
+    /// Width of the whole image.
     pub width: f64,
-    /// Height of the whole picture.
+    /// Height of the whole image.
     pub height: f64,
 }
 
-/// Lays out a picture.
+/// Lays out a graph.
 pub fn arrange(picture: &Picture) -> Arranged {
     let forward = without_cycles(picture);
     let layer = layers(picture.nodes.len(), &forward);
@@ -51,7 +51,7 @@ pub fn arrange(picture: &Picture) -> Arranged {
     place(&rows, picture)
 }
 
-/// Returns the edges without self-loops, with the edges that would close a cycle reversed.
+/// Returns the edges without self-loops, with edges that would close a cycle reversed.
 fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {
@@ -71,7 +71,7 @@ fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
             continue;
         }
         visits[start] = Visit::Under;
-        // An explicit stack, because the depth is that of the graph.
+        // An explicit stack, because recursion would be as deep as the graph.
         let mut stack = vec![(start, 0)];
         while let Some((node, next)) = stack.last_mut() {
             let node = *node;
@@ -176,7 +176,7 @@ fn place(rows: &[Vec<usize>], picture: &Picture) -> Arranged {
     Arranged { boxes, width, height }
 }
 
-/// Shortens a key. Keeps its end, which says more than its beginning.
+/// Shortens a key. Keeps its end, which is more specific than its beginning.
 pub fn shortened(key: &str) -> String {
     let count = key.chars().count();
     if count <= CHARACTERS_MAX {

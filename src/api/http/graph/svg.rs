@@ -1,4 +1,4 @@
-//! Draws a picture as SVG, without another program. All texts are escaped.
+//! Draws a graph as SVG, without an external program. All text is escaped.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ const HEAD: &str = concat!(
     "<path d=\"M0 0L8 4L0 8z\" style=\"fill:#777;stroke:none\"/></marker></defs>\n",
 );
 
-/// Returns the picture as SVG.
+/// Returns the graph as SVG.
 pub fn draw(picture: &Picture) -> String {
     let arranged = layout::arrange(picture);
     let (width, height) = (arranged.width.ceil(), arranged.height.ceil());
@@ -55,7 +55,7 @@ fn draw_node(text: &mut String, node: &Node, place: &Place) {
     );
 }
 
-/// Draws a curve from the right side of one node to the left side of the other.
+/// Draws an edge as a curve from the right side of one node to the left side of the other.
 ///
 /// An edge that points backwards, where a cycle was broken, starts at the left side and ends at the right side.
 fn draw_edge(text: &mut String, edge: &Edge, from: &Place, to: &Place) {

@@ -1,6 +1,6 @@
 //! `/metrics/{name}`: one metric as JSON, for clients of the reference agent and for scripts.
 //!
-//! The reference agent knows only the metrics of its data plane here. This agent has none, so the name is that of a metric of `/metrics`.
+//! In the reference agent, only data plane metrics are available here. This agent has no data plane, so it serves those of `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::api::{
     },
 };
 
-/// Example answer.
+/// Example response.
 pub const EXAMPLE: &str = r#"{"name":"netns_agent_values","help":"Desired values, by state","type":"gauge","metrics":[{"labels":{"state":"CONFIGURED"},"value":4.0}]}"#;
 
 #[derive(Serialize)]
@@ -58,7 +58,7 @@ struct Below {
     count: u64,
 }
 
-/// Answers with the metric of this name.
+/// Returns the metric with this name.
 pub async fn named(State(api): State<Api>, InPath(name): InPath<String>) -> Answer {
     let families = families(&api).await?;
     let family = families.into_iter().find(|family| family.name() == name);
@@ -93,7 +93,7 @@ fn sample(kind: MetricType, metric: &Metric) -> Sample {
         labels: metric.get_label().iter().map(pair).collect(),
         value: match kind {
             MetricType::COUNTER => one(metric.get_counter().get_value()),
-            // No metric here is untyped.
+            // No metric of this agent is untyped.
             MetricType::GAUGE | MetricType::UNTYPED => one(metric.get_gauge().get_value()),
             MetricType::SUMMARY => Value::Many {
                 count: metric.get_summary().sample_count(),
@@ -116,7 +116,7 @@ fn sample(kind: MetricType, metric: &Metric) -> Sample {
     }
 }
 
-/// Encodes a number. JSON has no infinity and no NaN, so these become the strings of the Prometheus text format.
+/// Encodes a number. JSON has neither infinity nor NaN, so they become the strings used in the Prometheus text format.
 fn number(value: f64) -> Json {
     let word = if value.is_nan() {
         "NaN"

@@ -1,4 +1,4 @@
-//! Metrics of the process, read from `/proc/self` (proc(5)) on each request.
+//! Process metrics, read from `/proc/self` (proc(5)) on each request.
 //!
 //! The names are those that Prometheus client libraries use. Metrics that cannot be read are omitted.
 
@@ -43,9 +43,9 @@ fn read(started: Duration) -> Vec<MetricFamily> {
         )),
         kibibytes(&status, "VmRSS:").map(|bytes| gauge("process_resident_memory_bytes", "Resident memory", bytes)),
         kibibytes(&status, "VmSize:").map(|bytes| gauge("process_virtual_memory_bytes", "Virtual memory", bytes)),
-        memory_max.map(|bytes| gauge("process_virtual_memory_max_bytes", "Limit of the virtual memory", bytes)),
+        memory_max.map(|bytes| gauge("process_virtual_memory_max_bytes", "Virtual memory limit", bytes)),
         descriptors.map(|count| gauge("process_open_fds", "Open file descriptors", count)),
-        number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Limit of open file descriptors", count)),
+        number_after(&limits, "Max open files").map(|count| gauge("process_max_fds", "Maximum number of open file descriptors", count)),
         processor.map(|time| counter("process_cpu_seconds_total", "Processor time", time.as_secs_f64())),
     ]
     .into_iter()
