@@ -211,7 +211,7 @@ fn identity(cert: Option<Given>, key: Option<Given>, missing: [&'static str; 2])
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some((cert.path()?, key.path()?))),
         (Some(lonely), None) => Err(lonely.wrong("the private key of the certificate is missing", missing[1])),
-        (None, Some(lonely)) => Err(lonely.wrong("the certificate of the private key is missing", missing[0])),
+        (None, Some(lonely)) => Err(lonely.wrong("the certificate for the private key is missing", missing[0])),
         (None, None) => Ok(None),
     }
 }

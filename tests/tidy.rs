@@ -338,14 +338,14 @@ fn architecture_page_names_every_module() {
 ///
 /// Operations that are impossible use `Effect::Impossible` instead.
 const NOOPS: &[&str] = &[
-    "address.rs: spec_of: others set the address; the agent only waits for it",
+    "address.rs: spec_of: the address is added by others; the agent only waits for it",
     "address.rs: make_primary: it is the only address of its subnet",
     "address.rs: keep_others: no other address of its subnet remains",
     "address.rs: update: the routes of the address exist",
     "address.rs: delete: another interface on the link has the same address",
     "detection.rs: delete: the agent only waits for a detection, so there is nothing to stop",
     "interface.rs: create: others create and change the link of an EXISTING interface",
-    "interface.rs: recover: its namespace is closed; the link was deleted with it, or is an orphan when it is opened again",
+    "interface.rs: recover: its namespace is closed; the link was deleted with the namespace, or will be an orphan when the namespace is opened again",
     "interface.rs: recover: the link existed before and is taken over again as it is",
     "interface.rs: recover: others create and change the link of an EXISTING interface",
     "interface.rs: update: others create and change the link of an EXISTING interface",
@@ -353,8 +353,8 @@ const NOOPS: &[&str] = &[
     "kind.rs: recover: a single request creates it, so a failed creation leaves nothing behind",
     "kind.rs: verify: reading its namespace shows whether it exists",
     "membership.rs: set_port: the port has no desired settings",
-    "membership.rs: wait_for_vrf: only its owner adds an EXISTING interface to a VRF",
-    "membership.rs: delete: only its owner adds an EXISTING interface to a VRF",
+    "membership.rs: wait_for_vrf: an EXISTING interface can be added to a VRF only by its owner",
+    "membership.rs: delete: an EXISTING interface can be added to a VRF only by its owner",
     "mod.rs: off_link: the link was deleted, along with everything on it",
 ];
 

@@ -293,7 +293,6 @@ impl Reasons<'_> {
 }
 
 /// Returns a description of a value's state, or an empty string if there is nothing to add to the state itself.
-
 fn sentence(reported: &Explanation) -> String {
     let status = reported.status.as_ref();
     let message = status.map(|status| status.message.as_str()).unwrap_or_default();

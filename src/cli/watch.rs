@@ -169,7 +169,7 @@ pub struct WaitArgs {
     state: String,
 }
 
-/// Waits until all values are in the state, or until the timeout expires.
+/// Waits until all selected values are in the requested state, or until the timeout expires.
 pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
     let deadline = Instant::now() + time_limit;
     // A script may start the agent and wait for its values at once.

@@ -84,7 +84,7 @@ fn tls_files(ca: Option<Given>, cert: Option<Given>, key: Option<Given>) -> Resu
 /// `--etcd-password-file` overrides `ETCD_PASSWORD`, which overrides a password file named in the environment or the configuration file.
 fn credentials(user: Option<Given>, file: Option<Given>, password: Option<Given>) -> Result<Option<Credentials>, ConfigError> {
     let Some(user) = user else {
-        let unused = |file: Given| file.wrong("a password is used with a user only", "also set --etcd-user");
+        let unused = |file: Given| file.wrong("a password requires a user name", "also set --etcd-user");
         return file.map_or(Ok(None), |file| Err(unused(file)));
     };
     if user.value.is_empty() {

@@ -81,7 +81,7 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
 /// Returns the address to set, or an effect if there is nothing to set.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
-        (Some(_), _) => Err(Effect::Noop("others set the address; the agent only waits for it")),
+        (Some(_), _) => Err(Effect::Noop("the address is added by others; the agent only waits for it")),
         (None, Some(spec)) => Ok(spec),
         (None, None) => Err(Effect::Impossible(format!("nothing was allocated for {}", address.text))),
     }

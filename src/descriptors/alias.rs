@@ -12,7 +12,7 @@ use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Suffix of the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
-/// Precedes the bits of the settings that the agent has set explicitly, as a hexadecimal number.
+/// Prefix of the hexadecimal bit mask of the settings that the agent has set.
 const SET_MARK: &str = "//set=";
 /// Alias of a link that the agent has released, as in the reference agent.
 pub const RELEASED: &str = "unconfigured";

@@ -548,7 +548,9 @@ impl Kind for InterfaceKind {
     fn recover(&self, attempted: &Arc<AppliedInterface>, view: &View<'_, Network>) -> Effect {
         let interface = &*attempted.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
-            return Effect::Noop("its namespace is closed; the link was deleted with it, or is an orphan when it is opened again");
+            return Effect::Noop(
+                "its namespace is closed; the link was deleted with the namespace, or will be an orphan when the namespace is opened again",
+            );
         };
         match interface.link.life_cycle() {
             LifeCycle::Created => Effect::one(KernelOp::DeleteLink {

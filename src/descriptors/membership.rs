@@ -25,7 +25,7 @@ use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, Taken, Verb
 use netns_kernel::{KernelOp, LinkChanges, LinkInfo, NetnsId};
 
 /// Reason why the agent does not change the VRF membership of an EXISTING interface.
-const BY_ITS_OWNER: &str = "only its owner adds an EXISTING interface to a VRF";
+const BY_ITS_OWNER: &str = "an EXISTING interface can be added to a VRF only by its owner";
 
 /// `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
 #[derive(Clone)]

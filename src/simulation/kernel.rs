@@ -1,6 +1,6 @@
 //! Small simulated kernel: namespaces, links, addresses, routes and neighbours in memory, changed by [`KernelOp`]s.
 //!
-//! The kernel simulates side effects of Linux: deleting one end of a veth deletes the other end, a link that is set down loses its routes,
+//! The kernel simulates side effects of Linux: deleting one end of a veth deletes the other end, a link that is taken down loses its routes,
 //! and the links of an ended namespace are deleted with a delay. It knows operations and snapshots only, no values and no descriptors.
 
 mod attributes;

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// Returns a static copy of the text. There are only few names, and each is leaked only once.
+/// Returns a static copy of the text. There are only a few names, and each is leaked only once.
 fn intern(text: &str) -> &'static str {
     static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -245,7 +245,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.everything()
     }
 
-    /// Returns all values that apply, as a full update.
+    /// Returns all values that are currently in effect, as a full update.
     pub fn everything(&self) -> Update<V> {
         let all = self.applying().into_iter();
         Update {

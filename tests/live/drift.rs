@@ -22,7 +22,7 @@ async fn applied(bench: &mut Bench) -> (Config, PathBuf) {
     (config, Reference::named("pair-left").path())
 }
 
-/// Waits until the kernel matches the configuration again, prints how long that took, and pings.
+/// Waits until the kernel matches the configuration again, prints how long that took, and tests connectivity with a ping.
 async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     let began = std::time::Instant::now();
     let repaired = bench.becomes(|| config.check(&bench.label).is_ok()).await;

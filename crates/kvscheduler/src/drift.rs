@@ -160,7 +160,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the damage is a consequence of damage to another value.
     ///
-    /// The kernel removes routes and neighbours along with their address, or when the link is set down. Only damage to the value
+    /// The kernel removes routes and neighbours along with their address, or when the link is taken down. Only damage to the value
     /// itself counts as contention. Damage from earlier observations is not accepted as a cause, because it may persist for a long
     /// time.
     fn is_collateral(&self, id: NodeId) -> bool {
@@ -215,7 +215,7 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
     }
 
-    /// Returns whether a value is left as others changed it.
+    /// Returns whether the agent leaves the drift of a value unrepaired.
     pub(super) fn is_left_drifted(&self, id: NodeId) -> bool {
         matches!(self.graph[id].blocked.as_deref(), Some(Blocked::Drifted(_)))
     }

@@ -87,7 +87,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Returns whether the node is in the queue.
+    /// Returns whether the node is queued.
     pub fn is_taken(&self) -> bool {
         self.stages != 0
     }

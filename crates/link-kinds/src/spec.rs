@@ -10,7 +10,7 @@ use super::{
 
 /// A link kind. The spec is its data; the other methods implement rules that a table cannot express. All methods are pure.
 pub trait LinkKind: Sync {
-    /// Returns the kind's table.
+    /// Returns the static description of this kind.
     fn spec(&self) -> &'static KindSpec;
 
     /// Checks rules that involve several fields, before the rules that follow from the spec.

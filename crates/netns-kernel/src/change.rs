@@ -71,7 +71,7 @@ impl Worker {
 
     /// Renames and moves the link as desired. Returns the link's namespace and its new state.
     ///
-    /// If the link had to be set down, sets `changes.up` so the link is set up again.
+    /// If the link had to be taken down, sets `changes.up` so that it is brought up again.
     fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
         let rename = changes.rename.take().filter(|to| *to != found.name);
         let move_to = changes.move_to.take().filter(|to| *to != netns);

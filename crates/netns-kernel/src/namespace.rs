@@ -339,7 +339,7 @@ pub(super) fn private() -> io::Result<RouteSocket> {
         })?;
         thread
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread that creates a namespace ended")))
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that creates namespaces ended")))
     })
 }
 

@@ -168,7 +168,7 @@ pub enum Guard {
 /// Changes to one link, applied in field order. `None` leaves the property unchanged.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkChanges {
-    /// New kernel name. Before Linux 6.2, the kernel cannot rename a link that is up, so the link is set down for the rename
+    /// New kernel name. Before Linux 6.2, the kernel cannot rename a link that is up, so the link is taken down for the rename
     /// and then up again.
     pub rename: Option<String>,
     /// New namespace. Applied after the rename, in the same request if the kernel allows it.

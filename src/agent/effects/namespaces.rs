@@ -30,7 +30,7 @@ struct OpenState {
 
 /// State of a name under which a namespace is open.
 enum NameState {
-    /// The scheduler knows the name.
+    /// The name belongs to a value that the scheduler manages.
     Managed,
     /// Only the startup scan has opened the name. The scheduler is not notified before the owners are known, because it would close the
     /// namespace.

@@ -210,6 +210,6 @@ impl Pings {
     /// Stops the pings, and returns how many were sent and how many of them had no reply.
     pub fn stop(self) -> anyhow::Result<(u32, u32)> {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| anyhow!("the thread of the pings panicked"))
+        self.thread.join().map_err(|_| anyhow!("the ping thread panicked"))
     }
 }

@@ -133,7 +133,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Renames or moves a link. The link is set down for that, which deletes its routes and neighbours, and then up again.
+    /// Renames or moves a link. The link is taken down first, which deletes its routes and neighbours, and brought up again afterwards.
     fn relocate(&mut self, netns: NetnsId, found: &LinkState, changes: &LinkChanges) -> Result<(NetnsId, u32), Failure> {
         let name = changes.rename.clone().unwrap_or_else(|| found.name.clone());
         let target = changes.move_to.unwrap_or(netns);
@@ -187,7 +187,7 @@ impl Kernel {
         }
     }
 
-    /// Sets a link up or down. A link that is set down loses its routes, its neighbours and its IPv6 addresses.
+    /// Sets a link up or down. A link that is taken down loses its routes, its neighbours and its IPv6 addresses.
     pub fn set_up(&mut self, netns: NetnsId, index: u32, up: bool) {
         let link = self.link_mut(netns, index);
         let (goes_down, comes_up) = (link.up && !up, up && !link.up);

@@ -37,7 +37,7 @@ pub(super) struct Losses {
     put_again: bool,
     /// True if the agent was killed while values were lost.
     killed: bool,
-    /// True if the agent may need a comparison to notice the loss.
+    /// True if no event reports the loss, so the agent notices it only when it compares the store with what it knows.
     untold: bool,
     /// Links that must not be deleted: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,

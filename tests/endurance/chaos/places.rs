@@ -63,7 +63,7 @@ pub struct Place {
     pub kind: Kind,
 }
 
-/// How many places to create.
+/// Number of places (namespaces, processes or containers) to create.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
     /// Number of namespaces that have a name, process or file.

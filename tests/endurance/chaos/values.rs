@@ -80,7 +80,7 @@ impl Value {
         }
     }
 
-    /// Returns the contents of this key for the model.
+    /// Returns the value stored under this key, in the form that the model compares.
     pub fn meaning(&self, key: &str) -> values::Value {
         match self {
             Value::Interface(interface) => values::Value::Interface(interface.clone()),
