@@ -129,9 +129,10 @@ impl Desired {
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
-        let before = undo.before.lock().unwrap_or_else(PoisonError::into_inner);
+        // A copy, because the entry of this request shares the values.
+        let before = undo.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut changes = Vec::new();
-        for (key, previous) in &*before {
+        for (key, previous) in &before {
             match now.get(key) {
                 Some(item) if item.request != undo.number => self.confirmations.inherit(undo.number, key, previous),
                 _ => changes.push((key.clone(), previous.item.clone())),

@@ -216,7 +216,7 @@ async fn http_serves_version_and_health_and_explains_that_there_is_no_gateway() 
     assert!(http(address, "GET /health").await.contains(r#"{"health":"true"}"#));
     let refused = http(address, "POST /v3/kv/range").await;
     assert!(
-        refused.starts_with("HTTP/1.1 501 ") && refused.contains("without the HTTP/JSON gateway") && refused.contains("\"code\":12"),
+        refused.starts_with("HTTP/1.1 501 ") && refused.contains("HTTP/JSON gateway") && refused.contains("\"code\":12"),
         "{refused}"
     );
 }
