@@ -5,7 +5,6 @@
 //! the generated pages again.
 
 #[path = "../support/mod.rs"]
-#[allow(dead_code)]
 mod support;
 
 mod console;

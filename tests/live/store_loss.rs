@@ -256,7 +256,7 @@ async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
     std::fs::remove_dir_all("/run/live/data").expect("remove the data directory");
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
-    until_not_ready(&bench, "there is no /run/live/data/store.json").await;
+    until_not_ready(&bench, "/run/live/data/store.json does not exist").await;
     assert_silent(&mut monitors, "the data directory was lost");
     assert_eq!(cli(&["removals", "accept"]).0, 0);
     bench.until_namespaces_are(&[]).await;
