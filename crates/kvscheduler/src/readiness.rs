@@ -33,6 +33,13 @@ impl<D: Domain> Graph<D> {
         edges.iter().all(|edge| self.edge_satisfied(id, edge))
     }
 
+    /// Returns whether a desired value is not applied although it lacks nothing, as far as is known: facts may still be missing.
+    pub fn may_be_created(&self, id: NodeId) -> bool {
+        let node = &self[id];
+        let lacks_nothing = || !self.facts_complete || self.satisfied(id, &node.edges);
+        node.desired().is_some() && node.applied().is_none() && lacks_nothing()
+    }
+
     pub fn edge_satisfied(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         if edge.only_to_create && self[id].applied().is_some() {
             return true;

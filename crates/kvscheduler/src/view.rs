@@ -73,10 +73,7 @@ impl<'a, D: Domain> View<'a, D> {
     /// Returns whether a desired value is not applied yet although nothing known prevents it.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
-        let node = &self.graph[id];
-        let impossible = node.is_impossible();
-        let waits = self.graph.facts_complete && !self.graph.satisfied(id, &node.edges);
-        node.desired().is_some() && node.applied().is_none() && !impossible && !waits
+        self.graph.may_be_created(id) && !self.graph[id].is_impossible()
     }
 
     /// Returns the keys under `prefix` whose first creation has not completed yet, in key order.
@@ -84,11 +81,7 @@ impl<'a, D: Domain> View<'a, D> {
     /// Their kernel state is not known yet.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
-        let is_untried = move |id: &NodeId| {
-            let node = &graph[*id];
-            let is_wanted = node.desired().is_some() && node.applied().is_none();
-            is_wanted && node.blocked.is_none() && (!graph.facts_complete || graph.satisfied(*id, &node.edges))
-        };
+        let is_untried = move |id: &NodeId| graph.may_be_created(*id) && graph[*id].blocked.is_none();
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
