@@ -464,7 +464,8 @@ fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
     // Show changes of derived values, such as the settings of a port, if no other shown change implies them.
     let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
-    let is_shown = |step: &Step| output.is_wide() || is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
+    let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
+    let is_shown = |step: &Step| output.is_wide() || is_counted(step);
     for step in steps.iter().filter(|step| is_shown(step)) {
         let tone = match step.sign {
             '+' => Tone::Good,
@@ -488,7 +489,6 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
     if steps.is_empty() {
         return output.line("no changes");
     }
-    let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     let count = |sign: char| steps.iter().filter(|step| is_counted(step) && step.sign == sign).count();
     let hidden = match steps.iter().filter(|step| !is_counted(step)).count() {
         0 => String::new(),
