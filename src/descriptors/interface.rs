@@ -203,11 +203,11 @@ impl InterfaceKind {
         self.change_own(interface, netns, changes)
     }
 
-    fn remove(&self, interface: &Interface, netns: NetnsId) -> Effect {
+    fn remove(interface: &Interface, netns: NetnsId, guard: Guard) -> Effect {
         Effect::one(KernelOp::DeleteLink {
             netns,
             name: interface.host_name.clone(),
-            guard: owned(&self.marks),
+            guard,
         })
     }
 
@@ -553,13 +553,10 @@ impl Kind for InterfaceKind {
             );
         };
         match interface.link.life_cycle() {
-            LifeCycle::Created => Effect::one(KernelOp::DeleteLink {
-                netns,
-                name: interface.host_name.clone(),
-                guard: Guard::OwnCreation {
-                    alias_prefix: self.marks.prefix().to_owned(),
-                },
-            }),
+            LifeCycle::Created => {
+                let alias_prefix = self.marks.prefix().to_owned();
+                Self::remove(interface, netns, Guard::OwnCreation { alias_prefix })
+            }
             LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before and is taken over again as it is"),
             LifeCycle::Referred => Effect::Noop(BY_OTHERS),
         }
@@ -618,7 +615,7 @@ impl Kind for InterfaceKind {
             LifeCycle::Referred => Effect::Noop(BY_OTHERS),
             LifeCycle::TakenOver => self.give_back(interface, netns, view),
             LifeCycle::Builtin(_) => self.unmark(interface, netns, view),
-            LifeCycle::Created => self.remove(interface, netns),
+            LifeCycle::Created => Self::remove(interface, netns, owned(&self.marks)),
         }
     }
 }
