@@ -25,9 +25,10 @@ fn page(model: &ModelInfo) -> String {
     );
     let _ = writeln!(page, "```yaml\n{example}```\n");
     let _ = writeln!(page, "## Fields\n");
-    table(&mut page, &fields(&message));
-    for field in fields(&message) {
-        details(&mut page, &field.name, &field);
+    let fields = fields(&message);
+    table(&mut page, &fields);
+    for field in &fields {
+        details(&mut page, &field.name, field);
     }
     format!("{}\n", page.trim_end())
 }
