@@ -95,11 +95,7 @@ impl<'s> Inspection<'_, 's> {
         };
         let left = link.link();
         let removal = match left.life_cycle() {
-            LifeCycle::Created => vec![KernelOp::DeleteLink {
-                netns,
-                name: link.state.name.clone(),
-                guard: guard.clone(),
-            }],
+            LifeCycle::Created => vec![self.deletion(link)],
             LifeCycle::TakenOver => {
                 let original = left.original().filter(|name| !name.is_empty()).unwrap_or(&link.state.name);
                 changed(LinkChanges {
@@ -124,12 +120,27 @@ impl<'s> Inspection<'_, 's> {
             }
         };
         let known = self.known_name(link);
+        let superseded = known.is_some_and(|name| !self.has_lost_end(link, name));
+        self.report_orphan_link(link, removal, superseded);
+    }
+
+    /// Reports a link as an orphan. No interface can be created under its host name until it is deleted.
+    fn report_orphan_link(&mut self, link: &ObservedInterface<'s>, removal: Vec<KernelOp>, superseded: bool) {
         let orphan = Orphan {
-            claim: Some(host_name_claim(netns, &link.state.name)),
-            superseded: known.is_some_and(|name| !self.has_lost_end(link, name)),
+            claim: Some(host_name_claim(self.netns, &link.state.name)),
+            superseded,
             ..self.orphan_of(removal)
         };
         self.orphan(&format!("link/{}", link.state.name), orphan);
+    }
+
+    /// Returns the operation that deletes a link if the agent still owns it.
+    fn deletion(&self, link: &ObservedInterface<'s>) -> KernelOp {
+        KernelOp::DeleteLink {
+            netns: self.netns,
+            name: link.state.name.clone(),
+            guard: owned(self.marks),
+        }
     }
 
     /// Handles a link that an interrupted creation left behind.
@@ -160,18 +171,7 @@ impl<'s> Inspection<'_, 's> {
                 self.seen.insert(key.clone());
                 self.findings.unfinished.push(key.clone());
             }
-            _ => {
-                let removal = KernelOp::DeleteLink {
-                    netns: self.netns,
-                    name: link.state.name.clone(),
-                    guard: owned(self.marks),
-                };
-                let orphan = Orphan {
-                    claim: Some(host_name_claim(self.netns, &link.state.name)),
-                    ..self.orphan_of(vec![removal])
-                };
-                self.orphan(&format!("link/{}", link.state.name), orphan);
-            }
+            _ => self.report_orphan_link(link, vec![self.deletion(link)], false),
         }
     }
 
