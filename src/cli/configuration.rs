@@ -422,14 +422,14 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
 
 /// Returns the key of the interface from which a value is derived, and a description of the value.
 fn part_of_interface(key: &str) -> Option<(String, String)> {
-    let (name, part) = match TypedKey::parse(key).ok()? {
-        TypedKey::InterfaceAddress { interface, address, .. } => (interface, format!("address {address}")),
-        TypedKey::InterfaceMaster { interface, master } => (interface, format!("membership in {master}")),
-        TypedKey::InterfaceVrf { interface, vrf } => (interface, format!("membership in VRF {vrf}")),
-        TypedKey::InterfaceVlan { interface, vlans } => (interface, format!("VLAN {vlans}")),
+    let part = match TypedKey::parse(key).ok()? {
+        TypedKey::InterfaceAddress { address, .. } => format!("address {address}"),
+        TypedKey::InterfaceMaster { master, .. } => format!("membership in {master}"),
+        TypedKey::InterfaceVrf { vrf, .. } => format!("membership in VRF {vrf}"),
+        TypedKey::InterfaceVlan { vlans, .. } => format!("VLAN {vlans}"),
         _ => return None,
     };
-    Some((TypedKey::Interface { name }.to_key().to_string(), part))
+    Some((TypedKey::provider(key)?.to_key().to_string(), part))
 }
 
 /// Adds a change for each interface with changes to derived values only, such as addresses. These changes become its differences.

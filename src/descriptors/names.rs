@@ -4,8 +4,6 @@
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
-use super::{address::derived_part, value::interface_key};
-
 /// Returns a human-readable name for the value with this key, or the key itself if there is no better name. It can start a sentence.
 pub fn name(key: &Key) -> String {
     if let Some(orphan) = key.as_str().strip_prefix("linux/orphan/") {
@@ -66,22 +64,12 @@ pub fn name(key: &Key) -> String {
 /// Returns the interface to which a property, address, membership or VLAN belongs. `key` may also be the prefix of an interface's address
 /// keys.
 pub fn provider(key: &Key) -> Option<Key> {
-    let interface = match TypedKey::parse(key.as_str()) {
-        Ok(TypedKey::InterfaceState { name, .. }) => name,
-        Ok(
-            TypedKey::InterfaceAddress { interface, .. }
-            | TypedKey::InterfaceVrf { interface, .. }
-            | TypedKey::InterfaceMaster { interface, .. }
-            | TypedKey::InterfaceVlan { interface, .. },
-        ) => interface,
-        _ => derived_part(key)?.strip_suffix("/address/")?.to_owned(),
-    };
-    Some(interface_key(&interface))
+    TypedKey::provider(key.as_str()).map(|provider| provider.to_key())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::value::interface_key, *};
 
     #[test]
     fn values_have_names_for_people() {

@@ -343,6 +343,28 @@ impl TypedKey {
         super::parse::parse(text)
     }
 
+    /// Returns the key of the interface that provides this derived value: a state, address, membership or VLAN of the interface.
+    ///
+    /// `text` is a key, or the prefix [`TypedKey::any_address_of`] of an interface's addresses. `None` for all other values.
+    pub fn provider(text: &str) -> Option<Self> {
+        let name = match Self::parse(text) {
+            Ok(Self::InterfaceState { name, .. }) => name,
+            Ok(
+                Self::InterfaceAddress { interface, .. }
+                | Self::InterfaceVrf { interface, .. }
+                | Self::InterfaceMaster { interface, .. }
+                | Self::InterfaceVlan { interface, .. },
+            ) => interface,
+            Ok(_) => return None,
+            Err(_) => {
+                let name = text.strip_prefix(LINUX_INTERFACE)?.strip_suffix("/address/")?;
+                let is_managed = !text.starts_with(STATE) && !text.starts_with(HOST_NAME);
+                is_managed.then(|| name.to_owned())?
+            }
+        };
+        Some(Self::Interface { name })
+    }
+
     /// Returns the text of the key.
     pub fn to_key(&self) -> Key {
         Key::from(self.to_string())
