@@ -98,6 +98,8 @@ impl Requested {
         let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
         match prefix_of(kind) {
             Some(prefix) if rest.is_empty() => Requested::Kind(prefix.to_owned()),
+            // The key of the agent's own namespace ends with an empty reference, which names leave out.
+            Some(prefix @ "linux/namespace/") if rest == "OWN" => Requested::Key(format!("{prefix}OWN/")),
             Some(prefix) => Requested::Key(format!("{prefix}{rest}")),
             None if text.contains('/') => Requested::Key(text.to_owned()),
             None => Requested::Name(text.to_owned()),
@@ -205,7 +207,11 @@ pub fn kind_and_name(key: &str) -> (&'static str, &str) {
     let found = models
         .chain(others)
         .find_map(|(prefix, kind)| Some((kind, key.strip_prefix(prefix)?)));
-    found.unwrap_or(("", key))
+    match found {
+        Some((kind, "OWN/")) => (kind, "OWN"),
+        Some(found) => found,
+        None => ("", key),
+    }
 }
 
 /// Returns the shortest form of a key that [`Requested::read`] accepts, such as `interface/left`.

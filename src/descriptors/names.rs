@@ -48,7 +48,7 @@ pub fn name(key: &Key) -> String {
         TypedKey::LinkLocalRoute {
             outgoing_interface,
             destination,
-        } => format!("link-local route {destination} of interface {outgoing_interface}"),
+        } => format!("link-scope route {destination} of interface {outgoing_interface}"),
         TypedKey::NeighborGateway { network, interface } => format!("gateway of interface {interface} in network {network}"),
         TypedKey::Namespace { reference_type, reference } => match reference_type {
             NamespaceType::Own => "the agent's own namespace".to_owned(),

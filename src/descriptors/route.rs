@@ -124,7 +124,7 @@ fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
 }
 
-/// Returns whether the address or link-local route under a key makes `gateway` reachable.
+/// Returns whether the address or link-scope route under a key makes `gateway` reachable.
 fn reaches(key: &Key, gateway: IpAddr) -> bool {
     let covers = |text: &str| {
         let network = address::parse_ip_or_cidr(text);
@@ -195,7 +195,7 @@ impl Kind for RouteKind {
         }
         if let Some(gateway) = gateway {
             let prefixes = vec![addresses_prefix(interface), Key::from(TypedKey::any_link_local_route_of(interface))];
-            let describe = format!("address or link-local route of interface {interface} that covers {gateway}");
+            let describe = format!("address or link-scope route of interface {interface} that covers {gateway}");
             let predicate = Arc::new(move |key: &Key| reaches(key, gateway));
             dependencies.push(Dependency::any_of("gw-reachable", prefixes, describe, Some(predicate)).outlived());
         }
