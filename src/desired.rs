@@ -35,7 +35,7 @@ use foreign::Foreign;
 pub use removals::{ACCEPT_KEY, Accepted, Held};
 use tokio::sync::watch;
 use undo::Confirmations;
-pub use undo::{Confirmation, ConfirmationError};
+pub use undo::{Confirmation, ConfirmationError, UnconfirmedChange};
 
 /// Status reason of a value that is waiting for duplicate address detection to end.
 pub const TENTATIVE: &str = "AddressTentative";
@@ -104,7 +104,7 @@ impl ClientRequest {
     }
 
     /// Returns whether the previous values may have to be restored.
-    fn may_be_taken_back(&self) -> bool {
+    fn may_be_rolled_back(&self) -> bool {
         self.atomic || self.confirm_within.is_some()
     }
 }
@@ -114,8 +114,8 @@ impl ClientRequest {
 pub enum Committed {
     /// The request was applied. The result lists the values that failed; they are retried.
     Applied(TransactionResult),
-    /// The request was applied, and must be confirmed with this number.
-    Unconfirmed(TransactionResult, u64),
+    /// The request was applied, and must be confirmed with the sequence number of its transaction.
+    Unconfirmed(TransactionResult),
     /// The request was saved. It will be applied with the rest of the desired state once the store has been read.
     Kept,
 }
@@ -273,7 +273,7 @@ impl Desired {
         if [DATASYNC, CONFIG_FILE, HELD].contains(&request.source.as_str()) || request.source.is_empty() {
             return Err(RequestError::ReservedSource(request.source));
         }
-        if request.may_be_taken_back() && !self.begun.load(Ordering::Relaxed) {
+        if request.may_be_rolled_back() && !self.begun.load(Ordering::Relaxed) {
             return Err(RequestError::TooEarly);
         }
         let clients = self.clients.lock().await;
@@ -281,7 +281,7 @@ impl Desired {
             self.keep(&clients, &request).await?;
         }
         let number = self.next_number();
-        let undo = request.may_be_taken_back().then(|| self.undo_of(&request, number));
+        let undo = request.may_be_rolled_back().then(|| self.undo_of(&request, number));
         let Some(transaction) = self.transaction_of(&request, number) else {
             return Ok(Committed::Kept);
         };
@@ -298,13 +298,13 @@ impl Desired {
         let mut result = transaction.await?;
         if result.reverted {
             // The engine has rolled back its changes, so restore the desired values as well.
-            self.take_back(&clients, undo).await?;
+            self.roll_back(&clients, undo, result.seq).await?;
             return Ok(Committed::Applied(result));
         }
         drop(clients);
         if self.fails_later(&mut result).await {
             let clients = self.clients.lock().await;
-            self.take_back(&clients, undo).await?;
+            self.roll_back(&clients, undo, result.seq).await?;
             result.reverted = true;
             return Ok(Committed::Applied(result));
         }
@@ -378,7 +378,7 @@ impl Desired {
         let mut changes: Vec<Change<Value>> = Vec::new();
         {
             let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut tell = |key: &Key, item: Option<&Item>| {
+            let mut add = |key: &Key, item: Option<&Item>| {
                 if let Some(item) = merged.would_apply(&request.source, key, item) {
                     let value = item.map(|item| item.value.clone());
                     let revision = item.map_or(0, |item| item.revision);
@@ -389,11 +389,10 @@ impl Desired {
                     });
                 }
             };
-            named.iter().for_each(|(key, item)| tell(key, item.as_ref()));
-            let let_go = merged.held_by(&request.source).map(|(key, _)| key);
-            let_go
-                .filter(|key| request.replace && !named.contains_key(key))
-                .for_each(|key| tell(key, None));
+            named.iter().for_each(|(key, item)| add(key, item.as_ref()));
+            let held = merged.held_by(&request.source).map(|(key, _)| key);
+            held.filter(|key| request.replace && !named.contains_key(key))
+                .for_each(|key| add(key, None));
         }
         self.engine.simulate(Transaction::of(changes)).await
     }

@@ -293,6 +293,22 @@ pub struct Operation {
 #[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Difference {
+/// A change that is rolled back unless it is confirmed: `/configuration/unconfirmed`.
+#[derive(Deserialize, Serialize, Debug, Default)]
+#[serde(default)]
+pub struct Unconfirmed {
+    /// Sequence number of its transaction.
+    pub id: String,
+    /// Seconds until the rollback.
+    pub seconds_left: u64,
+    /// Source of the values.
+    pub source: String,
+    /// Description provided by the requester.
+    pub description: String,
+    /// Keys of the values.
+    pub keys: Vec<String>,
+}
+
     /// Description of the difference.
     pub text: String,
     /// True if the difference requires deletion and re-creation of the object.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::{
-    answers::{self, Difference, Operation},
+    answers::{self, Difference, Operation, Unconfirmed},
     connection::{Agent, target},
     difference::configuration,
     document::{Document, FileArgs},
@@ -100,9 +100,9 @@ pub struct PlanArgs {
 /// Arguments of `confirm`.
 #[derive(clap::Args, Debug)]
 pub struct ConfirmArgs {
-    /// ID printed by `apply --confirm-within`
-    #[arg(value_name = "ID")]
-    id: String,
+    /// Number of the change, as printed by `apply --confirm-within`; without it, list the changes that wait for confirmation
+    #[arg(value_name = "SEQ")]
+    seq: Option<u64>,
 }
 
 /// The agent's response to a change.
@@ -230,12 +230,42 @@ fn ask_to_confirm(confirm: &Confirm) {
     );
 }
 
-/// Confirms a change that would otherwise be rolled back.
+/// Confirms a change that would otherwise be rolled back, or lists all such changes.
 pub async fn confirm(args: &ConfirmArgs, agent: &Agent, output: &Output) -> Outcome {
-    keep(agent, &args.id).await?;
+    let Some(seq) = args.seq else {
+        return unconfirmed(agent, output).await;
+    };
+    keep(agent, &seq.to_string()).await?;
     if !output.is_document() {
         output.line("confirmed")?;
     }
+    Ok(0)
+}
+
+async fn unconfirmed(agent: &Agent, output: &Output) -> Outcome {
+    let target = "/configuration/unconfirmed";
+    if output.is_document() {
+        let changes: Json = agent.get(target).await?;
+        output.document(&changes)?;
+        return Ok(0);
+    }
+    let changes: Vec<Unconfirmed> = answers::list(agent, target).await?;
+    if changes.is_empty() {
+        output.line("no change waits for confirmation")?;
+        return Ok(0);
+    }
+    let mut table = Table::new(["SEQ", "ROLLED BACK IN", "SOURCE", "VALUES", "DESCRIPTION"]);
+    for change in changes {
+        let values: Vec<String> = change.keys.iter().map(|key| short(key)).collect();
+        table.row([
+            change.id.into(),
+            format!("{}s", change.seconds_left).into(),
+            change.source.into(),
+            values.join(", ").into(),
+            Cell::from(change.description),
+        ]);
+    }
+    output.table(&table)?;
     Ok(0)
 }
 

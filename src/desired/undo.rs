@@ -1,15 +1,15 @@
-//! Rolls back a client's request if a part of it failed or it was not confirmed in time.
+//! Rolls back a client's change if a part of it failed or it was not confirmed in time.
 //!
-//! The previous values are kept as long as they may have to be restored. Values that clients have changed since the request are never
+//! The previous values are kept as long as they may have to be restored. Values that clients have changed again since then are never
 //! rolled back.
 //!
-//! A request that waits for confirmation is applied but not saved on disk. If the agent stops in the meantime, the next start rolls the
-//! request back.
+//! A change that waits for confirmation is applied but not saved on disk. If the agent stops in the meantime, the next start restores the
+//! previous values. Clients identify the change by the sequence number of its transaction, which is also its number in the history.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use models::key::Key;
@@ -20,49 +20,67 @@ use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
 
-/// Maximum number of requests whose confirmation state is kept.
+/// Maximum number of changes whose confirmation state is kept.
 const REMEMBERED: usize = 1000;
 
-/// State of a request that requires confirmation.
+/// State of a change that requires confirmation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Confirmation {
-    /// The request is applied and can still be confirmed.
+    /// The change is applied and can still be confirmed.
     Waiting,
-    /// The request was confirmed and stays applied.
+    /// The change was confirmed and stays applied.
     Confirmed,
-    /// The request was not confirmed in time, and the previous values were restored.
-    TakenBack,
-    /// The request was not confirmed in time, and restoring some of the previous values failed. These values are retried like any others.
-    TakenBackInPart(Vec<KeyError>),
-    /// The request was not confirmed in time and could not be rolled back. It stays applied until the next restart.
-    NotTakenBack(String),
+    /// The change was not confirmed in time, and the previous values were restored.
+    RolledBack,
+    /// The change was not confirmed in time, and restoring some of the previous values failed. These values are retried.
+    PartlyRolledBack(Vec<KeyError>),
+    /// The change was not confirmed in time and could not be rolled back. It stays applied until the next restart.
+    RollbackFailed(String),
 }
 
-/// Reason why a request cannot be confirmed.
+/// Change that is applied and waits for confirmation.
+#[derive(Clone, Debug)]
+pub struct UnconfirmedChange {
+    /// Sequence number of its transaction, with which the change is confirmed.
+    pub seq: u64,
+    /// Source of the values.
+    pub source: String,
+    /// Description given by the client.
+    pub description: String,
+    /// Keys of the values that the client named.
+    pub keys: Vec<Key>,
+    /// Time at which the change is rolled back.
+    pub deadline: SystemTime,
+}
+
+/// Reason why a change cannot be confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfirmationError {
-    /// The request had already been rolled back when the confirmation arrived.
-    #[error("request {0} was not confirmed in time and has been rolled back; apply it again")]
+    /// The change had already been rolled back when the confirmation arrived.
+    #[error("change {0} was not confirmed in time and has been rolled back; apply it again")]
     Late(u64),
-    /// No request with this number is waiting for confirmation.
-    #[error("no request {0} waits for confirmation; it was already confirmed, or the agent was restarted and rolled it back")]
+    /// No change with this number is waiting for confirmation.
+    #[error("no change {0} waits for confirmation; it was already confirmed, or the agent was restarted and rolled it back")]
     Unknown(u64),
-    /// The request could not be saved.
+    /// The change could not be saved.
     #[error(transparent)]
     NotKept(#[from] RequestError),
 }
 
-/// Requests that are waiting for confirmation, and the outcomes of earlier ones.
+/// Changes that are waiting for confirmation and the outcomes of earlier ones, by the sequence number of their transaction.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
 struct Entry {
     state: Confirmation,
-    /// Sender that ends the wait; present while the request is waiting.
+    /// Sender that ends the wait; present while the change is waiting.
     confirmed: Option<oneshot::Sender<()>>,
-    /// Request to save when it is confirmed.
+    /// Number of the request.
+    number: u64,
+    /// Request to save when it is confirmed; `None` once the time to confirm it is over.
     request: Option<ClientRequest>,
     before: Before,
+    deadline: SystemTime,
 }
 
 /// Values before a request, needed to roll it back.
@@ -110,10 +128,17 @@ impl Desired {
     }
 
     /// Restores the values before a request, except those that clients have changed since.
-    pub(super) async fn take_back(&self, clients: &Arc<ClientStore>, undo: Undo) -> Result<Option<TransactionResult>, RequestError> {
+    ///
+    /// `seq` is the sequence number of the request's transaction.
+    pub(super) async fn roll_back(
+        &self,
+        clients: &Arc<ClientStore>,
+        undo: Undo,
+        seq: u64,
+    ) -> Result<Option<TransactionResult>, RequestError> {
         let changes = self.still_of(&undo);
         let back = ClientRequest {
-            description: format!("rollback of request {}", undo.number),
+            description: format!("rollback of change {seq}"),
             ..ClientRequest::of(undo.source, changes)
         };
         self.keep(clients, &back).await?;
@@ -146,47 +171,65 @@ impl Desired {
         let Some(within) = request.confirm_within else {
             return Committed::Applied(result);
         };
-        let (number, (sender, confirmed)) = (undo.number, oneshot::channel());
-        self.confirmations.insert(number, request, sender, undo.before.clone());
-        tokio::spawn(self.clone().take_back_unless(confirmed, within, undo));
-        Committed::Unconfirmed(result, number)
+        let (sender, confirmed) = oneshot::channel();
+        let entry = Entry {
+            state: Confirmation::Waiting,
+            confirmed: Some(sender),
+            number: undo.number,
+            request: Some(request),
+            before: undo.before.clone(),
+            deadline: SystemTime::now() + within,
+        };
+        self.confirmations.insert(result.seq, entry);
+        tokio::spawn(self.clone().roll_back_unless(confirmed, within, undo, result.seq));
+        Committed::Unconfirmed(result)
     }
 
-    async fn take_back_unless(self: Arc<Self>, confirmed: oneshot::Receiver<()>, within: Duration, undo: Undo) {
+    async fn roll_back_unless(self: Arc<Self>, confirmed: oneshot::Receiver<()>, within: Duration, undo: Undo, seq: u64) {
         if tokio::time::timeout(within, confirmed).await.is_ok() {
             return;
         }
-        let number = undo.number;
         let clients = self.clients.lock().await;
-        // A client may have confirmed the request while this task waited for the lock.
-        if !self.confirmations.time_is_over(number) {
+        // A client may have confirmed the change while this task waited for the lock.
+        if !self.confirmations.time_is_over(seq) {
             return;
         }
-        let state = match self.take_back(&clients, undo).await {
-            Ok(Some(result)) if !result.errors.is_empty() => Confirmation::TakenBackInPart(result.errors),
-            Ok(_) => Confirmation::TakenBack,
-            Err(error) => Confirmation::NotTakenBack(error.to_string()),
+        let state = match self.roll_back(&clients, undo, seq).await {
+            Ok(Some(result)) if !result.errors.is_empty() => Confirmation::PartlyRolledBack(result.errors),
+            Ok(_) => Confirmation::RolledBack,
+            Err(error) => Confirmation::RollbackFailed(error.to_string()),
         };
+        let within = within.as_secs_f32();
         match &state {
-            Confirmation::TakenBack => info!(request = number, "not confirmed within {} s, and rolled back", within.as_secs_f32()),
-            other => warn!(request = number, "not confirmed within {} s: {other:?}", within.as_secs_f32()),
+            Confirmation::RolledBack => info!(change = seq, within, "change not confirmed in time and rolled back"),
+            Confirmation::PartlyRolledBack(errors) => {
+                let errors: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.key, error.error)).collect();
+                warn!(
+                    change = seq,
+                    within,
+                    error = errors.join("; "),
+                    "change not confirmed in time and only partly rolled back"
+                );
+            }
+            Confirmation::RollbackFailed(error) => warn!(change = seq, within, error, "change not confirmed in time, and rollback failed"),
+            Confirmation::Waiting | Confirmation::Confirmed => {}
         }
-        self.confirmations.ended(number, state);
+        self.confirmations.ended(seq, state);
     }
 
-    /// Confirms a request, so it stays applied and is saved to survive a restart.
+    /// Confirms the change with this sequence number, so it stays applied and is saved to survive a restart.
     ///
     /// # Errors
-    /// Fails if the request is not waiting for confirmation or cannot be saved.
-    pub async fn confirm(self: &Arc<Self>, number: u64) -> Result<(), ConfirmationError> {
+    /// Fails if the change is not waiting for confirmation or cannot be saved.
+    pub async fn confirm(self: &Arc<Self>, seq: u64) -> Result<(), ConfirmationError> {
         let clients = self.clients.lock().await;
-        let request = self.confirmations.request(number)?;
+        let (number, request) = self.confirmations.request(seq)?;
         let kept = ClientRequest {
             changes: self.unchanged_of(&request, number),
             ..request
         };
         self.keep(&clients, &kept).await?;
-        self.confirmations.confirm(number);
+        self.confirmations.confirm(seq);
         Ok(())
     }
 
@@ -205,9 +248,14 @@ impl Desired {
         own.chain(later).collect()
     }
 
-    /// Returns the state of a request that requires confirmation; `None` if no such request is known or it has been forgotten.
-    pub fn confirmation(&self, number: u64) -> Option<Confirmation> {
-        self.confirmations.state(number)
+    /// Returns the state of a change that requires confirmation; `None` if no such change is known or it has been forgotten.
+    pub fn confirmation(&self, seq: u64) -> Option<Confirmation> {
+        self.confirmations.state(seq)
+    }
+
+    /// Returns all changes that wait for confirmation, oldest first.
+    pub fn unconfirmed(&self) -> Vec<UnconfirmedChange> {
+        self.confirmations.waiting()
     }
 }
 
@@ -216,25 +264,31 @@ impl Confirmations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn insert(&self, number: u64, request: ClientRequest, confirmed: oneshot::Sender<()>, before: Before) {
+    fn insert(&self, seq: u64, entry: Entry) {
         let mut entries = self.entries();
         while entries.len() >= REMEMBERED {
-            let over = entries
-                .iter()
-                .find(|(_, entry)| entry.confirmed.is_none())
-                .map(|(number, _)| *number);
+            let over = entries.iter().find(|(_, entry)| entry.confirmed.is_none()).map(|(seq, _)| *seq);
             match over {
-                Some(number) => entries.remove(&number),
+                Some(seq) => entries.remove(&seq),
                 None => break,
             };
         }
-        let entry = Entry {
-            state: Confirmation::Waiting,
-            confirmed: Some(confirmed),
-            request: Some(request),
-            before,
-        };
-        entries.insert(number, entry);
+        entries.insert(seq, entry);
+    }
+
+    fn waiting(&self) -> Vec<UnconfirmedChange> {
+        let entries = self.entries();
+        let waiting = entries.iter().filter_map(|(seq, entry)| {
+            let request = entry.request.as_ref().filter(|_| entry.state == Confirmation::Waiting)?;
+            Some(UnconfirmedChange {
+                seq: *seq,
+                source: request.source.clone(),
+                description: request.description.clone(),
+                keys: request.changes.iter().map(|(key, _)| key.clone()).collect(),
+                deadline: entry.deadline,
+            })
+        });
+        waiting.collect()
     }
 
     /// Makes the waiting requests that would restore a value of the request `of` restore the value before that request.
@@ -248,40 +302,41 @@ impl Confirmations {
         }
     }
 
-    fn state(&self, number: u64) -> Option<Confirmation> {
-        self.entries().get(&number).map(|entry| entry.state.clone())
+    fn state(&self, seq: u64) -> Option<Confirmation> {
+        self.entries().get(&seq).map(|entry| entry.state.clone())
     }
 
-    fn request(&self, number: u64) -> Result<ClientRequest, ConfirmationError> {
+    /// Returns the number and the content of the request that made the change, if it can still be confirmed.
+    fn request(&self, seq: u64) -> Result<(u64, ClientRequest), ConfirmationError> {
         let entries = self.entries();
-        let entry = entries.get(&number).ok_or(ConfirmationError::Unknown(number))?;
+        let entry = entries.get(&seq).ok_or(ConfirmationError::Unknown(seq))?;
         match (&entry.state, &entry.request) {
-            (Confirmation::Waiting, Some(request)) => Ok(request.clone()),
-            (Confirmation::Confirmed, _) => Err(ConfirmationError::Unknown(number)),
-            _ => Err(ConfirmationError::Late(number)),
+            (Confirmation::Waiting, Some(request)) => Ok((entry.number, request.clone())),
+            (Confirmation::Confirmed, _) => Err(ConfirmationError::Unknown(seq)),
+            _ => Err(ConfirmationError::Late(seq)),
         }
     }
 
-    fn confirm(&self, number: u64) {
-        if let Some(entry) = self.entries().get_mut(&number) {
+    fn confirm(&self, seq: u64) {
+        if let Some(entry) = self.entries().get_mut(&seq) {
             (entry.state, entry.request) = (Confirmation::Confirmed, None);
             if let Some(confirmed) = entry.confirmed.take() {
-                // Ends the task that waits for the confirmation. If its time is over already, that task sees that the request was
+                // Ends the task that waits for the confirmation. If its time is over already, that task sees that the change was
                 // confirmed.
                 let _ = confirmed.send(());
             }
         }
     }
 
-    /// Ends the confirmation period. Returns whether the request was still waiting.
-    fn time_is_over(&self, number: u64) -> bool {
+    /// Ends the confirmation period. Returns whether the change was still waiting.
+    fn time_is_over(&self, seq: u64) -> bool {
         let mut entries = self.entries();
-        let waiting = entries.get_mut(&number).filter(|entry| entry.state == Confirmation::Waiting);
+        let waiting = entries.get_mut(&seq).filter(|entry| entry.state == Confirmation::Waiting);
         waiting.map(|entry| entry.request = None).is_some()
     }
 
-    fn ended(&self, number: u64, state: Confirmation) {
-        if let Some(entry) = self.entries().get_mut(&number) {
+    fn ended(&self, seq: u64, state: Confirmation) {
+        if let Some(entry) = self.entries().get_mut(&seq) {
             (entry.state, entry.confirmed) = (state, None);
         }
     }

@@ -40,7 +40,7 @@ fn parsed(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
-async fn values_are_put_read_planned_and_let_go(mut bench: Bench) {
+async fn values_are_put_read_planned_and_deleted(mut bench: Bench) {
     bench.start_agent().await;
     golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
     golden::check("plan.json", &send("POST", "/configuration/plan", &document(1400)).await);
@@ -60,7 +60,7 @@ async fn values_are_put_read_planned_and_let_go(mut bench: Bench) {
     golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
     bench.stop_agent().await;
 }
-on_one_store!(values_are_put_read_planned_and_let_go, Embedded, 120);
+on_one_store!(values_are_put_read_planned_and_deleted, Embedded, 120);
 
 async fn what_cannot_be_used_is_told_with_its_place(mut bench: Bench) {
     bench.start_agent().await;
@@ -144,7 +144,7 @@ async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
 }
 on_one_store!(what_waits_is_listed_and_is_no_failure, Embedded, 120);
 
-async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
+async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
     bench.start_agent().await;
     assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);
     let id = |answer: &Answer| parsed(answer)["confirm"]["id"].as_str().expect("an id").to_owned();
@@ -159,7 +159,7 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
             break;
         }
     }
-    assert_eq!(reported, "TAKEN_BACK");
+    assert_eq!(reported, "ROLLED_BACK");
     assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
     // Of two overlapping changes none is confirmed: the value before both is restored.
@@ -181,7 +181,7 @@ async fn a_change_that_nobody_confirms_is_taken_back(mut bench: Bench) {
     bench.until_true("the MTU has the confirmed value", || mtu() == "1200").await;
     bench.stop_agent().await;
 }
-on_one_store!(a_change_that_nobody_confirms_is_taken_back, Embedded, 120);
+on_one_store!(a_change_that_nobody_confirms_is_rolled_back, Embedded, 120);
 
 async fn before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go(mut bench: Bench) {
     // This endpoint has no listener.

@@ -170,7 +170,7 @@ fn apply_atomically() -> (Option<i32>, String) {
     (output.status.code(), text.concat())
 }
 
-async fn an_atomic_request_with_a_duplicate_address_is_taken_back(mut bench: Bench) {
+async fn an_atomic_request_with_a_duplicate_address_is_rolled_back(mut bench: Bench) {
     pair(&mut bench).await;
     somebody_else_takes_the_address();
     let (code, said) = apply_atomically();
@@ -186,4 +186,4 @@ async fn an_atomic_request_with_a_duplicate_address_is_taken_back(mut bench: Ben
     assert_eq!(shown()["tentative"], Value::Null);
     bench.stop_agent().await;
 }
-on_one_store!(an_atomic_request_with_a_duplicate_address_is_taken_back, Embedded, 120);
+on_one_store!(an_atomic_request_with_a_duplicate_address_is_rolled_back, Embedded, 120);

@@ -113,8 +113,8 @@ pub(super) async fn values(api: &Api, scope: Scope) -> Result<Known, Status> {
 pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<TransactionResult>, Status> {
     match api.desired.commit(request).await {
         Ok(Committed::Kept) => Ok(None),
-        Ok(Committed::Applied(result) | Committed::Unconfirmed(result, _)) if result.errors.is_empty() => Ok(Some(result)),
-        Ok(Committed::Applied(result) | Committed::Unconfirmed(result, _)) => Err(Status::failed_precondition(result.to_string())),
+        Ok(Committed::Applied(result) | Committed::Unconfirmed(result)) if result.errors.is_empty() => Ok(Some(result)),
+        Ok(Committed::Applied(result) | Committed::Unconfirmed(result)) => Err(Status::failed_precondition(result.to_string())),
         Err(RequestError::NotCommitted(CommitError::Closed)) => Err(stopping()),
         Err(RequestError::ReservedSource(name)) => Err(Status::invalid_argument(RequestError::ReservedSource(name).to_string())),
         Err(error) => Err(Status::internal(error.to_string())),

@@ -4,7 +4,10 @@
 //! differences are deliberate: a document that cannot be parsed is a client error (400 instead of 500), and values that fail are
 //! retried.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     body::Bytes,
@@ -51,7 +54,10 @@ const DESCRIPTION: Parameter = Parameter::optional("description", "Text to store
 const VERBOSE: Parameter = Parameter::optional("verbose", "Return the resulting state of each value");
 const NUMBER: Parameter = Parameter {
     required: true,
-    ..Parameter::number("id", "Confirmation id from the response to the change")
+    ..Parameter::number(
+        "id",
+        "Number of the change: the id in the response to it, and the sequence number of its transaction",
+    )
 };
 const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"waiting":[{"key":"config/linux/interfaces/v2/interface/d1","reason":"AddressTentative","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"PENDING","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}]}"#;
 const UNREADABLE: (u16, &str) = (400, "the document or a parameter cannot be parsed");
@@ -96,7 +102,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ..Endpoint::get(
             "/configuration",
             "Delete values; only the fields that are part of the key matter",
-            || delete(let_go),
+            || delete(remove),
         )
     },
     Endpoint {
@@ -150,6 +156,14 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         })
     },
     Endpoint {
+        example: r#"[{"id":"7","seconds_left":42,"source":"grpc","description":"","keys":["config/linux/interfaces/v2/interface/a"]}]"#,
+        ..Endpoint::get(
+            "/configuration/unconfirmed",
+            "Changes that wait for confirmation, oldest first",
+            || get(unconfirmed),
+        )
+    },
+    Endpoint {
         parameters: &[Parameter::one_of(
             "fieldnames",
             "Spelling of the field names; if absent, both are allowed",
@@ -188,7 +202,7 @@ async fn change(State(api): State<Api>, query: Query, Text(body): Text) -> Answe
     commit(&api, &query, request).await
 }
 
-async fn let_go(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
+async fn remove(State(api): State<Api>, query: Query, Text(body): Text) -> Answer {
     let request = request(&query, body, |_| None).await?;
     commit(&api, &query, request).await
 }
@@ -233,7 +247,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
     let committed = api.desired.commit(request).await.map_err(refused)?;
     let (result, confirm) = match committed {
         Committed::Applied(result) => (result, None),
-        Committed::Unconfirmed(result, number) => (result, Some(number)),
+        Committed::Unconfirmed(result) => (result, within),
         Committed::Kept => {
             let answer = json!({ "kept": true, "message": "saved; applied as soon as the store has been read" });
             return if flag(query, "verbose") { answer::json(&answer) } else { nothing() };
@@ -243,8 +257,8 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
         return nothing();
     }
     let mut body = outcome(api, &result, &keys).await?;
-    if let (Some(number), Some(within)) = (confirm, within) {
-        body["confirm"] = json!({ "id": number.to_string(), "within_seconds": within.as_secs() });
+    if let Some(within) = confirm {
+        body["confirm"] = json!({ "id": result.seq.to_string(), "within_seconds": within.as_secs() });
     }
     if result.errors.is_empty() {
         return answer::json(&body);
@@ -359,7 +373,8 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
 }
 
 fn id(query: &Query) -> Result<u64, ApiError> {
-    number(query, "id")?.ok_or_else(|| bad("missing id argument: the confirmation id from the response to the change".to_owned()))
+    number(query, "id")?
+        .ok_or_else(|| bad("missing id argument: the id from the response to the change, or from /configuration/unconfirmed".to_owned()))
 }
 
 async fn confirm(State(api): State<Api>, query: Query) -> Answer {
@@ -378,14 +393,30 @@ async fn confirmation(State(api): State<Api>, query: Query) -> Answer {
     let body = match state.ok_or_else(|| ApiError::not_found(ConfirmationError::Unknown(number).to_string()))? {
         Confirmation::Waiting => json!({ "state": "WAITING" }),
         Confirmation::Confirmed => json!({ "state": "CONFIRMED" }),
-        Confirmation::TakenBack => json!({ "state": "TAKEN_BACK" }),
-        Confirmation::TakenBackInPart(errors) => {
+        Confirmation::RolledBack => json!({ "state": "ROLLED_BACK" }),
+        Confirmation::PartlyRolledBack(errors) => {
             let texts: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.key, error.error)).collect();
-            json!({ "state": "TAKEN_BACK_IN_PART", "errors": texts })
+            json!({ "state": "PARTLY_ROLLED_BACK", "errors": texts })
         }
-        Confirmation::NotTakenBack(error) => json!({ "state": "NOT_TAKEN_BACK", "errors": [error] }),
+        Confirmation::RollbackFailed(error) => json!({ "state": "ROLLBACK_FAILED", "errors": [error] }),
     };
     answer::json(&body)
+}
+
+async fn unconfirmed(State(api): State<Api>) -> Answer {
+    let now = SystemTime::now();
+    let changes = api.desired.unconfirmed().into_iter().map(|change| {
+        let left = change.deadline.duration_since(now).unwrap_or_default();
+        let keys: Vec<&str> = change.keys.iter().map(Key::as_str).collect();
+        json!({
+            "id": change.seq.to_string(),
+            "seconds_left": left.as_secs(),
+            "source": change.source,
+            "description": change.description,
+            "keys": keys,
+        })
+    });
+    answer::json(&changes.collect::<Vec<_>>())
 }
 
 async fn json_schema(query: Query) -> Answer {
