@@ -31,7 +31,7 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     last: usize,
 
-    /// Show the states of this value over time
+    /// Show the states of this value over time, and those of its derived values when they are not CONFIGURED
     #[arg(long, value_name = "KEY", conflicts_with = "last")]
     of: Option<String>,
 }
@@ -151,12 +151,11 @@ fn print(record: &Record, output: &Output) -> Result<(), Failure> {
     row("Values", values(record));
     for value in &record.values {
         let key = value.get("Key").and_then(Json::as_str).unwrap_or_default();
-        let deleted = if value.get("Value").is_none_or(Json::is_null) {
-            " (deleted)"
-        } else {
-            ""
-        };
-        row("", format!("{}{deleted}", names::short(key)));
+        let is_absent = value.get("Value").is_none_or(Json::is_null);
+        row(
+            "",
+            format!("{}{}", names::short(key), if is_absent { absence(key, record) } else { "" }),
+        );
     }
     output.table(&table)?;
     match record.executed.is_empty() {
@@ -165,6 +164,16 @@ fn print(record: &Record, output: &Output) -> Result<(), Failure> {
             output.line("")?;
             output.table(&operations(&record.executed))
         }
+    }
+}
+
+/// Returns why a transaction records no value for a key: the value was deleted, or it could not be used.
+fn absence(key: &str, record: &Record) -> &'static str {
+    let last = record.executed.iter().rfind(|operation| operation.key == key);
+    match last.map(|operation| operation.new_state.as_str()) {
+        Some("INVALID") => " (invalid)",
+        Some("UNIMPLEMENTED") => " (not supported)",
+        _ => " (deleted)",
     }
 }
 
@@ -199,17 +208,25 @@ async fn timeline(key: &str, agent: &Agent, output: &Output) -> Outcome {
         Vec::new()
     };
     let key = names::one_key(key, &known)?;
-    let target = target("/scheduler/key-timeline", &[("key", &key)]);
+    let target = target("/scheduler/key-timeline", &[("key", &key), ("derived", "1")]);
     if output.is_document() {
         let all: Vec<Json> = answers::list(agent, &target).await?;
         output.document(&all)?;
         return Ok(0);
     }
-    let revisions: Vec<Node> = answers::list(agent, &target).await?;
+    let mut revisions: Vec<Node> = answers::list(agent, &target).await?;
+    // A derived value is shown only while it has a problem.
+    revisions.retain(|node| node.key == key || !matches!(state(node), "CONFIGURED" | "OBTAINED" | "DISCOVERED"));
+    revisions.sort_by_key(|node| moment::parse(&node.since));
     if revisions.is_empty() {
         return Err(Failure::new(format!("there is no history of {}", visible(&key))).next("`netns-agent get --all` lists all values"));
     }
-    let mut table = Table::new(["SINCE", "FOR", "STATE", "TRANSACTION", "WHY"]);
+    let has_derived = revisions.iter().any(|node| node.key != key);
+    let mut headings = vec!["SINCE", "FOR", "STATE", "TRANSACTION", "WHY"];
+    if has_derived {
+        headings.push("DERIVED VALUE");
+    }
+    let mut table = Table::new(headings);
     for node in &revisions {
         let flag = |name: &str| node.flags.get(name).cloned().unwrap_or_default();
         let lasted = match (moment::parse(&node.since), moment::parse(&node.until)) {
@@ -217,16 +234,25 @@ async fn timeline(key: &str, agent: &Agent, output: &Output) -> Outcome {
             (Some(since), None) => format!("{} until now", moment::age(moment::now().saturating_sub(since))),
             _ => "-".to_owned(),
         };
-        table.row([
+        let mut cells = vec![
             moment::time_of_day(&node.since).into(),
             lasted.into(),
-            Cell::state(&flag("value-state")),
+            Cell::state(state(node)),
             flag("last-update").trim_start_matches("TXN-").to_owned().into(),
             flag("error").into(),
-        ]);
+        ];
+        if has_derived {
+            let derived = if node.key == key { "" } else { node.key.as_str() };
+            cells.push(derived.into());
+        }
+        table.row(cells);
     }
     output.table(&table)?;
     Ok(0)
+}
+
+fn state(node: &Node) -> &str {
+    node.flags.get("value-state").map(String::as_str).unwrap_or_default()
 }
 
 /// Arguments of `resync`.

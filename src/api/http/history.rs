@@ -47,7 +47,14 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ..Endpoint::get("/scheduler/txn-history", "Past transactions, oldest first", || get(transactions))
     },
     Endpoint {
-        parameters: &[Parameter::required("key", "Key"), Parameter::number("time", TIME)],
+        parameters: &[
+            Parameter::required("key", "Key"),
+            Parameter::number("time", TIME),
+            Parameter::optional(
+                "derived",
+                "Append the values of all keys derived from this one; ignored with `time`",
+            ),
+        ],
         single: true,
         example: r#"[{"Since":"2026-10-09T10:00:00Z","Until":"0001-01-01T00:00:00Z","Key":"linux/interface/state/d1/UP","Label":"linux/interface/state/d1/UP","Value":{"ProtoMsgName":"google.protobuf.Empty","ProtoMsgData":{}},"Flags":{"last-update":"TXN-2","value-state":"CONFIGURED","derived":"config/linux/interfaces/v2/interface/d1"},"MetadataFields":{},"Targets":[],"TargetUpdateOnly":false}]"#,
         failures: &[(500, "the key argument is missing, or the time is not a number")],
@@ -122,11 +129,17 @@ async fn timeline(State(api): State<Api>, query: Query) -> Answer {
     let key = query.once("key").filter(|key| !key.is_empty());
     let key = Key::new(key.ok_or_else(|| ApiError::internal("missing key argument"))?);
     let time = query.time("time")?;
+    let with_derived = query.all("derived").next().is_some();
     let extract = api.extract(Scope::All).await.ok_or_else(ApiError::stopping)?;
     answer::elsewhere(move || {
-        let revisions = extract.timeline(&key);
+        let mut revisions = extract.timeline(&key);
         match time {
-            None => list(&json::revisions(&revisions, &show)),
+            None => {
+                if with_derived {
+                    revisions.extend(extract.timelines_of_derived(&key));
+                }
+                list(&json::revisions(&revisions, &show))
+            }
             Some(time) => {
                 let valid = revisions.into_iter().find(|revision| revision.covers(time));
                 answer::json(&valid.and_then(|revision| json::revisions(&[revision], &show).pop()))

@@ -221,6 +221,25 @@ impl<D: Domain> Extract<D> {
         self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
+    /// Returns the revisions of all values that are or were derived from a key, sorted by key and then by time.
+    pub fn timelines_of_derived(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
+        let own = self.timeline(key);
+        let targets = own.iter().flat_map(|revision| &revision.targets);
+        let derived: BTreeSet<&str> = targets
+            .filter(|target| target.relation == Relation::Derives)
+            .map(|target| target.expected.as_ref())
+            .collect();
+        let changes = self.changes_by_key(|other| derived.contains(other.text()));
+        let present = derived.iter().filter_map(|key| self.position(key).ok());
+        let present = present.map(|at| self.values[at].key.clone());
+        let keys: BTreeSet<D::Key> = changes.keys().cloned().chain(present).collect();
+        let none = Vec::new();
+        let timelines = keys
+            .iter()
+            .map(|key| self.revisions_of(key, changes.get(key.text()).unwrap_or(&none)));
+        timelines.flatten().collect()
+    }
+
     /// Returns the revisions at `time` (since the Unix epoch), in key order. `None` selects the current revisions.
     pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Key, D::Value>> {
         let revisions = self.all_revisions();
