@@ -15,6 +15,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use models::{Model, document, key::Key};
+use tracing::warn;
 
 use crate::scheduler::{Change, KeyError, Options, Planned, Rejection, Resync, Retry, Transaction, TransactionResult, ValueState};
 use crate::{
@@ -242,7 +243,15 @@ impl Desired {
             (config_key(&raw.key), item)
         });
         let decoded: Vec<_> = decoded.collect();
-        self.hand_over(revision, |merge| merge.store_changed(decoded));
+        self.hand_over(revision, |merge| {
+            let put = decoded.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
+            let overridden = merge.overridden(DATASYNC, put);
+            if let Some((key, source)) = overridden.first() {
+                let count = overridden.len();
+                warn!(count, %key, source, "values of the store are not used: another source has values under their keys");
+            }
+            merge.store_changed(decoded)
+        });
         self.note_put_again();
     }
 
@@ -395,6 +404,12 @@ impl Desired {
                 .for_each(|key| add(key, None));
         }
         self.engine.simulate(Transaction::of(changes)).await
+    }
+
+    /// Returns the names of the sources that have a value for a key, the one in effect first.
+    pub fn sources_of(&self, key: &Key) -> Vec<String> {
+        let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
+        merged.holders(key).map(|(source, _)| source.to_owned()).collect()
     }
 
     /// Returns all values in effect, in key order.

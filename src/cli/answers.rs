@@ -84,6 +84,8 @@ pub struct Explanation {
     pub needed_by: Vec<Part>,
     /// Last operations, newest first.
     pub last_operations: Vec<PastOperation>,
+    /// Sources that have a value under this key, the one in effect first.
+    pub sources: Vec<String>,
 }
 
 /// The members of a published status that the commands show.

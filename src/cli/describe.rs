@@ -91,6 +91,13 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     row("Name", reported.name.as_str().into());
     row("Key", reported.key.as_str().into());
     row("State", Cell::state(&reported.state));
+    if let Some((in_effect, overridden)) = reported.sources.split_first() {
+        let note = match overridden {
+            [] => String::new(),
+            others => format!(" (takes precedence over the value of {})", others.join(", ")),
+        };
+        row("Source", format!("{in_effect}{note}").into());
+    }
     row("Since", format!("{} ({} ago)", reported.since, moment::ago(&reported.since)).into());
     let status = reported.status.as_ref();
     let mut optional = |label: &str, text: &dyn Fn(&Published) -> String| {

@@ -181,6 +181,20 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
+    /// Returns those of `keys` for which a source stronger than `source` has a value, with the name of the strongest one.
+    pub fn overridden<'a>(&'a self, source: &str, keys: impl Iterator<Item = &'a Key>) -> Vec<(&'a Key, &'a str)> {
+        let stronger = (Bound::Excluded(self.rank(source)), Bound::Unbounded);
+        let stronger: Vec<_> = self.held.range::<Rank, _>(stronger).rev().collect();
+        if stronger.is_empty() {
+            return Vec::new();
+        }
+        let overridden = keys.filter_map(|key| {
+            let (rank, _) = stronger.iter().find(|(_, held)| held.contains_key(key))?;
+            Some((key, &*rank.name))
+        });
+        overridden.collect()
+    }
+
     /// Returns the value that would apply to a key if a source had this value (`None`: no value); `None` if nothing would change.
     pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
         let rank = self.rank(source);
@@ -277,6 +291,9 @@ mod tests {
         merge.change(GRPC, [(key("a"), Some(1))]);
         assert!(merge.change(DATASYNC, [(key("a"), Some(2))]).is_empty());
         assert_eq!(merge.holders(&key("a")).collect::<Vec<_>>(), [("grpc", &1), ("datasync", &2)]);
+        let keys = [key("a"), key("b")];
+        assert_eq!(merge.overridden(DATASYNC, keys.iter()), [(&keys[0], GRPC)]);
+        assert_eq!(merge.overridden(GRPC, keys.iter()), []);
     }
 
     #[test]

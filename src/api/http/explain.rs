@@ -34,7 +34,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
         "key",
         "Key, for example config/linux/interfaces/v2/interface/NAME",
     )],
-    example: r#"{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","name":"ARP entry 10.0.0.2 of interface d1","state":"PENDING","since":"2026-10-09T10:00:00Z","status":{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","state":"PENDING"},"value":null,"depends_on":[{"label":"interface-is-up","expected":"linux/interface/state/d1/UP","name":"interface d1 in state UP","met":false,"met_by":[]}],"derived":[],"needed_by":[],"last_operations":[]}"#,
+    example: r#"{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","name":"ARP entry 10.0.0.2 of interface d1","state":"PENDING","since":"2026-10-09T10:00:00Z","status":{"key":"config/linux/l3/v2/arp/d1/10.0.0.2","state":"PENDING"},"value":null,"depends_on":[{"label":"interface-is-up","expected":"linux/interface/state/d1/UP","name":"interface d1 in state UP","met":false,"met_by":[]}],"derived":[],"needed_by":[],"last_operations":[],"sources":["datasync"]}"#,
     failures: &[(404, "unknown key"), (500, "the key argument is missing")],
     ..Endpoint::get(
         "/scheduler/explain",
@@ -59,6 +59,8 @@ struct Explanation {
     needed_by: Vec<Part>,
     /// Newest first.
     last_operations: Vec<Operation>,
+    /// Names of the sources that have a value under this key, the one in effect first.
+    sources: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +107,7 @@ async fn explain(State(api): State<Api>, query: Query) -> Answer {
     });
     let (extract, dependents): (_, Vec<Key>) = known.await.ok_or_else(ApiError::stopping)?;
     let published = status_key(key.as_str()).and_then(|key| api.statuses.get(&key));
+    let sources = api.desired.sources_of(&key);
     answer::elsewhere(move || {
         let value = extract
             .value(&key)
@@ -115,7 +118,8 @@ async fn explain(State(api): State<Api>, query: Query) -> Answer {
                 .and_then(|text| serde_json::from_str(&text).ok()),
             _ => None,
         };
-        answer::json(&explanation(&extract, value, status.unwrap_or(Json::Null), dependents))
+        let explanation = explanation(&extract, value, status.unwrap_or(Json::Null), dependents);
+        answer::json(&Explanation { sources, ..explanation })
     })
     .await
 }
@@ -138,6 +142,7 @@ fn explanation(extract: &Extract<Network>, value: &Sighting<Value>, status: Json
         derived: parts(&mut extract.values().iter().filter(|other| other.parent.as_ref() == Some(key))),
         needed_by: parts(&mut dependents.iter().filter(|other| *other != key).filter_map(|key| extract.value(key))),
         last_operations: last_operations(extract, key),
+        sources: Vec::new(),
     }
 }
 
