@@ -4,16 +4,17 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::{
-    answers::{self, BaseStatus, Identity},
+    answers::{self, BaseStatus, Identity, Unconfirmed},
     connection::Agent,
     failure::{FAILED, Failure, Outcome},
     moment,
     names::{is_configuration, short},
     output::{Cell, Output, Table, Tone, visible},
-    readiness::{self, Readiness},
+    readiness::{self, Health, Part, Readiness},
 };
 
 /// Maximum number of listed values that need attention.
@@ -45,17 +46,79 @@ pub async fn run(agent: &Agent, output: &Output) -> Outcome {
         .filter(|base| base.value.state() != "CONFIGURED")
         .copied()
         .collect();
+    let unconfirmed: Vec<Unconfirmed> = answers::list(agent, "/configuration/unconfirmed").await?;
     if output.is_document() {
         let attention: Vec<_> = attention.iter().map(|base| &base.value).collect();
+        let health = readiness.health();
         output.document(&json!({
-            "ready": ready, "address": agent.url(), "label": identity.label, "store": identity.store, "version": version,
-            "health": readiness.answer, "values": states, "attention": attention,
+            "ready": ready, "state": state_name(health.state), "address": agent.url(), "label": identity.label, "store": identity.store,
+            "started": moment::rfc3339(Duration::from_secs(health.start_time)), "version": Version::of(&version),
+            "parts": parts(&health), "values": states, "attention": attention, "unconfirmed": unconfirmed,
         }))?;
         return Ok(code(ready));
     }
     print(agent, output, &readiness, &version, &identity, &states)?;
+    for change in &unconfirmed {
+        output.line(&output.paint(
+            &format!(
+                "\nchange {} is rolled back in {} s unless you confirm it: netns-agent confirm {}",
+                visible(&change.id),
+                change.seconds_left,
+                visible(&change.id)
+            ),
+            Tone::Waiting,
+        ))?;
+    }
     print_attention(output, &attention)?;
     Ok(code(ready))
+}
+
+/// Version and build of the agent, as shown in documents.
+#[derive(Serialize)]
+struct Version<'a> {
+    version: &'a str,
+    commit: &'a str,
+    branch: &'a str,
+    built: String,
+    os: &'a str,
+    arch: &'a str,
+}
+
+impl<'a> Version<'a> {
+    /// Selects the members of `/info/version` that have a meaning for this agent.
+    fn of(answer: &'a Json) -> Self {
+        let text = |member: &str| answer.get(member).and_then(Json::as_str).unwrap_or_default();
+        let built = answer.get("BuildTime").and_then(Json::as_u64).filter(|seconds| *seconds > 0);
+        Version {
+            version: text("Version"),
+            commit: text("GitCommit"),
+            branch: text("GitBranch"),
+            built: built
+                .map(|seconds| moment::rfc3339(Duration::from_secs(seconds)))
+                .unwrap_or_default(),
+            os: text("OS"),
+            arch: text("Arch"),
+        }
+    }
+}
+
+/// Returns the parts of the agent with their health, as shown in documents.
+fn parts(health: &Health) -> Vec<Json> {
+    let part = |(name, part): (&String, &Part)| {
+        json!({
+            "name": part_name(name), "state": state_name(part.state), "error": part.error,
+            "essential": !health.is_dispensable(name),
+        })
+    };
+    health.parts.iter().map(part).collect()
+}
+
+/// Returns the name shown for a part of the agent. The published health calls the engine `VPPAgent`, as the reference agent does.
+fn part_name(name: &str) -> &str {
+    match name {
+        "VPPAgent" => "engine",
+        name => name,
+    }
 }
 
 fn code(ready: bool) -> u8 {
@@ -103,7 +166,7 @@ fn print(
             (_, true) => Tone::Waiting,
             (_, false) => Tone::Bad,
         };
-        let mut words = format!("{name}: {}", state_name(part.state));
+        let mut words = format!("{}: {}", part_name(name), state_name(part.state));
         if !part.error.is_empty() {
             words.push_str(&format!(", {}", part.error));
         }
