@@ -144,6 +144,8 @@ pub struct Unmet {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Suggestion {
+    /// Key of the value.
+    pub key: String,
     /// Description of the value.
     pub text: String,
 }
@@ -291,10 +293,6 @@ pub struct Operation {
     pub differences: Vec<Difference>,
 }
 
-/// A difference between the applied and the desired value.
-#[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct Difference {
 /// A change that is rolled back unless it is confirmed: `/configuration/unconfirmed`.
 #[derive(Deserialize, Serialize, Debug, Default)]
 #[serde(default)]
@@ -311,6 +309,10 @@ pub struct Unconfirmed {
     pub keys: Vec<String>,
 }
 
+/// A difference between the applied and the desired value.
+#[derive(Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Difference {
     /// Description of the difference.
     pub text: String,
     /// True if the difference requires deletion and re-creation of the object.

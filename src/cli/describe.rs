@@ -242,7 +242,7 @@ impl Reasons<'_> {
             }
             // The one pushed last is explained first.
             for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
-                left.extend(self.cause(&one.expected).await.map(|cause| (cause, depth + 1)));
+                left.extend(self.cause(one).await.map(|cause| (cause, depth + 1)));
             }
         }
         Ok(())
@@ -268,23 +268,21 @@ impl Reasons<'_> {
         }
     }
 
-    /// Returns the value that must change so that this key appears. If no such value is desired, adds a remedy instead.
-    async fn cause(&mut self, expected: &str) -> Option<Explanation> {
-        let key = match TypedKey::parse(expected) {
-            Ok(
-                TypedKey::InterfaceState { name, .. }
-                | TypedKey::InterfaceAddress { interface: name, .. }
-                | TypedKey::InterfaceVrf { interface: name, .. },
-            ) => TypedKey::Interface { name }.to_key().to_string(),
-            _ => expected.to_owned(),
-        };
+    /// Returns the value that must change to satisfy a dependency. If no such value is desired, adds a remedy instead.
+    async fn cause(&mut self, unmet: &Unmet) -> Option<Explanation> {
+        let provider = TypedKey::provider(&unmet.expected).map(|provider| provider.to_key().to_string());
+        let key = provider.unwrap_or_else(|| unmet.expected.clone());
         if let Ok(cause) = answers::explanation(self.agent, &key).await {
             return Some(cause);
         }
         let remedy = match names::is_configuration(&key) {
             true => format!(
-                "create {}, which is not desired yet, or refer to another value",
-                visible(&names::short(&key))
+                "create {}, which is not desired yet, or refer to {}",
+                visible(&names::short(&key)),
+                match unmet.suggestions.iter().find(|suggestion| names::is_configuration(&suggestion.key)) {
+                    Some(similar) => format!("{} instead", visible(&names::short(&similar.key))),
+                    None => "another value".to_owned(),
+                }
             ),
             false => format!("make sure that {} exists", visible(&names::short(&key))),
         };
