@@ -9,7 +9,7 @@ use super::{
     status::ValueState,
 };
 
-/// Reason for programs (a stable name) and for people (a message).
+/// Reason for a block: a stable name for programs and a message for people.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Reason {
     /// Stable CamelCase reason.
@@ -47,35 +47,35 @@ impl From<Refusal> for Reason {
 /// Reason why a value is currently blocked.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Blocked {
-    /// The last operation failed. It is retried at `until`, or already at `earliest` if a dependency changes.
+    /// The last operation failed. It is retried at `until`, or as early as `earliest` if a dependency changes.
     BackOff {
         until: Duration,
         earliest: Duration,
         persistent: bool,
-        /// True if a foreign object is in the way, which may stay forever.
+        /// True if a foreign object prevents the operation. The object may stay forever.
         foreign: bool,
         reason: Reason,
     },
-    /// Others keep changing or removing the value. It is repaired at `until`.
+    /// Other programs keep changing or removing the value. It is repaired at `until`.
     Contended { until: Duration, reason: Reason },
-    /// Others changed or removed the value, and it must not be repaired. Ends when the kernel state matches again or the value is
-    /// put again.
+    /// Another program changed or removed the value, and it must not be repaired. The block ends when the kernel state matches
+    /// the desired value again, or when the value is put again.
     Drifted(Reason),
-    /// The operation reported that something the value needs does not exist. Ends on a probe or when a dependency changes.
+    /// Something that the operation needs does not exist. The block ends on a probe or when a dependency changes.
     Unavailable(Reason),
-    /// The operation reported that the value can never be applied. Ends only on a probe or when the value changes.
+    /// The kernel refused the value. The block ends on a probe, a downstream resync, or when the value is put again.
     Unusable(Reason),
-    /// The value conflicts with another value. Ends on any related change.
+    /// The value conflicts with another value. The conflict is checked again in every evaluation.
     Conflict(Reason),
 }
 
 impl Blocked {
-    /// Returns whether there are no retries left.
+    /// Returns whether a failed operation has no retries left.
     pub fn is_for_ever(&self) -> bool {
         self.until() == Some(NEVER)
     }
 
-    /// Returns when the block ends by itself.
+    /// Returns the time at which the block ends by itself, or `None` if it ends only on an event.
     pub fn until(&self) -> Option<Duration> {
         match self {
             Blocked::BackOff { until, .. } | Blocked::Contended { until, .. } => Some(*until),
@@ -98,7 +98,7 @@ impl Blocked {
         }
     }
 
-    /// Returns the published state.
+    /// Returns the published state of a blocked value.
     pub fn state(&self) -> ValueState {
         match self {
             Blocked::BackOff { persistent: true, .. } | Blocked::Drifted(_) => ValueState::Failed,
@@ -108,7 +108,7 @@ impl Blocked {
         }
     }
 
-    /// Returns whether the value is refused, so that this value or another one must be changed.
+    /// Returns whether this value, or one that conflicts with it, must be changed first.
     pub fn is_refusal(&self) -> bool {
         match self {
             Blocked::Unusable(_) | Blocked::Conflict(_) => true,
@@ -116,7 +116,7 @@ impl Blocked {
         }
     }
 
-    /// Returns whether the block is due to changes made by others.
+    /// Returns whether the block is due to changes made by other programs.
     pub fn is_about_drift(&self) -> bool {
         match self {
             Blocked::Drifted(_) | Blocked::Contended { .. } => true,
@@ -126,7 +126,7 @@ impl Blocked {
 
     /// Returns when the block ends after a dependency has changed.
     ///
-    /// A failed operation is retried, but at most once per [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
+    /// A failed operation is retried at most once per [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
     pub fn ends_after_change(&self, now: Duration) -> Ends {
         match self {
             Blocked::Unavailable(_) => Ends::Now,
@@ -139,7 +139,7 @@ impl Blocked {
     }
 }
 
-/// When a block ends after a change.
+/// Time at which a block ends after a dependency has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ends {
     Now,
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// Checks for each reason when it ends after a change, when it ends by itself, and which state is published.
+    /// Checks each kind of block: its end after a change, its end by itself, and the published state.
     #[test]
     fn each_reason_has_its_end_and_published_state() {
         let later = NOW + Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Turns decisions into operations: deletion, creation, update, and removal of partly created objects.
 //!
-//! This module checks the preconditions of each operation, most importantly the claims, and makes values wait if they are not met.
-//! `decide` makes the decisions.
+//! This module checks the preconditions of each operation, above all the claims. A value must wait while its preconditions are
+//! not met. `decide` makes the decisions.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use super::{
     view::View,
 };
 
-/// Reason for not performing an operation for a property, which exists only for others to depend on.
+/// Reason why a property needs no operation: it exists only so that other values can depend on it.
 const NO_DESCRIPTOR: &str = "it is a property of the value that it is derived from";
 
 /// Node of a co-created value, the value itself, and its claims.
@@ -67,7 +67,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the applied values that an operation also removes.
+    /// Returns the other applied values that the kernel removes as part of an operation.
     ///
     /// Returns `None` if the operation must first wait for another one to complete.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &Effect<D::Operation>) -> Option<Vec<NodeId>> {
@@ -88,7 +88,7 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
-        // The order of the two operations decides whether a value that is being created is removed as well.
+        // Wait for an operation in flight on such a value: the order of the two operations would decide whether it is removed.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -99,7 +99,7 @@ impl<D: Domain> Scheduler<D> {
         Some(named.into_iter().filter(goes).collect())
     }
 
-    /// Starts deleting values that are removed together with another one.
+    /// Starts the deletion of values that the kernel removes along with another value.
     ///
     /// Returns the operation numbers of these deletions, which need no steps of their own.
     fn depart(&mut self, taken: Vec<NodeId>) -> Vec<u64> {
@@ -141,7 +141,7 @@ impl<D: Domain> Scheduler<D> {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 let value = descriptor.as_applied(&key, None, &desired);
-                // A co-created value may also be partial.
+                // A failed creation may have left parts of a co-created value as well.
                 let comes = co_creates.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
@@ -169,7 +169,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the nodes of the co-created values, together with their claims.
     ///
-    /// Returns `None` if another value holds one of the claims. The co-created value and this value then wait for it.
+    /// Returns `None` if another value holds one of the claims. The co-created value and this value then wait for that claim.
     fn claim_for_co_created(&mut self, id: NodeId, co_creates: Vec<(D::Key, D::Value)>) -> Option<Vec<CoCreation<D>>> {
         let domain = self.domain.clone();
         let mut claimed = Vec::new();
@@ -182,7 +182,7 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[co_created_values].blocked.is_some() {
                     self.mark(id);
                 } else {
-                    // The holder is being deleted. Marking the node would evaluate it in a loop until the holder is gone.
+                    // The holder is being deleted. Marking this node would evaluate it in a loop until the holder is gone.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
                     self.await_in_flight(id);
                 }
@@ -193,9 +193,9 @@ impl<D: Domain> Scheduler<D> {
         Some(claimed)
     }
 
-    /// Returns whether what a failed creation may have left behind must be removed before anything else.
+    /// Returns whether the remains of a failed creation must be removed before anything else.
     ///
-    /// This is the case if it is not part of the desired value, or if one of its dependencies is not available.
+    /// This is the case if the remains do not match the desired value, or if one of their dependencies is not available.
     pub(super) fn is_in_the_way(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let (Some(desired), Some(attempted)) = (node.desired(), node.attempted()) else {
@@ -212,7 +212,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
-            _ => Effect::Noop("the attempted value is unknown: what is left of it is treated as an orphan"),
+            _ => Effect::Noop("the attempted value is unknown: its remains are treated as an orphan"),
         };
         self.emit(id, Action::Clear, effect);
     }
@@ -240,7 +240,7 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &desired, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
-                // One value in the cycle must release its claim. Any of them will do.
+                // The values wait for each other's claims in a cycle. Any one of them must release its claim.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
@@ -262,9 +262,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether the value must wait for an operation on a related value. It is evaluated again afterwards.
+    /// Returns whether a value must first wait for an operation on a related value, after which it is evaluated again.
     ///
-    /// It waits for an update of a dependency (which may change that dependency's name), for a creation that depends on this
+    /// A value waits for an update of a dependency (which may change the dependency's name), for a creation that depends on this
     /// value, and for the deletion of a value that it replaces.
     pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
         let changing = self.graph.changing_below(id).or_else(|| self.graph.creation_above(id));
@@ -275,7 +275,7 @@ impl<D: Domain> Scheduler<D> {
         changing.is_some()
     }
 
-    /// Returns whether the claim holders would release the claims, but are waiting in a cycle for a claim held by this value.
+    /// Returns whether the holders of `claims` no longer need them, but wait in a cycle for a claim held by this value.
     fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
         let mut closes = false;
         let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);
@@ -301,9 +301,9 @@ impl<D: Domain> Scheduler<D> {
         closes
     }
 
-    /// Returns whether another value holds one of the claims. If so, this value waits for it.
+    /// Returns whether another value holds one of the claims. If so, this value waits for the claim.
     ///
-    /// A conflict is reported if the wait may never end.
+    /// Reports a conflict if the wait may never end.
     fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
         for claim in claims {
             let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {

@@ -14,7 +14,7 @@ use super::descriptor::Label;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison(SmallVec<[Difference; 1]>);
 
-/// Single difference.
+/// One difference between an applied and a desired value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
     /// Text for the end of a sentence, such as `its MTU is 1500 instead of 9000`.

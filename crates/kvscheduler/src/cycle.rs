@@ -1,8 +1,8 @@
 //! Dependency cycles: the strongly connected components of the graph.
 //!
 //! Components are computed on demand (Tarjan's algorithm, starting from the node in question) and cached until an edge changes
-//! that could be part of a cycle. Each node is visited only once, no matter how many nodes request their component. This matters
-//! in a long chain of waiting values, where each one requests it. `readiness` decides whether the members of a cycle can be created.
+//! that could be part of a cycle. A search visits each node only once, even if every value in a long chain of waiting values asks
+//! for its component. `readiness` decides whether the members of a cycle can be created.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,19 +11,19 @@ use std::{
 
 use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
 
-/// Component number of a node, as last computed. Stored in the node, and outdated if it is below [`Cycles::valid_from`].
+/// Component number of a node, as last computed. Outdated if it is below [`Cycles::valid_from`].
 pub(super) type Component = Cell<u64>;
 
-/// During a search, a node that may still become part of a larger component has this bit set, along with its position.
+/// Bit that marks a node whose component is still being searched. The other bits are then the position of the node.
 const OPEN: u64 = 1 << 63;
 
-/// Known components.
+/// Strongly connected components found so far.
 #[derive(Clone)]
 pub(super) struct Cycles {
     /// Next component number; numbers are never reused.
     next: u64,
     valid_from: u64,
-    /// Members of each component with more than one member, sorted by component number.
+    /// Members of each component that has at least two, sorted by component number.
     members: Vec<(u64, Arc<[NodeId]>)>,
 }
 
@@ -48,9 +48,9 @@ impl Cycles {
 }
 
 impl<D: Domain> Graph<D> {
-    /// Forgets the known cycles, because the dependencies or the parent of a value have changed or are about to.
+    /// Forgets the known cycles, because the dependencies or the parent of a node change.
     ///
-    /// Does nothing if no other node refers to this one, because it cannot be part of a cycle then.
+    /// Does nothing if no other node refers to this one, because such a node cannot be part of a cycle.
     pub fn forget_cycles(&mut self, id: NodeId) {
         let node = &self[id];
         if node.dependents.is_empty() && node.children.is_empty() {
@@ -95,7 +95,7 @@ impl<D: Domain> Graph<D> {
         self[id].component.get()
     }
 
-    /// Finds the components of all nodes that are reachable from `start` and whose component is not known yet.
+    /// Computes the missing components of all nodes that are reachable from `start`.
     fn find_components(&self, start: NodeId, cycles: &mut Cycles) {
         // `open`: nodes whose component is not complete yet, in position order. `path`: the path to the current node.
         let (mut open, mut path): (Vec<NodeId>, Vec<Visit>) = (Vec::new(), Vec::new());
@@ -142,7 +142,9 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the target with this index: a dependency, or the parent. `Some(None)` if the target is not a single node.
+    /// Returns the target with this index: first the dependencies, then the parent.
+    ///
+    /// Returns `Some(None)` if the target is not a single node, and `None` after the last target.
     fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {
         let node = &self[id];
         match node.edges.get(number) {

@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// Decision about a node.
+/// Decision about what to do with a value next.
 pub(super) enum Decision {
     /// Do nothing now.
     Stay,
@@ -25,10 +25,10 @@ pub(super) enum Decision {
     Settle,
     /// Delete the value after everything that depends on it.
     Close,
-    /// Like [`Decision::Close`], because the value is obsolete. It is deleted even if the reason disappears in the meantime: the
-    /// object in the kernel may have been deleted together with its underlying object.
+    /// Delete the value because it is obsolete. It is deleted even if the reason disappears in the meantime, because the kernel
+    /// may already have removed the object together with the one below it.
     Replace,
-    /// Like [`Decision::Close`], because dependencies are not met.
+    /// Delete the value because its dependencies are not met.
     CloseUnready,
     /// Create another member of the dependency cycle first.
     After(NodeId),
@@ -64,7 +64,7 @@ impl<D: Domain> Scheduler<D> {
     fn decide_creation(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let lingering = node.children.iter().any(|child| self.graph[*child].present());
-        // A conflict does not prevent the decision: it is checked again in every evaluation.
+        // A conflict does not prevent another attempt, because each attempt checks for conflicts again.
         let blocked = node.blocked.as_deref().is_some_and(|blocked| !blocked.is_conflict());
         let unimplemented = node.desire.requested.is_some() && self.domain.descriptor(&node.key).is_none();
         if node.desired().is_none() || lingering || blocked || unimplemented {
@@ -100,9 +100,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether a dependency has made the value obsolete.
+    /// Returns whether a change of a dependency has made the applied value obsolete.
     ///
-    /// Returns `false` if changes by others to the value, or to something it depends on, are left unrepaired.
+    /// Returns `false` if the value, or a dependency, was changed by another program and is not repaired.
     fn is_outdated(&self, id: NodeId, value: &D::Value) -> bool {
         let node = &self.graph[id];
         let drifted = node.blocked.as_deref().is_some_and(Blocked::is_about_drift);
@@ -112,7 +112,7 @@ impl<D: Domain> Scheduler<D> {
             && !self.rests_on_drifted(id)
     }
 
-    /// Returns whether a dependency is damaged and must not be repaired.
+    /// Returns whether a dependency was changed by another program and must not be repaired.
     fn rests_on_drifted(&self, id: NodeId) -> bool {
         let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
         targets.any(|target| self.is_left_drifted(target))
@@ -126,9 +126,9 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the missing dependencies of an observed, unconfirmed value may still become available.
     ///
-    /// This is the case if they are in flight, ready, backing off, or facts that have not been reported yet. Deleting the value
-    /// would then interrupt something that works. A dependency that is blocked by a foreign object does not count, because that
-    /// object may stay forever.
+    /// This is the case if one of them is in flight, ready, backing off, or a fact that has not been reported yet. Deleting the
+    /// value would then interrupt something that works. A dependency that is blocked by a foreign object does not count, because
+    /// that object may stay forever.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
@@ -143,10 +143,10 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Returns whether `found` holds for any missing dependency, direct or transitive, of an observed value.
+    /// Returns whether an observed value has a missing dependency, direct or transitive, for which `found` returns `true`.
     ///
-    /// For any-of dependencies, all candidates are followed, unless another value waits for the observed one to be deleted,
-    /// because a candidate may in turn wait for that deletion.
+    /// Candidates of any-of dependencies are followed too, unless the observed value is being deleted or another value waits for
+    /// its deletion: a candidate may itself wait for that deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {
@@ -172,9 +172,9 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    /// Returns whether the value depends on an observed value whose deletion is deferred for a reason other than this value.
+    /// Returns whether the value depends on an observed value whose deletion is deferred, but not because of this value.
     ///
-    /// The observed value may yet be deleted, and this value along with it.
+    /// The observed value may still be deleted, and this value along with it.
     pub(super) fn rests_on_deferred(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
             self.queue.deferred().contains(&target)
@@ -196,7 +196,7 @@ impl<D: Domain> Scheduler<D> {
         descriptor.is_some_and(|(descriptor, desired)| descriptor.claims_may_be_held(&node.key, desired, &View::new(&self.graph)))
     }
 
-    /// Returns whether a conflict no longer matters because a dependency is missing now.
+    /// Returns whether a conflict has become irrelevant because a dependency is missing now.
     pub(super) fn is_refusal_moot(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let refused = node.blocked.as_deref().is_some_and(Blocked::is_conflict);

@@ -47,8 +47,8 @@ pub trait Domain: Sized + Clone + 'static {
 
     /// Returns whether `key` is a fact that may be reported late.
     ///
-    /// Until [`super::Scheduler::complete_facts`] is called, a missing late fact does not cause the deletion of any value observed
-    /// in the kernel.
+    /// A missing late fact does not cause the deletion of values observed in the kernel until
+    /// [`super::Scheduler::complete_facts`] is called.
     fn is_late_fact(&self, _key: &Self::Key) -> bool {
         false
     }
@@ -58,24 +58,23 @@ pub trait Domain: Sized + Clone + 'static {
         desired.clone()
     }
 
-    /// Returns values that use the same object as `value` without depending on it.
+    /// Returns the keys of values that use the same object as `value` without depending on `value`.
     ///
-    /// They are evaluated again when `value` is applied or deleted, and when a different version of an applied `value` becomes
-    /// desired.
+    /// These values are evaluated again when `value` is applied or deleted, and when the desired value under `key` changes.
     fn concerned(&self, _key: &Self::Key, _value: &Self::Value, _view: &View<'_, Self>) -> Vec<Self::Key> {
         Vec::new()
     }
 
     /// Returns metadata of an applied value beyond the desired one, such as the inode of a namespace.
     ///
-    /// Each entry is a name and its texts. They are shown in the timeline of the key.
+    /// Each entry has a name and a list of texts. The timeline of the key shows the entries.
     fn metadata(&self, _key: &Self::Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
         Vec::new()
     }
 
-    /// Returns whether the scheduler repairs changes that others make to this value or to values derived from it.
+    /// Returns whether the scheduler repairs changes that other programs make to this value or to values derived from it.
     ///
-    /// If not, it only reports them.
+    /// If `false`, it only reports such changes.
     fn is_repaired(&self, _key: &Self::Key, _desired: &Self::Value) -> bool {
         true
     }
@@ -105,7 +104,7 @@ pub trait Domain: Sized + Clone + 'static {
 
 /// A kind of value. See the [module documentation](self) for the order of calls.
 pub trait Descriptor<D: Domain>: Send + Sync {
-    /// Returns the stable name of the kind, as in the reference agent (`linux-interface`).
+    /// Returns the stable name of the kind, as in ligato vpp-agent (`linux-interface`).
     fn name(&self) -> &'static str;
 
     /// Returns a short display name of a value, which need not be unique.
@@ -164,19 +163,19 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Returns the effect that creates the value.
     ///
     /// # Errors
-    /// Returns a [`Refusal`] if another value conflicts. The call is repeated as soon as anything the value depends on changes.
+    /// Returns a [`Refusal`] if another value conflicts. The call is repeated as soon as a dependency of the value changes.
     fn create(&self, key: &D::Key, value: &D::Value, view: &View<'_, D>) -> Result<Effect<D::Operation>, Refusal>;
 
     /// Returns the other values that are created together with this one, such as the other end of a veth pair.
     ///
-    /// They are returned in their state after the creation. An update then removes any differences from the desired values.
+    /// Each value is returned as it is after the creation. An update then removes differences from the desired value, if any.
     fn co_creates(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
     /// Returns the effect that removes what a failed [`Self::create`] may have left behind.
     ///
-    /// `value` is the value that would have been applied.
+    /// `value` is the value that the failed creation was to apply.
     fn recover(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Effect<D::Operation> {
         Effect::Noop("a failed creation leaves nothing behind")
     }
@@ -200,7 +199,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Returns the effect that deletes the value.
     fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> Effect<D::Operation>;
 
-    /// Returns the other values that the kernel removes when it creates or deletes (see `verb`) this one.
+    /// Returns the other values that the kernel removes when it creates or deletes this value (see `verb`).
     ///
     /// This is called only if the creation or deletion requires an operation.
     fn takes_along(&self, _key: &D::Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken<D::Key> {
@@ -209,7 +208,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Returns the effect that checks whether the value is unchanged since it was applied.
     fn verify(&self, _key: &D::Key, _applied: &D::Value) -> Effect<D::Operation> {
-        Effect::Noop("it can only be checked by reading everything")
+        Effect::Noop("only a full read of the kernel can check the value")
     }
 
     /// Returns whether a changed dependency made the applied value obsolete, so that it must be re-created.
@@ -221,16 +220,16 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     }
 }
 
-/// Other values that the kernel removes as part of an operation, such as a link's routes along with its last address.
+/// Other values that the kernel removes as part of an operation, such as the routes of a link together with its last address.
 ///
-/// From the start of the operation, no other value can rely on them. If the operation succeeds, they count as deleted, and those
-/// still desired are created again. If it fails, they still count as applied.
+/// From the start of the operation, no other value can rely on the removed values. If the operation succeeds, they count as
+/// deleted, and those still desired are created again. If it fails, they still count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken<K> {
     /// The kernel removes these values. If one of them is being created, the operation waits for that creation.
     Values(Vec<K>),
-    /// Not known until the operation in flight on this value has completed. The new operation waits for it, and then the
-    /// descriptor is called again.
+    /// The removed values are known only after the operation in flight on this value has completed. The new operation waits until
+    /// then, and the descriptor is called again.
     After(K),
 }
 
@@ -242,9 +241,9 @@ impl<K> Taken<K> {
 /// Position of a value in a group of values that are created in a given order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// Length in bytes of the key prefix that identifies the group: all its values have this prefix, and no other value does.
+    /// Length in bytes of the group's key prefix. All keys of the group start with this prefix, and no other key does.
     pub group: usize,
-    /// Position within the group.
+    /// Position of the value within the group.
     pub position: u32,
 }
 
@@ -257,10 +256,10 @@ pub enum DeleteCause {
     Again,
 }
 
-/// Condition that must hold for a value to be applied. A value needs all its dependencies.
+/// Condition that must be met while a value is applied. All dependencies of a value must be met.
 #[derive(Clone)]
 pub struct Dependency<K> {
-    /// Stable name shown to users, as in the reference agent (`veth-peer-exists`).
+    /// Stable name shown to users, as in ligato vpp-agent (`veth-peer-exists`).
     pub label: Label,
     /// Target that satisfies the dependency.
     pub on: On<K>,
@@ -320,7 +319,7 @@ impl From<String> for Label {
     }
 }
 
-/// Predicate that selects which keys under a prefix count.
+/// Selects the keys under a prefix that can satisfy a dependency.
 pub type Predicate<K> = Arc<dyn Fn(&K) -> bool + Send + Sync>;
 
 /// Target of a dependency.
@@ -332,7 +331,7 @@ pub enum On<K> {
     AnyOf {
         /// Key prefixes; each must end with `/`.
         prefixes: Vec<K>,
-        /// Selects which of those keys count; `None` means all.
+        /// Selects the keys under the prefixes that can satisfy the dependency. `None` selects all of them.
         predicate: Option<Predicate<K>>,
         /// Noun phrase for what is expected, without an article: `IP address of interface left`.
         describe: Label,
@@ -388,7 +387,7 @@ impl<K> Dependency<K> {
 /// Name that only one applied value may hold at a time.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Claim {
-    /// Name, unique across all kinds of claims.
+    /// Name of the claim, unique across all kinds of claims.
     pub name: String,
     /// Reason reported for a second value that needs the name, such as `HostNameConflict`.
     pub reason: &'static str,

@@ -1,7 +1,7 @@
-//! Drift: changes made by others to applied values, and whether to repair them immediately, repair them later, or only report
-//! them.
+//! Drift: changes that other programs make to applied values. They are repaired immediately, repaired later, or only reported.
 //!
-//! This module tracks which values are damaged and how often, and blocks their repair. Without a block, `decide` repairs them.
+//! This module tracks which values are damaged and how often, and blocks repairs that have to wait. `decide` repairs all damaged
+//! values that are not blocked.
 //!
 //! A value that is damaged again soon after its repair is in contention. The first repairs are immediate, and further ones follow
 //! after delays that double. Contention ends when the value has stayed intact for some time, when its namespace is opened again,
@@ -20,33 +20,34 @@ use super::{
     scheduler::Scheduler,
 };
 
-/// Reason for delaying the repair of a value because others keep changing it.
+/// Reason of a value whose repair is delayed because other programs keep changing it.
 pub(super) const CONTENDED: &str = "Contended";
-/// Reason for leaving a value as others changed it.
+/// Reason of a value that another program changed and that must not be repaired.
 pub(super) const DRIFTED: &str = "Drifted";
 
-/// Number of immediate repairs.
+/// Number of repairs without delay at the start of a contention.
 const AT_ONCE: u32 = 3;
-/// Delay of the first repair after the immediate ones.
+/// Delay of the first delayed repair. The delay doubles with each further repair.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest repair delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// Time without damage after which contention ends, but at least twice the last delay.
+/// Minimum time without damage after which contention ends. If twice the last repair delay is longer, that time is used instead.
 const CALM: Duration = Duration::from_secs(10);
 
-/// Known damage.
+/// Damaged values, and the contention over them.
 #[derive(Clone)]
 pub(super) struct Drift<K> {
-    /// Desired values that disappeared or were changed, and that are not as desired again yet.
+    /// Desired values that other programs changed or removed and that are not as desired again yet.
     damaged: BTreeSet<NodeId>,
     /// Keys of the damaged values and of the values derived from them.
     coming: BTreeSet<K>,
-    /// Values whose damage was found by the current observation, and their keys as in `coming`.
+    /// Damaged values found by the current observation. `fresh_keys` contains their keys and the keys of the values derived from
+    /// them.
     fresh: BTreeSet<NodeId>,
     fresh_keys: BTreeSet<K>,
-    /// True if a value has left `damaged`, so `coming` may contain obsolete keys.
+    /// True if a value was removed from `damaged` and `coming` may therefore contain obsolete keys.
     shrunk: bool,
-    /// Recently damaged values.
+    /// Contention over recently damaged values.
     contentions: BTreeMap<NodeId, Contention>,
 }
 
@@ -63,13 +64,13 @@ impl<K> Drift<K> {
     }
 }
 
-/// Contention over a value.
+/// Recent damage to one value.
 #[derive(Clone)]
 struct Contention {
     times: u32,
     first: Duration,
     last: Duration,
-    /// Delay of the repair that follows the last damage.
+    /// Delay of the next repair.
     delay: Duration,
 }
 
@@ -80,9 +81,9 @@ impl Contention {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Decides how to block a damaged value.
+    /// Decides how to block the repair of a damaged value.
     ///
-    /// A desired value is not, or no longer, as it was applied: it changed to `found`, or disappeared (`None`). Pass the result to
+    /// `found` is the value read from the kernel, or `None` if the value disappeared. Pass the result to
     /// [`Self::back_off_damaged`] after the observation has been recorded.
     pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
@@ -134,8 +135,9 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Records a value as damaged until it is as desired again. Has no effect if the value has drifted and is left alone, because
-    /// it is already recorded.
+    /// Records a value as damaged until it is as desired again.
+    ///
+    /// Has no effect if the value is already blocked because of drift.
     pub(super) fn note_damaged(&mut self, id: NodeId) {
         if self.graph[id].blocked.as_deref().is_none_or(|hold| !hold.is_about_drift()) && self.drift.damaged.insert(id) {
             let coming = self.keys_of(id);
@@ -152,7 +154,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the current observation.
+    /// Ends the current observation, so that its damage no longer counts as fresh.
     pub(super) fn forget_fresh_damage(&mut self) {
         self.drift.fresh.clear();
         self.drift.fresh_keys.clear();
@@ -160,9 +162,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the damage is a consequence of damage to another value.
     ///
-    /// The kernel removes routes and neighbours along with their address, or when the link is taken down. Only damage to the value
-    /// itself counts as contention. Damage from earlier observations is not accepted as a cause, because it may persist for a long
-    /// time.
+    /// The kernel removes routes and neighbours along with their address, or when the link is set down. Such damage is not
+    /// contention. Damage from earlier observations is not accepted as the cause, because it may persist for a long time.
     fn is_collateral(&self, id: NodeId) -> bool {
         let damaged = &self.drift.fresh;
         let parents = std::iter::successors(self.graph[id].parent, |parent| self.graph[*parent].parent);
@@ -174,7 +175,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].applied_edges.iter().any(|edge| match &edge.on {
             Target::Key(target) => {
                 let other = self.base_of(*target);
-                // If two values disappear together, such as the ends of a veth pair, one of them counts as the cause.
+                // If two values disappear together, such as the ends of a veth pair, exactly one of them is the cause.
                 other != base
                     && self.is_family_damaged(other)
                     && !(self.graph[base].key < self.graph[other].key && self.rests_on(other, base))
@@ -188,7 +189,7 @@ impl<D: Domain> Scheduler<D> {
         self.drift.fresh.contains(&id) || self.graph[id].children.iter().any(|child| self.is_family_damaged(*child))
     }
 
-    /// Returns whether a value depends on another one or on something derived from the other one.
+    /// Returns whether `id` depends on `base` or on a value derived from `base`.
     fn rests_on(&self, id: NodeId, base: NodeId) -> bool {
         let mut targets = self.graph[id].applied_edges.iter().filter_map(Edge::key_target);
         targets.any(|target| self.base_of(target) == base)
@@ -215,12 +216,12 @@ impl<D: Domain> Scheduler<D> {
         self.mark(id);
     }
 
-    /// Returns whether the agent leaves the drift of a value unrepaired.
+    /// Returns whether a value has drifted and must not be repaired.
     pub(super) fn is_left_drifted(&self, id: NodeId) -> bool {
         matches!(self.graph[id].blocked.as_deref(), Some(Blocked::Drifted(_)))
     }
 
-    /// Forgets what others did to a value and to the values derived from it, because the value was requested again.
+    /// Forgets the drift of a value and of the values derived from it, so that all of them are repaired at once.
     pub(super) fn forget_drift(&mut self, id: NodeId) {
         self.drift.contentions.remove(&id);
         if self.graph[id].blocked.as_deref().is_some_and(Blocked::is_about_drift) {
@@ -231,7 +232,7 @@ impl<D: Domain> Scheduler<D> {
         children.into_iter().for_each(|child| self.forget_drift(child));
     }
 
-    /// Immediately retries the failed values derived from a value, because the value was requested again.
+    /// Unblocks and evaluates all values derived from a value that was requested again.
     pub(super) fn release_children(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -243,9 +244,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends contention over values that disappeared along with a namespace, when the namespace is opened again.
+    /// Ends the contention over all values in a namespace when the namespace is opened again.
     ///
-    /// This includes the peers of links, which may be in other namespaces.
+    /// The values had disappeared together with the namespace. They include the peers of links, which may be in other namespaces.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
         let Some(implied) = self.graph[id]
             .desire
@@ -269,8 +270,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Forgets the damage to a value that the agent itself has deleted.
     ///
-    /// Its dependents were deleted along with it. Keeping dependents in place until the value is repaired would keep them forever
-    /// if dependencies of the value are missing.
+    /// Dependents of a damaged value stay in place until its repair. After a deletion, they would stay forever if the value could
+    /// not be created again.
     pub(super) fn forget_damage(&mut self, id: NodeId) {
         self.drift.shrunk |= self.drift.damaged.remove(&id);
     }
@@ -302,9 +303,9 @@ impl<D: Domain> Scheduler<D> {
         std::iter::once(node.key.clone()).chain(derived).collect()
     }
 
-    /// Returns whether an applied value can stay in place because the kernel keeps it without its missing dependencies.
+    /// Returns whether an applied value stays in place despite missing dependencies, because the kernel keeps it.
     ///
-    /// This requires that every missing dependency was damaged by others.
+    /// Other programs must have changed or removed every missing dependency.
     pub(super) fn outlives_damage(&self, id: NodeId) -> bool {
         // Another value is waiting for this one to be deleted.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
@@ -317,7 +318,7 @@ impl<D: Domain> Scheduler<D> {
         unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_met_by(&self.drift.coming, edge, |_| true))
     }
 
-    /// Returns whether a dependency is satisfied by one of the `coming` keys accepted by `counts`.
+    /// Returns whether one of the `coming` keys for which `counts` returns `true` would satisfy a dependency.
     fn is_met_by(&self, coming: &BTreeSet<D::Key>, edge: &Edge<D::Key>, counts: impl Fn(&D::Key) -> bool) -> bool {
         match &edge.on {
             Target::Key(target) => coming.contains(self.graph[*target].key.text()),

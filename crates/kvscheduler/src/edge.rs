@@ -24,7 +24,7 @@ pub(super) struct Edge<K> {
 pub(super) enum Target<K> {
     /// A single node.
     Key(NodeId),
-    /// Any of several nodes.
+    /// Any available node below the prefixes that passes the predicate.
     AnyOf(Box<AnyOf<K>>),
 }
 
@@ -37,7 +37,7 @@ pub(super) struct AnyOf<K> {
     pub describe: Label,
 }
 
-/// Prefixes of a target. The usual one or two need no allocation.
+/// Prefixes of an any-of dependency. One or two prefixes, the usual number, need no allocation.
 #[derive(Clone)]
 pub(super) enum Prefixes {
     One([NodeId; 1]),
@@ -95,7 +95,7 @@ pub(super) fn targets<K>(edges: &[Edge<K>]) -> impl Iterator<Item = NodeId> + '_
 }
 
 impl<D: Domain> Graph<D> {
-    /// Resolves the dependencies of a node. Returns its current edges if they are equal.
+    /// Resolves the dependencies of a node to edges. Returns the current edges if they are equal.
     ///
     /// The caller must store new edges with [`Self::set_edges`].
     pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency<D::Key>>) -> Edges<D::Key> {

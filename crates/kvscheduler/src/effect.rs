@@ -1,6 +1,7 @@
 //! Effects: the steps that a descriptor returns.
 //!
-//! An effect distinguishes operations, intentionally doing nothing, and an impossible request, which must never count as success.
+//! An effect is a list of operations, a deliberate no-op, or an impossible request. An impossible request must never count as
+//! success.
 
 /// Reason for a failure caused by a program defect.
 pub(super) const INTERNAL_ERROR: &str = "InternalError";

@@ -1,7 +1,7 @@
 //! Computes the status of a value and its explanation, without changing anything.
 //!
 //! The status of a base value covers all values derived from it, so an interface is not CONFIGURED if the kernel refused one of
-//! its addresses. While operations are in flight there is no new status, because the next outcome decides.
+//! its addresses. A value with an operation in flight gets no new status until the outcome is known.
 
 use super::{
     blocked::Blocked,
@@ -19,7 +19,7 @@ use super::{
 
 /// Maximum depth to which an explanation follows dependencies.
 const DEPTH: usize = 4;
-/// Number of values under a prefix to check for suggestions.
+/// Maximum number of values under a prefix that are checked for suggestions.
 const NEARBY: usize = 8;
 
 /// Condition of a value.
@@ -34,14 +34,14 @@ pub(super) enum Condition {
 
 /// Problem with a value. It is cheap to find, and is explained only if it is reported.
 pub(super) struct Problem {
-    /// Base value, or a value derived from it, that has the problem.
+    /// Value that has the problem: the base value or one derived from it.
     of: NodeId,
     pub state: ValueState,
     cause: Cause,
 }
 
 pub(super) enum Cause {
-    /// Complete description.
+    /// Cause that is already described in full.
     LastReport {
         reason: &'static str,
         message: String,
@@ -56,14 +56,14 @@ type Account<K> = (Status<K>, Vec<K>);
 
 /// State of an explanation under construction.
 struct Inquiry<K> {
-    /// Nodes described already, which stops the search in a cycle.
+    /// Nodes already described. They are not followed again, so the search ends in a cycle.
     path: Vec<NodeId>,
-    /// Keys mentioned in addition to the dependencies.
+    /// Keys that the explanation mentions in addition to the dependencies.
     mentioned: Vec<K>,
 }
 
 impl<K> Inquiry<K> {
-    /// Starts with the given node, if any.
+    /// Starts an explanation at `node`, if there is one.
     fn of(node: Option<NodeId>) -> Self {
         Inquiry {
             path: node.into_iter().collect(),
@@ -75,7 +75,7 @@ impl<K> Inquiry<K> {
 impl<D: Domain> Scheduler<D> {
     /// Returns the current status of a base value, and the keys mentioned by its explanation.
     ///
-    /// Returns `None` while an operation is in flight.
+    /// Returns `None` while an operation on the value is in flight or about to start.
     pub(super) fn status_of(&self, id: NodeId, condition: Condition) -> Option<Account<D::Key>> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
@@ -180,7 +180,7 @@ impl<D: Domain> Scheduler<D> {
             match self.condition(*child) {
                 Condition::Good => {}
                 Condition::Busy => busy = true,
-                // A waiting child may only be waiting for another child that has a worse problem.
+                // A PENDING child may only be waiting for another child, whose problem is then the actual cause.
                 Condition::Problem(problem) if problem.state == ValueState::Pending => drop(waiting.get_or_insert(problem)),
                 problem => return problem,
             }
@@ -241,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // A member of the same cycle that waits only for this value is not a cause.
+        // A dependency in the same cycle that waits only for this value is not a cause.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()
@@ -258,9 +258,9 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the condition of a value that is ready as part of a cycle.
+    /// Returns the condition of a value that waits only for its turn in the creation of a cycle.
     ///
-    /// Either its turn will come, or the member to be created first has failed.
+    /// The value has a problem if the member to be created first has failed. Otherwise, it is busy.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = edge.key_target().map(|target| &self.graph[target]);
@@ -277,8 +277,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Describes an unmet dependency in full. `before` is the last reported explanation, from which the start of the unmet period
-    /// is taken.
+    /// Describes an unmet dependency in full. The start of the unmet period is taken from `before`, the last reported
+    /// explanation.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut suggestions = self.domain().suggestions(&dependency, &View::new(&self.graph));
@@ -308,7 +308,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Describes the state of an unmet dependency as a clause, ignoring dependencies that are already in the path.
+    /// Describes the state of an unmet dependency as a clause. Does not follow dependencies that are already in the path.
     fn describe(&self, edge: &Edge<D::Key>, suggestions: &[Suggestion<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
         let provider = edge
             .targets()
@@ -339,7 +339,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns why a value is not available, as the end of a clause that starts with its name; `None` if it is available.
+    /// Returns why a value is not available, as the end of a clause that starts with its name. Returns `None` if it is available.
     fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry<D::Key>) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {

@@ -15,13 +15,13 @@ use super::{
 /// Reason why a value is not as desired. [`super::Status::message`] contains the same information as text.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explanation<K> {
-    /// Derived value that has the problem, such as an address of an interface. `None` if it is the base value itself.
+    /// Derived value that has the problem, such as an address of an interface. `None` if the base value itself has the problem.
     pub derived: Option<K>,
     /// Unsatisfied dependencies.
     pub unmet: Vec<Unmet<K>>,
     /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// Last failed attempt since the value was last changed or last as desired.
+    /// Last failed attempt. `None` if there was none since the value was last changed or last as desired.
     pub last_error: Option<LastError>,
 }
 
@@ -45,9 +45,9 @@ pub struct Unmet<K> {
     pub expected: Option<K>,
     /// Display name of the expected value.
     pub name: String,
-    /// Start of the current unmet period (since the Unix epoch), as far as reported.
+    /// When the dependency was first reported as unmet without interruption (since the Unix epoch).
     pub since: Duration,
-    /// State of the expected value, as a clause.
+    /// State of the expected value as a clause, such as "interface veth1 does not exist".
     pub state: String,
     /// Suggestions, nearest first, at most [`SUGGESTIONS_MAX`].
     pub suggestions: Vec<Suggestion<K>>,
@@ -56,7 +56,7 @@ pub struct Unmet<K> {
 /// Suggestion: an existing value that resembles the expected one or is related to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Suggestion<K> {
-    /// Key of the value.
+    /// Key of the suggested value.
     pub key: K,
     /// Clause about the value, such as "interface veth1 exists but is DOWN".
     pub text: String,
@@ -65,13 +65,13 @@ pub struct Suggestion<K> {
 /// Failure reported by the kernel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KernelError {
-    /// errno(3).
+    /// Error number, see errno(3).
     pub errno: i32,
     /// Kernel error text: the extended acknowledgement if there is one, otherwise the errno(3) description.
     pub text: String,
 }
 
-/// Failed attempt.
+/// Failed operation on a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastError {
     /// Time of the failure (since the Unix epoch).
@@ -82,7 +82,7 @@ pub struct LastError {
     pub kernel: Option<KernelError>,
 }
 
-/// Repair of damage done by others.
+/// Repair of a value that other programs changed or removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repair {
     /// When the value was as desired again (since the Unix epoch).
@@ -128,9 +128,9 @@ fn enumerate(words: &[&str]) -> String {
     }
 }
 
-/// Index of the explanations that mention a key without depending on it.
+/// Index from a mentioned key to the explanations that mention it in addition to their dependencies.
 ///
-/// These explanations are updated when that key changes.
+/// These explanations are updated when the key changes.
 #[derive(Clone)]
 pub(super) struct Mentions<K> {
     by_key: FxHashMap<K, BTreeSet<NodeId>>,

@@ -32,10 +32,10 @@ fn hash<K: Key>(key: &K) -> u64 {
 #[derive(Clone)]
 pub(super) struct Graph<D: Domain> {
     nodes: Nodes<Node<D>>,
-    /// Nodes by key hash.
+    /// Nodes by the hash of their key.
     by_key: HashTable<NodeId>,
     ordered: BTreeMap<D::Key, NodeId>,
-    /// Prefixes used by dependencies. A prefix stays as long as there are keys below it, so its members need not be searched for
+    /// Prefixes used by any-of dependencies. A prefix is kept while there are keys below it, so that they are not searched for
     /// again.
     prefixes: FxHashMap<D::Key, NodeId>,
     holders: FxHashMap<Claim, NodeId>,
@@ -134,7 +134,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Updates the prefixes of a node. Must be called whenever [`Node::available`] has changed.
+    /// Updates the indexes of available nodes in the prefixes of a node. Must be called whenever [`Node::available`] has changed.
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
         let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
@@ -188,7 +188,7 @@ impl<D: Domain> Graph<D> {
             .map(|(_, id)| *id)
     }
 
-    /// Returns the neighbours of `key` in key order: at most `count` nodes on either side, whose keys start with `prefix`.
+    /// Returns at most `count` nodes on either side of `key` in key order, whose keys start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
         let prefix = prefix.to_owned();
         let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
@@ -198,7 +198,7 @@ impl<D: Domain> Graph<D> {
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
-    /// Returns every node that may depend on `id`: by its key, or by one of its prefixes.
+    /// Returns every node that may depend on `id`, by its key or by one of its prefixes.
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
@@ -251,7 +251,7 @@ impl<D: Domain> Graph<D> {
         self.note_relying(id, &after[1]);
     }
 
-    /// Adds a node to the index of the prefixes on which its applied, or soon to be applied, value relies.
+    /// Adds a node to the index of each prefix that its applied value, or the value being created, depends on.
     fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
@@ -277,7 +277,7 @@ impl<D: Domain> Graph<D> {
         self.claim_waiters.entry(claim.clone()).or_default().insert(id);
     }
 
-    /// Takes claims for a node. Claims that it already holds stay.
+    /// Gives claims to a node, in addition to those that it already holds.
     pub fn take_claims(&mut self, id: NodeId, claims: Vec<Claim>) {
         let mut taken = Vec::new();
         for claim in claims {

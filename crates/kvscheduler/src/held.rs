@@ -1,6 +1,6 @@
 //! Values that failed or are waiting, and their dependencies.
 //!
-//! Used only by the simulator, which checks when they are retried. No decision depends on it.
+//! Used only by the simulator, which checks when such values are retried. No decision depends on this module.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct Held<K> {
     ///
     /// `None` for a value that is only waiting.
     pub attempts: Option<(Duration, Duration)>,
-    /// Dependencies, each with its presence.
+    /// Name of each dependency target, and its presence.
     pub dependencies: Vec<(String, Presence)>,
 }
 

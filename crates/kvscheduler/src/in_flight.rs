@@ -8,13 +8,13 @@ use super::{descriptor::Domain, queue::TxnId, status::Verb};
 #[derive(Clone)]
 pub(super) struct InFlight<D: Domain> {
     pub action: Action<D>,
-    /// True if something happened to the object since the start. It is then probed again after completion.
+    /// True if an event may have changed the object since the operation started. The object is then probed after completion.
     pub recheck: bool,
     /// True if a dependency or the desired value has changed since the start, so the attempt may have been too early.
     pub notified: bool,
     /// Transaction on whose behalf the operation is performed.
     pub cause: TxnId,
-    /// Operation numbers of the deletions of other values that succeed together with this operation.
+    /// Numbers of the operations that delete other values along with this one. They succeed or fail together with this operation.
     pub takes: Vec<u64>,
 }
 
@@ -55,7 +55,7 @@ impl<D: Domain> Action<D> {
         }
     }
 
-    /// Returns the value that the operation creates or updates to.
+    /// Returns the value that a creation or update applies. Returns `None` for other actions.
     pub fn value(&self) -> Option<&D::Value> {
         match self {
             Action::Create { value, .. } | Action::Update { value, .. } => Some(value),

@@ -29,7 +29,7 @@ pub struct Observation<K, V> {
     pub observed: Vec<(K, V)>,
     /// Values that an interrupted creation left partly created.
     pub unfinished: Vec<K>,
-    /// Values waiting for an event that has now happened.
+    /// Values that were waiting for an event that has now happened.
     pub probes: Vec<K>,
 }
 
@@ -45,7 +45,7 @@ impl<K, V> Default for Observation<K, V> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Accepts a transaction and returns its sequence number. Subsequent steps return its operations.
+    /// Accepts a transaction and returns its sequence number. The next steps return its operations.
     ///
     /// # Errors
     /// Fails if the options cannot be combined. Nothing is changed in this case.
@@ -105,7 +105,7 @@ impl<D: Domain> Scheduler<D> {
     /// Like [`Self::transact`] with default options. If `full` is set, the transaction is an upstream resync.
     pub fn transaction(&mut self, changes: Vec<Change<D::Key, D::Value>>, full: bool) {
         let resync = if full { Resync::Upstream } else { Resync::None };
-        // Neither kind of transaction can be rejected.
+        // A transaction without `revert` and without a downstream resync is never rejected.
         let _ = self.transact(Transaction::resync(resync, changes));
     }
 
@@ -125,7 +125,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn withdraw_all_but(&mut self, changes: &[Change<D::Key, D::Value>], txn: TxnId) {
-        // Both lists are in key order.
+        // `changes` and the nodes of the graph are in key order.
         let mut named = changes.iter().map(|change| &change.key).peekable();
         let mut is_named = |key: &D::Key| {
             while named.next_if(|name| *name < key).is_some() {}
@@ -193,7 +193,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reports a fact: something outside exists (`Some`) or does not exist (`None`). Facts need no operation.
+    /// Reports that a fact outside the scheduler exists (`Some`) or does not exist (`None`). Facts need no operation.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
@@ -202,7 +202,7 @@ impl<D: Domain> Scheduler<D> {
         self.on(id, Event::Reported(value));
         if changes {
             self.record_fact(id, former);
-            // An unavailable object may be available now, or may fail for a different reason.
+            // The operation that reported something missing may succeed now, or fail for a different reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.unblock(interested);
@@ -217,7 +217,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Reports that all facts that exist at startup have been reported.
+    /// Declares that all facts that exist at startup have been reported.
     ///
     /// Until then, a missing fact does not cause the deletion of any value observed in the kernel.
     pub fn complete_facts(&mut self) {
@@ -254,8 +254,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Processes the result of reading the kernel.
     ///
-    /// Facts must have been reported before, because the values depend on them. All damaged values are recorded before the first
-    /// one is judged. This distinguishes what the kernel removed along with another value from what others changed.
+    /// The caller must report changed facts first, because the values depend on them. All damage is recorded before any of it is
+    /// judged. This distinguishes values that the kernel removed along with another value from those that other programs changed.
     pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
             lost,
@@ -288,7 +288,7 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// Records which desired values differ from what was applied, before any of them changes.
+    /// Records which desired values are lost or differ from what is desired, before any of them changes.
     fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
@@ -314,8 +314,8 @@ impl<D: Domain> Scheduler<D> {
                 }
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
-                    // The value holds these claims even if it should not. It also keeps its former claims, because it may need
-                    // them again.
+                    // The value holds these claims even if they are not desired. It also keeps its former claims, because its
+                    // repair may need them.
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
@@ -337,7 +337,7 @@ impl<D: Domain> Scheduler<D> {
                 self.back_off_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
-                    // The applied value is the basis now, and may imply values that the unusable one could not.
+                    // The desired value is unusable, so implied values and dependencies now follow from the applied value.
                     self.desired_changed(id);
                 }
             }
@@ -362,7 +362,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Clears the properties derived from a former value, which need no operation.
+    /// Clears properties that are no longer derived. They need no operation.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -381,7 +381,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records an error if the kernel contradicts the result that a transaction with `verify` has reported.
+    /// Records an error in a transaction with `verify` if the kernel contradicts the result of the transaction.
     fn contradict(&mut self, id: NodeId, text: &str) {
         let txn = self.queue.current();
         let Some(open) = self.tracker.get(txn).filter(|open| open.options.verify) else {
@@ -431,9 +431,9 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the reason for continuing to block a value that disappeared and must not be repaired.
+    /// Returns the block to keep for a value that disappeared and must not be repaired.
     ///
-    /// Returns `None` if `value`, observed in its place, is as desired.
+    /// Returns `None` if `value`, which was observed in the kernel, is as desired: the drift is then over.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
         let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
         hold.filter(|_| !self.is_as_desired(id, value)).cloned()
@@ -445,7 +445,7 @@ impl<D: Domain> Scheduler<D> {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                // If the value is no longer desired by then, `attempted` identifies what to remove.
+                // `attempted` identifies what to remove if the value is no longer desired by the time of the next attempt.
                 let node = &self.graph[id];
                 let attempted = node.desired().map(|desired| self.as_created(&node.key, desired));
                 self.on(id, Event::PartsFound { attempted });

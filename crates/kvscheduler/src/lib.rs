@@ -13,10 +13,10 @@
 //! | `scheduler` | the scheduler and its step; `decide` makes decisions, `carry_out` starts operations |
 //! | `input`, `outcome` | event processing and operation outcomes |
 //! | `graph`, `edge`, `readiness`, `cycle` | the nodes, their dependencies, and the check that a value may be applied |
-//! | `node`, `lifecycle`, `in_flight`, `blocked` | the state of one value; `lifecycle` has the table of states and events |
+//! | `node`, `lifecycle`, `in_flight`, `blocked` | the state of one value; `lifecycle` contains the table of states and events |
 //! | `queue` | node stages, timers, operations in flight, and the pending work of each transaction |
 //! | `transition` | node changes and all their side effects on the graph |
-//! | `drift` | changes made by others |
+//! | `drift` | changes made by other programs |
 //! | `tracker`, `recorder`, `revert`, `history`, `statistics` | transactions, their records and counters |
 //! | `reports`, `explain`, `explanation`, `status` | the published statuses and their explanations |
 //!

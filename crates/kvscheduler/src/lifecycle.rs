@@ -1,7 +1,7 @@
 //! Existence of a value in the target system, as far as known.
 //!
-//! [`Lifecycle::on`] is the table of states and events. Nothing else changes a [`Lifecycle`]. It depends neither on other nodes
-//! nor on desired values.
+//! [`Lifecycle::on`] is the table of states and events. Nothing else changes a [`Lifecycle`]. A lifecycle depends neither on
+//! other nodes nor on desired values.
 
 use std::fmt;
 
@@ -35,7 +35,9 @@ pub(super) enum Agreement {
 }
 
 impl Agreement {
-    /// Returns the agreement after a change. The origin is kept until a comparison finds the value equal.
+    /// Returns the agreement after the applied or the desired value has changed.
+    ///
+    /// `Observed` and `CoCreated` are kept until a comparison finds the values equal.
     fn after_change(self) -> Self {
         match self {
             Agreement::InSync | Agreement::OutOfSync => Agreement::OutOfSync,
@@ -48,13 +50,13 @@ impl Agreement {
 /// Fate of an existing value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
-    /// The value is not to be deleted. Others may rely on it.
+    /// The value is not to be deleted. Dependents may rely on it.
     Stays,
-    /// The value has become a different object, or must release a claim. It is deleted at its next evaluation. Until then, others
-    /// may rely on it.
+    /// The value has become a different object, or must release a claim. It is deleted at its next evaluation. Until then,
+    /// dependents may rely on it.
     Obsolete,
-    /// The value is deleted as soon as nothing depends on it, unless it becomes desired again first. Others can no longer rely on
-    /// it.
+    /// The value is deleted as soon as nothing depends on it, unless it becomes desired again first. Dependents can no longer
+    /// rely on it.
     Terminating,
     /// The value is both obsolete and terminating: it is deleted even if it becomes desired again.
     TerminatingObsolete,
@@ -72,7 +74,7 @@ pub(super) enum Event<V> {
     AppliedAsDesired(V),
     /// A creation failed.
     CreationFailed { attempted: Option<V>, leaves_parts: bool },
-    /// Parts of the value were observed. They belong to `attempted` if nothing better is known.
+    /// Parts of the value were observed. `attempted` is what they belong to, unless a failed creation is already known.
     PartsFound { attempted: Option<V> },
     /// The value was compared and is as desired.
     Matched(V),
@@ -166,7 +168,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Returns whether others may rely on the value.
+    /// Returns whether dependents may rely on the value.
     pub fn is_available(&self) -> bool {
         match self {
             Lifecycle::Present { fate, .. } => !fate.is_terminating(),
@@ -277,7 +279,8 @@ mod tests {
         }
     }
 
-    /// Tests every event in every state, in this order. `-` means a defect, after which nothing must have changed.
+    /// Tests every event in every state. Each row of the table has one result per event; `-` means a defect, which must leave the
+    /// state unchanged.
     #[test]
     fn each_event_in_each_state() {
         let events: [Make<Event<u8>>; 13] = [

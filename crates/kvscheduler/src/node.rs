@@ -73,9 +73,9 @@ pub(super) struct Below {
     pub members: usize,
     /// Available nodes below the prefix.
     pub available: NodeSet,
-    /// Dependents that may be in the kernel and accept any of those nodes.
+    /// Dependents that may be in the kernel and accept any node below the prefix.
     pub easy: NodeSet,
-    /// Dependents that may be in the kernel and accept only some of those nodes.
+    /// Dependents that may be in the kernel and accept only some of the nodes below the prefix.
     pub choosy: NodeSet,
 }
 
@@ -91,17 +91,17 @@ pub(super) struct Implied<V> {
 pub(super) struct Rare<D: Domain> {
     /// Last failure, kept until the value is as desired or is changed.
     pub last_error: Option<LastError>,
-    /// For a base value: the parts that others changed or removed and that have not been repaired yet.
+    /// For a base value: keys of the values that other programs changed or removed and that have not been repaired yet.
     pub damage: Vec<D::Key>,
     /// Nodes waiting for this one to be deleted or changed.
     pub blocks: NodeSet,
-    /// When the delay of a PENDING report started.
+    /// Start of the delay before PENDING is reported; `None` if no report is delayed.
     pub deferred: Option<Duration>,
     /// Error at the time the state was last recorded.
     pub error: Option<Arc<str>>,
     /// Number of transactions that may still restore the previous desired value.
     pub kept: u32,
-    /// Retry policy set by a transaction.
+    /// Retry policy set by a transaction. `None` means the policy of the base value or the default.
     pub retry: Option<Retry>,
     /// Sequence number of the transaction in which the value first failed. Valid only after a failed attempt.
     pub failed_in: u64,
@@ -129,8 +129,8 @@ pub(super) struct Claims(pub Vec<Claim>);
 /// Everything known about one key.
 ///
 /// With very many nodes, most accesses are cache misses, so the field order is fixed (`repr(C)`). The first cache line, which
-/// starts with the version of the slot, contains what decisions about neighbours read. It is followed by what decisions about the
-/// node itself read, and then by rarely used fields.
+/// starts with the version of the slot, contains the fields needed to decide about a neighbour of the node. Next are the fields
+/// needed to decide about the node itself, and then the rarely used ones.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
@@ -140,7 +140,7 @@ pub(super) struct Node<D: Domain> {
     pub blocked: Option<Box<Blocked>>,
     /// Value from which this one is derived, or was derived until its deletion.
     pub parent: Option<NodeId>,
-    /// Access it through [`Node::rare`].
+    /// Access this field through [`Node::rare`].
     rare: Option<Box<Rare<D>>>,
     /// Dependencies of the applied value, of the value being created, or of what a failed creation may have left behind.
     pub applied_edges: Edges<D::Key>,
@@ -218,7 +218,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns the value whose dependencies and implied values currently apply.
+    /// Returns the value that currently determines the dependencies and the implied values.
     ///
     /// This is the desired value or, while the desired value is invalid, the applied one.
     pub fn basis(&self) -> Option<&D::Value> {
@@ -243,7 +243,7 @@ impl<D: Domain> Node<D> {
         self.lifecycle.value()
     }
 
-    /// Returns whether others may rely on the value.
+    /// Returns whether dependents may rely on the value.
     pub fn available(&self) -> bool {
         self.lifecycle.is_available()
     }
@@ -258,7 +258,7 @@ impl<D: Domain> Node<D> {
         self.lifecycle.agreement() == Some(Agreement::InSync)
     }
 
-    /// Returns whether the value was observed in the kernel and has not been confirmed by a decision yet.
+    /// Returns whether the value was observed in the kernel and no comparison has found it equal to the desired value yet.
     pub fn is_discovered(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::Observed)
     }
@@ -282,7 +282,7 @@ impl<D: Domain> Node<D> {
 
     /// Returns whether the value is applied as desired, with no operation in flight and nothing blocking it.
     ///
-    /// Such a node is affected only if a dependency becomes unavailable or is applied again.
+    /// Such a node needs an evaluation only if a dependency becomes unavailable or is applied again.
     pub fn at_rest(&self) -> bool {
         let as_wanted = self.is_in_sync() && self.lifecycle.fate() == Some(Fate::Stays);
         as_wanted && self.in_flight.is_none() && self.blocked.is_none()
@@ -299,18 +299,18 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns whether the value is waiting for a certain time.
+    /// Returns whether the value is blocked until a certain time.
     pub fn is_waiting_for_time(&self) -> bool {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Returns whether the value is known to be impossible to apply at present.
+    /// Returns whether the value cannot be applied at present, as far as known.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)
     }
 
-    /// Returns whether the value is in the kernel, or may be about to be.
+    /// Returns whether the value is applied or an operation on it is in flight.
     pub fn present(&self) -> bool {
         self.applied().is_some() || self.in_flight.is_some()
     }
@@ -320,12 +320,12 @@ impl<D: Domain> Node<D> {
         self.rare.as_deref()
     }
 
-    /// Returns the rare state for removing something from it, if any.
+    /// Returns the rare state, if any, so that entries can be removed.
     pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }
 
-    /// Returns the rare state for adding something to it. Creates it if there is none.
+    /// Returns the rare state, so that entries can be added. Creates it if there is none.
     pub fn make_rare(&mut self) -> &mut Rare<D> {
         self.rare.get_or_insert_default()
     }

@@ -12,10 +12,10 @@ const FEW: usize = 3;
 /// Size up to which shifting list entries is faster than searching a tree.
 const SEVERAL: usize = 32;
 
-/// Set of nodes, in the order in which they became known.
+/// Set of nodes, ordered by id.
 ///
 /// Most nodes have few or no neighbours, but a hub may have very many. An empty set takes one word, and a small set takes half a
-/// cache line more. No operation costs more than the logarithm of the size. The order never depends on hashes.
+/// cache line more. Each operation takes at most logarithmic time.
 #[derive(Clone, Default)]
 pub(super) struct NodeSet(Option<Box<Members>>);
 
@@ -23,7 +23,7 @@ pub(super) struct NodeSet(Option<Box<Members>>);
 enum Members {
     /// Number of members, and the members in sorted order.
     Few(u8, [NodeId; FEW]),
-    /// Sorted.
+    /// Members in sorted order.
     Several(Vec<NodeId>),
     Many(BTreeSet<NodeId>),
 }
@@ -115,7 +115,7 @@ impl NodeSet {
     }
 }
 
-/// Iterator over a [`NodeSet`], in order.
+/// Iterator over a [`NodeSet`], in id order.
 pub(super) enum Iter<'a> {
     Few(slice::Iter<'a, NodeId>),
     Many(btree_set::Iter<'a, NodeId>),

@@ -11,7 +11,7 @@ use std::{
 /// Number of nodes per block.
 const BLOCK: usize = 128;
 
-/// Node id, ordered by slot. An id is never reused for another key.
+/// Id of a node. Ids are ordered by slot, and an id is never reused for another key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct NodeId {
     place: u32,
@@ -82,7 +82,7 @@ impl<N> Nodes<N> {
         if place.version != id.version.get() {
             return None;
         }
-        // No id has the next version until the slot is used again.
+        // No id has the next version until the slot is reused, so the old id no longer finds a node.
         place.version = place.version.wrapping_add(1);
         self.free.push(id.place);
         place.node.take()

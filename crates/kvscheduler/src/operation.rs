@@ -17,7 +17,7 @@ pub struct Operation<K, O> {
     pub verb: Verb,
     /// Steps to perform in order; at least one.
     pub steps: Vec<O>,
-    /// Position among the operations of this step, unless they are in key order.
+    /// Position in a group of operations with a given order; `None` for key order.
     pub place: Option<Place>,
 }
 
@@ -66,7 +66,7 @@ pub struct Wait {
 pub enum FaultKind {
     /// The value can never be applied. It is INVALID until it is changed or [`super::Scheduler::probe`] is called.
     Refused,
-    /// A foreign object is in the way, and nothing was done. The value is RETRYING with back-off.
+    /// A foreign object prevents the operation, and nothing was done. The value is RETRYING with back-off.
     Foreign,
     /// A retry alone is unlikely to help. The value is FAILED and retried at the longest interval.
     Persistent,

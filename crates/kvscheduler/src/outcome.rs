@@ -131,8 +131,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Cancels the deletion of a value that was to be removed together with another, because the operation on the other value
-    /// failed.
+    /// Cancels the deletion of a value that the kernel was to remove along with another one, because the operation on the other
+    /// value failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
         let Some(in_flight) = self.graph[id].in_flight.take() else { return };

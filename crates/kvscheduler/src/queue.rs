@@ -31,9 +31,9 @@ pub(super) type TxnId = u64;
 /// Round of a step in which a node is evaluated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// First round: something related changed.
+    /// First round: the node or something related to it has changed.
     Mark,
-    /// Second round, when no marked nodes are left: unmet dependencies are now taken into account.
+    /// Second round, when no marked nodes are left: values whose dependencies are still unmet are deleted.
     Doubt,
     /// Third round, when no doubtful nodes are left: values are created and updated.
     Ready,
@@ -146,10 +146,11 @@ impl Accounts {
 #[derive(Clone)]
 pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
-    /// Nodes and prefixes whose dependents are to be marked once no marked nodes are left. Each is listed once, no matter how
-    /// often it changed.
+    /// Nodes and prefixes whose dependents are to be marked once no marked nodes are left. Each is listed once, even if it
+    /// changed several times.
     notified: Vec<(NodeId, TxnId)>,
-    /// Nodes to evaluate once no marked nodes are left, because the rest of the same event may satisfy their dependencies.
+    /// Nodes with unmet dependencies, to be evaluated once no marked nodes are left. The marked nodes may still satisfy the
+    /// dependencies.
     doubtful: BTreeSet<NodeId>,
     /// Nodes to create or update, in key order. They are processed once all deletions are known, so nothing is created on top of a
     /// value that is about to be deleted.
@@ -209,7 +210,7 @@ impl<K: Key> WorkQueue<K> {
         Next::Look(id, pass)
     }
 
-    /// From now on, acts on behalf of the node's transaction. Also ends the node's wait.
+    /// Acts on behalf of the node's transaction from now on. Also ends the node's wait for operations in flight.
     pub fn act_for<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
         if place.is_at(Stage::Waiting) {
@@ -288,7 +289,7 @@ impl<K: Key> WorkQueue<K> {
         self.deferred.insert(id);
     }
 
-    /// Makes a value wait for a deferred one.
+    /// Makes a value wait for another one whose deletion is deferred.
     pub fn wait_for_deferred(&mut self, id: NodeId) {
         self.on_deferred.insert(id);
     }
@@ -297,13 +298,13 @@ impl<K: Key> WorkQueue<K> {
         &self.deferred
     }
 
-    /// Marks a deferred value for evaluation.
+    /// Ends the deferral of a value's deletion, and marks the value for evaluation.
     pub fn release<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         self.deferred.remove(&id);
         self.mark(graph, id);
     }
 
-    /// Marks all deferred values, and the values that wait for them, for evaluation.
+    /// Marks all values with a deferred deletion, and the values that wait for them, for evaluation.
     pub fn release_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) {
         let deferred = std::mem::take(&mut self.deferred).into_iter();
         for id in deferred.chain(std::mem::take(&mut self.on_deferred)) {
@@ -348,7 +349,8 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.remove_pending(txn, 1);
     }
 
-    /// Takes back the list to reuse its allocation. Notifying dependents adds nothing to the list in the meantime.
+    /// Takes back the list of [`Self::take_notified`] to reuse its allocation. Notifying dependents has added nothing to
+    /// `notified`.
     pub fn give_back(&mut self, mut room: Vec<(NodeId, TxnId)>) {
         if room.capacity() <= ROOM_KEPT {
             room.clear();
@@ -365,7 +367,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.remove(&(time, id));
     }
 
-    /// Removes and returns an expired timer.
+    /// Removes and returns the first timer that has expired: its time and its node.
     pub fn take_due(&mut self, now: Duration) -> Option<(Duration, NodeId)> {
         self.timers.first().filter(|(time, _)| *time <= now)?;
         self.timers.pop_first()

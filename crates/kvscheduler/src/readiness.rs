@@ -4,7 +4,7 @@
 //!
 //! Values that depend on each other in a cycle (such as the two ends of a veth pair) become ready together: each counts as
 //! available to the others once every member is desired and has everything that it needs outside the cycle. They are created one
-//! after another, in key order, so the first creation can create what they share.
+//! after another, in key order, so that the first creation can also create objects that they share.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -33,7 +33,9 @@ impl<D: Domain> Graph<D> {
         edges.iter().all(|edge| self.edge_satisfied(id, edge))
     }
 
-    /// Returns whether a desired value is not applied although it lacks nothing, as far as is known: facts may still be missing.
+    /// Returns whether a value is desired but not applied, and none of its dependencies is known to be missing.
+    ///
+    /// While facts may still be reported, no dependency counts as missing.
     pub fn may_be_created(&self, id: NodeId) -> bool {
         let node = &self[id];
         let lacks_nothing = || !self.facts_complete || self.satisfied(id, &node.edges);
@@ -50,7 +52,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id` and is missing nothing but `id`.
+    /// Returns whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -108,7 +110,7 @@ impl<D: Domain> Graph<D> {
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         let node = &self[target];
         if node.basis().is_none() || node.is_terminating() {
-            // As a member, it would be missing a dependency. This check avoids most cycle searches.
+            // Without `target`, the cycle is incomplete. This check avoids most cycle searches.
             return None;
         }
         let members = self.cycle_through(id, target)?;
@@ -118,7 +120,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether a value has everything it needs besides the other members of its cycle.
     ///
-    /// `asking` means that it is the value being evaluated, which may try again after a refusal.
+    /// `asking` is `true` for the value being evaluated, which may try again after a refusal.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked = !asking && node.applied().is_none() && node.is_impossible();
@@ -132,7 +134,7 @@ impl<D: Domain> Graph<D> {
             })
     }
 
-    /// Returns the applied members of a cycle that depend on `id`, which is not applied yet. They were created before `id`.
+    /// Returns the members of a cycle that were created before `id` although they depend on `id`.
     pub fn built_in_advance_on(&self, id: NodeId) -> Vec<NodeId> {
         let needs_it = |member: &&NodeId| {
             let node = &self[**member];
@@ -194,7 +196,8 @@ impl<D: Domain> Graph<D> {
 
     /// Returns a value being created that depends on the applied `id`, or on something derived from it.
     ///
-    /// An update of `id` must wait for this creation, because it may change the name by which the creation refers to `id`.
+    /// An update of `id` must wait for this creation, because the update may change the name by which the creation refers to
+    /// `id`.
     pub fn creation_above(&self, id: NodeId) -> Option<NodeId> {
         self[id].applied()?;
         let is_created = |above: &NodeId| {
@@ -211,10 +214,10 @@ impl<D: Domain> Graph<D> {
         None
     }
 
-    /// Returns a value to be deleted that was derived from the same parent as the new `id`.
+    /// Returns an obsolete value that was derived from the same parent as the new `id` and is still present.
     ///
-    /// It must be deleted first, because the kernel may remove objects that appear to belong to the deleted one along with it
-    /// (secondary addresses together with the primary address of their subnet).
+    /// The obsolete value must be deleted before `id` is created. Otherwise, the kernel may remove `id` along with it, as it
+    /// removes secondary addresses together with the primary address of their subnet.
     pub fn sibling_on_its_way_out(&self, id: NodeId) -> Option<NodeId> {
         let node = &self[id];
         let parent = node.parent.filter(|_| node.applied().is_none())?;
@@ -231,8 +234,8 @@ impl<D: Domain> Graph<D> {
 
     /// Returns what must be deleted before `id`: values derived from it, and values that cannot stay without it.
     ///
-    /// If dependents need any value below a prefix, only one of them is returned, because there may be as many dependents as there
-    /// are values below the prefix.
+    /// Of the dependents that need any value below a prefix, only one is returned. There may be as many of them as there are
+    /// values below the prefix, and returning all for each value would make the cost quadratic.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -242,7 +245,8 @@ impl<D: Domain> Graph<D> {
             if blocks(&dependent) {
                 blockers.push(dependent);
             } else if dependent != id && self.hangs_directly_on(dependent, id) {
-                // The kernel removes it along with this one, so everything that depends on it must be deleted first.
+                // The kernel removes `dependent` along with `id`, so everything that depends on `dependent` must be deleted
+                // first.
                 blockers.extend(present_children(dependent));
                 let rests = |above: &NodeId| self.hangs_directly_on(*above, dependent) && !self.hangs_on(id, *above);
                 blockers.extend(self[dependent].dependents.iter().copied().filter(rests));
@@ -255,7 +259,7 @@ impl<D: Domain> Graph<D> {
         blockers
     }
 
-    /// Returns whether a value that exists, or is about to, needs `id` and cannot stay without it.
+    /// Returns whether `dependent` is in the kernel or about to be, needs `id`, and cannot stay without it.
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
         let hangs = |edge: &Edge<D::Key>| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);

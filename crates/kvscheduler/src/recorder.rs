@@ -14,7 +14,7 @@ use super::{
     transaction::{KeyError, Kind, Resync},
 };
 
-/// Completed operation, before its outcome is processed.
+/// Data about a completed operation, collected before its outcome is processed.
 pub(super) struct Ended<V> {
     pub verb: Verb,
     /// Value that was applied before the operation.
@@ -90,8 +90,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Records, for a resync that reads the kernel, that a value is still waiting.
     ///
-    /// These records show clients what is not in place. Repeated confirmations within one resync are merged when its record is
-    /// closed.
+    /// These records show clients which values are missing. Repeated confirmations within one resync are merged when its record
+    /// is closed.
     fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
         let txn = self.graph[id].place.cause();
         let resync = self.tracker.get(txn).map(|open| open.options.resync);

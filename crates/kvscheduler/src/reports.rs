@@ -62,7 +62,7 @@ impl<D: Domain> Scheduler<D> {
         for id in std::mem::take(&mut self.reports.undecided) {
             self.report_later(id);
         }
-        // Nodes and prefixes to which explanations of other values may refer.
+        // Changed nodes and their prefixes, to which explanations of other values may refer.
         let mut changed = Vec::new();
         while !self.reports.due.is_empty() {
             let mut due = std::mem::take(&mut self.reports.due);
@@ -126,7 +126,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             if self.graph[id].in_flight.is_none() {
-                // Something that does not affect the value directly may still keep it from reaching its expected state.
+                // Operations on other values may still delay this one, so its status is checked again in the next step.
                 self.reports.undecided.push(id);
             }
             return;
@@ -143,7 +143,7 @@ impl<D: Domain> Scheduler<D> {
         );
         let reported = match &self.graph[id].status {
             LastReport::Nothing => false,
-            // For an equal status, the function has already returned above.
+            // `is_reported_as_configured` has already excluded an equal status.
             LastReport::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
             reported => reported.status().is_some_and(|last| last.same(&status)),
         };
@@ -170,7 +170,8 @@ impl<D: Domain> Scheduler<D> {
         reported && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
-    /// Returns whether a node at rest has nothing to report because its base value was reported as CONFIGURED.
+    /// Returns whether a node is at rest and its base value was already reported as CONFIGURED, so that nothing is left to
+    /// report.
     ///
     /// Other values derived from the same base value are evaluated separately.
     pub(super) fn is_all_said(&self, id: NodeId) -> bool {

@@ -23,7 +23,7 @@ impl<D: Domain> Scheduler<D> {
         let mut previous = std::mem::take(&mut open.previous);
         previous.reverse();
         previous.sort_by_key(|(key, _)| Some(key) != failed.as_ref());
-        // A failed operation may have been partly performed.
+        // A failed operation may have been partly performed, so the kernel is read again.
         self.tracker.read_at_end(txn);
         self.queue.act_on_behalf_of(txn);
         for (key, requested) in previous {

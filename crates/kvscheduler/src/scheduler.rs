@@ -19,8 +19,9 @@ use super::{
     view::View,
 };
 
-/// Maximum number of evaluations per node in one step, in addition to [`EVALUATIONS_MIN`]. A node normally takes only a few, so a
-/// step that exceeds the limit would never end.
+/// Maximum number of evaluations per node in one step, in addition to [`EVALUATIONS_MIN`].
+///
+/// A node normally needs only a few evaluations. A step that exceeds the limit would probably never end.
 const EVALUATIONS_PER_NODE: usize = 64;
 const EVALUATIONS_MIN: usize = 10_000;
 /// Pause after a step that was cut short.
@@ -32,7 +33,7 @@ pub struct Scheduler<D: Domain> {
     pub(super) domain: Arc<D>,
     pub(super) graph: Graph<D>,
     pub(super) queue: WorkQueue<D::Key>,
-    /// Changes made by others to applied values.
+    /// Changes that other programs made to applied values.
     pub(super) drift: Drift<D::Key>,
     pub(super) operations: Vec<Operation<D::Key, D::Operation>>,
     pub(super) reports: Reports<D::Key>,
@@ -137,7 +138,7 @@ impl<D: Domain> Scheduler<D> {
         std::mem::take(&mut self.defects)
     }
 
-    /// Returns the statuses that have changed since the last call, in key order.
+    /// Returns the status changes since the last call, oldest first.
     pub fn take_status_changes(&mut self) -> Vec<StatusChange<D::Key>> {
         self.reports.take_changes()
     }
@@ -147,9 +148,9 @@ impl<D: Domain> Scheduler<D> {
         self.queue.is_idle()
     }
 
-    /// Releases deferred deletions whose missing dependencies will not appear, once no operation is in flight.
+    /// Ends the deferral of deletions whose missing dependencies will not appear. Returns `true` if there were any.
     ///
-    /// Otherwise they would wait until some other event happens.
+    /// Does nothing while an operation is in flight. Without this function, such a deletion would wait for an unrelated event.
     fn release_deferred(&mut self) -> bool {
         if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;

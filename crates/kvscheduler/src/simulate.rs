@@ -23,7 +23,7 @@ const STEPS_MAX: usize = 100_000;
 pub struct Planned<K, V> {
     /// Operation and its expected result.
     pub operation: OperationRecord<K, V>,
-    /// Reason for the operation: how the value before it differs from the desired one.
+    /// Reason for the operation: how the value differed from the desired one before it.
     ///
     /// Empty for new values, for values that are no longer desired, and for later operations on the same value.
     pub comparison: Comparison,
@@ -78,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Performs all outstanding work. Every operation succeeds.
+    /// Runs steps until nothing is left to do. Every operation succeeds.
     fn work_off(&mut self) {
         for operation in self.queue.operations() {
             let outcome = self.supposed_outcome(operation);

@@ -25,7 +25,7 @@ pub struct Statistics {
     pub states: BTreeMap<ValueState, u64>,
     /// Number of impossible events: see [`super::Scheduler::take_defects`].
     pub defects: u64,
-    /// Number of failures.
+    /// Number of failures of single values in completed transactions.
     pub errors: u64,
     /// Transaction durations by transaction kind.
     pub durations: BTreeMap<&'static str, Durations>,
@@ -38,7 +38,8 @@ pub struct Durations {
     pub count: u64,
     /// Sum of the recorded durations.
     pub sum: Duration,
-    /// Number of durations in each bucket: up to its [`DURATION_BOUNDS`] entry and above the previous one.
+    /// Number of durations in each bucket. A bucket covers durations up to its [`DURATION_BOUNDS`] entry and above the previous
+    /// entry.
     pub buckets: [u64; DURATION_BOUNDS.len()],
 }
 

@@ -9,7 +9,7 @@ use super::{
     moment::Moment,
 };
 
-/// Enables checks of status invariants: in debug builds, and in all simulator builds.
+/// Enables checks of invariants: in debug builds, and in all simulator builds.
 pub(super) const CHECKED: bool = cfg!(any(debug_assertions, feature = "checked"));
 
 /// Value state. Names and numbers match those of `ligato.kvscheduler.ValueState`.
@@ -131,11 +131,11 @@ pub struct Status<K> {
     pub since: Duration,
     /// Store revision of the value to which this status applies; 0 if the value is not from the store.
     pub revision: i64,
-    /// Time of the next retry (since the Unix epoch).
+    /// Time of the next retry (since the Unix epoch); `None` if no retry is scheduled.
     pub next_retry: Option<Duration>,
     /// The contents of `message` as data. `None` when CONFIGURED, or if `message` contains everything.
     pub explanation: Option<Box<Explanation<K>>>,
-    /// Last repair of damage caused by others.
+    /// Last repair after other programs changed or removed the value or a value derived from it.
     pub last_repair: Option<Repair>,
 }
 

@@ -1,6 +1,6 @@
 //! The transaction tracker: open transactions, their sequence numbers, results and records.
 //!
-//! It does not influence decisions about values: without it, the same operations would be returned.
+//! The tracker does not influence decisions about values.
 //!
 //! A transaction gets its sequence number when it is accepted. A notification gets one only once it has an effect; otherwise it
 //! leaves no trace. The pending count of each transaction is kept in the work queue, see [`super::queue`].
@@ -93,7 +93,7 @@ pub(super) struct TransactionTracker<K, V> {
     pub notification: Option<TxnId>,
     pub to_revert: Vec<TxnId>,
     pub finished: Vec<TransactionResult<K>>,
-    /// Like `finished`, but with the named nodes, because it is not known yet which of them are waiting.
+    /// Results that will be moved to `finished` once it is known which of the named nodes are waiting.
     pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
     /// Keys whose previous values will no longer be restored, because their transactions have completed.
     pub released: Vec<K>,
@@ -104,7 +104,7 @@ pub(super) struct TransactionTracker<K, V> {
 }
 
 impl<K, V> Open<K, V> {
-    /// Returns whether any operation was performed for the transaction.
+    /// Returns whether any operation was recorded for the transaction.
     pub fn has_acted(&self) -> bool {
         self.omitted > 0 || !self.operations.is_empty()
     }
@@ -338,7 +338,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Returns the results of the awaited transactions that completed since the last call, in sequence number order.
+    /// Returns the results of the awaited transactions that completed since the last call, in completion order.
     pub fn take_finished(&mut self) -> Vec<TransactionResult<D::Key>> {
         std::mem::take(&mut self.tracker.finished)
     }
@@ -411,7 +411,7 @@ impl<D: Domain> Scheduler<D> {
         txn
     }
 
-    /// From now on, acts on behalf of a notification.
+    /// Acts on behalf of the current notification from now on, and opens one if there is none.
     pub(super) fn notify(&mut self) {
         match self.tracker.notification {
             Some(txn) => self.queue.act_on_behalf_of(txn),

@@ -31,7 +31,7 @@ pub struct Transaction<K, V> {
 pub struct Options {
     /// Scope of the resync.
     pub resync: Resync,
-    /// Request a detailed account of a resync. This is only recorded and has no other effect.
+    /// Requests a detailed report of a resync. The flag is only recorded and has no other effect.
     pub verbose: bool,
     /// Retry policy for the values in this transaction from now on. `None` keeps each value's current policy.
     pub retry: Option<Retry>,
@@ -47,7 +47,7 @@ pub struct Options {
     pub description: String,
 }
 
-/// Scope of a resync. Names and numbers match those of the reference agent.
+/// Scope of a resync. Names and numbers match those of ligato vpp-agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resync {
     /// Only the changed values are processed.
@@ -99,7 +99,7 @@ impl Retry {
     }
 }
 
-/// Reason for rejecting a transaction. The texts match those of the reference agent.
+/// Reason for rejecting a transaction. The texts match those of ligato vpp-agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unacceptable {
     /// A downstream resync applies the existing desired values, so it must not contain changes.
@@ -171,11 +171,11 @@ pub struct KeyWait<K> {
 /// Result of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransactionResult<K> {
-    /// Sequence number.
+    /// Sequence number of the transaction.
     pub seq: u64,
     /// Failures, in the order they happened. PENDING is not a failure.
     pub errors: Vec<KeyError<K>>,
-    /// Values named by the transaction that are PENDING when it ends, in transaction order. These are not failures.
+    /// Values named by the transaction that are PENDING when it ends, in key order. These are not failures.
     pub waiting: Vec<KeyWait<K>>,
     /// True if the previous values were restored.
     pub reverted: bool,
@@ -189,7 +189,7 @@ impl<K: fmt::Display> fmt::Display for TransactionResult<K> {
     }
 }
 
-/// Cause of a transaction. The numbers match those of the reference agent.
+/// Cause of a transaction. The numbers match those of ligato vpp-agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The kernel or a fact changed.
@@ -208,7 +208,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the name used by the reference agent.
+    /// Returns the name used by ligato vpp-agent.
     pub fn text(self) -> &'static str {
         match self {
             Kind::Notification => "SBNotification",

@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// Number of neighbours to search for a key before looking it up in the graph.
+/// Number of known neighbours whose keys are compared before a key is looked up in the graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
@@ -25,7 +25,8 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].is_terminating() {
             self.on(id, Event::Resume);
             if self.graph[id].last_operation == Verb::Delete {
-                // The deletion failed and is no longer needed. Decisions made while it was backing off must be made again.
+                // The deletion failed and is no longer needed. Decisions made while the deletion was backing off must be made
+                // again.
                 self.graph[id].last_operation = Verb::Undefined;
                 self.unblock(id);
                 self.mark(id);
@@ -37,7 +38,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Adopts the exact desired value and its derived values, after the applied value was compared equal.
+    /// Records the desired value as applied, with its derived values, after a comparison found no difference.
     pub(super) fn settle(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let (Some(applied), Some(desired), false) = (node.applied(), node.desired(), node.is_in_sync()) else {
@@ -60,7 +61,7 @@ impl<D: Domain> Scheduler<D> {
         self.refresh_children(id);
     }
 
-    /// Sets the applied value. `event` tells how it came about.
+    /// Sets the applied value. `event` is the lifecycle event that describes its origin.
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         let domain = self.domain.clone();
         let key = &self.graph[id].key;
@@ -100,7 +101,7 @@ impl<D: Domain> Scheduler<D> {
         self.wake_interested(id);
     }
 
-    /// Like [`Self::set_applied`], but for the desired value, whose dependencies are known.
+    /// Like [`Self::set_applied`], but for the desired value, whose dependencies are already resolved.
     pub(super) fn set_applied_as_desired(&mut self, id: NodeId, value: D::Value) {
         let node = &self.graph[id];
         let edges = node.edges.clone();
@@ -123,7 +124,7 @@ impl<D: Domain> Scheduler<D> {
         self.release_claims(id, &[]);
         self.refresh_children(id);
         if self.graph[id].rejected().is_some() {
-            // The applied value is no longer the basis: it no longer makes its implied values, such as its namespace, desired.
+            // Without an applied value, the values that it implied, such as its namespace, are no longer desired.
             self.desired_changed(id);
         }
         self.mark(id);
@@ -164,7 +165,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Makes the derived values match the applied value. There are none while it is being deleted.
+    /// Makes the derived values match the applied value. A value that is being deleted has no derived values.
     pub(super) fn refresh_children(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let derived = match (node.applied(), self.domain.descriptor(&node.key)) {
@@ -311,7 +312,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Evaluates the nodes that were waiting for this one.
+    /// Marks the nodes that were waiting for this one to be deleted or changed.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let Some(rare) = self.graph[id].rare_mut() else { return };
         let waiting = std::mem::take(&mut rare.blocks);
@@ -343,7 +344,7 @@ impl<D: Domain> Scheduler<D> {
         self.notify_around(id, Notify::All);
     }
 
-    /// Like [`Self::mark_interested`], for a node whose availability or value did change: blocked dependents are retried.
+    /// Like [`Self::mark_interested`], for a node whose availability or value did change. Blocked dependents are retried.
     fn wake_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.notify_around(id, Notify::Changed);
@@ -363,7 +364,7 @@ impl<D: Domain> Scheduler<D> {
         for (hub, txn) in notified.iter().copied() {
             let whom = self.queue.spread(&mut self.graph, hub, txn);
             if whom != Notify::No {
-                // Marking does not change the set.
+                // Marking does not change the set of dependents.
                 let dependents = std::mem::take(&mut self.graph[hub].dependents);
                 for dependent in &dependents {
                     if whom == Notify::Changed {

@@ -40,7 +40,7 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key)?.applied()
     }
 
-    /// Returns the state of a value with a single lookup.
+    /// Returns the desired value, the applied value and the in-flight flag of `key` with a single lookup.
     pub fn known(&self, key: &D::Key) -> Known<'a, D> {
         let node = self.node(key);
         Known {
@@ -50,7 +50,7 @@ impl<'a, D: Domain> View<'a, D> {
         }
     }
 
-    /// Returns the value that the operation in flight creates or updates to.
+    /// Returns the value that the creation or update in flight applies; `None` if there is none.
     pub fn coming(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.in_flight.as_ref()?.action.value()
     }
@@ -76,16 +76,16 @@ impl<'a, D: Domain> View<'a, D> {
         self.graph.may_be_created(id) && !self.graph[id].is_impossible()
     }
 
-    /// Returns the keys under `prefix` whose first creation has not completed yet, in key order.
+    /// Returns the desired keys under `prefix` that are not applied yet although nothing known prevents it, in key order.
     ///
-    /// Their kernel state is not known yet.
+    /// It is not known yet which objects the kernel has for these keys.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| graph.may_be_created(*id) && graph[*id].blocked.is_none();
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
-    /// Returns whether an operation on the desired value reported that something it needs does not exist; see
+    /// Returns whether the last operation on the desired value reported that something it needs does not exist. See
     /// [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));
@@ -124,7 +124,7 @@ impl<'a, D: Domain> View<'a, D> {
             .map(|node| &node.key)
     }
 
-    /// Returns the keys of all nodes that depend on `key`, in the order in which they became known.
+    /// Returns the keys of all nodes that depend on `key`, in a deterministic but otherwise unspecified order.
     pub fn dependents(&self, key: &D::Key) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         graph

@@ -1,5 +1,4 @@
-//! Global allocator for the benchmark: counts the allocated bytes on the heap, with the same allocator as the agent. See
-//! [`live_bytes`].
+//! Global allocator of the benchmark: the agent's allocator (mimalloc) with a count of the allocated bytes, see [`live_bytes`].
 #![allow(unsafe_code)]
 
 use std::{
@@ -42,13 +41,13 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         count(|live| live.wrapping_sub(taken(layout.size())));
-        // SAFETY: as above; the memory was allocated by the agent's allocator.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::dealloc`, and `MiMalloc` allocated the memory.
         unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(|live| live.wrapping_sub(taken(layout.size())).wrapping_add(taken(size)));
-        // SAFETY: as above.
+        // SAFETY: the caller upholds the contract of `GlobalAlloc::realloc`, and `MiMalloc` allocated the memory.
         unsafe { MiMalloc.realloc(pointer, layout, size) }
     }
 }

@@ -1,4 +1,4 @@
-//! Scenarios with hubs, that is, values with very many dependents. This is where a scheduler may become quadratic.
+//! Scenarios with hubs (values with very many dependents), where the cost of a scheduler may become quadratic.
 
 use crate::{
     report::{Report, Row},
@@ -40,13 +40,13 @@ fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
                 ..waiting
             },
         ),
-        ("one key: it appears", come),
+        ("one key: the key appears", come),
         ("one key: update of a single dependent", single),
-        ("one key: it disappears", gone),
+        ("one key: the key disappears", gone),
     ]
 }
 
-/// A prefix with many values, and the same number of dependents that each need any one of them.
+/// A prefix with many values, and as many dependents. Each dependent needs any one value with the prefix.
 fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));

@@ -27,15 +27,15 @@ use world::{Cost, World, cpu_time};
 
 /// Numbers of base values in the graph, unless specified on the command line.
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
-/// Maximum number of single changes in one run of a size.
+/// Maximum number of updates or deletions of single values in one run.
 const SINGLE_CHANGES_MAX: usize = 20_000;
-/// Number of values to create for each size, over several runs if the size is small.
+/// Total number of values to create for each graph size. Small sizes are run several times.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
 /// Wall-clock time after which no further run of a size is started, so the whole benchmark takes only a few minutes.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Size from which on the start of each scenario is printed.
+/// Smallest graph size for which the start of each scenario is printed.
 const SLOW: usize = 300_000;
 
 /// Pseudo-random number generator that yields the same numbers in every run (Knuth's MMIX generator).
@@ -54,14 +54,14 @@ impl Numbers {
 /// Costs of one graph life cycle, from creation to deletion.
 struct Life {
     bytes: usize,
-    /// Part of `bytes` used by keys and values as passed to the scheduler.
+    /// Bytes used by the keys and values passed to the scheduler; included in `bytes`.
     given: usize,
     costs: Vec<(&'static str, Cost)>,
 }
 
 /// Runs all scenarios on a graph of `n` base values, from its creation to its deletion.
 fn life(n: usize) -> Life {
-    // In key order, like a store listing.
+    // Put all values in key order, as in a listing of the store.
     let all = |content: u32| {
         let mut changes: Vec<_> = (0..n).map(|index| put(value(index, content))).collect();
         changes.sort_by(|a, b| a.key.cmp(&b.key));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use kvscheduler::{Change, Comparison, DeleteCause, Dependency, Descriptor, Difference, Domain, Effect, Refusal, View};
 
-/// Key. Clones share the text.
+/// Key of a toy value. Clones share the text.
 pub type Key = Arc<str>;
 
-/// Value. Clones share dependencies and derived values.
+/// Toy value. Clones share the dependencies and derived values.
 #[derive(Clone, Debug)]
 pub struct Toy {
-    /// A changed content requires an update.
+    /// Content of the value. Changing it requires an update.
     pub content: u32,
     links: Arc<Links>,
 }
@@ -42,7 +42,7 @@ impl Toy {
         Toy::new(content, Links { needs, ..Links::default() })
     }
 
-    /// Creates a value that depends on any value with the given prefix.
+    /// Creates a value that needs at least one value with the given prefix.
     pub fn needing_any(content: u32, prefix: Key) -> Self {
         let needs_any = Some(prefix);
         Toy::new(
@@ -59,7 +59,7 @@ impl Toy {
 #[derive(Clone)]
 pub struct ToyDomain;
 
-/// Operation. It has no contents, because nothing is performed.
+/// Operation without contents, because nothing is performed.
 #[derive(Clone, Debug)]
 pub struct Something;
 

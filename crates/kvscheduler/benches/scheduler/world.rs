@@ -1,4 +1,4 @@
-//! A scheduler whose operations all succeed immediately, and its time measurement. Creating the input is not measured.
+//! Runs a scheduler whose operations all succeed immediately, and measures its time. Creating the input is not measured.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
 }
 
-/// Measured cost.
+/// Cost of the measured scheduler calls.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Cost {
     /// Number of operations that the scheduler started and that completed.
@@ -73,7 +73,7 @@ impl World {
         })
     }
 
-    /// Measures consecutive transactions, each of them until nothing is left to do.
+    /// Measures consecutive transactions. Each starts when nothing is left to do for the previous one.
     pub fn transactions(&mut self, transactions: Vec<Vec<Change<Key, Toy>>>) -> Cost {
         self.measured(|world| {
             for changes in transactions {

@@ -24,7 +24,7 @@ use super::{
 /// Scope of a copy: the values to include, and whether to include the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope<K> {
-    /// Everything, with the history.
+    /// All values, with the history.
     All,
     /// All values, without the history.
     Values,
@@ -53,26 +53,26 @@ pub struct Sighting<K, V> {
     pub last_operation: Verb,
     /// Time of the last recorded state change (since the Unix epoch).
     pub since: Duration,
-    /// Sequence number of the transaction that made this change.
+    /// Sequence number of the transaction that last changed the state.
     pub seq: u64,
-    /// True if others can rely on the value.
+    /// True if dependents can rely on the value.
     pub available: bool,
     /// True if a transaction requested the value.
     pub requested: bool,
     /// True if the value is a fact reported from outside.
     pub fact: bool,
-    /// Value from which this one is derived.
+    /// Key of the value from which this one is derived; `None` for a base value.
     pub parent: Option<K>,
-    /// Last reported status, which also covers all derived values. `None` if the value's status is never reported.
+    /// Last reported status, which also covers all derived values. `None` if no status was reported.
     pub status: Option<Status<K>>,
 }
 
-/// See the [module documentation](self).
+/// Copy of values, and of the history if requested.
 pub struct Extract<D: Domain> {
     domain: Arc<D>,
-    /// Sorted by key.
+    /// Values, sorted by key.
     values: Vec<Sighting<D::Key, D::Value>>,
-    /// Oldest first.
+    /// Completed transactions, oldest first.
     records: Vec<Arc<TransactionRecord<D::Key, D::Value>>>,
 }
 
@@ -152,7 +152,7 @@ fn reported<D: Domain>(node: &Node<D>) -> Option<Status<D::Key>> {
     node.status.status().map(std::borrow::Cow::into_owned)
 }
 
-/// [`Extract`] that is not sorted yet.
+/// [`Extract`] whose values are not sorted yet.
 pub struct Pick<D: Domain>(Extract<D>);
 
 impl<D: Domain> Pick<D> {
@@ -165,7 +165,7 @@ impl<D: Domain> Pick<D> {
     pub fn into_extract(self) -> Extract<D> {
         let Pick(mut extract) = self;
         extract.values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        // A value may be listed twice, or both by itself and as derived from another value.
+        // A value may be listed twice: as a requested key, and as a value derived from another one.
         extract.values.dedup_by(|one, other| one.key == other.key);
         extract
     }
@@ -187,7 +187,7 @@ impl<D: Domain> Extract<D> {
         &self.domain
     }
 
-    /// Returns the value for a key.
+    /// Returns the current state of the value under a key.
     pub fn value(&self, key: &D::Key) -> Option<&Sighting<D::Key, D::Value>> {
         self.position(key.text()).ok().map(|at| &self.values[at])
     }
@@ -249,7 +249,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// Counts how often each text of a flag occurs in all known revisions of the keys accepted by `counts`.
+    /// Counts each text of a flag in all known revisions of the keys for which `counts` returns `true`.
     pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&D::Key) -> bool) -> FlagStatistics {
         let mut statistics = FlagStatistics::default();
         for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
@@ -279,7 +279,7 @@ impl<D: Domain> Extract<D> {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }
-        // Transactions are in completion order.
+        // Transactions are in completion order, so the operations on a key may not be in time order yet.
         changes
             .values_mut()
             .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));
@@ -305,7 +305,7 @@ impl<D: Domain> Extract<D> {
         revisions
     }
 
-    /// Completes the last revision with the current state of the value, or adds a revision if it is no longer in the history.
+    /// Completes the last revision with the current state of the value, or adds one if the history no longer contains it.
     fn complete(&self, value: &Sighting<D::Key, D::Value>, revisions: &mut Vec<Revision<D::Key, D::Value>>) {
         if value.state == ValueState::Nonexistent {
             return;
@@ -344,7 +344,7 @@ impl<D: Domain> Extract<D> {
         self.value(key).is_some_and(|value| value.available)
     }
 
-    /// Returns the dependencies that a value has under this key.
+    /// Returns the dependencies that a value has under this key. Empty if `value` is `None` or the key has no descriptor.
     pub fn dependencies(&self, key: &D::Key, value: Option<&D::Value>) -> Vec<Dependency<D::Key>> {
         match (self.domain.descriptor(key), value) {
             (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),

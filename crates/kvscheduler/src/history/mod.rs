@@ -10,21 +10,22 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use record::TransactionRecord;
 
-/// History limits.
+/// Limits of the transaction history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
-    /// Keeps a history if set.
+    /// True if a history is kept.
     pub enabled: bool,
     /// Maximum age: transactions that ended longer ago than this are dropped.
     pub age: Duration,
     /// Maximum number of transactions to keep.
     pub transactions: usize,
-    /// Maximum number of operations to keep over all transactions. A single transaction keeps at most a quarter of this number.
+    /// Maximum number of operations to keep over all transactions. Planned operations, named values and errors count as well. A
+    /// single transaction keeps at most a quarter of this number of operations.
     pub operations: usize,
 }
 
 impl Default for HistorySettings {
-    /// One day, 10,000 transactions and 40,000 operations.
+    /// Returns the default limits: one day, 10,000 transactions and 40,000 operations.
     fn default() -> Self {
         HistorySettings {
             enabled: true,

@@ -1,6 +1,6 @@
 //! Transaction and operation records.
 //!
-//! Values are stored unchanged and rendered by callers.
+//! Records contain the values unchanged. Callers format them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::super::{
 /// Record of an operation on one value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OperationRecord<K, V> {
-    /// Time of the operation (since the Unix epoch, with the precision of a step).
+    /// Time at which the operation was recorded (since the Unix epoch).
     pub at: Duration,
     /// Key of the value.
     pub key: K,
@@ -25,18 +25,18 @@ pub struct OperationRecord<K, V> {
     pub before: Side<V>,
     /// State and value after the operation.
     pub after: Side<V>,
-    /// Circumstances of the operation.
+    /// Properties of the operation, such as whether it was a retry.
     pub flags: OperationFlags,
 }
 
 impl<K, V> OperationRecord<K, V> {
-    /// Returns the names of the operation's flags and states, in the order used by the reference agent.
+    /// Returns the names of the operation's flags and states, in the order used by ligato vpp-agent.
     pub fn flag_names(&self) -> Vec<&'static str> {
         use ValueState::{Discovered, Failed, Invalid, Missing, Obtained, Pending, Removed, Unimplemented};
         let OperationRecord { before, after, flags, .. } = self;
         let was = |state: ValueState| before.state == state;
         let is = |state: ValueState| after.state == state;
-        // Names for a state that the value has before and after, only before, and only after the operation.
+        // Selects the name for a state that the value had before and after the operation, only before, or only after.
         let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
             (true, true) => Some(names[0]),
             (true, false) => Some(names[1]),
@@ -77,32 +77,32 @@ impl<K, V> OperationRecord<K, V> {
 pub struct Side<V> {
     /// State of the value.
     pub state: ValueState,
-    /// The value; `None` if there was none.
+    /// Value at that time; `None` if there was none.
     pub value: Option<V>,
-    /// Error of the value.
+    /// Error text of the value; `None` if it had no error.
     pub error: Option<Arc<str>>,
 }
 
-/// Circumstances of an operation.
+/// Properties of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OperationFlags {
     /// True if nothing was changed in the kernel.
     pub noop: bool,
     /// True if the value is derived from another value and has a descriptor.
     pub derived: bool,
-    /// True if the value has no descriptor and exists only for others to depend on.
+    /// True if the value has no descriptor and exists only so that other values can depend on it.
     pub property: bool,
     /// True if the operation restored a previous value.
     pub revert: bool,
     /// True if the operation was a retry.
     pub retry: bool,
-    /// True if the operation is one half of a re-creation.
+    /// True if the operation is the deletion or the creation of a re-creation.
     pub recreate: bool,
-    /// True if only the scheduler's knowledge changed, such as "observed in the kernel". The record is then part of the key's
-    /// timeline, but not of the transaction.
+    /// True if nothing was performed and only the scheduler's knowledge changed, such as when a value was observed in the kernel.
+    /// The record is part of the key's timeline, but does not count as an executed operation of the transaction.
     pub quiet: bool,
-    /// True if a resync confirmed that the value is still waiting. The record is then part of the transaction, but not of the
-    /// key's timeline.
+    /// True if a resync only confirmed that the value is still waiting. The record counts as an executed operation of the
+    /// transaction, but is not part of the key's timeline.
     pub confirmation: bool,
 }
 
@@ -117,14 +117,14 @@ pub struct ValueRecord<K, V> {
     pub origin: Origin,
 }
 
-/// Origin of a value. The numbers match those of the reference agent.
+/// Origin of a value. The numbers match those of ligato vpp-agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The value does not exist.
     Unknown = 0,
     /// The value was requested by a transaction (northbound).
     FromNB = 1,
-    /// The value exists by itself (southbound).
+    /// The value is a fact reported from outside (southbound).
     FromSB = 2,
 }
 
@@ -151,7 +151,7 @@ impl Origin {
 /// Record of a completed transaction.
 #[derive(Clone, Debug)]
 pub struct TransactionRecord<K, V> {
-    /// Sequence number.
+    /// Sequence number of the transaction.
     pub seq: u64,
     /// Cause of the transaction.
     pub kind: Kind,
@@ -161,7 +161,7 @@ pub struct TransactionRecord<K, V> {
     pub start: Duration,
     /// When no work was left to do (since the Unix epoch).
     pub stop: Duration,
-    /// Values named by the transaction, in key order. Empty for a downstream resync.
+    /// Values named by the transaction, in the order in which they were recorded. Empty for a downstream resync.
     pub values: Vec<ValueRecord<K, V>>,
     /// Planned operations, if the transaction was simulated first.
     pub planned: Option<Vec<OperationRecord<K, V>>>,
@@ -169,7 +169,7 @@ pub struct TransactionRecord<K, V> {
     pub operations: Vec<OperationRecord<K, V>>,
     /// Number of operations omitted because they exceed the history limit for a single transaction.
     pub omitted: usize,
-    /// Failures.
+    /// Failures, in the order in which they happened.
     pub errors: Vec<KeyError<K>>,
     /// True if the previous values were restored.
     pub reverted: bool,
@@ -182,10 +182,10 @@ impl<K, V> TransactionRecord<K, V> {
     }
 }
 
-/// Merges operations that had no effect.
+/// Merges consecutive operations on a key if one of them only led to PENDING.
 ///
-/// A creation that ended PENDING is merged with a later creation, and the deletion of a PENDING value is merged with the preceding
-/// deletion. Only consecutive operations on the same key are merged.
+/// A creation that ended PENDING is merged with a later creation, and the deletion of a PENDING value is merged with the
+/// preceding deletion.
 pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<OperationRecord<K, V>> {
     let waited = |operation: &OperationRecord<K, V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);
     if !operations.iter().any(waited) {

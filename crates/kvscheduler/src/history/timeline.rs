@@ -16,25 +16,25 @@ pub struct Revision<K, V> {
     pub since: Duration,
     /// End of the period. `None` means that this is the current state.
     pub until: Option<Duration>,
-    /// The key.
+    /// Key of the value.
     pub key: K,
     /// Short display name.
     pub label: String,
-    /// The value.
+    /// Value in this period; `None` if there was none.
     pub value: Option<V>,
     /// State of the value.
     pub state: ValueState,
-    /// True if others could rely on the value, as far as its state shows.
+    /// True if dependents could rely on the value, judging by its state.
     pub available: bool,
-    /// Error of the value.
+    /// Error text of the value; `None` if it had no error.
     pub error: Option<Arc<str>>,
     /// Sequence number of the transaction that created this revision; `None` if the history does not go back that far.
     pub seq: Option<u64>,
-    /// Name of the descriptor.
+    /// Name of the descriptor; `None` if the key has none.
     pub descriptor: Option<&'static str>,
-    /// Value from which this one is derived.
+    /// Key of the value from which this one is derived. Known only for the current revision.
     pub derived_from: Option<K>,
-    /// Additional metadata that is not part of the value.
+    /// Information about the applied value beyond the desired one, such as the inode of a namespace.
     pub metadata: Vec<(&'static str, Vec<String>)>,
     /// Dependencies and derived values.
     pub targets: Vec<RevisionTarget<K>>,
@@ -63,7 +63,7 @@ pub enum Relation {
 }
 
 impl Relation {
-    /// Returns the name used by the reference agent.
+    /// Returns the name used by ligato vpp-agent.
     pub fn text(self) -> &'static str {
         match self {
             Relation::DependsOn => "depends-on",
@@ -72,7 +72,7 @@ impl Relation {
     }
 }
 
-/// Property of a node other than its value. Numbers and names match those of the reference agent.
+/// Property of a node other than its value. Numbers and names match those of ligato vpp-agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flag {
     /// Last transaction that changed the value.
@@ -81,7 +81,7 @@ pub enum Flag {
     Error = 1,
     /// State of the value.
     ValueState = 2,
-    /// The value is unavailable to others.
+    /// The value is not available to its dependents.
     Unavailable = 3,
     /// Name of the descriptor.
     Descriptor = 4,
@@ -118,7 +118,7 @@ impl Flag {
     }
 }
 
-/// Statistics on the texts of a flag.
+/// How often each text of a flag occurs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlagStatistics {
     /// Number of revisions that have the flag.
@@ -128,7 +128,7 @@ pub struct FlagStatistics {
 }
 
 impl<K: Key, V> Revision<K, V> {
-    /// Returns the node's flags with their texts.
+    /// Returns the flags of the revision with their texts.
     pub fn flags(&self) -> Vec<(Flag, String)> {
         let flags = [
             (Flag::LastUpdate, self.seq.map(|seq| format!("TXN-{seq}"))),

@@ -1,9 +1,9 @@
-//! Rules of the reference agent's contract, and its known weaknesses, as far as no other test covers them.
+//! Guarantees of ligato vpp-agent to its clients, and its known weaknesses, as far as no other test covers them.
 
 use super::*;
 use crate::history::record::Origin;
 
-/// Returns the states of a key in record order.
+/// Returns the recorded states of a key, oldest first.
 fn course(world: &World, text: &str) -> Vec<ValueState> {
     let mut states = vec![ValueState::Nonexistent];
     for record in world.scheduler.history().records() {
@@ -301,7 +301,7 @@ fn foreign_object_under_a_former_key_is_left_alone() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.commit(vec![remove("a")], Options::default());
-    // A foreign object under the former key is not reported as observed, because only objects with the ownership mark are.
+    // Only objects with the ownership mark are reported as observed, so this foreign object is not.
     world.kernel.insert("a".into(), toy(9));
     world
         .scheduler

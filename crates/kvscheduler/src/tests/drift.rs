@@ -1,4 +1,4 @@
-//! Changes made to values by others, which are repaired immediately, repaired after a delay, or only reported.
+//! Changes that other programs make to values: repaired immediately, repaired after a delay, or only reported.
 
 use super::*;
 
@@ -221,7 +221,7 @@ fn pair_lost_together_is_counted_for_one_end() {
     );
 }
 
-/// The other end cannot be created without it.
+/// The right end cannot be created without the left one, which must not be repaired.
 #[test]
 fn other_end_of_an_unrepaired_pair_is_pending() {
     let mut world = World::new();
@@ -264,7 +264,7 @@ fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     );
 }
 
-/// The parent value is read at the same time, without the derived value.
+/// The observation contains the base value, but without its derived value.
 #[test]
 fn unrepaired_derived_value_stays_away_although_its_base_is_observed() {
     let mut world = World::new();

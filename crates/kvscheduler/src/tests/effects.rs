@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::*;
 
-/// Domain whose values are text. An applied value ends with one stroke for each write.
+/// Domain whose values are text. An applied value ends with one `|` for each write.
 #[derive(Clone)]
 struct Counter;
 

@@ -178,7 +178,7 @@ fn repaired_damage_is_reported_in_the_status() {
         lost: vec!["a/0".into()],
     };
     assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
-    // Values changed by others count as well. Values that are as desired when observed do not.
+    // A derived value that is as desired when observed needs no repair. A changed value does.
     world.scheduler.found(vec![(key("a/0"), Toy::default())]);
     world.run();
     assert_eq!(world.statuses["a"].last_repair, Some(repair));

@@ -1,8 +1,8 @@
 //! Scheduler tests with a toy domain. The toy kernel in [`World`] checks that every operation is safe.
 //!
 //! The modules `rules`, `states`, `transactions` and `contract` test the rules, `waiting` tests waiting values, and `drift` tests
-//! changes made by others. `history` and `explanations` test what is reported, and `effects` tests the effects returned by
-//! descriptors. `random` compares random sequences with a simple model.
+//! changes made by other programs. `history` and `explanations` test what is reported, and `effects` tests the effects returned
+//! by descriptors. `random` compares random sequences with a simple model.
 
 mod contract;
 mod drift;
@@ -45,7 +45,7 @@ struct Toy {
 /// Shape of a value that is re-created on every change, like most derived values.
 const FIXED: u32 = u32::MAX;
 
-/// Content of a value that is not repaired after changes by others.
+/// Content of a value that is not repaired after another program has changed it.
 const REPORT_ONLY: u32 = 777;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -426,7 +426,7 @@ impl World {
                 .view()
                 .desired(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
-            // The dependency may have changed after the scheduler chose the operation.
+            // The dependency may have changed after the scheduler chose the operation, so partners always count as a cycle.
             let in_cycle = in_cycle || random::are_partners(text, need);
             assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
         }

@@ -29,7 +29,7 @@ enum Step {
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
-    /// A round that performs only this many of the operations in flight.
+    /// A round that performs only this number of operations in flight.
     Part(u8),
     /// A transaction with several values, reverted on failure if the flag is set.
     Commit(Vec<(usize, Option<Toy>)>, bool),
@@ -40,7 +40,7 @@ enum Step {
     Time,
 }
 
-/// Values on which no values depend except each other, so a deletion may take them along.
+/// Indexes of two values on which no other value depends, so a deletion may take them along.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
 /// Generates a value. It depends on facts, on lower pairs, or on its partner in the pair, so every cycle has two members.
@@ -193,8 +193,8 @@ impl Trial {
                 world.put(&name(index), value);
             }
             Step::Reject(index) => {
-                // If a value is rejected, the applied value stays, and this depends on timing. The model has no such rule, so
-                // delete the value.
+                // A rejected value may leave the applied value in place, depending on timing. The model does not predict this, so
+                // the value is deleted.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
                 self.desired.remove(&name(index));
@@ -206,13 +206,13 @@ impl Trial {
             }
             Step::Fact(fact, present) => {
                 if !present {
-                    // Operations in flight rely on the fact.
+                    // Operations in flight rely on the fact, so perform them first.
                     world.perform_first(usize::MAX);
                 }
                 world.fact(&format!("fact/{fact}"), present);
             }
             Step::Lose(index) => {
-                // Operations in flight rely on the object.
+                // Operations in flight rely on the object, so perform them first.
                 world.perform_first(usize::MAX);
                 let gone = world.vanish(&name(index));
                 world.scheduler.lost(&gone);
@@ -332,7 +332,7 @@ fn links(needs: &[&str], any: &[&str], derives: &[&str]) -> Toy {
     }
 }
 
-/// Returns the world after a sequence found by [`any_sequence_ends_in_the_state_of_the_model`], once operations no longer fail.
+/// Runs a sequence found by [`any_sequence_ends_in_the_state_of_the_model`] until operations no longer fail.
 fn world_after(steps: impl IntoIterator<Item = Step>) -> World {
     let mut trial = Trial::new();
     steps.into_iter().for_each(|step| trial.take(step));
@@ -341,7 +341,7 @@ fn world_after(steps: impl IntoIterator<Item = Step>) -> World {
     trial.world
 }
 
-/// Found after 18,071 sequences: the status stayed CONFIGURED.
+/// Regression, found after 18,071 random sequences: the status stayed CONFIGURED.
 #[test]
 fn cycle_member_that_can_no_longer_be_created_is_pending() {
     let world = world_after([
@@ -361,7 +361,7 @@ fn cycle_member_that_can_no_longer_be_created_is_pending() {
     assert_eq!(world.state("v/03"), Some(ValueState::Pending));
 }
 
-/// The deletion failed before the missing fact appeared. The value stayed RETRYING without another attempt.
+/// Regression: the deletion failed before the missing fact appeared, and the value stayed RETRYING without another attempt.
 #[test]
 fn obsolete_failed_deletion_does_not_block_the_value() {
     let world = world_after([
@@ -376,7 +376,7 @@ fn obsolete_failed_deletion_does_not_block_the_value() {
     assert_eq!(world.state("v/00"), Some(ValueState::Configured), "{status:?}");
 }
 
-/// As above, but the update that accompanied the deletion was never performed, so the derived values were missing.
+/// Regression: the update that accompanied a failed deletion was never performed, so the derived values were missing.
 #[test]
 fn update_is_performed_after_an_obsolete_failed_deletion() {
     let world = world_after([

@@ -237,7 +237,7 @@ fn failed_creation_of_an_immutable_value_waits_for_its_retry() {
     assert_eq!((deadline - world.now).as_secs(), 1);
 }
 
-/// Simulator seed 20019034: a partly created link was never removed.
+/// Regression, simulator seed 20019034: a partly created link was never removed.
 #[test]
 fn remains_of_an_interrupted_creation_are_removed_when_no_longer_desired() {
     let mut world = World::new();
@@ -694,7 +694,7 @@ fn deriving(content: u32, derives: &[&str]) -> Toy {
     }
 }
 
-/// Creates a world with a value that takes along two others, the second of which depends on the first.
+/// Creates a world in which the kernel removes two other values along with `address`. The second one depends on the first.
 fn world_with_taken() -> World {
     let mut world = World::new();
     let taken = ["gateway", "route"].map(str::to_owned).to_vec();
@@ -714,7 +714,7 @@ fn world_with_taken() -> World {
 fn values_taken_along_by_a_deletion_are_recreated_after_it() {
     let mut world = world_with_taken();
     world.delete("address");
-    // Its dependency exists, but is about to be removed.
+    // The dependency `gateway` exists, but is about to be removed.
     world.put("later", needing(&["gateway"]));
     world.run();
     let done: Vec<String> = world.log.iter().map(|step| format!("{step:?}")).collect();
@@ -756,7 +756,7 @@ fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     world.put("a", on_shared.clone());
     world.put("b", on_shared);
     world.round();
-    // Both creations are in flight, and one is performed.
+    // Both creations are in flight. Perform one of them.
     world.round_of(1);
     assert_eq!(world.kernel.keys().collect::<Vec<_>>(), ["a", "shared"]);
     world.delete("a");

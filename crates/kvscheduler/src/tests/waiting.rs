@@ -106,7 +106,7 @@ fn waiting_value_is_tried_immediately_when_a_dependency_changes() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// The attempt uses the dependency as it was when the attempt started.
+/// The creation of `b` uses `a` as it was when the attempt started.
 #[test]
 fn update_of_a_dependency_waits_for_the_attempt_and_triggers_another() {
     let mut world = World::new();
@@ -291,7 +291,7 @@ fn claiming(needs: &[&str]) -> Toy {
     }
 }
 
-/// After a restart, `b` is in the kernel, in a place that takes longer to open than the creation of `a`.
+/// After a restart, `b` still exists in a place that is not open yet when `a` could be created.
 #[test]
 fn claim_is_reserved_for_values_in_a_place_that_is_being_opened() {
     let mut world = World::new();
