@@ -1,10 +1,10 @@
-//! Kernel tests of adopting foreign links, and of leaving links alone that do not match.
+//! Kernel tests of adopting foreign links, and of refusing links that do not match the request.
 
 use netns_kernel::{ADOPTED_MARK, FailureKind, Guard, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 
 use crate::world::*;
 
-/// Returns a veth end that may be adopted.
+/// Returns a veth end to create, or to adopt if the link exists already.
 fn adopting(netns: NetnsId, name: &str) -> NewLink {
     NewLink {
         adopt: Some(format!("{PREFIX}{name}{ADOPTED_MARK}")),
@@ -16,7 +16,7 @@ fn pair(a: NewLink, b: NewLink) -> KernelOp {
     create_pair(a, b)
 }
 
-/// Returns the operation that a descriptor starts after a creation.
+/// Returns the operation that follows a creation: it sets the final alias, the group and the MTU, and sets the link up.
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
     let changes = LinkChanges {
         alias: Some(format!("{PREFIX}{name}")),
@@ -121,7 +121,7 @@ fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
             assert!(failure.message.contains(words), "{words} in {failure}");
         }
         let dummy = world.try_op(create_link(adopting(a, "x"), "dummy", &[]));
-        // A kernel without dummy links reports that first.
+        // A kernel without dummy links reports the missing kind first.
         let failure = dummy.expect_err("a veth is no dummy");
         assert!(
             failure.kind == FailureKind::KindMissing || failure.message.contains("kind is veth and not dummy"),

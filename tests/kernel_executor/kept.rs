@@ -9,7 +9,7 @@ use crate::{
     world::{World, in_private_namespaces, ip_address, route, run},
 };
 
-/// Returns the routes of the agent's addresses that are missing in a snapshot.
+/// Returns the routes that belong to the agent's addresses but are missing in the snapshot.
 fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     let mut missing = Vec::new();
     for state in snapshot.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
@@ -25,7 +25,7 @@ fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     missing
 }
 
-/// Adds one address of each form to links that are up; returns the addresses with their links.
+/// Adds addresses of every form to a veth end and to `lo`; returns them as pairs of link and address.
 fn addresses_of_all_forms(world: &World, a: NetnsId) -> Vec<(&'static str, &'static str)> {
     world.veth((a, "x"), (a, "y"));
     let all = vec![
@@ -67,8 +67,8 @@ fn kernel_makes_exactly_the_expected_routes_of_an_address() {
     });
 }
 
-/// Routes of a family are read only if the agent has an address whose routes are checked. Each form of address must count as
-/// one.
+/// A snapshot contains the routes of a family only if the agent has an address of this family whose routes are checked. A
+/// single address of any form must be enough.
 #[test]
 fn routes_are_read_for_a_single_address_of_any_form() {
     in_private_namespaces(|world| {
@@ -143,7 +143,7 @@ fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
         world.op(add_route(a, "x", route("fd00:9::/64", Some("fd00:1::9"))));
         let of_agent = |snapshot: Snapshot| {
             let mut address_routes = snapshot.address_routes;
-            // The kernel adds the local route of an IPv6 address, and all routes of link-local addresses, a moment later.
+            // Skip the routes that the kernel adds a moment later: local IPv6 routes, and all routes of link-local addresses.
             address_routes.retain(|route| route.destination.is_ipv4() || !route.local && route.prefix_len != 64);
             address_routes.sort_unstable();
             (snapshot.routes, address_routes)
@@ -210,7 +210,7 @@ fn set_neighbour(netns: NetnsId, link: &str, address: &str) -> KernelOp {
     }
 }
 
-/// Sets a neighbour. Unless that is refused, asserts that the neighbour is in the kernel as requested.
+/// Sets a neighbour. If that succeeds, asserts that the kernel has stored the neighbour as requested.
 fn is_kept(world: &World, netns: NetnsId, link: &str, address: &str) -> Result<(), Failure> {
     world.try_op(set_neighbour(netns, link, address))?;
     let snapshot = world.dump(netns);

@@ -35,7 +35,8 @@ fn veth_pair_is_created_in_its_final_namespaces() {
             );
         }
         assert_eq!(link_names(None), ["lo"]);
-        // Indexes count up, so the index of the next link shows if the pair was ever in the agent's own namespace.
+        // Link indexes are assigned in ascending order. So the index of the next link shows if the pair was ever in the
+        // agent's own namespace.
         run("ip", "link add probe0 type veth peer name probe1");
         let index = ip("link show dev probe0")[0]["ifindex"].as_u64().expect("an index");
         assert!(
@@ -181,7 +182,7 @@ fn foreign_link_is_neither_changed_nor_deleted() {
         assert!(failure.message.contains("somebody-else"), "{failure}");
         assert_eq!(ip("-n a link show dev foreign")[0]["mtu"], 1500);
 
-        // The foreign link must also stay if it is among deletions of the agent's links.
+        // A foreign link must also stay if a batch deletes it together with links of the agent.
         world.veth((a, "x"), (a, "y"));
         let results = world.tasks(vec![vec![delete_link(a, "foreign")], vec![delete_link(a, "x")]]);
         assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Foreign));
@@ -443,7 +444,7 @@ fn ipv6_on_a_link_with_a_small_mtu_fails_with_the_reason() {
             },
         ] {
             let failure = world.refused(operation);
-            let reported = "the link has an MTU of 1000, and the kernel has no IPv6 on links with an MTU below 1280";
+            let reported = "the link has an MTU of 1000, and the kernel does not support IPv6 with an MTU below 1280";
             assert!(failure.message.contains(reported), "{failure}");
         }
     });

@@ -103,7 +103,7 @@ fn two_references_to_one_namespace_share_it() {
         }
         world.op(close(NamespaceRef::File(named("one")), netns, false, false));
         assert!(world.try_op(KernelOp::DumpNamespace { netns }).is_err());
-        // Closing a closed namespace succeeds, and so does deleting from it.
+        // Closing a closed namespace succeeds, and so does deleting a link in it.
         world.op(close(by_name("one"), netns, false, false));
         world.op(delete_link(netns, "x"));
     });
@@ -165,7 +165,7 @@ fn dangling_link_is_unavailable_and_waits_for_its_target() {
         symlink(named("other"), named("web")).expect("linked");
         let (netns, created, _) = world.try_open(by_name("web")).expect("opened");
         assert!(!created);
-        // The original name stays mounted when a reference through a symbolic link to it is closed.
+        // The original name must stay mounted when a reference through a symbolic link is closed.
         world.op(close(by_name("web"), netns, true, false));
         assert_eq!(fs::metadata(named("other")).expect("mounted").ino(), netns.0);
         assert!(fs::symlink_metadata(named("web")).expect("it exists").is_symlink());
@@ -247,7 +247,8 @@ fn namespace_mounted_during_creation_is_opened_instead() {
         fs::write(named("slow"), "").expect("written");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Act like another program that has created the file but not mounted on it yet; there is no event to wait for.
+                // Act like another program that has created the file but not yet mounted a namespace on it. No event ends
+                // this wait.
                 std::thread::sleep(Duration::from_millis(5));
                 let (from, to) = (named("theirs"), named("slow"));
                 nix::mount::mount(Some(&from), &to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).expect("mounted");
@@ -266,7 +267,7 @@ fn concurrent_creation_with_ip_netns_add_makes_one_namespace_per_name() {
         let theirs = names.clone();
         std::thread::scope(|scope| {
             let other = scope.spawn(move || {
-                // `ip` fails if the name exists already, which may happen here.
+                // Ignore an error: `ip` fails if the agent has created the name first.
                 theirs
                     .iter()
                     .for_each(|name| drop(Command::new("ip").args(["netns", "add", name]).output()));
@@ -344,7 +345,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
             opened.push(netns);
         }
         let unknown = NetnsId(1);
-        // Read one of the namespaces twice, and one that is not open.
+        // Also read one namespace a second time, and one that is not open.
         let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
         let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         let whose = names.iter().chain([&names[3]]);
@@ -400,7 +401,7 @@ fn number_of_namespaces_with_open_sockets_is_bounded() {
             ["left", "right"].map(|name| set_link(at(place), name, changes(name))).to_vec()
         };
         done(world.tasks((0..opened.len()).map(mark).collect()));
-        // First read them one by one, then all together.
+        // Check two of the namespaces with `ip`, then read all of them at once.
         for name in &names[3..5] {
             let up = ip(&format!("-n {name} link show up"));
             assert_eq!(up.as_array().map(Vec::len), Some(3), "expected lo and two ends: {up}");
@@ -554,7 +555,7 @@ fn namespace_of_a_process_is_unavailable_once_it_is_a_zombie() {
         assert_eq!(world.op(verify.clone()), Reply::Same);
 
         process.kill();
-        // The kill is asynchronous; wait for the zombie.
+        // SIGKILL takes effect asynchronously, so try until the process is a zombie.
         let until = Instant::now() + TIME_LIMIT;
         let failure = loop {
             match world.try_open(reference.clone()) {
@@ -626,7 +627,7 @@ fn reuse_of_a_pid() {
         let _second = second.expect("reuse the PID");
         let failure = world.try_open(reference.clone()).expect_err("another process");
         assert_eq!(failure.kind, FailureKind::Unavailable);
-        let words = format!("PID {pid} ended and now belongs to another process (`cat`); put the value again after deleting it");
+        let words = format!("PID {pid} ended and now belongs to another process (`cat`); to use that process, delete the value");
         assert!(failure.message.contains(&words), "{failure}");
         let verify = KernelOp::VerifyNamespace {
             reference: reference.clone(),
@@ -684,7 +685,7 @@ fn overrun_of_notifications_is_an_event() {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
         assert_eq!(world.event(TIME_LIMIT), Some(netns));
-        // The socket is not read while the watch is not armed, so send far more than its buffer holds.
+        // Nothing reads the socket until the watch is armed again, so send far more than its buffer can hold.
         let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
         fs::write("/run/batch", commands).expect("written");
         run("ip", "-n a -batch /run/batch");
@@ -700,7 +701,7 @@ fn overrun_of_notifications_is_an_event() {
 fn only_deletions_of_own_neighbours_and_routes_are_events() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
-        // IPv6 would cause notifications for some seconds.
+        // Disable IPv6, which would cause notifications for some seconds.
         run("ip", "netns exec a sysctl -q -w net.ipv6.conf.default.disable_ipv6=1");
         world.veth((netns, "x"), (netns, "y"));
         let mac = [2, 0, 0, 0, 0, 1];
@@ -783,7 +784,7 @@ fn namespaces_stay_within_their_share_of_open_files() {
             failure.message
         );
         assert!(!named("one-more").exists(), "the created name must be removed again");
-        // The others must still work, and closing one must free its descriptors.
+        // The namespaces that are open must still work, and closing one of them must free its descriptors.
         for netns in &opened {
             assert_eq!(world.dump(*netns).links.len(), 1);
         }
@@ -813,7 +814,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
         let threads = || {
             let tasks = fs::read_dir("/proc/self/task").expect("tasks");
             let own = fs::read_link("/proc/thread-self/ns/mnt").expect("own mounts");
-            // Other tests run in this process too. Only the threads of this test share its mount namespace.
+            // Other tests run in this process too. Only threads of this test share its mount namespace.
             tasks
                 .filter_map(Result::ok)
                 .filter(|task| fs::read_link(task.path().join("ns/mnt")).is_ok_and(|found| found == own))

@@ -1,4 +1,4 @@
-//! Kernel tests of addresses, neighbours, routes, and of snapshots of them.
+//! Kernel tests of addresses, neighbours and routes, and of their snapshots.
 
 use netns_kernel::{
     AddressDetection, AddressState, FailureKind, Guard, KernelOp, LinkChanges, NeighbourState, NetnsId, PROTOCOL, Reply, RouteSpec,
@@ -372,7 +372,7 @@ fn snapshot_contains_exactly_the_own_objects_and_all_links() {
         world.op(add_address(a, "x", "10.1.0.1/24"));
         world.op(add_route(a, "x", route("10.2.0.0/16", Some("10.1.0.2"))));
         world.op(set_neighbour(a, "x", "10.1.0.2", [2, 0, 0, 0, 0, 7]));
-        // Foreign objects, which must not be in the snapshot, except for links.
+        // Add foreign objects. Only the links among them may be in the snapshot.
         run("ip", "-n a neighbour add 10.1.0.3 lladdr 02:00:00:00:00:08 dev x nud permanent");
         run("ip", "-n a route add 10.3.0.0/16 via 10.1.0.2 dev x");
         run("ip", "-n a link add foreign type veth peer name other");

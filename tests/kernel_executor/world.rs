@@ -30,7 +30,7 @@ pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 pub struct World {
     /// The executor under test.
     pub executor: Executor,
-    /// Events of the executor.
+    /// Namespaces that the executor reports as changed.
     pub events: UnboundedReceiver<NetnsId>,
     runtime: tokio::runtime::Runtime,
 }
@@ -70,7 +70,7 @@ impl World {
         Self { executor, events, runtime }
     }
 
-    /// Performs one task per list of operations.
+    /// Performs one task per list of operations; returns their results in the same order.
     pub fn tasks(&self, lists: Vec<Vec<KernelOp>>) -> Vec<Result<Reply, Failure>> {
         let task = |(id, ops)| Task {
             id,
@@ -105,7 +105,7 @@ impl World {
         self.try_op(op).expect_err("the operation must fail")
     }
 
-    /// Opens the namespace of a reference; returns its id, whether it was created, and its contents.
+    /// Opens the namespace of a reference; returns its ID, true if it was created, and its contents.
     pub fn try_open(&self, reference: NamespaceRef) -> Result<(NetnsId, bool, Snapshot), Failure> {
         match self.try_op(KernelOp::OpenNamespace {
             reference,
@@ -153,7 +153,7 @@ impl World {
     }
 }
 
-/// Returns the guard for owned links.
+/// Returns the guard that allows an operation only on links with the test's ownership mark.
 pub fn owned() -> Guard {
     Guard::Owned {
         alias_prefix: PREFIX.to_owned(),
@@ -185,7 +185,7 @@ pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
     }))
 }
 
-/// Returns the operation that creates a link of another kind, with attributes.
+/// Returns the operation that creates a link of this kind without a peer.
 pub fn create_link(end: NewLink, kind: &'static str, data: &[(u16, &[u8])]) -> KernelOp {
     let mut create = CreateLink::new(end, kind);
     let attribute = |(number, value): &(u16, &[u8])| Attr {
@@ -299,7 +299,7 @@ impl Process {
         Self(child)
     }
 
-    /// Starts `cat` in a new network namespace, and waits for its echo, which shows that it runs there.
+    /// Starts `cat` in a new network namespace, and waits for its echo, which shows that `cat` is running there.
     pub fn in_new_namespace() -> Self {
         let mut child = Command::new("unshare")
             .args(["--net", "cat"])

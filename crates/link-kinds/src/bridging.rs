@@ -1,4 +1,4 @@
-//! Port settings of an interface that has a master, and VLANs of bridges and their ports.
+//! Port settings of interfaces that have a master, and VLANs of bridges and their ports.
 
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
@@ -12,36 +12,37 @@ use super::{
 /// Largest VLAN id (IEEE 802.1Q; 4095 is reserved).
 const VID_MAX: u32 = 4094;
 
-/// Port settings that a kind of master supports.
+/// Port settings that one kind of master supports, such as those of bridge ports.
 #[derive(Debug)]
 pub struct PortSpec {
-    /// Member of the oneof `port` that holds the settings.
+    /// Name of the member of the oneof `port` that holds the port settings.
     pub member: &'static str,
-    /// The settings.
+    /// Table of the port settings.
     pub attributes: Table,
-    /// Setting of the master that contains the VLAN assigned to new ports and to the master itself.
+    /// Setting of the master that contains the VLAN assigned to new ports and to the master itself; `None` if the kind has no
+    /// such setting.
     pub default_vlan: Option<&'static Attribute>,
     /// Field that contains the VLANs of a port; `None` if ports have no VLANs.
     pub vlans: Option<&'static str>,
 }
 
-/// Port settings of an interface for one kind of master.
+/// Settings of an interface as a port of its master.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Port {
-    /// Kind of the master, as in `Interface.Type`.
+    /// Kind of the master, as named in `Interface.Type`.
     pub of: &'static str,
-    /// The settings.
+    /// Port settings that the kind of the master supports.
     pub settings: Settings,
-    /// The VLANs.
+    /// VLANs of the port; empty if the kind of the master has no port VLANs.
     pub vlans: Vec<VlanRange>,
 }
 
 /// A VLAN or VLAN range of a port or of the bridge itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct VlanRange {
-    /// First VLAN id.
+    /// First VLAN id of the range.
     pub first: u16,
-    /// Last VLAN id.
+    /// Last VLAN id of the range, inclusive; equal to `first` for a single VLAN.
     pub last: u16,
     /// `true` if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
@@ -56,7 +57,7 @@ impl Port {
         kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
     }
 
-    /// Returns the port settings for a port that sets none.
+    /// Returns the port settings of a port for which the user sets none; `None` if links of this kind have no ports.
     pub fn bare(of: &KindSpec) -> Option<Port> {
         let ports = of.ports?;
         Some(Port {
@@ -85,7 +86,7 @@ impl Port {
         })
     }
 
-    /// Builds the message of type `member` with these settings.
+    /// Builds the protobuf message of type `member` from these settings.
     pub fn message(&self, member: &MessageDescriptor) -> DynamicMessage {
         let mut message = DynamicMessage::new(member.clone());
         self.settings.write(&mut message, member);
@@ -107,7 +108,7 @@ impl VlanRange {
     }
 }
 
-/// Checks and reads the VLANs in a field.
+/// Checks and reads the VLANs in a field of a message.
 pub(super) fn vlans(message: &DynamicMessage, field: &str) -> Result<Vec<VlanRange>, Invalid> {
     let Some(list) = message.get_field_by_name(field) else {
         return Ok(Vec::new());
@@ -158,7 +159,7 @@ fn range(item: &DynamicMessage, field: &str) -> Result<VlanRange, Invalid> {
     })
 }
 
-/// Writes VLANs into a field of a message.
+/// Writes VLANs into a field of a message. Leaves the field unset if there are no VLANs.
 pub(super) fn write(vlans: &[VlanRange], message: &mut DynamicMessage, descriptor: &MessageDescriptor, field: &str) {
     let item = descriptor
         .get_field_by_name(field)

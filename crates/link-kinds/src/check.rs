@@ -1,4 +1,5 @@
-//! Validates a value against the table and the rules of its kind. Looks only at the value itself, not at other values or the system.
+//! Validates an interface against the table and the rules of its kind. Looks only at the interface itself, not at other values or
+//! the system.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
 
@@ -9,7 +10,7 @@ use super::spec::{Attribute, KindSpec, LinkKind, Scale, Unset};
 pub struct Invalid {
     /// Stable CamelCase identifier for programs.
     pub reason: &'static str,
-    /// Fields that must be changed.
+    /// Names of the fields that the user must change.
     pub fields: Vec<String>,
     /// The problem and what to write instead.
     pub message: String,
@@ -32,12 +33,12 @@ impl Invalid {
     }
 }
 
-/// The parts of an interface that the rules of its kind check.
+/// Properties of an interface that the rules of its kind check.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// `true` if any member of `link` is set.
     pub has_link: bool,
-    /// Member of `link` that belongs to the kind, if it is the one that is set.
+    /// Message in the oneof `link` with the settings of the kind; `None` if it is unset or belongs to another kind.
     pub link: Option<&'a DynamicMessage>,
     /// `true` if the interface names a namespace.
     pub has_namespace: bool,
@@ -47,20 +48,20 @@ pub struct Given<'a> {
     pub has_vrf: bool,
     /// `true` if the interface names a master other than a VRF.
     pub has_master: bool,
-    /// `true` if the agent manages only the link layer.
+    /// `true` if the agent manages only the link, without its MAC and IP addresses.
     pub link_only: bool,
-    /// Position of the first address that refers to an allocation, starting at 0.
+    /// Index of the first IP address that refers to a netalloc allocation; `None` if no address does.
     pub alloc_reference: Option<usize>,
 }
 
 impl Given<'_> {
-    /// Returns a number, bool or enum field of the settings as a number; `None` if it is not set.
+    /// Returns a number, bool or enum field of the kind's settings as a number; `None` if the field is not set.
     pub fn number(&self, field: &str) -> Option<u32> {
         number(self.link?, field)
     }
 }
 
-/// Reads a number, bool or enum field as a number; `None` if it is not set or of another type.
+/// Reads a number, bool or enum field as a number; `None` if the field is not set or has another type.
 pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     if !message.has_field_by_name(field) {
         return None;
@@ -73,7 +74,7 @@ pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     }
 }
 
-/// Checks all rules of a kind, except those about individual settings and about the interface names that it refers to.
+/// Checks an interface against the rules of its kind, except those for single settings and for the names of other interfaces.
 pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invalid> {
     let spec = kind.spec();
     if given.has_mac && !spec.mac {
@@ -121,14 +122,14 @@ fn check_member(spec: &KindSpec, given: &Given<'_>) -> Result<(), Invalid> {
     }
 }
 
-/// Returns the first required field.
+/// Returns the name of the first field that the kind requires; `None` if all fields are optional.
 fn first_needed(spec: &KindSpec) -> Option<&'static str> {
     let reference = spec.references.first().map(|reference| reference.field);
     let mut required = spec.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
     reference.or_else(|| required.next().map(|attribute| attribute.field))
 }
 
-/// Checks a field against its entry in the table.
+/// Checks that a field is present if required, and that its value is in the range given in the table.
 pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
     let Attribute { field, title, range, .. } = attribute;
     let (min, max) = *range;
@@ -154,7 +155,7 @@ pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> R
     Ok(())
 }
 
-/// Lists the values of an enum for people.
+/// Lists the value names of an enum field, for messages.
 fn names(field: &FieldDescriptor) -> String {
     let Kind::Enum(values) = field.kind() else { return String::new() };
     let names: Vec<String> = values

@@ -23,5 +23,5 @@ pub static KINDS: &[&dyn LinkKind] = &[
     &vlan::Vlan,
 ];
 
-/// The kind for links that the agent only refers to.
+/// Kind of links that other programs manage and the agent only refers to.
 pub(super) static REFERRED: &dyn LinkKind = &existing::Existing;

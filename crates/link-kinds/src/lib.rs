@@ -5,7 +5,7 @@
 //! The crate does no I/O: links are described by numbers and bytes.
 //!
 //! To add a kind, add one file to `kinds/` and one line to [`KINDS`]; no other code names a kind. Validation, creation, modification,
-//! read-back, adoption, orphans, the APIs and the doctor are loops over these tables.
+//! read-back, adoption, the detection of orphans, the APIs and the doctor all loop over these tables.
 
 mod bridging;
 mod check;
@@ -34,7 +34,7 @@ pub fn by_info_kind(info_kind: &str) -> Option<&'static dyn LinkKind> {
     KINDS.iter().copied().find(has_it)
 }
 
-/// Returns the kind of an observed link, by IFLA_INFO_KIND or, without one, by name.
+/// Returns the kind of an observed link. A link without IFLA_INFO_KIND is recognised by its name.
 pub fn of_link(info_kind: &str, name: &str) -> Option<&'static dyn LinkKind> {
     let builtin = |kind: &&dyn LinkKind| matches!(kind.spec().life_cycle, LifeCycle::Builtin(always) if always == name);
     match info_kind {
@@ -43,7 +43,7 @@ pub fn of_link(info_kind: &str, name: &str) -> Option<&'static dyn LinkKind> {
     }
 }
 
-/// Returns the kind for links that the agent only refers to.
+/// Returns the kind of links that other programs manage and the agent only refers to.
 pub fn referred() -> &'static dyn LinkKind {
     kinds::REFERRED
 }

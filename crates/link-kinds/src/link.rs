@@ -15,11 +15,11 @@ use super::{
 #[derive(Clone)]
 pub struct Link {
     kind: &'static dyn LinkKind,
-    /// Settings of the link itself.
+    /// Settings of the link itself, without its settings as a port.
     pub settings: Settings,
-    /// Names of the other interfaces, by position in the kind's reference table.
+    /// Names of the interfaces that the link refers to, in the order of the kind's references.
     references: Box<[String]>,
-    /// VLANs of the bridge itself.
+    /// VLANs of the bridge itself; empty for other kinds.
     pub own_vlans: Vec<VlanRange>,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Creates a link with only its kind known.
+    /// Creates a link of which only the kind is known.
     pub fn bare(kind: &'static dyn LinkKind) -> Self {
         let spec = kind.spec();
         Link {
@@ -55,7 +55,8 @@ impl Link {
         }
     }
 
-    /// Checks an interface by the rules of its kind, and reads its settings. The caller must check the interface names that it refers to.
+    /// Checks an interface against the rules of its kind and reads its settings. The caller must check the names of other
+    /// interfaces.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -74,7 +75,7 @@ impl Link {
         })
     }
 
-    /// Builds the kind's message, of type `member`, with these settings.
+    /// Builds the protobuf message of type `member` from the settings of this link.
     pub fn message(&self, member: &MessageDescriptor) -> DynamicMessage {
         let mut message = DynamicMessage::new(member.clone());
         for (reference, name) in self.references() {
@@ -102,7 +103,7 @@ impl Link {
         self.spec().life_cycle
     }
 
-    /// Returns the kind's references, each with the interface name that this link gives it.
+    /// Returns each reference of the kind with the name of the interface that this link refers to.
     pub fn references(&self) -> impl Iterator<Item = (&'static Reference, &str)> {
         self.spec().references.iter().zip(self.references.iter().map(String::as_str))
     }
@@ -140,7 +141,7 @@ impl Link {
         self.settings.get(self.spec().routing_table?)
     }
 
-    /// Returns the MTU, in bytes, if the interface does not set one; `None` if the agent leaves the MTU to the kernel.
+    /// Returns the MTU, in bytes, of an interface that does not set one; `None` if the kernel chooses the MTU.
     pub fn default_mtu(&self) -> Option<u32> {
         match self.spec().mtu.default {
             MtuDefault::Is(mtu) => Some(mtu),
@@ -148,8 +149,9 @@ impl Link {
         }
     }
 
-    /// Returns the combination that must be unique among the links on the same parent: the reason to report for a second such link, and a
-    /// description of the combination.
+    /// Describes the settings that must be unique among the links on one parent, such as the VLAN id; `None` if there are none.
+    ///
+    /// Returns the reason to report if two links have the same settings, and a description of the settings.
     pub fn unique(&self) -> Option<(&'static str, String)> {
         let unique = self.spec().unique.as_ref()?;
         let shown = |attribute| self.settings.get(attribute).map(|number| attribute.shown(number));
@@ -161,13 +163,13 @@ impl Link {
     pub fn mark_words(&self) -> Vec<&str> {
         let words = |(reference, name): (&'static Reference, _)| match reference.role {
             Role::Peer { .. } | Role::Parent { .. } => vec![name],
-            // As in the reference agent: the name of the TAP, followed by its original name.
+            // Ligato vpp-agent writes the name of the TAP followed by its original name.
             Role::Original => vec![name, name],
         };
         self.references().flat_map(words).collect()
     }
 
-    /// Returns the link with its references set to those that follow the logical name in the ownership mark.
+    /// Sets the references of the link to the words that follow the logical name in its ownership mark.
     pub fn with_mark_words(mut self, words: &str) -> Self {
         if let (Some(reference), Some(name)) = (self.spec().references.first(), self.references.first_mut()) {
             *name = match reference.role {
@@ -178,7 +180,7 @@ impl Link {
         self
     }
 
-    /// Returns the link as it is immediately after creation; see [`Settings::as_created`].
+    /// Returns the state of the link immediately after its creation; see [`Settings::as_created`].
     pub fn as_created(&self) -> Link {
         Link {
             settings: self.settings.as_created(),
@@ -186,7 +188,8 @@ impl Link {
         }
     }
 
-    /// Returns the settings that differ from the desired ones; empty if the kind differs. For `set`, see [`Settings::differences`].
+    /// Returns the settings that differ from those of the desired link; empty if the kinds differ. For `set`, see
+    /// [`Settings::differences`].
     pub fn differences(&self, desired: &Link, set: u64) -> Vec<Difference> {
         match self.is_of(desired.kind) {
             true => self.settings.differences(&desired.settings, set),
@@ -194,7 +197,7 @@ impl Link {
         }
     }
 
-    /// Describes differences in type and in references to other interfaces, for people.
+    /// Describes, for messages, how the kind and the references to other interfaces differ from those of the desired link.
     pub fn what_differs(&self, desired: &Link) -> Vec<String> {
         if !self.is_of(desired.kind) {
             let (found, wanted) = (self.spec().type_name, desired.spec().type_name);
@@ -215,7 +218,7 @@ impl Link {
 }
 
 impl KindSpec {
-    /// Returns the attributes that the kernel requires to create such a link, each with its smallest allowed number.
+    /// Returns the attributes that the kernel requires to create a link of this kind, each with the smallest allowed number.
     pub fn smallest(&self) -> Vec<Attr> {
         let required = self.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
         attrs(required.filter_map(|attribute| Some((*attribute, attribute.scale.to_kernel(attribute.range.0.max(1))?))))

@@ -11,52 +11,53 @@ use super::{
     spec::{At, Attribute, Change, Feature, Unset, Wire},
 };
 
-/// Table of a kind's settings.
+/// Table of the settings of a kind, in the order of their positions.
 pub type Table = &'static [&'static Attribute];
 
-/// The settings of a link, or of a port.
+/// Settings of a link, or of a link as a port of its master.
 #[derive(Clone)]
 pub struct Settings {
     pub(super) table: Table,
-    /// Kernel numbers, by position in the table; `None` if the agent does not manage the setting or its number is unknown.
+    /// Kernel number of each setting, in table order; `None` if the agent does not manage the setting or does not know its
+    /// number.
     numbers: Box<[Option<u32>]>,
-    /// Settings that the value sets explicitly, as a bit set of positions.
+    /// Settings that the user sets explicitly, as a bit set of positions in the table.
     explicit: u64,
 }
 
-/// An attribute of a netlink message.
+/// A netlink attribute that contains one setting, or several flags.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attr {
-    /// Attribute number.
+    /// Attribute number (linux/if_link.h).
     pub number: u16,
-    /// Human-readable name.
+    /// Human-readable name of the setting.
     pub title: &'static str,
-    /// Payload.
+    /// Encoded value of the attribute.
     pub value: Vec<u8>,
-    /// `true` if the kernel cannot change it on an existing link.
+    /// `true` if the kernel cannot change the attribute on an existing link.
     pub immutable: bool,
 }
 
 /// Access to the attributes and features of an observed link.
 pub struct Observed<'a> {
-    /// Returns the attribute with the given number.
+    /// Returns the value of the attribute with the given number; `None` if the kernel does not report it.
     pub attribute: &'a dyn Fn(u16) -> Option<&'a [u8]>,
-    /// Returns whether a feature is on; `None` if it is unknown.
+    /// Returns whether a feature is on; `None` if the state is unknown.
     pub feature: &'a dyn Fn(Feature) -> Option<bool>,
 }
 
 /// A setting that differs between two links.
 #[derive(Clone, Copy, Debug)]
 pub struct Difference {
-    /// The setting that differs.
+    /// Table entry of the setting.
     pub attribute: &'static Attribute,
-    /// Kernel number of the first link; `None` if it is unknown.
+    /// Kernel number of the setting on the first link; `None` if it is unknown.
     pub from: Option<u32>,
-    /// Kernel number of the second link.
+    /// Kernel number of the setting on the second link.
     pub to: u32,
 }
 
-/// Compares effective settings: an explicit default is equal to an unset field.
+/// Compares the settings in effect: setting a default explicitly is the same as leaving the field unset.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.table, other.table) && self.numbers == other.numbers
@@ -73,7 +74,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Creates settings whose numbers are all unknown.
+    /// Creates settings of which no number is known.
     pub fn bare(table: Table) -> Self {
         Settings {
             table,
@@ -82,7 +83,7 @@ impl Settings {
         }
     }
 
-    /// Checks and reads the settings in a message; without a message, all settings are unset.
+    /// Checks and reads the settings in a message. Without a message, all settings are unset.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -103,7 +104,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Writes the settings into the fields of a message, except those that an unset field already means.
+    /// Writes the settings into the fields of a message. Leaves a field unset if its setting has the default.
     pub(super) fn write(&self, message: &mut DynamicMessage, descriptor: &MessageDescriptor) {
         for (attribute, number) in self.table.iter().zip(&*self.numbers) {
             let shown = number.filter(|number| match attribute.unset {
@@ -119,7 +120,7 @@ impl Settings {
                 Kind::Enum(_) => Value::EnumNumber(number.cast_signed()),
                 _ => Value::U32(number),
             };
-            // This fails only if the message lacks a field of the table, which a test rules out.
+            // This fails only if the message has no such field. A test ensures that it has all fields of the table.
             let _ = message.try_set_field(&field, value);
         }
     }
@@ -128,12 +129,12 @@ impl Settings {
         self.table.iter().position(|other| std::ptr::eq(*other, attribute))
     }
 
-    /// Returns the kernel number of a setting.
+    /// Returns the kernel number of a setting; `None` if the number is unknown or the table does not contain the setting.
     pub fn get(&self, attribute: &'static Attribute) -> Option<u32> {
         self.numbers[self.position(attribute)?]
     }
 
-    /// Returns whether a setting applies, which depends on its `only_with` setting.
+    /// Returns whether a setting has an effect. It has none if the setting in its `only_with` is 0 or unknown.
     fn counts(&self, attribute: &Attribute) -> bool {
         let other = attribute.only_with.map(|other| self.get(other));
         other.is_none_or(|number| number.is_some_and(|number| number != 0))
@@ -144,7 +145,7 @@ impl Settings {
         settings.map(|(at, (attribute, number))| (at, *attribute, *number))
     }
 
-    /// Returns the attributes for a request that creates the link.
+    /// Returns the attributes to send in the request that creates the link.
     pub fn creation(&self) -> Vec<Attr> {
         let is_sent = |at: usize, attribute: &Attribute| {
             let is_own = matches!(attribute.unset, Unset::AgentDefault(_) | Unset::Required);
@@ -154,7 +155,7 @@ impl Settings {
         attrs(sent.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// Returns the features that must be set after creation.
+    /// Returns the features to switch after creation, because their desired state is not the kernel's default.
     pub fn features_to_set(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all()
             .filter_map(|(_, attribute, number)| match (attribute.at, attribute.unset) {
@@ -165,7 +166,7 @@ impl Settings {
             })
     }
 
-    /// Returns all features with a desired state.
+    /// Returns the features for which the settings contain a state, each with that state.
     pub fn features(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all().filter_map(|(_, attribute, number)| match attribute.at {
             At::Feature(feature) => Some((feature, number? != 0)),
@@ -173,7 +174,7 @@ impl Settings {
         })
     }
 
-    /// Returns all attributes that have a desired number and can be changed in place.
+    /// Returns all attributes with a known number that can be changed on an existing link.
     pub fn changeable(&self) -> Vec<Attr> {
         let decided = self
             .all()
@@ -181,7 +182,7 @@ impl Settings {
         attrs(decided.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// Replaces the numbers with those reported by the kernel; numbers that are not reported stay unchanged.
+    /// Replaces the numbers with those that the kernel reports. Other numbers stay unchanged.
     pub fn observe(&mut self, observed: &Observed<'_>) {
         for (attribute, believed) in self.table.iter().zip(&mut self.numbers) {
             let shown = match attribute.at {
@@ -192,7 +193,7 @@ impl Settings {
         }
     }
 
-    /// Returns the settings immediately after creation, when features still have their defaults.
+    /// Returns the settings immediately after creation, when all features still have the kernel's defaults.
     pub fn as_created(&self) -> Settings {
         let mut settings = self.clone();
         for (at, attribute) in self.table.iter().enumerate() {
@@ -203,8 +204,9 @@ impl Settings {
         settings
     }
 
-    /// Returns the settings that differ from the desired ones. `set` is a bit set of the settings that the agent has set; these are reset
-    /// when they are no longer desired.
+    /// Returns the settings that differ from the desired ones.
+    ///
+    /// `set` is a bit set of the settings that the agent has set earlier. Those that are no longer desired are reset.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
         let mut found = Vec::new();
         for ((at, attribute, to), from) in desired.all().zip(&*self.numbers) {
@@ -216,7 +218,7 @@ impl Settings {
             };
             let is_same = match *from {
                 Some(from) => from.abs_diff(to) <= attribute.rounding,
-                // If the kernel does not report the setting, treat it as the default.
+                // A setting that the kernel does not report is assumed to have its default.
                 None => desired.explicit >> at & 1 == 0,
             };
             if !is_same {
@@ -230,7 +232,7 @@ impl Settings {
         found
     }
 
-    /// Returns the changes that reset explicitly set settings to the kernel's defaults.
+    /// Returns the changes that reset all explicitly set settings to their defaults.
     pub fn resets(&self) -> Vec<Difference> {
         let set = self.all().filter(|(at, ..)| self.explicit >> at & 1 == 1);
         let differing = set.filter_map(|(_, attribute, from)| {
@@ -244,7 +246,8 @@ impl Settings {
         differing.collect()
     }
 
-    /// Returns a bit set of the explicitly set settings that are otherwise [`Unset::LeftAlone`].
+    /// Returns a bit set of the explicitly set settings that the agent would leave alone if they were unset
+    /// ([`Unset::LeftAlone`]).
     pub fn set_bits(&self) -> u64 {
         let set = self.all().filter(|(at, attribute, _)| {
             let is_set = self.explicit >> at & 1 == 1;
@@ -255,7 +258,7 @@ impl Settings {
 }
 
 impl Difference {
-    /// Returns the feature to change and its desired state; `None` if the setting is an attribute.
+    /// Returns the feature to change and its desired state; `None` if the setting is not a feature.
     pub fn feature(&self) -> Option<(Feature, bool)> {
         match self.attribute.at {
             At::Feature(feature) => Some((feature, self.to != 0)),
@@ -264,7 +267,7 @@ impl Difference {
     }
 }
 
-/// Returns the attributes that resolve the differences, except those that require recreating the link.
+/// Returns the attributes that change the link as desired. Omits settings that cannot be changed on an existing link.
 pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     let in_place = differences
         .iter()
@@ -272,7 +275,7 @@ pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     attrs(in_place.map(|difference| (difference.attribute, difference.to)))
 }
 
-/// "its VLAN id is 10 instead of 20", "receive checksum offloading is not on".
+/// Describes the difference, as in "its VLAN id is 10 instead of 20" or "receive checksum offloading is not on".
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Attribute { title, at, .. } = self.attribute;
@@ -285,7 +288,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Converts settings to message attributes. Flags of the same `{flags, mask}` pair are merged into one attribute.
+/// Converts settings to netlink attributes. Flags of the same `{flags, mask}` pair are merged into one attribute.
 pub(super) fn attrs(settings: impl Iterator<Item = (&'static Attribute, u32)>) -> Vec<Attr> {
     let mut attributes: Vec<Attr> = Vec::new();
     for (attribute, number) in settings {

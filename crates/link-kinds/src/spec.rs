@@ -8,12 +8,12 @@ use super::{
     settings::Table,
 };
 
-/// A link kind. The spec is its data; the other methods implement rules that a table cannot express. All methods are pure.
+/// A link kind. Its table is returned by `spec`; other methods implement rules that a table cannot express. All methods are pure.
 pub trait LinkKind: Sync {
-    /// Returns the static description of this kind.
+    /// Returns the table that describes this kind.
     fn spec(&self) -> &'static KindSpec;
 
-    /// Checks rules that involve several fields, before the rules that follow from the spec.
+    /// Checks rules that involve several fields of an interface.
     ///
     /// # Errors
     /// Returns the violated rule and what to write instead.
@@ -25,50 +25,50 @@ pub trait LinkKind: Sync {
 /// Table that describes a link kind.
 #[derive(Debug)]
 pub struct KindSpec {
-    /// Name of the kind in `Interface.Type`.
+    /// Name of the kind, as in `Interface.Type`.
     pub type_name: &'static str,
-    /// Human-readable name of an interface of this kind.
+    /// Human-readable name for an interface of this kind.
     pub title: &'static str,
-    /// Member of the oneof `link` that holds the settings; empty if there is none.
+    /// Name of the member of the oneof `link` that holds the settings; empty if the kind has no settings.
     pub member: &'static str,
-    /// IFLA_INFO_KIND; empty if the kernel reports none.
+    /// Kind of the link in the kernel (IFLA_INFO_KIND); empty if the kernel reports none.
     pub info_kind: &'static str,
-    /// How the agent manages such links.
+    /// How the agent manages links of this kind.
     pub life_cycle: LifeCycle,
-    /// Settings. The ownership mark on a link contains their positions, so new settings must be added at the end.
+    /// Settings of the kind. The ownership mark of a link contains their positions, so new settings must be added at the end.
     pub attributes: Table,
-    /// References to other interfaces in the settings.
+    /// Settings that refer to other interfaces.
     pub references: &'static [Reference],
     /// Limits and default of the MTU.
     pub mtu: Mtu,
-    /// `true` if the MAC address can be set.
+    /// `true` if the user can set the MAC address of such a link.
     pub mac: bool,
     /// `true` if such a link can be in a VRF.
     pub can_be_in_vrf: bool,
     /// `true` if such a link can be a port of a master other than a VRF.
     pub can_be_port: bool,
-    /// Port settings, if it is a master other than a VRF.
+    /// Port settings that such a link supports as a master; `None` for VRFs and for kinds that cannot be a master.
     pub ports: Option<&'static PortSpec>,
-    /// Field that contains the VLANs of the bridge itself; `None` for other kinds.
+    /// Field that contains the VLANs of the bridge itself; `None` for kinds other than bridges.
     pub own_vlans: Option<&'static str>,
-    /// Settings whose combination must be unique among the links on one parent.
+    /// Settings whose combination must be unique among the links on one parent; `None` if links may have equal settings.
     pub unique: Option<Unique>,
     /// Namespace sysctls (name and value) that must be set before such a link is created.
     pub sysctls: &'static [(&'static str, &'static str)],
-    /// Setting that contains the routing table of a VRF device; `None` for other kinds.
+    /// Setting that contains the routing table of a VRF device; `None` for kinds other than VRFs.
     pub routing_table: Option<&'static Attribute>,
-    /// `true` if the kernel accepts the IPv6 loopback address on it.
+    /// `true` if the kernel accepts the IPv6 loopback address on such a link.
     pub takes_loopback_address: bool,
-    /// `true` if the kernel performs IPv6 duplicate address detection on it.
+    /// `true` if the kernel performs IPv6 duplicate address detection on such a link.
     pub detects_duplicates: bool,
-    /// `true` if a foreign link can be adopted for a value of this kind.
+    /// `true` if the agent can adopt a foreign link as a link of this kind.
     pub adoptable: bool,
     /// Kernel module that implements the kind.
     pub module: Module,
 }
 
 impl KindSpec {
-    /// Returns the defaults for an Ethernet-like kind whose links the agent creates.
+    /// Returns the table with the defaults for Ethernet-like links that the agent creates.
     pub const fn created(type_name: &'static str, member: &'static str, info_kind: &'static str) -> Self {
         KindSpec {
             type_name,
@@ -107,26 +107,26 @@ impl KindSpec {
 /// How the agent manages links of a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LifeCycle {
-    /// The agent creates and deletes them.
+    /// The agent creates and deletes the links.
     Created,
-    /// Other programs create them; the agent takes them over and gives them back.
+    /// Other programs create the links. The agent takes them over and gives them back.
     TakenOver,
-    /// Each namespace has one link with this name. The agent changes it but never deletes it.
+    /// Each namespace has one link of this kind, with this name. The agent changes it but never deletes it.
     Builtin(&'static str),
-    /// The agent only refers to them.
+    /// The agent only refers to the links and never changes them.
     Referred,
 }
 
-/// Location of a setting in the kernel.
+/// Location of a setting in the kernel's interfaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
-    /// Attribute inside IFLA_INFO_DATA (linux/if_link.h): number and encoding.
+    /// Attribute inside IFLA_INFO_DATA (linux/if_link.h), with its number and encoding.
     Info(u16, Wire),
-    /// Device feature (ethtool).
+    /// Device feature, read and set through ethtool.
     Feature(Feature),
 }
 
-/// A device feature that ethtool can set.
+/// A device feature that the agent can switch through ethtool.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Feature {
     /// Receive checksum offloading.
@@ -138,20 +138,20 @@ pub enum Feature {
 /// Encoding of an attribute in a netlink message. Integers are in native byte order unless stated otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wire {
-    /// One byte.
+    /// Unsigned integer of one byte.
     U8,
-    /// Two bytes.
+    /// Unsigned integer of two bytes.
     U16,
-    /// Four bytes.
+    /// Unsigned integer of four bytes.
     U32,
-    /// Two bytes in network byte order (big endian).
+    /// Unsigned integer of two bytes in network byte order (big endian).
     Be16,
-    /// One bit in a `{flags, mask}` pair of four bytes each.
+    /// One bit in a pair of four-byte integers, `{flags, mask}`.
     Flag(u32),
 }
 
 impl Wire {
-    /// Encodes a number as the payload of an attribute.
+    /// Encodes a number as the value of a netlink attribute.
     pub fn encode(self, number: u32) -> Vec<u8> {
         match self {
             Wire::U8 => vec![number as u8],
@@ -165,7 +165,7 @@ impl Wire {
         }
     }
 
-    /// Decodes the payload of an attribute; `None` if it is too short.
+    /// Decodes the value of a netlink attribute; `None` if it is too short.
     pub fn decode(self, value: &[u8]) -> Option<u32> {
         match self {
             Wire::U8 => value.first().map(|byte| u32::from(*byte)),
@@ -180,7 +180,7 @@ impl Wire {
     }
 }
 
-/// Conversion between the number in a field and the kernel's number.
+/// Conversion between the number in a field and the number in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scale {
     /// Both numbers are the same.
@@ -197,7 +197,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// Converts a field number to the kernel's number; `None` if there is none.
+    /// Converts the number in a field to the number in the kernel; `None` if the kernel has no equivalent.
     pub fn to_kernel(self, number: u32) -> Option<u32> {
         match self {
             Scale::One | Scale::Switch => Some(number),
@@ -207,7 +207,7 @@ impl Scale {
         }
     }
 
-    /// Converts a kernel number to the field's number; `None` if there is none.
+    /// Converts the number in the kernel to the number in a field; `None` if the field has no equivalent.
     pub fn to_field(self, number: u32) -> Option<u32> {
         match self {
             Scale::One | Scale::Switch => Some(number),
@@ -218,38 +218,41 @@ impl Scale {
     }
 }
 
-/// Meaning of an unset field, as a kernel number.
+/// Meaning of an unset field. Defaults are numbers as in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unset {
-    /// The field must be set.
+    /// There is no default, so the field must be set.
     Required,
-    /// The kernel's default. It is not sent on creation; a link with a different number has drifted.
+    /// An unset field means the kernel's default, which is this number. The agent does not send it on creation. A link with a
+    /// different number has drifted.
     KernelDefault(u32),
-    /// The agent's default, which differs from the kernel's. It is sent on creation.
+    /// An unset field means the agent's default, which is this number. The agent sends it on creation, because the kernel's
+    /// default differs.
     AgentDefault(u32),
-    /// Any number is accepted. If the agent has set the number earlier, it resets it to this one.
+    /// An unset field means that any number is accepted. If the agent has set a number earlier, it resets the setting to this
+    /// number.
     LeftAlone(u32),
 }
 
 /// How a setting of an existing link is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// In place.
+    /// The kernel changes the setting of the existing link.
     InPlace,
-    /// By recreating the link, because the kernel cannot change the setting.
+    /// The link must be recreated, because the kernel cannot change the setting of an existing link.
     Recreate,
 }
 
-/// One setting: a field of the kind's message, and its location in the kernel.
+/// One setting of a kind: its field in the protobuf message, and its location in the kernel.
 #[derive(Debug)]
 pub struct Attribute {
-    /// Name of the field.
+    /// Name of the protobuf field.
     pub field: &'static str,
-    /// Human-readable name, usable inside a sentence.
+    /// Human-readable name of the setting, usable inside a sentence.
     pub title: &'static str,
-    /// Location in the kernel.
+    /// Location of the setting in the kernel.
     pub at: At,
-    /// Conversion from the field's number to the kernel's.
+    /// Conversion from the number in the field to the number in the kernel.
     pub scale: Scale,
     /// Smallest and largest number that the field accepts. Unless the field is required, 0 is also accepted and means "not set".
     pub range: (u32, u32),
@@ -259,12 +262,12 @@ pub struct Attribute {
     pub change: Change,
     /// Largest difference, in the kernel's numbers, that is attributed to rounding by the kernel.
     pub rounding: u32,
-    /// Another setting that must not be 0 for this setting to apply; otherwise, the kernel may even reject this setting.
+    /// Another setting that must not be 0 for this setting to take effect. If it is 0, the kernel may even reject this setting.
     pub only_with: Option<&'static Attribute>,
 }
 
 impl Attribute {
-    /// Creates a setting that is changed in place; unset means 0.
+    /// Creates a setting whose field is 0 when unset, and that can be changed on an existing link.
     pub const fn new(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute {
             field,
@@ -279,12 +282,12 @@ impl Attribute {
         }
     }
 
-    /// Creates a setting that is on or off. Unset means off.
+    /// Creates a setting that is on or off. An unset field means off.
     pub const fn switch(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute::new(field, title, at).scale(Scale::Switch)
     }
 
-    /// Sets the conversion to the kernel's number.
+    /// Sets the conversion from the number in the field to the number in the kernel.
     pub const fn scale(self, scale: Scale) -> Self {
         Attribute { scale, ..self }
     }
@@ -294,12 +297,12 @@ impl Attribute {
         Attribute { range: (min, max), ..self }
     }
 
-    /// Sets the meaning of an unset field.
+    /// Sets the meaning of the unset field.
     pub const fn unset(self, unset: Unset) -> Self {
         Attribute { unset, ..self }
     }
 
-    /// Declares that the link must be recreated to change the setting.
+    /// Declares that the kernel cannot change the setting of an existing link.
     pub const fn immutable(self) -> Self {
         Attribute {
             change: Change::Recreate,
@@ -312,7 +315,7 @@ impl Attribute {
         Attribute { rounding, ..self }
     }
 
-    /// Formats a kernel number for people.
+    /// Formats a kernel number of this setting, for messages.
     pub fn shown(&self, number: u32) -> String {
         match self.scale {
             Scale::Table(_) => format!("0x{number:x}"),
@@ -322,7 +325,7 @@ impl Attribute {
         }
     }
 
-    /// Declares that the setting applies only if `other` is not 0.
+    /// Declares that the setting has an effect only if `other` is not 0.
     pub const fn only_with(self, other: &'static Attribute) -> Self {
         Attribute {
             only_with: Some(other),
@@ -334,50 +337,49 @@ impl Attribute {
 /// Settings whose combination must be unique among the links on one parent.
 #[derive(Debug)]
 pub struct Unique {
-    /// Reason reported for the second link with the same combination.
+    /// Reason reported for a second link with the same combination.
     pub reason: &'static str,
-    /// Human-readable name of the combination.
+    /// Human-readable name of the combination, usable inside a sentence.
     pub title: &'static str,
     /// Settings that form the combination.
     pub of: Table,
 }
 
-/// A field of a kind that names another interface.
+/// A field in which an interface names another interface.
 #[derive(Debug)]
 pub struct Reference {
-    /// Name of the field.
+    /// Name of the protobuf field.
     pub field: &'static str,
-    /// Relation of the other interface to this one.
+    /// Relation of the named interface to the interface that names it.
     pub role: Role,
-    /// Reason reported if the field is missing.
+    /// Reason reported if the field is not set.
     pub missing: &'static str,
-    /// Message reported if the field is missing.
+    /// Message reported if the field is not set.
     pub missing_text: &'static str,
-    /// Reason and message reported if an interface names itself; `None` if that is allowed. The message is appended to the name.
+    /// Reason and message reported if an interface names itself; `None` if that is allowed. The message follows the name of the
+    /// interface.
     pub itself: Option<(&'static str, &'static str)>,
 }
 
 /// Relation of a named interface to the interface that names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
-    /// The other end of a pair. Each end names the other, and a single request creates both; this attribute of the request describes the
-    /// other end.
+    /// The other end of a pair. Each end names the other, and a single netlink request creates both.
     Peer {
-        /// Attribute number inside IFLA_INFO_DATA.
+        /// Number of the attribute inside IFLA_INFO_DATA that describes the other end.
         attribute: u16,
     },
-    /// The link below this one (IFLA_LINK). If it is deleted, the kernel deletes this one too.
+    /// The parent, that is, the link below this one (IFLA_LINK). If the parent is deleted, the kernel deletes this link too.
     Parent {
-        /// Setting that, if it is not 0, lets the link be up while the parent is down; `None` if the link always needs the parent to be
-        /// up.
+        /// Setting that must not be 0 for the link to be up while its parent is down; `None` if the parent must always be up.
         up_unless: Option<&'static Attribute>,
     },
-    /// The name of the link before the agent takes it over.
+    /// The name that a link has before the agent takes it over.
     Original,
 }
 
 impl Role {
-    /// Returns whether the other interface is the other end of a pair.
+    /// Returns whether the named interface is the other end of a pair.
     pub fn is_peer(&self) -> bool {
         matches!(self, Role::Peer { .. })
     }
@@ -386,9 +388,9 @@ impl Role {
 /// MTU limits and default of a kind, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mtu {
-    /// Minimum.
+    /// Smallest MTU that such a link can have.
     pub min: u32,
-    /// Maximum.
+    /// Largest MTU that such a link can have.
     pub max: u32,
     /// MTU of an interface that does not set one.
     pub default: MtuDefault,
@@ -397,14 +399,14 @@ pub struct Mtu {
 /// MTU of an interface that does not set one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MtuDefault {
-    /// This MTU, in bytes.
+    /// The agent sets this MTU, in bytes.
     Is(u32),
-    /// The MTU that the kernel chooses.
+    /// The kernel chooses the MTU.
     LeftAlone,
 }
 
 impl Mtu {
-    /// MTU of an Ethernet-like link (`ETH_MIN_MTU`, `ETH_MAX_MTU`, `ETH_DATA_LEN`).
+    /// MTU limits and default of an Ethernet-like link (`ETH_MIN_MTU`, `ETH_MAX_MTU`, `ETH_DATA_LEN`).
     pub const ETHERNET: Mtu = Mtu {
         min: 68,
         max: 65_535,
@@ -415,11 +417,11 @@ impl Mtu {
 /// Kernel module that implements a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Module name.
+    /// Module name, as for `modprobe`.
     pub name: &'static str,
     /// Kernel configuration option, without `CONFIG_`.
     pub option: &'static str,
-    /// `true` if the agent is useless without it.
+    /// `true` if the agent cannot do its work without this module.
     pub needed: bool,
 }
 

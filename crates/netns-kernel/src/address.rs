@@ -24,7 +24,7 @@ pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
-/// Returns the network part of an IPv4 address; `None` for IPv6, which has no secondary addresses.
+/// Returns the network part of an IPv4 address; `None` for an IPv6 address, which is never secondary.
 pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     match spec.address {
         IpAddr::V4(address) => Some(u32::from(address) & u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0)),
@@ -32,15 +32,15 @@ pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     }
 }
 
-/// Returns RTM_NEWADDR.
+/// Returns the RTM_NEWADDR request that adds an address to the link with this index.
 ///
-/// With `take_over`, an existing address gets the agent's mark; otherwise, the request fails with EEXIST if the address exists.
+/// With `take_over`, an existing address gets the agent's mark. Otherwise, the request fails with EEXIST if the address exists.
 pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address
         && address.is_loopback()
     {
-        // Like `ip address add`: addresses in 127.0.0.0/8 never leave the host.
+        // Like `ip address add`, use host scope for 127.0.0.0/8, whose addresses never leave the host.
         message.header.scope = AddressScope::Host;
     }
     let flags = match detection {
@@ -57,7 +57,7 @@ pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, t
     (RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | flag)
 }
 
-/// Returns RTM_DELADDR.
+/// Returns the RTM_DELADDR request that deletes an address from the link with this index.
 pub(super) fn delete(index: u32, spec: &AddressSpec) -> Change {
     (RouteNetlinkMessage::DelAddress(message(index, spec)), 0)
 }
@@ -75,7 +75,7 @@ fn message(index: u32, spec: &AddressSpec) -> AddressMessage {
     message
 }
 
-/// Reads all IPv4 and IPv6 addresses.
+/// Reads all IPv4 and IPv6 addresses in the namespace of the socket.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<AddressState>, Refusal> {
     let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     socket.dump(&message, |payload, found: &mut Vec<_>| found.extend(parse(payload)))
@@ -88,13 +88,14 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
         match kind {
             libc::IFA_LOCAL => local = read_ip(family, value),
             libc::IFA_ADDRESS => address = read_ip(family, value),
-            // The header has room for only the first eight flags.
+            // The message header has room for only the first eight flags.
             libc::IFA_FLAGS => flags = read_u32(value, 0)?,
             IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
             _ => {}
         }
     }
-    // On a point-to-point link IFA_ADDRESS is the peer's address; IPv6 sends IFA_LOCAL only in that case.
+    // On a point-to-point link, IFA_ADDRESS is the peer's address and IFA_LOCAL is the link's own. For other links, IPv6 does not
+    // send IFA_LOCAL.
     let address = AddressSpec {
         address: local.or(address)?,
         prefix_len,

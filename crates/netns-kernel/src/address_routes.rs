@@ -1,7 +1,7 @@
 //! Determines the routes that the kernel creates for an address, and restores missing ones.
 //!
-//! An address has a local route (so packets to it are delivered on this host) and, unless it is alone in its subnet, the
-//! connected route of the subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel does not
+//! The kernel creates a local route for each address, so that packets to the address are delivered on this host, and usually the
+//! connected route of its subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel does not
 //! recreate them by itself.
 
 use std::{collections::HashSet, net::IpAddr};
@@ -23,9 +23,9 @@ const LOCAL: u32 = 255;
 const SECONDARY: u32 = 0x01;
 const NO_PREFIX_ROUTE: u32 = 0x200;
 
-/// Returns the routes that the kernel is certain to have for an address; none while the link is down.
+/// Returns the routes that the kernel is certain to have for an address; empty while the link is down.
 ///
-/// `vrf_table` is the routing table of the link itself if it is a VRF, or of the VRF that it is in.
+/// `vrf_table` is the routing table of the link if it is a VRF, or of the VRF that contains the link.
 ///
 /// Follows `fib_add_ifaddr` in net/ipv4/fib_frontend.c and `inet6_addr_add` in net/ipv6/addrconf.c.
 pub fn routes_of_address(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
@@ -81,9 +81,9 @@ fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     routes
 }
 
-/// Returns the connected route, but not the local route.
+/// Returns the connected route of an IPv6 address. Omits its local route.
 ///
-/// The kernel creates the local route shortly after the address (`addrconf_dad_completed`), without reporting when.
+/// The kernel creates the local route some time after the address (`addrconf_dad_completed`) and does not report when.
 fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     match state.flags & NO_PREFIX_ROUTE {
         0 => vec![route_to(link, state.address, vrf_table.unwrap_or(MAIN), false)],
@@ -91,21 +91,22 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     }
 }
 
-/// Returns whether an address's routes are read and checked.
+/// Returns whether the agent reads and checks the kernel's routes for an address.
 ///
-/// This is the case for the agent's own addresses, and for addresses of unknown origin (all before Linux 5.18), except those
+/// It does so for its own addresses, and for addresses without a protocol number (all addresses before Linux 5.18), except those
 /// that the kernel assigns to a link by itself.
 pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// Number of foreign routes above which a namespace is read with two filtered dumps instead of one unfiltered dump.
+/// Maximum number of foreign routes for which a namespace is read with one unfiltered dump. With more foreign routes, two
+/// filtered dumps are faster.
 const OTHERS_MAX: usize = 500;
 
-/// Reads the agent's routes in a namespace. For address families in which the agent has addresses, also reads the routes that
+/// Reads the agent's routes in a namespace. For each address family in which the agent has addresses, also reads the routes that
 /// the kernel created for addresses.
 ///
-/// `others` is the number of foreign routes at the last unfiltered dump; it is updated.
+/// `others` is the number of foreign routes found by the last unfiltered dump, and is updated.
 pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others: &mut usize) -> Result<Routes, Refusal> {
     let mut routes = Routes::default();
     for ipv4 in [true, false] {
@@ -134,18 +135,18 @@ impl Worker {
         }
         let action = || format!("restore the routes of address {} on link \"{}\"", address::show(spec), on.1);
         if spec.address.is_ipv6() {
-            // Replacing the address makes the kernel restore its connected route.
+            // Replacing the IPv6 address makes the kernel restore its connected route.
             self.on_link(on, action, |index| address::add(index, spec, detection, true))?;
         }
         let missing = self.missing_routes(on, spec)?;
-        // The local route comes first, because the source address of the connected route must be local.
+        // The local route must be restored first, because the source address of the connected route must be local.
         for route in &missing {
             self.on_link(on, action, |_| route::add_of_address(route, spec.address))?;
         }
         match self.missing_routes(on, spec)?.first() {
             None => Ok(()),
             Some(route) => Err(failure::other(format!(
-                "cannot {} in {}: the kernel does not keep {}/{}",
+                "cannot {} in {}: the kernel does not keep the route {}/{}",
                 action(),
                 self.place(on.0),
                 route.destination,
@@ -154,7 +155,8 @@ impl Worker {
         }
     }
 
-    /// Returns the missing routes of an address on the link, as currently reported by the kernel.
+    /// Returns the routes that the kernel should have for an address but does not have. Reads the link, its addresses and its
+    /// routes again.
     fn missing_routes(&mut self, on: On<'_>, spec: &AddressSpec) -> Result<Vec<AddressRoute>, Failure> {
         let (netns, name, _) = on;
         self.links.remove(&(netns, name.to_owned()));
@@ -214,7 +216,7 @@ mod tests {
             ..link()
         };
         let down = LinkState { up: false, ..link() };
-        /// Link, address, flags, table of the VRF, routes.
+        /// Link, address, address flags, table of the VRF, expected routes.
         type Case<'a> = (&'a LinkState, &'a str, u32, Option<u32>, &'a [&'a str]);
         let cases: &[Case] = &[
             (

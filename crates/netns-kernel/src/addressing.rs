@@ -14,7 +14,8 @@ use super::{
     worker::{On, Worker, is_eexist},
 };
 
-/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h: the link has no carrier, so duplicate address detection cannot run.
+/// IF_OPER_DOWN and IF_OPER_LOWERLAYERDOWN of linux/if.h. In these states, the link has no carrier and duplicate address
+/// detection cannot run.
 const WITHOUT_CARRIER: [u8; 2] = [2, 3];
 
 /// Smallest MTU with which a link can carry IPv6 (`IPV6_MIN_MTU`, RFC 8200 §5).
@@ -25,7 +26,7 @@ impl Worker {
         let (netns, link, _) = on;
         let action = || format!("add address {} to link \"{link}\"", address::show(spec));
         if spec.address.is_ipv6() && detection == AddressDetection::Optimistic {
-            // Without this sysctl the kernel ignores the flag.
+            // Without this sysctl, the kernel ignores IFA_F_OPTIMISTIC.
             self.ensure_link_sysctl(netns, link, sysctl::optimistic_dad(link), "1").map(drop)?;
         }
         let added = self.on_enabled_link(on, spec.address, action, |index| address::add(index, spec, detection, false));
@@ -48,7 +49,7 @@ impl Worker {
             });
         };
         match (shared, there.protocol) {
-            // A foreign address is left unchanged.
+            // On a shared link, a foreign address is left unchanged.
             (true, protocol) if protocol != PROTOCOL => return Ok(()),
             (true, _) => {}
             (false, _) => self.on_link(on, action, |index| address::add(index, spec, detection, true))?,
@@ -56,9 +57,9 @@ impl Worker {
         self.restore_routes(on, spec, detection)
     }
 
-    /// Performs a change like [`Self::on_link`], for an object of the same address family as `about`.
+    /// Performs a change like [`Self::on_link`], and enables IPv6 on the link if the change needs it.
     ///
-    /// If the change requires IPv6 and IPv6 is disabled on the link, enables it.
+    /// The address family of `about` tells whether the change needs IPv6.
     pub(super) fn on_enabled_link(
         &mut self,
         on: On<'_>,
@@ -79,16 +80,16 @@ impl Worker {
         }
     }
 
-    /// Replaces a misleading failure if the MTU is too small.
+    /// Replaces a misleading failure if the MTU of the link is too small for IPv6.
     ///
-    /// On such a link, the kernel does not support IPv6 and reports the link or its settings as missing.
+    /// The kernel does not support IPv6 on such a link, and reports the link or its IPv6 settings as missing.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
         // Another program may have changed the MTU since the link was read.
         self.links.remove(&(netns, link.to_owned()));
         match self.find(netns, link) {
             Ok(Some(found)) if found.mtu < MTU_MIN_IPV6 => Failure {
                 message: format!(
-                    "cannot {} in {}: the link has an MTU of {}, and the kernel has no IPv6 on links with an MTU below {MTU_MIN_IPV6}: raise \
+                    "cannot {} in {}: the link has an MTU of {}, and the kernel does not support IPv6 with an MTU below {MTU_MIN_IPV6}: raise \
                      the MTU, or use IPv4 only; the kernel says \"{}\"",
                     action(),
                     self.place(netns),
@@ -115,7 +116,7 @@ impl Worker {
             .map_or(netns.to_string(), |pinned| pinned.place.clone())
     }
 
-    /// Checks whether an address is usable. Fails with the reason if it is not.
+    /// Checks whether an address is usable. Fails with the reason if it is unusable.
     pub(super) fn confirm_address(
         &mut self,
         on: On<'_>,
@@ -182,8 +183,8 @@ impl Worker {
 
     /// Performs [`super::KernelOp::MakePrimary`].
     ///
-    /// While the other addresses are deleted and added again, the kernel promotes secondary addresses, so the link always has
-    /// an address and keeps its routes.
+    /// Turns on the sysctl `promote_secondaries` while the other addresses are deleted and added again. Therefore the link always
+    /// has an address and keeps its routes.
     pub(super) fn make_primary(&mut self, on: On<'_>, spec: &AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let (netns, link, _) = on;
         let found = self.require(netns, link, &format!("make address {} the primary one of", address::show(spec)))?;
@@ -207,7 +208,7 @@ impl Worker {
         moved
     }
 
-    /// Deletes addresses and adds them again.
+    /// Deletes addresses and adds them again, which makes them secondary.
     fn move_behind<'a>(&mut self, on: On<'_>, moved: impl Iterator<Item = &'a AddressSpec> + Clone) -> Result<(), Failure> {
         for spec in moved.clone() {
             self.delete_address(on, spec, true)?;
@@ -229,7 +230,7 @@ impl Worker {
 
 /// Returns whether the kernel refused the request because IPv6 is disabled on the link.
 ///
-/// For addresses and routes, only the error number shows this.
+/// For addresses and routes, the kernel returns only EACCES, without a text.
 fn says_ipv6_is_disabled(failure: &Failure) -> bool {
     failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
 }

@@ -1,10 +1,10 @@
-//! Adopts an existing foreign link if the value allows it.
+//! Adopts an existing foreign link if the value for the link allows adoption.
 //!
 //! A link that does not meet all conditions is left unchanged. The link is addressed by its index, which was read together with
-//! the checked properties; the kernel does not give the index to another link while this link exists.
+//! the checked properties. The kernel does not give the index to another link while this link exists.
 //!
-//! The agent may be killed between adopting the two ends of a pair, or the kernel may refuse a setting of an adopted link. The
-//! next attempt then accepts a link that already carries the agent's mark.
+//! An adoption may be incomplete: the agent may be killed between adopting the two ends of a pair, or the kernel may refuse a
+//! setting of an adopted link. Therefore a link that already carries the agent's mark is accepted.
 
 use super::{
     failure,
@@ -16,7 +16,7 @@ use super::{
 impl Worker {
     /// Adopts the existing link or pair that prevents a creation, or returns why it cannot be adopted.
     ///
-    /// `refused` is the failure to report if adoption is not allowed.
+    /// `refused` is the failure of the creation. It is returned if adoption is not allowed.
     pub(super) fn adopt(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
         match &create.peer {
             Some(peer) => self.adopt_pair([&create.end, &peer.end], &create.info, refused),
@@ -77,9 +77,9 @@ impl Worker {
             .try_for_each(|(netns, link, alias)| self.take_over(netns, &link, alias))
     }
 
-    /// Returns whether a link is linked to another one, as its other end or its parent.
+    /// Returns whether `other` is the other end or the parent of `link`.
     ///
-    /// Compares the namespace too, because an index is unique only within a namespace.
+    /// Compares the namespaces too, because an index is unique only within a namespace.
     fn is_linked(&mut self, (netns, link): (NetnsId, &LinkState), (there, other): (NetnsId, &LinkState)) -> Result<bool, Failure> {
         if link.linked != Some(other.index) {
             return Ok(false);
@@ -131,7 +131,7 @@ fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(
     Ok(())
 }
 
-/// Formats an attribute for people: as a number if it is 1, 2 or 4 bytes long, otherwise in hexadecimal.
+/// Formats the value of an attribute for messages: as a number if it is 1, 2 or 4 bytes long, otherwise in hexadecimal.
 fn show(value: &[u8]) -> String {
     match *value {
         [] => "unset".to_owned(),

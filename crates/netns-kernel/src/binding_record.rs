@@ -1,7 +1,7 @@
-//! Record on disk of the process to which each reference is bound.
+//! A file that records which process each namespace reference is bound to.
 //!
-//! With the record, the agent detects a PID that was reused while the agent was down. The record is optional: without it, after
-//! a restart each reference is bound to the process to which it then leads, as on first use.
+//! With this record, the agent detects a PID that was reused while the agent was down. The record is optional. Without it, a
+//! restarted agent binds each reference to the process that the reference leads to at that time.
 
 use std::{
     collections::BTreeMap,
@@ -27,11 +27,11 @@ pub fn boot_id() -> String {
 #[derive(Serialize, Deserialize, Default)]
 struct Contents {
     boot_id: String,
-    /// Start time in clock ticks after boot, by reference.
+    /// Start time of the bound process, in clock ticks after boot, for each reference.
     bindings: BTreeMap<String, u64>,
 }
 
-/// See the [module documentation](self).
+/// Record of the process to which each namespace reference is bound. Written to a file if there is a path.
 #[derive(Default)]
 pub(super) struct BindingRecord {
     path: Option<PathBuf>,
@@ -39,15 +39,15 @@ pub(super) struct BindingRecord {
 }
 
 impl BindingRecord {
-    /// Reads the record. Starts with an empty record if the file does not exist, is from an earlier boot, or cannot be read.
+    /// Reads the record. It is empty if the file does not exist, is from an earlier boot, or cannot be read.
     ///
-    /// Without a path, no record is kept.
+    /// Without a path, bindings are kept only in memory.
     pub fn open(path: Option<PathBuf>) -> Self {
         let boot_id = boot_id();
         let found = path.as_deref().and_then(|path| match read(path) {
             Ok(contents) => contents,
             Err(error) => {
-                warn!("{}: {error}; binding PIDs to the current processes", path.display());
+                warn!("cannot read {}: {error}; PIDs are bound to their current processes", path.display());
                 None
             }
         });
@@ -58,7 +58,7 @@ impl BindingRecord {
         Self { path, contents }
     }
 
-    /// Returns the start time of the process to which the reference is bound.
+    /// Returns the start time of the process to which the reference is bound; `None` if it is not bound.
     pub fn start_time(&self, reference: &NamespaceRef) -> Option<u64> {
         self.contents.bindings.get(&name(reference)).copied()
     }
@@ -70,7 +70,7 @@ impl BindingRecord {
         }
     }
 
-    /// Deletes a binding.
+    /// Deletes the binding of a reference.
     pub fn forget(&mut self, reference: &NamespaceRef) {
         if self.contents.bindings.remove(&name(reference)).is_some() {
             self.write();
@@ -81,7 +81,7 @@ impl BindingRecord {
         let Some(path) = &self.path else { return };
         if let Err(error) = replace(path, &self.contents) {
             warn!(
-                "{}: {error}; a reused PID may not be detected after a restart of the agent",
+                "cannot write {}: {error}; a reused PID may not be detected after a restart of the agent",
                 path.display()
             );
         }
@@ -101,7 +101,7 @@ fn read(path: &Path) -> io::Result<Option<Contents>> {
     Ok(data.read(name)?.map(|text| serde_json::from_slice(&text)).transpose()?)
 }
 
-/// Replaces the file atomically.
+/// Replaces the contents of the file atomically.
 fn replace(path: &Path, contents: &Contents) -> io::Result<()> {
     let (data, name) = locate(path)?;
     Ok(data.replace(name, &serde_json::to_vec(contents)?)?)

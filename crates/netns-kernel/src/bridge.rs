@@ -14,7 +14,7 @@ use super::{
     operation::{Attr, BridgeVlan, LinkState},
 };
 
-/// Link kind of a bridge, and port kind of its ports (net/bridge).
+/// Link kind (IFLA_INFO_KIND) of bridges, which is also the port kind (IFLA_INFO_SLAVE_KIND) of their ports.
 const BRIDGE: &str = "bridge";
 /// IFLA_AF_SPEC of linux/if_link.h.
 const AF_SPEC: u16 = 26;
@@ -23,7 +23,7 @@ const FLAGS: u16 = 0;
 const VLAN_INFO: u16 = 2;
 /// BRIDGE_FLAGS_SELF: the request is for the bridge itself instead of one of its ports.
 const ITSELF: u16 = 2;
-/// BRIDGE_VLAN_INFO_*.
+/// BRIDGE_VLAN_INFO_* of linux/if_bridge.h.
 const PVID: u16 = 2;
 const UNTAGGED: u16 = 4;
 const RANGE_BEGIN: u16 = 8;
@@ -31,7 +31,7 @@ const RANGE_END: u16 = 16;
 
 /// Returns the RTM_SETLINK that adds a VLAN range to a link, or the RTM_DELLINK that removes it.
 ///
-/// `itself` is set if the link is the bridge.
+/// `itself` is `true` if the link is the bridge and not one of its ports.
 pub(super) fn change(index: u32, vlan: &BridgeVlan, itself: bool, present: bool) -> Change {
     let mut message = LinkMessage::default();
     message.header.interface_family = AddressFamily::Bridge;

@@ -25,8 +25,8 @@ impl Worker {
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
         if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
-            // All settings are requested if the link may have been adopted. A kernel built without one of them refuses even the
-            // current value.
+            // All settings are requested for a link that may have been adopted. Leave out settings that already have the desired
+            // value, because a kernel built without a setting refuses every request for it.
             self.links.remove(&(netns, name.to_owned()));
             found = self.require(netns, name, "change")?;
             info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));
@@ -69,9 +69,9 @@ impl Worker {
         self.apply(netns, &found, request).map(|()| reply)
     }
 
-    /// Renames and moves the link as desired. Returns the link's namespace and its new state.
+    /// Renames and moves the link as desired. Returns the new namespace and state of the link.
     ///
-    /// If the link had to be taken down, sets `changes.up` so that it is brought up again.
+    /// If the link had to be set down, sets `changes.up` so that it is set up again.
     fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
         let rename = changes.rename.take().filter(|to| *to != found.name);
         let move_to = changes.move_to.take().filter(|to| *to != netns);
@@ -84,7 +84,7 @@ impl Worker {
         let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
         let there = &self.namespaces.get_mut(target)?.place.clone();
         let descriptor = self.namespaces.descriptor(target)?;
-        // Checked first, because the kernel would refuse the new name only after moving the link.
+        // Check the name before the move, because the kernel moves the link first and refuses the new name only then.
         if let Some(other) = self.find(target, &name)? {
             let ours = link::mark(&other).is_some_and(|mark| link::mark(&found) == Some(mark));
             let blame = if ours { failure::exists } else { failure::foreign };
@@ -122,7 +122,7 @@ impl Worker {
         }
         if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
             if found.up {
-                // Restore the previous state. The first failure is the one to report.
+                // Set the link up again. The first failure is the one to report.
                 let (message, flags) = set_up(true);
                 let _ = pinned.route.change(message, flags);
             }
@@ -131,7 +131,7 @@ impl Worker {
         if found.up {
             changes.up.get_or_insert(true);
         }
-        // The index may change with the namespace.
+        // The link may have another index in the new namespace.
         let relocated = if move_to.is_some() {
             self.require(target, &name, "find")?
         } else {
@@ -142,7 +142,7 @@ impl Worker {
 
     /// Sends the remaining changes in one request.
     ///
-    /// If the kernel refuses it, sends the changes one by one to find the refused property.
+    /// If the kernel refuses the request, sends the changes one by one to find the refused property.
     fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
         let name = found.name.clone();
         if request == LinkRequest::default() {
@@ -160,7 +160,7 @@ impl Worker {
                     failure::refused(&action, &pinned.place, &refusal)
                 })?;
             }
-            // All changes succeeded one by one, so the refusal was temporary, unless the link no longer exists.
+            // All changes succeeded one by one. The refusal was temporary, unless it says that the link no longer exists.
             return if refusal.is(Errno::ENODEV) {
                 Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
             } else {

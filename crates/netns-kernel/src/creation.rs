@@ -1,6 +1,6 @@
 //! Creates links, and explains why a link cannot be created.
 //!
-//! Chooses the socket that sends the request. Does not change existing links; see [`Worker::adopt`] for adoption.
+//! Chooses the socket through which the request is sent. Does not change existing links; see [`Worker::adopt`] for adoption.
 
 use nix::errno::Errno;
 
@@ -30,7 +30,7 @@ impl Worker {
         }
     }
 
-    /// Returns the descriptors and indices needed to create a link, and discards cached links with the new names.
+    /// Returns the descriptors and indices that a creation request contains. Discards cached links that have the new names.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));
@@ -52,8 +52,8 @@ impl Worker {
 
     /// Returns the socket through which a creation request is sent.
     ///
-    /// For a link with a parent, this is the socket in the parent's namespace, because the kernel looks up the parent there.
-    /// Otherwise it is the creation socket.
+    /// The kernel looks up the parent in the namespace of the socket, so a link with a parent is created through a socket in the
+    /// parent's namespace. All other links are created through the creation socket.
     fn sender(&mut self, create: &CreateLink) -> Result<&mut RouteSocket, Failure> {
         match &create.parent {
             Some((netns, _)) => Ok(&mut self.namespaces.get_mut(*netns)?.route),
@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Returns whether the name of a new link is taken in its namespace, as a name or as an alternative name.
+    /// Returns whether a link in the namespace already has the name of the new link, possibly as an alternative name.
     fn is_in_the_way(&mut self, new: &NewLink) -> Result<bool, Failure> {
         if self.find(new.netns, &new.name)?.is_some() {
             return Ok(true);
@@ -79,7 +79,7 @@ impl Worker {
         other.end.name = format!("na-{:08x}", provisional_group(&format!("{}{}", create.end.netns, create.end.name)));
         let (message, flags) = link::create(&other, places);
         if self.sender(create)?.change(message, flags).is_err() {
-            // The name was not the reason, so the first refusal is reported.
+            // The link name was not the cause, so report the first refusal.
             return Err(self.creation_failure(create, refusal));
         }
         let found = self.require(create.end.netns, &other.end.name, "find the new")?;
@@ -96,7 +96,8 @@ impl Worker {
         })
     }
 
-    /// Sets a sysctl. Ignores a missing sysctl, because the operation that needs it reports the problem.
+    /// Sets a sysctl. Ignores a sysctl that the kernel does not have, because the operation that needs it will fail and report
+    /// the problem.
     pub(super) fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
         match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
             Err(refusal) if !refusal.is(Errno::ENOENT) => {
@@ -107,14 +108,14 @@ impl Worker {
         }
     }
 
-    /// Returns the failure for a refused creation, which names the missing kernel support or the conflicting link.
+    /// Returns the failure for a refused creation. It names the missing kernel support or the conflicting link.
     fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
         let LinkInfo { kind, module, .. } = &create.info;
         let action = match &create.peer {
             Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
             None => format!("create link \"{}\" of kind {kind}", create.end.name),
         };
-        // Older kernels send no text here; any other text concerns a property of the link.
+        // Older kernels send no text for an unknown link kind. Any other text is about a property of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
             let place = self.place(create.end.netns);
@@ -150,9 +151,9 @@ impl Worker {
             .unwrap_or_else(|| failure::refused(&action, &self.place(create.end.netns), refusal))
     }
 
-    /// Returns the failure if an alternative name of a link prevents the creation.
+    /// Returns the failure to report if an existing link has the new name as an alternative name.
     ///
-    /// A list of links does not show these names.
+    /// The agent does not otherwise read alternative names.
     fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {
         if !refusal.is(Errno::EEXIST) {
             return None;

@@ -26,11 +26,11 @@ use super::{
 /// Maximum number of threads that wait for deletions. A waiting thread uses no CPU time.
 const THREADS_MAX: usize = 32;
 
-/// A link to delete, and the task that deletes it.
+/// A link to delete, and the index of the task that deletes it.
 struct ToDelete {
     task: usize,
     link: LinkState,
-    /// True if the link is in the temporary group of this batch.
+    /// True if the link was put into the temporary group of this batch.
     grouped: bool,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
             failures[task].get_or_insert(failure);
         }
     }
-    // The sockets in these namespaces could not be opened. Request each namespace again to get the reason.
+    // The sockets in these namespaces could not be opened. Requesting each namespace again returns the reason.
     for (netns, to_delete) in to_delete {
         let failed = match namespaces.get_mut(netns) {
             Ok(pinned) => delete_all(vec![Job { pinned, to_delete }], group),
@@ -123,7 +123,7 @@ fn select(
         let pinned = namespaces.get_mut(*netns)?;
         let found = match known.get(&(*netns, name.clone())) {
             Some(found) => Some(found.clone()),
-            // The link does not exist, or it could not be read.
+            // The first read found no link or failed, so read the link again.
             None => link::find(&mut pinned.route, name)
                 .map_err(|refusal| failure::refused(&format!("look up link \"{name}\""), &pinned.place, &refusal))?,
         };
@@ -137,10 +137,10 @@ fn select(
     Ok(links)
 }
 
-/// Puts the links of a namespace into the group. A single link is deleted directly instead.
+/// Puts the links of a namespace into the temporary group, unless only one link is to be deleted.
 ///
-/// A link without an alias is left out: its group is its only ownership mark, which must not be lost if the agent is killed at
-/// this point.
+/// A link without an alias is left out: its group is its only ownership mark, which must not be lost if the agent is killed
+/// before the deletion.
 fn put_into_group(socket: &mut RouteSocket, to_delete: &mut [ToDelete], group: u32) {
     let mut to_delete: Vec<&mut ToDelete> = to_delete.iter_mut().filter(|to_delete| !to_delete.link.alias.is_empty()).collect();
     if to_delete.len() > 1 {
@@ -160,7 +160,7 @@ fn put_into_group(socket: &mut RouteSocket, to_delete: &mut [ToDelete], group: u
     }
 }
 
-/// Runs the jobs on several threads. Returns the failures and the tasks to which they belong.
+/// Runs the jobs on several threads. Returns each failure with the index of its task.
 fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
     let threads = jobs.len().min(THREADS_MAX);
     let jobs = Mutex::new(jobs);
@@ -181,7 +181,7 @@ fn delete_all(jobs: Vec<Job<'_>>, group: u32) -> Vec<(usize, Failure)> {
                 .ok()
         };
         let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-        // This thread takes part, so all jobs are done even if no other thread can be started.
+        // The current thread also runs jobs, so all jobs are done even if no other thread can be started.
         let mut failures = work();
         failures.extend(others.into_iter().filter_map(|thread| thread.join().ok()).flatten());
         failures
@@ -195,8 +195,8 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
         let (message, flags) = link::delete_group(group);
         match pinned.route.change(message, flags) {
             Ok(()) => true,
-            // ENODEV: all links were deleted with their peers. Any other error: one of the links cannot be deleted, so none
-            // was.
+            // ENODEV means that all links were deleted together with their peers. After any other error, none of the links was
+            // deleted, because one of them cannot be.
             Err(refusal) => refusal.is(Errno::ENODEV),
         }
     };
@@ -228,12 +228,12 @@ fn delete_one(socket: &mut RouteSocket, to_delete: &ToDelete) -> Result<(), Refu
     }
 }
 
-/// Returns a new group number.
+/// Returns the number of a new temporary group.
 ///
-/// After a crash between grouping and deletion, links in an old group may be in use again, and must not be deleted together
+/// After a crash between grouping and deletion, links in the old group may be in use again. They must not be deleted together
 /// with a later batch.
 fn fresh_group() -> u32 {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    // The highest bit distinguishes it from every provisional group.
+    // The highest bit distinguishes temporary groups from provisional groups.
     0x8000_0000 | (nanoseconds & 0x7fff_ffff) as u32
 }

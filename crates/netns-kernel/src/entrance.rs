@@ -1,11 +1,12 @@
 //! The thread that enters existing namespaces.
 //!
-//! A visit only opens sockets or accesses files in `/proc/sys/net`; afterwards, the thread returns to the agent's namespace.
+//! Inside a namespace, the thread only opens sockets or accesses files in `/proc/sys/net`. Afterwards, it returns to the agent's
+//! namespace.
 //!
 //! # Guarantees
 //!
 //! No other thread is ever in a namespace other than the agent's own, except threads that create a namespace and end in it. If
-//! this thread cannot return, it ends, and a new thread performs the next visit.
+//! this thread cannot return, it ends, and a new thread enters the next namespace.
 
 use std::{
     io,
@@ -18,7 +19,7 @@ use nix::sched::{CloneFlags, setns};
 
 /// Namespaces to enter one after the other, and the work to do in each.
 ///
-/// If a namespace cannot be entered, the work receives the error instead.
+/// If a namespace cannot be entered, the work is called with the error.
 struct Visit {
     namespaces: Vec<Arc<OwnedFd>>,
     work: Box<dyn Fn(io::Result<()>) + Send>,
@@ -31,7 +32,7 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// Starts the thread. `home` is the namespace of the calling thread.
+    /// Starts the thread. `home` is the namespace of the calling thread, to which the thread returns after each visit.
     pub fn start(home: Arc<OwnedFd>) -> io::Result<Self> {
         let running = Some(spawn(Arc::clone(&home))?);
         Ok(Self { home, running })
@@ -60,12 +61,12 @@ impl Entrance {
         }
         let (answer, answered) = mpsc::channel();
         let run = Box::new(move |entered: io::Result<()>| {
-            // The receiver exists until all results are received, so this cannot fail.
+            // Sending cannot fail, because the receiver exists until all results are received.
             let _ = answer.send(entered.and_then(|()| work()));
         });
         if let Some(visit) = self.hand_over(Visit { namespaces, work: run }) {
-            // The thread ended because it could not return. The calling thread is in the agent's namespace, and so is any
-            // thread that it spawns.
+            // The thread ended because it could not return. A new thread starts in the namespace of the calling thread, which is
+            // the agent's own.
             self.stop();
             match spawn(Arc::clone(&self.home)) {
                 Ok(running) => self.running = Some(running),
@@ -76,7 +77,7 @@ impl Entrance {
         (0..count).map(|_| answered.recv().unwrap_or_else(|_| Err(ended()))).collect()
     }
 
-    /// Passes a visit to the thread, or returns it if there is no thread.
+    /// Passes a visit to the thread. Returns the visit if the thread has ended.
     fn hand_over(&self, visit: Visit) -> Option<Visit> {
         match &self.running {
             Some((visits, _)) => visits.send(visit).err().map(|error| error.0),

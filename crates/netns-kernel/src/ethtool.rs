@@ -15,14 +15,14 @@ use super::write_count;
 /// A direction of checksum offloading.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Checksum {
-    /// Receive.
+    /// Receive checksum offloading.
     Rx,
-    /// Transmit.
+    /// Transmit checksum offloading.
     Tx,
 }
 
 impl Checksum {
-    /// Returns ETHTOOL_GRXCSUM or ETHTOOL_GTXCSUM.
+    /// Returns the command that reads the state: ETHTOOL_GRXCSUM or ETHTOOL_GTXCSUM.
     fn get(self) -> u32 {
         match self {
             Self::Rx => 0x14,
@@ -30,20 +30,21 @@ impl Checksum {
         }
     }
 
-    /// Returns ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM, each of which is the getter's number plus 1.
+    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. Its number is that of the reading command
+    /// plus 1.
     fn set(self) -> u32 {
         self.get() + 1
     }
 }
 
-/// `struct ethtool_value`.
+/// `struct ethtool_value` of linux/ethtool.h.
 #[repr(C)]
 struct EthtoolValue {
     cmd: u32,
     data: u32,
 }
 
-/// An AF_INET datagram socket, whose ioctls apply to the links of the namespace in which it was opened.
+/// An AF_INET datagram socket, whose ioctls act on the links of the namespace in which it was opened.
 pub(super) struct EthtoolSocket(OwnedFd);
 
 impl EthtoolSocket {
@@ -52,13 +53,14 @@ impl EthtoolSocket {
         Ok(Self(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?))
     }
 
-    /// Returns whether checksum offloading is on.
+    /// Returns whether checksum offloading of a link is on.
     pub fn get(&self, link: &str, direction: Checksum) -> io::Result<bool> {
         self.call(link, direction.get(), 0).map(|data| data != 0)
     }
 
-    /// Switches checksum offloading on or off, unless it is already in that state. Reading the state takes a tenth of the time
-    /// of setting it, which restarts the queues.
+    /// Switches checksum offloading on or off, unless it is already in that state.
+    ///
+    /// Reading the state takes only a tenth as long as setting it, because setting it restarts the queues.
     pub fn set(&self, link: &str, direction: Checksum, on: bool) -> io::Result<()> {
         if self.get(link, direction)? == on {
             return Ok(());
@@ -72,7 +74,7 @@ impl EthtoolSocket {
         let mut value = EthtoolValue { cmd, data };
         // SAFETY: all fields of ifreq are integers, arrays of integers, or pointers, for which zero is valid.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        // The last byte stays NUL.
+        // The name must be shorter than the field, so that the last byte stays NUL.
         if link.is_empty() || link.len() >= request.ifr_name.len() {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         }

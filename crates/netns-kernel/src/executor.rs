@@ -34,7 +34,7 @@ use super::{
 
 /// Maximum time for which dropping the executor waits for the current batch.
 ///
-/// Unfinished work is then left in the same state as after a crash.
+/// After this time, unfinished work is left in the same state as after a crash.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Executor settings.
@@ -42,16 +42,17 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 pub struct ExecutorConfig {
     /// Directory of named namespaces; `ip netns` uses `/run/netns`.
     pub netns_dir: PathBuf,
-    /// Receives the id of a namespace in which something relevant has changed, at most once until [`Executor::rearm`].
+    /// Receives the id of a namespace in which something relevant has changed. No further event is sent for that namespace until
+    /// [`Executor::rearm`] is called.
     pub event_sender: UnboundedSender<NetnsId>,
-    /// File that records which process each PID was bound to, so a reused PID is detected after a restart. `None` keeps no
-    /// record.
+    /// File that records which process each PID was bound to, so that a reused PID is detected after a restart. With `None`,
+    /// nothing is recorded.
     pub bindings_file: Option<PathBuf>,
-    /// Maximum number of watched namespaces. Each watch slows down every writer on the machine (by 38 µs per operation with
-    /// 1,000 watches).
+    /// Maximum number of watched namespaces. Each watched namespace slows down every program that changes networking on the
+    /// machine (1,000 of them by 38 µs per operation).
     pub watched_max: usize,
-    /// Maximum number of namespaces with open sockets, subject to the open-file limit. In other namespaces, sockets are opened
-    /// on demand.
+    /// Maximum number of namespaces whose sockets are kept open, subject to the open-file limit. In other namespaces, sockets are
+    /// opened on demand.
     pub awake_max: usize,
     /// How the open-file limit is divided.
     pub open_files: OpenFiles,
@@ -60,7 +61,8 @@ pub struct ExecutorConfig {
 impl ExecutorConfig {
     /// Returns the default settings.
     ///
-    /// They use `/run/netns`, keep no binding record, watch up to 300 namespaces, and keep sockets open in up to 4,096.
+    /// By default, the executor uses `/run/netns`, keeps no binding record, watches up to 300 namespaces, and keeps sockets open
+    /// in up to 4,096.
     pub fn new(event_sender: UnboundedSender<NetnsId>) -> Self {
         Self {
             netns_dir: PathBuf::from("/run/netns"),
@@ -77,9 +79,9 @@ impl ExecutorConfig {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the netns executor ({step}): {cause}")]
 pub struct StartError {
-    /// Step that failed.
+    /// Step of the start that failed.
     pub step: &'static str,
-    /// errno(3) with the kernel's text and the remedy.
+    /// Error text of the kernel with the errno(3) name, and a remedy.
     pub cause: String,
 }
 
@@ -87,15 +89,15 @@ pub struct StartError {
 ///
 /// # Guarantees
 ///
-/// Batches are performed one after the other, in the order of the calls. The only exception is opening a path that does not
-/// respond: its outcome is reported later and it does not delay other operations.
+/// Batches are performed one after the other, in the order of the calls. The only exception is a path that does not respond when
+/// it is opened: its outcome is reported later and it does not delay other operations.
 ///
 /// Dropping the executor waits up to 5 s for the current batch, then ends its threads and closes all descriptors. A thread that
 /// hangs in a system call ends with the process. The network stays unchanged.
 pub struct Executor {
     messages: mpsc::Sender<Message>,
     thread: Option<JoinHandle<()>>,
-    /// Disconnected when the thread has ended.
+    /// Channel that is disconnected when the executor's thread ends.
     ended: Mutex<mpsc::Receiver<()>>,
     monitor: Monitor,
     directory: Arc<NamedDirectory>,
@@ -103,7 +105,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts the threads. The namespace of the calling thread becomes the agent's own and is not changed.
+    /// Starts the threads. The namespace of the calling thread becomes the agent's own, and the calling thread stays in it.
     ///
     /// # Errors
     /// Fails without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
@@ -149,12 +151,12 @@ impl Executor {
 
     /// Performs tasks and reports the outcome of each.
     ///
-    /// Tasks are performed in the given order, except that tasks that open a file come last. Tasks are independent: a failed
-    /// task does not affect the others. The operations of a task run in order until the first failure.
+    /// Tasks are performed in the given order, except that tasks that open a file come last. A failed task does not affect the
+    /// others. The operations of a task run in order until the first failure.
     ///
-    /// All outcomes come in one main answer, except that some outcomes of a large batch may come earlier, and those of
-    /// long-running tasks later. `tell` is called on the executor's thread (or on the calling thread if the executor's thread
-    /// has ended) and must not block. Answers come in the order in which the tasks were performed, even across callers.
+    /// Normally, one main answer contains all outcomes. Some outcomes of a large batch may come earlier, and those of
+    /// long-running tasks later. `tell` is called on the executor's thread (or on the calling thread if the executor's thread has
+    /// ended) and must not block. Answers come in the order in which the tasks were performed, even across callers.
     pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
         let caller = Caller::new(&tasks, Box::new(tell));
         // If the thread has ended, `send` returns the batch, and dropping it reports the failure to the caller.
@@ -167,7 +169,7 @@ impl Executor {
     pub async fn perform(&self, tasks: Vec<Task>) -> Vec<Outcome> {
         let places: HashMap<u64, usize> = tasks.iter().enumerate().map(|(place, task)| (task.id, place)).collect();
         let (sender, mut answers) = unbounded_channel();
-        // Sending fails if the future was dropped: nobody needs the outcomes then.
+        // Sending fails only if the future was dropped, so nobody needs the outcomes.
         self.submit(tasks, move |answer| drop(sender.send(answer)));
         let mut outcomes = Vec::with_capacity(places.len());
         while let Some(answer) = answers.recv().await {
@@ -182,20 +184,20 @@ impl Executor {
         self.own
     }
 
-    /// Enables the next event for a namespace. The event is sent immediately if something has changed since the last one.
+    /// Enables the next event for a namespace. If something has changed since the last event, the next one is sent immediately.
     pub fn rearm(&self, netns: NetnsId) {
         self.monitor.watches().rearm(netns);
     }
 
     /// Stops or resumes listening for changes in all namespaces.
     ///
-    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. During the
-    /// pause, each operation takes less time (3.5 µs less with 100 namespaces).
+    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. A pause makes
+    /// each operation faster (by 3.5 µs with 100 namespaces).
     pub fn listen(&self, on: bool) {
         self.monitor.watches().listen(on);
     }
 
-    /// Returns the number of changes that this process has requested from the kernel so far.
+    /// Returns the number of changes that this process has requested from the kernel since its start.
     pub fn changes(&self) -> u64 {
         write_count::total()
     }
@@ -230,7 +232,7 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        // Fails if the thread has ended already.
+        // Sending fails if the thread has already ended.
         let _ = self.messages.send(Message::End);
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_LIMIT);
         if ended == Err(mpsc::RecvTimeoutError::Timeout) {

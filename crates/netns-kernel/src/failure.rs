@@ -11,7 +11,7 @@ use super::{
 
 /// Returns the failure for an action that the kernel refused.
 ///
-/// `action` completes "cannot …"; `place` describes the namespace.
+/// `action` completes "cannot …". `place` describes the namespace.
 pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     let kind = if refusal.is(Errno::EEXIST) {
         FailureKind::Exists
@@ -26,7 +26,7 @@ pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// Returns the failure for an operation whose prerequisite does not exist yet.
+/// Returns the failure for an operation that needs a process, file or container that does not exist yet.
 pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unavailable,
@@ -92,7 +92,7 @@ pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// Returns the error in the kernel's words, with a remedy.
+/// Returns the error in the kernel's own words, with a remedy if one is known.
 pub(super) fn explain(refusal: &Refusal) -> String {
     match remedy(refusal.errno) {
         Some(remedy) => format!("{}; {remedy}", kernel_words(refusal)),
@@ -109,7 +109,7 @@ pub(super) fn kernel_words(refusal: &Refusal) -> String {
     }
 }
 
-/// Returns the extended acknowledgement text or, without one, the errno(3) text, for programs.
+/// Returns the kernel's text for programs: the extended acknowledgement text or, without one, the errno(3) text.
 pub(super) fn kernel_text(refusal: &Refusal) -> String {
     let words = || Errno::from_raw(refusal.errno).desc().to_owned();
     refusal.text.clone().unwrap_or_else(words)
@@ -137,7 +137,7 @@ fn remedy(errno: i32) -> Option<&'static str> {
     })
 }
 
-/// Returns the name of a namespace type, given as the flag that NS_GET_NSTYPE returns (ioctl_nsfs(2)).
+/// Describes a namespace type, given as the flag that NS_GET_NSTYPE returns (ioctl_nsfs(2)).
 pub(super) fn namespace_type(clone_flag: i32) -> &'static str {
     match clone_flag {
         libc::CLONE_NEWNS => "a mount namespace",

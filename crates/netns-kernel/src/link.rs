@@ -19,7 +19,7 @@ use super::{
 
 /// Size of a `struct ifinfomsg` in bytes.
 pub(super) const HEADER_BYTES: usize = 16;
-/// Common prefix of the aliases of all agents.
+/// Prefix that the link aliases of all agents share.
 const AGENTS: &str = "/vnf-agent/";
 /// IFLA_LINK_NETNSID in linux/if_link.h.
 const LINK_NETNSID: u16 = 37;
@@ -28,12 +28,13 @@ const NETNSA_NSID: u16 = 1;
 /// Size of a padded `struct rtgenmsg` in bytes.
 const NSID_HEADER_BYTES: usize = 4;
 
-/// Properties to set in one RTM_SETLINK.
+/// Properties to set in one RTM_SETLINK; `None` leaves a property unchanged.
 ///
-/// The kernel applies them in field order, whatever their order in the message (`do_setlink` in net/core/rtnetlink.c).
+/// The kernel applies them in the order of these fields, whatever their order in the message (`do_setlink` in
+/// net/core/rtnetlink.c).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct LinkRequest {
-    /// Descriptor of the namespace to move to.
+    /// Descriptor of the namespace to which the link is moved.
     pub move_to: Option<RawFd>,
     /// MAC address.
     pub mac: Option<[u8; 6]>,
@@ -41,17 +42,17 @@ pub(super) struct LinkRequest {
     pub mtu: Option<u32>,
     /// Interface group.
     pub group: Option<u32>,
-    /// New name.
+    /// New name of the link.
     pub rename: Option<String>,
-    /// Alias; an empty string removes it.
+    /// New alias; an empty string removes the alias.
     pub alias: Option<String>,
-    /// Index of the master; 0 releases the link.
+    /// Index of the master; 0 releases the link from its master.
     pub master: Option<u32>,
-    /// Kind-specific attributes.
+    /// Attributes of the link's kind (IFLA_INFO_DATA).
     pub info: Option<LinkInfo>,
-    /// Port attributes of the link.
+    /// Attributes of the link as a port of its master (IFLA_INFO_SLAVE_DATA).
     pub port: Option<LinkInfo>,
-    /// Administrative state.
+    /// Administrative state: `true` sets the link up, `false` sets it down.
     pub up: Option<bool>,
 }
 
@@ -177,7 +178,7 @@ pub(super) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Encodes attributes one after the other.
+/// Encodes attributes one after the other, as in a nested attribute.
 pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     let attributes: Vec<DefaultNla> = data.iter().map(|attr| DefaultNla::new(attr.number, attr.value.clone())).collect();
     let mut bytes = vec![0; attributes.as_slice().buffer_len()];
@@ -185,17 +186,17 @@ pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     bytes
 }
 
-/// Descriptors and indices needed for a request that creates a link.
+/// Descriptors and indices for a request that creates a link.
 pub(super) struct Places {
-    /// Namespace of the link, or of the first end.
+    /// Descriptor of the namespace of the link, or of the first end of a pair.
     pub end: RawFd,
-    /// Namespace of the other end.
+    /// Descriptor of the namespace of the other end; `None` if the link is not a pair.
     pub peer: Option<RawFd>,
-    /// Index of the parent in the namespace from which the request is sent.
+    /// Index of the parent in the namespace from which the request is sent; `None` for a link without a parent.
     pub parent: Option<u32>,
 }
 
-/// Returns RTM_NEWLINK for a link, or for both ends of a pair.
+/// Returns the RTM_NEWLINK request that creates a link, or both ends of a pair.
 pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     let mut message = new_link(&create.end, places.end);
     message.attributes.extend(places.parent.map(LinkAttribute::Link));
@@ -218,7 +219,7 @@ pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Returns IFLA_LINKINFO for a kind and its attributes.
+/// Returns the IFLA_LINKINFO attribute for a kind and its attributes.
 pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     let mut attributes = vec![attribute::LinkInfo::Kind(InfoKind::Other(info.kind.to_owned()))];
     if !info.data.is_empty() {
@@ -229,7 +230,7 @@ pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
 
 /// Returns the attributes that are common to all requests that create links.
 ///
-/// Requests one queue in each direction. More queues would cost memory and a third of the time, and several veth queues are
+/// Requests one queue in each direction. More queues would use memory and make creation slower, and several veth queues are
 /// useful only if as many CPUs send.
 fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     let mut message = LinkMessage::default();
@@ -245,31 +246,31 @@ fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     message
 }
 
-/// Returns RTM_DELLINK for the link with this index.
+/// Returns the RTM_DELLINK request that deletes the link with this index.
 pub(super) fn delete(index: u32) -> Change {
     let mut message = LinkMessage::default();
     message.header.index = index;
     (RouteNetlinkMessage::DelLink(message), 0)
 }
 
-/// Returns RTM_DELLINK for all links in a group.
+/// Returns the RTM_DELLINK request that deletes all links in a group.
 pub(super) fn delete_group(group: u32) -> Change {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Group(group));
     (RouteNetlinkMessage::DelLink(message), 0)
 }
 
-/// Reads the link with this name; `None` if there is none.
+/// Reads the link with this name; `None` if there is no such link.
 pub(super) fn find(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
     match socket.get(by_name(name)) {
-        // The kernel also finds links by their alternative names.
+        // The kernel also finds links by their alternative names, so compare the name.
         Ok(payload) => Ok(parse(&payload).filter(|link| link.name == name)),
         Err(refusal) if refusal.is(Errno::ENODEV) => Ok(None),
         Err(refusal) => Err(refusal),
     }
 }
 
-/// Reads the link with this alternative name; `None` if there is none.
+/// Reads the link with this alternative name; `None` if there is no such link.
 pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> Result<Option<LinkState>, Refusal> {
     match socket.get(by_name(name)) {
         Ok(payload) => Ok(parse(&payload).filter(|link| link.name != name)),
@@ -278,7 +279,7 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
     }
 }
 
-/// Reads the routing table of a VRF link, or of the VRF to which the link belongs; `None` for other links.
+/// Reads the routing table of a VRF, or of the VRF that contains the link; `None` for other links.
 pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
     let Some(master) = link.master.filter(|_| link.vrf_table().is_none()) else {
         return Ok(link.vrf_table());
@@ -309,7 +310,7 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// Reads the id (nsid) that the socket's namespace has assigned to the namespace of a descriptor; `None` if it has none.
+/// Reads the id (nsid) that the socket's namespace has assigned to the namespace of a descriptor; `None` if it has assigned none.
 pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
@@ -322,7 +323,7 @@ pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> R
         .filter(|id| *id >= 0))
 }
 
-/// Reads all links.
+/// Reads all links in the namespace of the socket.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkState>, Refusal> {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
@@ -384,18 +385,18 @@ pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     }
 }
 
-/// Returns whether a link that conflicts with a new one carries the ownership mark of the same agent.
+/// Returns whether an existing link that conflicts with a new one has the ownership mark of the same agent.
 pub(super) fn is_of_same_agent(link: &LinkState, new: &NewLink) -> bool {
     link.group == new.group || mark(link).is_some_and(|prefix| provisional_group(prefix) == new.group)
 }
 
-/// Returns the alias prefix of the agent whose ownership mark the link carries: `/vnf-agent/<label>/`.
+/// Returns the alias prefix of the agent that owns the link, `/vnf-agent/<label>/`; `None` if the alias is not an ownership mark.
 pub(super) fn mark(link: &LinkState) -> Option<&str> {
     let (at, _) = link.alias.strip_prefix(AGENTS)?.match_indices('/').next()?;
     Some(&link.alias[..=AGENTS.len() + at])
 }
 
-/// Describes a conflicting link for a message.
+/// Describes the kind and owner of a conflicting link, for messages.
 pub(super) fn describe(link: &LinkState) -> String {
     let kind = if link.kind.is_empty() { "no kind" } else { &link.kind };
     if link.alias.is_empty() {

@@ -1,6 +1,6 @@
 //! Links with details for display: flags, queues and counters.
 //!
-//! The agent's own dump (`link`) leaves out the counters, because collecting them takes time in the kernel.
+//! The dump of links for a snapshot (`link::dump`) omits the counters, because collecting them takes time in the kernel.
 
 use nix::libc;
 use rtnetlink::packet_route::{RouteNetlinkMessage, link::LinkMessage};
@@ -11,7 +11,7 @@ use super::{
     operation::{LinkCounters, LinkDetails},
 };
 
-/// Reads all links with their details.
+/// Reads all links in the namespace of the socket, with their details.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<LinkDetails>, Refusal> {
     socket.dump(
         &RouteNetlinkMessage::GetLink(LinkMessage::default()),
@@ -39,7 +39,7 @@ fn parse(payload: &[u8]) -> Option<LinkDetails> {
     Some(details)
 }
 
-/// Parses `struct rtnl_link_stats64`, whose members have this order (linux/if_link.h).
+/// Parses `struct rtnl_link_stats64`. The counters are in the order of its members (linux/if_link.h).
 fn counters(value: &[u8]) -> Option<LinkCounters> {
     let mut numbers = value
         .chunks_exact(8)

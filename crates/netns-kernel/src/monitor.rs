@@ -1,19 +1,19 @@
 //! Watches namespaces for relevant changes made by any program.
 //!
-//! Uses one multicast socket for each watched namespace and one thread that reads all of them. An event contains only the
+//! Uses one multicast socket for each watched namespace and one thread that reads all sockets. An event contains only the
 //! namespace id; the receiver reads the namespace again.
 //!
 //! # Guarantees
 //!
-//! At most one event is sent until [`Watches::rearm`]; a change in the meantime causes an event immediately after `rearm`.
-//! Therefore no change is missed, whether the namespace is read before or after `rearm`, and a burst of changes causes a single
-//! event.
+//! At most one event is sent for a namespace until [`Watches::rearm`]. A change in the meantime causes an event immediately after
+//! `rearm`. Therefore no change is missed, whether the namespace is read before or after `rearm`, and a burst of changes causes a
+//! single event.
 //!
 //! # Caveats
 //!
-//! Each subscribed socket slows down every writer on the machine (by 38 µs per operation with 1,000 sockets). The number of
-//! sockets is therefore limited, and [`Watches::listen`] pauses all subscriptions while the agent itself makes a large number
-//! of changes.
+//! Each subscribed socket slows down every program that changes networking on the machine (1,000 sockets by 38 µs per operation).
+//! The number of sockets is therefore limited, and [`Watches::listen`] pauses all subscriptions while the agent itself makes a
+//! large number of changes.
 
 use std::{
     collections::HashMap,
@@ -52,30 +52,30 @@ const GROUPS: [u32; 6] = [
     libc::RTNLGRP_IPV6_ROUTE,
     libc::RTNLGRP_NEIGH,
 ];
-/// Epoll data of the event that ends the thread; no inode has this number.
+/// Epoll data that identifies the eventfd that ends the thread. No namespace has this inode number.
 const STOP: u64 = u64::MAX;
 /// Maximum number of datagrams read from one socket before the next socket is read.
 const DATAGRAMS_MAX: usize = 256;
-/// Buffer size. Notifications are small; a longer one is treated as relevant.
+/// Size of the receive buffer, in bytes. A notification that does not fit is treated as relevant.
 const NOTIFICATION_BYTES: usize = 16 * 1024;
-/// Reports a socket once, then not again until it is rearmed.
+/// Epoll flags that report a socket once, and then not again until it is rearmed.
 const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
 
-/// Opens a subscribed socket in the namespace of the calling thread. The socket queues all changes from then on.
+/// Opens a subscribed socket in the namespace of the calling thread. From then on, the socket queues all changes.
 pub(super) fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, all_groups()))?;
     Ok(socket)
 }
 
-/// Returns all groups as a bit mask for bind(2), in which group n is bit n - 1.
+/// Returns all multicast groups as a bit mask for bind(2), in which group n is bit n - 1.
 ///
-/// This way, one system call subscribes to all groups.
+/// With the mask, one system call subscribes to all groups.
 fn all_groups() -> u32 {
     GROUPS.iter().fold(0, |mask, group| mask | 1 << (group - 1))
 }
 
-/// Subscribes a socket that is already bound, or ends its subscriptions. Queued messages stay.
+/// Subscribes a socket that is already bound, or ends its subscriptions. Queued messages are kept.
 fn set_subscribed(socket: &mut Socket, on: bool) -> io::Result<()> {
     let mut address = SocketAddr::new(0, 0);
     socket.get_address(&mut address)?;
@@ -83,7 +83,7 @@ fn set_subscribed(socket: &mut Socket, on: bool) -> io::Result<()> {
     socket.bind(&SocketAddr::new(address.port_number(), if on { all_groups() } else { 0 }))
 }
 
-/// The watching thread; dropping it ends the thread.
+/// The thread that watches namespaces. Dropping the monitor ends the thread.
 pub(super) struct Monitor {
     watches: Watches,
     thread: Option<JoinHandle<()>>,
@@ -97,14 +97,14 @@ struct Shared {
     epoll: Epoll,
     stop: EventFd,
     limit: usize,
-    /// A `std` mutex: held during system calls that do not block, never across an await.
+    /// Sockets of the watched namespaces. The mutex is locked only during system calls that do not block, never across an await.
     sockets: Mutex<HashMap<NetnsId, Socket>>,
     /// True while all subscriptions are paused. Changed only while `sockets` is locked.
     deaf: AtomicBool,
 }
 
 impl Monitor {
-    /// Starts the thread, which watches at most `limit` namespaces.
+    /// Starts the thread, which watches at most `limit` namespaces. The id of a changed namespace is sent to `events`.
     pub fn start(limit: usize, events: UnboundedSender<NetnsId>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
@@ -134,7 +134,7 @@ impl Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        // Fails only if the counter would overflow, in which case it is already set.
+        // Writing fails only if the counter of the eventfd would overflow. In that case, the thread has already been told to end.
         let _ = self.watches.0.stop.write(1);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -143,12 +143,12 @@ impl Drop for Monitor {
 }
 
 impl Watches {
-    /// Returns the number of further namespaces that can be watched.
+    /// Returns how many more namespaces can be watched.
     pub fn room(&self) -> usize {
         self.0.limit.saturating_sub(self.sockets().len())
     }
 
-    /// Returns whether the namespace is not watched yet and can be.
+    /// Returns whether the namespace should be added: it is not watched yet, and the limit is not reached.
     pub fn wants(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         sockets.len() < self.0.limit && !sockets.contains_key(&netns)
@@ -172,12 +172,12 @@ impl Watches {
 
     /// Pauses or resumes all subscriptions.
     ///
-    /// Changes during the pause cause no events, so the caller must read all namespaces after resuming.
+    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming.
     pub fn listen(&self, on: bool) {
         let mut sockets = self.sockets();
         if self.0.deaf.swap(!on, Ordering::Relaxed) == on {
-            // A socket that cannot be paused only costs time. One that cannot be resumed is dropped, and its namespace is read
-            // periodically instead.
+            // A socket that cannot be paused only costs time. A socket that cannot be resumed is closed, and its namespace is
+            // read periodically instead.
             sockets.retain(|_, socket| set_subscribed(socket, on).is_ok() || !on);
         }
     }
@@ -188,7 +188,7 @@ impl Watches {
         self.sockets().remove(&netns);
     }
 
-    /// Enables the next event for the namespace. The event is sent immediately if something has changed since the last one.
+    /// Enables the next event for the namespace. If something has changed since the last event, the next one is sent immediately.
     pub fn rearm(&self, netns: NetnsId) {
         if let Some(socket) = self.sockets().get(&netns) {
             self.arm(netns, socket);
@@ -196,12 +196,12 @@ impl Watches {
     }
 
     fn arm(&self, netns: NetnsId, socket: &Socket) {
-        // The socket is in the set, so this cannot fail (epoll_ctl(2)).
+        // Modifying cannot fail, because the socket is in the epoll set (epoll_ctl(2)).
         let _ = self.0.epoll.modify(socket.as_fd(), &mut EpollEvent::new(ONCE, netns.0));
     }
 
     fn sockets(&self) -> MutexGuard<'_, HashMap<NetnsId, Socket>> {
-        // The map is consistent between any two statements, so a panic elsewhere does not corrupt it.
+        // The map is consistent after every statement, so it can still be used after a panic while it was locked.
         self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -225,7 +225,7 @@ impl Watches {
         }
     }
 
-    /// Reads the queued messages. Returns whether any of them is relevant; if none is, rearms the namespace.
+    /// Reads the queued messages of a namespace. Returns whether any of them is relevant; if not, rearms the namespace.
     fn drain(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         let Some(socket) = sockets.get(&netns) else { return false };
@@ -237,7 +237,8 @@ impl Watches {
                 Ok(length) => relevant = relevant || length > datagram.len() || messages(&datagram).any(|message| matters(&message)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // ENOBUFS: messages were lost, so anything may have changed. It is reported once; reading can continue.
+                // ENOBUFS means that messages were lost, so anything may have changed. The kernel reports it once, and reading
+                // can continue.
                 Err(_) => relevant = true,
             }
         }
@@ -248,11 +249,11 @@ impl Watches {
     }
 }
 
-/// Returns whether a notification may concern an object that the agent manages.
+/// Returns whether a notification may be about an object that the agent manages.
 fn matters(message: &Received<'_>) -> bool {
     match message.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => true,
-        // A foreign route that replaced another one may have replaced a route of the agent.
+        // A route that replaced another one may have replaced a route of the agent.
         libc::RTM_NEWROUTE if i32::from(message.flags) & libc::NLM_F_REPLACE != 0 => true,
         libc::RTM_DELROUTE if is_of_address(message.payload) => true,
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => message.payload.get(5) == Some(&PROTOCOL),
@@ -261,18 +262,19 @@ fn matters(message: &Received<'_>) -> bool {
     }
 }
 
-/// Returns whether the kernel created the route for an address.
+/// Returns whether the kernel created this route for an address.
 ///
-/// Another program may have deleted the route but not the address.
+/// The deletion of such a route is relevant, because another program may have deleted the route without its address.
 fn is_of_address(payload: &[u8]) -> bool {
     let local_or_connected = |kind: &u8| matches!(*kind, libc::RTN_LOCAL | libc::RTN_UNICAST);
     payload.get(5) == Some(&route::KERNEL) && payload.get(7).is_some_and(local_or_connected)
 }
 
-/// Returns whether a neighbour notification is relevant. Bridge entries arrive in the same group and are ignored.
+/// Returns whether a neighbour notification is relevant. Notifications of bridge entries arrive in the same group and are
+/// ignored.
 ///
-/// The agent's entry still has its protocol when others delete or change it, which distinguishes it from learnt entries. A
-/// permanent foreign entry may have replaced the agent's entry.
+/// An entry of the agent keeps its protocol when another program deletes or changes it, which distinguishes it from learnt
+/// entries. A permanent foreign entry may have replaced an entry of the agent.
 fn matters_neighbour(payload: &[u8]) -> bool {
     let family = payload.first().map_or(0, |family| i32::from(*family));
     (family == libc::AF_INET || family == libc::AF_INET6)

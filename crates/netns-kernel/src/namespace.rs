@@ -1,7 +1,6 @@
 //! Identifies namespace files and manages the named namespaces of `ip netns`.
 //!
-//! Never enters an existing namespace. A new namespace is created on a thread that ends afterwards, because that thread stays
-//! in it.
+//! Never enters an existing namespace. Each new namespace is created on a thread that stays in it and ends afterwards.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -32,38 +31,39 @@ use super::{
     operation::{Failure, NetnsId},
 };
 
-/// Time to wait for a file to become a namespace: `ip netns add` creates the file before it mounts the namespace on it.
+/// Time to wait until a namespace is mounted on an existing file. `ip netns add` creates the file shortly before the mount.
 const MOUNT_WAIT: Duration = Duration::from_millis(50);
-/// Maximum number of attempts if another program creates the same name concurrently.
+/// Maximum number of attempts to create a name while another program creates and deletes the same name.
 const ATTEMPTS_MAX: usize = 8;
 /// First word of the placeholder file under a name that the agent creates.
 ///
-/// It is visible only after a crash before the mount.
+/// The namespace is mounted on the placeholder and hides it. The placeholder becomes visible only if the agent is killed before
+/// the mount.
 const PLACEHOLDER_TAG: &str = "netns-agent ";
 /// Maximum number of bytes to read from a placeholder.
 const PLACEHOLDER_BYTES_MAX: u64 = 4096;
 /// Path of the calling thread's namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
-/// Target of a name in the netns directory.
+/// Kind of object that a name in the netns directory refers to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NamedTarget {
     /// A network namespace.
     Namespace(NetnsId),
-    /// Something else: not a mount, or a namespace of another type.
+    /// Any other object: a file that is not a mount point, or a namespace of another type.
     NotANamespace {
-        /// Ownership mark of an agent that was killed while creating the name.
+        /// Ownership mark of the agent that was killed while it created the name; `None` if the file is not a placeholder.
         orphan_of: Option<String>,
     },
 }
 
-/// Type of the file at a path.
+/// Kind of file at a path.
 pub(super) enum Probe {
-    /// A network namespace, opened.
+    /// A network namespace that was opened.
     Namespace(File),
-    /// Another file, described in words ("a directory").
+    /// Another kind of file, described in words, such as "a directory".
     Other(&'static str),
-    /// A file that may still become a mount point.
+    /// A regular file, on which a namespace may still be mounted.
     RegularFile,
 }
 
@@ -77,9 +77,9 @@ pub(super) fn identity(file: &File) -> io::Result<NetnsId> {
     Ok(NetnsId(file.metadata()?.ino()))
 }
 
-/// Opens a path if it is a network namespace.
+/// Opens a path if it leads to a network namespace.
 ///
-/// Other files are opened with O_PATH only: opening a device or a pipe could have side effects, or block.
+/// Other files are opened only with O_PATH, because opening a device or a pipe could block or have side effects.
 pub(super) fn probe(path: &Path) -> io::Result<Probe> {
     let handle = OpenOptions::new().read(true).custom_flags(OFlag::O_PATH.bits()).open(path)?;
     if fstatfs(&handle)?.filesystem_type() != NSFS_MAGIC {
@@ -107,7 +107,7 @@ fn namespace_type(file: &File) -> io::Result<i32> {
     if flag < 0 { Err(io::Error::last_os_error()) } else { Ok(flag) }
 }
 
-/// Opens the namespace file of a file reference.
+/// Opens the namespace at the path of a [`NamespaceRef::File`](super::NamespaceRef::File).
 pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
     let shown = path.display();
     match probe(path) {
@@ -121,7 +121,7 @@ pub(super) fn open_file(path: &Path) -> Result<File, Failure> {
     }
 }
 
-/// The directory of named namespaces, `/run/netns`.
+/// The directory of named namespaces, usually `/run/netns`.
 pub(super) struct NamedDirectory {
     path: PathBuf,
     /// True once the directory is known to exist and to be a shared mount.
@@ -129,7 +129,7 @@ pub(super) struct NamedDirectory {
 }
 
 impl NamedDirectory {
-    /// Returns the directory without touching it. It is prepared when the first name is created.
+    /// Returns a handle to the directory without accessing it. The directory is prepared when the first name is created.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -149,8 +149,8 @@ impl NamedDirectory {
 
     /// Opens a named namespace. Creates it if it does not exist or its file is stale.
     ///
-    /// In a new namespace, `lo` is set up and gets `mark` as its alias before the name becomes visible. `inside` runs in the
-    /// new namespace to open sockets there; its result is returned only if a namespace was created.
+    /// In a new namespace, `lo` is set up and gets `mark` as its alias before the name becomes visible. `inside` runs in the new
+    /// namespace to open sockets there. Its result is returned only if a namespace was created.
     ///
     /// May leave the calling thread in another namespace, so the thread must end without doing anything else.
     pub fn open_or_create<T>(&self, name: &str, mark: &str, inside: impl Fn() -> io::Result<T>) -> Result<(File, Option<T>), Failure> {
@@ -165,7 +165,7 @@ impl NamedDirectory {
             };
             match self.create(&path, mark, stale, &inside) {
                 Ok((file, opened)) => return Ok((file, Some(opened))),
-                // Another program was faster: examine the file that it created.
+                // Another program created the file first, so examine it.
                 Err((_, refusal)) if refusal.is(Errno::EEXIST) => {}
                 Err((step, refusal)) => {
                     let action = format!("create the network namespace {} ({step})", path.display());
@@ -184,7 +184,7 @@ impl NamedDirectory {
         open_file(&self.path_of(name)?)
     }
 
-    /// Opens a name if it is a network namespace; `None` otherwise.
+    /// Opens a name if it refers to a network namespace; `None` otherwise.
     pub fn existing(&self, name: &str) -> Result<Option<File>, Failure> {
         match probe(&self.path_of(name)?) {
             Ok(Probe::Namespace(file)) => Ok(Some(file)),
@@ -214,7 +214,7 @@ impl NamedDirectory {
         }
         if let Err(errno) = mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
             if !stale {
-                // Best effort: a remaining placeholder is recognised by its contents.
+                // Failure is harmless, because a remaining placeholder is recognised by its contents.
                 let _ = fs::remove_file(path);
             }
             return Err(("mount it on its name", errno.into()));
@@ -245,7 +245,7 @@ impl NamedDirectory {
             if errno != Errno::EINVAL {
                 return Err(errno.into());
             }
-            // Not a mount point yet.
+            // The directory is not a mount point yet.
             mount(
                 Some(&self.path),
                 &self.path,
@@ -263,13 +263,13 @@ impl NamedDirectory {
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         let path = self.path_of(name)?;
         let refused = |refusal: Refusal| failure::system(&format!("remove the network namespace {}", path.display()), &refusal);
-        // A symbolic link may lead to a namespace with another name, which must stay.
+        // Do not follow a symbolic link, because it may lead to a namespace with another name, which must stay.
         match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            // EINVAL: not mounted.
+            // EINVAL means that nothing is mounted on the path.
             Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
             Err(errno) => return Err(refused(errno.into())),
         }
-        // Symbolic links and files with content are foreign.
+        // Symbolic links and files with content are foreign and must stay.
         match is_vacant(&path) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -282,7 +282,7 @@ impl NamedDirectory {
         }
     }
 
-    /// Returns all names and their targets, sorted.
+    /// Returns all names and what they refer to, sorted by name.
     pub fn list(&self) -> io::Result<Vec<(String, NamedTarget)>> {
         let entries = match fs::read_dir(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -343,7 +343,7 @@ pub(super) fn private() -> io::Result<RouteSocket> {
     })
 }
 
-/// Sets `lo` up in the namespace of the calling thread, and sets its alias.
+/// Sets `lo` up in the namespace of the calling thread, and sets its alias to the mark.
 fn mark_loopback(mark: &str) -> Result<(), Refusal> {
     let mut socket = RouteSocket::open()?;
     let changes = link::LinkRequest {
@@ -392,9 +392,9 @@ fn is_vacant(path: &Path) -> io::Result<bool> {
 
 /// State of a path at which a namespace is to be created.
 enum Place {
-    /// A network namespace, opened.
+    /// A network namespace that was opened.
     Namespace(File),
-    /// Nothing exists there.
+    /// Nothing exists at the path.
     Free,
     /// An empty file or a placeholder, on which a namespace may be mounted.
     Stale,
@@ -404,8 +404,8 @@ enum Place {
 
 /// Examines a path at which a namespace may be created.
 ///
-/// Rejects every foreign file, because mounting over it would hide it, and removing the name would delete it. Also rejects a
-/// symbolic link that does not lead to a namespace, because the file that it names is elsewhere.
+/// Rejects every foreign file, because mounting a namespace over the file would hide it, and removing the name would delete it.
+/// Also rejects a symbolic link that does not lead to a namespace, because its target is outside of the directory.
 fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
     let shown = path.display();
     let failed = |error: io::Error| failure::system(&format!("open the network namespace {shown}"), &error.into());
@@ -445,7 +445,7 @@ fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
 
 /// Waits until the deadline for another program to mount a namespace on an existing file.
 ///
-/// Returns whether the file is still stale.
+/// Returns whether the file is still stale, that is, whether nothing was mounted.
 ///
 /// The mount table signals changes with POLLERR and POLLPRI (proc_pid_mounts(5)).
 fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
@@ -453,7 +453,7 @@ fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
         return true;
     };
     loop {
-        // Probe before the wait: a later mount then ends the wait below.
+        // Check the file before the wait, so that a later mount ends the wait.
         if !matches!(probe(path), Ok(Probe::RegularFile)) {
             return false;
         }

@@ -22,9 +22,9 @@ const HEADER_BYTES: usize = 12;
 /// NDA_PROTOCOL in linux/neighbour.h.
 pub(super) const NDA_PROTOCOL: u16 = 12;
 
-/// Returns RTM_NEWNEIGH for a permanent entry.
+/// Returns the RTM_NEWNEIGH request that adds a permanent entry.
 ///
-/// With `replace`, any existing entry is replaced; otherwise, the request fails with EEXIST if an entry exists.
+/// With `replace`, an existing entry is replaced. Otherwise, the request fails with EEXIST if an entry exists.
 pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> Change {
     let mut message = message(index, address);
     message.header.state = EntryState::Permanent;
@@ -34,11 +34,11 @@ pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> C
     (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | existing)
 }
 
-/// Returns why the kernel would store a different entry than the given one on this link; `None` if it stores the entry
+/// Returns why the kernel would store a different entry than the given one on this link; `None` if it would store the entry
 /// unchanged.
 pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static str> {
     match link {
-        LinkState { mac: None, .. } => Some("the link has no MAC address, so its neighbours cannot have one (a tunnel, or a TUN device)"),
+        LinkState { mac: None, .. } => Some("the link (a tunnel or TUN device) has no MAC address, so its neighbours cannot have one"),
         LinkState {
             single_neighbour: true, ..
         } if address.is_ipv4() => {
@@ -48,12 +48,12 @@ pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static 
     }
 }
 
-/// Returns whether the kernel is known to store entries unchanged on links of this kind, so they need not be read back.
+/// Returns whether the kernel stores entries unchanged on links of this kind, so that they need not be read back.
 pub(super) fn is_kept_on(link: &LinkState) -> bool {
     matches!(link.kind.as_str(), "veth" | "dummy" | "vrf")
 }
 
-/// Returns RTM_DELNEIGH.
+/// Returns the RTM_DELNEIGH request that deletes the entry of an address.
 pub(super) fn delete(index: u32, address: IpAddr) -> Change {
     (RouteNetlinkMessage::DelNeighbour(message(index, address)), 0)
 }
@@ -73,7 +73,7 @@ fn message(index: u32, address: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// Reads the entry for an address; `None` if there is none.
+/// Reads the entry of an address; `None` if the link has no such entry.
 pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Option<Entry>, Refusal> {
     match socket.get(RouteNetlinkMessage::GetNeighbour(message(index, address))) {
         Ok(payload) => Ok(parse(&payload)),
@@ -84,7 +84,7 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
 
 /// Reads the permanent entries that carry the agent's protocol.
 ///
-/// The kernel cannot filter by state or protocol, and walks a table that all namespaces share.
+/// The kernel cannot filter by state or protocol, and it walks a table that all namespaces share.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
     let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
     socket.dump(&message, |payload, found: &mut Vec<_>| {
@@ -96,14 +96,14 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refu
     })
 }
 
-/// The relevant fields of an entry in any state.
+/// The relevant fields of a neighbour entry in any state.
 pub(super) struct Entry {
     link: u32,
     address: Option<IpAddr>,
     mac: Option<[u8; 6]>,
-    /// NDA_PROTOCOL; 0 if there is none.
+    /// Protocol of the entry (NDA_PROTOCOL); 0 if it has none.
     pub protocol: u8,
-    /// NUD_PERMANENT.
+    /// True if the entry is permanent (NUD_PERMANENT).
     pub permanent: bool,
 }
 
@@ -118,7 +118,7 @@ impl Entry {
         self.permanent && (self.address, self.mac) == (Some(address), Some(mac))
     }
 
-    /// Describes a conflicting entry for a message.
+    /// Describes a conflicting entry, for messages.
     pub fn describe(&self) -> String {
         let mac = self.mac.map(|mac| format!("{}, ", show_mac(mac))).unwrap_or_default();
         format!("{mac}permanent, protocol {}", self.protocol)

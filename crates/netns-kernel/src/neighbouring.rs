@@ -39,7 +39,7 @@ impl Worker {
         Ok(reply)
     }
 
-    /// Replaces an existing entry. A foreign entry is replaced only with `adopt`.
+    /// Replaces an existing entry. Replaces a foreign entry only with `adopt`.
     fn replace_neighbour(
         &mut self,
         on: On<'_>,
@@ -62,7 +62,7 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Compares the entry in the kernel with the desired one. Deletes an entry that differs, unless it is foreign.
+    /// Compares the entry in the kernel with the desired one. Deletes a different entry unless it is foreign.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {

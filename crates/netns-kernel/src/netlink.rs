@@ -3,12 +3,12 @@
 //! Implements the framing of netlink(7): packed requests, sequence numbers, extended acknowledgements, and lost or interrupted
 //! replies. A socket belongs to the namespace in which it was opened.
 //!
-//! rtnetlink replies within `send(2)`: when the call returns, every acknowledgement is already queued. A receive that has to
-//! wait therefore means that a reply was lost, and the socket timeout is only a safety net.
+//! rtnetlink replies within `send(2)`: when the call returns, every acknowledgement is already queued. If a receive has to wait,
+//! a reply was lost, so the socket timeout is only a safety net.
 //!
-//! The rtnetlink crate supplies the message types and the socket. Its connection task is not used for two reasons: it reports a
-//! request that is still queued when the task ends as done although nothing was applied, and the agent must match each outcome
-//! to its request within a packed batch.
+//! The rtnetlink crate supplies the message types and the socket. Its connection task is not used, for two reasons. First,
+//! when the task ends, it reports requests that are still queued as done although nothing was applied. Second, the agent must
+//! match each outcome to its request within a packed batch.
 
 use std::{
     io,
@@ -29,22 +29,22 @@ use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::write_count;
 
-/// Maximum number of messages in one send.
+/// Maximum number of requests in one send.
 ///
 /// The default receive buffer holds 256 acknowledgements, and the kernel may refuse to enlarge it.
 const MESSAGES_MAX: usize = 200;
 /// Maximum number of objects requested in one send. Each reply takes up to 4 KiB of the receive buffer.
 const GETS_MAX: usize = 32;
-/// Maximum number of bytes in one send; the kernel refuses sends above about 212,960 bytes with EMSGSIZE.
+/// Maximum number of bytes in one send. The kernel refuses more than about 212,960 bytes with EMSGSIZE.
 const SEND_BYTES_MAX: usize = 128 * 1024;
-/// Requested size of the socket buffers in bytes; a limit, not an allocation.
+/// Requested size of each socket buffer, in bytes. It is a limit; the kernel allocates memory only as needed.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
-/// Receive buffer size. The kernel puts at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in
+/// Receive buffer size, in bytes. The kernel puts at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in
 /// net/netlink/af_netlink.c).
 const RECEIVE_BYTES: usize = 32 * 1024;
 /// Timeout, in seconds, for a reply that the kernel should already have queued.
 const ANSWER_SECONDS_MAX: i64 = 10;
-/// Maximum number of attempts at a dump, which is repeated if the dumped objects change during it (NLM_F_DUMP_INTR).
+/// Maximum number of attempts at a dump. A dump is repeated if the objects change while they are read (NLM_F_DUMP_INTR).
 const DUMP_TRIES_MAX: usize = 16;
 
 /// Size of a `struct nlmsghdr` in bytes.
@@ -52,12 +52,12 @@ const HEADER_BYTES: usize = 16;
 /// NLMSGERR_ATTR_MSG in linux/netlink.h: the text of an extended acknowledgement.
 const EXT_ACK_TEXT: u16 = 1;
 
-/// A refusal by the kernel: the error number and, if given, the kernel's explanation.
+/// A refusal by the kernel: the error number and, if the kernel sent one, a text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Refusal {
-    /// errno(3), positive.
+    /// Error number (errno(3)), positive.
     pub errno: i32,
-    /// Text of the extended acknowledgement.
+    /// Text of the extended acknowledgement; `None` if the kernel sent none.
     pub text: Option<String>,
 }
 
@@ -98,22 +98,22 @@ impl From<Errno> for Refusal {
 /// A request for a change, and its flags other than NLM_F_REQUEST and NLM_F_ACK.
 pub(super) type Change = (RouteNetlinkMessage, u16);
 
-/// A received message: the relevant header fields and the payload.
+/// A received netlink message: the relevant header fields and the payload.
 #[derive(Clone, Copy)]
 pub(super) struct Received<'a> {
-    /// `nlmsg_type`.
+    /// Message type (`nlmsg_type`).
     pub kind: u16,
-    /// `nlmsg_flags`.
+    /// Message flags (`nlmsg_flags`).
     pub flags: u16,
-    /// `nlmsg_seq`; 0 in notifications.
+    /// Sequence number (`nlmsg_seq`); 0 in notifications.
     pub sequence: u32,
-    /// Bytes after the header.
+    /// Bytes after the message header.
     pub payload: &'a [u8],
 }
 
 /// Iterates over the messages in a datagram.
 ///
-/// Stops at the first malformed message; the kernel does not send any.
+/// Stops at the first malformed message, which the kernel never sends.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let length = read_u32(bytes, 0)? as usize;
@@ -131,8 +131,8 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
 
 /// Iterates over the attributes (type without flag bits, value) at the end of a message or in a nested attribute.
 ///
-/// Used for replies instead of typed messages: this way, an unknown attribute cannot make a whole namespace unreadable, and
-/// only the required attributes are decoded.
+/// Replies are parsed with this function instead of typed messages, so that an unknown attribute cannot make a whole namespace
+/// unreadable and only the required attributes are decoded.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(read_u16(bytes, 0)?);
@@ -143,17 +143,17 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// Reads a number in host byte order at a byte offset.
+/// Reads a 32-bit number in host byte order at a byte offset; `None` if the bytes end before it.
 pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Reads a number in host byte order at a byte offset.
+/// Reads a 16-bit number in host byte order at a byte offset; `None` if the bytes end before it.
 pub(super) fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// Reads NUL-terminated text, and replaces bytes that are not valid UTF-8.
+/// Reads NUL-terminated text. Replaces bytes that are not valid UTF-8.
 pub(super) fn read_text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
@@ -162,7 +162,7 @@ pub(super) fn read_text(value: &[u8]) -> String {
 pub(super) struct RouteSocket {
     socket: Socket,
     sequence: u32,
-    /// True if an earlier exchange was abandoned, so its replies may still be queued.
+    /// True if an earlier exchange was abandoned, so that its replies may still be queued.
     unclean: bool,
 }
 
@@ -190,7 +190,7 @@ impl RouteSocket {
 
     /// Performs changes in order, packed into as few sends as possible.
     ///
-    /// If one change is refused, the following ones are still performed. The results are in the order of the changes.
+    /// If one change is refused, the following changes are still performed. The results are in the order of the changes.
     ///
     /// Only the last change in each send requests an acknowledgement. The kernel processes requests in order and always reports
     /// refusals, so this acknowledgement covers all changes in the send.
@@ -218,7 +218,8 @@ impl RouteSocket {
         answers
     }
 
-    /// Requests objects, packed into few sends. Omits objects that the kernel does not return, for whatever reason.
+    /// Requests objects, packed into as few sends as possible. Omits objects that the kernel does not return, for whatever
+    /// reason.
     pub fn get_all(&mut self, messages: impl Iterator<Item = RouteNetlinkMessage>) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         let requests: Vec<Vec<u8>> = messages.map(|message| self.frame(message, 0)).collect();
@@ -262,13 +263,13 @@ impl RouteSocket {
                     return Err(acknowledgement(&message).err().unwrap_or(Refusal::from(Errno::ENODATA)));
                 }
                 Some(message) => return Ok(message.payload.to_vec()),
-                // A reply from an abandoned exchange.
+                // This message is a late reply from an abandoned exchange.
                 None => {}
             }
         }
     }
 
-    /// Reads all objects that a request selects; `parse` adds the objects in one message payload to the result.
+    /// Reads all objects that a request selects. `parse` adds the objects in one message payload to the result.
     pub fn dump<T: Default>(&mut self, message: &RouteNetlinkMessage, parse: impl Fn(&[u8], &mut T)) -> Result<T, Refusal> {
         for _ in 0..DUMP_TRIES_MAX {
             self.settle();
@@ -285,7 +286,7 @@ impl RouteSocket {
         })
     }
 
-    /// Performs one dump. Returns whether it was interrupted by a change.
+    /// Performs one dump. Returns whether it was interrupted because the objects changed.
     fn dump_once<T>(&mut self, message: RouteNetlinkMessage, parse: &impl Fn(&[u8], &mut T), found: &mut T) -> Result<bool, Refusal> {
         let bytes = self.frame(message, NLM_F_DUMP);
         self.socket.send(&bytes, 0)?;
@@ -319,7 +320,7 @@ impl RouteSocket {
         bytes
     }
 
-    /// Sends `count` packed requests, whose sequence numbers start at `first`, and appends their results.
+    /// Sends `count` packed requests, whose sequence numbers start at `first`, and appends their results to `answers`.
     ///
     /// The last request starts at byte `last`.
     fn send_and_collect(&mut self, packed: &mut [u8], last: usize, first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
@@ -388,7 +389,7 @@ impl RouteSocket {
             datagram.clear();
             match self.socket.recv(&mut datagram, libc::MSG_DONTWAIT) {
                 Ok(_) => {}
-                // ENOBUFS is reported once; reading can continue.
+                // The kernel reports ENOBUFS once, and reading can continue.
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return,

@@ -1,41 +1,41 @@
 //! Divides the open-file limit among the parts of the process.
 //!
-//! A process that has run out of descriptors cannot accept connections, so it cannot be queried about the problem. Therefore
+//! A process that has run out of descriptors cannot accept connections, so nobody can ask it what is wrong. Therefore
 //! connections, namespace watches, the namespaces themselves and everything else have separate shares.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors used by the process itself: standard streams, event loops, store files, threads that enter namespaces, outgoing
-/// connections.
+/// Number of descriptors that the process itself needs: standard streams, event loops, store files, threads that enter
+/// namespaces, and outgoing connections.
 const OWN: usize = 48;
-/// Lower and upper bound of the quarter of the limit that is reserved for [`OWN`] and connections.
+/// Smallest and largest share for connections and [`OWN`]. Within these bounds, the share is a quarter of the open-file limit.
 const RESERVED_MIN: usize = 96;
 const RESERVED_MAX: usize = 4096;
 /// Number of listeners that share the descriptors for connections: REST, gRPC and the embedded store.
 const LISTENERS: usize = 3;
-/// Divisor that gives the share for watching namespaces. Namespaces that are not watched are read periodically.
+/// Namespace watches get one eighth of the descriptors that are not reserved. Unwatched namespaces are read periodically.
 const WATCHED_PART: usize = 8;
 
 /// Shares of the open-file limit. Without a limit, every share is [`usize::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
-    /// The open-file limit.
+    /// Open-file limit of the process.
     pub limit: usize,
-    /// Maximum number of connections per listener.
+    /// Maximum number of connections of each listener.
     pub connections: usize,
     /// Maximum number of watched namespaces.
     pub watches: usize,
-    /// Descriptors for namespaces and their sockets.
+    /// Maximum number of descriptors for namespaces and their sockets.
     pub namespaces: usize,
 }
 
 impl OpenFiles {
-    /// Raises the process's soft limit to its hard limit, and divides it.
+    /// Raises the soft limit of the process to its hard limit, and divides the limit.
     pub fn of_process() -> Self {
         OpenFiles::divide(raise_limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }
 
-    /// Divides a limit; `None` means no limit.
+    /// Divides the given open-file limit; `None` means that there is no limit.
     pub fn divide(limit: Option<usize>) -> Self {
         let Some(limit) = limit else {
             return OpenFiles {

@@ -1,4 +1,4 @@
-//! Opens the namespace to which a reference leads, or creates it.
+//! Opens or creates the namespace to which a reference leads.
 //!
 //! The opened namespaces are kept in the table (`table`).
 
@@ -30,16 +30,16 @@ use super::{
 
 /// Maximum number of threads that create namespaces.
 ///
-/// More than two threads gain nothing, because the kernel serialises the registration of namespaces.
+/// More than two threads would not be faster, because the kernel registers namespaces one at a time.
 const CREATORS_MAX: usize = 2;
 
 /// Sockets opened in a namespace during one visit.
 pub(super) struct Sockets {
     /// Socket for changes and reads.
     pub route: RouteSocket,
-    /// Socket for offload flags.
+    /// Socket for checksum offloading.
     pub ethtool: EthtoolSocket,
-    /// Socket subscribed to changes, if the namespace is to be watched.
+    /// Socket subscribed to changes; `None` if the namespace is not to be watched.
     pub events: Option<Socket>,
 }
 
@@ -57,17 +57,17 @@ impl Sockets {
     }
 }
 
-/// The namespace to which a reference led.
+/// A namespace that was found through a reference.
 pub(super) struct Found {
-    /// The nsfs file.
+    /// Open nsfs file of the namespace.
     pub file: Arc<OwnedFd>,
     /// Identity of the namespace.
     pub netns: NetnsId,
-    /// True if this call created the namespace.
+    /// True if the namespace was created because it did not exist.
     pub created: bool,
-    /// Sockets, if they are already open.
+    /// Sockets in the namespace; `None` if they are not open yet.
     pub sockets: Option<Sockets>,
-    /// Process through which the namespace was found.
+    /// Process through which the namespace was found; `None` if the reference does not name a process.
     pub process: Option<Identity>,
 }
 
@@ -88,9 +88,9 @@ impl Found {
 pub(super) struct Finder {
     /// Process to which each reference is bound.
     pub bindings: Bindings,
-    /// Named namespaces.
+    /// Directory of the named namespaces.
     pub directory: Arc<NamedDirectory>,
-    /// Results of opening files on another thread. Opening them here could hang.
+    /// Results of opening files on other threads, because opening a file could hang.
     pub opened: HashMap<PathBuf, Opening>,
     own_file: Arc<OwnedFd>,
     own: NetnsId,
@@ -108,7 +108,7 @@ impl Finder {
         }
     }
 
-    /// Opens the namespace of a reference; never creates one.
+    /// Opens the namespace of a reference. Never creates a namespace.
     pub fn find(&self, reference: &NamespaceRef) -> Result<Found, Failure> {
         match reference {
             NamespaceRef::Own => {
@@ -146,12 +146,12 @@ impl Finder {
 
     /// Opens the namespace of the process to which the reference is bound.
     ///
-    /// Fails if this is the agent's own namespace, because a reference to a process or container is meant to lead to a
-    /// different one.
+    /// Fails if the process is in the agent's own namespace, because a reference to a process or container is meant to lead to
+    /// another namespace.
     fn find_process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<Found, Failure> {
         let remedy = match reference {
             NamespaceRef::Container { .. } => "the agent retries when the container is started again",
-            _ => "put the value again after deleting it, to accept that one",
+            _ => "to use that process, delete the value and put it again",
         };
         let process = process::open_namespace(path, self.bindings.meant(reference), remedy).map_err(|mut failure| {
             if let NamespaceRef::Container { label, .. } = reference {
@@ -186,7 +186,7 @@ impl Finder {
         for (index, answer) in self.create(names, &missing, subscribe) {
             answers[index] = Some(answer);
         }
-        // If no thread could be started, some names have no result.
+        // Some names have no result if no thread could be started.
         answers
             .into_iter()
             .map(|answer| answer.unwrap_or_else(|| Err(cannot_create())))
@@ -230,7 +230,7 @@ impl Finder {
     }
 }
 
-/// Describes a reference for a message.
+/// Describes the namespace of a reference, for messages.
 pub(super) fn describe(reference: &NamespaceRef) -> String {
     match reference {
         NamespaceRef::Own => "the agent's own network namespace".to_owned(),
@@ -241,7 +241,7 @@ pub(super) fn describe(reference: &NamespaceRef) -> String {
     }
 }
 
-/// Returns the failure for a system call on a namespace that was found.
+/// Returns the failure for a system call on a namespace to which a reference led.
 pub(super) fn cannot_open(reference: &NamespaceRef, error: &io::Error) -> Failure {
     failure::system(&format!("open {}", describe(reference)), &Refusal::from(error))
 }

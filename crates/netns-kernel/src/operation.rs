@@ -1,7 +1,7 @@
 //! Kernel operations as plain values: the desired change and the namespace in which to make it.
 //!
 //! Descriptors return [`KernelOp`]s and the executor performs them. A simulated kernel or a dry run can interpret the same
-//! values.
+//! operations.
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
@@ -22,7 +22,7 @@ impl fmt::Display for NetnsId {
 
 /// A way to find a namespace.
 ///
-/// The same reference may lead to another namespace later. Opening it returns the [`NetnsId`].
+/// The same reference may lead to another namespace later. Opening a reference returns the [`NetnsId`] of its namespace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceRef {
     /// The namespace in which the agent itself was started.
@@ -35,32 +35,34 @@ pub enum NamespaceRef {
     File(PathBuf),
     /// The namespace of a container's main process, as reported by the Docker tracker.
     Container {
-        /// Microservice label, for messages.
+        /// Microservice label of the container, for messages.
         label: String,
         /// PID of the main process in the agent's PID namespace.
         pid: i32,
-        /// Start time of that process in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)); detects a reused PID.
+        /// Start time of the main process, in clock ticks after boot (field 22 of `/proc/PID/stat`, proc(5)). Detects a reused
+        /// PID.
         start_time: u64,
     },
 }
 
-/// A link to create, or one end of a pair: its namespace, name, MTU and MAC address, all set in one request.
+/// A link to create, or one end of a pair. A single request sets all its properties.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewLink {
     /// Namespace in which the link is created.
     pub netns: NetnsId,
     /// Kernel name, 1 to 15 bytes.
     pub name: String,
-    /// MTU in bytes; `None` leaves the kernel's default.
+    /// MTU in bytes; `None` lets the kernel choose.
     pub mtu: Option<u32>,
-    /// MAC address; `None` leaves the kernel's choice.
+    /// MAC address; `None` lets the kernel choose.
     pub mac: Option<[u8; 6]>,
     /// Interface group: the agent's [`provisional_group`].
     pub group: u32,
-    /// Alias for an existing foreign link that is adopted instead of creating a new one; ends with [`ADOPTED_MARK`].
+    /// Alias to set if an existing foreign link is adopted instead of creating a new one. Ends with [`ADOPTED_MARK`]; `None`
+    /// forbids adoption.
     ///
-    /// The existing link must have the same name, kind, parent and immutable attributes. Both ends of a pair must exist, be
-    /// peers of each other and allow adoption. `None` forbids adoption.
+    /// The existing link must have the same name, kind, parent and immutable attributes. Both ends of a pair must exist, be peers
+    /// of each other and allow adoption.
     pub adopt: Option<String>,
 }
 
@@ -71,7 +73,7 @@ pub struct Attr {
     pub number: u16,
     /// Attribute name, for messages.
     pub name: &'static str,
-    /// Value as encoded in the message.
+    /// Value, encoded as in the netlink message.
     pub value: Vec<u8>,
     /// True if the kernel cannot change the attribute of an existing link, so a link with a different value cannot be adopted.
     pub immutable: bool,
@@ -84,34 +86,34 @@ pub struct LinkInfo {
     pub kind: &'static str,
     /// Kernel module that implements the kind.
     pub module: &'static str,
-    /// Attributes of the kind.
+    /// Attributes of the kind, which are sent inside IFLA_INFO_DATA.
     pub data: Vec<Attr>,
 }
 
-/// The other end of a pair, created in the same request.
+/// The other end of a pair, which is created in the same request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewPeer {
-    /// Attribute number for the description of the other end, such as VETH_INFO_PEER.
+    /// Number of the attribute that describes the other end, such as VETH_INFO_PEER.
     pub attribute: u16,
-    /// Name, namespace and common properties.
+    /// Namespace, name, MTU and MAC address of the other end.
     pub end: NewLink,
 }
 
 /// A link to create, with every property that can be set at creation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CreateLink {
-    /// Name, namespace and common properties.
+    /// Namespace, name, MTU and MAC address of the link.
     pub end: NewLink,
-    /// Kind and attributes.
+    /// Kind of the link, with its attributes.
     pub info: LinkInfo,
-    /// The other end of a pair.
+    /// The other end of a pair; `None` if the link is not a pair.
     pub peer: Option<NewPeer>,
-    /// Parent link (IFLA_LINK): its namespace and kernel name. The request is sent from that namespace.
+    /// Namespace and kernel name of the parent link (IFLA_LINK), if there is one. The request is sent from that namespace.
     pub parent: Option<(NetnsId, String)>,
 }
 
 impl CreateLink {
-    /// Returns a link without attributes, peer or parent.
+    /// Returns a link of this kind without attributes, peer or parent.
     pub fn new(end: NewLink, kind: &'static str) -> Self {
         let info = LinkInfo {
             kind,
@@ -126,34 +128,34 @@ impl CreateLink {
         }
     }
 
-    /// Returns the link, or both ends of a pair.
+    /// Returns the link itself, or both ends of a pair.
     pub fn ends(&self) -> impl Iterator<Item = &NewLink> {
         std::iter::once(&self.end).chain(self.peer.as_ref().map(|peer| &peer.end))
     }
 }
 
-/// Condition that a link must meet before an operation may touch it; protects foreign links.
+/// Condition that a link must meet before an operation changes it. Protects foreign links.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Guard {
     /// The alias starts with this text, or the link is in the [`provisional_group`] (created by the agent, alias not yet set).
     Owned {
-        /// `/vnf-agent/<label>/`.
+        /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
     /// Like [`Guard::Owned`], but an adopted link ([`ADOPTED_MARK`]) is left unchanged and the operation succeeds, because the
     /// link existed before the failed creation.
     OwnCreation {
-        /// `/vnf-agent/<label>/`.
+        /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
     /// The link does not carry another agent's alias. Used for `lo`, and for TAPs, which other programs create.
     NotOthers {
-        /// `/vnf-agent/<label>/`.
+        /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
-        /// Common prefix of all agents' aliases: `/vnf-agent/`.
+        /// Prefix that the aliases of all agents share: `/vnf-agent/`.
         agents_prefix: String,
     },
-    /// The link has this index and carries no agent's ownership mark. Used for one of the agent's own links that has lost its
+    /// The link has this index and carries no agent's ownership mark. Used for a link of the agent that has lost its ownership
     /// mark.
     ///
     /// The kernel does not give the index to another link while this link exists.
@@ -161,17 +163,17 @@ pub enum Guard {
         /// Interface index.
         index: u32,
     },
-    /// Any link with the given name.
+    /// Any link with the given name, even a foreign one.
     Any,
 }
 
-/// Changes to one link, applied in field order. `None` leaves the property unchanged.
+/// Changes to one link; `None` leaves a property unchanged. The link is renamed and moved before all other changes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct LinkChanges {
-    /// New kernel name. Before Linux 6.2, the kernel cannot rename a link that is up, so the link is taken down for the rename
-    /// and then up again.
+    /// New kernel name. Before Linux 6.2, the kernel cannot rename a link that is up, so the link is set down for the rename and
+    /// up again afterwards.
     pub rename: Option<String>,
-    /// New namespace. Applied after the rename, in the same request if the kernel allows it.
+    /// Namespace to which the link is moved, in the same request as the rename.
     pub move_to: Option<NetnsId>,
     /// Interface alias (at most 255 bytes); `Some("")` removes it.
     pub alias: Option<String>,
@@ -181,25 +183,25 @@ pub struct LinkChanges {
     pub mtu: Option<u32>,
     /// MAC address.
     pub mac: Option<[u8; 6]>,
-    /// Kernel name of the master, in the same namespace; `Some(None)` releases the link.
+    /// Kernel name of the master, in the same namespace; `Some(None)` releases the link from its master.
     pub master: Option<Option<String>>,
-    /// Receive checksum offloading (ethtool ETHTOOL_SRXCSUM).
+    /// Receive checksum offloading on or off (ETHTOOL_SRXCSUM).
     pub rx_checksum: Option<bool>,
-    /// Transmit checksum offloading (ethtool ETHTOOL_STXCSUM).
+    /// Transmit checksum offloading on or off (ETHTOOL_STXCSUM).
     pub tx_checksum: Option<bool>,
-    /// Kind-specific attributes (IFLA_INFO_DATA).
+    /// Attributes of the link's kind (IFLA_INFO_DATA).
     pub info: Option<LinkInfo>,
-    /// Port attributes of the link (IFLA_INFO_SLAVE_DATA), with the master's kind.
+    /// Attributes of the link as a port (IFLA_INFO_SLAVE_DATA), with the kind of its master.
     ///
-    /// Cannot be combined with `master`: the kernel accepts them only for a link that is already a port.
+    /// Cannot be combined with `master`, because the kernel accepts these attributes only for a link that is already a port.
     pub port: Option<LinkInfo>,
-    /// Administrative state.
+    /// Administrative state: `true` sets the link up, `false` sets it down.
     pub up: Option<bool>,
 }
 
 impl LinkChanges {
-    /// Returns whether the only change is to release the link from its master, which needs no action if the link does not
-    /// exist.
+    /// Returns whether the only change is to release the link from its master. If the link does not exist, nothing needs to be
+    /// done.
     pub fn only_releases(&self) -> bool {
         let release = LinkChanges {
             master: Some(None),
@@ -209,42 +211,42 @@ impl LinkChanges {
     }
 }
 
-/// An address on a link.
+/// An IP address to configure on a link.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AddressSpec {
     /// IP address.
     pub address: IpAddr,
-    /// Prefix length, 0..=32 or 0..=128.
+    /// Prefix length: up to 32 for IPv4, up to 128 for IPv6.
     pub prefix_len: u8,
 }
 
 /// Mode of duplicate address detection for an IPv6 address (RFC 4862 §5.4); ignored for IPv4.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum AddressDetection {
-    /// As configured by the link's sysctls (`dad_transmits`, `accept_dad`).
+    /// Detection as configured by the link's sysctls (`dad_transmits`, `accept_dad`).
     #[default]
     Default,
-    /// No detection: IFA_F_NODAD.
+    /// No detection (IFA_F_NODAD).
     Off,
-    /// The address can be used during detection (RFC 4429): IFA_F_OPTIMISTIC, with the sysctl `optimistic_dad` that it
-    /// requires.
+    /// The address can be used during detection (RFC 4429). Sets IFA_F_OPTIMISTIC and the sysctl `optimistic_dad`, which that
+    /// flag requires.
     Optimistic,
 }
 
 /// A route with one next hop.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RouteSpec {
-    /// Destination network, host bits cleared.
+    /// Destination network, with the host bits cleared.
     pub destination: IpAddr,
     /// Prefix length of the destination.
     pub prefix_len: u8,
-    /// Gateway; `None` for a route without one.
+    /// IP address of the gateway; `None` for a route without a gateway.
     pub gateway: Option<IpAddr>,
     /// Routing table; 254 is main (rtnetlink(7)).
     pub table: u32,
     /// Route scope for IPv4 (`RT_SCOPE_*`: universe 0, site 200, link 253, host 254); IPv6 ignores it.
     pub scope: u8,
-    /// Metric (RTA_PRIORITY); 0 leaves the kernel's default (IPv6: 1024).
+    /// Metric (RTA_PRIORITY); 0 means the kernel's default (1024 for IPv6).
     pub metric: u32,
 }
 
@@ -257,26 +259,26 @@ pub struct RouteSpec {
 /// The group is derived from the agent's alias prefix, so an agent does not mistake another agent's unfinished link for its own
 /// orphan.
 pub fn provisional_group(alias_prefix: &str) -> u32 {
-    // FNV-1a, 32 bits. The fixed first byte keeps the number away from groups that people choose.
+    // FNV-1a, 32 bits. The fixed first byte keeps the number away from groups that users choose.
     let hash = alias_prefix
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     0x6e00_0000 | (hash & 0x00ff_ffff)
 }
 
-/// Alias suffix of an adopted link, that is, a link created by another program. Preserved when the alias changes.
+/// Alias suffix of an adopted link, that is, a link created by another program. The suffix is kept when the alias changes.
 pub const ADOPTED_MARK: &str = "//adopted";
 
 /// Protocol number that marks the agent's routes, addresses and neighbours.
 ///
-/// Set in `rtm_protocol`, `IFA_PROTO` (Linux 5.18) and `NDA_PROTOCOL`. Assigned in neither /etc/iproute2/rt_protos nor
-/// linux/rtnetlink.h.
+/// Set in `rtm_protocol`, `IFA_PROTO` (since Linux 5.18) and `NDA_PROTOCOL`. Neither /etc/iproute2/rt_protos nor
+/// linux/rtnetlink.h assigns this number.
 pub const PROTOCOL: u8 = 158;
 
 /// One kernel operation.
 ///
-/// Deleting an object that does not exist succeeds, and so does releasing a missing link from its master. Creating an object
-/// that already exists fails with EEXIST.
+/// Deleting an object that does not exist succeeds, as does releasing a missing link from its master. Creating an object that
+/// already exists fails with EEXIST.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KernelOp {
     /// Find, pin and read a namespace; returns [`Reply::Opened`].
@@ -289,160 +291,161 @@ pub enum KernelOp {
         /// Alias to set on `lo` if the namespace is created; `None` if the namespace must already exist.
         mark: Option<String>,
     },
-    /// Check that a reference still leads to the same namespace; returns [`Reply::Same`] or [`Reply::Changed`].
+    /// Check whether a reference still leads to the same namespace; returns [`Reply::Same`] or [`Reply::Changed`].
     VerifyNamespace {
         /// Reference by which the namespace was found.
         reference: NamespaceRef,
-        /// Namespace to which the reference led.
+        /// Namespace to which the reference led when it was opened.
         netns: NetnsId,
     },
     /// Read a pinned namespace again; returns [`Reply::Contents`].
     DumpNamespace {
-        /// Pinned namespace.
+        /// Namespace to read.
         netns: NetnsId,
     },
     /// Read the links of a pinned namespace with details and counters for display; returns [`Reply::Links`].
     ReadLinks {
-        /// Pinned namespace.
+        /// Namespace whose links are read.
         netns: NetnsId,
     },
-    /// Release a pinned namespace. Each successful open must be released once.
+    /// Release a pinned namespace. Each successful [`KernelOp::OpenNamespace`] must be released once.
     CloseNamespace {
-        /// Reference by which the namespace was found.
+        /// Reference by which the namespace was opened.
         reference: NamespaceRef,
-        /// Pinned namespace.
+        /// Namespace to release.
         netns: NetnsId,
-        /// Also delete the name (like `ip netns del`) if the alias of `lo` starts with this text and the name still leads to
-        /// `netns`.
+        /// Alias prefix of this agent; `None` keeps the name of the namespace. The name is deleted (like `ip netns del`) if the
+        /// alias of `lo` starts with this prefix and the name still leads to `netns`.
         remove_if_marked: Option<String>,
-        /// Forget which process the reference is bound to, because the user deleted the reference.
+        /// `true` to also forget which process the reference is bound to, because the user deleted the reference.
         forget: bool,
     },
-    /// Forget which process a reference is bound to. Used if the user deleted the reference while it leads to no namespace.
+    /// Forget which process a reference is bound to. Used if the user deletes a reference that leads to no namespace.
     ForgetProcess {
-        /// Reference to forget.
+        /// Reference whose binding is forgotten.
         reference: NamespaceRef,
     },
-    /// Create a link, or both ends of a pair in one request: in their final namespaces, down, in the [`provisional_group`].
+    /// Create a link, or both ends of a pair in one request. The links are created in their final namespaces, are down, and
+    /// belong to the [`provisional_group`].
     CreateLink(Box<CreateLink>),
-    /// Set a sysctl in a namespace; does nothing if the kernel does not have the sysctl.
+    /// Set a sysctl in a namespace. Does nothing if the kernel does not have the sysctl.
     EnsureSysctl {
-        /// Namespace.
+        /// Namespace in which the sysctl is set.
         netns: NetnsId,
-        /// Name, such as `net.ipv4.tcp_l3mdev_accept`.
+        /// Name of the sysctl, such as `net.ipv4.tcp_l3mdev_accept`.
         name: &'static str,
-        /// Desired value.
+        /// Desired value of the sysctl.
         value: &'static str,
     },
-    /// Change a link.
+    /// Change properties of a link.
     SetLink {
         /// Current namespace of the link.
         netns: NetnsId,
-        /// Current kernel name.
+        /// Current kernel name of the link.
         name: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// What to change.
+        /// Properties to change.
         changes: Box<LinkChanges>,
     },
     /// Delete a link.
     DeleteLink {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
-        /// Kernel name.
+        /// Kernel name of the link.
         name: String,
         /// Condition that the link must meet.
         guard: Guard,
     },
-    /// Add a range of VLANs to a bridge or to one of its ports, or remove it.
+    /// Add a VLAN range to a bridge or to one of its ports, or remove it.
     SetBridgeVlan {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The VLANs.
+        /// VLAN range to add or remove.
         vlan: BridgeVlan,
-        /// True if the link is a bridge and the VLANs belong to the bridge itself.
+        /// True if the link is a bridge and the VLAN range belongs to the bridge itself.
         itself: bool,
-        /// `true` adds the VLANs, `false` removes them.
+        /// `true` to add the VLAN range, `false` to remove it.
         present: bool,
     },
-    /// Add an address, marked with [`PROTOCOL`]. Enables IPv6 on the link for an IPv6 address.
+    /// Add an address and mark it with [`PROTOCOL`]. For an IPv6 address, also enables IPv6 on the link.
     ///
     /// An address that already exists is taken over, and its missing kernel routes are restored
     /// ([`routes_of_address`](super::routes_of_address)).
     AddAddress {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The address.
+        /// Address to add.
         address: AddressSpec,
-        /// Duplicate address detection.
+        /// Mode of duplicate address detection.
         detection: AddressDetection,
         /// True if the link is shared with other programs (EXISTING, `lo`).
         ///
-        /// On a shared link, an existing foreign address is left unchanged, and only an address with [`PROTOCOL`] is removed.
+        /// On a shared link, an existing foreign address is left unchanged.
         shared: bool,
     },
-    /// Check whether an address is usable; fails with [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] if not.
+    /// Check whether an address is usable. Fails with [`FailureKind::Tentative`] or [`FailureKind::Duplicate`] if it is not.
     ///
     /// A duplicate address is removed and added again to restart detection, which the kernel does not repeat by itself.
     ConfirmAddress {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The address.
+        /// Address to check.
         address: AddressSpec,
-        /// As for [`KernelOp::AddAddress`]; an optimistic address may be used during detection.
+        /// Mode of duplicate address detection. With [`AddressDetection::Optimistic`], an address may be used during detection.
         detection: AddressDetection,
-        /// As for [`KernelOp::AddAddress`].
+        /// True if the link is shared with other programs (EXISTING, `lo`), so that foreign addresses on it are left unchanged.
         shared: bool,
     },
     /// Remove an address.
     DeleteAddress {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The address.
+        /// Address to remove.
         address: AddressSpec,
         /// True if the link is shared with other programs (EXISTING, `lo`).
         ///
-        /// On a shared link, an existing foreign address is left unchanged, and only an address with [`PROTOCOL`] is removed.
+        /// On a shared link, only an address with [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Make an IPv4 address the primary one of its subnet by removing the others and adding them again in the given order.
+    /// Make an IPv4 address the primary one of its subnet by removing the other addresses and adding them again in the given
+    /// order.
     ///
-    /// Does nothing if the address is already primary, or if the subnet has an address that is not in `others` or not marked
-    /// with [`PROTOCOL`]: deleting a primary address can delete the other addresses.
+    /// Does nothing if the address is already primary, or if the subnet has an address that is not in `others` or not marked with
+    /// [`PROTOCOL`]: deleting a primary address can delete the other addresses.
     MakePrimary {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The address.
+        /// Address to make primary.
         address: AddressSpec,
-        /// All other addresses of the subnet.
+        /// All other addresses of the agent in the subnet, in the desired order.
         others: Vec<AddressSpec>,
     },
-    /// Create or replace a permanent neighbour entry, marked with [`PROTOCOL`].
+    /// Create or replace a permanent neighbour entry and mark it with [`PROTOCOL`].
     ///
-    /// A foreign entry is replaced only with `adopt` ([`Reply::Adopted`]). Entries learnt by the kernel do not count as
-    /// foreign.
+    /// A foreign entry is replaced only with `adopt` ([`Reply::Adopted`]). Entries learnt by the kernel are not foreign.
     SetNeighbour {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
@@ -450,14 +453,14 @@ pub enum KernelOp {
         guard: Guard,
         /// IP address of the neighbour.
         address: IpAddr,
-        /// Its MAC address.
+        /// MAC address of the neighbour.
         mac: [u8; 6],
-        /// Also replace a foreign entry ([`Reply::Adopted`]).
+        /// `true` to replace even a foreign entry ([`Reply::Adopted`]).
         adopt: bool,
     },
     /// Delete a neighbour entry.
     DeleteNeighbour {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the link.
         link: String,
@@ -466,36 +469,36 @@ pub enum KernelOp {
         /// IP address of the neighbour.
         address: IpAddr,
     },
-    /// Add a route, marked with [`PROTOCOL`].
+    /// Add a route and mark it with [`PROTOCOL`].
     AddRoute {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The route.
+        /// Route to add.
         route: RouteSpec,
-        /// Replace the agent's own equal route (same destination, metric and table) instead of failing with EEXIST.
+        /// `true` to replace an equal route of the agent (same destination, metric and table) instead of failing with EEXIST.
         replace: bool,
-        /// Also replace an equal foreign route ([`Reply::Adopted`]).
+        /// `true` to replace even an equal foreign route ([`Reply::Adopted`]).
         adopt: bool,
     },
     /// Delete a route that carries [`PROTOCOL`].
     DeleteRoute {
-        /// Namespace.
+        /// Namespace of the link.
         netns: NetnsId,
         /// Kernel name of the output link.
         link: String,
         /// Condition that the link must meet.
         guard: Guard,
-        /// The route.
+        /// Route to delete.
         route: RouteSpec,
     },
 }
 
 impl KernelOp {
-    /// Returns the namespaces that must be open for the operation; empty for operations that open or close one.
+    /// Returns the namespaces that must be open for the operation; empty for operations that open or close a namespace.
     pub fn works_in(&self) -> Vec<NetnsId> {
         match self {
             KernelOp::CreateLink(create) => {
@@ -508,7 +511,7 @@ impl KernelOp {
         }
     }
 
-    /// Returns the link and its guard for an operation on addresses, VLANs, neighbours or routes; `None` for other operations.
+    /// Returns the link and its guard for an operation on VLANs, addresses, neighbours or routes; `None` for other operations.
     pub fn on_link(&self) -> Option<(NetnsId, &str, &Guard)> {
         match self {
             KernelOp::AddAddress { netns, link, guard, .. }
@@ -528,36 +531,36 @@ impl KernelOp {
 /// Operations for one value, performed in order until the first failure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Task {
-    /// Task id, chosen by the caller and repeated in the outcome.
+    /// Task id, chosen by the caller and repeated in the [`Outcome`].
     pub id: u64,
     /// Key of the value, for error messages and logs.
     pub key: String,
-    /// Operations to perform.
+    /// Operations to perform, in this order.
     pub ops: Vec<KernelOp>,
 }
 
 /// Result of a task.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
-    /// Id of the task.
+    /// Id of the task ([`Task::id`]).
     pub id: u64,
-    /// Last reply other than [`Reply::Done`] (`Done` if there is none), or the failure that ended the task.
+    /// Failure that ended the task, or the last reply other than [`Reply::Done`] (`Done` if all replies are `Done`).
     pub result: Result<Reply, Failure>,
 }
 
-/// Outcomes of tasks that were submitted together. Each submission gets at least one answer.
+/// Outcomes of tasks that were submitted together. There is at least one answer to each submission.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
     /// Outcomes of some or all of the tasks.
     pub outcomes: Vec<Outcome>,
-    /// Position of this answer among the answers to the submission.
+    /// Position of this answer among all answers to the submission.
     pub part: Part,
 }
 
-/// Position of an answer among the answers to one submission.
+/// Position of an answer among all answers to one submission.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// The remaining tasks are still in progress; the caller can process these outcomes in the meantime.
+    /// The remaining tasks are still in progress. The caller can process these outcomes in the meantime.
     Early,
     /// All tasks except long-running ones are done. Each submission gets exactly one main answer.
     Main,
@@ -568,9 +571,9 @@ pub enum Part {
 /// Result of a successful operation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Reply {
-    /// Done, without further data.
+    /// The operation succeeded and returns no data.
     Done,
-    /// Done; the object was adopted from another program, now or earlier.
+    /// The operation succeeded on an object that was adopted from another program, now or earlier.
     Adopted,
     /// A namespace was opened.
     Opened {
@@ -583,29 +586,29 @@ pub enum Reply {
     },
     /// The reference still leads to the same namespace.
     Same,
-    /// The reference now leads to another namespace or to none; the text gives the reason.
+    /// The reference now leads to another namespace or to none. The text gives the reason.
     Changed(String),
     /// Contents of a pinned namespace.
     Contents(Box<Snapshot>),
-    /// Links of a pinned namespace.
+    /// Links of a pinned namespace, with details for display.
     Links(Vec<LinkDetails>),
 }
 
 /// The objects in a namespace that are relevant to the agent, as reported by the kernel.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Snapshot {
-    /// All links.
+    /// All links of the namespace.
     pub links: Vec<LinkState>,
     /// VLANs of bridges and their ports.
     pub bridge_vlans: Vec<BridgeVlan>,
-    /// All addresses.
+    /// All addresses of all links.
     pub addresses: Vec<AddressState>,
-    /// Unicast routes in all tables that carry [`PROTOCOL`]. Other routes are omitted: they are not needed, and there can be
-    /// very many of them.
+    /// Unicast routes in all tables that carry [`PROTOCOL`]. Other routes are omitted, because they are not needed and there may
+    /// be very many of them.
     pub routes: Vec<RouteState>,
     /// Permanent neighbour entries that carry [`PROTOCOL`].
     pub neighbours: Vec<NeighbourState>,
-    /// Routes that the kernel created for addresses; only for address families in which the agent has addresses.
+    /// Routes that the kernel created for addresses. Read only for address families in which the agent has addresses.
     pub address_routes: Vec<AddressRoute>,
 }
 
@@ -618,54 +621,54 @@ pub struct LinkState {
     pub name: String,
     /// IFLA_INFO_KIND, such as `veth`; empty if the kernel reports none (`lo`, hardware).
     pub kind: String,
-    /// Interface alias; empty when unset.
+    /// Interface alias; empty if the link has none.
     pub alias: String,
-    /// IFF_UP.
+    /// True if the link is administratively up (IFF_UP).
     pub up: bool,
-    /// IFLA_OPERSTATE (RFC 2863; linux/if.h: 0 unknown, 2 down, 6 up).
+    /// Operational state (IFLA_OPERSTATE, RFC 2863; linux/if.h: 0 unknown, 2 down, 6 up).
     pub oper_state: u8,
     /// MTU in bytes.
     pub mtu: u32,
-    /// MAC address; `None` for links without one.
+    /// MAC address; `None` if the link has none.
     pub mac: Option<[u8; 6]>,
-    /// IFF_LOOPBACK or IFF_POINTOPOINT: IPv4 uses a single neighbour entry for all addresses (`arp_constructor` in
-    /// net/ipv4/arp.c).
+    /// True if IPv4 uses a single neighbour entry for all addresses on the link (IFF_LOOPBACK or IFF_POINTOPOINT;
+    /// `arp_constructor` in net/ipv4/arp.c).
     pub single_neighbour: bool,
-    /// Interface group.
+    /// Interface group; 0 is the kernel's default.
     pub group: u32,
-    /// Index of the master.
+    /// Index of the master; `None` if the link has none.
     pub master: Option<u32>,
-    /// IFLA_LINK: index of the other end of a pair, or of the parent, in that link's namespace.
+    /// Index of the other end of a pair, or of the parent, in the namespace of that link (IFLA_LINK).
     pub linked: Option<u32>,
-    /// IFLA_LINK_NETNSID: id of the namespace that contains `linked`; `None` if it is in the same namespace.
+    /// Id (nsid) of the namespace that contains `linked` (IFLA_LINK_NETNSID); `None` if it is the same namespace.
     pub linked_netnsid: Option<i32>,
-    /// IFLA_INFO_DATA: kind-specific attributes, as sent by the kernel; see [`Self::attribute`].
+    /// Attributes of the link's kind, as sent by the kernel (IFLA_INFO_DATA); see [`Self::attribute`].
     pub info: Vec<u8>,
-    /// IFLA_INFO_SLAVE_KIND: kind of the master; empty without a master.
+    /// Kind of the master (IFLA_INFO_SLAVE_KIND); empty if the link has no master.
     pub port_kind: String,
-    /// IFLA_INFO_SLAVE_DATA: port attributes of the link; see [`Self::port_attribute`].
+    /// Attributes of the link as a port, as sent by the kernel (IFLA_INFO_SLAVE_DATA); see [`Self::port_attribute`].
     pub port: Vec<u8>,
-    /// Receive checksum offloading; read only for links with a kind and an alias.
+    /// State of receive checksum offloading; `None` for links without a kind or an alias, for which it is not read.
     pub rx_checksum: Option<bool>,
-    /// Transmit checksum offloading; read only for links with a kind and an alias.
+    /// State of transmit checksum offloading; `None` for links without a kind or an alias, for which it is not read.
     pub tx_checksum: Option<bool>,
 }
 
-/// IFLA_VRF_TABLE of linux/if_link.h.
+/// Attribute number IFLA_VRF_TABLE of linux/if_link.h.
 const VRF_TABLE: u16 = 1;
 
 impl LinkState {
-    /// Returns the kind-specific attribute with this number.
+    /// Returns the attribute of the link's kind with this number; `None` if the kernel sent no such attribute.
     pub fn attribute(&self, number: u16) -> Option<&[u8]> {
         attributes(&self.info).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
 
-    /// Returns the port attribute with this number.
+    /// Returns the port attribute with this number; `None` if the kernel sent no such attribute.
     pub fn port_attribute(&self, number: u16) -> Option<&[u8]> {
         attributes(&self.port).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
 
-    /// Returns the routing table of a VRF device, which its ports use; `None` for other links.
+    /// Returns the routing table of a VRF device and its ports; `None` if the link is not a VRF device.
     pub fn vrf_table(&self) -> Option<u32> {
         let table = self.attribute(VRF_TABLE).filter(|_| self.kind == "vrf");
         table.and_then(|table| read_u32(table, 0))
@@ -675,19 +678,19 @@ impl LinkState {
 /// A link with details that are used only for display.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct LinkDetails {
-    /// State that the agent works with.
+    /// State of the link, as in a [`Snapshot`].
     pub state: LinkState,
-    /// IFF_* (linux/if.h).
+    /// Flags of the link (IFF_* of linux/if.h).
     pub flags: u32,
-    /// ARPHRD_* (linux/if_arp.h): 1 Ethernet, 772 loopback, 65534 none.
+    /// Hardware type (ARPHRD_* of linux/if_arp.h: 1 Ethernet, 772 loopback, 65534 none).
     pub hardware: u16,
-    /// Receive queues.
+    /// Number of receive queues.
     pub rx_queues: u32,
-    /// Transmit queues.
+    /// Number of transmit queues.
     pub tx_queues: u32,
-    /// Transmit queue length, in packets.
+    /// Maximum length of the transmit queue, in packets.
     pub tx_queue_length: u32,
-    /// Traffic counters.
+    /// Traffic counters of the link.
     pub counters: LinkCounters,
 }
 
@@ -708,30 +711,30 @@ pub struct LinkCounters {
 /// A VLAN or VLAN range on a bridge or on one of its ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BridgeVlan {
-    /// Index of the bridge or the port; ignored in an operation.
+    /// Index of the bridge or the port; ignored in [`KernelOp::SetBridgeVlan`].
     pub link: u32,
-    /// First VLAN id.
+    /// First VLAN id of the range.
     pub first: u16,
-    /// Last VLAN id.
+    /// Last VLAN id of the range, inclusive.
     pub last: u16,
     /// True if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
-    /// True if frames of these VLANs leave untagged.
+    /// True if frames of these VLANs are untagged on egress.
     pub untagged: bool,
 }
 
 /// An address as reported by the kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AddressState {
-    /// Index of the link.
+    /// Index of the link that has the address.
     pub link: u32,
-    /// The address.
+    /// The IP address with its prefix length.
     pub address: AddressSpec,
-    /// IFA_PROTO; 0 if the kernel reports none.
+    /// Protocol number (IFA_PROTO); 0 if the kernel reports none.
     pub protocol: u8,
-    /// RT_SCOPE_*.
+    /// Address scope (RT_SCOPE_* of linux/rtnetlink.h).
     pub scope: u8,
-    /// IFA_FLAGS (linux/if_addr.h: 0x40 tentative, 0x08 dadfailed).
+    /// Address flags (IFA_F_* of linux/if_addr.h: 0x40 tentative, 0x08 dadfailed).
     pub flags: u32,
 }
 
@@ -740,30 +743,30 @@ const OPTIMISTIC: u32 = 0x04;
 const DAD_FAILED: u32 = 0x08;
 const TENTATIVE: u32 = 0x40;
 
-/// Progress of duplicate address detection.
+/// Progress of duplicate address detection for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
     /// The address may be used.
     Over,
-    /// Detection is in progress.
+    /// Detection is in progress, so the address may not be used yet.
     Tentative,
-    /// Another host on the link has the address.
+    /// Another host on the link has the same address.
     Failed,
 }
 
-/// IFA_F_SECONDARY of linux/if_addr.h, which for IPv6 means a temporary address.
+/// IFA_F_SECONDARY of linux/if_addr.h. For IPv6, the flag means a temporary address.
 const SECONDARY: u32 = 0x01;
 
 impl AddressState {
-    /// Returns whether this is a secondary IPv4 address, that is, another address in the subnet was added earlier and is the
-    /// primary one.
+    /// Returns whether this is a secondary IPv4 address, that is, another address of the same subnet was added before it and is
+    /// the primary one.
     pub fn is_secondary(&self) -> bool {
         self.address.address.is_ipv4() && self.flags & SECONDARY != 0
     }
 
-    /// Returns the detection progress, derived from the flags.
+    /// Returns the progress of detection, derived from the flags.
     ///
-    /// An optimistic address counts as done if `requested` is optimistic.
+    /// Detection of an optimistic address counts as over if `requested` is optimistic.
     pub fn progress(&self, requested: AddressDetection) -> Progress {
         match self.flags {
             flags if flags & DAD_FAILED != 0 => Progress::Failed,
@@ -781,7 +784,7 @@ pub struct RouteState {
     pub link: u32,
     /// The route, with `metric` as reported by the kernel.
     pub route: RouteSpec,
-    /// `rtm_protocol`.
+    /// Protocol number (`rtm_protocol`), which identifies the creator of the route.
     pub protocol: u8,
 }
 
@@ -795,37 +798,38 @@ impl RouteState {
 /// A route that the kernel created for an address: the connected route of its subnet, or the local route of the address itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AddressRoute {
-    /// Index of the link.
+    /// Index of the output link.
     pub link: u32,
-    /// Destination network, host bits cleared.
+    /// Destination network, with the host bits cleared.
     pub destination: IpAddr,
     /// Prefix length of the destination.
     pub prefix_len: u8,
-    /// Routing table.
+    /// Routing table; 254 is main, 255 is local (rtnetlink(7)).
     pub table: u32,
-    /// True for a route of type `local`, whose packets are delivered on this host.
+    /// True if packets to the destination are delivered on this host (route type `local`).
     pub local: bool,
 }
 
 /// A permanent neighbour entry as reported by the kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NeighbourState {
-    /// Index of the link.
+    /// Index of the link that has the entry.
     pub link: u32,
-    /// IP address.
+    /// IP address of the neighbour.
     pub address: IpAddr,
-    /// MAC address.
+    /// MAC address of the neighbour.
     pub mac: [u8; 6],
-    /// NDA_PROTOCOL; 0 if the kernel reports none.
+    /// Protocol number (NDA_PROTOCOL); 0 if the kernel reports none.
     pub protocol: u8,
 }
 
 /// Class of a failure, which determines how it is handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
-    /// A required process, file or container does not exist yet. This is not an error: wait for it to appear.
+    /// A required process, file or container does not exist yet. This is not an error: the operation can be retried when it
+    /// appears.
     Unavailable,
-    /// The named object exists but can never be used, such as a directory instead of a namespace: the name must be corrected.
+    /// The named object exists but can never be used, such as a directory instead of a namespace. The user must correct the name.
     Unusable,
     /// The kernel does not support the link kind until its module is loaded.
     KindMissing,
@@ -833,13 +837,13 @@ pub enum FailureKind {
     Exists,
     /// The operation was abandoned without a result. A result that arrives later has no effect.
     TimedOut,
-    /// A foreign object has the same name or key; it was left unchanged.
+    /// A foreign object has the same name or key, and was left unchanged.
     Foreign,
-    /// Duplicate address detection is still in progress; an event reports its end.
+    /// Duplicate address detection is still in progress. An event reports its end.
     Tentative,
-    /// Another host on the link has the address.
+    /// Another host on the link has the same address.
     Duplicate,
-    /// The kernel cannot apply the value to this link, or applies a different one; the value or the link must be changed.
+    /// The kernel cannot apply the value to this link, or applies a different one. The user must change the value or the link.
     Unsupported,
     /// Any other failure; a retry may help.
     Other,
@@ -849,7 +853,7 @@ pub enum FailureKind {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// Class of the failure.
+    /// Class of the failure, which determines how it is handled.
     pub kind: FailureKind,
     /// The kernel's error number (errno(3)); `None` if the failure did not come from the kernel.
     pub errno: Option<i32>,

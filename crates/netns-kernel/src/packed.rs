@@ -1,12 +1,12 @@
 //! The bulk path: performs the operations of many tasks with as few requests to the kernel as possible.
 //!
-//! Anything unusual is left to the normal path: after a refused request or an unexpected state, a task continues on its own
-//! from that operation, as if there were no bulk path.
+//! Anything unusual is left to the normal path. After a refused request or an unexpected state, a task continues on its own from
+//! the failed operation, as if there were no bulk path.
 //!
 //! # Expected flow
-//! The first operations of all tasks are sent, then the second ones, and so on. One socket creates all links; all other
-//! requests are sent through the socket of their namespace. The links that a step needs are read first, one namespace at a
-//! time, so each guard is checked against a state that was read since the batch began.
+//! The first operations of all tasks are sent, then the second ones, and so on. One socket creates all links. All other requests
+//! are sent through the socket of their namespace. Before each round, the links that it needs are read, one namespace at a time,
+//! so each guard is checked against a state that was read since the batch began.
 //!
 //! # Guarantees
 //! Each task gets its own outcome. The operations of a task are performed in order. Operations at the same position in one
@@ -26,23 +26,23 @@ use super::{
 
 /// Minimum number of tasks that are packed.
 ///
-/// With packing, a refused request is sent twice, and a small repair should need few writes.
+/// Packing sends a refused request twice, and a small repair should need few writes.
 pub(super) const TASKS_MIN: usize = 8;
 
 /// State of a task within the batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BatchState {
-    /// No failure so far.
+    /// All operations so far were packed and succeeded.
     Packed,
-    /// Continues on its own, starting at the operation with this index.
+    /// The task continues on its own, starting at the operation with this index.
     Alone(usize),
 }
 
-/// A request and the task to which it belongs.
+/// A request, with the index of the task to which it belongs.
 struct Request {
     task: usize,
     change: Change,
-    /// State of the link after the request.
+    /// State of the link after the request; `None` if the request does not change the link itself.
     leaves: Option<LinkState>,
 }
 
@@ -50,7 +50,7 @@ struct Request {
 pub(super) fn is_packable(op: &KernelOp) -> bool {
     match op {
         KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => true,
-        // A link with a parent is created from the parent's namespace, under a temporary name if necessary.
+        // A link with a parent is created from the parent's namespace, sometimes under a temporary name.
         KernelOp::CreateLink(create) => create.parent.is_none(),
         KernelOp::SetLink { changes, .. } => is_simple(changes),
         KernelOp::AddAddress { detection, shared, .. } => *detection != AddressDetection::Optimistic && !shared,
@@ -60,7 +60,7 @@ pub(super) fn is_packable(op: &KernelOp) -> bool {
     }
 }
 
-/// Returns whether the changes need only one request.
+/// Returns whether the changes can be made with one request.
 fn is_simple(changes: &LinkChanges) -> bool {
     let LinkChanges {
         rename,
@@ -155,13 +155,13 @@ impl Worker {
             }
         }
         if !failed.is_empty() {
-            // Whatever the reason, the cached link states may be wrong.
+            // The cached states of the namespace's links may be wrong, whatever the reason for the failure.
             self.links.retain(|(place, _), _| *place != netns);
         }
         failed
     }
 
-    /// Creates the links of the operations. Returns the tasks that failed.
+    /// Creates links for the given operations. Returns the tasks that failed.
     fn create_links(&mut self, ops: &[(usize, &KernelOp)]) -> Vec<usize> {
         let (mut failed, mut tasks, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for (task, op) in ops {
@@ -185,7 +185,7 @@ impl Worker {
         failed
     }
 
-    /// Reads the links that are not cached, one namespace at a time. Omits links that cannot be read.
+    /// Reads links that are not cached yet, one namespace at a time. Omits links that cannot be read.
     fn look_up<'a>(&mut self, links: impl Iterator<Item = (NetnsId, &'a str, &'a Guard)>) {
         let mut unknown: BTreeMap<NetnsId, Vec<&str>> = BTreeMap::new();
         for (netns, name, _) in links {
@@ -204,7 +204,7 @@ impl Worker {
     }
 }
 
-/// Returns the request for an operation on a link, and the link's state afterwards if it changes.
+/// Returns the request for an operation on a link, and the new state of the link if the request changes it.
 ///
 /// Returns `None` if the operation needs the normal path.
 fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState>)> {
@@ -214,7 +214,7 @@ fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
         KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
-        // On this kind of link, the entry must be read back.
+        // On links of this kind, the kernel may store a different entry, so the entry must be read back.
         KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),

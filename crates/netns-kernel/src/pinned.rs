@@ -1,6 +1,6 @@
 //! The pinned namespaces: one for each inode, shared by all references that lead to it.
 //!
-//! Opens and closes namespaces, and keeps track of which process each reference is bound to. Never changes anything inside a
+//! Opens and closes namespaces, and keeps track of the process to which each reference is bound. Never changes anything inside a
 //! namespace, except sysctls on request.
 
 use std::{
@@ -25,7 +25,7 @@ use super::{
     table::{Bounds, Pinned, Table},
 };
 
-/// A namespace that a reference opened and that has not been read yet.
+/// A namespace that was opened through a reference and has not been read yet.
 struct Entered {
     netns: NetnsId,
     created: bool,
@@ -38,7 +38,7 @@ pub(super) struct Namespaces {
     finder: Finder,
     entrance: Entrance,
     watches: Watches,
-    /// Names that [`Namespaces::prepare`] opened in advance.
+    /// Results of [`Namespaces::prepare`], by name.
     prepared: HashMap<String, Result<Found, Failure>>,
 }
 
@@ -54,12 +54,11 @@ impl Namespaces {
         }
     }
 
-    /// Opens or creates named namespaces in advance: creates several at once, and opens the sockets of all of them in one
-    /// visit.
+    /// Opens named namespaces in advance, and creates missing ones. Opens the sockets of all of them in one visit.
     ///
     /// Each name must be opened with [`Namespaces::open`] afterwards, before any other operation.
     pub fn prepare(&mut self, names: &[(&str, &str)]) {
-        // If not all namespaces can be watched, `pin` decides for each of them.
+        // If not all namespaces can be watched, `pin` decides which of them to watch.
         let subscribe = self.watches.room() >= names.len();
         let mut answers = self.finder.open_or_create(names, subscribe);
         let unvisited = |found: &&mut Found| found.sockets.is_none() && !self.table.contains(found.netns);
@@ -67,7 +66,7 @@ impl Namespaces {
         let files: Vec<Arc<OwnedFd>> = unvisited.iter().map(|found| Arc::clone(&found.file)).collect();
         let sockets = self.entrance.visit_all(files, move || Sockets::open(subscribe));
         for (found, sockets) in unvisited.iter_mut().zip(sockets) {
-            // A failure is reported when `pin` tries to open the sockets again.
+            // If this fails, `pin` opens the sockets again and reports the failure.
             found.sockets = sockets.ok();
         }
         self.prepared = names.iter().map(|(name, _)| (*name).to_owned()).zip(answers).collect();
@@ -97,14 +96,14 @@ impl Namespaces {
         let mut contents = self.read_all(&to_read);
         let mut settle = |((reference, _), entered): (&(&NamespaceRef, Option<&str>), Result<Entered, Failure>)| {
             let entered = entered?;
-            // A namespace that was opened by two references is read for each of them.
+            // A namespace that was opened through two references is read once for each of them.
             let contents = contents.remove(&entered.netns).unwrap_or_else(|| self.read(entered.netns));
             self.settle(reference, entered, contents)
         };
         wanted.iter().zip(entered).map(&mut settle).collect()
     }
 
-    /// Finds, pins and watches a namespace. The caller must always call [`Self::settle`] afterwards.
+    /// Finds, pins and watches a namespace. After success, the caller must always call [`Self::settle`].
     fn enter(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Entered, Failure> {
         let mut found = self.find_or_create(reference, mark)?;
         let entered = Entered {
@@ -117,7 +116,7 @@ impl Namespaces {
         Ok(entered)
     }
 
-    /// Returns the contents of a namespace that was entered, or releases the namespace if it could not be read.
+    /// Returns the contents of a namespace that was entered. Releases the namespace if it could not be read.
     fn settle(&mut self, reference: &NamespaceRef, entered: Entered, contents: Result<Snapshot, Failure>) -> Result<Reply, Failure> {
         let Entered { netns, created, process } = entered;
         let contents = contents.inspect_err(|_| {
@@ -134,7 +133,7 @@ impl Namespaces {
         })
     }
 
-    /// Deletes a name that was just created, so the next attempt creates it again and reports it as created.
+    /// Deletes a name that was just created, so that the next attempt creates it again and reports it as created.
     fn undo_creation(&self, reference: &NamespaceRef, created: bool) {
         if created && let NamespaceRef::Named(name) = reference {
             let _ = self.finder.directory.remove(name);
@@ -149,11 +148,11 @@ impl Namespaces {
             return prepared;
         }
         let mut answers = self.finder.open_or_create(&[(name, mark)], self.watches.room() > 0);
-        // One name has one result.
+        // For one name, there is always one result.
         answers.pop().unwrap_or_else(|| self.finder.find(reference))
     }
 
-    /// Checks whether a reference still leads to a namespace.
+    /// Checks whether a reference still leads to the given namespace.
     pub fn verify(&self, reference: &NamespaceRef, netns: NetnsId) -> Result<Reply, Failure> {
         match self.finder.find(reference) {
             Ok(found) if found.netns == netns => Ok(Reply::Same),
@@ -167,7 +166,8 @@ impl Namespaces {
         }
     }
 
-    /// Releases one open of a namespace. Also deletes its name if requested and if the namespace carries the agent's mark.
+    /// Releases one open of a namespace. If requested, also deletes its name, provided that the namespace carries the agent's
+    /// mark.
     pub fn close(
         &mut self,
         reference: &NamespaceRef,
@@ -175,7 +175,7 @@ impl Namespaces {
         remove_if_marked: Option<&str>,
         forget: bool,
     ) -> Result<Reply, Failure> {
-        // Done before the release, so a failed deletion can be retried.
+        // Delete the name before the release, so that a failed deletion can be retried.
         if let (NamespaceRef::Named(name), Some(prefix)) = (reference, remove_if_marked) {
             self.remove_if_marked(name, netns, prefix)?;
         }
@@ -186,7 +186,7 @@ impl Namespaces {
         Ok(Reply::Done)
     }
 
-    /// Removes the binding of a reference to a process.
+    /// Deletes the binding of a reference to a process.
     pub fn forget(&mut self, reference: &NamespaceRef) -> Result<(), Failure> {
         self.finder.bindings.forget(reference);
         Ok(())
@@ -221,7 +221,7 @@ impl Namespaces {
         self.table.contains(netns)
     }
 
-    /// Returns the number of namespaces that can be used at once; see [`Self::several_mut`].
+    /// Returns the number of namespaces that [`Self::several_mut`] can return at once.
     pub fn together_max(&self) -> usize {
         self.table.together_max()
     }
@@ -231,8 +231,8 @@ impl Namespaces {
     /// Leaves out namespaces that are not pinned or whose sockets cannot be opened.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         for netns in wanted {
-            // This marks each namespace as used, so opening the sockets of one does not close those of another. A caller that
-            // needs the reason for a failure requests that namespace separately.
+            // Opening the sockets of one namespace does not close those of another, because this call marks each namespace as
+            // used. A caller that needs the reason for a failure requests the namespace separately.
             let _ = self.get_mut(*netns);
         }
         self.table.several_mut(wanted)
@@ -249,7 +249,7 @@ impl Namespaces {
         link_details::dump(&mut pinned.route).map_err(|refusal| failure::refused("read links", &pinned.place, &refusal))
     }
 
-    /// Sets a sysctl inside a pinned namespace. Returns whether it had another value.
+    /// Sets a sysctl inside a pinned namespace. Returns whether the sysctl had another value before.
     pub fn ensure_sysctl(&mut self, netns: NetnsId, path: PathBuf, value: &'static str) -> Result<bool, Refusal> {
         let file = self.table.file(netns).cloned().ok_or(Errno::ENOENT)?;
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
@@ -303,7 +303,7 @@ impl Namespaces {
         }
         match self.finder.find(&NamespaceRef::Named(name.to_owned())) {
             Ok(now) if now.netns == netns => self.finder.directory.remove(name),
-            // The name leads to another namespace or to none, so it must stay.
+            // The name leads to another namespace, so it must stay.
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Unusable) => Ok(()),
             Err(failure) => Err(failure),

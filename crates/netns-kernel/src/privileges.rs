@@ -1,7 +1,7 @@
-//! Reduces the process's capabilities to those needed to configure networks.
+//! Reduces the capabilities of the process to those that it needs to configure networks.
 //!
-//! Capabilities belong to threads and are inherited by new threads, so [`reduce`] must run while the process is
-//! single-threaded.
+//! Each thread has its own capabilities, which new threads inherit. Therefore [`reduce`] must run while the process has only one
+//! thread.
 
 use std::{fs, io};
 
@@ -13,12 +13,12 @@ use rustix::{
     },
 };
 
-/// A capability (capabilities(7)) and its purpose.
+/// A capability (capabilities(7)) and its purpose in the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// Name, as in the manual page.
+    /// Name of the capability, as in capabilities(7).
     pub name: &'static str,
-    /// Number (linux/capability.h).
+    /// Number of the capability (linux/capability.h).
     pub bit: u32,
     /// Reason why the agent needs the capability.
     pub purpose: &'static str,
@@ -58,7 +58,7 @@ pub const LOW_PORTS: Capability = Capability {
 /// Error of [`reduce`].
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// The process has several threads, of which only one would drop its capabilities.
+    /// The process has this many threads, of which only one would drop its capabilities.
     #[error("the process already has {0} threads, of which only one would drop its capabilities")]
     Threads(usize),
     /// The kernel refused a step.
@@ -74,16 +74,16 @@ pub enum PrivilegeError {
 /// Result of [`reduce`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reduced {
-    /// Required capabilities that the process had and keeps.
+    /// Names of the needed capabilities that the process had and keeps.
     pub kept: Vec<&'static str>,
-    /// Required capabilities that the process did not have.
+    /// Needed capabilities that the process did not have.
     pub missing: Vec<Capability>,
-    /// True if the bounding set was also reduced, which requires CAP_SETPCAP. If it was not reduced, this is harmless, because
-    /// no_new_privs prevents child processes from gaining privileges.
+    /// True if the bounding set was also reduced, which requires CAP_SETPCAP. Otherwise, no_new_privs still prevents child
+    /// processes from gaining privileges.
     pub bounded: bool,
 }
 
-/// Permanently drops all capabilities except those that are needed, and sets no_new_privs for child processes.
+/// Permanently drops all capabilities that the agent does not need, and sets no_new_privs for child processes.
 ///
 /// # Errors
 /// Fails if there are other threads, or if the kernel refuses. The process may then have more capabilities than it needs.
@@ -97,7 +97,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
         .iter()
         .fold(CapabilitySet::empty(), |mask, capability| mask.union(set_of(capability.bit)));
     let refused = |what| move |error: Errno| PrivilegeError::Refused { what, error: error.into() };
-    // The bounding set comes first, because reducing it requires a capability that is dropped below.
+    // Reduce the bounding set first, because this requires a capability that is dropped below.
     let bounded = bound(mask).map_err(refused("cannot reduce the bounding set"))?;
     clear_ambient_capability_set().map_err(refused("cannot clear the ambient capabilities"))?;
     let before = capabilities(None).map_err(refused("cannot read the capabilities"))?;
@@ -118,7 +118,7 @@ pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
     })
 }
 
-/// Removes all capabilities outside of `mask` from the bounding set. Returns false if this is not permitted.
+/// Removes all capabilities outside of `mask` from the bounding set. Returns false if the process is not permitted to do so.
 fn bound(mask: CapabilitySet) -> Result<bool, Errno> {
     for bit in 0..u64::BITS {
         let one = set_of(bit);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn reduce_fails_if_there_are_other_threads() {
-        // The test harness has a thread for each test and one for itself.
+        // The test harness runs each test on its own thread, so the process has more than one.
         let before = capabilities(None).expect("readable capabilities");
         let refused = std::thread::spawn(|| reduce(false)).join().expect("reduce without panic");
         assert!(matches!(refused, Err(PrivilegeError::Threads(_))), "{refused:?}");

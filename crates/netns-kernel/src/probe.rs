@@ -1,4 +1,4 @@
-//! Tests which link kinds the kernel supports, in a temporary network namespace.
+//! Tests which link kinds the kernel supports by creating links in a temporary network namespace.
 
 use std::{io, thread};
 
@@ -16,21 +16,21 @@ use super::{
     operation::LinkInfo,
 };
 
-/// Name of the link that serves as parent of other links.
+/// Name of the veth that is the parent of links that need one.
 const PARENT: &str = "parent-trial";
 
 /// A link kind to test.
 #[derive(Clone, Debug)]
 pub struct LinkKindTrial {
-    /// Kind, with the attributes that the kernel requires.
+    /// Kind to test, with the attributes that the kernel requires.
     pub info: LinkInfo,
-    /// True if the kind requires a parent; a veth is used.
+    /// True if links of this kind need a parent. A veth is created as the parent.
     pub has_parent: bool,
 }
 
 /// Creates one link of each kind in a temporary namespace.
 ///
-/// Returns, for each kind in order, success or the kernel's own words.
+/// Returns one result for each kind, in the same order. On failure, the result is the kernel's own words.
 ///
 /// # Errors
 /// Fails if the caller may not create a network namespace, or cannot open a netlink socket in it.
@@ -48,7 +48,7 @@ pub fn try_link_kinds(trials: Vec<LinkKindTrial>) -> io::Result<Vec<Result<(), S
         .unwrap_or_else(|_| Err(io::Error::other("the thread that creates the links panicked")))
 }
 
-/// Creates the parent. Returns its index, or the reason for the failure.
+/// Creates a veth as the parent of other links. Returns its index, or the reason for the failure.
 fn parent(socket: &mut RouteSocket) -> Result<u32, String> {
     let mut message = LinkMessage::default();
     message.attributes = vec![

@@ -1,4 +1,4 @@
-//! Finds the namespace of a process.
+//! Finds the network namespace of a process.
 //!
 //! The kernel reuses PIDs, so a process is identified by both its PID and its start time. Never signals, traces or waits for a
 //! process.
@@ -25,12 +25,12 @@ use super::{
     process_stat::ProcessStat,
 };
 
-/// A process or thread whose namespace is used.
+/// The process or thread in a `/proc` path of a network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProcessPath {
-    /// Process.
+    /// Process id.
     pub pid: i32,
-    /// Thread, if the path names one.
+    /// Thread id; `None` if the path names no thread.
     pub tid: Option<i32>,
 }
 
@@ -71,7 +71,7 @@ impl std::fmt::Display for ProcessPath {
 
 /// Unique identity of a process.
 ///
-/// PID and start time may both be reused; the pidfd shows whether the process has exited.
+/// PID and start time may both be reused. The pidfd shows whether the process has exited.
 pub(super) struct Identity {
     /// Start time in clock ticks after boot; one tick is 10 ms.
     start_time: u64,
@@ -91,12 +91,12 @@ pub(super) struct Meant {
 #[derive(Default)]
 pub(super) struct Bindings {
     held: HashMap<NamespaceRef, Identity>,
-    /// Bindings on disk, which include those of an earlier run of the agent.
+    /// Bindings in a file, which include those of an earlier run of the agent.
     record: BindingRecord,
 }
 
 impl Bindings {
-    /// Returns the bindings in a record.
+    /// Returns the bindings that an earlier run of the agent recorded.
     pub fn recorded(record: BindingRecord) -> Self {
         Self {
             held: HashMap::new(),
@@ -126,7 +126,7 @@ impl Bindings {
 
     /// Binds the reference to this process, unless it is already bound.
     ///
-    /// Does nothing for a container reference, which identifies its process by itself.
+    /// Does nothing for a container reference, which already contains the start time of its process.
     pub fn bind(&mut self, reference: &NamespaceRef, process: Identity) {
         if !matches!(reference, NamespaceRef::Container { .. }) {
             let bound = self.held.entry(reference.clone()).or_insert(process);
@@ -143,17 +143,16 @@ impl Bindings {
 
 /// An open namespace file and the process through which it was found.
 pub(super) struct Found {
-    /// The nsfs file.
+    /// Open nsfs file of the namespace.
     pub file: File,
-    /// The process in this namespace.
+    /// The process that is in this namespace.
     pub process: Identity,
 }
 
 /// Opens the network namespace of a process.
 ///
-/// `meant` is the expected process, if known. `remedy` says what to do if the PID now belongs to another process. The file is
-/// certain to belong to the process, because a pidfd opened beforehand shows that the process had not exited when the file was
-/// opened.
+/// `meant` is the expected process, if known. `remedy` tells the user what to do if the PID now belongs to another process. The
+/// file is certain to belong to the process: a pidfd that was opened before it shows that the process had not exited by then.
 pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(
@@ -217,12 +216,12 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn has_exited(pidfd: &impl AsFd) -> bool {
     let mut descriptors = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    // If poll fails, the state is unknown and the process is treated as exited.
+    // If poll fails, treat the process as exited, because its state is unknown.
     poll(&mut descriptors, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 
-/// Returns the distinct network namespaces of all processes in the agent's PID namespace, each with the PID of one process in
-/// it.
+/// Returns the distinct network namespaces of all processes in the agent's PID namespace, each with the PID of one of its
+/// processes.
 ///
 /// # Errors
 /// Fails only if `/proc` itself cannot be read. Processes that end in the meantime are omitted.

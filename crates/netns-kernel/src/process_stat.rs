@@ -1,16 +1,17 @@
 //! Parses `/proc/PID/stat` (proc_pid_stat(5)).
 //!
-//! The command name may itself contain spaces and parentheses, so fields are counted from the *last* parenthesis.
+//! The command name may itself contain spaces and parentheses, so the fields after it are counted from the *last* closing
+//! parenthesis.
 
 use std::{fs, io, path::Path, time::Duration};
 
-/// Length of a clock tick in milliseconds, as reported to user space. The same on every architecture (USER_HZ is 100).
+/// Length of a clock tick in milliseconds. It is the same on every architecture, because USER_HZ is always 100.
 const TICK_MS: u64 = 10;
 
-/// State of a process or a thread.
+/// State of a process, as in `/proc/PID/stat`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessStat {
-    /// Command name: at most 15 bytes, which may be any characters.
+    /// Command name: at most 15 bytes, in which any character is possible.
     pub comm: String,
     /// State letter: R, S, D, Z (zombie), …
     pub state: char,
@@ -51,7 +52,7 @@ impl ProcessStat {
         let (open, close) = (line.find('(')?, line.rfind(')')?);
         let comm = line.get(open + 1..close)?.to_owned();
         let fields: Vec<&str> = line.get(close + 1..)?.split_ascii_whitespace().collect();
-        // `fields` starts with field 3.
+        // The first item of `fields` is field 3.
         let field = |number: usize| fields.get(number - 3);
         Some(Self {
             comm,

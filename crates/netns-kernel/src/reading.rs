@@ -12,17 +12,18 @@ use super::{
     table::Pinned,
 };
 
-/// Number of threads that read. Two threads take half the time of one; more threads were not faster on any measured machine.
+/// Number of threads that read namespaces. Two threads take half the time of one. More threads were not faster on any measured
+/// machine.
 const THREADS: usize = 2;
 /// Minimum number of namespaces for which a second thread is started. Starting a thread takes as long as reading a few
 /// namespaces.
 const NAMESPACES_MIN: usize = 8;
 
-/// Contents of each namespace, or the reason why they could not be read.
+/// Contents of each namespace, or the reason why a namespace could not be read.
 pub(super) type Contents = HashMap<NetnsId, Result<Snapshot, Failure>>;
 
 impl Namespaces {
-    /// Reads pinned namespaces, each of them once. Namespaces that are not pinned are missing from the result.
+    /// Reads pinned namespaces, each of them only once. Omits namespaces that are not pinned.
     pub(super) fn read_all(&mut self, wanted: &[NetnsId]) -> Contents {
         let mut contents = Contents::with_capacity(wanted.len());
         for together in wanted.chunks(self.together_max()) {
@@ -41,7 +42,7 @@ impl Namespaces {
         let mut contents = self.read_all(&wanted);
         let mut outcome = |task: &Task| {
             let netns = netns_of(task)?;
-            // A namespace that is requested twice or is not pinned is read separately.
+            // A namespace is read separately if it is requested twice or is not pinned.
             let read = contents.remove(&netns).unwrap_or_else(|| self.read(netns));
             let result = read.map(|found| Reply::Contents(Box::new(found)));
             Some(Outcome { id: task.id, result })
@@ -64,7 +65,7 @@ fn read_together(namespaces: Vec<(NetnsId, &mut Pinned)>) -> Vec<(NetnsId, Resul
     thread::scope(|scope| {
         let spawn = |_| thread::Builder::new().name("netns-read".to_owned()).spawn_scoped(scope, work).ok();
         let others: Vec<_> = (0..helpers).filter_map(spawn).collect();
-        // This thread takes part, so all namespaces are read even if no other thread can be started.
+        // The current thread also reads, so all namespaces are read even if no other thread can be started.
         let mut read = work();
         read.extend(others.into_iter().filter_map(|thread| thread.join().ok()).flatten());
         read

@@ -44,7 +44,7 @@ pub(super) fn show(spec: &RouteSpec) -> String {
     text
 }
 
-/// Returns why the kernel does not support the route; `None` if it does.
+/// Returns why the kernel does not support the route; `None` if the kernel supports it.
 pub(super) fn unsupported(spec: &RouteSpec) -> Option<&'static str> {
     match (spec.destination, spec.gateway) {
         (IpAddr::V6(_), Some(IpAddr::V4(_))) => Some("an IPv6 route cannot have an IPv4 gateway"),
@@ -52,7 +52,9 @@ pub(super) fn unsupported(spec: &RouteSpec) -> Option<&'static str> {
     }
 }
 
-/// Returns RTM_NEWROUTE.
+/// Returns the RTM_NEWROUTE request that adds a route.
+///
+/// With `replace`, an equal route is replaced. Otherwise, the request fails with EEXIST if an equal route exists.
 pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -67,12 +69,12 @@ pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
     (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | existing)
 }
 
-/// Returns an RTM_DELROUTE that matches only routes with the agent's protocol.
+/// Returns the RTM_DELROUTE request that deletes a route. It matches only routes with the agent's protocol.
 ///
 /// # Caveats
 ///
-/// The kernel treats IPv4 metric 0 as "any metric, lowest first". If the route no longer exists, the request deletes another of
-/// the agent's routes that differs only in its metric.
+/// The kernel treats IPv4 metric 0 as "any metric, lowest first". If the route no longer exists, the request deletes another
+/// route of the agent that differs only in its metric.
 pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -97,7 +99,7 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message.header.destination_prefix_length = spec.prefix_len;
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Unicast;
-    // The header has room only for table numbers up to 255; the attribute takes precedence.
+    // The header has room only for table numbers up to 255, and the attribute takes precedence over it.
     message.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
         message.attributes.push(RouteAttribute::Table(spec.table));
@@ -139,7 +141,7 @@ pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Re
         found.extend(routes.into_iter().filter(|state| state.route.table == table));
     });
     match found {
-        // The table does not exist.
+        // ENOENT means that the table does not exist, so it has no routes.
         Err(refusal) if refusal.errno == libc::ENOENT => Ok(Vec::new()),
         found => found,
     }
@@ -152,11 +154,11 @@ pub(super) struct Routes {
     pub own: Vec<RouteState>,
     /// Routes that the kernel created for addresses.
     pub of_addresses: Vec<AddressRoute>,
-    /// Number of other routes that the kernel listed.
+    /// Number of other routes in the kernel's replies.
     pub others: usize,
 }
 
-/// Routes to request from the kernel.
+/// Routes to request from the kernel in one dump.
 #[derive(Clone, Copy)]
 pub(super) enum Selection {
     /// Routes that carry the agent's protocol.
@@ -185,7 +187,7 @@ pub(super) fn dump(socket: &mut RouteSocket, ipv4: bool, selection: Selection, r
         Err(refusal) if refusal.errno == libc::EOPNOTSUPP || refusal.errno == libc::EAFNOSUPPORT => return Ok(()),
         Err(refusal) => return Err(refusal),
     };
-    // A kernel without strict checking ignores the filter.
+    // A kernel without strict checking ignores the filter, so drop the routes that were not requested.
     if !matches!(selection, Selection::OfAddresses) {
         routes.own.extend(found.own);
     }
@@ -203,9 +205,9 @@ pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<
     Ok(routes.of_addresses)
 }
 
-/// Returns RTM_NEWROUTE for the IPv4 route of an address, identical to the route that the kernel creates.
+/// Returns the RTM_NEWROUTE request for the IPv4 route of an address, identical to the route that the kernel creates.
 ///
-/// The kernel deletes the route together with the address.
+/// The kernel deletes this route together with the address.
 pub(super) fn add_of_address(route: &AddressRoute, source: IpAddr) -> Change {
     let spec = RouteSpec {
         destination: route.destination,
@@ -232,7 +234,7 @@ fn family(ipv4: bool) -> AddressFamily {
     }
 }
 
-/// Describes a conflicting route for a message.
+/// Describes a conflicting route, for messages.
 pub(super) fn describe(state: &RouteState) -> String {
     let owner = match state.protocol {
         1 => "redirect: the kernel, after an ICMP redirect",
@@ -257,13 +259,13 @@ fn parse_of_interest(payload: &[u8], found: &mut Routes) {
     match payload.first_chunk::<8>() {
         Some(&[.., PROTOCOL, _, libc::RTN_UNICAST]) => parse(payload, &mut found.own),
         Some(&[.., KERNEL, _, libc::RTN_UNICAST | libc::RTN_LOCAL]) => found.of_addresses.extend(parse_of_address(payload)),
-        // The kernel also creates broadcast and multicast routes for addresses; they are not needed.
+        // The agent does not need the broadcast and multicast routes that the kernel creates for addresses.
         Some(&[.., KERNEL, _, _]) => {}
         _ => found.others += 1,
     }
 }
 
-/// Parses a route with a single link, as created by the kernel for an address.
+/// Parses a route with a single output link, as the kernel creates it for an address.
 fn parse_of_address(payload: &[u8]) -> Option<AddressRoute> {
     let &[family, prefix_len, _, _, table, _, _, kind] = payload.first_chunk::<8>()?;
     let mut route = AddressRoute {
@@ -338,7 +340,7 @@ fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut 
     }
 }
 
-/// Parses RTA_GATEWAY, an address of the route's family, or RTA_VIA, which contains its own family (`struct rtvia`).
+/// Parses the gateway: RTA_GATEWAY has the family of the route, and RTA_VIA contains its own family (`struct rtvia`).
 fn read_gateway(family: u8, kind: u16, value: &[u8]) -> Option<IpAddr> {
     match kind {
         libc::RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),

@@ -1,7 +1,8 @@
 //! Adds and replaces routes.
 //!
-//! An existing route is read before it is replaced: a foreign route is replaced only if the value allows it, and a kernel route
-//! never. One dump of the table serves all routes in a batch, so a change of very many routes reads the table only a few times.
+//! An existing route is read before it is replaced. A foreign route is replaced only if the value allows it, and a route of the
+//! kernel never. One dump of the table serves all routes in a batch, so a change of very many routes reads the table only a few
+//! times.
 
 use std::{
     collections::HashMap,
@@ -17,13 +18,13 @@ use super::{
     worker::{On, Worker, is_eexist},
 };
 
-/// Time for which a table dump is used within a batch.
+/// Time for which the dump of a table is reused within a batch.
 const BELIEVED: Duration = Duration::from_millis(50);
 
-/// Destination, prefix length and metric: the kernel treats routes with the same values as the same route.
+/// Destination, prefix length and metric. The kernel treats routes in one table as equal if these are the same.
 type Identity = (IpAddr, u8, u32);
 
-/// Routes of all protocols for one address family in one table.
+/// Existing routes of all protocols, for one address family in one table.
 pub(super) struct KnownRoutes {
     netns: NetnsId,
     table: u32,
@@ -76,7 +77,7 @@ impl Worker {
         }
     }
 
-    /// Returns the failure for a conflict with a kernel route.
+    /// Returns the failure for a conflict with a route that the kernel created.
     ///
     /// The agent neither replaces nor adopts such a route, because it belongs to an address.
     fn route_of_kernel(&mut self, on: On<'_>, spec: &RouteSpec, found: &RouteState, action: &str) -> Failure {

@@ -1,7 +1,7 @@
-//! Temporary namespaces for a whole process, so it cannot affect the host. Used by the demo, never by the agent.
+//! Moves a whole process into temporary namespaces, so that it cannot affect the host. Used by the demo, never by the agent.
 //!
 //! Also starts the processes that represent workloads, and provides [`Echo`] to show that a network carries packets. Call
-//! [`leave`] first; its next child process then calls [`set_up`].
+//! [`leave`] first. The next child process of the caller then calls [`set_up`].
 
 mod echo;
 
@@ -27,12 +27,11 @@ use super::{
     netlink::{Refusal, RouteSocket},
 };
 
-/// File that contains the last assigned PID; the kernel continues from it.
+/// File with the last PID that the kernel assigned. The kernel then assigns the next higher free PID.
 ///
-/// The owner of the PID namespace may write to it (CONFIG_CHECKPOINT_RESTORE).
+/// The owner of the PID namespace may write to the file (CONFIG_CHECKPOINT_RESTORE).
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-/// Maximum number of attempts. More than one may be needed because another thread may start between the choice of a PID and its
-/// use.
+/// Maximum number of attempts to start a process with a given PID. Another thread may start in between and take the PID.
 const PID_ATTEMPTS: usize = 200;
 
 /// Error returned by the sandbox functions.
@@ -41,7 +40,7 @@ const PID_ATTEMPTS: usize = 200;
 pub struct SandboxError {
     /// Step that failed.
     pub step: &'static str,
-    /// errno(3) with the kernel's text and the remedy.
+    /// Error text of the kernel with the errno(3) name, and a remedy.
     pub cause: String,
 }
 
@@ -56,8 +55,8 @@ pub enum Rights {
 
 /// Moves the calling process into new mount and network namespaces.
 ///
-/// Its next child process becomes the first process of a new PID namespace; when that child ends, all processes in the PID
-/// namespace end. Must be called while the process is single-threaded.
+/// The next child of the calling process becomes the first process of a new PID namespace. When that child ends, all processes in
+/// the PID namespace end. Must be called while the process has only one thread.
 ///
 /// # Errors
 /// Fails if the caller is allowed to create neither these namespaces nor a user namespace.
@@ -70,7 +69,7 @@ pub fn leave() -> Result<Rights, SandboxError> {
     }
     let (user, group) = (Uid::effective(), Gid::effective());
     unshare(namespaces | CloneFlags::CLONE_NEWUSER).map_err(|errno| no_user_namespace("create a user namespace", errno.into()))?;
-    // Without "deny", an unprivileged process may not map a group (user_namespaces(7)).
+    // Before an unprivileged process may map a group, it must write "deny" to `setgroups` (user_namespaces(7)).
     let maps = [
         ("/proc/self/setgroups", "deny".to_owned()),
         ("/proc/self/uid_map", format!("0 {user} 1")),
@@ -84,16 +83,16 @@ pub fn leave() -> Result<Rights, SandboxError> {
 
 /// Sets up the new namespaces: `/proc` of the PID namespace, an empty `/run` (with its own `/run/netns`), and loopback.
 ///
-/// Must be called by the first process of the PID namespace, which is killed when its parent ends. Returns this process's PID
-/// as seen from outside of the sandbox.
+/// Must be called by the first process of the PID namespace, which is from then on killed when its parent ends. Returns the PID
+/// of this process as seen from outside of the sandbox.
 ///
 /// # Errors
-/// Fails if a mount or loopback cannot be set up.
+/// Fails if a mount fails or loopback cannot be set up.
 pub fn set_up() -> Result<u32, SandboxError> {
     set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("set its parent-death signal", errno.into()))?;
     if std::process::id() != 1 || parent_id() != 0 {
         let cause = format!(
-            "this process is PID {}, not the first of a PID namespace; start `netns-agent demo`",
+            "this process is PID {}, not the first of a PID namespace; run `netns-agent demo` instead",
             std::process::id()
         );
         return Err(SandboxError {
@@ -101,7 +100,7 @@ pub fn set_up() -> Result<u32, SandboxError> {
             cause,
         });
     }
-    // The old /proc still shows the PID outside of the sandbox.
+    // The old `/proc` still shows the PID of this process outside of the sandbox.
     let outside = fs::read_link("/proc/self")
         .ok()
         .and_then(|pid| pid.to_str()?.parse().ok())
@@ -167,9 +166,9 @@ fn refused(step: &'static str, error: io::Error) -> SandboxError {
     }
 }
 
-/// Returns an error that lists all remedies for EPERM, which has many causes here that the kernel does not distinguish.
+/// Returns an error that lists all remedies for EPERM. The kernel does not say which of the many causes it has.
 fn no_user_namespace(step: &'static str, error: io::Error) -> SandboxError {
-    let remedy = "run it as root; or allow all users to create user namespaces, by setting those of these sysctls that the kernel has: \
+    let remedy = "run it as root; or allow all users to create user namespaces, by setting each of the following sysctls that exists: \
                   sysctl -w user.max_user_namespaces=10000, sysctl -w kernel.unprivileged_userns_clone=1, \
                   sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs CAP_SYS_ADMIN (docker run --privileged)";
     SandboxError {

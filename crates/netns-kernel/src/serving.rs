@@ -1,11 +1,11 @@
 //! The thread that performs batches one after the other. Paths whose opening may hang are opened on other threads.
 //!
-//! Never waits longer than [`GRACE`] for something that may hang.
+//! The thread never waits longer than [`GRACE`] for an operation that may hang.
 //!
-//! When a batch is done, the outcomes of all tasks are reported, except for tasks whose path does not respond. For a large
-//! batch, complete outcomes are reported earlier, so that the caller can process them in the meantime. The outcome of a task
-//! whose path does not respond is reported later: when the path responds, or after [`LIMIT`]. All answers come from one thread,
-//! in the order in which the tasks were performed, so an older snapshot of a namespace is never reported after a newer one.
+//! When a batch is done, the outcomes of all tasks are reported, except for tasks whose path does not respond. The outcome of
+//! such a task is reported when its path responds, or after [`LIMIT`]. For a large batch, the outcomes available so far are
+//! reported earlier, so that the caller can process them in the meantime. All answers come from one thread, in the order in which
+//! the tasks were performed, so an older snapshot of a namespace is never reported after a newer one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -25,20 +25,20 @@ use super::{
 
 /// Time for which a batch waits for its paths to be opened.
 ///
-/// A path that responds at all usually responds much faster, so all outcomes are reported together.
+/// A path that responds at all usually responds much faster, so that all outcomes are reported together.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// Message to the thread.
 pub(super) enum Message {
-    /// Tasks to perform.
+    /// A batch of tasks to perform.
     Batch(Batch),
-    /// A path was opened, or the opening failed.
+    /// Result of opening a path on another thread.
     Opened(PathBuf, Opening),
-    /// No more messages follow.
+    /// No more messages follow, and the thread must end.
     End,
 }
 
-/// Tasks and the caller that submitted them.
+/// Tasks, and the caller that waits for their outcomes.
 pub(super) struct Batch {
     pub tasks: Vec<Task>,
     pub caller: Caller,
@@ -58,12 +58,12 @@ struct Waiting {
     tasks: Vec<(Task, PathBuf, Instant)>,
 }
 
-/// See the [module documentation](self).
+/// State of the thread that performs batches.
 pub(super) struct Serving {
     worker: Worker,
     opens: SlowOpens,
     messages: Receiver<Message>,
-    /// Sender for the threads that open files.
+    /// Sender that is cloned for each thread that opens a file.
     sender: Sender<Message>,
     /// Messages received while a batch waited for its paths to be opened.
     backlog: VecDeque<Message>,
@@ -71,7 +71,7 @@ pub(super) struct Serving {
 }
 
 impl Caller {
-    /// Returns a caller for the tasks. `tell` is called on the executor's thread and must not block.
+    /// Returns a caller that waits for the outcomes of these tasks. `tell` is called on the executor's thread and must not block.
     pub fn new(tasks: &[Task], tell: Box<dyn FnMut(Answer) + Send>) -> Self {
         Caller {
             unanswered: tasks.iter().map(|task| task.id).collect(),
@@ -80,7 +80,7 @@ impl Caller {
         }
     }
 
-    /// Reports outcomes: the first time as the main answer, afterwards as late answers.
+    /// Reports outcomes: as the main answer at the first call, and as late answers afterwards.
     fn answer(&mut self, outcomes: Vec<Outcome>) {
         let part = match std::mem::replace(&mut self.main_notified, true) {
             false => Part::Main,
@@ -108,7 +108,7 @@ impl Drop for Caller {
 }
 
 impl Serving {
-    /// Returns the state of the thread. `sender` must send to `messages`.
+    /// Returns the state of a new thread. `sender` must send to `messages`.
     pub fn new(worker: Worker, messages: Receiver<Message>, sender: Sender<Message>) -> Self {
         Serving {
             worker,
@@ -120,7 +120,7 @@ impl Serving {
         }
     }
 
-    /// Runs until [`Message::End`]. Tasks that are still waiting then fail.
+    /// Performs batches until [`Message::End`]. Tasks that still wait for a path then fail.
     pub fn run(mut self) {
         loop {
             self.give_up_on_overdue();
@@ -137,7 +137,7 @@ impl Serving {
         }
     }
 
-    /// Returns the time at which to act even if no message arrives.
+    /// Returns the time at which to act even if no message arrives; `None` if there is nothing to wait for.
     fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().flat_map(|waiting| &waiting.tasks);
         waiting.map(|(_, _, since)| *since + LIMIT).chain(self.worker.deadline()).min()
@@ -209,9 +209,9 @@ impl Serving {
         }
     }
 
-    /// Performs the tasks that wait for a path.
+    /// Performs the tasks that wait for a path, after it was opened or could not be opened.
     ///
-    /// If all of them have timed out, the file is closed without any effect.
+    /// If all these tasks have already timed out, the file is closed without any effect.
     fn opened(&mut self, path: &Path, opening: Opening) {
         self.opens.end(path);
         for waiting in &mut self.waiting {
@@ -239,7 +239,7 @@ fn take_tasks(waiting: &mut Waiting, path: &Path) -> Vec<Task> {
     tasks.map(|(task, _, _)| task).collect()
 }
 
-/// Removes the tasks that have timed out, and returns their failures.
+/// Removes the tasks whose path has not responded in time, and returns their failures.
 fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     let now = Instant::now();
     let overdue = tasks.extract_if(.., |(_, _, since)| *since + LIMIT <= now);
@@ -250,7 +250,7 @@ fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     overdue.map(outcome).collect()
 }
 
-/// Returns the path that a task must open, if opening it may hang. Opening a `/proc` namespace path does not hang.
+/// Returns the path that a task must open if opening it may hang; `None` for other tasks. Opening a `/proc` path never hangs.
 fn path_of(task: &Task) -> Option<&Path> {
     task.ops.iter().find_map(|op| match op {
         KernelOp::OpenNamespace {

@@ -18,15 +18,15 @@ use super::{
     operation::{Failure, FailureKind, NetnsId},
 };
 
-/// Time after which opening a path counts as timed out.
+/// Time after which opening a path has timed out.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
-/// Maximum number of paths that may be opened at the same time, each by its own thread.
+/// Maximum number of paths that are opened at the same time, each on its own thread.
 const PATHS_MAX: usize = 64;
 
-/// An open namespace file.
+/// A namespace file that was opened.
 #[derive(Clone)]
 pub(super) struct OpenedFile {
-    /// The nsfs file.
+    /// Open nsfs file of the namespace.
     pub file: Arc<OwnedFd>,
     /// Identity of the namespace.
     pub netns: NetnsId,
@@ -35,16 +35,17 @@ pub(super) struct OpenedFile {
 /// Result of opening a path: the open file, or why it cannot be used.
 pub(super) type Opening = Result<OpenedFile, Failure>;
 
-/// Paths that are being opened, with their start times.
+/// Paths that are currently being opened, with the time at which each open started.
 #[derive(Default)]
 pub(super) struct SlowOpens {
     since: HashMap<PathBuf, Instant>,
 }
 
 impl SlowOpens {
-    /// Starts opening a path, unless it is already being opened. Returns the start time.
+    /// Starts opening a path, unless it is already being opened. Returns the time at which the open started.
     ///
-    /// When the open returns, `tell` is called with the result on another thread. The caller must then call [`Self::end`].
+    /// When the path has been opened, or the open has failed, `tell` is called with the result on another thread. The caller must
+    /// then call [`Self::end`].
     pub fn begin(&mut self, path: &Path, tell: impl FnOnce(PathBuf, Opening) + Send + 'static) -> Result<Instant, Failure> {
         if let Some(since) = self.since.get(path) {
             return Ok(*since);
@@ -67,7 +68,7 @@ impl SlowOpens {
         Ok(now)
     }
 
-    /// Removes a path whose thread has finished.
+    /// Removes a path whose open has returned.
     pub fn end(&mut self, path: &Path) {
         self.since.remove(path);
     }
@@ -85,7 +86,7 @@ fn open(path: &Path) -> Opening {
 pub(super) fn timed_out(path: &Path, since: Instant) -> Failure {
     Failure {
         kind: FailureKind::TimedOut,
-        // The system call has not returned.
+        // The system call has not returned, so there is no error number.
         errno: None,
         kernel_text: String::new(),
         message: format!(

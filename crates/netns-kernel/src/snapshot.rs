@@ -1,4 +1,4 @@
-//! Reads those objects in a namespace that are relevant to the agent. Never writes.
+//! Reads the objects in a namespace that are relevant to the agent. Never writes.
 
 use super::{
     address, address_routes, bridge,
@@ -8,7 +8,7 @@ use super::{
     operation::{LinkState, Snapshot},
 };
 
-/// Reads the namespace in which the sockets are open.
+/// Reads the namespace in which the sockets were opened.
 ///
 /// The dumps run one after the other, because the kernel rejects a second dump in the same send with EBUSY. For `other_routes`,
 /// see [`address_routes::dump`].
@@ -28,9 +28,9 @@ pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, othe
     })
 }
 
-/// Reads the checksum offloads of a link with a kind and an alias. Other links are not managed by the agent.
+/// Reads the checksum offloading of a link with a kind and an alias. The agent does not manage other links.
 ///
-/// Leaves the offloads unset if the link disappears in the meantime.
+/// Leaves the state unset if the link disappears in the meantime.
 fn read_offloads(link: &mut LinkState, ethtool: &EthtoolSocket) {
     if !link.kind.is_empty() && !link.alias.is_empty() {
         link.rx_checksum = ethtool.get(&link.name, Checksum::Rx).ok();

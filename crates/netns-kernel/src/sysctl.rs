@@ -13,7 +13,8 @@ pub(super) fn disable_ipv6(link: &str) -> PathBuf {
 
 /// Returns the path of a link's `promote_secondaries` sysctl.
 ///
-/// If it is set, deleting the primary address makes the next address primary instead of deleting it as well.
+/// When a primary address is deleted, the kernel makes the next address of the subnet primary if this sysctl is set. Otherwise,
+/// it deletes the secondary addresses as well.
 pub(super) fn promote_secondaries(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv4/conf").join(link).join("promote_secondaries")
 }
@@ -28,9 +29,9 @@ pub(super) fn path(name: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(name.replace('.', "/"))
 }
 
-/// Sets a sysctl in the namespace of the calling thread, unless it already has the value.
+/// Sets a sysctl in the namespace of the calling thread, unless the sysctl already has the value.
 ///
-/// Returns whether it had a different value.
+/// Returns whether the sysctl had a different value.
 pub(super) fn ensure(path: &std::path::Path, value: &str) -> io::Result<bool> {
     if fs::read_to_string(path)?.trim() == value {
         return Ok(false);

@@ -1,10 +1,8 @@
-//! Table of the pinned namespaces, which also tracks which of them have open sockets.
-//!
-//! Limits the number of open sockets: above the limit, those of the least recently used namespaces are closed and opened again
-//! on demand.
+//! Table of the pinned namespaces. Also tracks which of them have open sockets.
 //!
 //! A pinned namespace takes one descriptor, and two more while it is awake, that is, while its sockets are open. The more
-//! namespaces are pinned, the fewer may be awake, so the table stays within its share of the open-file limit.
+//! namespaces are pinned, the fewer may be awake, so that the table stays within its share of the open-file limit. Above the
+//! limit, the sockets of the least recently used namespaces are closed, and opened again on demand.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -22,25 +20,25 @@ use super::{
 
 /// Number of times that each reference has opened a namespace.
 ///
-/// Counted per reference, so an extra release by one reference does not close the namespace for another.
+/// Opens are counted for each reference, so that an extra release by one reference does not close the namespace for another.
 type Opens = HashMap<NamespaceRef, usize>;
 
 /// A pinned namespace with open sockets.
 ///
 /// While the namespace is in the table, the kernel keeps it and does not reuse its inode number.
 pub(super) struct Pinned {
-    /// The nsfs file.
+    /// Open nsfs file of the namespace.
     file: Arc<OwnedFd>,
     /// Description of the namespace for messages.
     pub place: String,
     /// Socket for changes and reads.
     pub route: RouteSocket,
-    /// Socket for offload flags.
+    /// Socket for checksum offloading.
     pub ethtool: EthtoolSocket,
     opens: Opens,
-    /// Last known number of foreign routes in the namespace.
+    /// Number of foreign routes in the namespace, as of the last unfiltered dump.
     other_routes: usize,
-    /// Value of the table's clock at the last use.
+    /// Value of the table's clock when the namespace was last used.
     used: u64,
 }
 
@@ -52,28 +50,28 @@ struct Asleep {
 }
 
 impl Pinned {
-    /// Reads the contents of the namespace.
+    /// Reads the objects in the namespace that are relevant to the agent.
     pub fn read(&mut self) -> Result<Snapshot, Failure> {
         snapshot::read(&mut self.route, &self.ethtool, &mut self.other_routes)
             .map_err(|refusal| failure::refused("read links, addresses, routes and neighbours", &self.place, &refusal))
     }
 }
 
-/// Number of namespaces that may always be awake, because some operations need several at the same time.
+/// Number of namespaces that may always be awake, because some operations need several namespaces at the same time.
 const AWAKE_MIN: usize = 4;
-/// Descriptors reserved for these namespaces and for those that are being opened.
+/// Descriptors reserved for [`AWAKE_MIN`] awake namespaces and for namespaces that are being opened.
 const HEADROOM: usize = 4 * AWAKE_MIN;
 
-/// Table limits.
+/// Limits on the number of open sockets and descriptors.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Maximum number of namespaces with open sockets.
     pub awake: usize,
-    /// Maximum number of descriptors: one for each namespace, and two for its sockets.
+    /// Maximum number of descriptors. Each namespace needs one, and two more for its sockets.
     pub descriptors: usize,
 }
 
-/// See the [module documentation](self).
+/// Pinned namespaces, awake and asleep.
 pub(super) struct Table {
     awake: HashMap<NetnsId, Pinned>,
     asleep: HashMap<NetnsId, Asleep>,
@@ -94,7 +92,7 @@ impl Table {
 
     /// Returns the number of namespaces that may currently be awake.
     ///
-    /// Their sockets may use half of the descriptors left over by the pinned files, because namespaces that are being opened
+    /// Their sockets may use half of the descriptors that the pinned files leave over, because namespaces that are being opened
     /// are not in the table yet.
     fn awake_max(&self) -> usize {
         let left = self.bounds.descriptors.saturating_sub(self.pinned());
@@ -105,14 +103,13 @@ impl Table {
         self.awake.len() + self.asleep.len()
     }
 
-    /// Returns the maximum number of pinned namespaces if it has been reached; `None` if there is room for another one.
+    /// Returns the maximum number of pinned namespaces if the table is full; `None` if there is room for another namespace.
     pub fn full_at(&self) -> Option<usize> {
         let most = self.bounds.descriptors.saturating_sub(HEADROOM).max(AWAKE_MIN);
         (self.pinned() >= most).then_some(most)
     }
 
-    /// Returns the number of namespaces that are certain to stay awake together, provided that no others are used in the
-    /// meantime.
+    /// Returns the number of namespaces that are certain to stay awake together if no others are used in the meantime.
     pub fn together_max(&self) -> usize {
         self.awake_max() / 2
     }
@@ -133,12 +130,12 @@ impl Table {
         self.file(netns).map(AsRawFd::as_raw_fd)
     }
 
-    /// Returns the file and the description of a namespace that is asleep.
+    /// Returns the file and the description of a namespace that is asleep; `None` if the namespace is awake or not pinned.
     pub fn asleep(&self, netns: NetnsId) -> Option<(&Arc<OwnedFd>, &str)> {
         self.asleep.get(&netns).map(|asleep| (&asleep.file, asleep.place.as_str()))
     }
 
-    /// Returns a namespace that is awake, and marks it as the most recently used.
+    /// Returns a namespace that is awake, and marks it as the most recently used; `None` if it is asleep or not pinned.
     pub fn get_mut(&mut self, netns: NetnsId) -> Option<&mut Pinned> {
         let pinned = self.awake.get_mut(&netns)?;
         self.clock += 1;
@@ -146,7 +143,7 @@ impl Table {
         Some(pinned)
     }
 
-    /// Returns those of the given namespaces that are awake, so they can be used at the same time.
+    /// Returns the given namespaces, so that they can be used at the same time. Omits namespaces that are not awake.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         let mut awake: HashMap<NetnsId, &mut Pinned> = self.awake.iter_mut().map(|(netns, pinned)| (*netns, pinned)).collect();
         wanted.iter().filter_map(|netns| Some((*netns, awake.remove(netns)?))).collect()
@@ -154,7 +151,7 @@ impl Table {
 
     /// Adds a namespace with its sockets.
     ///
-    /// A namespace that is asleep becomes awake and keeps its file and description.
+    /// A namespace that is asleep becomes awake, and keeps its old file and description.
     pub fn insert(&mut self, netns: NetnsId, file: Arc<OwnedFd>, place: String, route: RouteSocket, ethtool: EthtoolSocket) {
         if self.awake.contains_key(&netns) {
             return;
@@ -204,8 +201,8 @@ impl Table {
         awake.or_else(|| self.asleep.get_mut(&netns).map(|asleep| &mut asleep.opens))
     }
 
-    /// If the maximum is reached, closes the sockets of the least recently used namespaces: the surplus plus a quarter of the
-    /// maximum.
+    /// Closes the sockets of the least recently used namespaces if the maximum is reached. Afterwards, a quarter of the maximum
+    /// is free.
     fn make_room(&mut self) {
         let most = self.awake_max();
         if self.awake.len() < most {

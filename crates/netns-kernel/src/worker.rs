@@ -21,37 +21,37 @@ use super::{
     slow_open::Opening,
 };
 
-/// Maximum number of parts into which a packed group is split, and minimum number of tasks in a part.
+/// Maximum number of parts into which packed tasks are split, and minimum number of tasks in each part.
 const PARTS_MAX: usize = 4;
 const PART_MIN: usize = 250;
 
-/// Minimum number of tasks in a large batch. A large batch is assumed to be part of a large change.
+/// Minimum number of tasks in a large batch, which is assumed to be part of a large change.
 const LARGE_MIN: usize = 100;
-/// Time for which the links read in a large batch are kept for the next large batch.
+/// Time for which links that were read in a large batch are kept for the next large batch.
 const KEPT: Duration = Duration::from_millis(50);
 
-/// Target of an operation: namespace, kernel name of the link, and guard.
+/// Link on which an operation is performed: namespace, kernel name and guard.
 pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
 
 /// State of the thread that performs operations.
 pub(super) struct Worker {
     /// The pinned namespaces.
     pub namespaces: Namespaces,
-    /// Creation socket: a socket in an empty namespace that nothing else uses.
+    /// Socket in an empty namespace that nothing else uses, for creating links.
     ///
-    /// With this socket, the kernel looks up the name of a new link only in the link's own namespace, and never finds a link in
-    /// the agent's namespace.
+    /// Through this socket, the kernel looks up the name of a new link only in the link's own namespace, and never finds a link
+    /// in the agent's namespace.
     pub creation_socket: RouteSocket,
-    /// Links by namespace and name, read in this batch or kept from the previous one.
+    /// Links by namespace and name, read in this batch or kept from the previous batch.
     pub links: HashMap<(NetnsId, String), LinkState>,
-    /// Routes that were read in this batch.
+    /// Routes that were read in this batch; `None` if none were read.
     pub known_routes: Option<KnownRoutes>,
-    /// Time until which the links are kept for the next batch.
+    /// Time until which the links are kept for the next batch; `None` if they are not kept.
     kept_until: Option<Instant>,
 }
 
 impl Worker {
-    /// Returns a worker for these namespaces.
+    /// Returns a worker that performs operations in these namespaces.
     pub fn new(namespaces: Namespaces, creation_socket: RouteSocket) -> Self {
         Self {
             namespaces,
@@ -67,7 +67,7 @@ impl Worker {
         self.kept_until
     }
 
-    /// Discards the links that were kept for a batch that has not arrived in time.
+    /// Discards the links that were kept for the next batch if no batch has arrived in time.
     pub fn tidy(&mut self) {
         if self.kept_until.take_if(|until| *until <= Instant::now()).is_some() {
             self.links = HashMap::new();
@@ -76,14 +76,13 @@ impl Worker {
 
     /// Performs a batch and returns the outcomes that were not passed to `early`.
     ///
-    /// Adjacent tasks that only delete links are performed together: the kernel takes about 18 ms for each deletion, and
-    /// concurrent deletions share this time. Tasks that only open a namespace are also performed together, and so are tasks
-    /// whose requests can be packed. While a very large group is being packed, the outcomes available so far are passed to
-    /// `early`.
+    /// Adjacent tasks that only delete links are performed together, because the kernel takes about 18 ms for each deletion and
+    /// concurrent deletions share this time. Tasks that only open a namespace are also performed together, and so are tasks whose
+    /// requests can be packed. While a very large group is being packed, the outcomes available so far are passed to `early`.
     pub fn perform(&mut self, tasks: Vec<Task>, early: &mut dyn FnMut(Vec<Outcome>)) -> Vec<Outcome> {
         let large = tasks.len() >= LARGE_MIN;
         // Links may have changed since the last batch, so they are looked up again. A large change keeps them between its
-        // batches, because looking up each link in each batch took a tenth of its time. A link that was replaced in the
+        // batches, because looking up each link in each batch took a tenth of the total time. A link that was replaced in the
         // meantime is detected: its index is not reused soon, so the kernel refuses the request and the task looks the link up
         // again.
         if !(large && self.kept_until.is_some_and(|until| Instant::now() < until)) {
@@ -100,7 +99,7 @@ impl Worker {
         for group in tasks.chunk_by(|a, b| shared_work(a).is_some() && shared_work(a) == shared_work(b)) {
             match shared_work(&group[0]) {
                 Some(SharedWork::LinkDeletion) => {
-                    // Deleting a link also deletes its peer, in any namespace.
+                    // Deleting a link also deletes its peer, which may be in any namespace.
                     self.links.clear();
                     outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
                     continue;
@@ -117,7 +116,7 @@ impl Worker {
                 Some(SharedWork::Opening) if group.len() > 1 => {
                     let mut rest = group;
                     while !rest.is_empty() {
-                        // Each namespace that is opened leaves fewer descriptors for the next.
+                        // Each namespace that is opened leaves fewer descriptors for the next one.
                         let (together, later) = rest.split_at(rest.len().min(self.namespaces.together_max()));
                         outcomes.extend(self.open_all(together));
                         rest = later;
@@ -138,7 +137,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks that use a path opened in advance.
+    /// Performs tasks that use a path that was opened in advance.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
         let outcomes = self.perform(tasks, &mut |_| {});
@@ -277,16 +276,16 @@ impl Worker {
                 let action = || format!("delete route {} from link \"{link}\"", route::show(spec));
                 self.remove((*netns, link, guard), &gone, action, |index| route::delete(index, spec))
             }
-            // The caller performs all other operations.
+            // `perform_op` performs all other operations.
             _ => Ok(()),
         };
         done.map(|()| Reply::Done)
     }
 
-    /// Adds VLANs to a link, or removes them.
+    /// Adds a VLAN range to a link, or removes it.
     ///
-    /// Removal succeeds if the link does not exist, or is not a port (EOPNOTSUPP), because releasing it from its bridge removed
-    /// the VLANs.
+    /// Removal succeeds if the link does not exist, or is not a port (EOPNOTSUPP), because the kernel removed the VLANs when the
+    /// link was released from its bridge.
     fn set_bridge_vlan(&mut self, op: &KernelOp) -> Result<(), Failure> {
         let KernelOp::SetBridgeVlan {
             netns,
@@ -310,7 +309,7 @@ impl Worker {
     }
 
     fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
-        // Deleting a link also deletes its peer, in any namespace.
+        // Deleting a link also deletes its peer, which may be in any namespace.
         self.links.clear();
         if !self.namespaces.contains(netns) {
             return Ok(());
@@ -330,9 +329,9 @@ impl Worker {
         }
     }
 
-    /// Removes something from a link.
+    /// Removes an object, such as an address or a VLAN, from a link.
     ///
-    /// Succeeds if the namespace or the link does not exist, or if the kernel returns one of `gone`.
+    /// Succeeds if the namespace or the link does not exist, or if the kernel returns one of the errors in `gone`.
     pub(super) fn remove(
         &mut self,
         on: On<'_>,
@@ -351,7 +350,7 @@ impl Worker {
         }
     }
 
-    /// Performs a change that needs the index of a link.
+    /// Performs a change for which the kernel needs the index of a link.
     ///
     /// If the cached index turns out to be outdated, the link is looked up again.
     pub(super) fn on_link(&mut self, on: On<'_>, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
@@ -383,7 +382,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link, or the failure if it does not exist. `verb` completes "cannot … link".
+    /// Returns a link. Fails if the link does not exist; `verb` completes "cannot … link".
     pub fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
         match self.find(netns, name)? {
             Some(found) => Ok(found),
@@ -395,7 +394,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link if it exists. Each link is read once per batch.
+    /// Returns a link; `None` if it does not exist. Each link is read only once per batch.
     pub fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
         let key = (netns, name.to_owned());
         if let Some(found) = self.links.get(&key) {
@@ -434,22 +433,22 @@ pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     failure::refused(action, place, &refusal)
 }
 
-/// Kind of work that adjacent tasks share, so they are performed together.
+/// Kind of work for which adjacent tasks are performed together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SharedWork {
-    /// All operations delete links.
+    /// All operations of the task delete links.
     LinkDeletion,
-    /// The only operation opens a namespace.
+    /// The only operation of the task opens a namespace.
     Opening,
-    /// The only operation reads a namespace.
+    /// The only operation of the task reads a namespace.
     Reading,
-    /// All operations can be packed.
+    /// All operations of the task can be packed.
     Packing,
 }
 
-/// Splits a large group into parts that are packed one after the other.
+/// Splits a large group of tasks into parts that are packed one after the other.
 ///
-/// With more parts, too few requests for one namespace would be packed together.
+/// If there were more parts, too few requests for one namespace would be packed together.
 fn in_parts(tasks: &[Task]) -> impl Iterator<Item = &[Task]> {
     tasks.chunks(tasks.len().div_ceil(PARTS_MAX).max(PART_MIN))
 }

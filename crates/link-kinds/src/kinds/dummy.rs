@@ -3,7 +3,7 @@
 use crate::{KindSpec, LinkKind, Module};
 
 static DUMMY: KindSpec = KindSpec {
-    // A dummy has no neighbours that could reply (IFF_NOARP).
+    // A dummy link has no neighbours that could have the same address (IFF_NOARP).
     detects_duplicates: false,
     module: Module {
         name: "dummy",

@@ -15,7 +15,7 @@ static EXISTING: KindSpec = KindSpec {
     ..KindSpec::created("EXISTING", "", "")
 };
 
-/// A link that another program manages.
+/// A link in the agent's own namespace that another program manages.
 pub(super) struct Existing;
 
 impl LinkKind for Existing {

@@ -1,7 +1,7 @@
 //! TAP_TO_VPP: the Linux side of a TAP that was created by VPP or another packet processor.
 //!
-//! The agent never creates or deletes such a link. It takes over the link, identified by its original name, and gives it back under that
-//! name.
+//! The agent never creates or deletes such a link. It finds the link by its original name, takes it over, and later restores that
+//! name when it gives the link back.
 
 use crate::{KindSpec, LifeCycle, LinkKind, Reference, Role};
 

@@ -2,10 +2,10 @@
 
 use crate::{At, Attribute, Feature, KindSpec, LinkKind, Module, Reference, Role, Scale, Unset};
 
-/// VETH_INFO_PEER of linux/veth.h.
+/// Attribute number VETH_INFO_PEER of linux/veth.h.
 const PEER: u16 = 1;
 
-/// Maps "default" and "enabled" to on, and "disabled" to off.
+/// Maps the field values "default" (0) and "enabled" (1) to on, and "disabled" (2) to off.
 const OFFLOADING: Scale = Scale::Table(&[(0, 1), (1, 1), (2, 0)]);
 
 static RX_CHECKSUM: Attribute = Attribute::new(

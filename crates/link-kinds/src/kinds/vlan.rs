@@ -2,14 +2,14 @@
 
 use crate::{At, Attribute, KindSpec, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire};
 
-// IFLA_VLAN_* and VLAN_FLAG_* of linux/if_link.h and linux/if_vlan.h.
+// Attribute numbers are IFLA_VLAN_* of linux/if_link.h; flags are VLAN_FLAG_* of linux/if_vlan.h.
 
 static ID: Attribute = Attribute::new("id", "VLAN id", At::Info(1, Wire::U16))
     .range(1, 4_094)
     .unset(Unset::Required)
     .immutable();
 
-/// ETH_P_8021Q or ETH_P_8021AD.
+/// The field values 0 and 1 stand for ETH_P_8021Q (0x8100) and ETH_P_8021AD (0x88a8).
 static PROTOCOL: Attribute = Attribute::new("protocol", "VLAN protocol", At::Info(5, Wire::Be16))
     .scale(Scale::Table(&[(0, 0x8100), (1, 0x88a8)]))
     .unset(Unset::KernelDefault(0x8100))

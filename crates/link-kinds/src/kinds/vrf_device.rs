@@ -5,7 +5,7 @@ use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuD
 /// Routing tables that the kernel reserves: default, main and local (rtnetlink(7)).
 const RESERVED_TABLES: std::ops::RangeInclusive<u32> = 253..=255;
 
-/// IFLA_VRF_TABLE of linux/if_link.h.
+/// Attribute number IFLA_VRF_TABLE of linux/if_link.h.
 static TABLE: Attribute = Attribute::new("routing_table", "routing table", At::Info(1, Wire::U32))
     .unset(Unset::Required)
     .immutable();
@@ -13,7 +13,7 @@ static TABLE: Attribute = Attribute::new("routing_table", "routing table", At::I
 static VRF_DEVICE: KindSpec = KindSpec {
     title: "VRF device",
     attributes: &[&TABLE],
-    // `IPV6_MIN_MTU` and `IP6_MAX_MTU`.
+    // The limits are `IPV6_MIN_MTU` and `IP6_MAX_MTU` of the kernel.
     mtu: Mtu {
         min: 1_280,
         max: 65_575,

@@ -23,9 +23,9 @@ use crate::{entrance::Entrance, namespace};
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-/// Header size in bytes: type, code, checksum, identifier and sequence number.
+/// Size of the ICMP header in bytes: type, code, checksum, identifier and sequence number.
 const HEADER_BYTES: usize = 8;
-/// Request payload, easy to recognise in a packet capture.
+/// Payload of the requests, easy to recognise in a packet capture.
 const PAYLOAD: &[u8] = b"netns-agent echo";
 
 /// Sends ICMP echo requests to one address from inside one namespace.
@@ -39,7 +39,7 @@ impl Echo {
     /// Opens a socket in the namespace of a namespace file (`/run/netns/NAME`, `/proc/PID/ns/net`).
     ///
     /// # Errors
-    /// Fails if the namespace does not exist, or without CAP_NET_RAW in it.
+    /// Fails if the namespace does not exist, or if the caller lacks CAP_NET_RAW in it.
     pub fn open(namespace: &Path, target: Ipv4Addr) -> io::Result<Self> {
         let home = Arc::new(OwnedFd::from(namespace::current()?));
         let inside: Arc<OwnedFd> = Arc::new(OwnedFd::from(namespace::open_file(namespace).map_err(io::Error::other)?));
@@ -52,7 +52,7 @@ impl Echo {
             )?)
         })?;
         let [a, b, c, d] = target.octets();
-        // A connected socket receives only packets from this address.
+        // A connected socket receives only packets from its target.
         connect(socket.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
         let identifier = u16::try_from(std::process::id() & 0xffff).unwrap_or_default();
         Ok(Echo {
@@ -77,7 +77,7 @@ impl Echo {
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            // At least 1 µs, because zero means no timeout.
+            // The timeout is at least 1 µs, because zero would mean no timeout.
             let left = TimeVal::new(
                 left.as_secs().try_into().unwrap_or(i64::MAX),
                 i64::from(left.subsec_micros()).max(1),
@@ -105,9 +105,10 @@ fn request(identifier: u16, sequence: u16) -> Vec<u8> {
     packet
 }
 
-/// Returns whether a packet is the reply to a request.
+/// Returns whether a packet is the reply to the request with this identifier and sequence number.
 ///
-/// A raw socket also returns the IPv4 header. The low four bits of its first byte are its length in units of four bytes.
+/// A raw socket also returns the IPv4 header. The low four bits of the first byte are the length of that header, in units of four
+/// bytes.
 fn is_reply(packet: &[u8], identifier: u16, sequence: u16) -> bool {
     let header = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
     match packet.get(header..header + HEADER_BYTES) {
