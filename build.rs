@@ -1,4 +1,4 @@
-//! Generates the gRPC services from `proto/`. Their messages come from the `models` crate, so they are not generated here.
+//! Generates the agent's gRPC services from `proto/`. The messages come from the `models` crate.
 
 use std::error::Error;
 

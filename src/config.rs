@@ -75,29 +75,29 @@ fn shown_in_help_only(flag: Arg) -> Arg {
 /// Validated settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Name of this agent in the store.
+    /// Label of this agent, which is a part of all its keys in the store.
     pub microservice_label: String,
-    /// etcd to follow. `None`: the embedded store.
+    /// etcd whose values the agent applies. `None` for the embedded store.
     pub etcd: Option<StoreConfig>,
     /// Listen address of the embedded store.
     pub embedded_listen: SocketAddr,
     /// Size limit of the embedded store, in bytes.
     pub embedded_quota: usize,
-    /// Directory for persistent data.
+    /// Directory for data that must survive a restart.
     pub data_dir: PathBuf,
-    /// Action if the store has lost its contents.
+    /// Action if the store may have lost its contents.
     pub on_store_loss: OnStoreLoss,
-    /// REST API settings.
+    /// Settings of the REST API. TLS, authentication and limits also apply to the gRPC API.
     pub http: HttpSettings,
-    /// Listen address of the gRPC API. `None`: not served.
+    /// Listen address of the gRPC API. `None` if the API is off.
     pub grpc_listen: Option<SocketAddr>,
     /// Unix socket of the Docker daemon.
     pub docker_socket: PathBuf,
-    /// File with network configuration to apply in addition to the store.
+    /// YAML file with network configuration to apply in addition to the store.
     pub initial_config: Option<PathBuf>,
-    /// Drift detection and handling.
+    /// Settings for detecting and handling drift.
     pub drift: DriftSettings,
-    /// Transaction history limits.
+    /// Limits of the transaction history.
     pub history: HistoryLimits,
     /// True if the agent keeps capabilities that it does not need.
     pub keep_privileges: bool,
@@ -111,14 +111,14 @@ impl Settings {
         format!("/vnf-agent/{}/", self.microservice_label)
     }
 
-    /// Returns whether one of the servers listens on a privileged port (1 to 1023).
+    /// Returns true if one of the agent's servers listens on a privileged port (1 to 1023).
     pub fn has_low_port(&self) -> bool {
         let embedded = Some(self.embedded_listen).filter(|_| self.etcd.is_none());
         let addresses = [self.http.listen, self.grpc_listen, embedded];
         addresses.into_iter().flatten().any(|address| (1..1024).contains(&address.port()))
     }
 
-    /// Returns the log filter. If the setting is only the level `debug` or `trace`, the libraries below stay at `info`: at `debug`, they
+    /// Returns the log filter. If the setting is only the level `debug` or `trace`, the libraries stay at `info`, because at `debug` they
     /// log every frame.
     pub fn log_directives(&self) -> String {
         const QUIET: [&str; 8] = ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "bollard", "rtnetlink"];
@@ -131,10 +131,10 @@ impl Settings {
 /// An invalid setting, which is a usage error (exit code 2).
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// Invalid value.
+    /// The value of a setting is invalid.
     #[error("{origin}: {problem}; {accepted}")]
     Value {
-        /// Origin of the value.
+        /// Layer that contains the value, such as a flag.
         origin: Origin,
         /// Description of the problem.
         problem: String,
@@ -144,12 +144,12 @@ pub enum ConfigError {
     /// The `--config` file cannot be read or parsed.
     #[error("configuration file {path}: {words}")]
     File {
-        /// Path of the file.
+        /// Path of the configuration file.
         path: String,
         /// Error message from the operating system, or from the YAML parser with line and column.
         words: String,
     },
-    /// Settings that conflict with each other.
+    /// Settings conflict with each other. Contains the error message.
     #[error("{0}")]
     Together(String),
 }
@@ -205,8 +205,8 @@ fn address(given: &Given) -> Result<SocketAddr, ConfigError> {
         .map_err(|error| given.wrong(format!("{text:?}: {error}"), accepted))
 }
 
-/// Returns a certificate and its private key, or `None` if neither is given. `missing` contains the hints for a missing certificate and
-/// a missing key.
+/// Returns the paths of a certificate and its private key, or `None` if neither is given. `missing` contains the advice for a missing
+/// certificate and for a missing key.
 fn identity(cert: Option<Given>, key: Option<Given>, missing: [&'static str; 2]) -> Result<Option<(PathBuf, PathBuf)>, ConfigError> {
     match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some((cert.path()?, key.path()?))),
@@ -221,13 +221,13 @@ fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
     if path.starts_with('/') {
         return Ok(path.into());
     }
-    // The namespaces of containers on another machine cannot be opened here.
+    // TCP is refused: the agent cannot open the namespaces of containers on another machine.
     let accepted = "expected a Unix socket, such as unix:///var/run/docker.sock, because containers must run on this machine";
     Err(given.wrong(format!("{:?} is not an absolute path", given.value), accepted))
 }
 
 fn refuse_same_address(settings: &Settings, layers: &Layers<'_>) -> Result<(), ConfigError> {
-    // The embedded store only listens without etcd endpoints. Port 0 requests a free port from the kernel.
+    // The embedded store is used only without etcd endpoints. With port 0, the kernel chooses a free port.
     let embedded = Some(settings.embedded_listen).filter(|_| settings.etcd.is_none());
     let addresses = [settings.http.listen, settings.grpc_listen, embedded];
     let names = [setting!(http_listen), setting!(grpc_listen), setting!(embedded_listen)];

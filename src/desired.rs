@@ -1,7 +1,7 @@
 //! Desired state: decodes, validates and merges the values of all sources, and submits them to the engine.
 //!
 //! An invalid value is never dropped silently: it becomes a rejection under its own key and still belongs to its source. A client's request
-//! is saved on disk before it is applied, unless it has to be confirmed first. [`Desired`] is the entry point.
+//! is saved on disk before it is applied, or when it is confirmed if it requires confirmation. [`Desired`] is the entry point.
 
 use std::{
     collections::BTreeMap,
@@ -38,25 +38,25 @@ use tokio::sync::watch;
 use undo::Confirmations;
 pub use undo::{Confirmation, ConfirmationError, UnconfirmedChange};
 
-/// Status reason of a value that is waiting for duplicate address detection to end.
+/// Status reason of a value that waits for the end of duplicate address detection.
 pub const TENTATIVE: &str = "AddressTentative";
 /// Maximum time that an atomic request waits for duplicate address detection.
 ///
-/// The kernel takes two seconds unless it is configured otherwise.
+/// By default, duplicate address detection takes the kernel two seconds.
 const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Prefix of configuration keys in the store. It follows the agent prefix.
+/// Prefix of configuration keys in the store, after the prefix of the agent.
 pub const CONFIG: &str = "config/";
 
-/// Value of one source under a key. Large values are shared, so clones are cheap.
+/// Value that one source has for a key. Clones are cheap, because they share large values.
 #[derive(Clone, PartialEq)]
 struct Item {
-    /// Store revision of the value; 0 for other sources.
+    /// Store revision at which the value was put; 0 if it is not from the store.
     revision: i64,
-    /// Number of the client's request, which makes putting the same value again a new request; 0 for other sources.
+    /// Number of the client's request; 0 for other sources. It makes putting the same value again count as a change.
     request: u64,
     value: Result<Value, Rejection>,
-    /// Protobuf encoding of the message; `None` if the value cannot be decoded.
+    /// Protobuf encoding of the value; `None` if the value cannot be decoded.
     message: Option<Arc<[u8]>>,
     labels: Option<Arc<Labels>>,
 }
@@ -79,15 +79,15 @@ impl Item {
 pub struct ClientRequest {
     /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// True if values of the source that `changes` does not name are deleted.
+    /// True to delete all values of the source whose keys are not in `changes`.
     pub replace: bool,
-    /// New values with their keys; `None` deletes the value. If a key occurs twice, the last occurrence wins.
+    /// Keys with their new values; `None` deletes the value of the key. If a key occurs twice, the last change wins.
     pub changes: Vec<(Key, Option<ClientItem>)>,
-    /// True if all changes are rolled back when one of them fails.
+    /// True to roll back all changes if one of them fails.
     pub atomic: bool,
-    /// Time within which the request must be confirmed, or else it is rolled back. Until it is confirmed, it does not survive a restart.
+    /// Time within which the request must be confirmed. Otherwise, or if the agent restarts in the meantime, it is rolled back.
     pub confirm_within: Option<Duration>,
-    /// Description for the transaction record.
+    /// Description shown in the transaction history.
     pub description: String,
 }
 
@@ -113,7 +113,7 @@ impl ClientRequest {
 /// Result of a client's request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Committed {
-    /// The request was applied. The result lists the values that failed; they are retried.
+    /// The request was applied. The result lists the values that failed, which the agent retries.
     Applied(TransactionResult),
     /// The request was applied, and must be confirmed with the sequence number of its transaction.
     Unconfirmed(TransactionResult),
@@ -124,13 +124,13 @@ pub enum Committed {
 /// Reason why a client's request was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The request could not be saved, so it was not applied either.
+    /// The request was not applied, because it could not be saved on disk.
     #[error("request not accepted: {0}")]
     NotKept(#[from] ClientStoreError),
-    /// The source name is reserved for a source that is not a client.
+    /// The name is reserved for a source that is not a client, such as the store.
     #[error("source {0:?} is reserved; omit the name, or choose another")]
     ReservedSource(String),
-    /// The request asks for rollback, but nothing can be applied before the store has been read.
+    /// The request may have to be rolled back, which is not possible before the agent has read the store.
     #[error(
         "the store has not been read yet, so a change cannot be applied with rollback; retry later, or without atomic and confirm-within"
     )]
@@ -140,40 +140,40 @@ pub enum RequestError {
     NotCommitted(#[from] CommitError),
 }
 
-/// Desired value that is in effect.
+/// Desired value that is in effect for a key.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DesiredItem {
     /// Key without the agent prefix.
     pub key: Key,
-    /// Source of the value.
+    /// Name of the source whose value takes precedence.
     pub source: String,
     /// The value; `None` if it cannot be decoded.
     pub model: Option<Model>,
-    /// Labels that the client assigned.
+    /// Labels that the client assigned to the value; empty for other sources.
     pub labels: Labels,
 }
 
-/// Waits for the final state of values whose outcome the kernel decides later, such as at the end of duplicate address detection.
+/// Waits for results that the kernel reports only later, such as the result of duplicate address detection.
 pub trait Verdicts: Send + Sync {
-    /// Waits until the kernel has decided on all of these values.
+    /// Waits until the kernel has reported a result for each of these keys.
     ///
-    /// Returns each key, with an error if the value has failed.
+    /// Returns the keys, each with an error if its value has failed.
     fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>>;
 }
 
 /// Desired state of all sources, submitted to the engine whenever it changes.
 pub struct Desired {
-    // A std mutex suffices: it is held only for map operations and for submitting, which never waits. Submitting under the lock keeps the
-    // changes in order.
+    // A std mutex suffices: it is held only for map operations and for submitting changes to the engine, which never waits. The changes
+    // stay in order because they are submitted under the lock.
     merge: Mutex<Merge<Item>>,
-    /// Held while a client's request is saved and submitted, so requests are applied in the order in which they are saved. The holder waits
-    /// for the disk.
+    /// Locked while a client's request is saved and submitted, so that requests are applied in the order in which they are saved. A tokio
+    /// mutex, because saving waits for the disk.
     clients: tokio::sync::Mutex<Arc<ClientStore>>,
     requests: AtomicU64,
     confirmations: Confirmations,
-    /// Keys of the store that belong to no model.
+    /// Keys in the store that belong to no model.
     foreign: Mutex<Foreign>,
-    /// Removals that are on hold.
+    /// Removals on hold, because the store may have lost its contents.
     held: watch::Sender<Held>,
     /// True once the complete desired state has been submitted.
     begun: AtomicBool,
@@ -216,13 +216,13 @@ impl Desired {
 
     /// Replaces the values of the store with its complete contents at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
-        // Decode before taking the lock.
+        // Decoding takes long, so it is done before taking the lock.
         let decoded = decoded(self.without_foreign(items));
         self.hand_over(revision, |merge| merge.stored(decoded));
         self.note_put_again();
     }
 
-    /// Removes the foreign keys that get no status of their own from a listing.
+    /// Removes from a listing the foreign keys that do not get a status of their own.
     fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.clear();
@@ -231,7 +231,7 @@ impl Desired {
         items
     }
 
-    /// Applies store changes up to a revision.
+    /// Applies all changes of the store up to a revision.
     pub fn changed(&self, revision: i64, mut items: Vec<RawChange>) {
         {
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,7 +255,7 @@ impl Desired {
         self.note_put_again();
     }
 
-    /// Replaces the values of the configuration file.
+    /// Replaces all values of the source "configuration file".
     pub fn in_file(&self, items: &[document::Item]) {
         let items = items
             .iter()
@@ -266,11 +266,10 @@ impl Desired {
 
     /// Saves a client's request and applies it.
     ///
-    /// Returns when all its operations have completed. The request continues if the caller stops waiting.
+    /// Returns when all operations of the request have completed. If the caller stops waiting, the request continues.
     ///
     /// # Errors
-    /// Fails if the request was not accepted; then nothing has changed. If an accepted request has values that failed, the result lists
-    /// them.
+    /// Fails if the request was not accepted. In this case, nothing has changed. Values that failed are listed in the result instead.
     pub async fn commit(self: &Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
         let desired = self.clone();
         let done = tokio::spawn(desired.take(request));
@@ -295,7 +294,7 @@ impl Desired {
             return Ok(Committed::Kept);
         };
         let Some(undo) = undo else {
-            // Later requests need not wait until this one is applied: the engine keeps the order.
+            // Later requests need not wait until this request is applied, because the engine keeps the order.
             drop(clients);
             return Ok(Committed::Applied(transaction.await?));
         };
@@ -320,16 +319,16 @@ impl Desired {
         Ok(self.await_confirmation(request, result, undo))
     }
 
-    /// Waits for duplicate address detection and adds the outcome to the result.
+    /// Waits for duplicate address detection and adds its outcome to the result.
     ///
-    /// Returns whether a value has failed.
+    /// Returns true if a value has failed.
     async fn fails_later(&self, result: &mut TransactionResult) -> bool {
         let undecided = result.waiting.iter().filter(|wait| wait.reason == TENTATIVE);
         let undecided: Vec<Key> = undecided.map(|wait| wait.key.clone()).collect();
         if undecided.is_empty() {
             return false;
         }
-        // On a link without carrier, the detection never ends.
+        // On a link without carrier, duplicate address detection never ends.
         let Ok(verdicts) = tokio::time::timeout(DETECTION_LIMIT, self.verdicts.of(undecided)).await else {
             return false;
         };
@@ -368,7 +367,7 @@ impl Desired {
         if !self.begun.load(Ordering::Relaxed) {
             return None;
         }
-        // Submit while holding the lock, to keep the order. The caller awaits the result without the lock.
+        // Submitted while holding the lock, to keep the order of changes. The caller awaits the result without the lock.
         Some(self.engine.begin(Transaction {
             changes: changes_of(update, 0),
             options: options_of(request),
@@ -377,7 +376,7 @@ impl Desired {
 
     /// Returns the operations that a request would cause, without performing them.
     ///
-    /// The request is evaluated under a number that no real request has.
+    /// The request is simulated with a request number that no real request has.
     ///
     /// # Errors
     /// Fails if the engine has stopped.
@@ -433,7 +432,7 @@ impl Desired {
         applying.into_iter().map(item).collect()
     }
 
-    /// Merges an update and submits it. `revision` is recorded for deleted values.
+    /// Merges an update of a source and submits the resulting changes. `revision` is recorded for deleted values.
     fn hand_over(&self, revision: i64, merge: impl FnOnce(&mut Merge<Item>) -> Update<Item>) {
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let mut update = merge(&mut merged);
@@ -443,12 +442,12 @@ impl Desired {
         if update.full {
             self.begun.store(true, Ordering::Relaxed);
         } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
-            // A value that is put again may exist as an orphan on hold. A full transaction makes the agent find it instead of creating it a
-            // second time.
+            // The object of a value that is put again may still exist as an orphan on hold. With a full transaction, the agent finds the
+            // object instead of creating it again.
             update = merged.everything();
         }
         let full = update.full;
-        // A partial update needs no resync: the kernel contains nothing unknown, and the agent notices kernel changes.
+        // A partial update needs no resync: the agent already knows the objects in the kernel and notices changes of them.
         let resync = if full { Resync::Full } else { Resync::None };
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;
@@ -480,7 +479,7 @@ fn model_of(key: &Key, message: &[u8]) -> Option<Model> {
     Model::from_protobuf(info.kind, message).ok()
 }
 
-/// Decodes a store item.
+/// Decodes a value that was read from the store.
 fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
     let (message, value) = match decode_model(raw, &config_key(raw), value) {
         Ok(model) => {
@@ -498,24 +497,24 @@ fn stored(raw: &RawKey, value: &[u8], revision: i64) -> Item {
     }
 }
 
-/// Returns the protobuf encoding of a model, shared with the value that was converted from it.
+/// Returns the protobuf encoding of a model. Shares the bytes with `value` if `value` contains them.
 fn encoded(model: &Model, value: &Result<Value, Rejection>) -> Arc<[u8]> {
     let shared = value.as_ref().ok().and_then(|value| value.terms()?.original.bytes());
     shared.cloned().unwrap_or_else(|| model.to_protobuf().into())
 }
 
-/// Decodes store items and returns them with their keys.
+/// Decodes values that were read from the store, and returns them with their keys.
 fn decoded(items: Vec<RawItem>) -> Vec<(Key, Item)> {
     let item = |raw: RawItem| (config_key(&raw.key), stored(&raw.key, &raw.value, raw.mod_revision));
     items.into_iter().map(item).collect()
 }
 
-/// Returns the configuration key of a store item. A key that is not UTF-8 is escaped.
+/// Returns the configuration key for a key in the store. Bytes that are not UTF-8 are escaped.
 fn config_key(raw: &RawKey) -> Key {
     Key::from(format!("{CONFIG}{raw}"))
 }
 
-/// Decodes one value.
+/// Decodes and validates one value from the store.
 ///
 /// # Errors
 /// Returns a [`Rejection`] if the value cannot be used.

@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Exit code for invalid arguments.
+/// Exit code for invalid arguments or settings.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -55,9 +55,9 @@ fn run(args: RunArgs) -> ExitCode {
 
 /// Runs the agent until a signal stops it.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
-    // The allocator requests huge pages, and each page counts in full as soon as one block in it is used: with a thousand veth pairs, they
-    // more than double the agent's memory without making anything faster. Failure is harmless: a kernel without huge pages has nothing to
-    // switch off.
+    // The allocator requests huge pages. A huge page occupies memory in full as soon as one block in it is used: with a thousand veth
+    // pairs, huge pages more than double the agent's memory without making anything faster. Failure is harmless: the agent then only
+    // needs more memory.
     let _ = nix::sys::prctl::set_thp_disable(true);
     telemetry::start_logging(&settings.log_directives());
     if !settings.keep_privileges {
@@ -75,7 +75,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         let mut hangup = signal(SignalKind::hangup())?;
         let mut agent = tokio::select! {
             started = Agent::start(settings, &lock) => started?,
-            // The start may wait some seconds for another agent's lease to expire.
+            // Starting can take some seconds if another agent's lease must expire first, so signals must be handled here as well.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
@@ -84,7 +84,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => tracing::info!("SIGHUP ignored: changed token, initial configuration and etcd certificate files are reloaded without it; flags and the settings file take effect at the next start"),
-                // A supervisor notices an exit, but not an agent that keeps running without working.
+                // The agent exits, because a service manager restarts an exited agent but not one that runs without working.
                 failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
             }
         }
@@ -92,7 +92,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         agent.shutdown().await;
         Ok(())
     });
-    // A blocked file system access must not delay the exit.
+    // A thread that is blocked in a file system access must not delay the exit.
     runtime.shutdown_background();
     ended
 }

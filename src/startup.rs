@@ -1,6 +1,6 @@
 //! Error messages for a failed start.
 
-/// Error text for a file that the process is not allowed to access (EACCES).
+/// End of the error message for EACCES, which the kernel returns for a file that the process may not access.
 const NO_PERMISSION: &str = "(os error 13)";
 const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capability to override permissions (CAP_DAC_OVERRIDE): \
     make root the owner of the file, or start the agent with --keep-privileges";
@@ -8,7 +8,7 @@ const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capabilit
 /// Returns the error message, including its causes.
 ///
 /// Many errors quote their cause, so a cause that is already part of the text is omitted. `reduced` is true if the process runs as root but
-/// has dropped the privileges of root.
+/// has dropped the capabilities of root.
 pub fn words(error: &anyhow::Error, reduced: bool) -> String {
     let mut words = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -19,10 +19,10 @@ pub use renewal::Renewal;
 
 /// HTTP/2 ping interval. Without pings, a frozen server whose connection is still open would go unnoticed.
 ///
-/// etcd closes the connection if a client that receives no data pings more often than etcd's `--grpc-keepalive-min-time` (5 s by default):
-/// the connection of an idle watch with a ping every second is closed every four seconds.
+/// etcd closes the connection if a client that receives no data pings more often than etcd's `--grpc-keepalive-min-time` (5 s by default).
+/// With a ping every second, etcd would close the connection of an idle watch every four seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
-/// How long to wait for a ping response before the connection is considered broken.
+/// Timeout for the response to a ping, after which the connection is considered broken.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout for connecting to an endpoint, including the TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,13 +30,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum response size in bytes. The client's default of 4 MiB is too small for a page of large values.
 const MESSAGE_SIZE_MAX: usize = 1 << 30;
-/// Number of keys per page when listing keys.
+/// Number of keys that each page of a listing contains.
 const PAGE_KEYS: i64 = 1_000;
 
 /// Store addresses and connection settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreConfig {
-    /// Endpoints, tried in this order: `http://host:port`, `https://host:port` or `host:port` (https if `tls` is set).
+    /// Endpoints in the order in which they are tried: `http://host:port`, `https://host:port` or `host:port` (https if `tls` is set).
     pub endpoints: Vec<String>,
     /// Certificate files, required for https endpoints.
     pub tls: Option<TlsFiles>,
@@ -83,7 +83,7 @@ impl Password {
         Self(text.into())
     }
 
-    /// Returns the clear text, for the authentication call only.
+    /// Returns the password in clear text. Only for the authentication call.
     fn expose(&self) -> &str {
         &self.0
     }
@@ -95,7 +95,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Opens sessions, trying the endpoints in turn.
+/// Opens sessions with the store, trying its endpoints in turn.
 #[derive(Debug)]
 pub struct Connector {
     config: StoreConfig,
@@ -124,10 +124,9 @@ impl Connector {
         Ok(Self { config, next: 0 })
     }
 
-    /// Connects to the first endpoint that responds to a read of `probe` (a key that the user may read), starting with the endpoint that
-    /// responded last.
+    /// Connects to the first endpoint that responds to a read of the key `probe`, which the user must be allowed to read.
     ///
-    /// Tries each endpoint once, even if there is only one. To retry, the caller waits and calls this again.
+    /// Tries each endpoint once, beginning with the endpoint that responded last. Callers that retry must wait between two calls.
     ///
     /// # Errors
     /// Fails with the error of the last endpoint.
@@ -160,7 +159,7 @@ impl Connector {
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            // Otherwise, a cluster member that has lost contact with the others would keep a watch open that never reports anything.
+            // Without this option, a cluster member that has lost contact with the others keeps watches open that never report anything.
             .with_require_leader(true);
         if let Some(credentials) = &self.config.credentials {
             options = options
@@ -184,18 +183,18 @@ impl Connector {
     }
 }
 
-/// Connection to one endpoint, which has responded at least once.
+/// Connection to one endpoint of the store, which has responded at least once.
 pub struct Session {
     place: Place,
     client: Client,
 }
 
-/// Endpoint of a session, owned, for calls that cannot borrow the [`Session`].
+/// Owned copy of a session's endpoint, for calls that cannot borrow the [`Session`].
 #[derive(Clone, Debug)]
 pub struct Place(std::sync::Arc<str>);
 
 impl Place {
-    /// Like [`Session::call`].
+    /// Runs a call to the store with a timeout, like [`Session::call`].
     ///
     /// # Errors
     /// Returns the errors of [`Session::call`].
@@ -204,11 +203,11 @@ impl Place {
     }
 }
 
-/// All keys with a prefix, as of one revision.
+/// All keys with a prefix at one store revision.
 pub struct Listing {
     /// Store revision at which all keys were read.
     pub revision: i64,
-    /// Id of the cluster that responded, or 0 if the server does not report it.
+    /// Cluster id in the response header, or 0 if the server does not report one.
     pub cluster_id: u64,
     /// The keys, in ascending order.
     pub items: Vec<KeyValue>,
@@ -220,12 +219,12 @@ impl Session {
         &self.place.0
     }
 
-    /// Returns the endpoint as an owned value.
+    /// Returns an owned copy of the endpoint.
     pub fn place(&self) -> Place {
         self.place.clone()
     }
 
-    /// Returns a client for keys, with the larger maximum response size.
+    /// Returns a client for keys, which accepts large responses.
     pub fn kv(&self) -> KvClient {
         self.client.kv_client().max_decoding_message_size(MESSAGE_SIZE_MAX)
     }
@@ -235,7 +234,7 @@ impl Session {
         self.client.lease_client()
     }
 
-    /// Runs a call with a timeout. Errors name the endpoint and the action.
+    /// Runs a call to the store with a timeout. Errors name the endpoint and `action`.
     ///
     /// # Errors
     /// Fails with the server's error, or with [`StoreErrorKind::Unreachable`] if there is no response in time.
@@ -254,7 +253,7 @@ impl Session {
         }
     }
 
-    /// Converts an error from a stream of this session (watch or keep-alive).
+    /// Converts an error of one of this session's streams (watch or lease keep-alive).
     pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
         StoreError::from_client(self.endpoint(), action, error)
     }
@@ -331,7 +330,7 @@ impl Session {
     }
 }
 
-/// Delay before the next attempt: 100 ms, doubled after each failure up to 5 s.
+/// Delay before the next attempt to connect: 100 ms, doubled after each failure up to 5 s.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -349,8 +348,8 @@ impl Backoff {
 
     /// Returns the delay before the next attempt. `worked` is how long the last session worked, or zero if it was never established.
     ///
-    /// A session that worked for more than a second resets the delay. A shorter session limits the delay to [`Self::FLAPPING`]: long enough
-    /// that repeated listings do not overload the store, and short enough for a flapping network.
+    /// A session that worked for more than a second resets the delay. A shorter session limits the delay to [`Self::FLAPPING`]. That delay
+    /// is long enough not to overload the store with listings, and short enough for a flapping network.
     pub fn after(&mut self, worked: Duration) -> Duration {
         if worked > Duration::from_secs(1) {
             self.next = Self::FIRST;

@@ -20,10 +20,10 @@ use tracing_subscriber::{EnvFilter, fmt as fmt_layer, layer::SubscriberExt, relo
 pub use self::defects::defect;
 pub use self::visible::{is_hidden, visible};
 
-/// Name of the logger for everything without its own level.
+/// Name of the default logger. Its level applies to all loggers without a level of their own.
 pub const DEFAULT_LOGGER: &str = "default";
 
-/// Parts of the agent that are listed as loggers. Users can also set levels for other targets.
+/// Modules of the agent that are listed as loggers. Users can also set levels for other targets.
 pub const LOGGERS: &[&str] = &[
     "agent",
     "api",
@@ -38,7 +38,7 @@ pub const LOGGERS: &[&str] = &[
     "store",
 ];
 
-/// Accepted level names, as in the reference agent, and the level that each of them means.
+/// Accepted level names, which are those of ligato vpp-agent, each with its level in this agent.
 const LEVELS: &[(&str, &str)] = &[
     ("trace", "trace"),
     ("debug", "debug"),
@@ -60,9 +60,9 @@ pub struct LogFilter {
 }
 
 struct Inner {
-    /// Filter directives from the start of the agent.
+    /// Filter directives from the agent's settings.
     base: String,
-    // A std mutex, because it is only held for map operations.
+    // A std mutex suffices, because it is held only for map operations.
     levels: Mutex<BTreeMap<String, &'static str>>,
     apply: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
 }
@@ -81,7 +81,7 @@ pub enum LogFilterError {
     Subscriber(String),
 }
 
-/// Starts logging to standard error. From then on, levels can be changed with [`log_filter`]. Called once, by `main`.
+/// Starts logging to standard error, with levels that [`log_filter`] can change. Called once, by `main`.
 pub fn start_logging(directives: &str) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
     let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
@@ -93,7 +93,7 @@ pub fn start_logging(directives: &str) {
     }
 }
 
-/// Returns the layer that writes log lines, with foreign text escaped.
+/// Returns the layer that writes log lines and escapes foreign text in them.
 fn lines<S>(colors: bool) -> fmt_layer::Layer<S, visible::VisibleFields>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
@@ -101,13 +101,13 @@ where
     fmt_layer::layer().fmt_fields(visible::VisibleFields::default()).with_ansi(colors)
 }
 
-/// Returns the process's log filter. It has no effect if [`start_logging`] was never called.
+/// Returns the log filter of this process. Without [`start_logging`], changing the filter has no effect.
 pub fn log_filter() -> LogFilter {
     STARTED.get().cloned().unwrap_or_else(|| LogFilter::new("info", |_| Ok(())))
 }
 
 impl LogFilter {
-    /// Creates a filter from the initial directives. `apply` installs a new filter.
+    /// Creates a log filter from the initial directives. `apply` must install each new filter.
     pub fn new(directives: &str, apply: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) -> Self {
         LogFilter {
             inner: Arc::new(Inner {
@@ -118,7 +118,7 @@ impl LogFilter {
         }
     }
 
-    /// Returns all loggers with their levels: the default, the parts of the agent, and all others with their own level.
+    /// Returns the level of each logger: the default, the modules in [`LOGGERS`], and all others with a level of their own.
     pub fn list(&self) -> BTreeMap<String, String> {
         let levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = BTreeMap::from([(DEFAULT_LOGGER.to_owned(), "error".to_owned())]);
@@ -138,7 +138,7 @@ impl LogFilter {
         list
     }
 
-    /// Sets a logger's level and returns the level's name. Accepts loggers that do not exist.
+    /// Sets the level of a logger, which need not exist. Returns the name of the level in this agent.
     ///
     /// # Errors
     /// Fails if the level is unknown or the logger name is invalid.
@@ -167,7 +167,7 @@ impl fmt::Debug for LogFilter {
     }
 }
 
-/// Returns the logger name for a target.
+/// Returns the logger name for a tracing target: for a module of the agent, without the crate name.
 fn logger(target: &str) -> &str {
     target.strip_prefix("netns_agent::").unwrap_or(target)
 }

@@ -1,10 +1,10 @@
 //! Error messages for YAML files.
 //!
-//! Some messages of the YAML parser name functions of the parser instead of telling the user what to change. They are replaced here.
+//! Some messages of the YAML parser name functions of the parser instead of telling the user what to change. This module replaces them.
 
 use serde_saphyr::Error;
 
-/// Returns the error message for the user. Further lines may show the position in the file.
+/// Returns the error message for the user. Lines after the first may show the position in the file.
 pub fn words(error: &Error) -> String {
     let mut cause = error;
     while let Error::WithSnippet { error: inner, .. } = cause {

@@ -1,4 +1,6 @@
-//! Generates from `proto/` the etcd services that the client crate lacks. The header and key-value messages come from the client crate.
+//! Generates the etcd services that the client crate lacks from `proto/`.
+//!
+//! The header and key-value messages come from the client crate.
 
 use std::error::Error;
 

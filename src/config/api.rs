@@ -1,39 +1,39 @@
 //! Settings of the REST and gRPC APIs: listen addresses, TLS, authentication and limits.
 //!
-//! Rejects unprotected listen addresses that other machines can reach. The key, certificate and token files are not read here but in
-//! `api::security`, when the servers start.
+//! Rejects listen addresses that other machines can reach without TLS and authentication. The key, certificate and token files are read
+//! in `api::security`, when the servers start.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{ConfigError, Given, Layers, identity, setting};
 
-/// Maximum time limit: one day, in seconds.
+/// Maximum of the setting `http_time_limit`: one day, in seconds.
 const DAY: usize = 86_400;
 
 /// Listen address of the REST API, and TLS, authentication and limits of both APIs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
-    /// Listen address of the REST API. `None`: not served.
+    /// Listen address of the REST API. `None` if the API is off.
     pub listen: Option<SocketAddr>,
-    /// Files with the server's certificate and private key (PEM). `None`: no TLS.
+    /// Files with the server's certificate and private key (PEM). `None` to serve without TLS.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// File with the CA certificates that verify clients (PEM). If set, client certificates are mandatory.
     pub client_ca: Option<PathBuf>,
-    /// File with tokens and their roles. `None`: every client that can connect has full access.
+    /// File with tokens and their roles. If `None`, every client that can connect has full access.
     pub tokens: Option<PathBuf>,
-    /// Maximum requests per second from one address. `None`: no limit.
+    /// Maximum requests per second from one client address. `None` for no limit.
     pub rate_limit: Option<u32>,
     /// Maximum size of a request body or gRPC message, in bytes.
     pub body_max: usize,
     /// Maximum concurrent connections to each API.
     pub connections_max: usize,
-    /// Timeout for each step by a client, such as the TLS handshake or sending the request headers.
+    /// Timeout for each step of a client, such as the TLS handshake or sending the request headers.
     pub time_limit: Duration,
 }
 
 /// Validates the settings, and returns them with the gRPC listen address.
 ///
-/// `embedded` is the listen address of the embedded store if it is used. It has neither TLS nor authentication.
+/// `embedded` is the listen address of the embedded store, or `None` with etcd endpoints.
 pub(super) fn check(
     layers: &Layers<'_>,
     embedded: Option<(&Given, SocketAddr)>,

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use super::{ConfigError, Given, Layers, setting};
 
-/// Minimum sweep interval. Each sweep reads all links, addresses, routes and neighbours of a namespace.
+/// Minimum sweep interval in seconds. Each sweep reads all links, addresses, routes and neighbours of a namespace.
 const SWEEP_SECONDS_MIN: f64 = 0.1;
-/// Maximum sweep interval: one day.
+/// Maximum sweep interval in seconds: one day.
 const SWEEP_SECONDS_MAX: f64 = 86_400.0;
 
-/// Drift detection and handling.
+/// Settings for detecting and handling drift.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriftSettings {
     /// Maximum number of namespaces monitored with kernel notifications. All others are read periodically.
     pub watched_max: usize,
-    /// Interval at which namespaces without notifications are read.
+    /// Interval at which namespaces without kernel notifications are read.
     pub sweep_interval: Duration,
-    /// Default policy, for values that do not set one themselves.
+    /// Policy for values that do not set `drift_policy`.
     pub policy: DriftPolicy,
-    /// Policy for addresses that are not configured on managed interfaces.
+    /// Action for foreign addresses on managed interfaces: keep or remove.
     pub foreign_addresses: ForeignAddresses,
 }
 
@@ -31,12 +31,12 @@ pub enum DriftPolicy {
     Report,
 }
 
-/// Action for addresses that are not configured, on interfaces that the agent manages.
+/// Action for foreign addresses on managed interfaces. No value configures a foreign address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignAddresses {
-    /// The agent keeps them.
+    /// The agent keeps foreign addresses.
     Keep,
-    /// The agent removes them when it reads the whole namespace, at startup and at a resync.
+    /// The agent removes foreign addresses when it reads the whole namespace, at startup and at a resync.
     Strict,
 }
 

@@ -1,6 +1,6 @@
 //! Layers of settings: the command line takes precedence over the environment, then the file, then the defaults.
 //!
-//! Each value carries its origin, which error messages name.
+//! Each value is stored with its origin, because error messages name it.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,7 +13,7 @@ use clap::{Args, Command};
 
 use super::{ConfigError, layer::Layer};
 
-/// Origin of the value of a setting.
+/// Layer that a setting's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A flag on the command line, with the name of the setting.
@@ -37,7 +37,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The value of a setting and its origin.
+/// Value of a setting, with the layer that it comes from.
 #[derive(Clone)]
 pub(super) struct Given {
     pub value: String,
@@ -58,7 +58,7 @@ impl Given {
         text.parse().map_err(|error| self.wrong(format!("{text:?}: {error}"), accepted))
     }
 
-    /// Returns the policy named by the value.
+    /// Returns the policy whose name is the value.
     pub fn policy<P: Copy>(&self, policies: &[(&str, P)], accepted: &'static str) -> Result<P, ConfigError> {
         let text = self.value.trim();
         let named = policies.iter().find(|(name, _)| *name == text);
@@ -75,7 +75,7 @@ impl Given {
     }
 }
 
-/// A setting with its accessor in a layer. Created by [`setting!`].
+/// Name of a setting, and a function that reads it from a layer. Created by [`setting!`].
 #[derive(Clone, Copy)]
 pub(super) struct Setting {
     pub name: &'static str,
@@ -93,7 +93,7 @@ macro_rules! setting {
 }
 pub(super) use setting;
 
-/// The environment as a function from name to value.
+/// Function that returns the value of an environment variable.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// All layers of settings.
@@ -101,12 +101,12 @@ pub(super) struct Layers<'a> {
     flags: Layer,
     environment: Environment<'a>,
     file: Layer,
-    /// Declares the environment variable and default of each setting.
+    /// Command-line arguments, which declare the environment variable and default of each setting.
     list: Command,
 }
 
 impl<'a> Layers<'a> {
-    /// Reads the configuration file, if one is given.
+    /// Creates the layers. Reads the configuration file if the flags or the environment name one.
     pub fn new(flags: Layer, environment: Environment<'a>) -> Result<Self, ConfigError> {
         let path = match &flags.config {
             Some(path) => Some(path.clone()),
@@ -120,10 +120,9 @@ impl<'a> Layers<'a> {
         })
     }
 
-    /// Returns the effective value.
+    /// Returns the effective value of a setting that has a default.
     ///
-    /// Only for settings with a default: other settings are empty here if not given, which the checks reject. For those, use
-    /// [`optional`](Self::optional).
+    /// For a setting without a default, use [`optional`](Self::optional): if no layer has a value, this function returns an empty string.
     pub fn given(&self, setting: Setting) -> Result<Given, ConfigError> {
         let nothing = || Given {
             value: String::new(),
@@ -132,7 +131,7 @@ impl<'a> Layers<'a> {
         Ok(self.optional(setting)?.unwrap_or_else(nothing))
     }
 
-    /// Returns the effective value, or `None` if no layer has one.
+    /// Returns the effective value of a setting, or `None` if no layer has a value.
     pub fn optional(&self, Setting { name, read }: Setting) -> Result<Option<Given>, ConfigError> {
         if let Some(value) = read(&self.flags) {
             return given(value.to_owned(), Origin::Flag(name), "the path is not UTF-8").map(Some);
@@ -155,7 +154,7 @@ impl<'a> Layers<'a> {
             .transpose()
     }
 
-    /// Returns whether a switch is on. It takes no value on the command line, and `true`, `1`, `false` or `0` in other layers.
+    /// Returns true if a switch is on. Environment and file must contain `true`, `1`, `false` or `0`; a flag takes no value.
     pub fn is_on(&self, setting: Setting) -> Result<bool, ConfigError> {
         let Some(given) = self.optional(setting)? else { return Ok(false) };
         match given.value.trim() {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{ConfigError, Layers, setting};
 
-/// Limits of the transaction history, which is kept in memory. Beyond either limit, the oldest transactions are dropped.
+/// Limits of the transaction history in memory. If either is exceeded, the oldest transactions are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// Maximum age, counted from the end of a transaction.
+    /// Age after which a transaction is dropped, counted from its end.
     pub age: Duration,
-    /// Maximum number of transactions, with up to four times as many operations in total. 0: no history.
+    /// Maximum number of transactions, with up to four times as many operations in total. 0 disables the history.
     pub transactions: usize,
 }
 

@@ -1,6 +1,6 @@
 //! The list of settings: flag, environment variable, member of the configuration file, default and help text of each.
 //!
-//! Values are not checked here but after the layers have been merged.
+//! This module does not validate values: `RunArgs::load` does so after merging the layers.
 
 use std::path::PathBuf;
 
@@ -162,8 +162,8 @@ pub(super) struct Layer {
 
     /// Timeout of both APIs for the TLS handshake and for the headers of a request, in seconds
     ///
-    /// From 1 to 86400. Three times as long for a request body and for a client to read a part of a response, and six times as long
-    /// between two gRPC calls.
+    /// From 1 to 86400. The timeout is three times as long for a request body and for a client that does not read its response, and
+    /// six times as long between two gRPC calls.
     #[arg(long, env = "HTTP_TIME_LIMIT", default_value = "10", value_name = "SECONDS", help_heading = "REST")]
     pub http_time_limit: Option<String>,
 
@@ -252,7 +252,7 @@ pub(super) struct Layer {
     pub log: Option<String>,
 }
 
-/// Deserializes a YAML list, or a comma-separated string as the flag takes it.
+/// Deserializes a YAML list, or a comma-separated string like the one that the flag takes.
 fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a list or a comma-separated string")]

@@ -1,7 +1,7 @@
 //! Validation of the log filter, such as `info,netns_agent::sources=debug`.
 //!
-//! `EnvFilter` treats every unknown word as a target name, so a mistyped level would switch off the whole log. The words are
-//! therefore checked here first.
+//! `EnvFilter` treats every unknown word as a target name, so a mistyped level would switch off the whole log. This module therefore
+//! checks levels and targets first.
 
 use tracing_subscriber::EnvFilter;
 
@@ -10,7 +10,7 @@ use crate::telemetry::LOGGERS;
 
 /// Log level names, and `off`.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-/// Crates that log: the agent and its libraries.
+/// Names of the crates that log: the agent and its libraries.
 const CRATES: [&str; 16] = [
     "netns_agent",
     "axum",
@@ -33,9 +33,9 @@ const CRATES: [&str; 16] = [
 const OTHER_MODULES: [&str; 2] = ["desired", "telemetry"];
 const ACCEPTED: &str = "expected error, warn, info, debug, trace, or a list such as info,netns_agent::sources=debug";
 
-/// Validates the filter, and expands short logger names (`engine=debug`).
+/// Validates the filter, and expands short logger names, such as `engine` to `netns_agent::engine`.
 pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
-    // RUST_LOG may be shared with other programs, which have other targets.
+    // Other programs may read the same RUST_LOG, so it may contain targets that this agent does not have.
     let is_shared = matches!(given.origin, Origin::Environment(_));
     let directives = given.value.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let checked: Result<Vec<String>, String> = directives.map(|text| directive(text, is_shared)).collect();
@@ -46,7 +46,7 @@ pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
 }
 
 fn directive(text: &str, is_shared: bool) -> Result<String, String> {
-    // `EnvFilter` validates the syntax of span and field filters.
+    // `EnvFilter` validates filters on spans and fields.
     if text.contains(['[', '{']) {
         return Ok(text.to_owned());
     }

@@ -1,16 +1,16 @@
 //! Store settings: endpoints, certificates, user and password.
 //!
-//! Passwords are returned as [`Password`] only, which hides them in logs.
+//! Passwords are returned only as [`Password`], which cannot be logged by accident.
 
 use super::{ConfigError, Given, Layers, Origin, identity, setting};
 use crate::store::{Connector, Credentials, Password, StoreConfig, TlsFiles};
 
-/// Action if the store has lost its contents.
+/// Action if the store may have lost its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnStoreLoss {
-    /// The agent keeps the values of missing keys until their removal is accepted.
+    /// The agent keeps the values of missing keys until a user accepts their removal.
     Hold,
-    /// The agent deletes the values of missing keys.
+    /// The agent deletes the values of missing keys at once.
     Apply,
 }
 
@@ -33,10 +33,10 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
     let (ca, cert, key, user, password_file) = (ca?, cert?, key?, user?, password_file?);
     let password = layers.password()?;
     let Some(endpoints) = endpoints? else {
-        // A password alone is accepted: the variable may be meant for another program.
+        // ETCD_PASSWORD is not an error without endpoints: it may be meant for another program.
         let idle = [ca, cert, key, user, password_file].into_iter().flatten().next();
         return idle.map_or(Ok(None), |given| {
-            Err(given.wrong("it is used with etcd endpoints only", "also set --etcd-endpoints"))
+            Err(given.wrong("it has no effect without etcd endpoints", "also set --etcd-endpoints"))
         });
     };
     let list: Vec<String> = endpoints

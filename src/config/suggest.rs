@@ -1,15 +1,16 @@
 //! Suggestions for mistyped words.
 //!
-//! Shared by settings and command line, so both propose the same correction.
+//! Settings and command line share this module, so that both suggest the same correction.
 
 /// Returns `; did you mean X?` if one of the candidates resembles the word, and an empty string otherwise.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates).map_or_else(String::new, |found| format!("; did you mean {found}?"))
 }
 
-/// Returns the candidate with the smallest edit distance to the word, unless it exceeds a third of the length of the word (1 to 3).
+/// Returns the candidate with the smallest edit distance to the word, or `None` if none is similar enough.
 ///
-/// Missing, added and replaced letters count as one each, and so do two swapped adjacent letters. Letter case is ignored.
+/// A candidate may differ in a third of the word's letters, at least one and at most three. A missing, added or replaced letter is one
+/// difference, and so are two swapped adjacent letters. Letter case is ignored.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let most = (word.chars().count() / 3).clamp(1, 3);

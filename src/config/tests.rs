@@ -23,7 +23,7 @@ fn refusal(flags: &[&str], environment: &[(&str, &str)]) -> String {
     load(flags, environment).expect_err("an invalid setting").to_string()
 }
 
-/// Flags, environment variables, and expected parts of the error message.
+/// Invalid settings: flags, environment variables, and expected parts of the error message.
 type Refused<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a [&'a str]);
 
 fn file(content: &str) -> (tempfile::TempDir, String) {
@@ -117,7 +117,7 @@ fn endpoints_are_a_comma_list_or_a_list_in_the_file() {
     }
 }
 
-/// Checks that each error message contains the given parts.
+/// Checks that each case fails with an error message that contains the expected parts.
 fn expect_refusals(cases: &[Refused]) {
     for (flags, environment, parts) in cases {
         let message = refusal(flags, environment);

@@ -1,7 +1,7 @@
-//! Keys of the store that belong to no model.
+//! Foreign keys: keys in the store that belong to no model.
 //!
-//! The agent cannot limit the number of such keys. The first ones, up to a limit, each get a status with an error. The others are only
-//! counted, and the count is logged each time it doubles.
+//! Others may put any number of foreign keys. Up to a limit, each gets a status with an error. Further foreign keys are only counted, and
+//! the count is logged each time it has doubled.
 
 use std::{
     collections::HashSet,
@@ -17,25 +17,25 @@ use crate::sources::etcd::RawKey;
 /// Maximum number of foreign keys that get a status of their own.
 const REPORTED_MAX: usize = 100;
 
-/// Keys that belong to no model.
+/// Foreign keys in the store: those that belong to no model.
 #[derive(Default)]
 pub(super) struct Foreign {
     reported: HashSet<RawKey>,
-    /// Hashes of the other keys.
+    /// Hashes of the foreign keys without a status of their own.
     others: HashSet<u64>,
     hasher: RandomState,
-    /// Number of other keys that was last logged.
+    /// Number of keys in `others` when the number was last logged.
     logged: usize,
 }
 
 impl Foreign {
-    /// Forgets all keys. Called before a listing is processed.
+    /// Forgets all foreign keys, before a complete listing of the store is processed.
     pub fn clear(&mut self) {
         self.reported.clear();
         self.others.clear();
     }
 
-    /// Records that a key was put or deleted. Returns whether to pass the change on.
+    /// Records that a key was put or deleted. Returns true if the change is to be processed further.
     pub fn admits(&mut self, key: &RawKey, put: bool) -> bool {
         if model_of_key(&format!("{CONFIG}{key}")).is_some() {
             return true;
@@ -54,7 +54,7 @@ impl Foreign {
         self.reported.insert(key.clone())
     }
 
-    /// Logs the number of keys without a status, if it has doubled since it was last logged.
+    /// Logs the number of foreign keys without a status if it has doubled since it was last logged.
     pub fn log(&mut self) {
         let count = self.others.len();
         if count == 0 {

@@ -1,7 +1,7 @@
 //! Removals that are on hold because the store may have lost its contents.
 //!
-//! If values disappear from the store and there is evidence that no client deleted them, they move to the source [`HELD`]: they stay
-//! desired, even after a restart. They leave this source when they are put again, or when a client accepts the removals.
+//! If values disappear from the store and there is evidence that no client deleted them, they move to the source [`HELD`] and stay
+//! desired, even after a restart. A value leaves this source when it is put again, or when a client accepts the removals.
 
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
@@ -16,35 +16,35 @@ use crate::sources::{
     merge::HELD,
 };
 
-/// Key below `config/` under which putting any value accepts the removals.
+/// Key below `config/`. Putting any value under this key accepts the removals on hold.
 pub const ACCEPT_KEY: &[u8] = b"removals/accept";
-/// Label of a saved value that is on hold: when its removal was put on hold, in seconds since 1970-01-01T00:00:00Z.
+/// Label with the time at which the removal of a saved value was put on hold, in seconds since 1970-01-01T00:00:00Z.
 const SINCE: &str = "held-since";
 
 /// Removals that are on hold.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// Evidence that the store lost its contents; `None` if removals are not put on hold.
+    /// Evidence that the store has lost its contents; `None` while new removals are not put on hold.
     pub evidence: Option<String>,
     /// Store revision at which the loss was noticed.
     pub revision: i64,
     /// Keys of the values that the store lost, each with the time at which its removal was put on hold.
     pub values: BTreeMap<Key, Duration>,
-    /// Orphans in the kernel.
+    /// Orphans in the kernel whose removal is on hold.
     pub orphans: Vec<String>,
 }
 
-/// Numbers of accepted removals.
+/// Counts of the removals that a client has accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accepted {
-    /// Number of values that the store had lost.
+    /// Number of accepted removals of values that the store had lost.
     pub values: usize,
-    /// Number of orphans in the kernel.
+    /// Number of accepted removals of orphans in the kernel.
     pub orphans: usize,
 }
 
 impl Held {
-    /// Returns the number of removals.
+    /// Returns the number of removals on hold.
     pub fn count(&self) -> usize {
         self.values.len() + self.orphans.len()
     }
@@ -75,7 +75,7 @@ impl Desired {
         self.held.subscribe()
     }
 
-    /// Puts removals on hold because of `evidence`, noticed at store revision `revision`. `None` ends the hold.
+    /// Puts removals on hold because of `evidence`, noticed at the store revision `revision`. Without evidence, ends the hold.
     pub fn hold(&self, evidence: Option<String>, revision: i64) {
         self.held.send_if_modified(|held| {
             let changed = held.evidence != evidence || held.revision != revision;
@@ -90,12 +90,12 @@ impl Desired {
             .send_if_modified(|held| std::mem::replace(&mut held.orphans, orphans.clone()) != orphans);
     }
 
-    /// Like [`Desired::stored`], but values that the store no longer has stay desired; their removal is put on hold at `now`.
+    /// Like [`Desired::stored`], but values that the store no longer has stay desired. Their removal is on hold since `now`.
     pub async fn stored_without_removals(&self, now: Duration, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
-        // Only this task changes the store values, so they are still the same below.
+        // Only this task changes the store's values, so they do not change before they are merged below.
         let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
-        // Times are saved in seconds, and must be the same after a restart.
+        // Times are saved in whole seconds. Rounding here as well keeps them the same after a restart.
         let since = Duration::from_secs(now.as_secs());
         let kept = lost.iter().filter_map(|(key, item)| dated(key, item, since));
         if let Err(error) = self.keep_held(false, kept.collect()).await {
@@ -108,7 +108,7 @@ impl Desired {
     /// Accepts the removals that are on hold, so the values and orphans are deleted.
     ///
     /// # Errors
-    /// Fails if the acceptance cannot be saved on disk; then nothing is deleted.
+    /// Fails if the acceptance cannot be saved on disk. In this case, nothing is deleted.
     pub async fn accept_removals(&self) -> Result<Accepted, RequestError> {
         self.keep_held(true, Vec::new()).await?;
         let held = self.held.borrow().clone();
@@ -131,12 +131,12 @@ impl Desired {
         self.keep(&clients, &request).await
     }
 
-    /// Ends the hold of values that were put again. They stay on disk until [`Desired::forget_put_again`].
+    /// Ends the hold of values that were put again. [`Desired::forget_put_again`] deletes their saved copies.
     pub(super) fn note_put_again(&self) {
         self.note_held(|_| {});
     }
 
-    /// Updates the values on hold: applies `add`, then drops values that are no longer on hold.
+    /// Updates the map of values on hold with `add`, then drops values that are no longer on hold.
     fn note_held(&self, add: impl FnOnce(&mut BTreeMap<Key, Duration>)) {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         self.held.send_if_modified(|held| {
@@ -147,7 +147,7 @@ impl Desired {
         });
     }
 
-    /// Deletes values that are no longer on hold from the disk.
+    /// Deletes the saved copies of values that are no longer on hold.
     pub async fn forget_put_again(&self) {
         let held = {
             let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,14 +162,14 @@ impl Desired {
     }
 }
 
-/// Returns a value on hold in the form that is saved on disk; `None` if it cannot be saved.
+/// Returns the copy of a value on hold that is saved on disk, or `None` if the value cannot be decoded.
 fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
     let mut kept = client_item(key, item)?;
     kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
     Some((key.clone(), Some(kept)))
 }
 
-/// Returns when the removals of saved values were put on hold, and removes these times from the labels.
+/// Removes from saved values the label with the time at which their removal was put on hold, and returns these times by key.
 pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
     let date = |(key, item): (&Key, &mut ClientItem)| {
         let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());

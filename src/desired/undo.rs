@@ -1,7 +1,7 @@
-//! Rolls back a client's change if a part of it failed or it was not confirmed in time.
+//! Rolls back a client's request if one of its changes failed or if it was not confirmed in time.
 //!
-//! The previous values are kept as long as they may have to be restored. Values that clients have changed again since then are never
-//! rolled back.
+//! The previous values are kept as long as they may have to be restored. Values that clients have changed after the request are not
+//! restored.
 //!
 //! A change that waits for confirmation is applied but not saved on disk. If the agent stops in the meantime, the next start restores the
 //! previous values. Clients identify the change by the sequence number of its transaction, which is also its number in the history.
@@ -20,7 +20,7 @@ use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
 
-/// Maximum number of changes whose confirmation state is kept.
+/// Maximum number of requests with confirmation whose state is remembered.
 const REMEMBERED: usize = 1000;
 
 /// State of a change that requires confirmation.
@@ -62,12 +62,12 @@ pub enum ConfirmationError {
     /// No change with this number is waiting for confirmation.
     #[error("no change {0} waits for confirmation; it was already confirmed, or the agent was restarted and rolled it back")]
     Unknown(u64),
-    /// The change could not be saved.
+    /// The confirmed request could not be saved on disk.
     #[error(transparent)]
     NotKept(#[from] RequestError),
 }
 
-/// Changes that are waiting for confirmation and the outcomes of earlier ones, by the sequence number of their transaction.
+/// Requests that wait for confirmation, and the outcomes of earlier requests, by request number.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
@@ -83,29 +83,31 @@ struct Entry {
     deadline: SystemTime,
 }
 
-/// Values before a request, needed to roll it back.
+/// Values before a request, which are restored if the request is rolled back.
 pub(super) struct Undo {
     source: String,
-    /// Request number.
+    /// Number of the request.
     pub number: u64,
     before: Before,
 }
 
-/// Values before a request, by key. Shared with the entry of a request that waits for confirmation: rolling back an earlier request changes
-/// what a later one has to restore.
+/// Values before a request, by key.
+///
+/// Shared with the entry in [`Confirmations`], because rolling back an earlier request changes the values that a later request has to
+/// restore.
 type Before = Arc<Mutex<BTreeMap<Key, Previous>>>;
 
 /// Value of a key before a request.
 #[derive(Clone)]
 struct Previous {
-    /// `None` if the key had no value.
+    /// The value; `None` if the key had no value.
     item: Option<ClientItem>,
-    /// Number of the request that put it, or 0.
+    /// Number of the request that put the value; 0 if the value does not come from a request since the agent started.
     request: u64,
 }
 
 impl Desired {
-    /// Returns the current values of everything that a request is about to change.
+    /// Returns the current values of all keys that a request is about to change.
     pub(super) fn undo_of(&self, request: &ClientRequest, number: u64) -> Undo {
         let absent = Previous { item: None, request: 0 };
         let mut before: BTreeMap<Key, Previous> = request.changes.iter().map(|(key, _)| (key.clone(), absent.clone())).collect();
@@ -150,11 +152,11 @@ impl Desired {
 
     /// Returns the previous values of the keys that have not changed since the request.
     ///
-    /// If a later request that still waits for confirmation has put the same key, it restores the value before this request instead.
+    /// If a later request has put the same key and still waits for confirmation, its rollback will restore this previous value.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
-        // A copy, because the entry of this request shares the values.
+        // Cloned, because `inherit` locks the values of all waiting requests, which may include these.
         let before = undo.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut changes = Vec::new();
         for (key, previous) in &before {
@@ -217,7 +219,7 @@ impl Desired {
         self.confirmations.ended(seq, state);
     }
 
-    /// Confirms the change with this sequence number, so it stays applied and is saved to survive a restart.
+    /// Confirms a request: it stays applied, and is saved on disk to survive a restart.
     ///
     /// # Errors
     /// Fails if the change is not waiting for confirmation or cannot be saved.
@@ -233,7 +235,7 @@ impl Desired {
         Ok(())
     }
 
-    /// Returns the changes to save for a request: those that clients have not overridden since.
+    /// Returns the changes of a request that clients have not overridden since. Only these are saved when the request is confirmed.
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();
@@ -242,7 +244,7 @@ impl Desired {
         if !request.replace {
             return own.collect();
         }
-        // Values that later requests have put must survive the replacement on disk as well.
+        // The request replaces all saved values of the source, so values of later requests must be saved again.
         let later = now.iter().filter(|(_, item)| item.request != number);
         let later = later.map(|(key, item)| ((*key).clone(), client_item(key, item)));
         own.chain(later).collect()
@@ -291,7 +293,7 @@ impl Confirmations {
         waiting.collect()
     }
 
-    /// Makes the waiting requests that would restore a value of the request `of` restore the value before that request.
+    /// Replaces the value that waiting requests would restore for `key` with `previous`, if the request `of` put that value.
     fn inherit(&self, of: u64, key: &Key, previous: &Previous) {
         let entries = self.entries();
         for entry in entries.values().filter(|entry| entry.state == Confirmation::Waiting) {
@@ -321,7 +323,7 @@ impl Confirmations {
         if let Some(entry) = self.entries().get_mut(&seq) {
             (entry.state, entry.request) = (Confirmation::Confirmed, None);
             if let Some(confirmed) = entry.confirmed.take() {
-                // Ends the task that waits for the confirmation. If its time is over already, that task sees that the change was
+                // Ends the task that waits for the confirmation. If the time has already expired, the task finds that the request is
                 // confirmed.
                 let _ = confirmed.send(());
             }

@@ -1,10 +1,10 @@
-//! Store errors, with their meaning and advice for users. They never contain a password.
+//! Store errors, their classification, and advice for users. Error messages never contain a password.
 
 use std::{error::Error, fmt::Write};
 
 use tonic::Code;
 
-/// Store error: the endpoint, the action, the store's message, and advice.
+/// Error of a call to the store. Its message names the endpoint and the action, and contains the store's message and advice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {action} failed: {words}{}", .kind.advice())]
 pub struct StoreError {
@@ -17,23 +17,23 @@ pub struct StoreError {
 /// Error classification, which determines whether and how to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// A setting or file is invalid. Checked before the first connection, and again for every later one.
+    /// A setting or file is invalid. Settings and files are checked at startup and again before each connection.
     Configuration,
-    /// There is no connection or no response, or the response is broken. The call may have been executed.
+    /// The store could not be reached, or sent no valid response. It may have executed the call.
     Unreachable,
-    /// The store does not accept the user, the password or an expired token.
+    /// The store does not accept the user, the password or the token.
     Unauthenticated,
-    /// The user lacks permission for these keys.
+    /// The user does not have permission to read or write these keys.
     PermissionDenied,
-    /// The lease does not exist: it has expired, was revoked or belongs to another store. Nothing was written.
+    /// The lease does not exist: it has expired, was revoked, or belongs to another store. Nothing was written.
     LeaseNotFound,
-    /// The store refuses the request itself, for example because of its size. Nothing was written.
+    /// The store rejects the request as invalid, for example because of its size. Nothing was written.
     Refused,
     /// The requested revision has been compacted.
     Compacted,
     /// The store is out of space or overloaded. Nothing was written.
     Exhausted,
-    /// Any other error. The call may have been executed.
+    /// Any other error. The store may have executed the call.
     Other,
 }
 
@@ -49,14 +49,14 @@ impl StoreErrorKind {
         }
     }
 
-    /// Returns true if the store has certainly not executed the call and will not execute it later.
+    /// Returns true if it is certain that the store has not executed the call and will not do so later.
     pub fn is_certain_refusal(self) -> bool {
         !matches!(self, Self::Unreachable | Self::Other)
     }
 }
 
 impl StoreError {
-    /// Returns the kind of the error.
+    /// Returns the classification of the error.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
     }
@@ -122,13 +122,13 @@ impl StoreError {
     }
 }
 
-/// Classifies an error by the messages of etcd's `rpctypes/error.go`, since codes alone are ambiguous.
+/// Classifies an error by its code and by the messages in etcd's `rpctypes/error.go`, because the code alone is ambiguous.
 fn classify(code: Code, words: &str) -> StoreErrorKind {
     match code {
         Code::Unauthenticated => StoreErrorKind::Unauthenticated,
         Code::InvalidArgument if words.contains("authentication failed") => StoreErrorKind::Unauthenticated,
         Code::InvalidArgument if words.contains("user name is empty") => StoreErrorKind::Unauthenticated,
-        // Users or roles have changed since the token was issued; authenticating again helps.
+        // Users or roles have changed since etcd issued the token. The agent must authenticate again.
         Code::InvalidArgument if words.contains("revision of auth store is old") => StoreErrorKind::Unauthenticated,
         Code::PermissionDenied => StoreErrorKind::PermissionDenied,
         Code::NotFound if words.contains("lease not found") => StoreErrorKind::LeaseNotFound,
@@ -145,8 +145,9 @@ fn place(endpoint: &str) -> String {
     format!("store at {endpoint}")
 }
 
-/// Formats an error and its causes, without repetition. Transport errors, for example, only say "transport error"; their cause says
-/// "connection refused".
+/// Formats an error and its causes, without repetition.
+///
+/// The causes are needed: a transport error, for example, says only "transport error", and its cause says "connection refused".
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut words = error.to_string();
     append_causes(&mut words, error.source());

@@ -1,10 +1,10 @@
-//! Keeps a lease alive over one session.
+//! Renews a lease over one session with the store.
 
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
 
 use super::{Session, StoreError};
 
-/// Lease renewal. Callers should renew three times within the TTL and await each response.
+/// Keep-alive stream of a lease. Callers should renew the lease three times within its TTL and await each response.
 pub struct Renewal {
     keeper: LeaseKeeper,
     answers: LeaseKeepAliveStream,
@@ -12,7 +12,7 @@ pub struct Renewal {
 }
 
 impl Renewal {
-    /// Renews the lease for the first time.
+    /// Opens a keep-alive stream and renews the lease for the first time.
     ///
     /// # Errors
     /// Fails with [`LeaseNotFound`](super::StoreErrorKind::LeaseNotFound) if the lease no longer exists, or with an error of
@@ -27,7 +27,7 @@ impl Renewal {
         })
     }
 
-    /// Requests a renewal.
+    /// Sends a request to renew the lease.
     ///
     /// # Errors
     /// Fails if the response to the previous request has not arrived yet, or with an error of [`Session::call`].
@@ -41,7 +41,7 @@ impl Renewal {
         session.call("renewing the lease", self.keeper.keep_alive()).await
     }
 
-    /// Waits for the next response. Cancel safe.
+    /// Waits for the response to a renewal. Cancel safe.
     ///
     /// # Errors
     /// Fails if the lease no longer exists or the stream has ended.

@@ -1,21 +1,21 @@
-//! gRPC call metrics, with the names that gRPC servers usually use, including the reference agent.
+//! gRPC call metrics, with the names that most gRPC servers use, including ligato vpp-agent.
 //!
-//! Only existing methods are counted, so clients cannot create arbitrary label values.
+//! Only calls of existing methods are counted, so clients cannot create arbitrary label values.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 
-/// Metric labels of a method. Metrics of completed calls also have the status code as a label.
+/// Metric labels that identify a method. The counter of completed calls also has the status code as a label.
 const METHOD: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
 const CODE: [&str; 4] = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
-/// Bucket upper bounds for the call duration in seconds: the Prometheus defaults, as in the reference agent.
+/// Bucket upper bounds for the call duration in seconds: the Prometheus defaults, as in ligato vpp-agent.
 const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Label values of a method: call type (`unary` or the kind of stream), service and method.
 pub type MethodLabels<'a> = [&'a str; 3];
 
-/// Metrics of all calls.
+/// Metrics of all gRPC calls.
 pub struct Calls {
     started: IntCounterVec,
     handled: IntCounterVec,
@@ -81,7 +81,7 @@ impl Calls {
         of_service.collect()
     }
 
-    /// Counts the end of a call. `code` is the name of the call's status code.
+    /// Counts the end of a call. `code` is the name of its gRPC status code.
     pub fn end(&self, [kind, service, name]: MethodLabels<'_>, call: &Call, code: &str, lasted: Duration) {
         self.handled.with_label_values(&[kind, service, name, code]).inc();
         call.handling.observe(lasted.as_secs_f64());
@@ -91,17 +91,17 @@ impl Calls {
 /// Completed calls of one method.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Handled {
-    /// Number of calls.
+    /// Number of completed calls.
     pub count: u64,
-    /// Total duration in seconds.
+    /// Total duration of all completed calls, in seconds.
     pub seconds: f64,
 }
 
-/// Metrics of one call.
+/// Metrics to update during one call.
 pub struct Call {
-    /// Messages received from the client.
+    /// Counter of messages received from the client.
     pub received: IntCounter,
-    /// Messages sent to the client.
+    /// Counter of messages sent to the client.
     pub sent: IntCounter,
     handling: Histogram,
 }

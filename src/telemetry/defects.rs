@@ -1,6 +1,6 @@
-//! Reports defects: agent states that should be impossible.
+//! Reports defects: states of the agent that should be impossible.
 //!
-//! The agent logs and counts a defect, and continues. In tests and in the simulator, a defect panics.
+//! The agent logs and counts each defect, and continues. In tests and in the simulator, it panics instead.
 
 use std::sync::LazyLock;
 

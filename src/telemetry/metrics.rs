@@ -1,7 +1,7 @@
-//! Agent metrics that are counted as events happen.
+//! Metrics of the agent that count events as they happen.
 //!
-//! Counting never blocks for long: each call is a lookup and an addition. Metrics that can be read from the scheduler at any time are not
-//! counted here; the API reads them when metrics are requested.
+//! Counting never blocks for long: each call is a lookup and an addition. Metrics that the scheduler knows at any time are not counted
+//! here. The API reads them when metrics are requested.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use super::{calls::Calls, defects};
 /// Bucket upper bounds for the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
 
-/// Number of store revisions, the latest ones, whose read times are kept.
+/// Maximum number of store revisions whose read time is kept. The oldest are dropped.
 const REVISIONS_KEPT: usize = 16_384;
 
 /// Metrics of one agent.
@@ -41,7 +41,7 @@ pub struct Metrics {
     lag: IntGauge,
     /// Latest store revision that the agent has read.
     read: AtomicI64,
-    /// When each revision was read. A std mutex, because it is only held for map operations.
+    /// Time at which each store revision was read. A std mutex suffices, because it is held only for map operations.
     revisions: Mutex<BTreeMap<i64, Instant>>,
 }
 
@@ -52,10 +52,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Creates metrics, all with the value zero.
+    /// Creates the metrics with all values at zero.
     ///
     /// # Panics
-    /// Never panics: the names are constant and each is registered once.
+    /// Never panics, because the metric names are constant and each is registered once.
     pub fn new() -> Self {
         let registry = Registry::new();
         let latency = HistogramOpts::new(
@@ -96,17 +96,17 @@ impl Metrics {
         metrics
     }
 
-    /// Returns all metrics, for the export to a monitoring system.
+    /// Returns all metrics in the form that is exported to a monitoring system.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
 
-    /// Records whether the store is reachable.
+    /// Sets the metric that says whether the store is reachable.
     pub fn set_connected(&self, connected: bool) {
         self.connected.set(i64::from(connected));
     }
 
-    /// Records that the complete desired state was read at this revision.
+    /// Records that the complete desired state was read at a store revision.
     pub fn read_all(&self, revision: i64) {
         self.read.fetch_max(revision, Ordering::Relaxed);
     }
@@ -128,12 +128,12 @@ impl Metrics {
         }
     }
 
-    /// Records that everything read so far has been processed, as far as currently possible.
+    /// Records that all store revisions read so far have been processed.
     pub fn settled(&self) {
         self.lag.set(0);
     }
 
-    /// Records that the status of a value was published. `before` is the previous status and `now` the new one.
+    /// Records that the published status of a value has changed from `before` to `now`. `None` means that there is no status.
     pub fn reported(&self, before: Option<&ValueStatus>, now: Option<&ValueStatus>) {
         let (state_before, state_now) = (before.map(ValueStatus::state), now.map(ValueStatus::state));
         if state_before != state_now {

@@ -10,11 +10,11 @@ use tracing_subscriber::{
     },
 };
 
-/// Initial capacity for a line; most lines are shorter.
+/// Initial capacity in bytes for a log line. Most lines are shorter.
 const LINE_BYTES: usize = 256;
 
-/// Returns true if a character moves the cursor, starts a new line, or changes the order in which a terminal shows other characters
-/// (Unicode directional formatting).
+/// Returns true if a character controls a terminal, starts a new line, or changes the order of other characters (Unicode directional
+/// formatting).
 pub fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -26,7 +26,7 @@ pub fn visible(text: &str) -> String {
 
 /// Like [`visible`], but returns `None` if nothing needs escaping.
 fn escaped(text: &str) -> Option<String> {
-    // Fast path: almost all text is printable ASCII.
+    // Fast path, because almost all text is printable ASCII.
     let is_printable = text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'));
     if is_printable || !text.chars().any(is_hidden) {
         return None;

@@ -16,14 +16,14 @@ use super::{DataDir, DataDirError, OpenFile, is_missing, system, unsafe_path};
 /// A database file, open for reading and writing.
 #[derive(Debug)]
 pub struct DatabaseFile {
-    /// The file. A new file is empty and exclusively locked with flock(2).
+    /// Open file. A new file is empty and exclusively locked with flock(2).
     pub file: File,
-    /// Set if the file is new. The file gets its final name when this is [published](NewDatabase::publish).
+    /// `None` if the file already has its final name. Otherwise, [`NewDatabase::publish`] renames the file.
     pub new: Option<NewDatabase>,
 }
 
 impl DatabaseFile {
-    /// Returns whether the file exists under its final name but is empty. Such a file is damaged, although it looks like a new one.
+    /// Returns true if the file has its final name but is empty. Such a file is damaged, because only complete files get that name.
     pub fn is_emptied(&self) -> bool {
         self.new.is_none() && self.file.metadata().is_ok_and(|found| found.len() == 0)
     }
@@ -41,7 +41,7 @@ impl DataDir {
     /// Opens a database file, or creates a new one under a temporary name.
     ///
     /// # Errors
-    /// See [`DataDir::open_or_create`]. Also fails if another process is creating the database.
+    /// Returns the errors of [`DataDir::open_or_create`]. Also fails if another process is creating the same database.
     pub fn open_database(&self, name: &str) -> Result<DatabaseFile, DataDirError> {
         let temporary = format!("{name}.new");
         loop {
@@ -61,10 +61,10 @@ impl DataDir {
                 Err(errno) => return Err(system("lock", &self.path_of(&temporary), errno)),
             }
             if !self.is_named(&file, &temporary) {
-                // Another process has renamed its file and exited in the meantime.
+                // The process that created this file has renamed it and exited in the meantime.
                 continue;
             }
-            // A process that was killed may have written part of the contents.
+            // A process that was killed may have left partial contents.
             ftruncate(&file, 0).map_err(|errno| system("empty", &self.path_of(&temporary), errno))?;
             let new = NewDatabase {
                 name: name.to_owned(),

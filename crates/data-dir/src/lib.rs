@@ -38,21 +38,21 @@ pub enum DataDirError {
     /// A system call failed.
     #[error("cannot {action} {}: {source}; check --data-dir and its permissions", path.display())]
     System {
-        /// The failed action, as a verb.
+        /// Failed action, as a verb for the error message, such as `open`.
         action: &'static str,
-        /// The directory or file.
+        /// Path of the directory or file.
         path: PathBuf,
         /// Error from the kernel.
         source: io::Error,
     },
-    /// Another user owns the file or directory or can write to it, or it has the wrong type.
+    /// The file or directory has the wrong type, or another user owns it or can write to it.
     #[error("{} {problem}; {remedy}", path.display())]
     Unsafe {
-        /// The directory or file.
+        /// Path of the directory or file.
         path: PathBuf,
-        /// The problem, as a predicate.
+        /// Problem, as a predicate for the error message, such as "is not a regular file".
         problem: String,
-        /// How the user can solve the problem.
+        /// Advice on how to solve the problem.
         remedy: String,
     },
 }
@@ -77,9 +77,9 @@ impl From<DataDirError> for io::Error {
 /// A file of the data directory, open for reading and writing.
 #[derive(Debug)]
 pub struct OpenFile {
-    /// The file.
+    /// Open file.
     pub file: File,
-    /// `true` if the file did not exist before.
+    /// `true` if opening the file has created it.
     pub created: bool,
 }
 
@@ -145,7 +145,7 @@ impl DataDir {
             Err(error) if is_missing(&error) => {
                 let opened = self.open_raw(name, flags | OFlags::CREATE | OFlags::EXCL);
                 let file = opened.map_err(|errno| system("create", &self.path_of(name), errno))?;
-                // The umask may have cleared bits; it cannot add any.
+                // The umask may have cleared some of the requested permission bits.
                 fchmod(&file, FILE_MODE).map_err(|errno| system("set the permissions of", &self.path_of(name), errno))?;
                 Ok(OpenFile { file, created: true })
             }
@@ -153,7 +153,7 @@ impl DataDir {
         }
     }
 
-    /// Reads a file; `None` if it does not exist.
+    /// Reads a file. Returns `None` if it does not exist.
     ///
     /// # Errors
     /// See [`open_or_create`](Self::open_or_create).
@@ -174,11 +174,11 @@ impl DataDir {
     /// Replaces a file's contents atomically: after a crash, the file has either the old or the new contents.
     ///
     /// # Errors
-    /// Fails if the new contents cannot be written; the old contents then stay unchanged.
+    /// Fails if the new contents cannot be written. The old contents then stay unchanged.
     pub fn replace(&self, name: &str, content: &[u8]) -> Result<(), DataDirError> {
         let next = format!("{name}.new");
         let path = self.path_of(&next);
-        // A crash may have left the file, or another user may have planted a link: unlinkat removes only the name.
+        // A crash may have left this file behind, or another user may have planted a link. unlinkat does not follow links.
         match unlinkat(&self.directory, next.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(system("remove", &path, errno)),
@@ -286,7 +286,7 @@ fn check_owner(path: &Path, status: &Stat, otherwise: &str) -> Result<(), DataDi
     Err(unsafe_path(path, problem, remedy))
 }
 
-/// Removes permissions that an older release or the user's umask has given to other users.
+/// Removes permissions that other users have because of an older release or the user's umask.
 fn restrict(file: &File, path: &Path, mode: Mode, wanted: Mode, created: bool) -> Result<(), DataDirError> {
     if mode.intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO) == wanted {
         return Ok(());

@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 
-/// A user that no test runs as.
+/// User ID that no test runs with.
 const OTHER_USER: u32 = 54_321;
 
 fn mode(path: &Path) -> u32 {

@@ -17,7 +17,7 @@ use super::lease::Lessor;
 use super::mvcc::{KeyRange, Mvcc, Version, Writing};
 use super::quota::{Quota, Space};
 
-/// Everything that the store keeps in memory.
+/// In-memory contents of the store.
 pub(super) struct State {
     pub(super) mvcc: Mvcc,
     pub(super) lessor: Lessor,
@@ -36,13 +36,13 @@ impl State {
         self.mvcc.bytes() + self.lessor.bytes()
     }
 
-    /// Checks whether there is space for a request of this cost.
+    /// Checks whether the quota leaves space for a request that costs `cost` bytes.
     pub(super) fn space(&self, cost: usize) -> Space {
         self.quota.space(self.bytes(), cost)
     }
 
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        // If both checks fail, the error of a plain put is about the lease and that of a put in a transaction about the key, as in etcd.
+        // As in etcd, the lease is checked first here, but last for a put in a transaction: the client sees only the first error.
         check_lease(&self.lessor, request.lease)?;
         check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
@@ -101,7 +101,7 @@ pub(super) fn is_read_only(request: &PbTxnRequest) -> bool {
         })
 }
 
-/// Runs a transaction without writes as of the revision `current`.
+/// Runs a read-only transaction at the revision `current`.
 pub(super) fn read_txn(mvcc: &Mvcc, request: &PbTxnRequest, current: i64) -> Result<PbTxnResponse, Refusal> {
     let mut path = Vec::new();
     choose(mvcc, current, request, &mut path);
@@ -111,7 +111,7 @@ pub(super) fn read_txn(mvcc: &Mvcc, request: &PbTxnRequest, current: i64) -> Res
     Ok(response)
 }
 
-/// Reads a range. The client may see everything up to revision `current`.
+/// Reads a range. `current` is the newest revision that the client may see.
 pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Result<PbRangeResponse, Refusal> {
     let revision = mvcc.readable(request.revision, current)?;
     Ok(range_at(mvcc, request, revision, current))
@@ -119,7 +119,7 @@ pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Resu
 
 /// Estimates the size of a range response in bytes from its keys and values, without copying them.
 pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> usize {
-    // A single key, by far the most frequent case, is at most as large as a request.
+    // A single value, by far the most frequent case, is no larger than a request and needs no reservation.
     if request.range_end.is_empty() || request.count_only || request.keys_only {
         return 0;
     }
@@ -133,7 +133,7 @@ pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -
 fn range_at(mvcc: &Mvcc, request: &PbRangeRequest, revision: i64, current: i64) -> PbRangeResponse {
     let range = KeyRange::new(&request.key, &request.range_end);
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-    // Fetches one key more than the limit, to know whether there are more. Sorting and filtering need all keys.
+    // Fetches one key more than the limit, to set `more` in the response. Sorting and filtering need all keys.
     let fetched = match limit {
         Some(limit) if request.sort_order == 0 && !has_filter(request) => limit.saturating_add(1),
         _ => usize::MAX,
@@ -284,7 +284,9 @@ fn header(revision: i64) -> Option<PbResponseHeader> {
     })
 }
 
-/// Chooses all branches, depth first, by the state before the transaction. As in etcd, this includes the branches of nested transactions.
+/// Chooses the branches of a transaction and of its nested transactions, depth first.
+///
+/// As in etcd, all of them are chosen by the store contents before the outermost transaction.
 fn choose(mvcc: &Mvcc, current: i64, request: &PbTxnRequest, path: &mut Vec<bool>) {
     let succeeded = request.compare.iter().all(|compare| holds(mvcc, current, compare));
     path.push(succeeded);
@@ -300,7 +302,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // A missing key has version, revisions and lease 0, but no value to compare.
+        // For a missing key, version, revisions and lease compare as 0, and a comparison of values is false.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -308,7 +310,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
 
 fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
     let union = compare.target_union.as_ref();
-    // If the union does not match the target, etcd compares with the target's zero value.
+    // If the request sets a different `target_union` than `target` requires, etcd compares with zero or an empty value.
     let ordering = match (compare.target(), union) {
         (PbCompareTarget::Version, Some(PbTargetUnion::Version(wanted))) => kv.version.cmp(wanted),
         (PbCompareTarget::Version, _) => kv.version.cmp(&0),
@@ -326,7 +328,7 @@ fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
         1 => ordering.is_gt(),
         2 => ordering.is_lt(),
         3 => ordering.is_ne(),
-        // etcd treats a comparison with an unknown result as true.
+        // etcd treats a comparison with an unknown operator as true.
         _ => true,
     }
 }
@@ -337,7 +339,7 @@ type Path<'a> = std::slice::Iter<'a, bool>;
 fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &PbTxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let mut pass = path.clone();
     if let Some(lessor) = lessor {
-        // Checks all puts before all ranges, so that the client sees the same error as from etcd if several checks fail.
+        // Checks all puts before all ranges: if several checks fail, the client sees the same error as from etcd.
         each_chosen(request, &mut pass, &mut |operation| match operation {
             PbTxnOpRequest::RequestPut(put) => {
                 check_previous(mvcc, put)?;
@@ -368,7 +370,8 @@ fn each_chosen(
     Ok(())
 }
 
-/// Runs the chosen branches. As in etcd, the headers of inner responses contain only the revision; those of nested transactions are empty.
+/// Runs the chosen branches. As in etcd, the response header of each operation contains only the revision, and that of a nested
+/// transaction is empty.
 fn run(writing: &mut Writing<'_>, lessor: &mut Lessor, request: PbTxnRequest, path: &mut Path<'_>) -> PbTxnResponse {
     let succeeded = path.next().copied().unwrap_or(false);
     let operations = if succeeded { request.success } else { request.failure };

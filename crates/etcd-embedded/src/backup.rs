@@ -15,7 +15,7 @@ use super::mvcc::Version;
 const PAGE_BYTES: usize = 4096;
 /// Size in bytes of a page header, and of an element header within a page.
 const HEADER_BYTES: usize = 16;
-/// Page types.
+/// Page types of bbolt.
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
@@ -41,7 +41,7 @@ const BUCKETS: [&str; 10] = [
     "meta",
 ];
 
-/// Key with its value.
+/// Key-value pair of a bucket.
 enum Entry {
     Version(Arc<Version>),
     Small(Vec<u8>, Vec<u8>),
@@ -78,15 +78,15 @@ enum Content {
         transaction: u64,
     },
     Freelist,
-    /// A bucket's index and a range of its entries.
+    /// Leaf page of a bucket: index of the bucket, and range of its entries on this page.
     Leaf(usize, Range<usize>),
-    /// First key and page of each child.
+    /// Branch page of a bucket: first key and page number of each child page.
     Branch(Vec<(Vec<u8>, u64)>),
-    /// Names and values of all buckets.
+    /// Root page: name and encoded value of each bucket.
     Root(Vec<(&'static str, Vec<u8>)>),
 }
 
-/// A planned database file.
+/// Database file whose pages are planned but not written yet.
 pub(super) struct Backup {
     buckets: Vec<Vec<Entry>>,
     /// Contents in page order, each with the number of pages it occupies.
@@ -101,7 +101,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// Allocates the next pages for contents of this size and returns the number of the first page.
+    /// Allocates the next pages for contents of `bytes` bytes. Returns the number of the first page.
     fn add(&mut self, content: Content, bytes: usize) -> u64 {
         let (page, count) = (self.next, bytes.div_ceil(PAGE_BYTES).max(1));
         self.pages.push((content, count));
@@ -131,7 +131,9 @@ impl Plan {
     }
 }
 
-/// Divides elements into pages. Returns the range of elements and the size for each page. An element larger than a page gets its own pages.
+/// Divides elements into pages. Returns the range of elements and the size in bytes of each page.
+///
+/// An element that is larger than a page gets pages of its own.
 fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
     let mut pieces: Vec<(Range<usize>, usize)> = Vec::new();
     for (index, size) in sizes.enumerate() {
@@ -148,7 +150,7 @@ fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
 }
 
 impl Backup {
-    /// Plans a backup of the store as of a revision.
+    /// Plans a backup of the store contents at a revision.
     pub(super) fn new(state: &State, revision: i64) -> Self {
         let versions = state.mvcc.versions_up_to(revision).into_iter().map(Entry::Version).collect();
         let mut ids = state.lessor.ids();
@@ -201,7 +203,7 @@ impl Backup {
         self.bytes
     }
 
-    /// Produces the file page by page.
+    /// Returns an iterator over the pages of the file.
     pub(super) fn into_pages(self) -> impl Iterator<Item = Vec<u8>> + Send {
         let Backup { buckets, pages, .. } = self;
         let mut id = 0_u64;
@@ -277,7 +279,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     for number in [MAGIC, FORMAT, PAGE_BYTES as u32, 0] {
         bytes.extend(number.to_le_bytes());
     }
-    // Root page and its sequence, free page list, first page after the end of the file, transaction id.
+    // Fields of a meta page: root page, its sequence number, free page list, number of pages in the file, transaction ID.
     for number in [root, 0, FREELIST_PAGE, end, transaction] {
         bytes.extend(number.to_le_bytes());
     }
@@ -286,7 +288,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     bytes
 }
 
-/// Returns the root page and sequence of a bucket. An empty bucket contains its empty page inline.
+/// Encodes a bucket's value: root page number and sequence number. An empty bucket contains an empty page inline.
 fn bucket_value(root: u64) -> Vec<u8> {
     let mut value = root.to_le_bytes().to_vec();
     value.extend(0_u64.to_le_bytes());
@@ -304,7 +306,7 @@ fn lease_value(id: i64, ttl: i64) -> Vec<u8> {
     value
 }
 
-/// 64-bit FNV-1a hash.
+/// Returns the 64-bit FNV-1a hash of the bytes.
 fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)

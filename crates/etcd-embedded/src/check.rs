@@ -60,8 +60,9 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks the number of operations. A nested transaction may only use the part of the limit that its parent has left, which also bounds the
-/// nesting depth.
+/// Checks the number of operations.
+///
+/// A nested transaction may use only what its parent leaves of the limit, which also bounds the nesting depth.
 fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
     let count = request.compare.len().max(request.success.len()).max(request.failure.len());
     if count > limit {
@@ -76,14 +77,14 @@ fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
             Some(PbTxnOpRequest::RequestPut(request)) => put(request)?,
             Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request)?,
             Some(PbTxnOpRequest::RequestTxn(request)) => operations(request, limit - count)?,
-            // An empty operation; this is the error that etcd returns.
+            // etcd returns the same error for an operation without a request.
             None => return Err(Refusal::KeyNotFound),
         }
     }
     Ok(())
 }
 
-/// Writes of one branch of a transaction.
+/// Keys that one branch of a transaction puts and deletes.
 #[derive(Default)]
 struct Writes<'a> {
     puts: HashSet<&'a [u8]>,
@@ -101,7 +102,7 @@ impl<'a> Writes<'a> {
         })
     }
 
-    /// Adds a put, which must not conflict with another write. Puts in `exclusive`, the alternative branch, do not conflict.
+    /// Adds a put. Fails if the branch already writes the key, except if only the alternative branch (`exclusive`) puts it.
     fn add_put(&mut self, key: &'a [u8], exclusive: Option<&HashSet<&'a [u8]>>) -> Result<(), Refusal> {
         let taken = self.puts.contains(key) && !exclusive.is_some_and(|other| other.contains(key));
         if taken || self.deletes_key(key) {
@@ -112,7 +113,7 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Refuses a branch that puts a key twice or both puts and deletes it: the result would depend on the order, which the API does not define.
+/// Refuses a branch that puts a key twice or both puts and deletes it, because the API does not define the order of operations.
 ///
 /// As in etcd, deleting a key and all keys after it (`range_end` is one zero byte) does not conflict with any put.
 fn intervals(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, Refusal> {

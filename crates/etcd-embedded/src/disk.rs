@@ -29,7 +29,7 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const FILE_NAME: &str = "store.redb";
 /// Version of the file layout described above. Increase it when a change would prevent older releases from reading the file.
 const FORMAT: u64 = 1;
-/// Size of the redb cache. Small, because the store never reads the file while it runs.
+/// Size of the redb cache in bytes. Small, because the store reads the file only when opening it.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Identity of the store, chosen at random when it is created.
@@ -37,16 +37,16 @@ const CACHE_BYTES: usize = 4 << 20;
 pub(super) struct Identity {
     pub(super) cluster: u64,
     pub(super) member: u64,
-    /// Incremented at each start, like the raft term at each election.
+    /// Term, incremented at each start, like the raft term at each election.
     pub(super) term: u64,
 }
 
-/// Contents of the file.
+/// Contents of the store file.
 pub(super) struct Content {
     pub(super) identity: Identity,
-    /// Sorted by (main, sub), ascending.
+    /// Retained versions in the order they were written.
     pub(super) rows: Vec<Version>,
-    /// ID and granted TTL in seconds.
+    /// ID and granted TTL in seconds of each lease.
     pub(super) leases: Vec<(i64, i64)>,
     pub(super) compacted: i64,
     /// True if the NOSPACE alarm is raised.
@@ -77,7 +77,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens or creates the file, locks it and reads its contents.
+    /// Opens or creates the store file, locks it and reads its contents.
     pub(super) fn open(directory: &Path) -> Result<(Disk, Content), StartError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -188,7 +188,7 @@ impl Disk {
         Ok((identity, compacted, alarm))
     }
 
-    /// Commits a batch durably.
+    /// Writes a batch to disk in one durable commit.
     pub(super) fn commit(&self, batch: &Batch) -> Result<(), redb::Error> {
         let writing = self.database.begin_write()?;
         {

@@ -18,13 +18,13 @@ pub enum StartError {
          choose another --embedded-listen, or name that server with --etcd-endpoints"
     )]
     AddressInUse {
-        /// The address to listen on.
+        /// Listen address from the settings.
         listen: SocketAddr,
     },
-    /// Listening on the address failed for another reason.
+    /// Listening on the address failed for a reason other than `AddressInUse`.
     #[error("embedded store: cannot listen on {listen}: {source}; check --embedded-listen")]
     Listen {
-        /// The address to listen on.
+        /// Listen address from the settings.
         listen: SocketAddr,
         /// Error reported by the kernel.
         source: std::io::Error,
@@ -35,7 +35,7 @@ pub enum StartError {
     /// Another running agent has locked the store file.
     #[error("embedded store: {} is locked by another running agent; stop it, or give this one its own --data-dir", path.display())]
     Locked {
-        /// The store file.
+        /// Path of the store file.
         path: PathBuf,
     },
     /// The contents of the store file are invalid.
@@ -44,7 +44,7 @@ pub enum StartError {
         path.display()
     )]
     Corrupt {
-        /// The store file.
+        /// Path of the store file.
         path: PathBuf,
         /// Description of the damage.
         detail: String,
@@ -62,7 +62,7 @@ pub enum StartError {
     /// Reading or writing the store file failed.
     #[error("embedded store: cannot read or write {}: {detail}", path.display())]
     Disk {
-        /// The store file.
+        /// Path of the store file.
         path: PathBuf,
         /// Error reported by the storage engine or the kernel.
         detail: String,
@@ -123,16 +123,16 @@ pub(super) enum Refusal {
     SessionExpired,
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// Not in etcd: a commit to disk failed, so the client cannot know the outcome of the request.
+    /// A commit to disk failed, so the outcome of the request is unknown. etcd has no such error.
     #[error("embedded store: cannot write to disk: {0}")]
     Disk(String),
-    /// Not in etcd: a part of the API that a single-node store inside an agent does not support.
+    /// The request needs a part of the etcd API that the embedded store does not support. etcd has no such error.
     #[error("embedded store: {0} is not supported; point the agent to an etcd with --etcd-endpoints if you need it")]
     Unsupported(&'static str),
 }
 
 impl Refusal {
-    /// Reason given when a new watch is cancelled immediately. Not in etcd, which has no such limit.
+    /// Reason for cancelling a new watch immediately. etcd does not limit the memory of watches.
     pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: the watches of all clients use too much memory; cancel some of them";
 
     fn code(&self) -> Code {
@@ -149,7 +149,7 @@ impl Refusal {
             Refusal::LeaseNotFound => Code::NotFound,
             Refusal::LeaseExists | Refusal::AuthNotEnabled => Code::FailedPrecondition,
             Refusal::NoSpace | Refusal::TooManyRequests => Code::ResourceExhausted,
-            // etcd returns these errors without a code.
+            // etcd returns these errors without a gRPC code, so clients see the code Unknown.
             Refusal::NotLeader | Refusal::NoLeader | Refusal::MissingLeader | Refusal::SessionExpired => Code::Unknown,
             Refusal::Stopped | Refusal::Disk(_) => Code::Unavailable,
             Refusal::Unsupported(_) => Code::Unimplemented,

@@ -77,7 +77,7 @@ pub(super) fn row_value(version: &Version) -> Vec<u8> {
     version.kv.encode_to_vec()
 }
 
-/// Returns the length of [`row_value`] in bytes.
+/// Returns the length of the result of [`row_value`], in bytes.
 pub(super) fn row_value_bytes(version: &Version) -> usize {
     match version.is_tombstone() {
         true => row_value(version).len(),
@@ -85,7 +85,9 @@ pub(super) fn row_value_bytes(version: &Version) -> usize {
     }
 }
 
-/// Returns the hash of all versions up to a revision, like etcd's HashKV. Compacted versions are included only if live at `revision`.
+/// Returns the hash of all versions up to a revision, like etcd's HashKV.
+///
+/// Of the compacted versions, only those that are live at `revision` are included.
 pub(super) fn hash_kv(mvcc: &Mvcc, revision: i64) -> u32 {
     let mut hash = Crc32c::new();
     hash.write(BUCKET);

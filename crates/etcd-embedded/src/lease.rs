@@ -1,6 +1,6 @@
 //! Leases: grants, expiry times and attached keys.
 //!
-//! This module only reports expired leases; the writer deletes their keys in one revision. The current time is an argument (`now`).
+//! This module only reports expired leases. The writer then deletes their keys in one revision. The current time is an argument (`now`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Lease {
 pub(super) struct Lessor {
     leases: HashMap<i64, Lease>,
     by_expiry: BTreeSet<(Instant, i64)>,
-    /// Lease of each attached key.
+    /// ID of the lease to which each key is attached.
     attached: BTreeMap<Vec<u8>, i64>,
 }
 
@@ -49,7 +49,7 @@ impl Lessor {
         Ok(ttl.max(TTL_MIN))
     }
 
-    /// Adds a lease that runs for its full TTL from `now`. Also used for leases loaded from disk.
+    /// Adds a lease that expires one TTL after `now`, even if it was loaded from disk.
     pub(super) fn insert(&mut self, id: i64, ttl: i64, now: Instant) {
         let expires = now + lifetime(ttl);
         self.by_expiry.insert((expires, id));
@@ -106,7 +106,7 @@ impl Lessor {
         }
     }
 
-    /// Returns the time when the next lease expires.
+    /// Returns the time at which the next lease expires.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.by_expiry.first().map(|(expires, _)| *expires)
     }

@@ -51,7 +51,7 @@ use disk::Disk;
 use shared::Shared;
 use writer::{Command, Writer};
 
-/// Store settings.
+/// Settings of the embedded store.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Listen address of the gRPC server. With port 0, the kernel chooses a free port (see [`Store::local_addr`]).
@@ -69,7 +69,7 @@ pub struct StoreLimits {
     pub connections: usize,
     /// Maximum total size of keys, values and leases in bytes, including history. A write that would exceed it raises the NOSPACE alarm.
     pub quota: usize,
-    /// Time limit for each step that waits for the client.
+    /// Time limit for each step in which the server waits for the client.
     pub step: Duration,
 }
 
@@ -90,9 +90,9 @@ impl Default for StoreLimits {
 pub struct Retention {
     /// Maximum number of revisions to keep.
     pub revisions: usize,
-    /// Maximum total size in bytes of the keys and values that these revisions wrote.
+    /// Maximum total size in bytes of the keys and values written by the retained revisions.
     pub bytes: usize,
-    /// Maximum age of a revision. Checked eight times per this period.
+    /// Maximum age of a revision. Ages are checked eight times in this period.
     pub age: Duration,
 }
 
@@ -106,7 +106,7 @@ impl Default for Retention {
     }
 }
 
-/// How long [`Store::shutdown`] waits for open calls to end before their connections are aborted.
+/// Time for open calls to end before [`Store::shutdown`] aborts their connections.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 /// A running store. Dropping it stops the store without waiting; [`shutdown`](Store::shutdown) waits until the file is closed.
@@ -131,7 +131,7 @@ impl Store {
     pub fn start_with(options: Options, retention: Retention) -> Result<Store, StartError> {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let Options { listen, data_dir, limits } = options;
-        // Binds the address first: for a second agent with the same settings, an error about the address is the easiest to understand.
+        // Binds the address first: if a second agent has the same settings, an error about the address is the easiest to understand.
         let listener = bind(listen).map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => StartError::AddressInUse { listen },
             _ => StartError::Listen { listen, source },
@@ -177,7 +177,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.send_replace(true);
-        // An error is harmless: after `shutdown` the queue is closed, and if the queue is full, the writer ends with the last connection.
+        // An error is harmless: after `shutdown`, the queue is closed. If it is full, the writer ends when the last connection ends.
         let _ = self.shared.commands.try_send(Command::Stop(oneshot::channel().0));
     }
 }

@@ -76,7 +76,7 @@ impl Version {
         self.kv.version == 0
     }
 
-    /// Returns the row key on disk.
+    /// Returns the version's key in the table `revisions` of the store file.
     pub(super) fn row(&self) -> (i64, i64) {
         (self.kv.mod_revision, self.sub)
     }
@@ -114,11 +114,11 @@ impl Revision {
     }
 }
 
-/// Limits on the part of the log that one read returns, so that a slow watch keeps little in memory.
+/// Limits on how much of the log one read returns, so that a slow watch keeps little in memory.
 const HISTORY_REVISIONS_MAX: usize = 512;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
-/// Index, log and compaction revision.
+/// Multi-version contents of the store: index, log and compaction revision.
 #[derive(Debug)]
 pub(super) struct Mvcc {
     /// Versions of each key in ascending order, never empty.
@@ -216,7 +216,7 @@ impl Mvcc {
         self.compacted
     }
 
-    /// Returns the revision to read at if a client requests `wanted` (0 or less: the current one). `current` is the newest visible one.
+    /// Returns the revision at which to read if a client requests `wanted`. 0 or less means `current`, the newest visible revision.
     pub(super) fn readable(&self, wanted: i64, current: i64) -> Result<i64, Refusal> {
         if wanted > current {
             return Err(Refusal::FutureRevision);
@@ -323,7 +323,7 @@ impl Mvcc {
 
     /// Advances the compaction revision and drops unreachable versions from the index.
     ///
-    /// All revisions up to `revision` must already be durable and visible, because readers may otherwise still be below it.
+    /// All revisions up to `revision` must already be durable and visible. Otherwise, readers may still need the dropped versions.
     pub(super) fn compact(&mut self, revision: i64) {
         let keys: Vec<Vec<u8>> = self
             .between(self.compacted, revision)
@@ -353,10 +353,10 @@ impl Mvcc {
         revisions.flat_map(|revision| revision.changes.iter())
     }
 
-    /// Returns the highest revision that must be compacted to meet the retention limits. The second result is false if more may be due.
+    /// Returns the highest revision that must be compacted to meet the retention limits, and true if no later revision must be.
     ///
-    /// The front revision is due while the log exceeds `limits` (revisions, bytes) or if the revision was written before `oldest`. One call
-    /// considers at most `step` revisions.
+    /// A revision must be compacted if it was written before `oldest`, or if the log from this revision on exceeds `limits` (revisions,
+    /// bytes). One call examines at most `step` revisions.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
         let spared = self.spared();
         let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
@@ -379,7 +379,7 @@ impl Mvcc {
         usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
 
-    /// Returns when the oldest revision that retention may drop was written.
+    /// Returns the time at which the oldest revision that retention may drop was written.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.log.get(self.spared()).map(|revision| revision.at)
     }
@@ -405,7 +405,7 @@ pub(super) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Returns the revision for reads inside the transaction, which includes the transaction's own changes.
+    /// Returns the revision at which the transaction reads, so that it sees its own changes.
     pub(super) fn revision(&self) -> i64 {
         if self.changes.is_empty() { self.mvcc.revision } else { self.main }
     }
@@ -453,7 +453,7 @@ impl Writing<'_> {
         previous
     }
 
-    /// Ends the transaction and returns its new rows. If nothing has changed, there are none and the revision does not advance.
+    /// Ends the transaction and returns the versions it has written. Without changes, the revision does not advance.
     pub(super) fn finish(self, now: Instant) -> Vec<Arc<Version>> {
         if self.changes.is_empty() {
             return Vec::new();
@@ -598,7 +598,7 @@ mod tests {
         mvcc.compact(2);
         mvcc.trim(2);
         assert_eq!(mvcc.history(2, 2).map(|piece| piece.len()), Ok(1));
-        // The compaction revision does not count towards the limits; otherwise retention would never finish.
+        // The compaction revision does not count towards the limits. Otherwise, retention would never finish.
         assert_eq!((mvcc.overdue((0, 0), Some(later), 100), mvcc.oldest()), ((None, true), None));
         put(&mut mvcc, "a", "y");
         assert_eq!(mvcc.overdue((0, 0), None, 100), (Some(3), true));

@@ -59,7 +59,7 @@ pub fn run(bytes: &[u8]) {
     store.judge();
 }
 
-/// Stand-in for the store file.
+/// In-memory replacement for the store file.
 #[derive(Default)]
 struct File {
     rows: BTreeMap<(i64, i64), Arc<Version>>,
@@ -73,7 +73,7 @@ impl File {
             let before = self.rows.insert(version.row(), Arc::clone(version));
             assert!(before.is_none(), "row {:?} was written twice", version.row());
         }
-        // A requested compaction and an automatic one may list the same rows.
+        // A compaction by a client and an automatic one may list the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
             assert!(self.rows.remove(row).is_some(), "removed row {row:?} does not exist");
         }
@@ -152,7 +152,7 @@ impl Replica {
     }
 }
 
-/// Returns the next response from a stream, if there is one.
+/// Returns the next response of a watch stream, or `None` if there is nothing to report.
 fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     while !stream.has_outgoing() {
         if !stream.fill() {
@@ -162,7 +162,7 @@ fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     stream.take()
 }
 
-/// The store and the expectations of a run; see the [module documentation](self).
+/// Store under test, with the results that the requests so far must have.
 struct Offline {
     service: Service,
     writer: Writer,
@@ -173,7 +173,7 @@ struct Offline {
     replica: Replica,
     now: Instant,
     revision: i64,
-    /// Live versions at past revisions.
+    /// Live versions at each remembered revision.
     past: Vec<(i64, Vec<Arc<Version>>)>,
 }
 
@@ -211,7 +211,7 @@ impl Offline {
         &self.service.shared
     }
 
-    /// Polls a call to completion, running the writer in between.
+    /// Polls a call until it completes, and runs the writer between polls.
     fn answer<T>(&mut self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         let mut call = pin!(call);
         for _ in 0..2 {
@@ -223,7 +223,7 @@ impl Offline {
         panic!("a call must not wait for anything but the writer");
     }
 
-    /// Runs the writer once.
+    /// Lets the writer execute all queued commands as one batch.
     fn write(&mut self) {
         let mut commands = Vec::new();
         while let Ok(command) = self.writer.commands.try_recv() {
@@ -332,7 +332,7 @@ impl Offline {
         }
     }
 
-    /// Reads and checks the watch responses.
+    /// Reads all pending watch responses and checks them.
     fn listen(&mut self) {
         self.watches.progress_due();
         self.replica.follow();

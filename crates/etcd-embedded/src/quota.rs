@@ -22,10 +22,10 @@ pub(super) struct Quota {
     pub(super) alarm: bool,
 }
 
-/// Result of checking whether there is space for a request.
+/// Result of checking a request against the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Space {
-    /// There is enough space.
+    /// The request fits into the quota, or costs nothing.
     Enough,
     /// The alarm is already raised.
     Alarmed,
@@ -34,7 +34,7 @@ pub(super) enum Space {
 }
 
 impl Quota {
-    /// Checks whether a store of this size has space for a request of this cost. Requests that cost nothing are always allowed.
+    /// Checks whether a store of `size` bytes has space for a request that costs `cost` bytes. A cost of 0 is always allowed.
     pub(super) fn space(&self, size: usize, cost: usize) -> Space {
         match () {
             () if cost == 0 => Space::Enough,
@@ -59,7 +59,7 @@ pub(super) fn put(request: &PbPutRequest) -> usize {
     VERSION_OVERHEAD + request.key.len() + request.value.len()
 }
 
-/// Returns the cost of a transaction in bytes, which is the cost of its more expensive branch. Deletions are free, because they free space.
+/// Returns the cost of a transaction in bytes: that of its more expensive branch. Deletions cost nothing, because they free space.
 pub(super) fn txn(request: &PbTxnRequest) -> usize {
     branch(&request.success).max(branch(&request.failure))
 }

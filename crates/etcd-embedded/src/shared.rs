@@ -16,22 +16,22 @@ use super::error::Refusal;
 use super::writer::{Command, Reply};
 
 pub(super) struct Shared {
-    /// Uses a std lock, because it is only held for work in memory.
+    /// In-memory contents. A std lock suffices, because it is never held during I/O.
     pub(super) state: RwLock<State>,
     /// Last durable revision. Readers and watches see everything up to this revision and nothing beyond.
     pub(super) committed: watch::Sender<i64>,
-    /// Set once when the store stops, to end long-lived streams.
+    /// Becomes true when the store stops, which ends long-lived streams.
     pub(super) stopping: watch::Sender<bool>,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) identity: Identity,
     pub(super) listen: SocketAddr,
     /// Path of the store file.
     pub(super) path: PathBuf,
-    /// Memory left for watches, in KiB.
+    /// Memory still available for watches: one permit per KiB.
     pub(super) watch_room: Arc<Semaphore>,
-    /// Memory left for responses that clients have not received yet, in KiB.
+    /// Memory still available for responses that clients have not received yet: one permit per KiB.
     pub(super) answer_room: Arc<Semaphore>,
-    /// Permits for sending backups.
+    /// Permits for sending backups, one for each concurrent backup.
     pub(super) snapshots: Arc<Semaphore>,
 }
 
@@ -58,25 +58,25 @@ impl Shared {
         }
     }
 
-    /// Reserves memory for a watch of this size. Returns `None` if all watches together would use too much memory.
+    /// Reserves `bytes` bytes of memory for a watch. Returns `None` if all watches together would use too much memory.
     pub(super) fn reserve_watch(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes / 1024 + 1).ok()?;
         Arc::clone(&self.watch_room).try_acquire_many_owned(kib).ok()
     }
 
-    /// Waits until there is memory for a response of this size, and reserves it.
+    /// Waits until memory for a response of `bytes` bytes is available, and reserves it. Returns `None` for a small response.
     pub(super) async fn reserve_answer(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from((bytes / 1024).min(ANSWER_KIB)).unwrap_or(u32::MAX);
         if kib == 0 {
             return None;
         }
-        // The semaphore is never closed.
+        // Cannot fail, because the semaphore is never closed.
         Arc::clone(&self.answer_room).acquire_many_owned(kib).await.ok()
     }
 
     /// Reads the state together with the last durable revision.
     ///
-    /// The revision is read while the lock is held: the writer advances the revision before it takes the lock to free old versions, so all
+    /// The revision is read while the lock is held. The writer advances the revision before it takes the lock to free old versions, so all
     /// versions that a read at this revision needs still exist.
     pub(super) fn read<T>(&self, reading: impl FnOnce(&State, i64) -> T) -> T {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +84,7 @@ impl Shared {
         reading(&state, current)
     }
 
-    /// Restores the full TTL of a lease. This is not written to disk, because all leases have their full TTL after a restart.
+    /// Restores the full TTL of a lease. Nothing is written to disk, because a restart gives all leases their full TTL.
     pub(super) fn renew_lease(&self, id: i64) -> Option<i64> {
         self.state
             .write()
@@ -93,7 +93,7 @@ impl Shared {
             .renew(id, Instant::now())
     }
 
-    /// Sends a command to the writer and waits until the command is durable.
+    /// Sends a command to the writer and waits until its result is durable.
     pub(super) async fn submit<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Refusal::Stopped)?;
@@ -104,7 +104,7 @@ impl Shared {
         *self.committed.borrow()
     }
 
-    /// Returns a response header for this member at `revision`.
+    /// Returns a response header with this member's IDs and `revision`.
     pub(super) fn header(&self, revision: i64) -> Option<PbResponseHeader> {
         let Identity { cluster, member, term } = self.identity;
         Some(PbResponseHeader {

@@ -20,7 +20,7 @@ const SESSION_TTL: i64 = 60;
 
 /// Returns the key range of the queue with this name.
 pub(super) fn range(name: &[u8]) -> KeyRange {
-    // `0` is the byte after `/`.
+    // The character `0` comes right after `/` in ASCII.
     KeyRange::Between([name, b"/"].concat(), [name, b"0"].concat())
 }
 
@@ -33,18 +33,18 @@ pub(super) fn first(shared: &Shared, name: &[u8]) -> (Option<Arc<Version>>, i64)
     })
 }
 
-/// A participant's place in the queue. Dropping it deletes the key, unless [`keep`](Self::keep) was called.
+/// A participant's place in a queue. Dropping it deletes the participant's key, except after [`keep`](Self::keep).
 pub(super) struct Place {
     shared: Arc<Shared>,
     pub(super) key: Vec<u8>,
     pub(super) lease: i64,
-    /// Creation revision of the key.
+    /// Revision at which the participant's key was created.
     pub(super) revision: i64,
     kept: bool,
 }
 
 impl Place {
-    /// Takes a place in the queue, or returns the lease's existing place. Sets its value to `value` in both cases.
+    /// Takes a place in the queue, or returns the existing place of the lease. Sets the key's value to `value` in both cases.
     pub(super) async fn take(shared: &Arc<Shared>, name: &[u8], lease: i64, value: &[u8]) -> Result<Self, Refusal> {
         let lease = match lease {
             0 => grant(shared).await?,
@@ -78,7 +78,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Returns the place that a client has named in its request.
+    /// Returns the place that a client's request names by key and creation revision.
     pub(super) fn named(shared: &Arc<Shared>, key: Vec<u8>, revision: i64, lease: i64) -> Self {
         Place {
             shared: Arc::clone(shared),
@@ -89,7 +89,7 @@ impl Place {
         }
     }
 
-    /// Waits until the queue has no older key. Returns a revision at which that is true.
+    /// Waits until this place is first in the queue. Returns a revision at which it is.
     pub(super) async fn turn(&self, name: &[u8]) -> Result<i64, Refusal> {
         let range = range(name);
         let mut committed = self.shared.committed.subscribe();
@@ -138,7 +138,7 @@ impl Place {
         found.is_some_and(|version| version.kv.create_revision == self.revision)
     }
 
-    /// Changes the value if the key still exists. Returns the revision of the response.
+    /// Changes the value of the participant's key if the key still exists. Returns the revision for the response header.
     pub(super) async fn proclaim(&self, value: &[u8]) -> Result<i64, Refusal> {
         let put = PbPutRequest {
             key: self.key.clone(),
@@ -154,14 +154,14 @@ impl Place {
         }
     }
 
-    /// Gives up the place by deleting its key. Returns the revision of the response.
+    /// Gives up the place by deleting its key. Returns the revision for the response header.
     pub(super) async fn resign(&self) -> Result<i64, Refusal> {
         let delete = PbTxnOpRequest::RequestDeleteRange(delete(&self.key));
         let response = if_created_at(&self.shared, &self.key, self.revision, [delete], []).await?;
         Ok(revision(&response))
     }
 
-    /// Keeps the key after the call that created it. Returns the key, its creation revision and its lease.
+    /// Keeps the key when this place is dropped. Returns the key, its creation revision and its lease.
     pub(super) fn keep(mut self) -> (Vec<u8>, i64, i64) {
         self.kept = true;
         (std::mem::take(&mut self.key), self.revision, self.lease)
@@ -169,7 +169,7 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// Deletes the key: a client that has stopped waiting must not get the lock or become the leader.
+    /// Deletes the key, because a client that has stopped waiting must not get the lock or become the leader.
     fn drop(&mut self) {
         if self.kept {
             return;
@@ -186,7 +186,7 @@ async fn grant(shared: &Shared) -> Result<i64, Refusal> {
     Ok(shared.submit(|reply| Command::Grant(request, reply)).await?.id)
 }
 
-/// Runs a transaction on the condition that the key was created at this revision (0: that the key does not exist).
+/// Runs `success` if the key was created at `revision`, and `failure` otherwise. Revision 0 means that the key does not exist.
 async fn if_created_at<const A: usize, const B: usize>(
     shared: &Shared,
     key: &[u8],

@@ -26,29 +26,29 @@ struct Create {
     no_put: bool,
     no_delete: bool,
     prev_kv: bool,
-    /// Requested watch ID; with 0, the server chooses one.
+    /// Watch ID requested by the client. If 0, the server chooses an ID.
     watch_id: i64,
     fragment: bool,
 }
 
 /// Watch ID in responses that do not belong to any watch.
 const NO_WATCH: i64 = -1;
-/// Size in bytes above which responses are split if the watch was created with `fragment` (in etcd: the request size limit).
+/// Size in bytes above which responses are split if the watch was created with `fragment`. etcd uses its request size limit.
 const FRAGMENT_BYTES: usize = 1_572_864;
-/// `WatchCreateRequest.FilterType`.
+/// Values of the etcd enum `WatchCreateRequest.FilterType`.
 const FILTER_NO_PUT: i32 = 0;
 const FILTER_NO_DELETE: i32 = 1;
 
 #[derive(Debug)]
 struct Watcher {
     range: KeyRange,
-    /// First revision that has not been reported. This is only a lower bound unless the watcher is lagging; see `WatchStream::cursor`.
+    /// First revision to report. Advances only while the watcher is lagging; otherwise, `WatchStream::cursor` advances instead.
     from: i64,
     lagging: bool,
     options: Create,
-    /// True if nothing has been reported since the last progress notification was due.
+    /// True if the watcher had no events since the last progress notification was due.
     quiet: bool,
-    /// Memory reserved for the watcher.
+    /// Memory reserved for the watcher, released on drop.
     _room: OwnedSemaphorePermit,
 }
 
@@ -63,7 +63,7 @@ impl Watcher {
     }
 }
 
-/// A change to be sent to a watch. It is copied from the shared log only when it is sent.
+/// Change in the shared log that a watch must report. It is copied only when it is sent.
 #[derive(Debug)]
 struct Pick {
     revision: Arc<Revision>,
@@ -91,13 +91,13 @@ enum Outgoing {
 pub(super) struct WatchStream {
     shared: Arc<Shared>,
     watchers: HashMap<i64, Watcher>,
-    /// Watchers of single keys, by key, so that a change requires one lookup instead of a scan of thousands of watchers.
+    /// IDs of the watchers of single keys, by key, so that a change needs one lookup instead of a scan of thousands of watchers.
     by_key: HashMap<Vec<u8>, Vec<i64>>,
-    /// Watchers of key ranges.
+    /// IDs of the watchers of key ranges.
     ranges: Vec<i64>,
-    /// Watchers that are still reading history before `cursor`, one at a time.
+    /// IDs of the watchers that still need revisions before `cursor`. They read the log in turn.
     lagging: VecDeque<i64>,
-    /// First revision that has not been reported to the watchers that are not lagging.
+    /// First revision not yet reported to the watchers that keep up (all except `lagging`).
     cursor: i64,
     outbox: VecDeque<Outgoing>,
     progress_requested: bool,
@@ -142,7 +142,7 @@ impl WatchStream {
 
     fn create(&mut self, mut options: Create) {
         if options.key.is_empty() {
-            // As in etcd, an empty key means the smallest possible key.
+            // As in etcd, an empty key means the smallest key, one zero byte.
             options.key = vec![0];
         }
         let range = KeyRange::new(&options.key, &options.range_end);
@@ -172,7 +172,7 @@ impl WatchStream {
             return self.push_compacted(id, compacted);
         }
         if self.watchers.is_empty() {
-            // If there are no watchers, earlier changes need not be reported.
+            // Without other watchers, nobody needs the changes before this point.
             self.cursor = current + 1;
         }
         let from = if start > 0 { start } else { current + 1 };
@@ -216,13 +216,13 @@ impl WatchStream {
         }
     }
 
-    /// Requests a progress response, which is sent as soon as all watches of the stream have reported the changes up to a common revision.
-    /// The response contains that revision.
+    /// Requests a progress response. It is sent once all watches of the stream have reported everything up to the same revision, and
+    /// contains that revision.
     fn request_progress(&mut self) {
         self.progress_requested = true;
     }
 
-    /// Sends progress notifications for watches that requested them and have had no events since the last call. Call it once per interval.
+    /// Queues a progress notification for each watch that requested them and had no events since the last call.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
         let mut quiet = Vec::new();
@@ -278,13 +278,12 @@ impl WatchStream {
         !self.outbox.is_empty()
     }
 
-    /// Returns the number of queued responses. The caller limits it, so that a client cannot send requests without reading responses.
+    /// Returns the number of queued responses. At a limit, the service stops reading requests until the client reads responses.
     pub(super) fn outgoing(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Reads the next part of the log: first for watchers that are not lagging, then for one lagging watcher. Returns false if there is
-    /// nothing to read.
+    /// Reads the next part of the log: first for the watchers that keep up, then for one lagging watcher. Returns false at the end.
     ///
     /// Must only be called while no responses are queued, which bounds the memory of a slow stream.
     pub(super) fn fill(&mut self) -> bool {

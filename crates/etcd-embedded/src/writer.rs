@@ -23,10 +23,10 @@ use super::mvcc::Mvcc;
 use super::quota::{self, Quota, Space};
 use super::shared::Shared;
 
-/// Channel for the result of a command, which is sent once the command is durable.
+/// Channel for the result of a command. The result is sent once it is durable.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Store changes, and requests that the writer executes between batches.
+/// Request to the writer. `Defragment` and `Stop` are executed between batches, all others in a batch.
 pub(super) enum Command {
     Put(PbPutRequest, Reply<PbPutResponse>),
     Delete(PbDeleteRequest, Reply<PbDeleteResponse>),
@@ -34,23 +34,23 @@ pub(super) enum Command {
     Compact(PbCompactionRequest, Reply<PbCompactionResponse>),
     Grant(PbLeaseGrantRequest, Reply<PbLeaseGrantResponse>),
     Revoke(i64, Reply<PbLeaseRevokeResponse>),
-    /// Raises or disarms the NOSPACE alarm. The reply is true if that changed anything.
+    /// Raises (true) or disarms (false) the NOSPACE alarm. The reply is true if the alarm has changed.
     Alarm(bool, Reply<bool>),
     Defragment(Reply<()>),
-    /// Ends the thread. The reply is sent when the file is closed and its lock released.
+    /// Ends the writer thread. The reply is sent once the store file is closed and unlocked.
     Stop(oneshot::Sender<()>),
 }
 
 /// Capacity of the command queue. Senders wait when it is full.
 pub(super) const QUEUE: usize = 1024;
-/// Batch size limits, so that clients do not wait long for a commit.
+/// Limits on the commands, expired leases and compacted revisions of one batch, so that clients do not wait long for a commit.
 const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_LEASES_MAX: usize = 256;
 const BATCH_FORGOTTEN_MAX: usize = 2048;
-/// Interval between attempts to reopen the file after a failed commit, while there are no commands.
+/// Interval between attempts to reopen the store file after a failed commit. A command also triggers an attempt.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends the reply to a command once the batch is durable or has failed.
+/// Function that replies to a command once its batch is durable or has failed.
 type Answer = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 
 fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, Refusal>) -> Answer {
@@ -58,7 +58,7 @@ fn answer<T: Send + 'static>(reply: Reply<T>, result: Result<T, Refusal>) -> Ans
     Box::new(move |durable| drop(reply.send(durable.and(result))))
 }
 
-/// A batch in progress.
+/// Batch in progress, with the replies to its commands.
 pub(super) struct Round {
     now: Instant,
     pub(super) batch: Batch,
@@ -74,7 +74,7 @@ pub(super) struct Writer {
     disk: Option<Disk>,
     directory: PathBuf,
     retention: Retention,
-    /// When to check next for history that is too old.
+    /// Time of the next check for revisions older than the retention period.
     retention_due: Instant,
 }
 
@@ -152,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// Returns when the next lease expires or the history's age must be checked. `None` means that only a command can wake the writer.
+    /// Returns the next time at which the writer has work even without a command, such as an expired lease.
     fn next_wake(&self) -> Option<Instant> {
         if self.disk.is_none() {
             return Some(Instant::now() + REOPEN_INTERVAL);
@@ -175,7 +175,7 @@ impl Writer {
         self.finish(round, &durable);
     }
 
-    /// Applies commands, and everything else that is due at `now`, in memory. Readers do not see the changes yet.
+    /// Applies commands, lease expiry and automatic compaction in memory. Readers do not see the changes yet.
     pub(super) fn apply(&mut self, commands: Vec<Command>, now: Instant) -> Round {
         let mut round = Round {
             now,
@@ -228,14 +228,14 @@ impl Writer {
         let Some(disk) = &self.disk else { return Err(Refusal::Stopped) };
         let Err(error) = disk.commit(batch) else { return Ok(()) };
         tracing::error!(file = %disk.path().display(), %error, "embedded store: commit failed; reopening the file on the next write");
-        // Memory now contains unacknowledged changes that are not on disk.
+        // Memory contains changes that are not on disk. With `None`, the next batch reads the file again.
         self.disk = None;
         Err(Refusal::Disk(error.to_string()))
     }
 
-    /// Makes the batch visible to readers and watches, then frees what it compacted.
+    /// Makes the batch visible to readers and watches, then frees the versions that it compacted.
     ///
-    /// The order matters: until the new revision is visible, readers may still need the versions that are about to be freed.
+    /// Until the new revision is visible, readers may still need these versions.
     fn publish(&self, compacted: Option<i64>, forget: Option<i64>) {
         let revision = self.shared.state.read().unwrap_or_else(PoisonError::into_inner).mvcc.revision();
         self.shared
@@ -320,13 +320,13 @@ fn apply(state: &mut State, command: Command, round: &mut Round) {
             let response = PbLeaseRevokeResponse { header: header(state) };
             answer(reply, if found { Ok(response) } else { Err(Refusal::LeaseNotFound) })
         }
-        // The caller handles these two between batches.
+        // `Writer::run` executes `Defragment` and `Stop` between batches.
         command @ (Command::Defragment(_) | Command::Stop(_)) => return refuse(command, &Refusal::Stopped),
     };
     round.answers.push(answer);
 }
 
-/// Checks whether there is space for a write, and raises the alarm if the write would exceed the quota.
+/// Checks whether the quota leaves space for a write. Raises the NOSPACE alarm if the write would exceed the quota.
 fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refusal> {
     let space = state.space(cost);
     if space == Space::Exceeded && alarm(state, true, round) {
@@ -340,7 +340,7 @@ fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refu
     space.granted()
 }
 
-/// Raises or disarms the NOSPACE alarm. Returns true if that changed anything.
+/// Raises or disarms the NOSPACE alarm. Returns true if the alarm has changed.
 fn alarm(state: &mut State, raised: bool, round: &mut Round) -> bool {
     let changed = state.quota.alarm != raised;
     if changed {
@@ -350,7 +350,7 @@ fn alarm(state: &mut State, raised: bool, round: &mut Round) -> bool {
     changed
 }
 
-/// Adds a write's rows to the batch.
+/// Adds the rows of a write to the batch. Returns the response.
 fn keep<T>(applied: Result<Applied<T>, Refusal>, batch: &mut Batch) -> Result<T, Refusal> {
     let applied = applied?;
     batch.rows.extend(applied.rows);

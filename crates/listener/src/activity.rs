@@ -1,6 +1,6 @@
 //! Detects idle connections. See [`Activity::idle`].
 //!
-//! Rejected calls must not be counted: a client without permissions must not keep a connection open.
+//! Rejected calls must not be counted. Otherwise, a client without permissions could keep a connection open.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,20 +9,20 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-/// Number of calls in flight on a connection, and when it became idle.
+/// Number of calls in flight on a connection, and the time at which the last call ended.
 pub struct Activity(Mutex<State>);
 
 struct State {
     calls: usize,
-    /// When the last call ended or, without one, when the connection began.
+    /// Time at which the last call ended, or at which the connection began if no call has ended yet.
     since: Instant,
 }
 
-/// A call in flight; ends when dropped.
+/// Guard for a call in flight. Dropping it ends the call.
 pub struct Busy(Arc<Activity>);
 
 impl Activity {
-    /// Returns the activity of a new connection, without calls.
+    /// Creates the activity of a new connection, which has no calls yet.
     pub fn begin() -> Arc<Self> {
         let (calls, since) = (0, Instant::now());
         Arc::new(Activity(Mutex::new(State { calls, since })))

@@ -1,5 +1,4 @@
-//! Steps that all hyper-based servers share when they serve a connection: protocol detection at the start, and graceful shutdown at the
-//! end.
+//! Helpers for all hyper-based servers: protocol detection when a connection begins, and graceful shutdown when it ends.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -15,7 +14,7 @@ use crate::refusal::PREFACE;
 /// rest of the stream with [`Prefixed`](crate::Prefixed).
 ///
 /// # Errors
-/// Returns the stream's error; `UnexpectedEof` if the stream ended before the first byte.
+/// Returns the stream's error, or `UnexpectedEof` if the stream ends before the first byte.
 pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut bytes = [0; PREFACE.len()];
     let mut length = 0;

@@ -32,10 +32,11 @@ pub use self::{
     stream::{Prefixed, TimeLimited},
 };
 
-/// Time for connections to finish their requests when the agent stops.
+/// Time in which open connections can finish their requests when the agent stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum number of clients above the connection limit that are sent an error at the same time. Further connections are closed without
-/// an error.
+/// Maximum number of clients above the connection limit that are sent an error message at the same time.
+///
+/// The connections of further clients are closed without an error message.
 const REFUSALS_MAX: usize = 32;
 /// Pause after a failed accept, for example if the process has run out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -51,7 +52,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// Maximum size of a body or message, in bytes.
     pub body_max: usize,
-    /// Time limit for one step: a handshake, or the headers of a request.
+    /// Time limit for one step of a client: the TLS handshake, or the headers of a request.
     pub step: Duration,
 }
 
@@ -88,7 +89,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8>;
 }
 
-/// Accepts connections and serves each in a task.
+/// Accept loop of a server. Serves each connection in a task of its own.
 pub struct Listener<P> {
     /// Listening socket.
     pub socket: TcpListener,
@@ -96,14 +97,14 @@ pub struct Listener<P> {
     pub tls: Option<Arc<ServerConfig>>,
     /// Protocol that serves the connections.
     pub protocol: P,
-    /// Limits for clients.
+    /// Limits on message sizes, connections and the time that a client may take.
     pub limits: Limits,
-    /// Becomes true to stop the listener.
+    /// Value that becomes true when the listener must stop.
     pub stop: watch::Receiver<bool>,
 }
 
 impl<P: Protocol> Listener<P> {
-    /// Serves until `stop` becomes true, then drains the connections for a short time.
+    /// Serves until `stop` becomes true. Open connections then have a short time to finish their requests.
     pub async fn run(mut self) {
         let places = Arc::new(Semaphore::new(self.limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
@@ -127,7 +128,7 @@ impl<P: Protocol> Listener<P> {
                 Ok(place) => drop(connections.spawn(self.connection(stream, peer, place))),
                 Err(_) => {
                     debug!(%peer, "{}: connection refused: too many connections", P::NAME);
-                    // Over TLS, the error would require a handshake.
+                    // With TLS, sending the error would require a handshake first.
                     if let (None, Ok(place)) = (&self.tls, refusals.clone().try_acquire_owned()) {
                         connections.spawn(self.too_many(stream, place));
                     }
@@ -167,7 +168,7 @@ impl<P: Protocol> Listener<P> {
     }
 }
 
-/// Counts failed accepts since the last log message, to limit how often they are logged.
+/// Limits how often failed accepts are logged. Counts the failures since the last log message.
 #[derive(Default)]
 struct AcceptFailures {
     logged: Option<Instant>,
@@ -199,7 +200,7 @@ impl AcceptFailures {
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Performs the TLS handshake. A client that does not speak TLS receives a plain-text error, which contains nothing confidential.
+/// Performs the TLS handshake. A client that does not speak TLS receives an error in plain text, which contains nothing confidential.
 async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream> {
     let mut beginning = [0; 4];
     let length = stream.peek(&mut beginning).await?;
@@ -212,7 +213,7 @@ async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream:
     match TlsAcceptor::from(config).accept(stream).into_fallible().await {
         Ok(stream) => Ok(stream),
         Err((error, stream)) => {
-            // Closing the socket with unread data would reset the connection and discard the TLS alert with the reason.
+            // Closing a socket with unread data resets the connection, and the client would not receive the TLS alert with the reason.
             refusal::tell(stream, &[]).await;
             Err(error)
         }
@@ -227,7 +228,7 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts a listener. `stop` is the sender of [`Listener::stop`].
+    /// Starts a listener. `stop` must be the sending half of the channel in [`Listener::stop`].
     pub fn start<P: Protocol>(listener: Listener<P>, stop: watch::Sender<bool>) -> io::Result<Self> {
         let address = listener.socket.local_addr()?;
         let task = tokio::spawn(listener.run());
@@ -242,7 +243,7 @@ impl Serving {
     /// Stops accepting requests, and gives those in flight a short time to finish.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        // An error means that the task was cancelled, so it has also ended.
+        // An error means only that the task was cancelled. It has ended in either case.
         let _ = (&mut self.task).await;
     }
 }

@@ -16,7 +16,7 @@ const CALM: u32 = 0xb;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
-/// Encodes an HTTP/1.1 error response. `status` consists of the code and the reason phrase.
+/// Encodes an HTTP/1.1 error response. `status` is the status code and reason phrase, such as `400 Bad Request`.
 pub fn http1(status: &str, words: &str) -> Vec<u8> {
     let body = json!({"Error": words, "message": words});
     let retry = if status.starts_with("503") { "retry-after: 1\r\n" } else { "" };
@@ -54,8 +54,9 @@ fn frame(kind: u8, length: usize) -> Vec<u8> {
     vec![high, middle, low, kind, 0, 0, 0, 0, 0]
 }
 
-/// Writes the bytes, then reads and discards what the client sends, because closing a socket with unread data would discard the written
-/// bytes.
+/// Writes the bytes, then discards what the client sends until it closes the connection or the time limit expires.
+///
+/// Closing a socket with unread data would reset the connection, and the client would not receive the bytes.
 pub async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {
     let telling = async {
         stream.write_all(bytes).await?;

@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// A stream whose writes fail if the peer accepts no data within the time limit.
+/// Stream whose writes fail if the peer accepts no data within the time limit.
 pub struct TimeLimited<S> {
     stream: S,
     time_limit: Duration,
@@ -22,7 +22,7 @@ pub struct TimeLimited<S> {
 }
 
 impl<S> TimeLimited<S> {
-    /// Wraps a stream; `time_limit` is the time limit for each write.
+    /// Wraps a stream. `time_limit` applies to each write.
     pub fn new(stream: S, time_limit: Duration) -> Self {
         TimeLimited {
             stream,
@@ -67,7 +67,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeLimited<S> {
     }
 }
 
-/// A stream that first returns bytes that were already read, and then the rest.
+/// Stream that first returns `prefix`, and then the bytes of the wrapped stream.
 pub struct Prefixed<S> {
     prefix: Vec<u8>,
     taken: usize,
@@ -75,7 +75,7 @@ pub struct Prefixed<S> {
 }
 
 impl<S> Prefixed<S> {
-    /// Wraps a stream from which `prefix` was already read.
+    /// Wraps a stream from which `prefix` has already been read.
     pub fn new(prefix: impl Into<Vec<u8>>, stream: S) -> Self {
         Prefixed {
             prefix: prefix.into(),

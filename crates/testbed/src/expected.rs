@@ -19,22 +19,22 @@ pub use self::{
 /// Expected state of a value, as far as the specification determines it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// CONFIGURED.
+    /// The state must be CONFIGURED.
     Configured,
-    /// PENDING.
+    /// The state must be PENDING.
     Pending,
-    /// INVALID.
+    /// The state must be INVALID.
     Invalid,
-    /// RETRYING or FAILED: the kernel does not support this link kind.
+    /// The state must be RETRYING or FAILED, because the kernel does not support the link kind.
     Refused,
-    /// Any state but CONFIGURED: a foreign object is in the way.
+    /// The state must not be CONFIGURED, because a foreign object is in the way.
     Blocked,
-    /// CONFIGURED or PENDING: an earlier version of the value's interface may still be applied.
+    /// The state must be CONFIGURED or PENDING, because an earlier version of the value's interface may still be applied.
     Either,
 }
 
 impl Verdict {
-    /// Returns true if the verdict allows the state with this name.
+    /// Returns true if the agent may report the state with this name.
     pub fn admits(self, state: &str) -> bool {
         match self {
             Verdict::Configured => state == "CONFIGURED",
@@ -47,12 +47,12 @@ impl Verdict {
     }
 }
 
-/// Foreign link in the agent's own namespace, which is up and can be used by EXISTING interfaces.
+/// Foreign link in the agent's own namespace. It is up, and EXISTING interfaces can use it.
 #[derive(Clone, Default, Debug)]
 pub struct Nic {
-    /// Addresses that others added.
+    /// Addresses on the link that others added.
     pub foreign: Vec<String>,
-    /// Addresses that the agent added.
+    /// Addresses on the link that the agent added.
     pub marked: Vec<String>,
     /// Addresses for which duplicate address detection is in progress. It never completes on a TAP without a carrier.
     pub tentative: Vec<String>,
@@ -60,23 +60,23 @@ pub struct Nic {
     pub table: Option<u32>,
 }
 
-/// System state outside the configuration. `N` identifies a namespace.
+/// State of the machine that the configuration does not determine. `N` identifies a namespace.
 #[derive(Debug)]
 pub struct Surroundings<N> {
-    /// Namespace to which each reference resolves. References without an entry do not resolve.
+    /// Namespace to which each reference resolves. The namespaces of all other references do not exist.
     pub places: BTreeMap<Reference, N>,
-    /// Logical names of interfaces whose kernel names are in use by foreign links.
+    /// Logical names of interfaces whose kernel name belongs to a foreign link.
     pub blocked: BTreeSet<String>,
     /// Foreign links by kernel name.
     pub nics: BTreeMap<String, Nic>,
-    /// State that the agent has published for each value. Only used where the history decides which of several values is applied.
+    /// State that the agent has published for each key. Used only if the order of changes decides which of several values is applied.
     pub reported: BTreeMap<String, &'static str>,
     /// Link kinds (kernel names) that the kernel does not support.
     pub lacks: BTreeSet<&'static str>,
 }
 
 impl<N> Surroundings<N> {
-    /// Creates surroundings with these namespaces and without foreign objects.
+    /// Creates surroundings that have these namespaces and no foreign objects.
     pub fn quiet(places: BTreeMap<Reference, N>) -> Self {
         Self {
             places,
@@ -88,7 +88,7 @@ impl<N> Surroundings<N> {
     }
 }
 
-/// Expected result of a configuration.
+/// Expected objects and states for a configuration.
 pub struct Expected<'a, N> {
     values: &'a [Value],
     interfaces: BTreeMap<&'a str, &'a Interface>,
@@ -101,7 +101,7 @@ pub struct Expected<'a, N> {
 }
 
 impl<'a, N: Clone + Ord> Expected<'a, N> {
-    /// Computes the expected result of these values in these surroundings.
+    /// Prepares the expected result of the desired `values` on a machine with these `surroundings`.
     pub fn of(values: &'a [Value], surroundings: &'a Surroundings<N>) -> Self {
         let interfaces = values.iter().filter_map(|value| match value {
             Value::Interface(interface) => Some((interface.name.as_str(), interface)),
@@ -156,8 +156,9 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         spaces
     }
 
-    /// Returns the kernel names of the links for which the history decides which interface is applied. A restarted agent may decide
-    /// differently.
+    /// Returns the kernel names of links on which EXISTING interfaces conflict.
+    ///
+    /// The order of changes decides which of the interfaces is applied, and a restarted agent may decide differently.
     pub fn contested(&self) -> BTreeSet<String> {
         let losers = self.conflicts().into_iter().map(|(one, _)| one);
         let existing = losers.filter(|interface| interface.is_existing());
@@ -167,7 +168,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
     /// Checks that exactly one of the interfaces in each conflict is applied.
     ///
     /// # Errors
-    /// Fails if the published states say otherwise.
+    /// Fails if the published states show two applied interfaces, or none, in a conflict.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let conflicts = self.conflicts();
         let loses = |name: &str| self.refused.contains(name) || self.taken.contains(name);
@@ -182,7 +183,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns true if an earlier version of an interface may be applied to a link.
+    /// Returns true if an earlier version of an EXISTING interface may still be applied to the link `host`.
     pub fn has_refused(&self, host: &str) -> bool {
         self.existing_on(host)
             .any(|interface| self.refused.contains(interface.name.as_str()))

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, time::Duration};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Process to wait for. Holds a pidfd, which becomes readable when the process ends (pidfd_open(2)).
+/// Process whose end a test waits for. Holds a pidfd, which becomes readable when the process ends (pidfd_open(2)).
 pub struct Awaited(Option<OwnedFd>);
 
 impl Awaited {
@@ -22,7 +22,7 @@ impl Awaited {
         }
     }
 
-    /// Waits until the process ends. Returns false if it does not end within this time.
+    /// Waits until the process ends. Returns false if it does not end within `limit`.
     ///
     /// # Panics
     /// Panics if poll(2) fails.

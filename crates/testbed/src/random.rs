@@ -1,6 +1,6 @@
-//! Seeded random number generator, with which failures can be reproduced.
+//! Seeded random number generator, so that failures can be reproduced.
 //!
-//! Tests and stored scenarios contain seeds, so a seed must always result in the same numbers.
+//! Tests and scenario files contain seeds, so the numbers for a seed must never change.
 
 /// SplitMix64 generator (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ impl Random {
         Self(seed)
     }
 
-    /// Creates a generator with the seed from the environment variable `LIVE_SEED`, or else with `default`, and prints the seed.
+    /// Creates a generator with the seed in the environment variable `LIVE_SEED`, or `default` if it is not set. Prints the seed.
     ///
     /// # Panics
     /// Panics if the variable is not a number.
@@ -34,7 +34,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a number in `0..bound`. The bias of the remainder is negligible for small bounds.
+    /// Returns a number in `0..bound`. For small bounds, the modulo bias is negligible.
     ///
     /// # Panics
     /// Panics if `bound` is 0.
@@ -48,12 +48,12 @@ impl Random {
         self.below(times) == 0
     }
 
-    /// Returns one of the items.
+    /// Returns a random item.
     pub fn choose<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 
-    /// Shuffles the items (Fisher and Yates).
+    /// Shuffles the items with the Fisher-Yates algorithm.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

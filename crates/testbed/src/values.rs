@@ -27,7 +27,7 @@ impl Reference {
         Self::Named(name.to_owned())
     }
 
-    /// Returns the name if this is an NSID.
+    /// Returns the name in a reference of type NSID, and `None` for other types.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Named(name) => Some(name),
@@ -35,7 +35,7 @@ impl Reference {
         }
     }
 
-    /// Returns the path of the namespace file.
+    /// Returns the path of the namespace file to which the reference resolves.
     ///
     /// # Panics
     /// Panics for a microservice, because the namespace path of its container is not known in advance.
@@ -49,7 +49,7 @@ impl Reference {
         }
     }
 
-    /// Returns the value of an interface's field `namespace`.
+    /// Returns the JSON of an interface's field `namespace`; `None` if the field is not set.
     pub fn json(&self) -> Option<Json> {
         let (kind, reference) = match self {
             Self::Own => return None,
@@ -62,37 +62,37 @@ impl Reference {
     }
 }
 
-/// Interface type, with its settings.
+/// Type of an interface, with the settings of the type.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// One end of a veth pair, with the logical name of the other end.
     Veth(String),
-    /// The namespace's `lo`.
+    /// The loopback interface `lo` of the namespace.
     Loopback,
-    /// A foreign link.
+    /// EXISTING: a foreign link that the agent configures but does not create.
     Existing,
-    /// A TAP, with the name of its VPP interface.
+    /// A TAP interface that VPP creates, with the name of the interface in VPP.
     Tap(String),
     /// A dummy interface.
     Dummy,
-    /// A VRF device, with its routing table.
+    /// A VRF device, with the number of its routing table.
     Vrf(u32),
     /// A bridge.
     Bridge {
-        /// Spanning tree protocol.
+        /// `true` to run the spanning tree protocol.
         stp: bool,
-        /// Ageing time in seconds; 0 means the default.
+        /// Ageing time in seconds; 0 means the default of the kernel.
         ageing: u32,
-        /// VLAN filtering.
+        /// `true` to filter VLANs on the bridge's ports.
         filtering: bool,
     },
     /// A VLAN.
     Vlan {
-        /// Logical name of the parent.
+        /// Logical name of the interface that carries the VLAN.
         parent: String,
         /// VLAN id.
         id: u16,
-        /// Loose binding: the VLAN can be up while its parent is down.
+        /// `true` for loose binding: the VLAN can be up while its parent is down.
         loose: bool,
     },
 }
@@ -102,9 +102,9 @@ pub enum Kind {
 pub struct PortVlan {
     /// VLAN id.
     pub vid: u16,
-    /// Incoming untagged frames belong to this VLAN.
+    /// `true` if received frames without a tag belong to this VLAN.
     pub pvid: bool,
-    /// Outgoing frames of this VLAN are sent without a tag.
+    /// `true` if frames of this VLAN are sent without a tag.
     pub untagged: bool,
 }
 
@@ -113,36 +113,36 @@ pub struct PortVlan {
 pub struct Port {
     /// Logical name of the bridge.
     pub bridge: String,
-    /// The bridge does not forward frames to other isolated ports.
+    /// `true` if the bridge must not forward frames between this port and other isolated ports.
     pub isolated: bool,
 }
 
 /// Desired interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
-    /// Logical name.
+    /// Logical name of the interface.
     pub name: String,
-    /// Type, with its settings.
+    /// Interface type, with its settings.
     pub kind: Kind,
-    /// Network namespace.
+    /// Network namespace of the interface.
     pub netns: Reference,
-    /// Kernel name.
+    /// Name of the link in the kernel.
     pub host_name: String,
-    /// Admin state.
+    /// `true` if the link must be administratively up.
     pub enabled: bool,
     /// Addresses with a prefix length, in canonical form.
     pub addresses: Vec<String>,
-    /// The addresses are added by others, not by the agent.
+    /// `true` if others add the addresses and the agent only waits for them.
     pub link_only: bool,
-    /// The kernel performs duplicate address detection. Tests of other features disable it to avoid waiting.
+    /// `true` if the kernel performs duplicate address detection. Tests of other features disable it to avoid waiting.
     pub detects_duplicates: bool,
-    /// MTU in bytes; 0 means the default.
+    /// MTU in bytes; 0 means the default of the link kind.
     pub mtu: u32,
-    /// MAC address in lower case; if empty, the kernel chooses one.
+    /// MAC address in lower case. If empty, the kernel chooses an address.
     pub mac: String,
-    /// Logical name of the VRF device; empty for none.
+    /// Logical name of the interface's VRF device; empty if there is none.
     pub vrf: String,
-    /// Membership in a bridge.
+    /// Membership in a bridge, if the interface is a bridge port.
     pub port: Option<Port>,
     /// VLANs of the bridge port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
@@ -180,7 +180,7 @@ impl Interface {
         self
     }
 
-    /// Adds an address.
+    /// Adds an address with its prefix length.
     pub fn address(mut self, address: &str) -> Self {
         self.addresses.push(address.to_owned());
         self
@@ -198,7 +198,7 @@ impl Interface {
         self
     }
 
-    /// Sets the VRF.
+    /// Sets the logical name of the VRF device.
     pub fn vrf(mut self, vrf: &str) -> Self {
         self.vrf = vrf.to_owned();
         self
@@ -213,12 +213,12 @@ impl Interface {
         self
     }
 
-    /// Returns the key without `config/`.
+    /// Returns the key of the value, without the prefix `config/`.
     pub fn key(&self) -> String {
         interface_key(&self.name)
     }
 
-    /// Returns the value as JSON.
+    /// Returns the value as JSON, in the form that is put into the store.
     pub fn json(&self) -> Json {
         let mut value = json!({"name": self.name, "enabled": self.enabled, "host_if_name": self.host_name});
         let (kind, link) = match &self.kind {
@@ -282,13 +282,13 @@ pub struct Route {
     pub interface: String,
     /// Destination network, in canonical form.
     pub destination: String,
-    /// Gateway; empty for none.
+    /// IP address of the gateway; empty if there is none.
     pub gateway: String,
-    /// Scope, by its name in the model.
+    /// Name of the scope in the model, such as `LINK`.
     pub scope: &'static str,
-    /// Metric; 0 means the default.
+    /// Metric; 0 means the default of the kernel.
     pub metric: u32,
-    /// Adopts a foreign route that already exists in its place.
+    /// `true` to adopt a foreign route if the kernel already has the same one.
     pub adopt: bool,
 }
 
@@ -305,12 +305,12 @@ impl Route {
         }
     }
 
-    /// Returns the key without `config/`.
+    /// Returns the key of the value, without the prefix `config/`.
     pub fn key(&self) -> String {
         route_key(&self.destination, &self.interface)
     }
 
-    /// Returns the value as JSON.
+    /// Returns the value as JSON, in the form that is put into the store.
     pub fn json(&self) -> Json {
         let mut value = json!({"outgoing_interface": self.interface, "scope": self.scope, "dst_network": self.destination});
         if !self.gateway.is_empty() {
@@ -326,21 +326,21 @@ impl Route {
     }
 }
 
-/// Desired ARP entry.
+/// Desired static neighbour (ARP entry).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Arp {
-    /// Logical name of the interface.
+    /// Logical name of the neighbour's interface.
     pub interface: String,
-    /// IP address, in canonical form.
+    /// IP address of the neighbour, in canonical form.
     pub address: String,
     /// MAC address in lower case.
     pub mac: String,
-    /// Adopts a foreign entry that already exists in its place.
+    /// `true` to adopt a foreign entry if the kernel already has one for this address.
     pub adopt: bool,
 }
 
 impl Arp {
-    /// Creates an entry.
+    /// Creates a desired neighbour that is not adopted.
     pub fn new(interface: &str, address: &str, mac: &str) -> Self {
         Self {
             interface: interface.to_owned(),
@@ -350,12 +350,12 @@ impl Arp {
         }
     }
 
-    /// Returns the key without `config/`.
+    /// Returns the key of the value, without the prefix `config/`.
     pub fn key(&self) -> String {
         arp_key(&self.interface, &self.address)
     }
 
-    /// Returns the value as JSON.
+    /// Returns the value as JSON, in the form that is put into the store.
     pub fn json(&self) -> Json {
         let mut value = json!({"interface": self.interface, "ip_address": self.address, "hw_address": self.mac});
         if self.adopt {
@@ -374,12 +374,12 @@ pub enum Value {
     Arp(Arp),
     /// A route.
     Route(Route),
-    /// An invalid value under this key.
+    /// A value that the agent must reject as INVALID, with its key.
     Unusable(String),
 }
 
 impl Value {
-    /// Returns the key without `config/`.
+    /// Returns the key of the value, without the prefix `config/`.
     pub fn key(&self) -> String {
         match self {
             Value::Interface(interface) => interface.key(),
@@ -389,7 +389,7 @@ impl Value {
         }
     }
 
-    /// Returns the value as JSON.
+    /// Returns the value as JSON, in the form that is put into the store.
     pub fn json(&self) -> Json {
         match self {
             Value::Interface(interface) => interface.json(),
@@ -400,17 +400,17 @@ impl Value {
     }
 }
 
-/// Returns the key of an interface without `config/`.
+/// Returns the key of an interface, without the prefix `config/`.
 pub fn interface_key(name: &str) -> String {
     format!("linux/interfaces/v2/interface/{name}")
 }
 
-/// Returns the key of a neighbour without `config/`.
+/// Returns the key of a neighbour, without the prefix `config/`.
 pub fn arp_key(interface: &str, address: &str) -> String {
     format!("linux/l3/v2/arp/{interface}/{address}")
 }
 
-/// Returns the key of a route without `config/`.
+/// Returns the key of a route, without the prefix `config/`.
 pub fn route_key(destination: &str, interface: &str) -> String {
     format!("linux/l3/v2/route/{destination}/{interface}")
 }

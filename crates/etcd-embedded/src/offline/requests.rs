@@ -1,7 +1,7 @@
 //! Decodes requests from arbitrary bytes. Most requests use a few keys, revisions and leases, so that they conflict with each other; some
 //! are raw messages.
 //!
-//! Every input is valid. Only the fuzzing corpus uses this encoding.
+//! Every sequence of bytes is valid. Only the fuzzing corpus uses this encoding.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use prost::Message;
 const DEPTH_MAX: u8 = 3;
 const KEYS: [&[u8]; 8] = [b"a", b"b", b"a/b", b"a/c", b"a\0", b"\xff\xff", b"\0", b""];
 
-/// A request, or another step of a test run.
+/// One step of a run: a request, reading watch responses, or advancing the clock.
 pub(super) enum Request {
     Range(PbRangeRequest),
     Put(PbPutRequest),
@@ -27,9 +27,9 @@ pub(super) enum Request {
     TimeToLive(PbLeaseTimeToLiveRequest),
     KeepAlive(i64),
     Watch(PbWatchRequest),
-    /// Read the watch responses.
+    /// Reads all pending watch responses.
     Listen,
-    /// Let time pass.
+    /// Advances the clock of the run.
     Pass(Duration),
 }
 

@@ -1,6 +1,7 @@
 //! The Auth service, which reports that authentication is not available.
 //!
-//! It matches paths itself instead of implementing the generated trait, because the client crate does not export all of the trait's types.
+//! The service matches paths instead of implementing the generated trait, because the client crate does not export all types that the
+//! trait needs.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -13,7 +14,7 @@ use tonic::server::NamedService;
 
 use crate::error::Refusal;
 
-/// Handles all calls to the service.
+/// Answers all calls to the Auth service with an error.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NoAuth;
 
@@ -35,8 +36,7 @@ impl Service<http::Request<Body>> for NoAuth {
     }
 }
 
-/// Returns the error for a path. For a login, it is the error that etcd returns if authentication is not enabled, which client libraries
-/// understand.
+/// Returns the error for a gRPC path. For a login, it is etcd's error for disabled authentication, which client libraries understand.
 fn refusal(path: &str) -> Refusal {
     match path.rsplit('/').next() {
         Some("Authenticate") => Refusal::AuthNotEnabled,

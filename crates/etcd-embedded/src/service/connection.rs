@@ -31,23 +31,23 @@ use listener::{
 
 /// Maximum number of concurrent calls per connection. Some client libraries open a stream for each watch.
 const STREAMS_MAX: u32 = 1024;
-/// Maximum number of concurrent calls by all clients together, divided by the maximum number of connections.
+/// Limit on concurrent calls of all clients together, as a multiple of the connection limit.
 const CALLS_PER_CONNECTION: usize = 32;
 /// Maximum size of a call's headers in bytes.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Maximum number of bytes per call that wait to be sent to the client.
+/// Maximum number of bytes per call that are buffered for sending.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Flow control windows: unacknowledged bytes that a client may send in one call, and in all calls of a connection together.
+/// HTTP/2 flow control windows: unacknowledged bytes that a client may send per call, and per connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Number of reset calls on a connection above which the client is considered malicious. Dropping a thousand watches at once is normal.
+/// Number of reset streams above which a connection counts as an attack. Dropping a thousand watches at once is normal.
 const RESETS_MAX: usize = 100_000;
 /// Path of the only call whose messages can exceed the decoder's nesting limit.
 const TXN: &str = "/etcdserverpb.KV/Txn";
 /// Part of the decoder's error message for messages that are nested too deeply.
 const TOO_DEEP: &str = "recursion limit reached";
 
-/// Handles calls.
+/// gRPC services, with permits that limit the number of concurrent calls.
 pub(super) struct Calls {
     routes: Routes,
     places: Arc<Semaphore>,
@@ -62,7 +62,7 @@ impl Calls {
         }
     }
 
-    /// Handles a call, unless there are too many. Holds a permit until the client has received the whole response or has disconnected.
+    /// Handles a call, or rejects it if there are too many. A call holds a permit until the client has received the response.
     async fn answer(self: Arc<Self>, request: Request<Incoming>, activity: Arc<Activity>) -> Result<Response<Body>, Infallible> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Ok(Status::from(Refusal::TooManyRequests).into_http());
@@ -85,7 +85,7 @@ impl Calls {
     }
 }
 
-/// Returns true if a transaction could not be decoded because it is nested too deeply.
+/// Returns true if a transaction was rejected because it is nested too deeply to be decoded.
 fn is_too_deep(response: &Response<Body>) -> bool {
     Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::Internal && status.message().contains(TOO_DEEP))
 }

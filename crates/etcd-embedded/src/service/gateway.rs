@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 use super::maintenance::VERSION;
 use crate::shared::Shared;
 
-/// API version that `/version` reports as `etcdcluster`.
+/// etcd API version that `/version` reports in the member `etcdcluster`.
 const API_VERSION: &str = "3.4.0";
 /// gRPC code for an unimplemented method, as reported by etcd's gateway.
 const UNIMPLEMENTED: u32 = 12;
-/// Error returned for all requests to the gateway.
+/// Error message for all requests to etcd's HTTP/JSON gateway.
 const NO_GATEWAY: &str = "the embedded store serves gRPC only, without etcd's HTTP/JSON gateway; use a gRPC client such as etcdctl, \
                           or point the agent to an etcd with --etcd-endpoints";
 
-/// Handles an HTTP/1.1 request.
+/// Returns the response to an HTTP/1.1 request.
 pub(super) fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
     let is_read = method == Method::GET;
     match path {

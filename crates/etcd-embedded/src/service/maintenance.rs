@@ -20,15 +20,15 @@ use crate::error::Refusal;
 use crate::hash;
 use crate::writer::Command;
 
-/// Server version. Clients that parse it find API version 3.4, and people can see that the server is not etcd.
+/// Server version. Clients parse it as etcd 3.4, and people can see that the server is not etcd.
 pub(super) const VERSION: &str = "3.4.0-netns-agent";
-/// Size in bytes of a snapshot message, which contains a part of the backup. Only a page with overflow pages results in a larger message.
+/// Size in bytes at which a snapshot message is sent. Messages contain whole pages of the backup, so they can be larger.
 const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
-/// `AlarmRequest.AlarmAction`.
+/// Values of the etcd enum `AlarmRequest.AlarmAction`.
 const ALARM_GET: i32 = 0;
 const ALARM_ACTIVATE: i32 = 1;
 const ALARM_DEACTIVATE: i32 = 2;
-/// `AlarmType`.
+/// Values of the etcd enum `AlarmType`.
 const ALARM_NO_SPACE: i32 = 1;
 const ALARM_CORRUPT: i32 = 2;
 
@@ -38,7 +38,7 @@ impl PbMaintenanceService for Service {
         let size = std::fs::metadata(&self.shared.path).map_or(0, |metadata| metadata.len());
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let (revision, used, alarm) = self.shared.read(|state, current| (current, state.bytes(), state.quota.alarm));
-        // There is no raft: the revision serves as both indexes, so tools that compare them see no lag.
+        // There is no raft. The revision serves as both raft indexes, so tools that compare the two see no lag.
         let index = u64::try_from(revision).unwrap_or(0);
         Ok(Response::new(PbStatusResponse {
             header: self.shared.header(revision),
@@ -77,7 +77,7 @@ impl PbMaintenanceService for Service {
                 self.shared.submit(|reply| Command::Alarm(true, reply)).await?;
                 true
             }
-            // Disarms only the named alarm; etcdctl names the alarms that were reported to it.
+            // Disarms only the alarm named in the request. `etcdctl alarm disarm` names each alarm that the server has reported.
             ALARM_DEACTIVATE if alarm == ALARM_NO_SPACE && (member_id == member || member_id == 0) => {
                 self.shared.submit(|reply| Command::Alarm(false, reply)).await?
             }
@@ -119,7 +119,7 @@ impl PbMaintenanceService for Service {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<PbSnapshotResponse, Status>> + Send>>;
 
     async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        // Limited, because a slow client keeps old versions in memory.
+        // Concurrent snapshots are limited, because a slow client keeps old versions in memory.
         let Ok(place) = Arc::clone(&self.shared.snapshots).try_acquire_owned() else {
             return Err(Refusal::TooManyRequests.into());
         };
@@ -147,7 +147,7 @@ impl PbMaintenanceService for Service {
             checksum.update(&blob);
             remaining -= blob.len() as u64;
             if blob.is_empty() {
-                // As in etcd, the file is followed by its SHA-256 hash.
+                // As in etcd, the last message contains the SHA-256 hash of the file.
                 ended = true;
                 blob = checksum.clone().finish().as_ref().to_vec();
             }

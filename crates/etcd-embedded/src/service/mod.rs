@@ -26,10 +26,11 @@ use super::error::Refusal;
 use super::shared::Shared;
 use listener::{Limits, Listener};
 
-/// Maximum size of a gRPC message in bytes. As in etcd, it is half a MiB above the request size limit, so slightly larger requests still
-/// get the error of that limit.
+/// Maximum size of a gRPC message in bytes.
+///
+/// As in etcd, it is half a MiB above the request size limit, so that a slightly larger request gets the error of that limit.
 const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
-/// Memory reserved until the client has received a response. Passed with the response from the service to the connection.
+/// Memory reserved for a response until the client has received it. The service adds it to the response as an extension.
 #[derive(Clone)]
 struct Reserved {
     _room: Arc<OwnedSemaphorePermit>,
@@ -41,7 +42,7 @@ pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Converts an error from a lock or an election. There, etcd reports a missing lease without a code.
+/// Converts an error of a lock or election call. In these calls, etcd reports a missing lease without a gRPC code.
 fn passed_on(refusal: Refusal) -> Status {
     match refusal {
         Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),
@@ -49,7 +50,7 @@ fn passed_on(refusal: Refusal) -> Status {
     }
 }
 
-/// Serves clients until the store stops and open calls have ended.
+/// Serves clients until the store stops. Open calls then have a short time to end.
 pub(super) async fn serve(socket: TcpListener, shared: Arc<Shared>, limits: StoreLimits) {
     let limits = Limits {
         connections_max: limits.connections,

@@ -1,6 +1,6 @@
 //! The Watch service: drives a [`WatchStream`] as client requests arrive, new revisions become durable, and responses are sent.
 //!
-//! While the task waits for the client to read responses, it keeps reading requests, so it notices a cancel request.
+//! While a watch task waits for the client to read responses, it keeps reading requests, so that it notices a cancel request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::Service;
 use crate::shared::Shared;
 use crate::watch::WatchStream;
 
-/// Capacity of the channel between the task and the connection. Further events are not read from the log yet.
+/// Capacity of the channel from a watch task to its connection. While it is full, no further events are read from the log.
 const RESPONSES_IN_FLIGHT: usize = 4;
 /// Number of queued responses above which no further client requests are read.
 const OUTGOING_MAX: usize = 4096;
@@ -32,7 +32,7 @@ impl PbWatchService for Service {
     }
 }
 
-/// Runs a stream until the client disconnects or the store stops.
+/// Runs a watch stream until the client disconnects or the store stops.
 async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, responses: mpsc::Sender<Result<PbWatchResponse, Status>>) {
     let mut stream = WatchStream::new(Arc::clone(&shared));
     let mut committed = shared.committed.subscribe();
@@ -60,7 +60,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             },
             changed = committed.changed(), if idle => if changed.is_err() { return },
             _ = progress.tick(), if stream.wants_progress() => stream.progress_due(),
-            // There is more history to read, but it contained nothing for this client so far: let other tasks run.
+            // The log has more revisions to read, but none so far was for this client. Let other tasks run.
             () = tokio::task::yield_now(), if !idle && !stream.has_outgoing() => {}
         }
     }

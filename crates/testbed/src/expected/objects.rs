@@ -10,16 +10,16 @@ use std::{
 
 use crate::values::{Interface, Kind, PortVlan};
 
-/// Link. `None` means that the configuration does not determine the property.
+/// Expected link. A property that the configuration does not determine is `None`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
     /// Ownership mark: the alias without the agent prefix.
     pub mark: String,
     /// Kernel link kind (IFLA_INFO_KIND); empty for `lo`.
     pub kind: String,
-    /// Admin state.
+    /// `true` if the link is administratively up.
     pub up: bool,
-    /// MTU.
+    /// MTU in bytes.
     pub mtu: Option<u32>,
     /// MAC address, as text.
     pub mac: Option<String>,
@@ -29,41 +29,41 @@ pub struct Link {
     pub settings: BTreeMap<&'static str, u64>,
     /// True if the link is an isolated bridge port; `None` if it is not a bridge port.
     pub isolated: Option<bool>,
-    /// All VLANs of a bridge with VLAN filtering, or of a port of such a bridge.
+    /// All VLANs of the link if it is a bridge with VLAN filtering or a port of one.
     pub vlans: Option<BTreeSet<PortVlan>>,
-    /// Link group.
+    /// Group number of the link (IFLA_GROUP).
     pub group: u32,
 }
 
-/// Route. The ordering has no meaning.
+/// Expected route. The ordering only allows routes to be kept in a set.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RouteEntry {
     /// Name of the outgoing link.
     pub link: String,
-    /// Destination: `network/prefix length`.
+    /// Destination network with its prefix length, such as `10.0.0.0/8`.
     pub destination: String,
-    /// Gateway.
+    /// IP address of the gateway, if the route has one.
     pub gateway: Option<IpAddr>,
-    /// Routing table.
+    /// Number of the routing table.
     pub table: u32,
-    /// Scope (RT_SCOPE_*).
+    /// Scope, one of RT_SCOPE_*.
     pub scope: u8,
-    /// Metric.
+    /// Metric (RTA_PRIORITY).
     pub metric: u32,
 }
 
-/// The agent's objects in a namespace.
+/// Objects of the agent that are expected in a namespace.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Space {
     /// Links by kernel name.
     pub links: BTreeMap<String, Link>,
     /// Addresses: kernel name of the link, address and prefix length.
     pub addresses: BTreeSet<(String, IpAddr, u8)>,
-    /// Primary address of each IPv4 subnet in which a single interface has several addresses.
+    /// Primary address of each IPv4 subnet in which an interface has several addresses: kernel name of the link, and address.
     pub primary: BTreeSet<(String, IpAddr)>,
     /// Neighbours: kernel name of the link, address and MAC address.
     pub neighbours: BTreeSet<(String, IpAddr, String)>,
-    /// Routes.
+    /// Routes in all routing tables.
     pub routes: BTreeSet<RouteEntry>,
 }
 
@@ -74,7 +74,7 @@ pub struct Identity {
     pub mark: String,
     /// Kernel link kind (IFLA_INFO_KIND); empty if the agent does not create the link.
     pub kind: &'static str,
-    /// Settings that cannot be changed in place.
+    /// Settings of the link kind that cannot be changed in place.
     pub settings: BTreeMap<&'static str, u64>,
 }
 
@@ -103,22 +103,22 @@ pub fn identity(interface: &Interface) -> Identity {
         Kind::Dummy => (name, "dummy", BTreeMap::new()),
         Kind::Vrf(table) => (name, "vrf", BTreeMap::from([("table", u64::from(*table))])),
         Kind::Loopback => (name, "", BTreeMap::new()),
-        // The mark records that the agent has set the ageing time.
+        // The ownership mark records that the agent has set the ageing time of the bridge.
         Kind::Bridge { ageing: 0, .. } => (name, "bridge", BTreeMap::new()),
         Kind::Bridge { .. } => (format!("{name}//set=100"), "bridge", BTreeMap::new()),
         Kind::Vlan { parent, id, .. } => (format!("{name}/{parent}"), "vlan", BTreeMap::from([("id", u64::from(*id))])),
-        // The agent does not create these links.
+        // The agent does not create the links of EXISTING and TAP interfaces.
         Kind::Existing | Kind::Tap(_) => (String::new(), "", BTreeMap::new()),
     };
     Identity { mark, kind, settings }
 }
 
-/// Returns all settings of the interface's link kind that its value determines.
+/// Returns all settings of the link kind that the interface's value determines, with their names in `ip -json -details link`.
 pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
     let mut settings = identity(interface).settings;
     match interface.kind {
         Kind::Bridge { stp, ageing, filtering } => {
-            // In hundredths of a second; 300 s is the kernel's default.
+            // The kernel counts in hundredths of a second. Its default is 300 s.
             let ageing = if ageing == 0 { 30_000 } else { 100 * u64::from(ageing) };
             settings.extend([
                 ("ageing_time", ageing),
@@ -126,7 +126,7 @@ pub(super) fn settings(interface: &Interface) -> BTreeMap<&'static str, u64> {
                 ("vlan_filtering", u64::from(filtering)),
             ]);
         }
-        // VLAN_FLAG_REORDER_HDR, VLAN_FLAG_LOOSE_BINDING.
+        // Bit 0 is VLAN_FLAG_REORDER_HDR, bit 2 is VLAN_FLAG_LOOSE_BINDING.
         Kind::Vlan { loose, .. } => settings.extend([("flags", if loose { 5 } else { 1 })]),
         Kind::Veth(_) | Kind::Dummy | Kind::Vrf(_) | Kind::Loopback | Kind::Existing | Kind::Tap(_) => {}
     }

@@ -1,4 +1,4 @@
-//! The rules of the specification: the dependencies of each value, and the objects that exist when they are met.
+//! Rules of the specification: the dependencies of each value, and the objects that exist once its dependencies are met.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use super::{
 };
 use crate::values::{Arp, Interface, Kind, Route, Value};
 
-/// RT_TABLE_MAIN.
+/// Number of the main routing table (RT_TABLE_MAIN).
 const MAIN_TABLE: u32 = 254;
 
-/// Returns the parent and the id of a VLAN.
+/// Returns the parent and the VLAN id of an interface, or `None` if it is not a VLAN.
 fn id_on(interface: &Interface) -> Option<(&str, u16)> {
     match &interface.kind {
         Kind::Vlan { parent, id, .. } => Some((parent, *id)),
@@ -34,7 +34,7 @@ fn contradict(a: &Interface, b: &Interface) -> bool {
 }
 
 impl<'a, N: Clone + Ord> Expected<'a, N> {
-    /// Returns the EXISTING interfaces on a link.
+    /// Returns the EXISTING interfaces that use the foreign link with this kernel name.
     pub(super) fn existing_on(&self, host: &str) -> impl Iterator<Item = &'a Interface> {
         let alive = self.interfaces.keys().filter_map(|name| self.alive(name));
         alive.filter(move |other| other.is_existing() && other.host() == host)
@@ -72,7 +72,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         self.surroundings.lacks.contains(identity(interface).kind)
     }
 
-    /// Returns the interface if it could exist, disregarding all other values.
+    /// Returns the interface if its link could exist, without regard to other values.
     fn possible(&self, name: &str) -> Option<&'a Interface> {
         let interface = *self.interfaces.get(name)?;
         if !interface.has_own_link() {
@@ -108,7 +108,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the master of an interface, which must be in the same namespace.
+    /// Returns the bridge or VRF device of an interface if it exists in the same namespace.
     fn master(&self, interface: &'a Interface) -> Option<&'a Interface> {
         let master = self.alive(Self::master_name(interface)?)?;
         (self.netns(master) == self.netns(interface)).then_some(master)
@@ -130,7 +130,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
     }
 
-    /// Returns true if duplicate address detection is in progress for an address of an interface on a foreign link.
+    /// Returns true if the interface is EXISTING and duplicate address detection is in progress for one of its addresses.
     fn has_tentative(&self, interface: &Interface) -> bool {
         let nic = self.surroundings.nics.get(interface.host()).filter(|_| interface.enabled);
         interface.is_existing() && nic.is_some_and(|nic| nic.tentative.iter().any(|address| interface.addresses.contains(address)))
@@ -151,7 +151,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         all
     }
 
-    /// Returns the interface if it can have neighbours and routes.
+    /// Returns the interface if neighbours and routes can use it: it is up and has an address.
     fn usable(&self, name: &str) -> Option<&'a Interface> {
         self.alive(name)
             .filter(|interface| interface.enabled && !self.addresses_on_link(interface).is_empty())
@@ -186,7 +186,9 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the interface if the agent reports the value `key` on it as CONFIGURED: an earlier version of the interface may be applied.
+    /// Returns the interface if the agent has reported `key` on it as CONFIGURED.
+    ///
+    /// This is possible because an earlier version of the interface may still be applied.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
         let is_configured = self.surroundings.reported.get(key) == Some(&"CONFIGURED");
         self.alive(name).filter(|_| is_configured)
@@ -230,7 +232,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             return Verdict::Pending;
         }
         match Self::master_name(interface) {
-            // A master in another namespace is an error, but a missing master may appear later.
+            // A bridge or VRF device in another namespace is an error, but a missing one may appear later.
             Some(master) if self.master(interface).is_none() => match self.alive(master) {
                 Some(_) => Verdict::Invalid,
                 None => Verdict::Pending,
@@ -274,7 +276,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             master: master.map(|master| master.host().to_owned()),
             settings: settings(interface),
             isolated: port.map(|port| port.isolated),
-            // Without filtering, a bridge assigns its default VLAN to new ports, and the default VLAN depends on its earlier settings.
+            // Without VLAN filtering, the VLANs of a port are not checked: they depend on earlier settings of the bridge.
             vlans: keeps_apart(master.unwrap_or(interface)).then(|| interface.vlans.iter().copied().collect()),
             group: 0,
         }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Parses an address with a prefix length, which defaults to that of a single address.
+/// Parses an address with an optional prefix length, which defaults to 32 for IPv4 and 128 for IPv6.
 ///
 /// # Panics
 /// Panics if the text is not an address.
@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> (IpAddr, u8) {
     )
 }
 
-/// Returns the network of an address.
+/// Returns the network address of the subnet that contains an address, and the prefix length.
 pub fn network((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
     let address = match address {
         IpAddr::V4(address) => {
@@ -38,13 +38,13 @@ pub fn network((address, length): (IpAddr, u8)) -> (IpAddr, u8) {
     (address, length)
 }
 
-/// Returns true if a gateway is in the network of an address.
+/// Returns true if the gateway is in the subnet `text`, an address with its prefix length.
 pub(super) fn covers(text: &str, gateway: IpAddr) -> bool {
     let (address, length) = parse(text);
     address.is_ipv4() == gateway.is_ipv4() && network((address, length)) == network((gateway, length))
 }
 
-/// Returns the first address in each IPv4 subnet that has several addresses.
+/// Returns the first address in each IPv4 subnet to which several of the addresses belong.
 pub(super) fn primary(addresses: &[String]) -> impl Iterator<Item = IpAddr> {
     let mut subnets = BTreeMap::<(IpAddr, u8), Vec<IpAddr>>::new();
     for (address, length) in addresses.iter().map(|text| parse(text)).filter(|(address, _)| address.is_ipv4()) {

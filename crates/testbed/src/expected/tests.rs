@@ -3,7 +3,7 @@
 use super::*;
 use crate::values::{Arp, Interface, Kind, Port, PortVlan, Route};
 
-/// Calls `check` with the expected result for these values, where the namespace `red` exists and no foreign objects are in the way.
+/// Calls `check` with the expected result for these values. The namespace `red` exists, and there are no foreign objects.
 fn of(values: &[Value], check: impl Fn(&Expected<'_, u8>)) {
     let places = [(Reference::Own, 0), (Reference::named("red"), 1)];
     check(&Expected::of(values, &Surroundings::quiet(places.into())));
