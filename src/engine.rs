@@ -1,11 +1,12 @@
 //! Engine loop, which connects the scheduler to the kernel, the store and the clients.
 //!
-//! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do, without waiting and without a clock; [`Engine::run`] is
-//! the loop that provides both. All effects are behind [`Effects`] and [`Performer`], so the engine is independent of the kinds of value.
+//! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do; it never waits and never reads a clock.
+//! [`Engine::run`] is the loop that waits for events and passes them to the core, together with the time. The engine acts on the
+//! system only through [`Effects`] and [`Performer`], so it does not depend on the kinds of value.
 //!
-//! Only one piece of work is in flight at a time, with two exceptions: late operations of earlier work, and operations that follow from the
-//! completed parts of a large change. Events that arrive in the meantime are only recorded. They are decided together when the work has
-//! completed, so a backlog is processed in fewer and larger batches.
+//! Only one piece of work is in flight at a time, with two exceptions: operations that take long may complete late, and a large
+//! change may continue before all its operations have completed. Events that arrive while work is in flight are only recorded.
+//! The core decides on all of them together when the work has completed, so a backlog is processed in fewer and larger batches.
 
 mod core;
 
@@ -23,7 +24,7 @@ pub use self::core::{Core, Done, Effects, Event, Question, Reply, Work};
 
 use crate::scheduler::{Domain, Planned, Scheduler, Transaction, TransactionResult, Unacceptable};
 
-/// Performs the work that the core hands out.
+/// Performs the work that [`Core::advance`] returns.
 pub trait Performer<E: Effects>: Send + 'static {
     /// Starts a piece of work and returns immediately. Sends the results to `done`, in the order that [`Core`] requires.
     fn start(&self, work: Work<E>, done: &DoneSender<E>);
@@ -42,7 +43,7 @@ impl<D: Domain<Key = Key>, S> Clone for Handle<D, S> {
 }
 
 impl<D: Domain<Key = Key>, S> Handle<D, S> {
-    /// Sends an event; returns false if the engine has stopped.
+    /// Sends an event. Returns `false` if the engine has stopped.
     pub fn send(&self, event: Event<D, S>) -> bool {
         self.0.send(event).is_ok()
     }
@@ -74,7 +75,7 @@ impl<D: Domain<Key = Key>, S> From<Request<D>> for Event<D, S> {
     }
 }
 
-/// Queries the engine and changes the desired state. Cheap to clone.
+/// Client that queries the engine and changes the desired state. Cheap to clone.
 pub struct Client<D: Domain<Key = Key>>(Arc<dyn Fn(Request<D>) -> bool + Send + Sync>);
 
 impl<D: Domain<Key = Key>> Clone for Client<D> {
@@ -92,7 +93,8 @@ impl<D: Domain<Key = Key>> Client<D> {
         self.begin(transaction).await
     }
 
-    /// Like [`Self::commit`], but sends the transaction before it returns, so transactions are applied in the order of the calls.
+    /// Like [`Self::commit`], but sends the transaction immediately, not when the returned future is polled. Transactions are
+    /// applied in the order of the calls.
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
@@ -102,7 +104,7 @@ impl<D: Domain<Key = Key>> Client<D> {
         async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
     }
 
-    /// Applies a transaction without waiting. Calls of this method and [`Self::begin`] are applied in order.
+    /// Applies a transaction without waiting for its result. Calls of this method and [`Self::begin`] are applied in order.
     pub fn submit(&self, transaction: Transaction<D::Value>) {
         (self.0)(Request::Desired(transaction, None));
     }
@@ -110,19 +112,21 @@ impl<D: Domain<Key = Key>> Client<D> {
     /// Returns the operations that a transaction would perform.
     ///
     /// # Errors
-    /// Same as for [`Self::commit`].
+    /// Fails if the transaction is rejected or the engine has stopped.
     pub async fn simulate(&self, transaction: Transaction<D::Value>) -> Result<Vec<Planned<D::Value>>, CommitError> {
         let (reply, answer) = answer();
         (self.0)(Request::Simulate(transaction, reply));
         Ok(answer.await.map_err(|_| CommitError::Closed)??)
     }
 
-    /// Runs `question` on the scheduler between two events. Returns `None` if the engine has stopped. The closure must be short, because it
-    /// blocks the engine: clone records and revisions, and let the caller convert them to JSON.
+    /// Calls `question` with the scheduler and returns the answer. Returns `None` if the engine has stopped.
+    ///
+    /// `question` blocks the engine, so it must be fast: it should only clone records and revisions, which the caller then
+    /// converts to JSON.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
         let (sender, answer) = oneshot::channel();
         (self.0)(Request::Ask(Box::new(move |scheduler| {
-            // The caller may have dropped its future.
+            // Sending fails only if the caller has dropped its future, which is harmless.
             let _ = sender.send(question(scheduler));
         })));
         answer.await.ok()
@@ -136,14 +140,14 @@ pub enum CommitError {
     #[error(transparent)]
     Refused(#[from] Unacceptable),
     /// The engine has stopped.
-    #[error("scheduler was closed")]
+    #[error("the engine has stopped")]
     Closed,
 }
 
 fn answer<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<T, Unacceptable>>) {
     let (sender, answer) = oneshot::channel();
     let reply = move |result| {
-        // The caller may have dropped its future.
+        // Sending fails only if the caller has dropped its future, which is harmless.
         let _ = sender.send(result);
     };
     (Box::new(reply), answer)
@@ -154,7 +158,7 @@ fn answer<T: Send + 'static>() -> (Reply<T>, oneshot::Receiver<Result<T, Unaccep
 pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
-    /// Creates a clock that reads the wall clock once and follows the monotonic clock from then on.
+    /// Creates a clock that reads the system time once and follows the monotonic clock from then on.
     pub fn new() -> Self {
         let start = Instant::now();
         let start_wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -178,7 +182,7 @@ impl Default for Clock {
     }
 }
 
-/// Loop that drives a [`Core`].
+/// Event loop that drives a [`Core`].
 pub struct Engine<E: Effects, P> {
     core: Core<E>,
     performer: P,
@@ -204,7 +208,8 @@ impl<E: Effects, P: Performer<E>> Engine<E, P> {
         (engine, Handle(sender))
     }
 
-    /// Runs until all handles are dropped. Cancel-safe at any time: all important state is in the kernel and in the store.
+    /// Runs until all handles are dropped. The future may be dropped at any time, because all important state is in the kernel
+    /// and in the store.
     pub async fn run(mut self) {
         loop {
             let now = self.clock.now();

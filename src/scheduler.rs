@@ -11,7 +11,7 @@ pub use kvscheduler::{
 pub type Change<V> = kvscheduler::Change<Key, V>;
 /// Condition for a value to be applied.
 pub type Dependency = kvscheduler::Dependency<Key>;
-/// Values that have failed or are waiting.
+/// Value that is currently blocked.
 pub type Held = kvscheduler::held::Held<Key>;
 /// Error of one value in a transaction.
 pub type KeyError = kvscheduler::KeyError<Key>;
@@ -23,26 +23,26 @@ pub type Observation<V> = kvscheduler::Observation<Key, V>;
 pub type On = kvscheduler::On<Key>;
 /// Operation on one value.
 pub type Operation<O> = kvscheduler::Operation<Key, O>;
-/// Operation planned by a dry run.
+/// Operation that a dry run predicts.
 pub type Planned<V> = kvscheduler::Planned<Key, V>;
-/// Selects keys under a prefix.
+/// Predicate that selects keys under a prefix.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Suggestion for an unmet dependency.
 pub type Suggestion = kvscheduler::Suggestion<Key>;
 /// Published status of a base value.
 pub type Status = kvscheduler::Status<Key>;
-/// Status change.
+/// Change of the status of a value.
 pub type StatusChange = kvscheduler::StatusChange<Key>;
 /// Other values that the kernel removes as a side effect of an operation.
 pub type Taken = kvscheduler::Taken<Key>;
 /// Changes to the desired state that are applied together.
 pub type Transaction<V> = kvscheduler::Transaction<Key, V>;
-/// Transaction result.
+/// Result of a finished transaction.
 pub type TransactionResult = kvscheduler::TransactionResult<Key>;
-/// Unsatisfied dependency.
+/// Unsatisfied dependency of a value.
 pub type Unmet = kvscheduler::Unmet<Key>;
 
-/// Transaction and operation history.
+/// History of transactions and operations.
 pub mod history {
     use models::key::Key;
 
@@ -54,13 +54,13 @@ pub mod history {
 
         pub use kvscheduler::history::extract::{Extract, Pick};
 
-        /// Selects how much of the state to copy.
+        /// Values to copy, and whether to copy the history as well.
         pub type Scope = kvscheduler::history::extract::Scope<Key>;
-        /// Current state of a value.
+        /// Current state of a value, as copied from the scheduler.
         pub type Sighting<V> = kvscheduler::history::extract::Sighting<Key, V>;
     }
 
-    /// Transaction and operation records.
+    /// Records of transactions and operations.
     pub mod record {
         use super::Key;
 

@@ -1,28 +1,30 @@
 //! Detects bulk changes: periods in which the agent changes a large number of objects.
 //!
-//! The kernel also notifies the agent of the agent's own changes. Each listener slows down every writer, and rereading the namespaces after
-//! each batch took half of the time of a large change. Therefore the agent does not listen during a bulk change, and reads every namespace
-//! once when it is over. It notices changes made by others only then, at most [`LONGEST`] after the start of the bulk change.
+//! The kernel also notifies the agent of the agent's own changes. Each listener slows down every writer, and rereading the
+//! namespaces after each batch took half of the time of a large change. Therefore the agent does not listen to kernel events
+//! during a bulk change, and reads every namespace once at the end. Only then does it notice changes made by others, at most
+//! [`LONGEST`] after the start of the bulk change.
 
 use std::time::Duration;
 
-/// Number of namespace-changing operations in one batch that starts a bulk change.
+/// Minimum number of changes in a batch that starts a bulk change. Opening a namespace is not a change.
 const OPERATIONS: usize = 100;
-/// Idle time after which a bulk change is over. A client that puts many values leaves short gaps.
+/// Idle time after which a bulk change is over. Must be longer than the gaps between the puts of a client that writes many
+/// values.
 const QUIET: Duration = Duration::from_millis(40);
 /// Maximum duration of a bulk change. The next batch may start another one.
 ///
 /// Reading 1,000 namespaces with 20 links each takes 3 s, so it is expensive to end the bulk change in the middle of a large change.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Bulk change in progress, if any.
+/// Bulk change in progress; `None` if there is none.
 #[derive(Debug, Default)]
 pub struct Bulk(Option<Span>);
 
 #[derive(Clone, Copy, Debug)]
 struct Span {
     since: Duration,
-    /// When the agent became idle; `None` while there is work to do.
+    /// Time at which the agent became idle; `None` while there is work to do.
     idle: Option<Duration>,
 }
 
@@ -34,7 +36,7 @@ impl Span {
 }
 
 impl Bulk {
-    /// Records the start of a batch with this many changes. Returns whether it starts a bulk change.
+    /// Records the start of a batch with this number of changes. Returns whether the batch starts a bulk change.
     pub fn batch(&mut self, operations: usize, now: Duration) -> bool {
         match &mut self.0 {
             Some(span) => {
@@ -49,12 +51,12 @@ impl Bulk {
         }
     }
 
-    /// Returns when the bulk change will be over if no other batch starts.
+    /// Returns the time at which the bulk change ends if no other batch starts; `None` if there is no bulk change.
     pub fn over_at(&self) -> Option<Duration> {
         self.0.as_ref().map(Span::over_at)
     }
 
-    /// Records that there is nothing to do. Returns whether this ends a bulk change.
+    /// Records that the agent is idle. Returns whether a bulk change has ended.
     pub fn idle(&mut self, now: Duration) -> bool {
         if let Some(span) = &mut self.0 {
             span.idle.get_or_insert(now);

@@ -1,15 +1,16 @@
 //! Ensures that only one agent per label uses a store, regardless of the machine or namespaces that it runs in.
 //!
-//! The agent claims its label with a key under a lease. The locks of [`label`](super::label) reach only processes that are visible to each
-//! other in the kernel; this key reaches every agent that uses the same store. The agent writes the key before it follows the store, even
-//! if the store is unreachable at startup. An agent that later loses the store or the lease leaves the network unchanged and claims the
-//! label again as soon as it can. It exits, and leaves the network unchanged, only if another agent has the label by then.
+//! The agent claims its label by writing a key under a lease. The locks of [`label`](super::label) protect only against agents
+//! that are visible on the same machine; the key protects against every agent that uses the same store. The agent writes the key
+//! before it follows the store, even if the store is unreachable at startup. An agent that later loses the store or the lease
+//! claims the label again as soon as it can. If another agent has the label by then, the agent exits. The network stays unchanged
+//! in both cases.
 //!
 //! After a restart, the agent does not wait for the lease of its former process: [`Claimant::has_ended`] proves that the process is gone.
 //! Without that proof (the former process ran on another machine, or before a reboot) the agent watches the lease, which either expires or
 //! is renewed by its holder.
 //!
-//! The owner of an embedded store always has the label there.
+//! An agent with an embedded store always has the label in that store.
 
 mod claimant;
 
@@ -34,7 +35,7 @@ pub const KEY: &str = "holder";
 const TTL: Duration = Duration::from_secs(10);
 /// How long startup waits for the first response of the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// How long a readable store may take to report who has the label. By then, the lease of a dead agent must have expired.
+/// How long the agent waits for a readable store to report who has the label. Longer than the lease of a dead agent.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// Interval at which the agent reads the lease of another agent.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,7 +54,7 @@ pub struct Taken {
 pub struct ClaimOptions {
     /// The agent's label.
     pub label: String,
-    /// True if this process has the abstract socket of the label.
+    /// True if this process has bound the abstract socket of the label.
     pub has_socket: bool,
     /// True if the store belongs to this agent alone because it is embedded.
     pub owns_store: bool,
@@ -75,7 +76,7 @@ enum Progress {
     Taken(Taken),
 }
 
-/// This process's claim to a label. Dropping it leaves the key until its lease expires.
+/// Claim of this process to a label. If the claim is dropped, the key stays in the store until its lease expires.
 pub struct Claim {
     progress: watch::Receiver<Progress>,
     stop: watch::Sender<bool>,
@@ -87,7 +88,7 @@ impl Claim {
     /// Starts claiming the label. Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// Fails only if the configuration can never work.
+    /// Fails only if the configuration of the store is unusable.
     pub fn start(store: StoreConfig, options: ClaimOptions) -> Result<Self, StoreError> {
         let (progress_sender, progress) = watch::channel(Progress::Asking);
         let (stop, mut stopped) = watch::channel(false);
@@ -101,7 +102,7 @@ impl Claim {
             lease: 0,
             progress: progress_sender,
         };
-        // An error means that the handle was dropped, which ends the task anyway.
+        // An error means that the [`Claim`] was dropped, which aborts this task anyway.
         let stopped = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
@@ -121,7 +122,7 @@ impl Claim {
         })
     }
 
-    /// Waits until this process may start. Does not wait for an unresponsive store; see [`Self::allowed`].
+    /// Waits until this process may start. If the store does not respond, returns `Ok`, and [`Self::allowed`] decides later.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -144,7 +145,8 @@ impl Claim {
 
     /// Waits until this process may follow the store. Never returns if another agent has the label.
     ///
-    /// Call it once the store has responded.
+    /// The wait has a time limit that starts when the future is first polled, so await the future only after the store has
+    /// responded.
     pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
         let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
         async move {
@@ -167,7 +169,7 @@ impl Claim {
         }
     }
 
-    /// Waits until another agent has the label.
+    /// Waits until another agent has taken the label.
     pub fn taken(&self) -> impl Future<Output = Taken> + use<> {
         let mut progress = self.progress.clone();
         async move {
@@ -204,19 +206,19 @@ struct Claimer {
     label: String,
     own: Claimant,
     owns_store: bool,
-    /// Lease of the key; 0 if there is none.
+    /// Lease id of the key; 0 if there is no lease.
     lease: i64,
     progress: watch::Sender<Progress>,
 }
 
-/// The key as read from the store.
+/// Claim key as read from the store.
 struct Found {
     claimant: Claimant,
     lease: i64,
     mod_revision: i64,
 }
 
-/// This process's key, written and under a lease.
+/// Claim key that this process has written under a lease.
 struct Kept {
     renewal: Renewal,
     /// Store revision at which the key was written or read.
@@ -237,7 +239,7 @@ impl Claimer {
             let was_held = matches!(*self.progress.borrow(), Progress::Held);
             let is_refusal = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
             match is_refusal {
-                // The source and the publisher report an unreachable store already.
+                // The source and the publisher already report an unreachable store.
                 false => debug!(%error, "label claim interrupted"),
                 true if std::mem::replace(&mut refused, true) => debug!(%error, "cannot claim the label"),
                 true => warn!(%error, "cannot claim the label in the store; another agent with this label will not notice this one"),
@@ -273,8 +275,8 @@ impl Claimer {
         }
     }
 
-    /// Writes the key, unless this process has already written it. Waits until it is certain whether another holder of the label is
-    /// running.
+    /// Writes the key, unless this process has already written it. If another agent has written it, waits until it is certain
+    /// whether that agent is still running.
     async fn claim(&mut self, session: &Session) -> Result<Result<Kept, Taken>, StoreError> {
         loop {
             let (found, revision) = self.read(session).await?;
@@ -296,7 +298,8 @@ impl Claimer {
                     holder: found.claimant.to_string(),
                 }));
             }
-            // If the other lease has expired in the meantime, the key is gone with it and the comparison fails.
+            // If the other agent's lease has expired in the meantime, its key is gone too. The write then fails, and the loop
+            // tries again.
             if let Some(kept) = self.write(session, found.map_or(0, |found| found.mod_revision)).await? {
                 return Ok(Ok(kept));
             }
@@ -315,12 +318,13 @@ impl Claimer {
         Ok((found, revision))
     }
 
-    /// Returns whether the key cannot have been written by a running agent. An agent always writes its key with a lease.
+    /// Returns whether the key may be replaced, because no other running agent can have written it. An agent always writes its
+    /// key with a lease.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }
 
-    /// Waits until another agent's lease is renewed (returns true) or its key is deleted (returns false).
+    /// Waits until another agent's lease is renewed (returns `true`) or its key is deleted (returns `false`).
     async fn is_renewed(&self, session: &Session, found: &Found) -> Result<bool, StoreError> {
         info!(holder = %found.claimant, "another agent may have the label; waiting until its lease is renewed or expires");
         let mut checks = interval(CHECK_INTERVAL);
@@ -328,7 +332,7 @@ impl Claimer {
         let (began, mut left) = (Instant::now(), i64::MAX);
         loop {
             checks.tick().await;
-            // The key has outlived its lease, so what the store reports about the lease cannot be trusted.
+            // The key should have expired with its lease by now, so the store's information about the lease cannot be trusted.
             if began.elapsed() > TTL * 2 {
                 return Ok(true);
             }
@@ -348,7 +352,8 @@ impl Claimer {
         }
     }
 
-    /// Writes the key under a new lease if its revision is still `mod_revision` (0 if the key does not exist).
+    /// Writes the key under a new lease if its revision is still `mod_revision` (0 if the key does not exist). Returns `None` if
+    /// it is not.
     async fn write(&mut self, session: &Session, mod_revision: i64) -> Result<Option<Kept>, StoreError> {
         let ttl = i64::try_from(TTL.as_secs()).unwrap_or(i64::MAX);
         let lease = session.call("granting a lease", session.lease().grant(ttl, None)).await?.id();
@@ -386,7 +391,7 @@ impl Claimer {
         }
     }
 
-    /// Returns whether the change affects the key itself. Other keys may start with the same characters.
+    /// Returns whether a change affects the claim key, and not only a longer key that starts with the same characters.
     fn concerns_key(&self, change: &WatchResponse) -> bool {
         let mut keys = change.events().iter().filter_map(|event| Some(event.kv()?.key()));
         keys.any(|key| key == self.key.as_bytes())

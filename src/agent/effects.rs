@@ -1,7 +1,7 @@
 //! Implementation of the engine's effects on a real system: runs kernel operations in the executor and publishes statuses.
 //!
-//! Only reports outcomes and observations to the scheduler, which decides what to do. `outcomes` handles the outcomes of operations,
-//! `inspection` handles the contents of namespaces, and `reading_plan` schedules the reads.
+//! The effects only report outcomes and observations; the scheduler decides what to do. `outcomes` handles the outcomes of
+//! operations, `inspection` handles the contents of namespaces, and `reading_plan` schedules the reads.
 
 mod facts;
 mod housekeeping;
@@ -50,15 +50,15 @@ use super::{
 pub enum Signal {
     /// An object in a namespace changed.
     Namespace(NetnsId),
-    /// A container changed.
+    /// A container or the connection to Docker changed.
     Microservice(MicroserviceChange),
-    /// Orphans must be kept, or may be deleted again.
+    /// True if orphans must be kept, false if they may be deleted again.
     HoldOrphans(bool),
-    /// Values that are kept because removals are on hold, and when each one was put on hold.
+    /// Values that are kept because removals are on hold, each with the time since which its removal has been on hold.
     HeldValues(BTreeMap<Key, Duration>),
 }
 
-/// Namespaces to read.
+/// Request to read namespaces.
 pub enum ReadRequest {
     /// Open namespaces that may have changed.
     Refresh(Vec<NetnsId>),
@@ -66,9 +66,9 @@ pub enum ReadRequest {
     Scan(Scan),
 }
 
-/// Contents of namespaces.
+/// Contents of the namespaces that were read.
 pub enum Seen {
-    /// Contents of open namespaces, or the error of a failed read.
+    /// Contents of each open namespace, or the error of its failed read.
     Refresh(Vec<(NetnsId, Result<Box<Snapshot>, String>)>),
     /// Namespaces read by the startup scan.
     Scan(Vec<Scanned>),
@@ -87,7 +87,7 @@ impl ReadRequest {
 }
 
 impl Seen {
-    /// Collects the outcomes of [`ReadRequest::readings`].
+    /// Converts the outcomes of the tasks that [`ReadRequest::readings`] returned.
     pub fn read(outcomes: Vec<KernelOutcome>) -> Self {
         let read = outcomes.into_iter().map(|outcome| match outcome.result {
             Ok(Reply::Contents(snapshot)) => (NetnsId(outcome.id), Ok(snapshot)),
@@ -109,18 +109,18 @@ pub struct NetworkEffects {
     plan: ReadingPlan,
     facts: HostFacts,
     in_flight: HashMap<u64, InFlight>,
-    /// Routes and neighbours displaced by a foreign object. Re-creating them may overwrite it.
+    /// Keys of routes and neighbours that a foreign object has replaced. Their next creation may overwrite the foreign object.
     displaced: BTreeSet<Key>,
     /// Tasks for the next batch that belong to no operation.
     housekeeping: Vec<Task>,
-    /// Orphans on hold.
+    /// Orphans that are kept because removals are on hold.
     held: HeldOrphans,
     /// True if a resync deletes foreign addresses from managed links.
     strict: bool,
 }
 
 impl NetworkEffects {
-    /// Creates effects on the given parts. A namespace that is not watched is read every `sweep_interval`.
+    /// Creates the effects. A namespace that is not watched is read every `sweep_interval`.
     pub fn new(
         host: Arc<dyn Host>,
         marks: Marks,
@@ -172,7 +172,7 @@ impl NetworkEffects {
         self.reporter.bulk(None);
     }
 
-    /// Prepares an operation, and records it as in flight.
+    /// Converts an operation to a task, and records the operation as in flight.
     fn task(&mut self, mut operation: Operation<KernelOp>) -> Task {
         let replaces_foreign = self.displaced.remove(&operation.key) && operation.verb == Verb::Create;
         if replaces_foreign {
@@ -185,7 +185,7 @@ impl NetworkEffects {
         let in_flight = InFlight::new(&operation, replaces_foreign);
         if let Some(netns) = in_flight.closes().filter(|netns| self.held.are_in(*netns)) {
             held::keep_namespace(&mut operation.steps);
-            // The namespace is kept open for the startup scan, which must read it again.
+            // The namespace is closed but not deleted. Once it is closed, the startup scan must read it again.
             self.namespaces.set_attribution(netns, Attribution::Unattributed);
         }
         self.in_flight.insert(operation.id, in_flight);
@@ -223,7 +223,8 @@ impl Effects for NetworkEffects {
     }
 
     fn prepare(&mut self, operations: Vec<Operation<KernelOp>>, now: Duration) -> Vec<Task> {
-        // Opening a namespace changes nothing in it. Without this distinction, a restart without changes would read namespaces twice.
+        // Opening a namespace changes nothing in it, so it does not count. Otherwise, a restart without changes would read each
+        // namespace twice.
         let changes = operations.iter().filter(|operation| is_change(operation)).count();
         if self.plan.batch(changes, now) {
             self.begin_bulk_change(now);
@@ -279,7 +280,8 @@ impl Effects for NetworkEffects {
         match signal {
             Signal::Namespace(netns) => match self.namespaces.changed(netns) {
                 true => self.plan.changed(netns),
-                // The namespace may be reported as open soon, with contents older than the change.
+                // The namespace is not open yet. It will be read again after its opening, which may have read it before the
+                // change.
                 false => self.host.rearm(netns),
             },
             Signal::Microservice(change) => self.microservice(scheduler, change),
@@ -287,7 +289,7 @@ impl Effects for NetworkEffects {
             Signal::HoldOrphans(holding) => {
                 if self.held.hold(holding) && !holding {
                     self.reporter.held_orphans(Vec::new());
-                    // Orphans that were skipped are observed when their namespaces are read again.
+                    // The orphans are found, and deleted, when their namespaces are read again.
                     self.mark_all_dirty(now);
                 }
             }
@@ -313,7 +315,7 @@ impl Effects for NetworkEffects {
         if due.is_empty() {
             return self.scan.take_due(&self.marks).map(ReadRequest::Scan);
         }
-        // Rearmed before the read, so no change is missed.
+        // Notifications are enabled before the read, so that no change is missed.
         due.iter().for_each(|netns| self.host.rearm(*netns));
         Some(ReadRequest::Refresh(due))
     }
@@ -335,7 +337,7 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
-        // Must precede the deletion of a status, which tells the user that the agent no longer knows the value.
+        // Must come before a status is deleted, because the deletion tells users that the agent no longer knows the value.
         self.drop_unused_references(scheduler);
         self.update_scan(scheduler);
         self.namespaces.learn();

@@ -51,7 +51,7 @@ impl World {
         world
     }
 
-    /// Delivers a listing of the store.
+    /// Delivers a complete listing of the store to the agent.
     pub(super) fn list(&mut self, desired: &Desired) {
         let items = desired.iter().map(|(key, value)| RawItem {
             key: RawKey::from(key.as_bytes()),
@@ -201,10 +201,10 @@ pub(super) fn machine() -> Kernel {
     kernel
 }
 
-/// Description of a set of values, and the values by key.
+/// Description of a configuration, and its keys and values.
 type Form = (&'static str, Vec<(String, String)>);
 
-/// Returns all ways to use EXISTING interfaces, with the values that can depend on them.
+/// Returns configurations with all ways to use EXISTING interfaces, and with values that depend on the interfaces.
 fn forms() -> Vec<Form> {
     [on_links(), in_vrfs()].concat()
 }
@@ -375,7 +375,7 @@ fn routes_move_when_vrf_is_recreated_with_another_table() {
     }
 }
 
-/// An interface fails if its master is not a VRF device, and joins the VRF once it is.
+/// An interface fails while its VRF master is not a VRF device, and joins the VRF once the master is one.
 #[test]
 fn vrf_member_is_refused_until_master_is_a_vrf_device() {
     let (_, values) = forms().swap_remove(3);
@@ -408,8 +408,8 @@ fn shared_address_is_kept_until_last_value_is_deleted() {
     assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
 }
 
-/// While an EXISTING interface moves to another link, a read of the namespace does not lose its addresses on the old link. An address
-/// there does not count as the interface's own because it is desired on the new link.
+/// Addresses of an EXISTING interface that moves to another link are deleted from the old link, even if the namespace is read in
+/// between. A foreign address on the old link is kept, even if the interface desires the same address on the new link.
 #[test]
 fn moved_existing_interface_leaves_no_address_on_old_link() {
     let on = |link: &str, addresses: &str| {
@@ -419,7 +419,7 @@ fn moved_existing_interface_leaves_no_address_on_old_link() {
     let (key, before) = on("nic0", r#""10.1.0.1/24","10.2.0.1/24""#);
     let mut world = World::start(machine(), &BTreeMap::from([(key.clone(), before)]));
     assert_eq!(world.addresses("nic0"), ["10.1.0.1", "10.2.0.1", "10.5.5.1"]);
-    // ENOMEM, errno(3): one of the deletions fails, so the namespace is read before the interface has left the old link.
+    // One of the deletions fails with ENOMEM (12), so the namespace is read before the interface has left the old link.
     world.machine.get().kernel.failing = vec![(0, 12)];
     let (_, after) = on("nic1", r#""10.3.0.1/24","10.5.5.1/24""#);
     world.put(&key, &after);

@@ -7,13 +7,13 @@ use netns_kernel::FailureKind;
 /// Class of a kernel or executor failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Class {
-    /// The operation needs an object that does not exist yet.
+    /// The operation needs something that is not available yet, such as a namespace.
     Waiting,
-    /// The operation failed.
+    /// The operation failed with this kind of fault.
     Failed(FaultKind),
 }
 
-/// Subject of an operation.
+/// Kind of object that an operation acts on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Subject {
     /// The operation opens, verifies or closes a namespace.
@@ -46,7 +46,7 @@ mod tests {
 
     const BOTH: &[Subject] = &[Subject::Namespace, Subject::Object];
 
-    /// Generates one test per row: failure kind, operation subjects, expected class and reason.
+    /// Generates one test per row. A row lists a failure kind, the subjects of the operation, and the expected class and reason.
     macro_rules! rows {
         ($($name:ident: $kind:ident, $subjects:expr => $class:expr, $reason:expr;)+) => {$(
             #[test]

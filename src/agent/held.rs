@@ -1,4 +1,5 @@
-//! Orphans that are kept after the store lost its contents, because their values may not have been deleted on purpose.
+//! Orphans that are kept after the store lost its contents, because their values may have been lost rather than deleted on
+//! purpose.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +16,7 @@ use netns_kernel::{KernelOp, NetnsId};
 pub struct HeldOrphans {
     holding: bool,
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
-    /// Empty namespaces created by an earlier run.
+    /// Empty namespaces that an earlier run created and that are kept.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
 }
 
@@ -25,10 +26,10 @@ impl HeldOrphans {
         self.holding
     }
 
-    /// Starts or stops holding removals. Returns whether that is a change.
+    /// Puts removals on hold or ends the hold. Returns whether that is a change.
     pub fn hold(&mut self, holding: bool) -> bool {
         let changed = std::mem::replace(&mut self.holding, holding) != holding;
-        // The orphans stay recorded if the store is lost again while removals are on hold.
+        // If the store loses its contents again during a hold, the recorded orphans stay.
         if changed {
             self.found.clear();
             self.empty.clear();
@@ -79,9 +80,10 @@ impl HeldOrphans {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
-    /// Returns the operations that delete the held orphans that depend on an interface's ownership mark.
+    /// Returns the operations that delete the held orphans that must be deleted before an interface.
     ///
-    /// Once the interface is gone, nothing distinguishes them from foreign objects.
+    /// Deleting the interface removes the ownership mark from its link, and without the mark these orphans look like foreign
+    /// objects.
     pub fn removals_before(&self, interface: &Key) -> Vec<KernelOp> {
         let orphans = self.found.values().flat_map(BTreeMap::values);
         let borne = orphans.filter(|orphan| orphan.provider.as_ref() == Some(interface));

@@ -13,12 +13,12 @@ use crate::{
     },
 };
 
-/// One step of a decision. Steps are carried out in order.
+/// Action that follows from a decision. Actions are carried out in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Report that removals are on hold, and keep orphans.
     Hold(Reason),
-    /// Report the revision after which an acceptance counts.
+    /// Report the store revision after which an acceptance of the removals is valid.
     Date(Reason),
     /// Write the note about the store.
     WriteNote,
@@ -32,7 +32,7 @@ pub enum Action {
     Release,
 }
 
-/// State of the hold, as input of [`Hold::judge`].
+/// Facts on which [`Hold::judge`] bases its decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Present {
     /// True if a user has accepted the removals.
@@ -47,7 +47,7 @@ pub struct Present {
 pub struct Hold {
     policy: OnStoreLoss,
     reason: Option<Reason>,
-    /// Number of store losses reported to this agent.
+    /// Number of times that the store lost its contents, as far as this agent has been notified.
     losses: u64,
 }
 
@@ -72,7 +72,10 @@ impl Hold {
         self.policy == OnStoreLoss::Hold && matches!(reason, SnapshotReason::StoreReplaced { .. })
     }
 
-    /// Decides before the store is read. Orphans are on hold if they were before, or if nothing is known about the store.
+    /// Decides at startup, before the store is read.
+    ///
+    /// Under [`OnStoreLoss::Hold`], orphans are on hold if they were before the restart, or if nothing is known about the store's
+    /// previous contents.
     pub fn begin(&mut self, remembered: &Remembered, holds_values: bool) -> Vec<Action> {
         if self.policy == OnStoreLoss::Apply {
             return if holds_values { vec![Action::Accept] } else { Vec::new() };
@@ -91,7 +94,7 @@ impl Hold {
         self.reason.clone().map(Action::Hold).into_iter().collect()
     }
 
-    /// Decides after the whole store was listed.
+    /// Decides after a complete listing of the store was read.
     ///
     /// `accepted_at` is the revision of the newest acceptance in the store, and `note` is the note about the store.
     pub fn listed(&mut self, revision: i64, reason: &SnapshotReason, accepted_at: Option<i64>, note: Option<&Note>) -> Vec<Action> {
@@ -105,7 +108,7 @@ impl Hold {
             _ => vec![Action::WriteNote, Action::Apply],
         };
         match &mut self.reason {
-            // The revision of the loss is unknown, so only acceptances put from now on can refer to it.
+            // The revision of the loss is unknown, so only acceptances put from now on can refer to the loss.
             Some(reason) if reason.revision == 0 => {
                 reason.revision = revision;
                 actions.extend([Action::Date(reason.clone()), Action::WriteNote]);
@@ -116,7 +119,7 @@ impl Hold {
         actions
     }
 
-    /// Decides after a user has put an acceptance into the store.
+    /// Decides after a user has put an acceptance of the removals into the store.
     pub fn accepted(&self) -> Vec<Action> {
         let holds = self.reason.is_some();
         if holds { vec![Action::Accept] } else { Vec::new() }
@@ -132,10 +135,10 @@ impl Hold {
         vec![Action::Release, Action::WriteNote]
     }
 
-    /// Returns the note to write.
+    /// Returns the note to write, which records the hold as well.
     ///
-    /// Returns `None` if the note describes a store whose loss has not been reported yet. A process that starts with such a note would
-    /// mistake the lost store for the one that was followed.
+    /// Returns `None` if `note` describes a store whose loss has not been reported yet. A process that starts with such a note
+    /// would mistake the store without the lost contents for the previous store.
     pub fn note(&self, note: &Note) -> Option<Note> {
         (note.losses <= self.losses).then(|| Note {
             held: self.reason.clone(),

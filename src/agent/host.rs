@@ -21,21 +21,23 @@ pub trait Host: Send + Sync {
     /// Returns whether changes in the namespace cause notifications. If not, the namespace has to be read periodically.
     fn is_watched(&self, netns: NetnsId) -> bool;
 
-    /// Enables the next change notification of a namespace. It is sent at once if something has changed since the last one.
+    /// Enables the next change notification of a namespace. The notification is sent at once if something has changed since the
+    /// last one.
     fn rearm(&self, netns: NetnsId);
 
     /// Enables or disables change notifications of all namespaces.
     ///
-    /// Changes are missed while notifications are disabled, so read all namespaces after enabling them.
+    /// Changes are missed while notifications are disabled, so all namespaces must be read after notifications are enabled again.
     fn listen(&self, on: bool);
 
-    /// Returns all named namespaces and what each name refers to, sorted by name.
+    /// Returns the names of all named namespaces with their targets, sorted by name.
     ///
     /// # Errors
     /// Fails if the names cannot be listed.
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure>;
 
-    /// Removes a name that an agent with this mark was creating when it was killed. Returns whether there was one.
+    /// Removes a namespace name that an agent with this ownership mark was creating when it was killed. Returns whether there was
+    /// such a name.
     ///
     /// # Errors
     /// Fails if the name cannot be read or removed.
@@ -87,7 +89,7 @@ impl Host for Executor {
 
 /// Watches namespace references; see [`Watcher`].
 pub trait ReferenceWatcher: Send {
-    /// Sends a notification once `target` resolves to something other than `binding`, now or later.
+    /// Sends a notification as soon as `target` resolves to something other than `binding`, possibly at once.
     fn watch(&self, key: String, target: Target, binding: Binding);
 
     /// Stops watching a key.

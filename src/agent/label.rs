@@ -37,7 +37,7 @@ use netns_kernel::process_namespaces;
 /// Directory of the lock files.
 pub const DIRECTORY: &str = "/run/netns-agent";
 
-/// A label that belongs to this process until it ends.
+/// Lock on a label, which is held until it is dropped or this process ends.
 #[derive(Debug)]
 pub struct LabelLock {
     _file: Option<Flock<File>>,
@@ -52,7 +52,7 @@ pub struct Taken {
     holder: Holder,
 }
 
-/// Known data about an agent that has a label.
+/// Information about the agent that has a label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     pid: Option<i32>,
@@ -77,7 +77,7 @@ impl fmt::Display for Holder {
 }
 
 impl LabelLock {
-    /// Takes a label. If a check is not possible, logs that and continues.
+    /// Takes a label. If a check cannot be made, logs this and continues.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -85,7 +85,8 @@ impl LabelLock {
         Self::take_in(Path::new(DIRECTORY), label)
     }
 
-    /// Returns whether this process has the abstract socket of the label. If so, no other process in its network namespace does.
+    /// Returns whether this process has bound the abstract socket of the label. If so, no other process in its network namespace
+    /// has.
     pub fn has_socket(&self) -> bool {
         self.socket.is_some()
     }
@@ -160,7 +161,7 @@ impl Holder {
         }
     }
 
-    /// Returns three lines: PID, start time and command.
+    /// Returns the contents of the lock file: PID, start time and command, one per line.
     fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.pid.unwrap_or_default(), self.since, self.command)
     }
@@ -202,12 +203,13 @@ fn started(pid: i32) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
 }
 
-/// Returns whether an agent may run as this user. Any user can bind the name, but must not be able to prevent an agent from starting.
+/// Returns whether an agent can run as this user. Any user can bind the socket name of a label, but must not be able to prevent
+/// an agent from starting.
 fn may_be_agent(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Returns the process that has the name in this process's network namespace.
+/// Returns the process that has bound the abstract name in this process's network namespace.
 fn peer(name: &str) -> Option<Holder> {
     let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()?;
     let credentials = getsockopt(&stream, PeerCredentials).ok()?;
@@ -230,7 +232,7 @@ fn peer(name: &str) -> Option<Holder> {
     }
 }
 
-/// Returns an agent that has the name in the network namespace of another process.
+/// Returns an agent that has bound the abstract name in the network namespace of another process.
 ///
 /// `own_inode` is the inode number of this process's socket.
 fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {
@@ -245,7 +247,7 @@ fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {
     let sockets = namespaces.iter().flat_map(|(_, pid)| sockets_named(*pid, name));
     let others = sockets.filter(|inode| Some(*inode) != own_inode);
     let holders = others.filter_map(owner).filter(|pid| *pid != own);
-    // If two agents start at the same time, the one that started later does not get the label.
+    // If two agents start at the same time, only the agent that started first gets the label.
     let order = |pid: i32| (start_time(pid).unwrap_or_default(), pid);
     let is_older = |pid: &i32| order(*pid) < order(own);
     let is_agent = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| may_be_agent(found.uid()));

@@ -46,7 +46,7 @@ fn vlan_id_stays_taken_when_parent_is_renamed() {
     assert_taken(&world, &second.0, "first");
     world.assert_configured(&first.0);
 
-    // The former name is free, even for a parent with the same VLAN id.
+    // The former name of the parent is free: a VLAN of another parent with that name may have the same VLAN id.
     let third = vlan("third", "other");
     put(&mut world, &dummy("other", "old"));
     put(&mut world, &third);
@@ -116,7 +116,7 @@ fn foreign_port_settings_are_kept_if_value_sets_none() {
         let kernel = &mut world.machine.get().kernel;
         let index = kernel.link(OWN, "port").expect("the port exists").index;
         let link = kernel.link_mut(OWN, index);
-        // One attribute: length including the header, number, value, padding.
+        // One netlink attribute: length including the header, number, value, padding.
         link.port = [5_u16.to_ne_bytes(), ISOLATED.to_ne_bytes(), [1, 0], [0, 0]].concat();
     }
     world.log();

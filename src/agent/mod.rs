@@ -80,7 +80,7 @@ use self::{
 };
 pub use crate::publish::Published;
 
-/// Interval at which unchanged health keys are rewritten, as in the reference agent.
+/// Interval at which unchanged health keys are rewritten, as in ligato vpp-agent.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
 type AgentHandle = Handle<Network, Signal>;
@@ -130,13 +130,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts all parts. Returns as soon as they run; [`Agent::in_sync`] reports when the desired state has been processed.
+    /// Starts all parts and returns as soon as they run. Use [`Agent::in_sync`] to wait until the desired state has been
+    /// processed.
     ///
     /// # Errors
-    /// Fails if a part cannot be started: missing privileges, an address or data directory that is in use, unusable settings, or another
-    /// agent that has the label in the store. The error names the part.
+    /// Fails if a part cannot be started, for example because of missing privileges, unusable settings, or an address or data
+    /// directory that is in use. Also fails if another agent has the label in the store. The error names the part.
     pub async fn start(settings: &Settings, lock: &LabelLock) -> anyhow::Result<Self> {
-        // Must come first, because an agent with an unsafe data directory must not touch anything.
+        // Must come first, because an agent with an unsafe data directory must not change anything.
         DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
@@ -208,12 +209,12 @@ impl Agent {
         })
     }
 
-    /// Becomes true once everything that was desired at startup has been processed as far as possible.
+    /// Returns a receiver that becomes `true` once everything that was desired at startup has been processed as far as possible.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
     }
 
-    /// Watches published messages. The keys are the same as in the store (`config-status/…`).
+    /// Watches published messages, under the same keys as in the store (`config-status/…`).
     pub fn watch_statuses(&self, selector: Selector) -> StatusWatcher<Arc<Published>> {
         self.statuses.watch(selector)
     }

@@ -32,7 +32,7 @@ impl Performer<NetworkEffects> for KernelPerformer {
                     Part::Late => Done::Late(answer.outcomes),
                 })
             }),
-            // A refresh has no early or late part: reading an open namespace requires no path lookup.
+            // A refresh has no early or late outcomes: reading an open namespace requires no path lookup, so no read can hang.
             Work::ReadRequest(ReadRequest::Refresh(namespaces)) => {
                 let readings = ReadRequest::readings(namespaces);
                 self.executor

@@ -20,7 +20,7 @@ pub async fn report(health: Arc<Health>, executor: Arc<Executor>) {
         let before = executor.changes();
         let changes = || executor.changes() - before;
         let mut seconds = 0_u64;
-        // The result does not matter: the loop ends when the wait completes within the interval.
+        // The loop ends when the bulk change is over, so the result of the wait does not matter.
         while tokio::time::timeout(INTERVAL, bulk.wait_for(Option::is_none)).await.is_err() {
             seconds += INTERVAL.as_secs();
             info!(seconds, changes = changes(), "bulk change in progress");

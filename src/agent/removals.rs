@@ -1,7 +1,7 @@
 //! Follows the store, and puts removals on hold if the store lost its contents.
 //!
-//! Makes decisions based on the events of the source. Before it acts on an event, it writes the note by which the next process recognizes
-//! the store.
+//! [`Hold`] makes the decisions, based on the events of the source. A listing is applied only after the note has been written by
+//! which the next process recognizes the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Interval at which the note is written while the store changes.
+/// Interval at which the note about the store is written while the store changes.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Task that passes the contents of the store to the desired state, and puts removals on hold.
@@ -43,13 +43,13 @@ pub struct Removals {
 
 /// Parts of the agent used by [`Removals`].
 pub struct Parts {
-    /// Desired state.
+    /// Desired state of all sources.
     pub desired: Arc<Desired>,
     /// Handle to the engine.
     pub handle: AgentHandle,
-    /// Agent metrics.
+    /// Metrics, in which reads of the store are recorded.
     pub metrics: Arc<Metrics>,
-    /// Orphans on hold, as text for users.
+    /// Orphans that are kept because removals are on hold, described for users.
     pub orphans: watch::Receiver<Vec<String>>,
     /// True once everything that was desired at startup has been processed.
     pub in_sync: watch::Receiver<bool>,
@@ -69,7 +69,7 @@ impl Removals {
         }
     }
 
-    /// Returns an earlier process's note about the store that it read last.
+    /// Returns the note in which an earlier process described the store that it followed last.
     pub fn note(&self) -> Option<Note> {
         match &self.remembered {
             Remembered::Note(note) => Some(note.clone()),
@@ -122,7 +122,7 @@ impl Removals {
         }
     }
 
-    /// Carries out the steps of a decision. `listed` is the listing that the decision is about.
+    /// Carries out the actions of a decision. `listed` is the listing of the store that led to the decision.
     async fn carry_out(&mut self, actions: Vec<Action>, mut listed: Option<(i64, Vec<RawItem>)>, noted: &watch::Receiver<Option<Note>>) {
         for action in actions {
             match action {

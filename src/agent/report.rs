@@ -42,7 +42,7 @@ use netns_kernel::NetnsId;
 
 use super::host::StatusStore;
 
-/// State of one part of the agent.
+/// Health of one part of the agent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Part {
     state: OperationalState,
@@ -56,11 +56,11 @@ pub struct Health {
     clock: Clock,
     start: Duration,
     parts: Mutex<BTreeMap<&'static str, Part>>,
-    /// When the bulk change in progress started.
+    /// Start of the bulk change in progress; `None` if there is none.
     bulk: watch::Sender<Option<Duration>>,
-    /// Published progress of the bulk change. Changed only with `parts` locked.
+    /// Published progress of the bulk change. Changed only while `parts` is locked.
     bulk_change: Mutex<Option<BulkChange>>,
-    /// Held removals. Changed only with `parts` locked.
+    /// Published numbers of held removals, with the evidence of the store loss. Changed only while `parts` is locked.
     held_removals: Mutex<Option<HeldRemovals>>,
     /// Orphans that are kept because removals are on hold.
     held_orphans: watch::Sender<Vec<String>>,
@@ -83,7 +83,7 @@ impl Health {
         Arc::new(health)
     }
 
-    /// Sets the state of a part, and publishes it if it has changed.
+    /// Sets the state of a part, and publishes the health if the state has changed.
     pub fn set(&self, part: &'static str, state: OperationalState, error: &str) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         if parts.get(part).is_some_and(|known| known.state == state && known.error == error) {
@@ -102,7 +102,7 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Watches when the bulk change in progress started.
+    /// Watches the start time of the bulk change in progress; `None` if there is none.
     pub fn bulk(&self) -> watch::Receiver<Option<Duration>> {
         self.bulk.subscribe()
     }
@@ -112,7 +112,7 @@ impl Health {
         self.held_orphans.subscribe()
     }
 
-    /// Publishes the start of a bulk change and its number of changes; `None` if there is none.
+    /// Publishes the start time of the bulk change in progress and the number of changes so far; `None` if there is none.
     pub fn set_bulk_change(&self, change: Option<(Duration, u64)>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner) = change.map(|(since, changes)| BulkChange {
@@ -191,7 +191,7 @@ pub struct Reporter {
     health: Arc<Health>,
     /// Published links by namespace and logical name.
     links: HashMap<NetnsId, BTreeMap<String, InterfaceState>>,
-    /// Values that are kept because removals are on hold, and when each one was put on hold.
+    /// Values that are kept because removals are on hold, each with the time since which its removal has been on hold.
     held_values: BTreeMap<Key, Duration>,
     in_sync: watch::Sender<bool>,
 }
@@ -329,7 +329,7 @@ impl Reporter {
         }
     }
 
-    /// Announces when a bulk change started; `None` if it is over.
+    /// Announces the start time of a bulk change; `None` if the bulk change is over.
     pub fn bulk(&self, since: Option<Duration>) {
         self.health.bulk.send_replace(since);
     }
@@ -354,7 +354,7 @@ impl Reporter {
 /// Logs a status. Statuses that need attention are logged as warnings.
 fn log(key: &Key, status: &Status, now: Duration) {
     let (revision, state, reason, message) = (status.revision, status.state, &status.reason, &status.message);
-    // A repair stays in the status, but is logged only when it has just been made.
+    // A status keeps its last repair, but the repair is logged only when it has just been made.
     let just_made = |repair: &&Repair| repair.at + Duration::from_secs(1) > now;
     match state {
         ValueState::Configured => match status.last_repair.as_ref().filter(just_made) {
@@ -374,7 +374,7 @@ fn microservice_key(label: &str) -> String {
     format!("status/linux/microservice/{label}")
 }
 
-/// Returns `status/linux/namespace/<type>/<reference>`.
+/// Returns the status key of a namespace reference, `status/linux/namespace/<type>/<reference>`.
 fn namespace_key(key: &Key) -> String {
     format!("status/{key}")
 }
@@ -414,7 +414,8 @@ fn timestamp(time: Duration) -> Timestamp {
     }
 }
 
-/// Converts a status. Text may contain names chosen by users, so it is made [`visible`]. Keys identify values and stay unchanged.
+/// Converts a status to its published form. Texts may contain names chosen by users, so they are escaped with [`visible`]. Keys
+/// identify values and stay unchanged.
 fn value_status(key: &Key, status: &Status) -> ValueStatus {
     let explanation = status.explanation.as_deref().cloned().unwrap_or_default();
     ValueStatus {
@@ -471,7 +472,7 @@ mod tests {
     use crate::scheduler::{Change, Scheduler};
     use crate::{desired::decode, sources::etcd::RawKey};
 
-    /// Published keys, and when the removal of each was put on hold.
+    /// Published status keys, each with the time since which the removal has been on hold.
     #[derive(Default)]
     struct Recorded(Mutex<Vec<(String, Option<i64>)>>);
 
@@ -533,7 +534,7 @@ mod tests {
         );
         assert_eq!(taken(), [(second.clone(), Some(900))], "only changed statuses are written");
 
-        // A status that changes during the hold also includes the time.
+        // A status that changes during the hold also includes the time at which the hold began.
         scheduler.transaction(vec![put(&keys[1], 2)], false);
         report(&reporter, &mut scheduler);
         assert_eq!(taken(), [(second.clone(), Some(900))]);

@@ -1,4 +1,4 @@
-//! Tests of the namespaces that a restart reads if nothing has changed.
+//! Test that a restart without changes reads each namespace only once.
 
 use super::existing_tests::{Desired, World};
 use crate::simulation::kernel::Kernel;

@@ -1,8 +1,8 @@
 //! Chooses the namespaces to scan at startup for orphans of an earlier run.
 //!
-//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the agent opens anyway
-//! because of the desired state. The scan changes nothing, except that it removes names that an interrupted namespace creation by this
-//! agent left behind.
+//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the agent opens
+//! anyway because the desired state refers to them. The scan changes nothing, except that it removes namespace names that this
+//! agent left behind when their creation was interrupted.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,13 +13,13 @@ use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply,
 
 use super::host::Host;
 
-/// Id of a task that does not concern a single candidate.
+/// Id of a task that belongs to no single candidate.
 const NO_CANDIDATE: u64 = u64::MAX;
 
-/// Namespaces that were not scanned because the desired state refers to them.
+/// Records the namespaces that the startup scan has skipped because the desired state refers to them.
 ///
-/// A namespace that is never opened, or that was closed before each object in it had an owner, is scanned once values no longer refer to
-/// it.
+/// Such a namespace is scanned later, once no value refers to it any more, unless it has been opened by then and every object in
+/// it has an owner.
 #[derive(Default)]
 pub struct StartupScan {
     skipped: BTreeMap<NamespaceName, Skipped>,
@@ -62,12 +62,12 @@ impl StartupScan {
         self.skipped.insert(name, Skipped { reference, state });
     }
 
-    /// Records that a namespace was opened, so each object in it will be checked.
+    /// Records that a namespace was opened. Opening inspects all objects in it, so it need not be scanned.
     pub fn opened(&mut self, name: &NamespaceName) {
         self.skipped.remove(name);
     }
 
-    /// Marks skipped namespaces as due for a scan if `is_referenced` reports that values no longer refer to them.
+    /// Marks a skipped namespace as due for a scan if `is_referenced` reports that no value refers to it any more.
     pub fn update(&mut self, is_referenced: impl Fn(&NamespaceName) -> bool) {
         for (name, skipped) in &mut self.skipped {
             if matches!(skipped.state, SkippedState::Referenced) && !is_referenced(name) {
@@ -93,7 +93,7 @@ impl StartupScan {
     }
 }
 
-/// Lists the named namespaces and their identities.
+/// Lists the named namespaces, and the identities of these namespaces.
 fn named(
     host: &dyn Host,
     marks: &Marks,
@@ -136,15 +136,15 @@ fn of_processes(host: &dyn Host, mut known: HashSet<NetnsId>) -> Vec<(NamespaceN
         .collect()
 }
 
-/// A scan of a set of namespaces.
+/// Set of namespaces to scan.
 pub struct Scan {
     candidates: Vec<(NamespaceName, NamespaceRef)>,
     marks: Marks,
 }
 
-/// A namespace that was scanned.
+/// Result of scanning one namespace.
 pub struct Scanned {
-    /// Name of the namespace in the desired state.
+    /// Name by which values may refer to the namespace.
     pub name: NamespaceName,
     /// Reference through which the namespace was opened.
     pub reference: NamespaceRef,
@@ -157,8 +157,8 @@ pub struct Scanned {
 impl Scan {
     /// Returns the tasks that open and read the candidates.
     ///
-    /// The tasks do not create a named namespace that has disappeared. No desired value refers to a process among the candidates, so each
-    /// PID means the process that has it now, not one seen by an earlier scan.
+    /// The tasks do not create a named namespace that has disappeared. No desired value refers to the processes among the
+    /// candidates, so each PID means the process that has the PID now, not one that an earlier scan found.
     pub fn openings(&self) -> Vec<Task> {
         let processes = self.candidates.iter().map(|(_, reference)| reference);
         let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
@@ -182,8 +182,8 @@ impl Scan {
             .collect()
     }
 
-    /// Returns the namespaces to keep open (the agent's own namespace and those with its ownership mark), and the tasks that close the
-    /// others.
+    /// Returns the namespaces to keep open (the agent's own namespace, and those that contain its ownership mark), and the tasks
+    /// that close the others.
     pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Scanned>, Vec<Task>) {
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
         for outcome in outcomes {

@@ -1,4 +1,4 @@
-//! Passes on store events, but delays the contents of the store until the agent may follow it.
+//! Passes on the events of the store, but delays the contents of the store until the agent may follow the store.
 
 use std::pin::Pin;
 
@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use crate::sources::etcd::{Source, SourceEvent, note::Note};
 
-/// Store events. Those with contents are delayed until the agent may follow the store.
+/// Stream of store events. Events with contents are delayed until the agent may follow the store.
 pub struct StoreEvents {
     source: Source,
-    /// Completes when the agent may follow the store. It is first awaited when there are contents to deliver.
+    /// Completes when the agent may follow the store. First polled when there are contents to deliver.
     allowed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -33,7 +33,8 @@ impl StoreEvents {
         self.source.recv().await
     }
 
-    /// Watches the note by which a later process recognizes the store. It is never older than the last returned event.
+    /// Watches the note by which a later process recognizes the store. The note is never older than the event that was returned
+    /// last.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.source.noted()
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Dependency, Difference, Place, Refusal, Taken, Verb, View};
 use netns_kernel::{AddressDetection, AddressSpec, KernelOp};
 
-/// `linux/interface/<if>/address/<source>/<address>`.
+/// Descriptor of `linux/interface/<if>/address/<source>/<address>`.
 #[derive(Clone)]
 pub struct AddressKind {
     pub(super) marks: Marks,
@@ -64,12 +64,12 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Returns whether others also use the link and may have addresses on it.
+/// Returns whether the agent shares the link with others, who may have added addresses to it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
 
-/// Returns how the kernel is to perform duplicate address detection for an address.
+/// Returns how the kernel performs duplicate address detection for an address.
 pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     match address.detection {
         Detection::Wait => AddressDetection::Default,
@@ -78,12 +78,12 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// Returns the address to set, or an effect if there is nothing to set.
+/// Returns the address to add. If there is none that the agent must add, returns the effect to use instead.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
         (Some(_), _) => Err(Effect::Noop("the address is added by others; the agent only waits for it")),
         (None, Some(spec)) => Ok(spec),
-        (None, None) => Err(Effect::Impossible(format!("nothing was allocated for {}", address.text))),
+        (None, None) => Err(Effect::Impossible(format!("no address was allocated for {}", address.text))),
     }
 }
 
@@ -104,7 +104,7 @@ fn add(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     })
 }
 
-/// Returns whether two addresses are in the same IPv4 subnet, of which the kernel has only one primary address.
+/// Returns whether two addresses are in the same IPv4 subnet. The kernel has only one primary address per subnet.
 pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
     let subnet = |spec: AddressSpec| (network_of(spec.address, spec.prefix_len), spec.prefix_len);
     a.address.is_ipv4() && subnet(a) == subnet(b)
@@ -123,7 +123,7 @@ fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a 
     others
 }
 
-/// Makes an address the primary one of its subnet if other addresses of that subnet are already applied.
+/// Makes an address the primary one of its subnet, if other addresses of the subnet are already applied.
 fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let others: Vec<AddressSpec> = others_in_subnet(address, view).into_iter().filter_map(|other| other.spec).collect();
     let Some(spec) = address.spec.filter(|_| !others.is_empty()) else {
@@ -140,9 +140,9 @@ fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> E
     })
 }
 
-/// Makes the first remaining address of a subnet the primary one before an address is deleted.
+/// Makes another address of the subnet the primary one before an address is deleted.
 ///
-/// The kernel deletes the secondary addresses of a subnet together with the primary one.
+/// Otherwise, the kernel would delete the secondary addresses of the subnet together with the primary one.
 fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let mut others = others_in_subnet(address, view).into_iter();
     let first = others.find(|other| other.expected.is_none() && view.desired(&other.key).is_some());
@@ -152,7 +152,7 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ef
     }
 }
 
-/// Another IPv4 address on a link, classified by whether it stays.
+/// Another IPv4 address on a link.
 enum OtherAddress {
     Stays,
     /// The address with this key is being added or deleted.
@@ -179,7 +179,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // Foreign addresses that the desired interface expects are not among the observed facts.
+    // Foreign addresses that the desired interface expects are not among the observed facts, so they are added here.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
@@ -205,11 +205,11 @@ impl Kind for AddressKind {
             (applied.spec != desired.spec).then(|| Difference::again("the address differs")),
             (applied.expected != desired.expected).then(|| {
                 Difference::again(match desired.expected {
-                    Some(_) => "the agent has set it, but others must set it",
-                    None => "others have set it, but the agent must set it",
+                    Some(_) => "it was added by the agent instead of by others",
+                    None => "it was added by others instead of by the agent",
                 })
             }),
-            // Entering or leaving a VRF takes the link down and up again, and the kernel deletes its IPv6 addresses.
+            // A link that enters or leaves a VRF goes down and up again, and the kernel then deletes its IPv6 addresses.
             (applied.vrf != desired.vrf).then(|| Difference::again(format!("its VRF is {} instead of {}", vrf(applied), vrf(desired)))),
             (is_skipped(applied) != is_skipped(desired)).then(|| {
                 Difference::again(match is_skipped(desired) {
@@ -225,7 +225,7 @@ impl Kind for AddressKind {
         .collect()
     }
 
-    /// The kernel makes the first address of a subnet the primary one.
+    /// The order matters, because the kernel makes the first address of a subnet the primary one.
     fn place(&self, key: &Key, address: &Arc<Address>) -> Option<Place> {
         let group = key.as_str().find(ADDRESS)? + ADDRESS.len();
         Some(Place {
@@ -267,7 +267,7 @@ impl Kind for AddressKind {
     }
 
     fn update(&self, applied: &Arc<Address>, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
-        // Adding an address that exists restores its routes.
+        // Adding an existing address again restores its routes.
         let restored = match applied.routed {
             true => Effect::Noop("the routes of the address exist"),
             false => add(&self.marks, address, view),
@@ -298,8 +298,8 @@ impl Kind for AddressKind {
         })
     }
 
-    /// The kernel deletes the IPv4 routes and neighbours of a link together with its last IPv4 address (`fib_disable_ip` in
-    /// net/ipv4/fib_frontend.c). This does not happen on `lo`, which keeps 127.0.0.1.
+    /// If the last IPv4 address of a link is deleted, the kernel also deletes the IPv4 routes and neighbours of the link
+    /// (`fib_disable_ip` in net/ipv4/fib_frontend.c). This does not happen on `lo`, which keeps 127.0.0.1.
     fn takes_along(&self, key: &Key, address: &Arc<Address>, verb: Verb, view: &View<'_, Network>) -> Taken {
         let Some(((interface, _), spec)) = applied_interface(view, &address.interface).zip(address.spec) else {
             return Taken::NOTHING;

@@ -58,7 +58,7 @@ impl World {
         operations
     }
 
-    /// Lets all operations succeed until none are left. `adopt` selects the operations that adopt a foreign object.
+    /// Performs operations until none are left; all of them succeed. `adopt` selects the operations that adopt a foreign object.
     fn run(&mut self, adopt: impl Fn(&Key) -> bool) -> Vec<KernelOp> {
         let mut performed = Vec::new();
         loop {

@@ -1,9 +1,10 @@
 //! Interface aliases: the ownership mark by which the agent recognises its links.
 //!
-//! An alias is `/vnf-agent/<label>/` followed, as in the reference agent, by the logical name: `<name>/<peer>` for a VETH,
-//! `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP. Names may contain `/`, so an alias can
-//! only be matched against known names. The alias of `lo` in a namespace that the agent created ends with `//netns`; no logical name can,
-//! because empty path elements are invalid. The alias of a link that was adopted from others ends with `//adopted`.
+//! An alias is `/vnf-agent/<label>/` followed, as in ligato vpp-agent, by the logical name: `<name>/<peer>` for a VETH,
+//! `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP. Names may contain `/`, so an
+//! alias can only be matched against known names. The alias of `lo` in a namespace that the agent created ends with `//netns`; a
+//! logical name cannot end like this, because empty path elements are invalid. The alias of an adopted link ends with
+//! `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
@@ -12,9 +13,9 @@ use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Suffix of the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
-/// Prefix of the hexadecimal bit mask of the settings that the agent has set.
+/// Separator before a hexadecimal bit mask of the settings that the agent has set.
 const SET_MARK: &str = "//set=";
-/// Alias of a link that the agent has released, as in the reference agent.
+/// Alias of a link that the agent has released, as in ligato vpp-agent.
 pub const RELEASED: &str = "unconfigured";
 
 /// Formats and parses the ownership marks of one agent.
@@ -26,11 +27,12 @@ pub struct Marks {
 /// Parsed alias of one of this agent's links.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark<'a> {
-    /// Logical name and the names that the link refers to, separated by slashes; empty for a `lo` that belongs to no value.
+    /// Logical name, followed by the names that the link refers to, separated by slashes. Empty for a `lo` that belongs to no
+    /// value.
     pub subject: &'a str,
     /// True if the link is the `lo` of a namespace that the agent created.
     pub created_namespace: bool,
-    /// True if the link was adopted from others.
+    /// True if the link was adopted.
     pub adopted: bool,
     /// Bits of the settings that the agent has set on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
@@ -49,7 +51,7 @@ impl Marks {
         &self.prefix
     }
 
-    /// Returns the interface group of links that the agent has created and that do not have their alias yet.
+    /// Returns the interface group of links that the agent has created and that have no alias yet.
     pub fn provisional_group(&self) -> u32 {
         provisional_group(&self.prefix)
     }
@@ -64,7 +66,7 @@ impl Marks {
         format!("{}{}{}{set}", self.prefix, interface.name, words.collect::<String>())
     }
 
-    /// Returns the alias of a managed interface that was adopted from others.
+    /// Returns the alias of a managed interface whose link was adopted.
     pub fn adopted(&self, interface: &Interface) -> String {
         self.alias(interface) + ADOPTED_MARK
     }
@@ -77,7 +79,7 @@ impl Marks {
     /// Parses an alias; returns `None` if it is not this agent's.
     pub fn read<'a>(&self, alias: &'a str) -> Option<Mark<'a>> {
         let rest = alias.strip_prefix(&self.prefix)?;
-        // No name has an empty path element.
+        // A name never contains an empty path element, so `//` ends the names.
         let (subject, words) = rest
             .split_once("//")
             .map_or((rest, ""), |(subject, _)| (subject, &rest[subject.len()..]));
@@ -97,19 +99,20 @@ impl Marks {
 }
 
 impl<'a> Mark<'a> {
-    /// Returns the possible logical names, shortest first: the subject up to each of its slashes, and the whole subject.
+    /// Returns all possible logical names, shortest first: the parts of the subject before each slash, and the whole subject.
     pub fn candidates(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let subject = self.subject;
         let cuts = subject.match_indices('/').map(move |(at, _)| &subject[..at]);
         cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
     }
 
-    /// Returns the names that the link refers to, which follow the logical name `name`. Empty if the mark has another logical name.
+    /// Returns the names that the link refers to, which follow the logical name `name` in the mark. Empty if the mark contains
+    /// another logical name.
     pub fn words_after(&self, name: &str) -> &'a str {
         self.subject.strip_prefix(name).unwrap_or_default().trim_start_matches('/')
     }
 
-    /// Returns whether the mark names a value. Otherwise it only marks a namespace that the agent created.
+    /// Returns whether the mark names a value. If not, it only marks a namespace that the agent created.
     pub fn is_of_value(&self) -> bool {
         !self.subject.is_empty()
     }

@@ -22,7 +22,7 @@ use super::{
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{KernelOp, NetnsId};
 
-/// `config/linux/l3/v2/arp/<interface>/<address>`.
+/// Descriptor of `config/linux/l3/v2/arp/<interface>/<address>`.
 #[derive(Clone)]
 pub struct ArpKind {
     pub(super) marks: Marks,
@@ -31,7 +31,7 @@ pub struct ArpKind {
 /// Returns the effect of an operation on a neighbour.
 fn operation(arp: &Arp, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, IpAddr) -> KernelOp) -> Effect {
     let Some(address) = arp.address else {
-        return Effect::Impossible(format!("nothing was allocated for {}", arp.text));
+        return Effect::Impossible(format!("no address was allocated for {}", arp.text));
     };
     on_link(view, &arp.interface, |interface, netns| {
         Effect::one(make(netns, interface, address))
@@ -51,7 +51,7 @@ impl ArpKind {
     }
 }
 
-/// Returns the key of the value that exists while an interface is up.
+/// Returns the key of the derived value that exists while an interface is enabled.
 pub fn up_key(interface: &str) -> Key {
     TypedKey::InterfaceState {
         name: interface.to_owned(),
@@ -69,7 +69,7 @@ impl Kind for ArpKind {
         let (applied, desired) = (applied.value(), &desired.value);
         let mac = |arp: &Arp| MacAddress(arp.mac);
         [
-            (applied.address != desired.address).then(|| Difference::again("it is for another address")),
+            (applied.address != desired.address).then(|| Difference::again("its IP address differs")),
             (applied.mac != desired.mac)
                 .then(|| Difference::in_place(format!("its MAC address is {} instead of {}", mac(applied), mac(desired)))),
         ]

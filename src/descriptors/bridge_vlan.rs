@@ -1,6 +1,7 @@
 //! VLANs of bridges and bridge ports. Each VLAN range is a separate value.
 //!
-//! VLANs of a managed bridge or port that are not desired are read back as values too, so the scheduler deletes them.
+//! If a managed bridge or port has VLANs that are not desired, they are read back as values too, so that the scheduler deletes
+//! them.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::{
 use crate::scheduler::{Comparison, DeleteCause, Difference, Refusal, View};
 use netns_kernel::KernelOp;
 
-/// `linux/interface/<if>//vlan/<vid>[-<last vid>]`.
+/// Descriptor of `linux/interface/<if>//vlan/<vid>[-<last vid>]`.
 #[derive(Clone)]
 pub struct BridgeVlanKind {
     pub(super) marks: Marks,
@@ -39,7 +40,7 @@ pub fn bridge_vlan_key(interface: &str, range: &VlanRange) -> Key {
     .to_key()
 }
 
-/// Returns the VLAN ranges of an interface as values. `itself` is true if the interface is the bridge itself, not a port.
+/// Returns VLAN ranges as values of an interface. `itself` is true if the interface is the bridge itself, not a port.
 pub fn values(interface: &str, ranges: &[VlanRange], itself: bool) -> Vec<(Key, Value)> {
     let value = |range: &VlanRange| {
         let vlan = BridgeVlan {

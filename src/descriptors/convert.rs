@@ -1,4 +1,5 @@
-//! Converts models to values. It parses text and applies the models' defaults (host name, scope, offloading).
+//! Converts models to scheduler values: parses text and applies the default settings of the models (host name, scope,
+//! offloading).
 //!
 //! The result depends only on the model.
 
@@ -25,7 +26,8 @@ use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Returns the rejection of a model that passed validation but cannot be converted, which only a gap in the validation can cause.
+/// Returns the rejection of a model that passed validation but cannot be converted. This happens only if the validation has a
+/// gap.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     let message = format!("{field}: {message}");
     Rejection {
@@ -36,7 +38,7 @@ fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     }
 }
 
-/// Converts a valid model to a value.
+/// Converts a valid model to a scheduler value.
 ///
 /// # Errors
 /// Returns a [`Rejection`] that names the invalid field.
@@ -183,7 +185,7 @@ fn rejection(error: ValidationError) -> Rejection {
     }
 }
 
-/// Numbers the addresses in the order of the model, and marks those that must be the primary addresses of their subnets.
+/// Numbers the addresses in the order of the model, and marks the first address of each IPv4 subnet with several addresses.
 fn order(addresses: &mut [Address]) {
     let mut first: HashMap<(IpAddr, u8), usize> = HashMap::new();
     for at in 0..addresses.len() {

@@ -1,7 +1,7 @@
-//! Duplicate address detection (RFC 4862 §5.4): an IPv6 address becomes usable if no other host on the link claims it.
+//! Duplicate address detection (RFC 4862 §5.4): an IPv6 address becomes usable if no other host on the link uses it.
 //!
-//! A detection is a value derived from its address. It is PENDING while the address is tentative, and FAILED if another host has the
-//! address. The kernel performs the detection; the agent only waits for its end.
+//! A detection is a value derived from its address. It is PENDING while the address is tentative, and FAILED if another host has
+//! the address. The kernel performs the detection; the agent only waits for the result.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use netns_kernel::{AddressSpec, KernelOp};
 /// Key prefix of detections.
 const PREFIX: &str = "linux/address-detection/";
 
-/// `linux/address-detection/<if>/<address>`.
+/// Descriptor of `linux/address-detection/<if>/<address>`.
 #[derive(Clone)]
 pub struct DetectionKind {
     pub(super) marks: Marks,
@@ -47,7 +47,7 @@ pub fn name(key: &Key) -> Option<String> {
     ))
 }
 
-/// Returns the detection of an address, if the agent has to wait for it.
+/// Returns the detection of an address as a value; `None` if the agent does not wait for a detection.
 pub fn of(address: &Address) -> Option<(Key, Value)> {
     let spec = address.spec.filter(|_| address.awaited)?;
     Some((detection_key(&address.interface, spec), Value::Detection(address.clone().into())))
@@ -58,19 +58,19 @@ impl Kind for DetectionKind {
 
     const NAME: &'static str = "linux-interface-address-detection";
 
-    /// The key contains the whole desired value, and a completed detection is not repeated.
+    /// Nothing to compare: the key contains the whole desired value, and a completed detection is not repeated.
     fn compare(&self, _: &Arc<Address>, _: &Arc<Address>) -> Comparison {
         Comparison::same()
     }
 
-    /// This dependency prevents queries about an address that is about to be deleted, either by itself or with its link.
+    /// Depends on the address, so that the kernel is not asked about an address that is about to be deleted.
     fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
         vec![Dependency::key("address-assigned", address.key.clone())]
     }
 
     fn create(&self, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let Some(spec) = address.spec else {
-            return Ok(Effect::Impossible(format!("nothing was allocated for {}", address.text)));
+            return Ok(Effect::Impossible(format!("no address was allocated for {}", address.text)));
         };
         Ok(on_link(view, &address.interface, |interface, netns| {
             Effect::one(KernelOp::ConfirmAddress {

@@ -1,4 +1,4 @@
-//! Tests of dry runs with the real descriptors, for namespaces that are not open yet, pairs and addresses.
+//! Tests of dry runs with the real descriptors: namespaces that are not open yet, VETH pairs and addresses.
 
 use models::{Model, key::Key};
 

@@ -1,7 +1,7 @@
 //! Compares a [`Snapshot`] of a namespace with the values of the scheduler.
 //!
-//! [`inspect`] finds values that exist and can be taken over, values that differ, values that were lost, and orphans. It never treats an
-//! object without the ownership mark as the agent's own.
+//! [`inspect`] finds values that exist but are not applied, values that differ, values that were lost, and orphans. An object
+//! without the ownership mark is never treated as the agent's own.
 
 mod bridging;
 mod layer3;
@@ -39,14 +39,15 @@ pub struct Findings<'s> {
     pub found: Vec<(Key, Value)>,
     /// Applied values that do not exist.
     pub lost: Vec<Key>,
-    /// Desired interfaces whose interrupted creation left a link behind. The next attempt removes it first.
+    /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create them deletes the link first.
     pub unfinished: Vec<Key>,
-    /// True if a link here may belong to a namespace that is not open yet, so the inspection must be repeated once more namespaces are
-    /// open.
+    /// True if a link in this namespace may belong to a namespace that is not open yet. The inspection must then be repeated when
+    /// more namespaces are open.
     pub undecided: bool,
-    /// Values to probe, because what they are waiting for has happened.
+    /// Waiting values that must be tried again, because what they wait for has happened.
     pub probes: Vec<Key>,
-    /// True if duplicate address detection is still in progress for an address. A kernel event reports its end, unless the event is lost.
+    /// True if duplicate address detection is still in progress for an address. A kernel event usually reports the end of the
+    /// detection, but the event may be lost.
     pub tentative: bool,
     /// All facts about foreign addresses on managed links in this namespace.
     pub observed: Vec<Key>,
@@ -54,7 +55,7 @@ pub struct Findings<'s> {
     pub links: Vec<(String, ObservedInterface<'s>)>,
 }
 
-/// State of the inspection of one namespace.
+/// Inspection of one namespace, with the results so far.
 struct Inspection<'a, 's> {
     view: &'a View<'a, Network>,
     marks: &'a Marks,
@@ -63,26 +64,29 @@ struct Inspection<'a, 's> {
     snapshot: &'s Snapshot,
     observed: &'a ObservedNamespace<'s>,
     findings: Findings<'s>,
-    /// Logical names of the values on each link, by interface index.
+    /// Logical names of the interfaces on each managed link, by interface index.
     managed: HashMap<u32, Residents>,
     /// Links in `managed` that lost the agent's alias and are recognised by their index.
     unmarked: HashSet<u32>,
     /// Links that may belong to a namespace that is not open yet. Objects on these links are ignored.
     undecided: HashSet<u32>,
-    /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created on the link for them are orphans.
+    /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created for them on the link are
+    /// orphans.
     missing: HashSet<String>,
-    /// Links with the ownership mark of a value that is not desired here. Objects on these links are not read back as values.
+    /// Links with the ownership mark of a value that is not desired in this namespace. Objects on these links are not read back
+    /// as values.
     orphaned: HashSet<u32>,
     strict: bool,
     holding: bool,
     seen: HashSet<Key>,
-    /// Keys of the orphans that exist.
+    /// Keys of the orphans that this inspection has found.
     orphans: HashSet<Key>,
-    /// Routes and neighbours of the values on each managed link, by interface index. Built when first needed.
+    /// Routes and neighbours of the values on each managed link, by interface index. An entry is built when it is first needed.
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
-/// Managed links of a namespace as last seen, by which a link is recognised after its ownership mark was removed.
+/// Managed links that earlier inspections of a namespace found, by interface index. They identify a link after its ownership mark
+/// was removed.
 #[derive(Default, Debug)]
 pub struct KnownLinks(HashMap<u32, KnownLink>);
 
@@ -98,7 +102,7 @@ impl KnownLinks {
     pub fn add(&mut self, links: &[(String, ObservedInterface<'_>)]) {
         let states = links.iter().map(|(name, link)| (name, link.state));
         let marked = states.filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
-        // If a link has several values, the first one is the interface that created it.
+        // If a link has several values, the first one is the interface that created the link.
         let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
                 name: name.clone(),
@@ -112,24 +116,24 @@ impl KnownLinks {
 
     /// Returns the logical name of a known link.
     ///
-    /// Another link with the same index, which is only possible if its creator chose that index, has another peer or parent.
+    /// A new link can have the same index only if its creator chose the index. Such a link has another kind, peer or parent.
     fn name_of(&self, link: &LinkState) -> Option<&str> {
         let known = self.0.get(&link.index)?;
         ((&known.kind, known.linked) == (&link.kind, link.linked)).then_some(&known.name)
     }
 }
 
-/// Further input for an inspection.
+/// Additional input of an inspection.
 pub struct Background<'a> {
-    /// Links seen by earlier inspections.
+    /// Links that earlier inspections found.
     pub known: &'a KnownLinks,
     /// True to delete foreign addresses from links that the agent created and from the links of EXISTING interfaces.
     pub strict: bool,
-    /// True to keep orphans that may belong to a value that the store lost.
+    /// True to keep orphans, because the store may have lost their values.
     pub holding: bool,
 }
 
-/// Compares the contents of a namespace with its desired and applied values.
+/// Compares the contents of a namespace with the desired and applied values in it.
 pub fn inspect<'s>(
     view: &View<'_, Network>,
     marks: &Marks,
@@ -170,30 +174,30 @@ pub fn inspect<'s>(
 }
 
 impl<'s> Inspection<'_, 's> {
-    /// Returns the interface that created a link or took it over, according to the link's alias.
+    /// Returns the logical name of the interface that created a link or took it over, according to the link's alias.
     fn logical_name(&self, link: &ObservedInterface<'_>) -> Option<String> {
         let name = self.known_name(link)?;
-        // While removals are on hold, such a link stays unmanaged. Otherwise its interface would wait for the other end, and both ends
-        // would be deleted.
+        // While removals are on hold, one end of a pair stays unmanaged if the store may have lost the other end. Otherwise its
+        // interface would wait for the other end, and both ends would be deleted.
         let stays = self.holding && self.has_lost_end(link, name);
         (!stays).then(|| name.to_owned())
     }
 
-    /// Returns the interface that the alias of a link names, if an interface with that name is known.
+    /// Returns the logical name in the alias of a link, if an interface with that name is known.
     fn known_name<'l>(&self, link: &ObservedInterface<'l>) -> Option<&'l str> {
         let mut candidates = link.mark?.candidates();
         candidates.find(|name| self.is_known(&interface_key(name)))
     }
 
-    /// Returns whether a value is applied or desired, even if the desired value is invalid.
+    /// Returns whether a key has an applied or desired value, even an invalid one.
     fn is_known(&self, key: &Key) -> bool {
         let known = self.view.known(key);
         known.desired.is_some() || known.applied.is_some() || self.view.rejected(key)
     }
 
-    /// Returns whether a link of interface `name` is one end of a pair whose other end is unknown and may be put again.
+    /// Returns whether a link of interface `name` is one end of a pair and the store may have lost the value of the other end.
     ///
-    /// This is only the case if `name` is not desired as anything else.
+    /// This is the case if no value of the other end is known and `name` is not desired as anything else.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -206,7 +210,8 @@ impl<'s> Inspection<'_, 's> {
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
-        // An agent that was killed may have left a second link for a value. In this case, the link with the host name of the value is used.
+        // An agent that was killed may have left a second link for a value. If so, the link with the host name of the value is
+        // used.
         let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
         for link in self.observed.links() {
             if let Some(name) = self.logical_name(link) {
@@ -236,7 +241,7 @@ impl<'s> Inspection<'_, 's> {
             .is_some_and(|interface| interface.host_name == link.name)
     }
 
-    /// Returns the interface of a link whose ownership mark was removed; `None` if the link has the mark of any agent.
+    /// Returns the logical name of a link that has lost its ownership mark. Returns `None` if the link has the mark of any agent.
     fn name_without_mark(&self, link: &ObservedInterface<'_>, known: &KnownLinks) -> Option<String> {
         let name = known
             .name_of(link.state)
@@ -247,7 +252,7 @@ impl<'s> Inspection<'_, 's> {
         (is_here && !is_taken).then(|| name.to_owned())
     }
 
-    /// Records a value that exists. It becomes a finding only if it is not applied yet.
+    /// Records that a value exists. Adds the value to the findings if it is not applied yet.
     fn note(&mut self, key: Key, value: Value) {
         let known = self.view.known(&key);
         if !known.in_flight && known.applied.is_none() {
@@ -256,12 +261,12 @@ impl<'s> Inspection<'_, 's> {
         self.seen.insert(key);
     }
 
-    /// Returns whether a name refers to the inspected namespace.
+    /// Returns whether a namespace name refers to the inspected namespace.
     fn is_here(&self, name: &NamespaceName) -> bool {
         name == self.name || netns_of(self.view, name) == Some(self.netns)
     }
 
-    /// Reports applied values of this namespace that do not exist as lost.
+    /// Reports applied values in this namespace as lost if they no longer exist.
     fn absent(&mut self) {
         let interfaces: Vec<(Key, &Interface)> = self
             .view
@@ -277,7 +282,8 @@ impl<'s> Inspection<'_, 's> {
             }
             lost.extend(self.unseen_on(interface));
             if let Some(peer) = interface.link.peer().filter(|_| gone) {
-                // The kernel deletes both ends of a pair together, whichever namespace the other end is in, and everything on them.
+                // The kernel deletes both ends of a pair together, with everything on them, even if the other end is in another
+                // namespace.
                 lost.push(interface_key(peer));
                 let peer = self.view.applied(&interface_key(peer)).and_then(Value::interface);
                 lost.extend(peer.into_iter().flat_map(|peer| self.unseen_on(peer)));
@@ -287,7 +293,7 @@ impl<'s> Inspection<'_, 's> {
         self.findings.lost.extend(lost);
     }
 
-    /// Returns the applied values on an interface that do not exist.
+    /// Returns the keys of applied values on an interface that no longer exist.
     fn unseen_on(&self, interface: &Interface) -> Vec<Key> {
         let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
         let set_by_agent = |value: &Value| {
@@ -306,13 +312,14 @@ impl<'s> Inspection<'_, 's> {
     }
 }
 
-/// Returns the facts about the agent's own namespace on which values can depend: links that are up, their addresses and VRFs, and TAPs.
+/// Returns facts about the agent's own namespace that values can depend on: TAPs, and links that are up with their addresses and
+/// VRFs.
 pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut facts = BTreeMap::new();
     let mut tell = |key: TypedKey, value: Value| facts.insert(key.to_key(), value);
     for link in &snapshot.links {
         let host_name = link.name.clone();
-        // A link with the ownership mark of any agent has already been taken over.
+        // A TAP with the ownership mark of any agent has already been taken over.
         if observe(link, marks).can_be_taken_over() {
             let key = TypedKey::Tap {
                 host_name: host_name.clone(),

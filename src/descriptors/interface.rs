@@ -1,11 +1,11 @@
 //! Interfaces: creates, changes and deletes links of all kinds.
 //!
-//! Never touches a link without the agent's ownership mark, except `lo`, the links of EXISTING interfaces, and a TAP that is being taken
-//! over.
+//! Never touches a link without the agent's ownership mark. Exceptions are `lo`, the links of EXISTING interfaces, and a TAP that
+//! is being taken over.
 //!
-//! Links are created in place: one request creates both ends of a veth pair in their final namespaces and with their final names, because
-//! moving a link takes a hundred times as long. The end that comes first in key order creates both, so the other end is co-created.
-//! Afterwards, each end sets its own alias and clears the provisional group.
+//! Links are created in their final namespace and with their final name, because moving a link later takes a hundred times as
+//! long. One request creates both ends of a veth pair. It belongs to the end that comes first in key order, and the other end is
+//! co-created. Afterwards, each end sets its own alias and clears the provisional group.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ const OWN_LOOPBACK: &str = "OwnLoopback";
 /// Refusal reason for the second of two interfaces with the same host name in one namespace.
 pub const HOST_NAME_CONFLICT: &str = "HostNameConflict";
 
-/// `config/linux/interfaces/v2/interface/<name>`.
+/// Descriptor of `config/linux/interfaces/v2/interface/<name>`.
 #[derive(Clone)]
 pub struct InterfaceKind {
     pub(super) marks: Marks,
@@ -47,15 +47,15 @@ pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
     format!("host name {host_name} in {netns}")
 }
 
-/// Reason why the agent leaves the link of an EXISTING interface alone.
+/// Reason why no operation is needed for an EXISTING interface.
 const BY_OTHERS: &str = "others create and change the link of an EXISTING interface";
 
 fn not_open(namespace: &NamespaceName) -> Effect {
     Effect::Impossible(format!("{namespace} is not open"))
 }
 
-/// Returns whether the agent created the namespace of an interface. If so, the alias of the namespace's `lo` records it, even if the `lo`
-/// belongs to a value.
+/// Returns whether the agent created the namespace of an interface. The alias of the namespace's `lo` must record this, even if
+/// the `lo` belongs to a value.
 fn namespace_is_owned(interface: &Interface, view: &View<'_, Network>) -> bool {
     let namespace = view.applied(&interface.namespace.key()).and_then(Value::open_namespace);
     namespace.is_some_and(|open| open.owned)
@@ -69,7 +69,7 @@ impl InterfaceKind {
         }
     }
 
-    /// Returns the operation that sets every property that the creation leaves unset.
+    /// Returns the operation that sets every property that was not set when the link was created.
     fn finish(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> KernelOp {
         let interface = &*desired.interface;
         let mut changes = LinkChanges {
@@ -86,7 +86,7 @@ impl InterfaceKind {
         }
         let mut guard = owned(&self.marks);
         if interface.is_loopback() {
-            // `lo` comes with the namespace: it never has the provisional group, and has no ownership mark yet.
+            // The kernel creates `lo` together with the namespace, so `lo` has no provisional group, and no ownership mark yet.
             (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
         }
@@ -110,7 +110,7 @@ impl InterfaceKind {
         }
     }
 
-    /// Returns the operations that create a link, together with the other end of its pair if it has one.
+    /// Returns the operations that create a link and, for a pair, its other end.
     fn make(&self, desired: &DesiredInterface, netns: NetnsId, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let interface = &*desired.interface;
         let mut create = link::create(&interface.link, self.new_link(desired, netns));
@@ -144,8 +144,8 @@ impl InterfaceKind {
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
             return Effect::Impossible("the original link is unknown, or the agent's own namespace is not open".to_owned());
         };
-        // The ownership mark is set first, in a separate operation, so the agent recognises the link wherever it is if it is killed in
-        // between.
+        // The ownership mark is set first, in a separate operation. If the agent is killed before the link has been moved, it
+        // recognises the link by the mark.
         let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             ..LinkChanges::default()
@@ -223,7 +223,8 @@ impl InterfaceKind {
         if !is_marked || circumstances.set != is_to_be.link.settings.set_bits() {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
-        // An interface without addresses may be intended for a foreign bridge. An interface with addresses does not work as a port.
+        // Without addresses, the interface may be intended as a port of a foreign bridge. With addresses it cannot work as a
+        // port, so it is removed.
         if circumstances.enslaved && is_to_be.vrf.is_none() && is_to_be.port_of.is_none() && !desired.addresses.is_empty() {
             changes.master = Some(None);
         }
@@ -239,16 +240,17 @@ impl InterfaceKind {
     }
 }
 
-/// Returns the desired other end of a pair, if both ends name each other.
+/// Returns the desired other end of a pair, if each end names the other.
 fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Arc<DesiredInterface>> {
     let other = view.desired(&interface_key(interface.link.peer()?))?.desired_interface()?;
     (other.interface.link.peer() == Some(&interface.name)).then_some(other)
 }
 
-/// Returns the desired other end of a pair and its namespace; `None` while it is not desired or its namespace is not open.
+/// Returns the desired other end of a pair and its namespace; `None` while the other end is not desired or its namespace is not
+/// open.
 ///
 /// # Errors
-/// Fails if the peer is not an end of a pair, or names another peer.
+/// Fails if `peer` is not an end of a pair, or names another interface as its peer.
 fn mutual_peer<'a>(
     interface: &Interface,
     peer: &str,
@@ -272,15 +274,15 @@ fn mutual_peer<'a>(
     }
 }
 
-/// Returns whether the agent still has to create the link of an interface, so no other link can be on it. False while its namespace is not
-/// open.
+/// Returns whether the agent still has to create the link of an interface, so that no other link can be on it. Returns false
+/// while the interface's namespace is not open.
 fn has_to_be_created(name: &str, view: &View<'_, Network>) -> bool {
     let known = view.known(&interface_key(name));
     let desired = known.desired.and_then(Value::interface).filter(|_| known.applied.is_none());
     desired.is_some_and(|desired| matches!(desired.link.life_cycle(), LifeCycle::Created) && netns_of(view, &desired.namespace).is_some())
 }
 
-/// Returns the claim for a property that must be unique among the links on one parent.
+/// Returns the claim for a property that must be unique among the links on one parent, such as a VLAN id.
 fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = interface.link.unique()?;
     let name = format!("{what} on {}", link_in_words(view, interface.link.parent()?));
@@ -289,10 +291,10 @@ fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim
 
 /// Checks that `lo` of the agent's own namespace is not set DOWN.
 ///
-/// Clients reach the store and the API through it, so they could not undo the change.
+/// Clients reach the store and the API through this `lo`, so they could not undo the change.
 ///
 /// # Errors
-/// Fails with a refusal that says what to change.
+/// Fails with a refusal that tells the user what to change.
 fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
     if interface.enabled || !is_in_own_namespace(view, interface) {
         return Ok(());
@@ -305,14 +307,14 @@ fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(),
     })
 }
 
-/// Sets every property that the agent manages, because an adopted link may be in any state.
+/// Sets every property that the agent manages, because the properties of an adopted link are unknown.
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
     changes.mac = interface.mac.filter(|_| !interface.link_only);
     link::set_all(changes, &interface.link);
 }
 
-/// Returns the differences that require a new link: in its kind, references, immutable settings or namespace.
+/// Returns the differences that require a new link: in kind, references, immutable settings or namespace.
 fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Iterator<Item = Difference> + 'a {
     let kind = applied.link.what_differs(&desired.link);
     let moved =
@@ -325,7 +327,7 @@ fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Ite
     again.chain(immutable.filter(|difference| difference.remedy == Remedy::Recreate))
 }
 
-/// Returns the differences that can be removed in place, one for each property.
+/// Returns the differences that can be resolved in place, one for each property.
 fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparison {
     let changes = InterfaceKind::changes(applied, desired, String::new());
     if changes == LinkChanges::default() {
@@ -360,9 +362,9 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
     reported.into_iter().map(Difference::in_place).collect()
 }
 
-/// Returns a difference if an EXISTING interface now requires other link properties.
+/// Returns a difference if the link properties that an EXISTING interface requires have changed.
 ///
-/// The agent sets none of these properties, but the requirements must not contradict those of other interfaces on the link.
+/// The agent does not set these properties, but must check that other interfaces on the link do not require different ones.
 fn to_check(applied: &Interface, desired: &Interface) -> Comparison {
     let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
     let differs = checked(applied) != checked(desired);
@@ -393,7 +395,7 @@ impl Kind for InterfaceKind {
         Value::AppliedInterface(applied)
     }
 
-    /// Returns the interface's logical name.
+    /// Labels an interface with its logical name.
     fn label(&self, key: &Key) -> String {
         let text = key.as_str();
         text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
@@ -423,7 +425,7 @@ impl Kind for InterfaceKind {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
                 Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
-                // Taking over the TAP moves it out of the agent's namespace, which ends the fact.
+                // The fact ends when the TAP is taken over, so only the creation may depend on it.
                 Role::Original => {
                     let host_name = name.to_owned();
                     Dependency {
@@ -488,8 +490,8 @@ impl Kind for InterfaceKind {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    /// Some kinds of link must be unique on their parent. A namespace that has not been read yet may contain such a link from before a
-    /// restart.
+    /// A namespace that has not been read yet may contain a link from before a restart that holds the claim, such as a VLAN id on
+    /// the same parent.
     fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
         let Some(claim) = unique_claim(&desired.interface, view) else {
             return false;
@@ -525,8 +527,9 @@ impl Kind for InterfaceKind {
         co_created_values.into_iter().collect()
     }
 
-    /// One end of a pair is stale if the other end has to be created again. A link on a parent is stale if the parent's link has to be
-    /// created again. An EXISTING interface is stale if it has to leave its link because it contradicts another interface on the link.
+    /// One end of a pair is stale if the other end has to be created again. A link on a parent is stale if the parent's link has
+    /// to be created again. An EXISTING interface is stale if it contradicts another interface on the link and has to leave the
+    /// link.
     fn stale(&self, applied: &Arc<AppliedInterface>, view: &View<'_, Network>) -> bool {
         if applied.interface.is_existing() {
             return has_to_leave(view, &applied.interface);
@@ -562,7 +565,7 @@ impl Kind for InterfaceKind {
         }
     }
 
-    /// Recovery looks up the link of a failed creation only by its host name.
+    /// The link that a failed creation left behind is found only by its host name.
     fn recovers_alike(&self, attempted: &Arc<AppliedInterface>, desired: &Arc<DesiredInterface>) -> bool {
         attempted.interface.host_name == desired.interface.host_name
     }

@@ -1,7 +1,7 @@
-//! Typed descriptors, so each kind of value is implemented in terms of its own types.
+//! Typed descriptors, which let each kind of value be implemented in terms of its own types.
 //!
-//! [`Typed`] converts between these types and scheduler values. A value of the wrong kind is a defect: it is reported as one, and never
-//! silently treated as a value that needs no operation.
+//! [`Typed`] converts between these types and scheduler values. A value of the wrong kind is reported as a defect; otherwise it
+//! could be mistaken for a value that needs no operation.
 
 use models::key::Key;
 
@@ -15,12 +15,12 @@ use crate::{
 pub trait Kind: Send + Sync {
     /// Type of desired values.
     type Desired: 'static;
-    /// Type of applied values, which describe an object in the kernel.
+    /// Type of applied values, which describe objects in the kernel.
     type Applied: 'static;
-    /// Properties that desired and applied values share, for code that accepts either.
+    /// Properties that desired and applied values have in common, for code that accepts either.
     type Common<'a>;
 
-    /// Stable name, as in the reference agent (for example `linux-interface`).
+    /// Stable name of the descriptor, as in ligato vpp-agent (for example `linux-interface`).
     const NAME: &'static str;
 
     /// Returns the desired value contained in a scheduler value, if it is of this kind.
@@ -29,7 +29,7 @@ pub trait Kind: Send + Sync {
     /// Returns the applied value contained in a scheduler value, if it is of this kind.
     fn applied(value: &Value) -> Option<&Self::Applied>;
 
-    /// Returns the shared properties of a desired or applied scheduler value, if it is of this kind.
+    /// Returns the common properties of a desired or applied scheduler value, if it is of this kind.
     fn common(value: &Value) -> Option<Self::Common<'_>>;
 
     /// Wraps an applied value in a scheduler value.
@@ -79,7 +79,7 @@ pub trait Kind: Send + Sync {
     /// See [`Descriptor::create`].
     ///
     /// # Errors
-    /// Fails if another value conflicts with it.
+    /// Fails if the value conflicts with another value.
     fn create(&self, desired: &Self::Desired, view: &View<'_, Network>) -> Result<Effect, Refusal>;
 
     /// See [`Descriptor::co_creates`].
@@ -100,7 +100,7 @@ pub trait Kind: Send + Sync {
     /// See [`Descriptor::update`].
     ///
     /// # Errors
-    /// Same as for [`Self::create`].
+    /// Fails if the value conflicts with another value.
     fn update(&self, _applied: &Self::Applied, _desired: &Self::Desired, _view: &View<'_, Network>) -> Result<Effect, Refusal> {
         Ok(Effect::Impossible(format!("{} values cannot be changed in place", Self::NAME)))
     }
@@ -124,7 +124,7 @@ pub trait Kind: Send + Sync {
     }
 }
 
-/// Members of [`Kind`] for a kind whose desired and applied values share one type and one variant of [`Value`].
+/// Implements members of [`Kind`] for a kind whose desired and applied values share one type and one variant of [`Value`].
 macro_rules! of_one_type {
     ($variant:ident, $type:ty) => {
         type Desired = $type;
@@ -150,7 +150,7 @@ macro_rules! of_one_type {
             Value::$variant(applied)
         }
 
-        /// Returns the desired value, because an applied value of this kind has the same contents.
+        /// An applied value of this kind has the same contents as the desired value.
         fn as_applied(&self, _: Option<&$type>, desired: &$type) -> $type {
             desired.clone()
         }
@@ -158,8 +158,8 @@ macro_rules! of_one_type {
 }
 pub(super) use of_one_type;
 
-/// Members of [`Kind`] for a kind whose desired and applied values have different types, each with its own variant of [`Value`]. The
-/// properties that they share are returned by a method of [`Value`].
+/// Implements members of [`Kind`] for a kind whose desired and applied values have different types and different variants of
+/// [`Value`]. A method of [`Value`] returns their common properties.
 macro_rules! of_two_types {
     ($desired:ident($desired_type:ty), $applied:ident($applied_type:ty), $common:ident($common_type:ty)) => {
         type Desired = $desired_type;
@@ -191,7 +191,7 @@ macro_rules! of_two_types {
 }
 pub(super) use of_two_types;
 
-/// Descriptor of a kind.
+/// Descriptor that is implemented by a [`Kind`].
 #[derive(Clone)]
 pub struct Typed<K>(pub K);
 
@@ -200,7 +200,7 @@ impl<K: Kind> Typed<K> {
         format!("the value of {key} is not of kind {}: {value:?}", K::NAME)
     }
 
-    /// Extracts a value of this kind, for methods that cannot return an error. Reports a value of the wrong kind as a defect.
+    /// Extracts a value of this kind, for methods that cannot return an error. A value of the wrong kind is reported as a defect.
     fn expected<'a, T>(key: &Key, value: &'a Value, of_kind: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
         let found = of_kind(value);
         if found.is_none() {

@@ -1,5 +1,5 @@
-//! Converts settings from the tables of link kinds to link attributes and features of the kernel crate. It is independent of the kind of
-//! link.
+//! Converts the settings of all kinds of link to the attributes and features of the kernel crate, with the tables of
+//! `link_kinds`.
 //!
 //! The module `observed` converts in the other direction.
 
@@ -7,7 +7,7 @@ use crate::scheduler;
 use link_kinds::{Attr, Change, Difference, Feature, KindSpec, Link, Port};
 use netns_kernel::{CreateLink, LinkChanges, LinkInfo, NewLink};
 
-/// Converts a setting that differs from the desired value to a scheduler difference.
+/// Converts a difference in a link setting to a scheduler difference.
 pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
     match setting.attribute.change {
         Change::InPlace => scheduler::Difference::in_place(setting.to_string()),
@@ -15,7 +15,7 @@ pub(super) fn difference(setting: &Difference) -> scheduler::Difference {
     }
 }
 
-/// Returns the request that creates a link. Peer and parent are left unset.
+/// Returns the request that creates a link. The caller adds the peer and the parent.
 pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     CreateLink {
         end,
@@ -25,7 +25,7 @@ pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     }
 }
 
-/// Returns port settings for a request; `None` if there are none.
+/// Returns the part of a request that sets port settings; `None` if there are none.
 pub(super) fn port_info(port: &Port, attributes: Vec<Attr>) -> Option<LinkInfo> {
     let spec = link_kinds::by_type(port.of)?.spec();
     (!attributes.is_empty()).then(|| info_of(spec, attributes))
@@ -49,13 +49,13 @@ fn info_of(spec: &KindSpec, attributes: Vec<Attr>) -> LinkInfo {
     }
 }
 
-/// Adds to a request the changes that remove the given differences. Ignores differences that require a new link.
+/// Adds to a request the changes that resolve the given differences. Ignores differences that require a new link.
 pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
     set_features(changes, differences.iter().filter_map(Difference::feature));
     set_attributes(changes, link, link_kinds::changes(differences));
 }
 
-/// Adds to a request all settings that the value specifies and that can be changed in place.
+/// Adds to a request all specified settings of a link that can be changed in place.
 pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
     set_features(changes, link.settings.features());
     set_attributes(changes, link, link.settings.changeable());

@@ -1,6 +1,6 @@
 //! Membership of an interface in a master, which is a VRF device or a bridge.
 //!
-//! Adds interfaces to masters, removes them, and applies port settings. The master is an interface itself.
+//! Adds interfaces to masters, removes them, and applies port settings. The master is also an interface with a value of its own.
 //!
 //! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so the addresses of an interface depend on its
 //! VRF membership.
@@ -27,13 +27,13 @@ use netns_kernel::{KernelOp, LinkChanges, LinkInfo, NetnsId};
 /// Reason why the agent does not change the VRF membership of an EXISTING interface.
 const BY_ITS_OWNER: &str = "an EXISTING interface can be added to a VRF only by its owner";
 
-/// `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
+/// Descriptor of `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
 #[derive(Clone)]
 pub struct MembershipKind {
     pub(super) marks: Marks,
 }
 
-/// Returns whether a key names a membership.
+/// Returns whether a key names a membership in a VRF or bridge.
 pub fn is_membership(key: &Key) -> bool {
     derived_part(key).is_some_and(|part| part.contains("/vrf/") || part.contains("//master/"))
 }
@@ -47,7 +47,7 @@ pub fn vrf_membership_key(interface: &str, vrf: &str) -> Key {
     .to_key()
 }
 
-/// Returns the key of a membership.
+/// Returns the key of a membership in a VRF or bridge.
 pub fn membership_key(membership: &Membership) -> Key {
     let (interface, master) = (membership.interface.clone(), membership.master.clone());
     match membership.role {
@@ -106,14 +106,14 @@ impl MembershipKind {
         }
     }
 
-    /// The kernel accepts port settings only after the link has become a port.
+    /// Makes a link a port, and then sets the port settings, which the kernel accepts only for a port.
     fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Effect {
         let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
         self.set_master(member, Some(master.host_name.clone()), view)
             .then(self.set_port(member, settings, view))
     }
 
-    /// The agent does not add an EXISTING interface to a VRF, but waits until others have done so.
+    /// Waits until others have added an EXISTING interface to a VRF, because the agent must not do so.
     fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let fact = TypedKey::HostInterfaceVrf {
             host_name: host_name.to_owned(),
@@ -153,7 +153,7 @@ fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Res
     })
 }
 
-/// Checks that the master can have members with this role and these port settings.
+/// Checks that the master accepts a member with this role and these port settings.
 fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network>) -> Result<(), Refusal> {
     let Membership {
         interface,
@@ -192,9 +192,9 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
     Err(Refusal { reason, message })
 }
 
-/// Returns the port settings that differ from the desired state.
+/// Returns the port settings that have to change.
 ///
-/// If no settings are desired, these are the settings that the agent has set to something other than the kernel's default. If none are
+/// If no settings are desired, these are the settings that the agent has changed from the kernel's defaults. If no settings are
 /// known to be applied, these are the settings that the desired value gives explicitly.
 fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
     match (applied.port(), desired.port()) {
@@ -225,7 +225,7 @@ impl Kind for MembershipKind {
         let mut dependencies = vec![Dependency::key(label, interface_key(&member.master))];
         if let Role::Vrf { existing: Some(host_name) } = &member.role {
             let prefix = Key::from(TypedKey::any_host_vrf_of(host_name));
-            let describe = format!("VRF that {host_name} belongs to (its owner must add it to one)");
+            let describe = format!("membership of {host_name} in a VRF (the owner of {host_name} must add it to one)");
             dependencies.push(Dependency::any_of("inserted-into-vrf-externally", vec![prefix], describe, None));
         }
         dependencies
@@ -241,7 +241,7 @@ impl Kind for MembershipKind {
         let on = applied_interface(view, &member.master).zip(applied_interface(view, &member.interface));
         let Some(((master, master_netns), (_, netns))) = on else {
             return Ok(Effect::Impossible(format!(
-                "{} or its master {} is not applied",
+                "interface {} or its master {} is not applied",
                 member.interface, member.master
             )));
         };
@@ -256,7 +256,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // The desired value may be the first one with port settings.
+            // The applied value may have had no port settings, so it is not known yet whether the master accepts them.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));
@@ -272,8 +272,8 @@ impl Kind for MembershipKind {
         }
     }
 
-    /// Entering or leaving a VRF takes the link down and up again (`cycle_netdev` in drivers/net/vrf.c), which removes its routes and
-    /// neighbours.
+    /// A link that enters or leaves a VRF goes down and up again (`cycle_netdev` in drivers/net/vrf.c), which removes its routes
+    /// and neighbours.
     fn takes_along(&self, _: &Key, member: &Arc<Membership>, _: Verb, view: &View<'_, Network>) -> Taken {
         let of_vrf = matches!(member.role, Role::Vrf { .. });
         let Some((interface, _)) = applied_interface(view, &member.interface).filter(|_| of_vrf) else {

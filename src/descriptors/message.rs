@@ -1,7 +1,8 @@
-//! Converts values back to messages, to show them to users and clients. This is the reverse of [`super::convert`].
+//! Converts scheduler values back to protobuf messages, which users and clients see. The module [`super::convert`] converts in
+//! the other direction.
 //!
-//! A value that still equals its model is shown as the model was written. Any other value was read from the kernel or differs from its
-//! model; it is shown in normal form, with every field that the kernel has.
+//! A value that equals its model is shown as the model was written. Any other value was read from the kernel or differs from its
+//! model. It is shown in normal form, with every field that is known from the kernel.
 
 use std::sync::Arc;
 
@@ -33,10 +34,10 @@ use super::{
 use link_kinds::{KindSpec, Link, Port};
 use netns_kernel::RouteState;
 
-/// Message of a value.
+/// Protobuf message of a scheduler value.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Message {
-    /// Interface, or an interface message with only the fields of an address, a membership or a VLAN.
+    /// Interface. For an address, membership or VLAN, an interface message with only the fields of that value.
     Interface(Box<InterfaceMessage>),
     /// Static neighbour.
     Arp(ArpEntry),
@@ -102,7 +103,7 @@ fn port_member(port: &Port) -> Option<interface::Port> {
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// Returns the message from which a value was converted, or else its normal form.
+/// Returns the message from which a value was converted; the normal form of the value if there is no such message.
 fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
     terms.original.message().unwrap_or_else(in_normal_form)
 }
@@ -149,7 +150,8 @@ fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option
     }
 }
 
-/// Returns the message of an applied interface as observed in the kernel. Fields that the kernel does not have are as applied.
+/// Returns the message of an applied interface as observed in the kernel. Fields that the kernel does not report are those of the
+/// applied value.
 pub fn observed_interface(
     applied: &AppliedInterface,
     observed: &ObservedInterface<'_>,

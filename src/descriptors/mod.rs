@@ -1,8 +1,9 @@
 //! Descriptors, which define for each kind of value its dependencies, the values derived from it, and the kernel operations that create,
 //! change and delete it.
 //!
-//! [`Network`] implements the scheduler domain; [`interface`] is a good example of a kind. [`inspect`] works in the other direction and
-//! converts the snapshot of a namespace to values. All functions are pure: they perform no operations and read nothing but their arguments.
+//! [`Network`] implements the scheduler domain, and [`interface`] is a good example of a descriptor. [`inspect`] works in the
+//! other direction: it converts the snapshot of a namespace to values. All functions are pure: they perform no operations and
+//! read nothing but their arguments.
 
 pub mod address;
 pub mod address_facts;
@@ -87,7 +88,8 @@ impl Network {
 
     /// Returns the names of all descriptors, each with the key prefix of its configuration values.
     ///
-    /// API responses list them in this order. The prefix is empty if no value of the descriptor is configured directly.
+    /// API responses list the descriptors in this order. The prefix is empty if users do not configure values of the descriptor
+    /// directly.
     pub fn kinds() -> [(&'static str, &'static str); 9] {
         [
             ("linux-interface", prefix::INTERFACE),
@@ -136,7 +138,7 @@ impl Domain for Network {
         }
     }
 
-    /// Microservices are late facts: Docker may respond long after the start.
+    /// A microservice may become known late, because Docker may respond long after the start.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
     }
@@ -184,15 +186,15 @@ pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsI
     Some(view.applied(&name.key())?.open_namespace()?.netns)
 }
 
-/// Returns an applied interface and its namespace; `None` if it is not applied or its namespace is not open.
+/// Returns an applied interface and its namespace; `None` if the interface is not applied or its namespace is not open.
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))
 }
 
-/// Returns the effect on the link of an interface.
+/// Returns the effect of an operation on the link of an interface.
 ///
-/// Intended for values that depend on the interface: they are applied only while the interface is applied.
+/// Use it only for a value that depends on the interface, because the interface must be applied.
 pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match applied_interface(view, name) {
         Some((interface, netns)) => effect(interface, netns),
@@ -202,7 +204,7 @@ pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interf
 
 /// Returns the effect that removes something from the link of an interface.
 ///
-/// If the link was deleted, the kernel has removed everything on it, so there is nothing to do.
+/// Nothing has to be removed if the link was deleted, because the kernel has removed everything on it.
 pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match view.applied(&interface_key(name)) {
         Some(_) => on_link(view, name, effect),
@@ -212,7 +214,7 @@ pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Inter
 
 /// Returns the guard for operations on the link of an applied interface.
 ///
-/// By the time the operation is performed, a foreign link may have the same name.
+/// The guard is needed because a foreign link may have the same name by the time the operation is performed.
 pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
     match interface.link.life_cycle() {
         LifeCycle::Referred => Guard::Any,
@@ -221,7 +223,7 @@ pub fn guard_of(marks: &Marks, interface: &Interface) -> Guard {
     }
 }
 
-/// Returns the guard that protects the links of other agents. It permits links without any ownership mark.
+/// Returns the guard that rejects operations on links of other agents. It permits links without any ownership mark.
 pub fn not_others(marks: &Marks) -> Guard {
     Guard::NotOthers {
         alias_prefix: marks.prefix().to_owned(),
@@ -229,7 +231,7 @@ pub fn not_others(marks: &Marks) -> Guard {
     }
 }
 
-/// Returns the guard that protects foreign links: the alias must be that of this agent.
+/// Returns the guard that rejects operations on foreign links: the link must have an alias of this agent.
 pub fn owned(marks: &Marks) -> Guard {
     Guard::Owned {
         alias_prefix: marks.prefix().to_owned(),

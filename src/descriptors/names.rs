@@ -1,6 +1,6 @@
-//! Human-readable names of values for statuses and messages, and the interface to which an internal key belongs.
+//! Human-readable names of values for statuses and messages, and the interface to which the key of a derived value belongs.
 //!
-//! Names are never parsed; only keys identify a value.
+//! The names are never parsed; only keys identify values.
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
@@ -61,8 +61,8 @@ pub fn name(key: &Key) -> String {
     }
 }
 
-/// Returns the interface to which a property, address, membership or VLAN belongs. `key` may also be the prefix of an interface's address
-/// keys.
+/// Returns the key of the interface to which a property, address, membership or VLAN belongs. `key` may also be the key prefix of
+/// an interface's addresses.
 pub fn provider(key: &Key) -> Option<Key> {
     TypedKey::provider(key.as_str()).map(|provider| provider.to_key())
 }

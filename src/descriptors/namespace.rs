@@ -1,7 +1,7 @@
 //! Network namespaces. A namespace is a value that is desired as long as an interface refers to it.
 //!
-//! Opens, verifies and closes namespaces. The executor decides whether a namespace may be entered, because only the executor can resolve
-//! its name.
+//! Opens, verifies and closes namespaces. The executor decides whether a namespace may be entered, because only the executor can
+//! resolve the namespace's name.
 
 use models::key::{Key, TypedKey};
 
@@ -17,7 +17,7 @@ use netns_kernel::{KernelOp, NamespaceRef, NetnsId};
 /// Key prefix of namespaces.
 pub const NAMESPACES: &str = "linux/namespace/";
 
-/// `linux/namespace/<type>/<reference>`.
+/// Descriptor of `linux/namespace/<type>/<reference>`.
 #[derive(Clone)]
 pub struct NamespaceKind {
     pub(super) marks: Marks,
@@ -46,10 +46,10 @@ pub fn microservice_key(label: &str) -> Key {
     TypedKey::Microservice { label: label.to_owned() }.to_key()
 }
 
-/// Returns the applied value of a namespace for a dry run, as if it had been opened; `None` if it belongs to a microservice that is not
-/// running.
+/// Returns the applied value that a namespace would have if it were opened, for a dry run. Returns `None` if the namespace
+/// belongs to a microservice that is not running.
 ///
-/// The inode is made up and differs from that of every real namespace.
+/// The inode number is made up and differs from that of every real namespace.
 pub fn supposed(key: &Key, desired: &Value, view: &View<'_, Network>) -> Option<Value> {
     let name = desired.namespace_name()?.clone();
     let digest = key
@@ -114,7 +114,7 @@ impl Kind for NamespaceKind {
         })
     }
 
-    /// A namespace is stale if its microservice now runs in another container, or in the same container after a restart.
+    /// A namespace is stale if its microservice now runs in another container, or if its container was restarted.
     fn stale(&self, applied: &Namespace, view: &View<'_, Network>) -> bool {
         let Namespace {
             name: name @ NamespaceName::Microservice(_),
@@ -127,7 +127,7 @@ impl Kind for NamespaceKind {
     }
 }
 
-/// Returns the effect of an operation on an applied namespace, which must be open.
+/// Returns the effect of an operation on an applied namespace; `Effect::Impossible` if the namespace is not open.
 fn if_open(applied: &Namespace, operation: impl FnOnce(OpenNamespace) -> KernelOp) -> Effect {
     match applied.open.clone() {
         Some(open) => Effect::one(operation(open)),

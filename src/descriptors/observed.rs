@@ -1,7 +1,7 @@
 //! Links as observed in the kernel.
 //!
-//! Interprets the link state of the kernel crate: the owner, kind, settings and master of a link. Used by the inspection, the published
-//! link states and the APIs. The result never depends on desired or applied values.
+//! Interprets the link state that the kernel crate reports: the owner, kind, settings and master of a link. Used by the
+//! inspection, for the published link states, and by the APIs. The result never depends on desired or applied values.
 
 use models::address::MacAddress;
 
@@ -9,7 +9,7 @@ use super::alias::{Mark, Marks};
 use link_kinds::{Feature, LifeCycle, Link, LinkKind, Observed, Role, Settings};
 use netns_kernel::{AddressRoute, AddressSpec, AddressState, LinkState, Snapshot};
 
-/// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h. As in the reference agent, every other state counts as up.
+/// IF_OPER_NOTPRESENT and IF_OPER_DOWN of linux/if.h. As in ligato vpp-agent, every other state counts as up.
 const OPER_NOT_PRESENT: u8 = 1;
 const OPER_DOWN: u8 = 2;
 
@@ -46,7 +46,8 @@ impl std::fmt::Debug for ObservedInterface<'_> {
 }
 
 impl<'a> ObservedInterface<'a> {
-    /// Returns the kind of link. For an unsupported kind, returns that of EXISTING interfaces, whose links the agent only refers to.
+    /// Returns the kind of link. An unsupported kind is treated as that of EXISTING interfaces, whose links the agent never
+    /// changes.
     pub fn kind_or_referred(&self) -> &'static dyn LinkKind {
         self.kind.unwrap_or_else(link_kinds::referred)
     }
@@ -66,7 +67,7 @@ impl<'a> ObservedInterface<'a> {
         self.kind.is_some_and(|kind| kind.spec().reference(Role::is_peer).is_some())
     }
 
-    /// Returns whether the link is of a kind that the agent takes over, and no agent has taken it over yet.
+    /// Returns whether the link is of a kind that the agent takes over, and has not been taken over by any agent yet.
     pub fn can_be_taken_over(&self) -> bool {
         let is_taken_over = |kind: &dyn LinkKind| kind.spec().life_cycle == LifeCycle::TakenOver;
         self.kind.is_some_and(is_taken_over) && !self.is_marked
@@ -82,7 +83,7 @@ impl<'a> ObservedInterface<'a> {
         self.state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default()
     }
 
-    /// Replaces those settings that the kernel reports. The others stay unchanged.
+    /// Replaces the settings that the kernel reports. All other settings stay unchanged.
     pub fn correct(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.attribute(number),
@@ -93,7 +94,7 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Replaces those port settings that the kernel reports. The others stay unchanged.
+    /// Replaces the port settings that the kernel reports. All other settings stay unchanged.
     pub fn correct_port(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.port_attribute(number),
@@ -101,15 +102,15 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Returns as much of the link as its state and its ownership mark describe.
+    /// Returns the link as far as its state and its ownership mark describe it.
     ///
-    /// If the agent does not support the kind of link, the result is a link that the agent only refers to and never changes.
+    /// A link of an unsupported kind is returned as the link of an EXISTING interface, which the agent never changes.
     pub fn link(&self) -> Link {
         let mut link = Link::bare(self.kind_or_referred());
         self.correct(&mut link.settings);
         let subject = self.mark.map(|mark| mark.subject).unwrap_or_default();
         match link.life_cycle() {
-            // The last name in the mark is needed to release the link.
+            // The last name in the mark is the original name, to which the link is renamed when it is released.
             LifeCycle::TakenOver => link.with_mark_words(subject),
             LifeCycle::Created | LifeCycle::Builtin(_) | LifeCycle::Referred => link,
         }
@@ -126,24 +127,24 @@ impl<'a> ObservedInterface<'a> {
     }
 }
 
-/// Contents of a namespace, sorted for searching.
+/// Contents of a namespace, sorted for fast lookups.
 ///
-/// Most namespaces have few objects, and sorting those takes less time than building hash tables.
+/// Most namespaces have few objects, which are sorted faster than hash tables are built.
 pub struct ObservedNamespace<'a> {
-    /// In kernel order.
+    /// Links in kernel order.
     links: Vec<ObservedInterface<'a>>,
     /// Interface indices in ascending order, each with the position of its link in `links`.
     by_index: Vec<(u32, usize)>,
-    /// Sorted by link and address.
+    /// Addresses, sorted by link and then by address.
     addresses: Vec<&'a AddressState>,
-    /// Sorted by link only.
+    /// Addresses, sorted only by link, so that the addresses of a link stay in kernel order.
     addresses_by_link: Vec<&'a AddressState>,
-    /// Routes that the kernel created for addresses, sorted.
+    /// Routes that the kernel created for addresses, in sorted order.
     address_routes: Vec<AddressRoute>,
 }
 
 impl<'a> ObservedNamespace<'a> {
-    /// Prepares a snapshot for searching.
+    /// Sorts the contents of a snapshot.
     pub fn of(snapshot: &'a Snapshot, marks: &Marks) -> Self {
         let indices = snapshot.links.iter().map(|link| link.index);
         let mut observed = ObservedNamespace {
@@ -176,7 +177,7 @@ impl<'a> ObservedNamespace<'a> {
         self.link(link.state.master?)
     }
 
-    /// Returns the routing table for the addresses of a link.
+    /// Returns the routing table for the addresses of a link, if it is not the main table.
     pub fn table_of(&self, link: &ObservedInterface<'_>) -> Option<u32> {
         link.state.vrf_table().or_else(|| self.master_of(link)?.state.vrf_table())
     }
@@ -196,7 +197,7 @@ impl<'a> ObservedNamespace<'a> {
         &rest[..rest.partition_point(|state| state.link == link)]
     }
 
-    /// Returns whether a route of the kind that the kernel creates for an address exists.
+    /// Returns whether a route exists that the kernel creates for an address.
     pub fn has_address_route(&self, route: &AddressRoute) -> bool {
         self.address_routes.binary_search(route).is_ok()
     }

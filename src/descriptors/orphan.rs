@@ -1,6 +1,7 @@
-//! Orphans: objects with the agent's ownership mark that belong to no desired value. They are found when a namespace is read.
+//! Orphans: objects with the agent's ownership mark that belong to no desired value. Reading a namespace finds them, and the
+//! agent deletes them.
 //!
-//! The agent deletes them. An object without the ownership mark is never an orphan, except for foreign addresses in strict mode.
+//! An object without the ownership mark is never an orphan, except for foreign addresses in strict mode.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::{
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Refusal, View};
 use netns_kernel::NetnsId;
 
-/// `linux/orphan/<namespace inode>/<what>`. Orphans are observed, and never desired.
+/// Descriptor of `linux/orphan/<namespace inode>/<what>`. Orphans are observed, and never desired.
 #[derive(Clone)]
 pub struct OrphanKind;
 
@@ -33,12 +34,12 @@ impl Kind for OrphanKind {
 
     const NAME: &'static str = "linux-orphan";
 
-    /// Orphans are never desired.
+    /// Nothing to compare, because orphans are never desired.
     fn compare(&self, _: &Arc<Orphan>, _: &Arc<Orphan>) -> Comparison {
         Comparison::same()
     }
 
-    /// Keeps the namespace open, and the interface that the orphan is on applied, until the orphan is deleted.
+    /// Keeps the orphan's namespace open, and its interface applied, until the orphan is deleted.
     fn dependencies(&self, orphan: &Arc<Orphan>) -> Vec<Dependency> {
         let namespace = Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key());
         let provider = orphan.provider.clone().map(|key| Dependency::key("interface-of-leftover", key));

@@ -29,18 +29,18 @@ use netns_kernel::{AddressSpec, KernelOp, NetnsId, RouteSpec};
 pub const TABLE_MAIN: u32 = 254;
 /// RT_SCOPE_LINK, linux/rtnetlink.h.
 pub const SCOPE_LINK: u8 = 253;
-/// Metric of IPv6 routes that are added without one (IP6_RT_PRIO_USER, linux/ipv6_route.h).
+/// Metric of IPv6 routes that are added without a metric (IP6_RT_PRIO_USER, linux/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 
-/// `config/linux/l3/v2/route/<network>/<length>/<interface>`.
+/// Descriptor of `config/linux/l3/v2/route/<network>/<length>/<interface>`.
 #[derive(Clone)]
 pub struct RouteKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the table for routes through an interface: that of its current VRF, even if another VRF is desired.
+/// Returns the routing table for routes through an interface: that of its current VRF, even if another VRF is desired.
 ///
-/// The membership is a separate value and may lag behind the interface. The kernel chooses the table by the membership.
+/// The kernel chooses the table by the VRF membership. The membership is a separate value, which may not have been applied yet.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
     let vrf = memberships.find_map(|(_, value)| value.membership());
@@ -50,12 +50,12 @@ pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
 /// Returns the routing table of the VRF with logical name `vrf`.
 fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
-    // While a namespace is being read back, the VRF device may not be applied yet.
+    // While the values of a namespace are being read back, the VRF device may not be applied yet.
     let vrf = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
     vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
 
-/// Returns the metric that the kernel stores.
+/// Returns the metric that the kernel stores for a route with this destination and desired metric.
 pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     if destination.is_ipv6() && metric == 0 {
         IPV6_DEFAULT_METRIC
@@ -64,7 +64,8 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// Returns the applied and soon to be applied routes and ARP entries on the link of an interface, each with its destination or address.
+/// Returns the routes and ARP entries on the link of an interface that are applied or about to be, each with its destination or
+/// address.
 pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let on_link = others_on_link(view, interface).into_iter().chain([interface]);
     let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));
@@ -79,7 +80,7 @@ pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>
     present.collect()
 }
 
-/// Returns the gateway; `None` for `::` and `0.0.0.0`, which mean that there is no gateway.
+/// Returns the gateway; `None` for `::` and `0.0.0.0`, which mean that the route has no gateway.
 fn specified(gateway: Option<IpAddr>) -> Option<IpAddr> {
     gateway.filter(|gateway| !gateway.is_unspecified())
 }
@@ -98,7 +99,7 @@ fn spec(route: &Route, destination: AddressSpec, interface: &Interface, view: &V
 /// Returns the effect of an operation on a route.
 fn operation(route: &Route, view: &View<'_, Network>, make: impl FnOnce(NetnsId, &Interface, RouteSpec) -> KernelOp) -> Effect {
     let Some(destination) = route.destination else {
-        return Effect::Impossible(format!("nothing was allocated for {}", route.destination_text));
+        return Effect::Impossible(format!("no address was allocated for {}", route.destination_text));
     };
     on_link(view, &route.interface, |interface, netns| {
         Effect::one(make(netns, interface, spec(route, destination, interface, view)))
@@ -118,13 +119,13 @@ impl RouteKind {
     }
 }
 
-/// Returns whether a gateway is IPv6 link-local. Every link that is up reaches such a gateway, because the kernel assigns each link a
-/// link-local address.
+/// Returns whether a gateway is an IPv6 link-local address. Every link that is up reaches such a gateway, because the kernel
+/// assigns a link-local address to each link.
 fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
 }
 
-/// Returns whether the address or link-scope route under a key makes `gateway` reachable.
+/// Returns whether `gateway` is reachable through the address or link-local route with this key.
 fn reaches(key: &Key, gateway: IpAddr) -> bool {
     let covers = |text: &str| {
         let network = address::parse_ip_or_cidr(text);

@@ -1,7 +1,7 @@
-//! Links in the agent's own namespace that several values share: at most one interface that created the link or took it over, and any
-//! number of EXISTING interfaces.
+//! Links in the agent's own namespace that several interfaces share: at most one interface that created the link or took it over,
+//! and any number of EXISTING interfaces.
 //!
-//! Finds all values on a link, so decisions about the link can take all of them into account.
+//! Finds all interfaces on a link, so that decisions about the link can take all of them into account.
 
 use models::{
     address::MacAddress,
@@ -25,15 +25,15 @@ pub fn host_link_key(host_name: &str) -> Key {
     .to_key()
 }
 
-/// Returns the most recently read state of a link in the agent's own namespace; `None` if it is down or does not exist.
+/// Returns the state of a link in the agent's own namespace, as read last; `None` if the link is down or does not exist.
 pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> {
     view.applied(&host_link_key(host_name))?.host_link()
 }
 
 /// Returns the logical names of the EXISTING interfaces on a link in the agent's own namespace, sorted.
 ///
-/// An applied interface counts for the link that it was applied to, even if its desired value now names another link. An interface that is
-/// not applied counts for the link that its desired value names.
+/// An applied interface is on the link that it was applied to, even if its desired value now names another link. Any other
+/// interface is on the link that its desired value names.
 pub fn existing_on(view: &View<'_, Network>, host_name: &str) -> Vec<String> {
     let named = |interface: &&Interface| interface.is_existing() && interface.host_name == host_name;
     let interfaces = view
@@ -57,10 +57,10 @@ fn maker_of(view: &View<'_, Network>, host_name: &str) -> Option<Key> {
     view.holder(&host_name).cloned()
 }
 
-/// Returns a name for an interface's link that is the same for all interfaces on the link.
+/// Returns a name for the link of an interface. All interfaces on one link get the same name.
 ///
-/// The name contains the logical name of the interface that created the link, so it does not change when the link is renamed. For a foreign
-/// link, it contains the kernel name. If others rename a foreign link, the EXISTING interfaces on it are lost.
+/// The name contains the logical name of the interface that created the link, so it does not change when the link is renamed. The
+/// name of a foreign link contains its kernel name. If others rename a foreign link, the EXISTING interfaces on it are lost.
 pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     let key = interface_key(name);
     let interface = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
@@ -74,13 +74,14 @@ pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     }
 }
 
-/// Returns whether an interface is in the agent's own namespace, by whichever name it refers to that namespace.
+/// Returns whether an interface is in the agent's own namespace, whatever name the interface uses for that namespace.
 pub fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
     let netns = netns_of(view, &interface.namespace);
     netns.is_some() && netns == netns_of(view, &NamespaceName::Own)
 }
 
-/// Returns the keys of the other interfaces on an interface's link: first the one that created the link, then EXISTING interfaces.
+/// Returns the keys of the other interfaces on the link of an interface: first the one that created the link, then EXISTING
+/// interfaces.
 fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     if !is_in_own_namespace(view, interface) {
         return Vec::new();
@@ -90,13 +91,13 @@ fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     keys.filter(|key| *key != interface.key()).collect()
 }
 
-/// Returns the other applied interfaces on an applied interface's link.
+/// Returns the other applied interfaces on the link of an applied interface.
 pub fn others_on_link<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let others = keys_beside(view, interface).into_iter();
     others.filter_map(|key| view.applied(&key)?.interface()).collect()
 }
 
-/// Returns the first property in which two interfaces on one link contradict each other, as text for each of the two.
+/// Returns the first property in which two interfaces on one link contradict each other, described for each of the two.
 fn contradiction(interface: &Interface, other: &Interface) -> Option<(String, String)> {
     if let (Some(mtu), Some(others)) = (interface.effective_mtu(), other.effective_mtu())
         && mtu != others
@@ -137,25 +138,27 @@ pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Int
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
 }
 
-/// Returns the deciding version of an interface that is applied or about to be.
+/// Returns the version of an interface that other interfaces on its link must not contradict. The interface must be applied or
+/// about to be.
 fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
     let present = view.applied(key).or(view.coming(key))?.interface()?;
     Some(deciding(view, present))
 }
 
-/// Returns the desired version of an applied EXISTING interface, if it stays on its link but requires another MTU, MAC address or admin
-/// state.
+/// Returns the desired version of an applied EXISTING interface that stays on its link but now requires another MTU, MAC address
+/// or admin state.
 fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&'a Interface> {
     let desired = view.desired(&applied.key()).and_then(Value::interface)?;
     let stays = [applied, desired].iter().all(|version| version.is_existing()) && desired.host_name == applied.host_name;
     (stays && !asks_alike(desired, applied)).then_some(desired)
 }
 
-/// Returns the versions of the other interfaces on the link that an EXISTING interface must not contradict.
+/// Returns the versions of other interfaces on the link that an EXISTING interface must not contradict.
 ///
-/// If another EXISTING interface is to be changed, its applied version does not count. Its desired version counts only if it precedes
-/// `interface` in key order and the change is possible. So if two interfaces are to be changed at once, the first in key order is changed.
-/// The change is impossible if it contradicts an applied `interface` whose own requirements on the link stay the same.
+/// If another EXISTING interface is about to change, its applied version does not count. Its desired version counts only if it
+/// precedes `interface` in key order and if the change is possible. So if two interfaces change at once, the first in key order
+/// is changed. A change is not possible if it contradicts `interface`, and `interface` is applied and does not change its own
+/// requirements on the link.
 fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let (mut deciding, mut changes) = (Vec::new(), Vec::new());
     for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
@@ -189,7 +192,7 @@ pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Opti
 /// Checks that an EXISTING interface does not contradict any other interface on its link.
 ///
 /// # Errors
-/// Fails with a refusal that names the first interface it contradicts.
+/// Fails with a refusal that names the first interface that it contradicts.
 pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(), Refusal> {
     let other = contradicted(view, interface);
     let Some((other, (asks, has))) = other.and_then(|other| Some((other, contradiction(interface, other)?))) else {
@@ -206,8 +209,9 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 
 /// Returns whether an EXISTING interface has to leave its link.
 ///
-/// It has to leave if both its applied and its desired version contradict the interface that created the link, or a preceding EXISTING
-/// interface that is as desired. The latter happens if this interface was changed, and then the preceding one returns to its former state.
+/// It has to leave if its applied and its desired version both contradict the interface that created the link, or an EXISTING
+/// interface that precedes it in key order and is as desired. The latter happens if this interface was changed while a change of
+/// the preceding interface was refused, and that refused change is then withdrawn.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -221,7 +225,8 @@ pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     others.any(|other| contradicts(applied, other) && contradicts(desired, other))
 }
 
-/// Returns the EXISTING interfaces whose conflict may begin or end when `interface` on the same link is applied, deleted or changed.
+/// Returns the EXISTING interfaces on the same link whose conflicts may begin or end when `interface` is applied, deleted or
+/// changed.
 pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     let names = existing_on(view, &interface.host_name);
     if names.is_empty() || !is_in_own_namespace(view, interface) {
@@ -235,7 +240,7 @@ pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<
     keys.filter(is_concerned).collect()
 }
 
-/// Returns whether the agent keeps an address on a link for a value other than `interface`.
+/// Returns whether the agent keeps an address on the link of `interface` for another interface on that link.
 pub fn is_kept_for_another(view: &View<'_, Network>, interface: &Interface, spec: AddressSpec) -> bool {
     let keeps = |other: &Value| {
         let mut same = other.addresses().iter().filter(|address| address.spec == Some(spec));
@@ -252,7 +257,8 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// Returns the values that must check their dependencies again because another link has replaced the link of an EXISTING interface.
+/// Returns the values on an EXISTING interface that must check their dependencies again because another link has replaced the
+/// interface's link.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view
         .dependents(fact)

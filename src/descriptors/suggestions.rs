@@ -1,7 +1,8 @@
-//! Suggestions for unmet dependencies: values close to the missing one, such as an interface that exists but is DOWN, or a name that
-//! differs by a typing error.
+//! Suggestions for unmet dependencies: values similar to the missing one, such as an interface that exists but is DOWN, or a name
+//! that differs by a typing error.
 //!
-//! Looks up only a few keys and never iterates over all values, because explanations may be requested a hundred thousand times.
+//! Looks up only a few keys and never iterates over all values, because explanations may be requested for a hundred thousand
+//! values.
 
 use models::key::{Key, TypedKey, prefix};
 
@@ -11,9 +12,9 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of keys to compare with a missing name, in each direction of the key order.
+/// Number of keys before a missing name, and after it, that are compared with the name.
 const NEIGHBOURS: usize = 4;
-/// Maximum edit distance of similar names. It is smaller for short names.
+/// Maximum edit distance of similar names. The limit is lower for short names.
 const EDITS_MAX: usize = 2;
 
 /// Returns suggestions for an unmet dependency, closest first.
@@ -33,7 +34,7 @@ pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Suggestion> {
     }
 }
 
-/// Returns a suggestion for an interface that has the wrong state, or that does not exist although its namespace does.
+/// Returns a suggestion for an interface that has the wrong state, or that does not exist yet although its namespace does.
 fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Suggestion> {
     let key = interface_key(name);
     let Some(applied) = view.applied(&key) else {
@@ -78,7 +79,7 @@ fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion
     found.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
-/// Suggests the addresses that a link in the agent's own namespace has instead of the expected one.
+/// Returns the addresses that a link in the agent's own namespace has as suggestions for a missing address.
 fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let present = view.applied_under(&TypedKey::any_host_address_of(host_name));
     let suggestion = |(key, _): (&Key, &Value)| Suggestion {
@@ -90,8 +91,8 @@ fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec
 
 /// Returns the edit distance between two names; `None` if it is too large for a typing error.
 ///
-/// An edit inserts, removes or replaces a letter, or swaps two adjacent letters. Names that differ only in case or in `-` and `_` have a
-/// distance of 1. Names that differ only in digits are siblings, not typing errors.
+/// An edit inserts, removes or replaces a letter, or swaps two adjacent letters. Names that differ only in case or in `-` and `_`
+/// have a distance of 1. Names that differ only in digits are taken for different interfaces, not for typing errors.
 fn edits(a: &str, b: &str) -> Option<usize> {
     let plain = |text: &str| text.to_lowercase().replace('_', "-");
     if plain(a) == plain(b) {

@@ -17,7 +17,7 @@ pub use namespace::{Microservice, Namespace, NamespaceName, OpenNamespace};
 pub use on_interface::{Address, Arp, BridgeVlan, Detection, Membership, PortOf, Role, Route};
 pub use terms::{Applied, Desired, DriftPolicy, Original, Terms};
 
-/// Scheduler value.
+/// Value of any kind, as the scheduler stores it.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// Desired interface.
@@ -68,19 +68,19 @@ pub struct HostLink {
 pub struct Orphan {
     /// Namespace in which the object was found.
     pub namespace: NamespaceName,
-    /// Operations that delete it.
+    /// Operations that delete the object.
     pub removal: Vec<KernelOp>,
-    /// Host name claim that the object holds, as an interface would.
+    /// Claim for the host name of the object, which keeps interfaces from using the name until the object is deleted.
     pub claim: Option<String>,
     /// Key of an interface that must not be deleted before the orphan.
     pub provider: Option<Key>,
     /// True if the value to which the object belonged is now desired in another form.
     ///
-    /// The removal of such an orphan is never put on hold, because the store has not lost its value.
+    /// Such an orphan is deleted even while removals are on hold, because the store has not lost its value.
     pub superseded: bool,
 }
 
-/// Defines accessors, which return the contents of a value if it is of the given kind.
+/// Defines methods that return the contents of a value if it is of the given kind.
 macro_rules! accessors {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $($pattern:pat => $answer:expr),+;)+) => {
         impl Value {
@@ -102,7 +102,7 @@ accessors! {
     desired_interface: &Arc<DesiredInterface> = Value::Interface(desired) => desired;
     /// Returns an applied interface.
     applied_interface: &Arc<AppliedInterface> = Value::AppliedInterface(applied) => applied;
-    /// Returns the properties of an interface, desired or applied.
+    /// Returns the properties of a desired or applied interface.
     interface: &Interface = Value::Interface(desired) => &desired.interface, Value::AppliedInterface(applied) => &applied.interface;
     /// Returns an address.
     address: &Address = Value::Address(address) => address;
@@ -116,17 +116,17 @@ accessors! {
     desired_arp: &Arc<Desired<Arp>> = Value::Arp(desired) => desired;
     /// Returns an applied neighbour.
     applied_arp: &Applied<Arp> = Value::AppliedArp(applied) => applied;
-    /// Returns a neighbour, desired or applied.
+    /// Returns a desired or applied neighbour.
     arp: &Arp = Value::Arp(desired) => &desired.value, Value::AppliedArp(applied) => applied.value();
     /// Returns a desired route.
     desired_route: &Arc<Desired<Route>> = Value::Route(desired) => desired;
     /// Returns an applied route.
     applied_route: &Applied<Route> = Value::AppliedRoute(applied) => applied;
-    /// Returns a route, desired or applied.
+    /// Returns a desired or applied route.
     route: &Route = Value::Route(desired) => &desired.value, Value::AppliedRoute(applied) => applied.value();
     /// Returns a namespace that is open or being opened.
     applied_namespace: &Namespace = Value::AppliedNamespace(namespace) => namespace;
-    /// Returns the name of a namespace, desired or applied.
+    /// Returns the name of a desired or applied namespace.
     namespace_name: &NamespaceName = Value::Namespace(name) => name, Value::AppliedNamespace(namespace) => &namespace.name;
     /// Returns the container of a microservice.
     microservice: &Microservice = Value::Microservice(microservice) => microservice;
@@ -148,12 +148,12 @@ impl Value {
         }
     }
 
-    /// Returns the open namespace that a namespace value refers to; `None` while it is not open.
+    /// Returns the open namespace of a namespace value; `None` while the namespace is not open.
     pub fn open_namespace(&self) -> Option<&OpenNamespace> {
         self.applied_namespace()?.open.as_ref()
     }
 
-    /// Returns whether this is an applied value whose object was adopted from others.
+    /// Returns whether this is an applied value whose object was adopted.
     pub fn is_adopted(&self) -> bool {
         match self {
             Value::AppliedInterface(applied) => applied.circumstances.adopted,
@@ -163,7 +163,7 @@ impl Value {
         }
     }
 
-    /// Returns a copy that is marked as adopted from others. Returns values that cannot be adopted unchanged.
+    /// Returns a copy of the value that is marked as adopted. A value that cannot be adopted is copied unchanged.
     pub fn with_adopted(&self) -> Value {
         let mut value = self.clone();
         match &mut value {

@@ -1,21 +1,22 @@
-//! Makes the decisions of the engine, without waiting and without a clock: events and outcomes go in, work comes out.
+//! Decides which work the engine performs. Events and outcomes go in, work comes out; nothing here waits or reads a clock.
 //!
-//! [`Core`] owns the scheduler, and the [`Phase`] that records what is in flight. It never performs work, sleeps or reads the time. Its
-//! driver does: the engine loop in production, or a simulation.
+//! [`Core`] owns the scheduler and a [`Phase`], which records what is in flight. The work itself is performed by the driver of
+//! the core, which also waits and reads the time: the engine loop in production, or a simulation.
 //!
 //! # Assumptions
-//! The outcome of each operation that [`Core::advance`] hands out is passed to [`Core::done`] exactly once. Each [`Work::Perform`] ends
-//! with one [`Done::Performed`], after which the core continues; the outcomes of single operations may arrive before it ([`Done::Early`])
-//! or after it ([`Done::Late`]). Work is performed in the order in which it is handed out. Results arrive in the order in which they
-//! happened: the result of a read that preceded an operation never arrives after the outcome of that operation.
+//! The outcome of each operation that [`Core::advance`] hands out is passed to [`Core::done`] exactly once. Each
+//! [`Work::Perform`] ends with one [`Done::Performed`], after which the core continues. The outcomes of single operations may
+//! arrive before it ([`Done::Early`]) or after it ([`Done::Late`]). Work is performed in the order in which it is handed out.
+//! Results arrive in the order in which they happened: the result of a read that preceded an operation never arrives after the
+//! outcome of that operation.
 //!
 //! # Expected flow
-//! One piece of work is in flight at a time, so events in quick succession are decided together. A large change of plain operations
-//! ([`Effects::is_plain`]) is an exception: as long as all of them succeed, early outcomes lead to further decisions, so the next
-//! operations are ready before the previous ones have completed. After the first failure or any other event, the core waits for everything
-//! in flight.
+//! One piece of work is in flight at a time, so the core decides on events in quick succession together. A large change of plain
+//! operations ([`Effects::is_plain`]) is an exception: as long as all of them succeed, the core makes further decisions after
+//! early outcomes, so the next operations are ready before the previous ones have completed. After the first failure or any other
+//! event, the core waits until all operations in flight have completed.
 //!
-//! A large change is handed out in portions, so a later decision waits for at most two portions.
+//! A large change is handed out in portions, so that a later decision waits for at most two portions.
 
 mod backlog;
 #[cfg(test)]
@@ -43,45 +44,46 @@ use crate::{
     telemetry::defect,
 };
 
-/// A refresh that is overdue by this much takes precedence over operations.
+/// Delay after which an overdue refresh takes precedence over operations.
 const OVERDUE: Duration = Duration::from_millis(20);
-/// Operations per portion. The executor needs about 10 ms for them, far longer than the next decision takes.
+/// Number of operations per portion. The executor needs about 10 ms for a portion, far longer than the core needs to decide what
+/// comes next.
 const PORTION: usize = 1_000;
-/// Maximum number of portions in flight at a time. The second one keeps the executor busy while the core decides.
+/// Maximum number of portions in flight. The second one keeps the executor busy while the core decides.
 const AHEAD: usize = 2;
 
-/// Receives the result of a transaction.
+/// Callback that receives the result of a transaction or dry run, or the reason why it was rejected.
 pub type Reply<T> = Box<dyn FnOnce(Result<T, Unacceptable>) + Send>;
 
-/// Reads values and their states from the scheduler.
+/// Callback that reads values and their states from the scheduler.
 pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
 
 /// Event for the core to process.
 pub enum Event<D: Domain<Key = Key>, S> {
     /// The desired state has changed.
     Desired {
-        /// The change. It is not applied before the first full or upstream resync.
+        /// Changes to the desired state. Until the first full or upstream resync, they are recorded but not applied.
         transaction: Transaction<D::Value>,
-        /// Called with the result when the transaction is finished, or with the reason when it is rejected. Without a reply, the result is
-        /// only in the history.
+        /// Callback that receives the result of the transaction, or the reason why it was rejected. If `None`, the result is only
+        /// in the history.
         reply: Option<Reply<TransactionResult>>,
     },
     /// A client requests a dry run of a transaction.
     Simulate {
-        /// The transaction.
+        /// Transaction to simulate.
         transaction: Transaction<D::Value>,
-        /// Called immediately with the plan.
+        /// Callback that immediately receives the planned operations.
         reply: Reply<Vec<Planned<D::Value>>>,
     },
     /// A query about states, the history or a timeline, which is answered immediately.
     Ask(Question<D>),
-    /// Facts about the system have changed, in this order; `None` if a fact no longer holds.
+    /// Facts about the system that have changed, in order. `None` means that the fact no longer holds.
     Facts(Vec<(Key, Option<D::Value>)>),
     /// All facts that exist at startup have been reported.
     FactsSettled,
-    /// An object that a value refers to may have changed.
+    /// The object that the value with this key refers to may have changed.
     Probe(Key),
-    /// A signal for the effects. The core does not interpret it.
+    /// Signal that the core passes on to [`Effects::signal`].
     Signal(S),
 }
 
@@ -91,21 +93,21 @@ pub trait Effects: Send + 'static {
     type Domain: Domain<Key = Key>;
     /// Signal that [`Self::signal`] processes.
     type Signal: Send;
-    /// Operation that is ready to be performed.
+    /// Operation in the form that a performer executes.
     type Task: Send;
     /// Outcome of a task.
     type Outcome: Send;
-    /// Request to read something.
+    /// Request to read the current state of the system, such as the contents of some namespaces.
     type ReadRequest: Send;
-    /// Result of a read.
+    /// Result of a read request.
     type Seen: Send;
-    /// Place on which operations act, such as a network namespace.
+    /// Place in which operations act, such as a network namespace.
     type Place: Ord + Copy + Send;
 
-    /// Returns the places on which an operation acts. Operations that share no place may be performed in any order.
+    /// Returns the places in which an operation acts. Operations without a common place may be performed in any order.
     fn places(operation: &Operation<<Self::Domain as Domain>::Operation>) -> Vec<Self::Place>;
 
-    /// Returns whether an operation must be in the same portion as all other operations of its decision.
+    /// Returns whether an operation must be in the same portion as all operations that were decided together with it.
     fn goes_together(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
     /// Converts operations that do not depend on each other to tasks. May add tasks that belong to no operation.
@@ -114,34 +116,34 @@ pub trait Effects: Send + 'static {
     /// Returns the id of the operation that an outcome belongs to.
     fn operation_of(outcome: &Self::Outcome) -> u64;
 
-    /// Returns whether further operations may be decided while this one is in flight, and started before the rest of its batch has
-    /// completed. A plain operation removes nothing, and its outcome reports nothing about other values.
+    /// Returns whether an operation is plain: it removes nothing, and its outcome reports nothing about other values.
+    ///
+    /// While only plain operations are in flight, the core may decide on further operations and start them.
     fn is_plain(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
-    /// Returns whether the outcome is the expected one.
+    /// Returns whether an operation succeeded as expected.
     fn is_success(outcome: &Self::Outcome) -> bool;
 
     /// Reports the outcomes of operations to the scheduler.
     fn performed(&mut self, scheduler: &mut Scheduler<Self::Domain>, outcomes: Vec<Self::Outcome>);
 
-    /// Processes a signal.
+    /// Processes a signal from outside the engine.
     fn signal(&mut self, scheduler: &mut Scheduler<Self::Domain>, signal: Self::Signal, now: Duration);
 
-    /// Returns what to scan for orphans of an earlier run. Called before the first desired state is applied.
+    /// Returns a request to scan for orphans of an earlier run. Called before the first desired state is applied.
     fn startup_scan(&mut self, scheduler: &Scheduler<Self::Domain>) -> Option<Self::ReadRequest>;
 
-    /// Returns a request to read everything that may have changed and is due, if there is any. Called when no operation can be started, or
-    /// when a read is overdue.
+    /// Returns a request for the reads that are due, if there are any. Called when no operation can be started, or when a read is
+    /// overdue.
     fn refresh(&mut self, now: Duration) -> Option<Self::ReadRequest>;
 
-    /// Returns the time at which [`Self::refresh`] next has something to read.
+    /// Returns the time at which the next read is due; `None` if no read is planned.
     fn refresh_deadline(&self) -> Option<Duration>;
 
-    /// Records that the desired state has changed. Anything that could not be judged under the previous desired state must be read again
-    /// first.
+    /// Records that the desired state has changed. Objects whose owner was unknown must be read again before any operation.
     fn desired_changed(&mut self);
 
-    /// Marks everything as possibly changed, so that [`Self::refresh`] reads all of it.
+    /// Marks everything as possibly changed, so that the next [`Self::refresh`] requests a read of everything.
     fn mark_all_dirty(&mut self, now: Duration);
 
     /// Reports the result of a read to the scheduler.
@@ -154,29 +156,31 @@ pub trait Effects: Send + 'static {
     fn settled(&mut self);
 }
 
-/// Work that takes time.
+/// Work for a [`Performer`](crate::engine::Performer).
 pub enum Work<E: Effects> {
-    /// Operations to perform. None of them depends on another.
+    /// Tasks to perform. None of them depends on another.
     Perform(Vec<E::Task>),
-    /// A request to read something. Only late operations may be in flight.
+    /// Request to read. Only late operations may be in flight at the same time.
     ReadRequest(E::ReadRequest),
 }
 
-/// Result of work.
+/// Result of [`Work`].
 pub enum Done<E: Effects> {
-    /// Outcomes of operations that were handed out together. Missing outcomes were reported early, or belong to operations that take long
-    /// and block only their dependents. Other operations are decided in the meantime, so an operation may complete late only if no other
-    /// operation can invalidate it: a lookup of something on which nothing has been built yet, such as a namespace.
+    /// End of a [`Work::Perform`], with the outcomes of its operations.
+    ///
+    /// Operations whose outcomes were reported early are left out, and so are operations that take long. The latter complete
+    /// late: they block only their dependents, and the core decides on other operations in the meantime. Therefore an operation
+    /// may complete late only if no other operation can invalidate it, such as the opening of a namespace that nothing uses yet.
     Performed(Vec<E::Outcome>),
-    /// Outcomes of some operations, while the others are still being performed.
+    /// Outcomes of some operations of a [`Work::Perform`], while its other operations are still being performed.
     Early(Vec<E::Outcome>),
-    /// Outcomes of operations that took long.
+    /// Outcomes of operations that took longer than the [`Work::Perform`] they belong to.
     Late(Vec<E::Outcome>),
-    /// Result of a read.
+    /// Result of a [`Work::ReadRequest`].
     Seen(E::Seen),
 }
 
-/// See the [module documentation](self).
+/// Decides which work the engine performs; see the [module documentation](self).
 pub struct Core<E: Effects> {
     scheduler: Scheduler<E::Domain>,
     effects: E,
@@ -214,7 +218,7 @@ impl<E: Effects> Core<E> {
         self
     }
 
-    /// Processes an event. Only [`Self::advance`] starts work.
+    /// Processes an event. The work that follows from the event is started by [`Self::advance`].
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         self.scheduler.set_time(now);
         if !matches!(event, Event::Simulate { .. } | Event::Ask(_)) {
@@ -288,8 +292,10 @@ impl<E: Effects> Core<E> {
         self.effects.performed(&mut self.scheduler, outcomes);
     }
 
-    /// Returns the work to start now, if any. Call it after each event or outcome and at the [deadline](Self::deadline), until it returns
-    /// `None`. The last call publishes the new statuses, while the work is already in flight.
+    /// Returns the work to start now, if there is any.
+    ///
+    /// Must be called after each event, after each result and at the [deadline](Self::deadline), each time until it returns
+    /// `None`. The last call publishes the new statuses while the work is already in flight.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -299,7 +305,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Decides and hands out operations that follow from outcomes while other work is still in flight.
+    /// Decides on operations that early outcomes have made possible, and hands them out while other work is still in flight.
     fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
         if self.phase.take_fresh_outcomes() {
             let operations = self.step(now);
@@ -310,14 +316,14 @@ impl<E: Effects> Core<E> {
         {
             return Some(work);
         }
-        // Publish while operations are being performed.
+        // Publishing takes place while operations are in flight, so it delays none of them.
         if self.phase.take_unpublished() {
             self.publish();
         }
         None
     }
 
-    /// Starts the startup scan, if there is anything to scan. It also serves as the read that a full resync requests.
+    /// Starts the startup scan, if there is anything to scan. The scan also serves as the read that a full resync requests.
     fn scan(&mut self) -> Option<Work<E>> {
         if !self.phase.take_scan_due() {
             return None;
@@ -327,7 +333,7 @@ impl<E: Effects> Core<E> {
         Some(self.read_request(scan, for_resync))
     }
 
-    /// Starts the most urgent work. Only late operations are in flight.
+    /// Starts the most urgent work. Called only if nothing but late operations is in flight.
     fn begin(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.backlog.is_empty() {
             return self.go_on_with_backlog(now);
@@ -335,7 +341,7 @@ impl<E: Effects> Core<E> {
         if let Some(work) = self.read_all(now) {
             return Some(work);
         }
-        // Under constant change there is always another operation to start; this must not delay reads forever.
+        // Under constant change there is always another operation to start, which must not delay reads forever.
         if self.is_refresh_overdue(now)
             && let Some(work) = self.refresh(now)
         {
@@ -356,12 +362,12 @@ impl<E: Effects> Core<E> {
         self.refresh(now)
     }
 
-    /// Decides on operations, which count as in flight from now on.
+    /// Decides on the next operations and records them as in flight.
     fn step(&mut self, now: Duration) -> Vec<Operation<<E::Domain as Domain>::Operation>> {
         let operations = self.scheduler.step(now);
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
         if self.scheduler.has_overrun() {
-            error!("decisions about some values do not terminate; the remaining ones are delayed by one second; please report this");
+            error!("decisions about some values do not terminate, so other decisions are delayed by one second; please report this");
         }
         for what in self.scheduler.take_defects() {
             defect(&format!("inconsistency in the scheduler: {what}"));
@@ -369,8 +375,9 @@ impl<E: Effects> Core<E> {
         operations
     }
 
-    /// Hands out more of the backlog. Operations for events that arrived in the meantime come first, unless a read is requested: a read
-    /// waits for the whole backlog.
+    /// Hands out more of the backlog. Operations for new events go first.
+    ///
+    /// If a read is requested or overdue, no operations are added, so the backlog empties and the read can start.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
         if self.scheduler.is_reading_requested() || self.is_refresh_overdue(now) {
             return self.hand_out(Flow::Draining, now);
@@ -384,7 +391,7 @@ impl<E: Effects> Core<E> {
         self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now)
     }
 
-    /// Hands out the next portion. If all its operations are plain, `flow` applies from then on.
+    /// Hands out the next portion. If all its operations are plain, `flow` determines what may start before they have completed.
     fn hand_out(&mut self, flow: Flow, now: Duration) -> Option<Work<E>> {
         let operations = self.backlog.take();
         if operations.is_empty() {
@@ -404,7 +411,8 @@ impl<E: Effects> Core<E> {
         self.reply();
     }
 
-    /// Returns the time at which [`Self::advance`] must be called next; `None` if there is no such time or no work can be started now.
+    /// Returns the time at which [`Self::advance`] must be called next; `None` if only an event or a result can lead to more
+    /// work.
     pub fn deadline(&self) -> Option<Duration> {
         if !self.phase.is_free() {
             return None;
@@ -428,7 +436,7 @@ impl<E: Effects> Core<E> {
         &self.effects
     }
 
-    /// Reads everything if a transaction requests it.
+    /// Starts a read of everything if a transaction has requested one.
     fn read_all(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.scheduler.take_reading() {
             return None;
@@ -444,7 +452,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Reads what may have changed, if a read is due.
+    /// Starts the reads that are due, if there are any.
     fn refresh(&mut self, now: Duration) -> Option<Work<E>> {
         let read_request = self.effects.refresh(now)?;
         Some(self.read_request(read_request, false))

@@ -1,15 +1,17 @@
-//! The latest state of each key, for any number of watchers.
+//! Feed that delivers the latest state of each key to any number of watchers.
 //!
-//! [`Updates`] keeps a log in which each key appears once, at the sequence number of its latest change. A [`Watcher`] has no queue of its
-//! own: it reads the log from start to end, so it returns all existing states first and changes afterwards. A key that changes twice before
-//! the watcher reaches it is returned once. The feed never waits for a watcher.
+//! [`Updates`] keeps a log in which each key appears once, at the sequence number of its latest change. A [`Watcher`] has no
+//! queue of its own. It reads the log from start to end, so it returns all existing states first and later changes afterwards. A
+//! key that changes twice before the watcher reaches it is returned once. The feed never waits for a watcher.
 //!
 //! # Guarantees
-//! Once a watcher has applied every [`UpdateBatch`] up to a sequence number, it has the state that each selected key had at that number,
-//! except for keys that have changed again since. Only intermediate states between two reads are skipped.
+//! Once a watcher has applied every [`UpdateBatch`] up to a sequence number, it has the state that each selected key had at that
+//! number, except for keys that have changed again since. A watcher misses only intermediate states, which were replaced before
+//! it read them.
 //!
-//! Memory is bounded by the number of keys: a removal is kept only until every watcher that may have received the key has passed it. A
-//! watcher that makes no progress retains at most one removal for each key that existed when it stopped.
+//! Memory is bounded by the number of keys: a removal stays in the log only until every watcher that may have received the key
+//! has passed the removal. A watcher that makes no progress retains at most one removal for each key that existed when it
+//! stopped.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,7 +24,8 @@ use tokio::sync::watch;
 
 /// Maximum number of changes in one [`UpdateBatch`].
 const UPDATES_MAX: usize = 256;
-/// Maximum number of log entries that a watcher scans while it holds the lock. Publishers wait for the lock for microseconds only.
+/// Maximum number of log entries that a watcher scans while it holds the lock, so that publishers wait for the lock only for
+/// microseconds.
 const STRIDE: usize = 1024;
 
 /// Feed of states. Clones are handles to the same feed, which ends when the last handle is dropped.
@@ -37,7 +40,7 @@ pub struct Updates<T> {
 pub enum Selector {
     /// All keys.
     All,
-    /// These keys.
+    /// Exactly these keys.
     Keys(BTreeSet<Key>),
     /// Keys that start with one of these prefixes.
     Prefixes(Vec<String>),
@@ -50,16 +53,16 @@ pub struct Watcher<T> {
     selector: Selector,
     /// Sequence number of the latest change when the watch began.
     began: u64,
-    /// Sequence number up to which the watcher has passed all changes.
+    /// Sequence number of the last change that the watcher has processed.
     reached: u64,
     reported: bool,
 }
 
-/// Update for a watcher.
+/// Batch of changes for a watcher.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpdateBatch<T> {
-    /// Keys with their states, in the order of their latest changes. `None` means that the key was removed; the watcher may never have
-    /// received it. Empty if only unselected keys have changed.
+    /// Keys with their states, in the order of their latest changes. `None` means that the key was removed, even if the watcher
+    /// has never received it. Empty if only unselected keys have changed.
     pub items: Vec<(Key, Option<T>)>,
     /// Sequence number up to which all changes have been reported, except those superseded by a later change (see [`Updates::publish`]).
     pub sequence: u64,
@@ -68,7 +71,7 @@ pub struct UpdateBatch<T> {
 }
 
 struct Entry<T> {
-    /// Sequence number of the change that created this entry. A watcher that has not reached it has never received the key.
+    /// Sequence number of the change that created this entry. A watcher below this number has never received the key.
     first: u64,
     /// Sequence number of the latest change.
     last: u64,
@@ -76,7 +79,8 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// Returns whether a watcher that has reached `from` needs this entry. It needs a removal only if it may have received the key.
+    /// Returns whether a watcher at sequence number `from` needs this entry. The watcher needs a removal only if it may have
+    /// received the key.
     fn is_new(&self, from: u64) -> bool {
         self.state.is_some() || self.first <= from
     }
@@ -86,7 +90,7 @@ struct States<T> {
     entries: HashMap<Key, Entry<T>>,
     /// Keys by the sequence number of their latest change.
     order: BTreeMap<u64, Key>,
-    /// Sequence numbers of the latest change of each key, for keys that were removed.
+    /// Sequence numbers of the changes that removed a key.
     removals: BTreeSet<u64>,
     /// Number of watchers at each sequence number.
     reached: BTreeMap<u64, usize>,
@@ -134,8 +138,9 @@ impl<T> Updates<T> {
         }
     }
 
-    /// Publishes new states in order; `None` removes a key. Returns the sequence number of the latest change: a watcher that has reached it
-    /// has received these states.
+    /// Publishes new states in order; `None` removes a key.
+    ///
+    /// Returns the sequence number of the last change. A watcher that has reached this number has received the new states.
     pub fn publish(&self, changes: impl IntoIterator<Item = (Key, Option<T>)>) -> u64 {
         let mut states = lock(&self.states);
         changes.into_iter().for_each(|(key, state)| states.publish(key, state));
@@ -145,7 +150,7 @@ impl<T> Updates<T> {
         sequence
     }
 
-    /// Subscribes to all existing states and to all changes from now on.
+    /// Subscribes to all existing states and to all later changes.
     pub fn watch(&self, selector: Selector) -> Watcher<T> {
         let mut states = lock(&self.states);
         *states.reached.entry(0).or_default() += 1;
@@ -241,13 +246,13 @@ impl<T> States<T> {
         }
     }
 
-    /// Collects the changes after `from` for a watcher at that sequence number. Returns the sequence number that the watcher reaches.
+    /// Collects changes for a watcher at sequence number `from`. Returns the sequence number that the watcher reaches.
     fn walk(&mut self, from: u64, selector: &Selector, at_most: usize, items: &mut Vec<(Key, Option<T>)>) -> u64
     where
         T: Clone,
     {
         let reached = match selector {
-            // The cost depends only on the number of selected keys, not on the number of other changes.
+            // The cost depends only on the number of selected keys, not on the number of changes to other keys.
             Selector::Keys(keys) if keys.len() <= at_most => self.look_up(from, keys, items),
             _ => self.walk_along(from, selector, at_most, items),
         };
@@ -289,7 +294,7 @@ impl<T> States<T> {
         self.sequence
     }
 
-    /// Removes one watcher from the count at a sequence number.
+    /// Decrements the number of watchers at a sequence number.
     fn leave(&mut self, place: u64) {
         if let Some(count) = self.reached.get_mut(&place) {
             *count -= 1;
@@ -305,7 +310,7 @@ impl<T> States<T> {
         removals.into_iter().for_each(|number| self.forget_if_passed(number));
     }
 
-    /// Forgets a removal unless a watcher still needs it: one that has passed the first change of the key, but not the removal.
+    /// Forgets a removal if every watcher that may have received the key has passed the removal.
     fn forget_if_passed(&mut self, number: u64) {
         let Some(key) = self.order.get(&number) else { return };
         let Some(entry) = self.entries.get(key) else { return };

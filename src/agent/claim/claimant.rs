@@ -1,4 +1,5 @@
-//! Contents of the key with which an agent claims its label, and proof that the claiming process has ended.
+//! Contents of the claim key. They identify the process that claims the label, so that another process can tell whether it has
+//! ended.
 
 use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
 
@@ -12,21 +13,21 @@ use netns_kernel::boot_id;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Claimant {
-    /// Host name.
+    /// Name of the host that the process runs on.
     host: String,
     /// PID in the process's own PID namespace.
     pid: i32,
-    /// When the process claimed the label.
+    /// Time at which the process claimed the label, in RFC 3339 format.
     since: String,
     /// Start time of the process, in clock ticks since boot.
     start_time: u64,
-    /// Identity of the running kernel: see [`boot_id`].
+    /// Boot id of the kernel that the process runs on; see [`boot_id`].
     boot_id: String,
     /// Inode number of the process's PID namespace.
     pid_namespace: u64,
     /// Inode number of the process's network namespace.
     network_namespace: u64,
-    /// True if the process has the abstract socket of the label in its network namespace; see
+    /// True if the process has bound the abstract socket of the label in its network namespace; see
     /// [`LabelLock`](crate::agent::label::LabelLock).
     has_socket: bool,
 }
@@ -41,7 +42,7 @@ impl fmt::Display for Claimant {
 }
 
 impl Claimant {
-    /// Describes this process. Fields that the system does not provide stay empty and prove nothing.
+    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty and prove nothing.
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
@@ -62,30 +63,33 @@ impl Claimant {
         serde_json::from_slice(text).unwrap_or_default()
     }
 
-    /// Returns the value of the key.
+    /// Returns the claimant as JSON, which is the value of the claim key.
     pub fn text(&self) -> String {
-        // A struct of strings and numbers always serializes.
+        // A struct of strings and numbers can always be serialized.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Returns whether both describe the same process.
+    /// Returns whether two claimants are the same process.
     pub fn is(&self, other: &Self) -> bool {
         let identity = |claimant: &Self| (claimant.boot_id.clone(), claimant.pid_namespace, claimant.pid, claimant.start_time);
         self.pid != 0 && identity(self) == identity(other)
     }
 
-    /// Returns whether the process has certainly ended. `own` describes the calling process.
+    /// Returns whether it is proven that the claimant has ended. `own` describes the calling process.
     pub fn has_ended(&self, own: &Self) -> bool {
         self.has_ended_by(own, start_time)
     }
 
-    /// Checks for either proof that the process has ended. Both are valid only if the kernel has not been rebooted since. If a namespace is
-    /// gone, so are its processes, so it is harmless that the kernel reuses inode numbers.
+    /// Returns whether there is one of two proofs that the claimant has ended: this process has the socket that the claimant had,
+    /// or no process with the claimant's PID and start time exists.
+    ///
+    /// Both proofs require that the kernel has not been rebooted since. The kernel may reuse the inode number of a namespace, but
+    /// only after all processes in the namespace have ended.
     fn has_ended_by(&self, own: &Self, start_time: impl Fn(i32) -> io::Result<u64>) -> bool {
         if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
             return false;
         }
-        // Only one process at a time can have the socket.
+        // Only one process at a time can have the socket, so the claimant no longer has it.
         let had_socket =
             self.has_socket && own.has_socket && self.network_namespace != 0 && self.network_namespace == own.network_namespace;
         let is_visible = self.pid_namespace != 0 && self.pid_namespace == own.pid_namespace;

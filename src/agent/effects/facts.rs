@@ -19,13 +19,13 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, NetnsId, Snapshot};
 
-/// Name of the link of an EXISTING interface, and its addresses.
+/// Host name of an EXISTING interface, and its applied addresses.
 type Existing = (String, Vec<Option<AddressSpec>>);
 
-/// Facts about the agent's own namespace.
+/// Facts about the agent's own namespace, as reported so far.
 #[derive(Default)]
 pub(super) struct HostFacts {
-    /// Facts reported to the scheduler.
+    /// Facts that the scheduler knows.
     reported: BTreeMap<Key, Value>,
     /// Applied EXISTING interfaces.
     existing: BTreeMap<Key, Existing>,
@@ -50,7 +50,8 @@ impl HostFacts {
 }
 
 impl NetworkEffects {
-    /// Reports the facts about the agent's own namespace. Must precede each inspection, which uses them.
+    /// Reports the facts about the agent's own namespace. Must be called before each inspection of the namespace, which uses
+    /// these facts.
     pub(super) fn report_host_facts(&mut self, scheduler: &mut Scheduler<Network>, snapshot: &Snapshot) {
         let facts = host_facts(snapshot, &self.marks);
         let reported = &self.facts.reported;
@@ -89,7 +90,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Reports a container change.
+    /// Reports a change of a container or of the connection to Docker.
     pub(super) fn microservice(&mut self, scheduler: &mut Scheduler<Network>, change: MicroserviceChange) {
         match change {
             MicroserviceChange::Available(service) => {

@@ -1,4 +1,4 @@
-//! Tasks that belong to no value. They run first in the next batch, and their outcomes are ignored.
+//! Tasks that belong to no value. They run at the start of the next batch, and their outcomes are ignored.
 
 use models::key::Key;
 
@@ -16,7 +16,8 @@ fn task(key: &Key, op: KernelOp) -> Task {
     }
 }
 
-/// Returns a task that forgets the process of a namespace value, if the value referred to one. The process was never found or is gone.
+/// Returns a task that makes the executor forget which process a namespace reference was bound to. Returns `None` for references
+/// that are never bound to a process.
 pub(super) fn forget_process(key: &Key) -> Option<Task> {
     let reference = match NamespaceName::of_key(key)? {
         NamespaceName::Process(pid) => NamespaceRef::Process(pid),
@@ -26,7 +27,7 @@ pub(super) fn forget_process(key: &Key) -> Option<Task> {
     Some(task(key, KernelOp::ForgetProcess { reference }))
 }
 
-/// Returns a task that undoes one opening of a namespace that was opened twice.
+/// Returns a task that closes a namespace once, because it was opened twice.
 pub(super) fn close_again(key: &Key, open: OpenNamespace) -> Task {
     let close = KernelOp::CloseNamespace {
         reference: open.reference,

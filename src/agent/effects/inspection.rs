@@ -32,7 +32,7 @@ fn orphan_text(key: &Key) -> &str {
 }
 
 impl NetworkEffects {
-    /// Inspects a namespace that was read again, under each of its names.
+    /// Inspects a namespace that was read again, once for each name under which it is open.
     pub(super) fn inspect_all(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot, resync: bool) {
         if netns == self.host.own_namespace() {
             self.report_host_facts(scheduler, snapshot);
@@ -55,7 +55,8 @@ impl NetworkEffects {
     /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
     pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
         let Opened { name, netns, contents } = opened;
-        // An invalid value is reported under the name that is inspected first, which must be the one that keeps the namespace open.
+        // Objects of an invalid value are reported under the name that is inspected first, which must be the name that keeps the
+        // namespace open.
         self.attribute_scanned(scheduler, *netns, contents);
         let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
         let known = self.namespaces.foreign_addresses(*netns);
@@ -66,7 +67,8 @@ impl NetworkEffects {
 
     /// Inspects a namespace under one name, and reports the findings to the scheduler.
     ///
-    /// `resync` is true if the read was not triggered by an event.
+    /// `resync` is true for an opening, for the startup scan and for a resync. Only then does the strict mode delete foreign
+    /// addresses.
     fn inspect_as<'s>(
         &mut self,
         scheduler: &mut Scheduler<Network>,
@@ -111,9 +113,9 @@ impl NetworkEffects {
         findings
     }
 
-    /// Plans reads of the namespaces that contain the other end of a lost pair.
+    /// Plans a read of each namespace that contains the other end of a lost pair.
     ///
-    /// The other end counts as lost as well. If it still exists, it prevents the creation of a new pair.
+    /// The other end is reported as lost as well. If it still exists after all, it prevents the creation of a new pair.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
@@ -123,7 +125,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Records displaced routes and neighbours. If one is lost but its interface is unchanged, a foreign object has replaced it.
+    /// Records routes and neighbours that a foreign object has replaced: those that are lost although their interface is
+    /// unchanged.
     fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);
@@ -140,7 +143,7 @@ impl NetworkEffects {
         }
     }
 
-    /// Handles a namespace of the startup scan.
+    /// Processes one namespace that the startup scan has read.
     pub(super) fn scanned(&mut self, scheduler: &mut Scheduler<Network>, scanned: Scanned) {
         let Scanned {
             name,
@@ -160,19 +163,22 @@ impl NetworkEffects {
         self.attribute(scheduler, name, scanned, &contents);
     }
 
-    /// Rechecks the names under which only the startup scan has opened a namespace.
+    /// Decides again about the names under which only the startup scan has opened a namespace.
     fn attribute_scanned(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
         for (name, scanned) in self.namespaces.scanned_names(netns) {
             self.attribute(scheduler, name, scanned, contents);
         }
     }
 
-    /// Hands over a namespace of the startup scan to the scheduler, unless it may still become desired or its orphans are on hold.
+    /// Passes a namespace that the startup scan has opened to the scheduler, which then deletes the orphans in it and closes it.
+    ///
+    /// Keeps the namespace while an object in it may belong to a desired value, and while removals are on hold. Releases the
+    /// namespace if it has become desired.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
         if view.applied(&key).is_some() || view.desired(&key).is_some() {
-            // The name may refer to a different namespace since the scan.
+            // The name may refer to another namespace than at the time of the scan.
             let is_open = netns_of(&view, &name) == Some(netns);
             return self.give_back(scheduler, &name, scanned.open, is_open);
         }
@@ -193,7 +199,7 @@ impl NetworkEffects {
         }
         let open = scanned.open;
         info!(namespace = %name, %netns, owned = open.owned, "namespace left by an earlier run; deleting orphans in it");
-        // The name may become desired before the namespace is closed. In that case the namespace stays open.
+        // The name may become desired before the namespace is closed. The namespace then stays open, so its name must be watched.
         self.references.watch(&key, &name, Binding::Bound { inode: netns.0 });
         self.reporter.namespace(&name, Some((netns, open.owned)), "");
         self.namespaces.hand_over(netns, &name);
@@ -205,7 +211,7 @@ impl NetworkEffects {
         self.inspect_as(scheduler, &name, netns, contents, true);
     }
 
-    /// Releases a namespace that became desired after the startup scan opened it; the scheduler opens it itself.
+    /// Releases a namespace that the startup scan has opened and that has become desired, because the scheduler opens it again.
     fn give_back(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, open: OpenNamespace, is_open: bool) {
         let netns = open.netns;
         if self.held.keep_empty(netns, name, false) {
@@ -225,7 +231,7 @@ impl NetworkEffects {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);
-        // The agent cannot tell which value created an empty namespace; the store may have lost that value.
+        // It is unknown for which value an empty namespace was created, and the store may have lost that value.
         let stays = self.held.is_holding() && (has_orphans || !scanned.explained);
         changed |= self.held.keep_empty(netns, name, stays && !has_orphans && scanned.open.owned);
         if changed {

@@ -13,7 +13,8 @@ use netns_kernel::NetnsId;
 
 /// State of one namespace.
 enum ManagedNamespace {
-    /// Not open, but a change in it has been reported: a read during the opening may be older than the change.
+    /// Not open, but a change has been reported. After it is opened, the namespace must be read again, because the opening may
+    /// have read it before the change.
     Announced,
     /// Open under at least one name.
     Open(Box<OpenState>),
@@ -30,10 +31,10 @@ struct OpenState {
 
 /// State of a name under which a namespace is open.
 enum NameState {
-    /// The name belongs to a value that the scheduler manages.
+    /// The scheduler manages the value with this name.
     Managed,
-    /// Only the startup scan has opened the name. The scheduler is not notified before the owners are known, because it would close the
-    /// namespace.
+    /// Only the startup scan has opened the namespace under this name. The scheduler would close the namespace, so it is not
+    /// notified before the owners of all objects in the namespace are known.
     Scanned(ScannedName),
 }
 
@@ -42,32 +43,33 @@ enum NameState {
 pub struct ScannedName {
     /// The open namespace.
     pub open: OpenNamespace,
-    /// True if an object of the agent in the namespace belongs, or may have belonged, to a desired value. That explains why the namespace
-    /// exists; otherwise the store may have lost the value that created it.
+    /// True if an object in the namespace belongs, or may have belonged, to a desired value, which explains why the namespace
+    /// exists. If false, the store may have lost the value for which the namespace was created.
     pub explained: bool,
 }
 
-/// State of the search for the owners of the objects in a namespace.
+/// Tells whether the owners of all objects in a namespace are known.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Attribution {
     /// Every object observed so far has a known owner.
     #[default]
     Attributed,
-    /// An object may belong to a namespace that is not open yet. The namespace is read again when more is known.
+    /// An object may belong to a namespace that is not open yet, so this namespace must be read again later.
     Unattributed,
 }
 
 /// Known namespaces, by identity.
 pub struct Namespaces {
     all: HashMap<NetnsId, ManagedNamespace>,
-    /// Index of unattributed namespaces, which are needed on each change of the desired state.
+    /// Open namespaces with [`Attribution::Unattributed`]. Listed separately, because each change of the desired state needs
+    /// them.
     unattributed: BTreeSet<NetnsId>,
-    /// True if an operation or decision happened since unattributed namespaces were last read, so an owner may be known now.
+    /// True if an operation or decision since the last read of the unattributed namespaces may have revealed an owner.
     learned: bool,
 }
 
 impl Namespaces {
-    /// Creates the state in which only the agent's own namespace is open.
+    /// Creates the registry, in which only the agent's own namespace is open.
     pub fn new(own: NetnsId) -> Self {
         let mut namespaces = Namespaces {
             all: HashMap::new(),
@@ -84,15 +86,18 @@ impl Namespaces {
         matches!(namespace, ManagedNamespace::Open(_))
     }
 
-    /// Records that the scheduler opened a namespace under a name. Returns whether a change was reported before.
+    /// Records that the scheduler opened a namespace under a name. Returns whether a change was reported before the namespace was
+    /// open.
     pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
-        // If the startup scan has also opened the name, that opening must still be undone.
+        // A name that the startup scan has opened as well stays [`NameState::Scanned`], because the scan's opening must still be
+        // undone.
         self.insert(netns, |names| {
             names.entry(name).or_insert(NameState::Managed);
         })
     }
 
-    /// Records that the startup scan opened a namespace under a name. Returns whether a change was reported before.
+    /// Records that the startup scan opened a namespace under a name. Returns whether a change was reported before the namespace
+    /// was open.
     pub fn open_scanned(&mut self, netns: NetnsId, name: NamespaceName, scanned: ScannedName) -> bool {
         self.insert(netns, |names| {
             names.insert(name, NameState::Scanned(scanned));
@@ -110,7 +115,8 @@ impl Namespaces {
         announced
     }
 
-    /// Closes a namespace under a name. If it was the last name, returns the known foreign addresses in the namespace.
+    /// Records that a namespace is no longer open under a name. If it was the last name, returns the known foreign addresses in
+    /// the namespace.
     pub fn close(&mut self, netns: NetnsId, name: &NamespaceName) -> Option<BTreeSet<Key>> {
         let state = self.state_mut(netns)?;
         state.names.remove(name);
@@ -154,7 +160,7 @@ impl Namespaces {
         scanned.collect()
     }
 
-    /// Hands over a startup scan name to the scheduler.
+    /// Marks a name that the startup scan has opened as managed by the scheduler.
     pub fn hand_over(&mut self, netns: NetnsId, name: &NamespaceName) {
         if let Some(state) = self.state_mut(netns).and_then(|state| state.names.get_mut(name)) {
             *state = NameState::Managed;
@@ -213,12 +219,12 @@ impl Namespaces {
         self.unattributed.iter().copied().collect()
     }
 
-    /// Records an operation or decision that may have revealed an owner.
+    /// Records an operation or decision that may have revealed the owner of an object.
     pub fn learn(&mut self) {
         self.learned = true;
     }
 
-    /// Returns the unattributed namespaces if an operation or decision was recorded since the last call.
+    /// Returns the unattributed namespaces if an operation or decision was recorded since the last call, and none otherwise.
     pub fn take_reconsidered(&mut self) -> Vec<NetnsId> {
         match std::mem::take(&mut self.learned) {
             true => self.unattributed(),

@@ -22,7 +22,7 @@ use super::super::failure_class::{Class, Subject, classify};
 pub(super) struct InFlight {
     key: Key,
     verb: Verb,
-    /// True if the operation replaces a foreign object that displaced one of the agent's.
+    /// True if the operation may overwrite a foreign object that has replaced an object of the agent.
     replaces_foreign: bool,
     /// Namespace and action, if this is a namespace operation.
     namespace: Option<OfNamespace>,
@@ -90,12 +90,12 @@ pub(super) fn is_change(operation: &Operation<KernelOp>) -> bool {
     OfNamespace::of(&operation.key, &operation.steps).is_none()
 }
 
-/// Returns whether a published status shows the value's failures: its own status, or that of the interface it is derived from.
+/// Returns whether failures of a value are shown in a published status: that of the value itself or that of its interface.
 fn has_status(key: &Key) -> bool {
     key.as_str().starts_with("config/") || provider(key).is_some()
 }
 
-/// Returns the namespace of the address, if the value tracks duplicate address detection.
+/// Returns the namespace of the address whose duplicate address detection a value tracks; `None` for other values.
 fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
     let view = scheduler.view();
     let interface = &view.desired(key)?.detection()?.interface;
@@ -187,22 +187,23 @@ impl NetworkEffects {
         let (key, message) = (&in_flight.key, &failure.message);
         let may_appear = failure.kind == FailureKind::TimedOut || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused));
         match in_flight.namespace.as_ref().map(|namespace| (&namespace.name, namespace.action)) {
-            // The watcher triggers another attempt as soon as it observes the namespace.
+            // The watcher triggers another attempt as soon as the reference can be resolved.
             Some((name, NamespaceAction::Open)) if may_appear => {
                 debug!(key = %key, "waiting: {message}");
-                // A named namespace that does not exist would have been created, so something else has its name.
+                // The agent creates a missing named namespace, so if opening failed, something else has the name.
                 let obstructed = matches!(name, NamespaceName::Named(_));
                 let binding = if obstructed { Binding::Obstructed } else { Binding::Missing };
                 self.references.watch(key, name, binding);
                 self.reporter.namespace(name, None, message);
             }
             Some((name, NamespaceAction::Verify(netns))) => {
-                // The state is unknown: the applied value stays, and the watcher triggers another check once it can resolve the reference.
+                // It is unknown whether the namespace still exists. The value stays applied, and the watcher triggers another
+                // check once the reference can be resolved.
                 warn!(key = %key, errno = failure.errno, "cannot check the namespace: {message}");
                 self.references.watch(key, name, Binding::Bound { inode: netns.0 });
             }
             _ if class == Class::Waiting => debug!(key = %key, "waiting: {message}"),
-            // The failure is logged with its status.
+            // A warning follows when the status with the failure is published.
             _ if has_status(key) => debug!(key = %key, errno = failure.errno, "failed: {message}"),
             _ => warn!(key = %key, errno = failure.errno, "failed: {message}"),
         }
@@ -222,7 +223,8 @@ impl NetworkEffects {
         })
     }
 
-    /// Plans the first read of a namespace: at once if it changed before it was open, within the sweep interval if it is not watched.
+    /// Plans the first read of a namespace that was opened: at once if a change was reported before it was open, or within the
+    /// sweep interval if it is not watched.
     pub(super) fn plan_first_reading(&mut self, netns: NetnsId, announced: bool) {
         self.plan.opened(netns);
         if announced {
@@ -255,7 +257,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Plans a read for the end of duplicate address detection, unless the namespace is watched, in which case the kernel sends an event.
+    /// Plans a read to notice the end of duplicate address detection. A watched namespace needs none, because the kernel sends an
+    /// event.
     pub(super) fn await_detection(&mut self, netns: NetnsId) {
         if !self.host.is_watched(netns) {
             self.plan.detect_later(netns);
@@ -266,12 +269,12 @@ impl NetworkEffects {
     pub(super) fn drop_unused_references(&mut self, scheduler: &Scheduler<Network>) {
         for key in self.references.unwatch_unused(&scheduler.view()) {
             self.reporter.namespace_key_gone(&key);
-            // If a value refers to the PID again, it means the process that has the PID then.
+            // A value that refers to the same PID later means the process that has the PID then.
             self.housekeeping.extend(housekeeping::forget_process(&key));
         }
     }
 
-    /// Makes the startup scan return to skipped namespaces that no value refers to any more. They may contain orphans.
+    /// Makes the startup scan read skipped namespaces to which no value refers any more, because they may contain orphans.
     pub(super) fn update_scan(&mut self, scheduler: &Scheduler<Network>) {
         let view = scheduler.view();
         self.scan.update(|name| {

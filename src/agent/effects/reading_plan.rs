@@ -14,8 +14,10 @@ use netns_kernel::NetnsId;
 const SETTLE: Duration = Duration::from_millis(5);
 /// Minimum time between two event-triggered reads of a namespace.
 const READ_INTERVAL: Duration = Duration::from_millis(30);
-/// Minimum read interval per object in a large namespace, used if the total exceeds [`READ_INTERVAL`]. Reading takes a few microseconds per
-/// object, so a namespace with constant events uses at most a quarter of the time.
+/// Minimum time between two event-triggered reads of a large namespace, per object in it. Used if the product exceeds
+/// [`READ_INTERVAL`].
+///
+/// Reading takes a few microseconds per object, so a namespace with constant events uses at most a quarter of the time.
 const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
 /// Delay before a failed read of a namespace is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -27,9 +29,9 @@ const SWEEP_PARTS: u32 = 64;
 
 /// Schedule of the reads of open namespaces.
 pub struct ReadingPlan {
-    /// The open namespaces.
+    /// Planned and past reads of each open namespace.
     timings: HashMap<NetnsId, Timing>,
-    /// Index of the due times, earliest first.
+    /// Planned reads, earliest first.
     queue: BTreeSet<(Duration, NetnsId)>,
     /// Read interval of a namespace that is not watched.
     sweep_interval: Duration,
@@ -60,7 +62,7 @@ impl ReadingPlan {
         }
     }
 
-    /// Sets the current time, from which delays are counted.
+    /// Sets the current time, on which all delays are based.
     pub fn set_time(&mut self, now: Duration) {
         self.now = now;
     }
@@ -82,7 +84,7 @@ impl ReadingPlan {
         }
     }
 
-    /// Plans a read. If an earlier read is already planned, keeps it.
+    /// Plans a read at a given time, unless an earlier read is already planned.
     fn plan(&mut self, netns: NetnsId, due: Duration) {
         let Some(timing) = self.timings.get_mut(&netns) else { return };
         if timing.due.is_some_and(|planned| planned <= due) {
@@ -101,7 +103,7 @@ impl ReadingPlan {
         self.plan(netns, earliest.max(self.now + SETTLE));
     }
 
-    /// Plans the first read of a namespace that is not watched.
+    /// Plans the first read of a namespace that is not watched, at some time within the sweep interval.
     pub fn sweep(&mut self, netns: NetnsId) {
         let part = u32::try_from(netns.0 % u64::from(SWEEP_PARTS)).unwrap_or_default();
         self.plan(netns, self.now + self.sweep_interval * part / SWEEP_PARTS);
@@ -112,12 +114,12 @@ impl ReadingPlan {
         self.plan(netns, self.now);
     }
 
-    /// Plans a read before any other operation, which might otherwise create an object that already exists.
+    /// Plans a read that precedes any operation, because an operation might create an object that already exists.
     pub fn read_first(&mut self, netns: NetnsId) {
         self.plan(netns, Duration::ZERO);
     }
 
-    /// Plans a read soon, but not immediately after the last one, because the consequences of a read may lead to another read.
+    /// Plans a read soon, but not right after the last one, so that reads that cause each other do not follow without a pause.
     pub fn read_soon(&mut self, netns: NetnsId) {
         let Some(timing) = self.timings.get(&netns) else { return };
         let earliest = timing.last_read.map_or(self.now, |last| last + READ_INTERVAL);
@@ -129,7 +131,7 @@ impl ReadingPlan {
         self.plan(netns, self.now + RETRY_INTERVAL);
     }
 
-    /// Plans a read for the end of duplicate address detection, for which no event arrives from an unwatched namespace.
+    /// Plans a read to notice the end of duplicate address detection in a namespace that is not watched.
     pub fn detect_later(&mut self, netns: NetnsId) {
         self.plan(netns, self.now + DETECTION_INTERVAL);
     }
@@ -147,14 +149,14 @@ impl ReadingPlan {
         meant.into_iter().for_each(|netns| self.plan(netns, due));
     }
 
-    /// Records a batch with this number of changes. Returns whether it starts a bulk change.
+    /// Records a batch with this number of changes. Returns whether the batch starts a bulk change.
     pub fn batch(&mut self, changes: usize, now: Duration) -> bool {
         self.bulk.batch(changes, now)
     }
 
-    /// Records that there is nothing else to do. Returns whether this ends a bulk change.
+    /// Records that the agent is idle. Returns whether a bulk change has ended.
     ///
-    /// If so, plans a read of each watched namespace, because events were disabled.
+    /// At the end of a bulk change, plans a read of each watched namespace, because notifications were disabled.
     pub fn idle(&mut self, now: Duration, is_watched: impl Fn(NetnsId) -> bool) -> bool {
         self.now = now;
         let ended = self.bulk.idle(now);
@@ -196,7 +198,7 @@ impl ReadingPlan {
         std::mem::take(&mut timing.resync)
     }
 
-    /// Returns the time of the next read or the end of the bulk change.
+    /// Returns the time at which the bulk change ends, if there is one, or else the time of the next read.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.bulk.over_at().or_else(|| self.queue.first().map(|(due, _)| *due))
     }

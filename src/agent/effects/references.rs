@@ -1,4 +1,4 @@
-//! Namespace references being watched, by the key of their value.
+//! Namespace references that are being watched, by the key of the namespace value.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ impl References {
         }
     }
 
-    /// Watches for a reference to resolve to something other than `binding`.
+    /// Watches a reference, which is reported when it resolves to something other than `binding`.
     pub fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
         let target = match name {
             NamespaceName::Named(name) => Some(Target::Named(name.clone())),

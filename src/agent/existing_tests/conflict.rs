@@ -26,7 +26,8 @@ fn beside(mtu: u32) -> (String, String) {
     )
 }
 
-/// Initial values, a second value that conflicts with the first of them, its correction, and the expected status of the second value.
+/// Test case: initial values, a second value that conflicts with the first of them, a corrected second value, and the expected
+/// error message of the conflict.
 struct Conflict {
     first: Vec<(String, String)>,
     second: (String, String),
@@ -217,7 +218,7 @@ fn first_key_wins_if_two_changes_conflict() {
     }
 }
 
-/// A change that requests the same link settings as before does not conflict with another interface that changes at the same time.
+/// A change that keeps the link settings of an interface does not conflict with a simultaneous change of another interface.
 #[test]
 fn change_of_addresses_only_is_no_conflict() {
     let a = existing("a", r#","ip_addresses":["10.1.0.1/24"]"#);
@@ -233,8 +234,9 @@ fn change_of_addresses_only_is_no_conflict() {
     assert!(message.contains("interface b has admin state UP"), "{message}");
 }
 
-/// A failed change of an interface does not block others on its link. If its old value is desired again, it takes precedence in key order,
-/// and an interface that was configured in the meantime is removed from the link.
+/// An interface whose change is refused does not block other interfaces on its link. If its old value is desired again, it takes
+/// precedence over interfaces with later keys: one that was configured in the meantime and conflicts with it is removed from the
+/// link.
 #[test]
 fn value_that_returns_to_applied_state_takes_precedence_by_key() {
     let addressed = |name: &str, rest: &str, address: &str| existing(name, &format!(r#"{rest},"ip_addresses":["{address}/24"]"#));

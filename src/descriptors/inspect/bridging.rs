@@ -16,7 +16,7 @@ use super::{
 };
 
 impl<'s> Inspection<'_, 's> {
-    /// Returns the managed master of a port, with the current port settings.
+    /// Returns the managed master of a port, with the port settings that the kernel has.
     ///
     /// `expected` is the port of the applied interface.
     pub(super) fn port_of(&self, link: &ObservedInterface<'s>, expected: Option<&PortOf>) -> Option<PortOf> {
@@ -37,9 +37,9 @@ impl<'s> Inspection<'_, 's> {
         Some(PortOf { master, settings })
     }
 
-    /// Records the memberships of an interface, and its VLANs.
+    /// Records the memberships and the VLANs of an interface.
     pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
-        // The agent does not choose the VRF of an EXISTING interface, so the link may be in another one.
+        // The agent does not choose the VRF of an EXISTING interface, so its link may be in another VRF than desired.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
         for (key, mut member) in memberships(found) {
             match &mut member.role {
@@ -48,7 +48,8 @@ impl<'s> Inspection<'_, 's> {
                 Role::Port(port) => {
                     let known = self.view.known(&key);
                     let applied = known.applied.and_then(Value::membership);
-                    // The applied membership records which settings the agent has set, even if they are no longer desired.
+                    // The applied membership records which settings the agent has set, including settings that are no longer
+                    // desired.
                     if let (Some(port), Some(set)) = (port, applied.and_then(|applied| applied.port()))
                         && port.of == set.of
                     {
@@ -76,7 +77,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Records the VLANs that a bridge or port has, whether they are desired or not. An undesired default VLAN is ignored.
+    /// Records the VLANs that a bridge or port has, desired or not, except for a default VLAN that is not desired.
     fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, requested: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
         for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
@@ -99,7 +100,8 @@ impl<'s> Inspection<'_, 's> {
                 there.remove(&vid);
             });
         }
-        // Undesired VLANs, left by an agent that was killed or added by others, would connect networks that must stay separate.
+        // VLANs that are not desired were left by an agent that was killed or added by others. They would connect networks that
+        // must stay separate.
         for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
             let range = VlanRange {
                 first: vid,

@@ -27,17 +27,17 @@ pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
 
 /// Desired or applied neighbours and routes of all values on one link, sorted by their identity in the kernel.
 ///
-/// Built once per inspection, so the time of an inspection is nearly linear in the number of routes and neighbours.
+/// Built once per inspection, so that an inspection takes nearly linear time in the number of routes and neighbours.
 #[derive(Default)]
 pub(super) struct OnLink<'a> {
     neighbours: Vec<(IpAddr, &'a Key, &'a Value)>,
     routes: Vec<(RouteIdentity, &'a Key, &'a Value)>,
 }
 
-/// Table, network, prefix length and metric.
+/// Identity of a route in the kernel: table, network, prefix length and metric.
 type RouteIdentity = (u32, IpAddr, u8, u32);
 
-/// Returns the value with an identity; if there are several, the first one that became known.
+/// Returns the first value with an identity. The values must be sorted by identity.
 fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option<(&'a Key, &'a Value)> {
     let (found, key, value) = values.get(values.partition_point(|(other, ..)| other < identity))?;
     (found == identity).then_some((*key, *value))
@@ -68,7 +68,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
             }
         }
-        // The sort must be stable; see `owner`.
+        // The sort is stable, so that `owner` returns the value that became known first.
         on.neighbours.sort_by_key(|(address, ..)| *address);
         on.routes.sort_by_key(|(identity, ..)| *identity);
         let on = Rc::new(on);
@@ -76,10 +76,10 @@ impl<'a, 's> Inspection<'a, 's> {
         Some(on)
     }
 
-    /// Returns whether objects with the agent's protocol number on a link can only belong to this agent.
+    /// Returns whether objects with the agent's protocol number on a link must belong to this agent.
     ///
-    /// All agents use the same number, so this requires that the link has this agent's alias, or that the agent manages it and no other
-    /// agent owns it.
+    /// All agents use the same protocol number, so the link itself must belong to this agent: it has this agent's alias, or this
+    /// agent manages the link and no other agent owns it.
     pub(super) fn is_ours(&self, index: u32) -> bool {
         let link = self.observed.link(index);
         match self.managed.contains_key(&index) {
@@ -94,9 +94,9 @@ impl<'a, 's> Inspection<'a, 's> {
         first.map(String::as_str)
     }
 
-    /// Returns the applied value of a neighbour whose desired value is now invalid.
+    /// Returns the key and the applied value of a neighbour whose desired value is now invalid.
     ///
-    /// The neighbour was created for an earlier value. It stays applied under the same key, so it is deleted when the key is deleted.
+    /// The neighbour was created for an earlier, valid value. It stays applied, and is deleted when the key is deleted.
     fn rejected_neighbour(&self, state: &NeighbourState) -> Option<(Key, Value)> {
         let (interface, ip_address) = (self.first_on(state.link)?.to_owned(), state.address.to_string());
         let arp = Arp {
@@ -109,7 +109,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.view.rejected(&key).then(|| (key, Value::AppliedArp(Applied::unasked(arp))))
     }
 
-    /// Like [`Self::rejected_neighbour`], for a route.
+    /// Returns the key and the applied value of a route whose desired value is now invalid. See [`Self::rejected_neighbour`].
     fn rejected_route(&self, state: &RouteState) -> Option<(Key, Value)> {
         let outgoing_interface = self.first_on(state.link)?.to_owned();
         let (address, prefix_len) = (state.route.destination, state.route.prefix_len);
@@ -133,13 +133,13 @@ impl<'a, 's> Inspection<'a, 's> {
             .then(|| (key, Value::AppliedRoute(Applied::unasked(route))))
     }
 
-    /// Returns whether a value is known for one of the interfaces on a link. `key` maps an interface to the key of the value.
+    /// Returns whether a value is known for one of the interfaces on a link. `key` returns the key of the value for an interface.
     fn has_known(&self, link: u32, key: impl Fn(String) -> TypedKey) -> bool {
         let mut keys = self.residents(link).iter().map(|name| key(name.clone()).to_key());
         keys.any(|key| self.is_known(&key))
     }
 
-    /// Appends to `unseen` the applied ARP entries, then the applied routes, of an interface that do not exist.
+    /// Appends to `unseen` the keys of applied ARP entries and routes of an interface that no longer exist, ARP entries first.
     pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
         let mut routes = Vec::new();
         for key in self.view.dependents(&up_key(interface)) {
@@ -165,7 +165,7 @@ impl<'a, 's> Inspection<'a, 's> {
                     let Some(arp) = value.arp() else { continue };
                     let known = self.view.known(key);
                     let applied = known.applied.and_then(Value::applied_arp);
-                    // Usually nothing has changed, so this check comes first and must be cheap.
+                    // This check comes first and must be cheap, because usually nothing has changed.
                     let is_as_applied = applied.map(Applied::value) == Some(arp) && arp.mac == state.mac;
                     if !is_as_applied && !known.in_flight {
                         let found = Arp {
@@ -205,19 +205,19 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the link of a route or neighbour, unless the namespace of the link is undecided.
+    /// Returns the link of a route or neighbour, unless the link may belong to a namespace that is not open yet.
     fn judged_link(&self, index: u32) -> Option<ObservedInterface<'s>> {
         self.observed.link(index).filter(|_| !self.undecided.contains(&index))
     }
 
-    /// Returns the observed routing table of a managed interface, which is that of its current VRF.
+    /// Returns the routing table of a managed interface, as observed: the table of the VRF that its link is in.
     ///
-    /// A route in another table cannot be deleted through the interface, so it does not belong to the interface.
+    /// A route in another table does not belong to the interface, because it cannot be deleted through the interface.
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.desired(&key)).and_then(Value::interface);
-        // The value of an EXISTING interface determines the table of its routes: others may have put the link into a VRF that the value
-        // does not name.
+        // An EXISTING interface uses the table of its VRF only if its value names that VRF: others may have put the link into a
+        // different one.
         let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);

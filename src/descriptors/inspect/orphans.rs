@@ -1,4 +1,5 @@
-//! Finds orphans: links, partly created links and addresses that no value desires. Each is reported with the operations that delete it.
+//! Finds orphans: links, partly created links and addresses that no value desires. Each orphan is reported with the operations
+//! that delete it.
 //!
 //! An object without the agent's ownership mark is never an orphan, except for foreign addresses in strict mode.
 
@@ -34,10 +35,10 @@ const IFA_F_MANAGETEMPADDR: u32 = 0x100;
 const IFA_F_STABLE_PRIVACY: u32 = 0x800;
 
 impl<'s> Inspection<'_, 's> {
-    /// Reports an orphan on a link that stays.
+    /// Reports an orphan on a link that is not an orphan itself.
     ///
-    /// An orphan on a `lo` is deleted before the interface of the `lo`. Deleting the interface removes its ownership mark, and without the
-    /// mark the owner of the orphan is unknown.
+    /// An orphan on a `lo` must be deleted before the interface of the `lo`. Deleting the interface removes the ownership mark,
+    /// without which the owner of the orphan is unknown.
     pub(super) fn orphan_on(&mut self, link: &ObservedInterface<'s>, what: &str, removal: KernelOp, superseded: bool) {
         let of_loopback = link.mark_of_value().filter(|_| link.state.name == "lo");
         let provider = of_loopback.map(|mark| interface_key(mark.subject));
@@ -49,7 +50,7 @@ impl<'s> Inspection<'_, 's> {
         self.orphan(what, orphan);
     }
 
-    /// Returns an orphan in this namespace with default properties.
+    /// Returns an orphan in this namespace, with defaults for all other fields.
     fn orphan_of(&self, removal: Vec<KernelOp>) -> Orphan {
         Orphan {
             namespace: self.name.clone(),
@@ -68,9 +69,9 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Reports applied orphans as lost if they no longer exist or belong to a value now.
+    /// Reports applied orphans as lost if they no longer exist or now belong to a value.
     ///
-    /// An orphan whose value has become desired in the meantime must not be deleted.
+    /// An object that belongs to a value again must not be deleted as an orphan.
     pub(super) fn former_orphans(&mut self) {
         let found = self.view.applied_under(&orphans_prefix(self.netns));
         let of_this_name = |value: &Value| value.orphan().is_some_and(|orphan| orphan.namespace == *self.name);
@@ -81,8 +82,8 @@ impl<'s> Inspection<'_, 's> {
 
     pub(super) fn orphan_link(&mut self, link: &ObservedInterface<'s>) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        // If a link stays, its addresses must be deleted before its ownership mark. Otherwise an agent that is killed in between would
-        // leave them behind.
+        // If the link itself is not deleted, its addresses must be deleted before its ownership mark. Otherwise, an agent that is
+        // killed in between would leave them behind.
         let changed = |changes: LinkChanges| {
             let mut ops: Vec<KernelOp> = self.marked_addresses(link).map(|state| self.address_removal(link, state)).collect();
             ops.push(KernelOp::SetLink {
@@ -105,7 +106,7 @@ impl<'s> Inspection<'_, 's> {
                     ..LinkChanges::default()
                 })
             }
-            // This version does not support this kind of link, so it leaves the link alone.
+            // This version of the agent does not support the kind of this link, so it does not delete the link.
             LifeCycle::Referred => return,
             LifeCycle::Builtin(_) => {
                 let alias = if link.mark.is_some_and(|mark| mark.created_namespace) {
@@ -145,15 +146,15 @@ impl<'s> Inspection<'_, 's> {
 
     /// Handles a link that an interrupted creation left behind.
     ///
-    /// It belongs to the interface that desires this host name here and has no other link. It is an orphan if there is no such interface,
-    /// or if the interface is still waiting for a dependency.
+    /// The link belongs to the interface that desires this host name in this namespace and has no other link. It is an orphan if
+    /// there is no such interface, or if the interface is still waiting for a dependency.
     pub(super) fn provisional(&mut self, link: &ObservedInterface<'s>) {
         let is_here = |value: &Value| {
             let is_here = |interface: &Interface| interface.host_name == link.state.name && self.is_here(&interface.namespace);
             value.interface().is_some_and(is_here)
         };
         let has_other_link = |key: &&Key| self.managed.values().flatten().any(|name| interface_key(name) == **key);
-        // The namespace may have several names, and the interface may use any of them.
+        // The namespace may have several names, and the interface may refer to it by any of them.
         let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace_name());
         let names: Vec<&NamespaceName> = names.filter(|name| self.is_here(name)).collect();
         let desired = std::iter::once(self.name)
@@ -166,7 +167,7 @@ impl<'s> Inspection<'_, 's> {
             Some(key) if exists(key) => {
                 self.seen.insert(key.clone());
             }
-            // The creation will soon be repeated, and deletes the link first.
+            // The interface will soon be created again, which deletes this link first.
             Some(key) if self.view.is_undecided(key) => {
                 self.seen.insert(key.clone());
                 self.findings.unfinished.push(key.clone());
@@ -180,7 +181,7 @@ impl<'s> Inspection<'_, 's> {
         states.filter(|state| state.protocol == PROTOCOL)
     }
 
-    /// Returns the guard for deleting something from a link.
+    /// Returns the guard for a deletion of something on a link.
     pub(super) fn guard(&self, link: &ObservedInterface<'s>) -> Guard {
         match link.mark {
             Some(_) => owned(self.marks),
@@ -218,8 +219,8 @@ impl<'s> Inspection<'_, 's> {
         desired_addresses
     }
 
-    /// Reports the agent's addresses on a link as orphans, except those that are in `found`, desired or applied. Reports none while an
-    /// operation on one of the interfaces' addresses is in flight.
+    /// Reports this agent's addresses on a link as orphans, except those that are in `found`, desired or applied. Reports nothing
+    /// while an operation on an address of the interfaces is in flight.
     pub(super) fn orphan_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String], found: &HashSet<AddressSpec>) {
         let mut left: Vec<&AddressState> = self
             .marked_addresses(link)
@@ -269,9 +270,9 @@ impl<'s> Inspection<'_, 's> {
 
 /// Returns whether the kernel assigned an address by itself (IFAPROT_KERNEL_* in linux/if_addr.h).
 ///
-/// Before Linux 5.18, addresses have no protocol, and later kernels do not set it for all addresses. Therefore the following count as well:
-/// the address of `lo`, link-local IPv6 addresses, and IPv6 addresses from router advertisements, which have a lifetime or generation
-/// flags.
+/// Before Linux 5.18, addresses have no protocol, and later kernels do not set it for every address. Therefore three other kinds
+/// of address are recognised as well: those of `lo`, link-local IPv6 addresses, and IPv6 addresses from router advertisements,
+/// which have a lifetime or generation flags.
 fn is_kernels(link: &str, state: &AddressState) -> bool {
     let by_itself = match state.address.address {
         IpAddr::V4(address) => link == "lo" && address == Ipv4Addr::LOCALHOST,

@@ -1,6 +1,6 @@
-//! Reads back interfaces from their links: properties, addresses and the routes of the addresses.
+//! Reads back interfaces from their links: properties, addresses, and the routes of the addresses.
 //!
-//! [`Inspection`] has already determined the owner of each link. [`Inspection::believe`] is the entry point.
+//! The entry point is [`Inspection::believe`]. By then, [`Inspection`] has determined the owner of each link.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,9 +22,9 @@ use link_kinds::{LifeCycle, Link};
 use netns_kernel::{AddressSpec, AddressState, PROTOCOL, Progress, are_routes_read, routes_of_address};
 
 impl<'s> Inspection<'_, 's> {
-    /// Records applied addresses that still exist although the interface no longer has them.
+    /// Records applied addresses that still exist on the link, although the observed interface does not include them.
     ///
-    /// This happens if their deletion has failed.
+    /// This happens if the deletion of an address has failed.
     pub(super) fn see_applied_addresses(&mut self, link: &ObservedInterface<'s>, name: &str) {
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         let unseen: Vec<_> = applied.filter(|(key, _)| !self.seen.contains(*key)).collect();
@@ -41,15 +41,15 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the interface as observed on its link.
     ///
-    /// Its addresses are those of `basis` and `desired` that the link has. Properties that the kernel does not report are taken from
-    /// `basis`.
+    /// Its addresses are those of `basis` and `desired` that exist on the link. Properties that the kernel does not report are
+    /// copied from `basis`.
     pub(super) fn believe(&self, basis: AppliedInterface, desired: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mut found = basis;
         if !found.interface.is_existing() {
             let believed = &*found.interface;
             let shown = self.shown(believed, link);
             let is_unasked = link.state.master.is_some() && shown.vrf.is_none() && shown.port_of.is_none();
-            // Avoids a copy in the usual case, in which nothing has changed.
+            // Usually nothing has changed, and then no copy is needed.
             if shown != *believed {
                 found.interface = shown.into();
             }
@@ -85,10 +85,10 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns those addresses of the applied version (`believed`) and the desired version that the link has.
+    /// Returns the applied (`believed`) and desired addresses of an interface that exist on the link.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // An address that the agent only expects counts only while the link is up, like the fact about it.
+        // An address that others must add counts only while the link is up, as does the fact that the address exists.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -112,7 +112,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the applied interface of a link whose desired value is now invalid.
     ///
-    /// The link was created for an earlier value and stays. Nothing is known about it except for what the kernel reports.
+    /// The link was created for an earlier, valid value and stays. That value is unknown, so everything is taken from the kernel.
     pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mark = link.mark;
         let vrf = self.vrf_of(link, None);
@@ -167,7 +167,7 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // A failed detection that is not applied is probed, so it is queried once more and the failure is published.
+                // If a failed detection is not applied, it is tried once more, so that its failure is published.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}
                     Some(_) => self.findings.lost.push(key),
@@ -178,9 +178,9 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns whether another address of the interface is the primary one of the address's subnet in the kernel.
+    /// Returns whether the kernel has another address of the interface as the primary one of the subnet of `address`.
     ///
-    /// Returns false if a foreign address is in that subnet, because changing the order could delete the foreign address.
+    /// Returns false if the subnet contains a foreign address, because a change of the order could delete the foreign address.
     fn is_misplaced(&self, link: u32, address: &Address, desired: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
@@ -199,7 +199,7 @@ impl<'s> Inspection<'_, 's> {
         secondary && of_interface
     }
 
-    /// Returns the desired addresses that the link has, but without the routes that the kernel created for them.
+    /// Returns the desired addresses that exist on the link without the routes that the kernel creates for an address.
     ///
     /// On a shared link, addresses that others added are not checked.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
@@ -210,7 +210,7 @@ impl<'s> Inspection<'_, 's> {
         let addresses = desired.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
-        // While the link is outside its VRF, the routes are in another table.
+        // While the link is not in its VRF, the routes of its addresses are in another table.
         let is_in_place = |address: &&Arc<Address>| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Arc<Address>| {
             let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
@@ -224,7 +224,7 @@ impl<'s> Inspection<'_, 's> {
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
             .collect();
-        // A secondary address has no connected route of its own: gateways are reached through the route of the primary address.
+        // A secondary address has no subnet route of its own. Its gateways are reached through the route of the primary address.
         let rests_on_unrouted = |spec: &AddressSpec| {
             let state = self.observed.address(link.state.index, *spec);
             let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
@@ -239,7 +239,7 @@ impl<'s> Inspection<'_, 's> {
         unrouted
     }
 
-    /// Reports facts about the addresses on a link that do not belong to its interface.
+    /// Reports facts about addresses on a link that do not belong to the link's interface.
     pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         let name = &found.interface.name;
         let is_shared = found.interface.is_existing() || self.residents(link.state.index).len() > 1;
@@ -250,7 +250,7 @@ impl<'s> Inspection<'_, 's> {
         }
         let desired = self.view.desired(&interface_key(name)).into_iter().flat_map(Value::addresses);
         let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(desired).filter_map(|address| address.spec).collect();
-        // Addresses that are about to be deleted still belong to the interface.
+        // An address that is about to be deleted still belongs to the interface.
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         of_others.retain(|state| !own.contains(&state.address));
@@ -262,16 +262,15 @@ impl<'s> Inspection<'_, 's> {
         self.observed.address(link, spec).is_some()
     }
 
-    /// Returns the ownership mark on the link of a value.
-    ///
-    /// Returns `None` if the mark was removed and the link is recognised only by its index.
+    /// Returns the ownership mark on the link of a value; `None` if the mark was removed, so that the link is recognised only by
+    /// its index.
     fn mark_on(&self, link: &ObservedInterface<'s>) -> Option<Mark<'s>> {
         link.mark.filter(|_| !self.unmarked.contains(&link.state.index))
     }
 
     /// Returns the kind and settings of a link as observed in the kernel.
     ///
-    /// The names that the link refers to are taken from its ownership mark, if it has one.
+    /// The names of a peer or parent are taken from the ownership mark of the link, if it has one.
     fn link_of_value(&self, basis: &Interface, link: &ObservedInterface<'s>) -> Link {
         let Some(kind) = link.kind.filter(|kind| kind.spec().life_cycle == LifeCycle::Created) else {
             return basis.link.clone();
@@ -289,20 +288,21 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the logical name of the VRF device that a link is in.
     ///
-    /// If several interfaces share that device, `expected` is preferred. A device that an earlier run left behind does not count, even if
-    /// it has the mark of an interface that is desired in another namespace.
+    /// If several interfaces share the device, `expected` is preferred. The device does not count if an earlier run left it
+    /// behind, even if it has the mark of an interface that is desired in another namespace.
     pub(super) fn vrf_of(&self, link: &ObservedInterface<'s>, expected: Option<&str>) -> Option<String> {
         self.name_among(self.residents(self.vrf_device_of(link)?.state.index), expected)
     }
 
-    /// Chooses among the interfaces on one link that may be in this namespace: the expected one, or else the first.
+    /// Returns the expected interface if it is on the link, or else the first interface on the link. Considers only interfaces
+    /// that may be in this namespace.
     pub(super) fn name_among(&self, residents: &[String], expected: Option<&str>) -> Option<String> {
         let names: Vec<&String> = residents.iter().filter(|name| self.may_be_here(name)).collect();
         let named = names.iter().find(|name| Some(name.as_str()) == expected);
         named.or(names.first()).map(|name| (*name).clone())
     }
 
-    /// Returns whether an interface is in this namespace, or may be as far as is known.
+    /// Returns whether an interface is in this namespace, or whether its namespace is not known yet.
     fn may_be_here(&self, name: &str) -> bool {
         let known = self.view.known(&interface_key(name));
         let Some(interface) = known.applied.or(known.desired).and_then(Value::interface) else {
@@ -314,7 +314,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns the managed VRF device that a link is in.
+    /// Returns the VRF device that a link is in, if the device is managed.
     pub(super) fn vrf_device_of(&self, link: &ObservedInterface<'s>) -> Option<ObservedInterface<'s>> {
         let device = self.observed.master_of(link).filter(|device| device.state.vrf_table().is_some());
         device.filter(|device| self.managed.contains_key(&device.state.index))

@@ -1,7 +1,7 @@
 //! Inspects the values on one link.
 //!
-//! A link in the agent's own namespace may belong to a VETH and to EXISTING interfaces at once. Orphans and foreign objects on a link are
-//! therefore determined for all of its values together.
+//! A link in the agent's own namespace may belong to a VETH and to several EXISTING interfaces. Therefore orphans and foreign
+//! objects on a link are determined for all these values together.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -17,23 +17,25 @@ use crate::descriptors::netns_of;
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Logical names of the values on a link: the interface that created it or took it over, then EXISTING interfaces in key order.
+/// Logical names of the interfaces on a link: first the one that created the link or took it over, then EXISTING interfaces in
+/// key order.
 pub(super) type Residents = Vec<String>;
 
-/// Result of comparing one value with the link.
+/// Result of comparing one interface with its link.
 enum Verdict {
-    /// The value exists.
+    /// The interface exists in this state.
     Present(AppliedInterface),
-    /// The value is not applied on the link, because its conditions are not met.
+    /// The interface is not applied on the link, because a condition for it is not met.
     Absent,
-    /// Undecided: an operation on the value is in flight, its namespace is not open yet, or it has yet to move to this link.
+    /// Not decided yet, because an operation on the interface is in flight, its namespace is not open yet, or it has yet to move
+    /// to this link.
     Unsettled,
-    /// The link has the ownership mark of a value that is not desired here.
+    /// The link has the ownership mark of a value that is not desired in this namespace.
     Orphan,
 }
 
 impl<'a, 's> Inspection<'a, 's> {
-    /// Adds EXISTING interfaces to the values on each link.
+    /// Adds EXISTING interfaces to the logical names on each link.
     pub(super) fn add_existing(&mut self) {
         if netns_of(self.view, &NamespaceName::Own) != Some(self.netns) {
             return;
@@ -46,14 +48,14 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the logical names of the values on a link; empty if the link is not managed.
+    /// Returns the logical names of the interfaces on a link; empty if the link is not managed.
     pub(super) fn residents(&self, index: u32) -> &[String] {
         self.managed.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the interfaces on a link, each with a flag that is true if it was adopted from others.
+    /// Returns the interfaces on a link, each with a flag that tells whether its link was adopted.
     ///
-    /// Prefers the desired version to the applied one.
+    /// Uses the desired version of an interface if there is one, and the applied version otherwise.
     fn interfaces_on(&self, index: u32) -> impl Iterator<Item = (&Interface, bool)> {
         self.residents(index).iter().filter_map(|name| {
             let key = interface_key(name);
@@ -64,7 +66,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
         let mut names = self.residents(link.state.index).to_vec();
-        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before.
+        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before, so
+        // that interface comes first.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
@@ -94,7 +97,7 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Compares one value with the link that it is on.
+    /// Compares an interface with its link.
     fn value_on(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Verdict {
         let key = interface_key(name);
         let known = self.view.known(&key);
@@ -108,19 +111,19 @@ impl<'a, 's> Inspection<'a, 's> {
             Ok(basis) => basis,
             Err(verdict) => return verdict,
         };
-        // The desired addresses of an EXISTING interface that leaves this link belong to another link.
+        // If an EXISTING interface is about to leave this link, its desired addresses belong to another link.
         let leaves = |desired: &Interface| desired.is_existing() && desired.host_name != link.state.name;
         let stays = desired.filter(|desired| !leaves(&desired.interface));
         let desired_addresses = stays.map_or(basis.addresses.clone(), |desired| desired.addresses.clone());
         let mut found = self.believe(basis, &desired_addresses, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
-            // While an interface is being removed from the link, an address that it no longer uses may stay for another value.
+            // While an interface is being removed from the link, its former addresses may stay on the link for another interface.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
             found.addresses = found.addresses.iter().filter(is_kept).cloned().collect();
         }
         self.findings.links.push((name.to_owned(), *link));
         self.seen.insert(key.clone());
-        // Addresses are compared separately, one by one.
+        // Addresses are left out here, because each one is compared separately.
         let is_as_applied = applied
             .filter(|applied| self.is_applied_here(applied))
             .is_some_and(|applied| (&applied.interface, applied.circumstances) == (&found.interface, found.circumstances));
@@ -130,12 +133,12 @@ impl<'a, 's> Inspection<'a, 's> {
         Verdict::Present(found)
     }
 
-    /// Returns the state that a value is expected to have, before it is corrected by what the link shows.
+    /// Returns the state that an interface is expected to have, which is then corrected by what its link shows.
     ///
     /// This is the applied version, or else the desired version as if it had just been applied.
     ///
     /// # Errors
-    /// Returns the verdict if the value is not on this link.
+    /// Returns the verdict if the interface is not on this link.
     fn basis(&mut self, link: &ObservedInterface<'s>, name: &str, present: &[AppliedInterface]) -> Result<AppliedInterface, Verdict> {
         let key = interface_key(name);
         let known = self.view.known(&key);
@@ -144,19 +147,20 @@ impl<'a, 's> Inspection<'a, 's> {
         let applied_here = applied.filter(|applied| self.is_applied_here(applied));
         Ok(match (desired, applied_here) {
             (_, Some(applied)) => (**applied).clone(),
-            // The value is applied in another namespace and will move here later, so an earlier run must have left this link behind.
+            // The interface is applied in another namespace, so this link was left by an earlier run. Only an EXISTING interface
+            // may still have to move to this link.
             (Some(desired), None) if self.is_elsewhere(applied) => match desired.interface.is_existing() {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
             },
-            // A link that is down counts as absent, as it does for the dependency of the interface.
+            // A link that is down counts as absent here, as it does in the dependencies of an EXISTING interface.
             (Some(desired), None) if desired.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
             (Some(desired), None) if let Some(other) = self.contradicted(&desired.interface, present) => {
                 if !self.has_left_addresses(link, &desired.addresses) {
                     return Err(Verdict::Absent);
                 }
-                // Before the restart, a version without the contradiction was applied. Its addresses stay, as they would have without the
-                // restart.
+                // Before the restart, an earlier version of the interface was applied that did not contradict the other one. Its
+                // addresses stay, as they would have without the restart.
                 let earlier = Interface {
                     mtu: 0,
                     mac: None,
@@ -170,7 +174,7 @@ impl<'a, 's> Inspection<'a, 's> {
             }
             (Some(desired), None) => match netns_of(self.view, &desired.interface.namespace) {
                 Some(netns) if netns == self.netns => AppliedInterface::of(desired),
-                // The value's namespace is not open yet and may turn out to be this one.
+                // The namespace of the interface is not open yet, and may be this one.
                 None if self.view.is_undecided(&desired.interface.namespace.key()) => {
                     self.findings.undecided = true;
                     self.undecided.insert(link.state.index);
@@ -178,7 +182,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
                 _ => return Err(Verdict::Orphan),
             },
-            // The last valid version of the value is in another namespace, so an earlier run must have left this link behind.
+            // The last valid version of the interface is applied in another namespace, so this link was left by an earlier run.
             (None, None) if self.is_elsewhere(applied) => return Err(Verdict::Orphan),
             (None, None) if self.view.rejected(&key) => self.as_it_is(name, link),
             (None, None) => return Err(Verdict::Orphan),
@@ -190,12 +194,13 @@ impl<'a, 's> Inspection<'a, 's> {
         netns_of(self.view, &applied.interface.namespace) == Some(self.netns)
     }
 
-    /// Returns whether an interface is applied in an open namespace. The caller has checked that it is not this one.
+    /// Returns whether an interface is applied in another open namespace. The caller has ruled out this namespace.
     fn is_elsewhere(&self, applied: Option<&Arc<AppliedInterface>>) -> bool {
         applied.is_some_and(|applied| netns_of(self.view, &applied.interface.namespace).is_some())
     }
 
-    /// Returns the interface on the same link that an EXISTING interface contradicts: one of `present`, or an applied interface.
+    /// Returns an interface on the same link that an EXISTING interface contradicts, in `present` or among the applied
+    /// interfaces.
     fn contradicted<'p>(&self, desired: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
     where
         'a: 'p,
@@ -208,13 +213,13 @@ impl<'a, 's> Inspection<'a, 's> {
         other.or_else(|| contradicted(self.view, desired))
     }
 
-    /// Returns whether a value is an EXISTING interface with none of its addresses on the link.
+    /// Returns whether an interface is an EXISTING interface whose addresses are all missing from the link.
     fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
         let desired = self.view.desired(&interface_key(name)).and_then(Value::desired_interface);
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has any of these addresses, added by an agent.
+    /// Returns whether the link has one of these addresses, and an agent added it.
     fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
             addresses
@@ -224,7 +229,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.marked_addresses(link).any(|state| of_interface(state.address))
     }
 
-    /// Records the values derived from an interface on its link.
+    /// Records the values that are derived from an interface and exist on its link.
     fn what_is_on(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         self.observe_addresses(link, found);
         self.memberships_of(link, &found.interface);
@@ -245,9 +250,10 @@ impl<'a, 's> Inspection<'a, 's> {
         self.see_applied_addresses(link, &found.interface.name);
     }
 
-    /// Reports the addresses on a link that belong to none of its values.
+    /// Reports the addresses on a link that belong to none of its interfaces.
     fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[AppliedInterface]) {
-        // All agents use the same protocol number, so addresses with that number on another agent's link belong to that agent.
+        // All agents use the same protocol number. On a link of another agent, addresses with that number belong to the other
+        // agent.
         if link.is_other_agents() {
             return;
         }

@@ -23,8 +23,8 @@ use netns_kernel::{
 
 /// Number of routes, and number of neighbours, on the interface.
 const COUNT: u32 = 20_000;
-/// Upper limit for the CPU time of one inspection in an unoptimised build. Other load does not affect it. Quadratic work on [`COUNT`]
-/// objects takes minutes.
+/// Upper limit for the CPU time of one inspection in an unoptimised build. With quadratic work on [`COUNT`] objects, an
+/// inspection takes minutes. CPU time does not depend on other load.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Returns the CPU time used by this thread.
@@ -79,7 +79,7 @@ fn change(key: String, json: String) -> Change<Value> {
     }
 }
 
-/// Lets all operations succeed and returns their number.
+/// Performs operations until none are left; all of them succeed. Returns their number.
 fn settle(scheduler: &mut Scheduler<Network>) -> usize {
     let mut performed = 0;
     loop {

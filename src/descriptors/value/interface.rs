@@ -11,25 +11,25 @@ use super::{Address, NamespaceName, PortOf, Terms};
 /// Properties of a desired or applied interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
-    /// Logical name.
+    /// Logical name, which is part of the key.
     pub name: String,
     /// Kind of link, with the settings of that kind.
     pub link: Link,
-    /// Namespace of the link.
+    /// Namespace that contains the link.
     pub namespace: NamespaceName,
-    /// Kernel name.
+    /// Name of the link in the kernel.
     pub host_name: String,
-    /// Administrative state.
+    /// Admin state: true for UP.
     pub enabled: bool,
     /// MAC address; `None` if the kernel chooses it.
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes; 0 for the default of the kind.
     pub mtu: u32,
-    /// True if the agent manages only the link layer.
+    /// True if the agent manages only the link layer of the interface, not its addresses.
     pub link_only: bool,
-    /// Logical name of the interface's VRF device.
+    /// Logical name of the VRF device that the interface belongs to; `None` if it is in no VRF.
     pub vrf: Option<String>,
-    /// Bridge that the interface is a port of, with the port settings.
+    /// Bridge that the interface is a port of, with the port settings; `None` if it is not a port.
     pub port_of: Option<PortOf>,
 }
 
@@ -39,35 +39,35 @@ pub type Addresses = Arc<[Arc<Address>]>;
 /// Desired interface, converted from a valid model.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DesiredInterface {
-    /// Properties of the interface.
+    /// Desired properties of the interface.
     pub interface: Arc<Interface>,
-    /// Addresses of the interface.
+    /// Desired addresses of the interface.
     pub addresses: Addresses,
-    /// Rules by which the agent treats the interface.
+    /// Terms on which the agent handles the interface, such as its drift policy.
     pub terms: Terms,
 }
 
 /// Applied interface: its last known state in the kernel, as set or read back.
 #[derive(Clone, PartialEq, Debug)]
 pub struct AppliedInterface {
-    /// Properties of the interface.
+    /// Properties that the interface has in the kernel.
     pub interface: Arc<Interface>,
-    /// Addresses that exist.
+    /// Addresses that exist on the link.
     pub addresses: Addresses,
-    /// State of the link that is not part of the desired state.
+    /// Further state of the link, which is not part of the desired state.
     pub circumstances: Circumstances,
     /// Desired version that was applied; `None` if no valid version is known.
     pub desired: Option<Arc<DesiredInterface>>,
 }
 
-/// State of an applied interface's link that is not part of the desired state.
+/// State of the link of an applied interface that is not part of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circumstances {
     /// How the agent recognises the link.
     pub known_by: KnownBy,
     /// Bits of the settings that the agent has set explicitly on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
-    /// True if the link was adopted from others.
+    /// True if the link was adopted.
     pub adopted: bool,
     /// True if the link has a master that no value desires, such as a foreign bridge.
     pub enslaved: bool,
@@ -76,11 +76,11 @@ pub struct Circumstances {
 /// How the agent recognises a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KnownBy {
-    /// By its alias; the link of an EXISTING interface by its name.
+    /// By its alias, or by its name if the interface is EXISTING.
     Mark,
     /// Only by its provisional group, because the link has just been created.
     Group,
-    /// By its index, because its alias was removed.
+    /// By its interface index, because its alias was removed.
     Index(u32),
 }
 
@@ -123,7 +123,7 @@ impl AppliedInterface {
         }
     }
 
-    /// Returns whether the properties and addresses equal those of a desired version.
+    /// Returns whether the properties and addresses equal those of a desired interface.
     pub fn is_as(&self, desired: &DesiredInterface) -> bool {
         (&self.interface, &self.addresses) == (&desired.interface, &desired.addresses)
     }

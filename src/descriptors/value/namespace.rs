@@ -6,7 +6,7 @@ use models::key::{Key, NamespaceType, TypedKey};
 
 use netns_kernel::{NamespaceRef, NetnsId};
 
-/// Reference to a namespace in a model. A model without a namespace means [`NamespaceName::Own`].
+/// Reference to a namespace in a model. A model without a namespace refers to [`NamespaceName::Own`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceName {
     /// Namespace in which the agent was started.
@@ -22,7 +22,7 @@ pub enum NamespaceName {
 }
 
 impl NamespaceName {
-    /// Returns the reference type and the reference.
+    /// Returns the type of the reference and its text.
     pub fn parts(&self) -> (NamespaceType, String) {
         match self {
             NamespaceName::Own => (NamespaceType::Own, String::new()),
@@ -33,7 +33,7 @@ impl NamespaceName {
         }
     }
 
-    /// Parses a scheduler key; returns `None` if it is not a namespace key.
+    /// Parses the scheduler key of a namespace; returns `None` for other keys.
     pub fn of_key(key: &Key) -> Option<Self> {
         let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
             return None;
@@ -66,12 +66,12 @@ impl std::fmt::Display for NamespaceName {
     }
 }
 
-/// Namespace that is open or being opened.
+/// Applied namespace, which is open or being opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Namespace {
-    /// Name by which values refer to it.
+    /// Name by which values refer to the namespace.
     pub name: NamespaceName,
-    /// Namespace that the name refers to; `None` while the executor is opening it.
+    /// Namespace that the name refers to; `None` while the executor is opening the namespace.
     pub open: Option<OpenNamespace>,
 }
 
@@ -90,12 +90,12 @@ impl Namespace {
     }
 }
 
-/// Open namespace.
+/// Namespace that the executor keeps open.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenNamespace {
-    /// Identity of the namespace.
+    /// Identity of the namespace, from its inode number.
     pub netns: NetnsId,
-    /// Reference with which the executor opened it.
+    /// Reference with which the executor opened the namespace.
     pub reference: NamespaceRef,
     /// True if the agent created the namespace, which the alias of its `lo` records. The agent deletes such a namespace when no value needs
     /// it any more.
@@ -105,7 +105,7 @@ pub struct OpenNamespace {
 /// Container that runs a microservice.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Microservice {
-    /// Label of the microservice.
+    /// Label by which values refer to the microservice.
     pub label: String,
     /// Container id in Docker.
     pub container_id: String,
@@ -113,6 +113,6 @@ pub struct Microservice {
     pub container_name: String,
     /// PID of the container's main process.
     pub pid: i32,
-    /// Start time of that process, in clock ticks after boot.
+    /// Start time of the main process, in clock ticks after boot.
     pub start_time: u64,
 }

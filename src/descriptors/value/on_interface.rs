@@ -12,12 +12,12 @@ use netns_kernel::AddressSpec;
 /// Handling of an IPv6 address during duplicate address detection (RFC 4862 §5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Detection {
-    /// The address counts as available once the detection has ended.
+    /// The address is not regarded as available before the detection has ended.
     #[default]
     Wait,
     /// The kernel performs no detection.
     Skip,
-    /// The address is used immediately, while the detection is in progress (RFC 4429).
+    /// The address is used immediately, while the detection is still in progress (RFC 4429).
     Optimistic,
 }
 
@@ -26,34 +26,35 @@ pub enum Detection {
 pub struct Address {
     /// Logical name of the interface.
     pub interface: String,
-    /// Key of the derived value.
+    /// Key of the address as a derived value.
     pub key: Key,
     /// Parsed address; `None` for an IP allocation reference.
     pub spec: Option<AddressSpec>,
-    /// Address as written in the model.
+    /// Address as written in the model, for display.
     pub text: String,
-    /// Logical name of the VRF that the interface must join before the address is set.
+    /// Logical name of the VRF that the interface must join before the address is added; `None` without a VRF.
     pub vrf: Option<String>,
-    /// Key of the fact that the address waits for. Set for addresses that the agent only expects on an EXISTING interface and does not set.
+    /// Key of the fact that the address exists, if others must add it to an EXISTING interface and the agent only waits for it.
+    /// `None` if the agent adds the address.
     pub expected: Option<Key>,
     /// How the kernel performs duplicate address detection.
     pub detection: Detection,
-    /// True if the agent waits for the end of the detection: for an IPv6 address that it sets on a link that is desired UP and whose kind
-    /// has detection, unless detection is skipped.
+    /// True if the agent waits for the end of the detection. This is the case for an IPv6 address that the agent adds, on a link
+    /// that is desired UP and whose kind has detection, unless detection is skipped.
     pub awaited: bool,
     /// Position among the addresses of the interface in the model, starting at 1.
     pub position: u32,
-    /// In a desired value, true if this is the first of several IPv4 addresses in one subnet. In an applied value, false if another address
-    /// of the interface is the primary one instead.
+    /// In a desired value, true if this is the first of several IPv4 addresses in one subnet, so that it must be the primary one.
+    /// In an applied value, false if another address of the interface is the primary one instead.
     pub leads: bool,
     /// True if the link has the routes that the kernel creates for the address. Always true for a desired address.
     pub routed: bool,
 }
 
-/// Bridge port that an interface becomes.
+/// Port of a bridge, as a property of the interface that becomes the port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortOf {
-    /// Logical name of the master.
+    /// Logical name of the bridge.
     pub master: String,
     /// Port settings; `None` if the model gives none.
     pub settings: Option<Port>,
@@ -66,7 +67,7 @@ pub struct Membership {
     pub interface: String,
     /// Logical name of the master.
     pub master: String,
-    /// Role of the interface in the master.
+    /// Role of the interface: member of a VRF or port of a bridge.
     pub role: Role,
 }
 
@@ -75,10 +76,11 @@ pub struct Membership {
 pub enum Role {
     /// The master is a VRF device.
     Vrf {
-        /// Kernel name of an EXISTING interface, for whose membership the agent only waits; `None` for other interfaces.
+        /// Kernel name of the link if the interface is EXISTING, in which case the agent only waits until others have added it to
+        /// the VRF. `None` for other interfaces.
         existing: Option<String>,
     },
-    /// The interface is a port, with these settings if the model gives any.
+    /// The master is a bridge, and the interface is a port. Contains the port settings, if the model gives any.
     Port(Option<Port>),
 }
 
@@ -92,12 +94,12 @@ impl Membership {
     }
 }
 
-/// VLAN range of a bridge or port.
+/// VLAN range of a bridge or bridge port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BridgeVlan {
-    /// Logical name of the interface.
+    /// Logical name of the bridge or port.
     pub interface: String,
-    /// VLAN ids and flags.
+    /// VLAN ids, and the flags that they share.
     pub range: VlanRange,
     /// True if the interface is the bridge itself, not a port.
     pub itself: bool,
@@ -108,11 +110,11 @@ pub struct BridgeVlan {
 pub struct Arp {
     /// Logical name of the interface.
     pub interface: String,
-    /// IP address; `None` for an IP allocation reference.
+    /// IP address of the neighbour; `None` for an IP allocation reference.
     pub address: Option<IpAddr>,
-    /// IP address as written in the model.
+    /// IP address as written in the model, for display.
     pub text: String,
-    /// MAC address.
+    /// MAC address of the neighbour.
     pub mac: [u8; 6],
 }
 
@@ -123,15 +125,15 @@ pub struct Route {
     pub interface: String,
     /// Destination network; `None` for an IP allocation reference.
     pub destination: Option<AddressSpec>,
-    /// Destination as written in the model.
+    /// Destination as written in the model, for display.
     pub destination_text: String,
-    /// Gateway; `None` for a route without one.
+    /// IP address of the gateway; `None` if the route has no gateway or refers to an IP allocation.
     pub gateway: Option<IpAddr>,
-    /// Gateway as written in the model, if it is an IP allocation reference.
+    /// Gateway as written in the model, if it refers to an IP allocation.
     pub gateway_reference: Option<String>,
-    /// Scope (RT_SCOPE_* of linux/rtnetlink.h). Scope 253 makes the route link-local, so its destination makes gateways of other routes
-    /// reachable.
+    /// Scope (RT_SCOPE_* of linux/rtnetlink.h). A route with scope 253 is link-local: the gateways of other routes are reachable
+    /// if they are in its destination network.
     pub scope: u8,
-    /// Metric.
+    /// Metric as in the model; 0 for the kernel's default.
     pub metric: u32,
 }

@@ -1,4 +1,4 @@
-//! Terms of desired values, and the generic types of desired and applied neighbours and routes.
+//! Terms on which the agent handles desired values, and the generic types of desired and applied neighbours and routes.
 //!
 //! An applied value describes the object in the kernel and keeps the desired version that was applied.
 
@@ -17,9 +17,9 @@ pub enum DriftPolicy {
     Report,
 }
 
-/// Message from which a value was converted, in protobuf encoding. It lets clients see the value as it was written.
+/// Message from which a value was converted, in protobuf encoding, so that clients see the value as it was written.
 ///
-/// Comparisons ignore it, so two spellings of the same value are equal.
+/// Comparisons ignore the message, so two spellings of the same value are equal.
 #[derive(Clone, Default)]
 pub struct Original(Option<Arc<[u8]>>);
 
@@ -29,12 +29,12 @@ impl Original {
         Original(Some(model.to_protobuf().into()))
     }
 
-    /// Returns the protobuf encoding of the message, if the value was converted from one.
+    /// Returns the protobuf encoding of the message; `None` if the value was not converted from a message.
     pub fn bytes(&self) -> Option<&Arc<[u8]>> {
         self.0.as_ref()
     }
 
-    /// Returns the decoded message, if the value was converted from one of this type.
+    /// Decodes the message; returns `None` if the value was not converted from a message of this type.
     pub fn message<M: Message + Default>(&self) -> Option<M> {
         M::decode(self.0.as_deref()?).ok()
     }
@@ -54,10 +54,10 @@ impl std::fmt::Debug for Original {
     }
 }
 
-/// Rules by which the agent treats a desired value. They are not part of the kernel state.
+/// Terms on which the agent handles a desired value. They are not part of the kernel state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// True if the agent adopts a foreign object that exists in place of the value.
+    /// True if the agent adopts a foreign object that already exists in place of the value's own object.
     pub adopt: bool,
     /// Reaction to drift; `None` for the drift policy of the agent.
     pub drift_policy: Option<DriftPolicy>,
@@ -68,9 +68,9 @@ pub struct Terms {
 /// Desired neighbour or route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Desired<T> {
-    /// The value itself.
+    /// Desired neighbour or route, without its terms.
     pub value: T,
-    /// Rules by which the agent treats the value.
+    /// Terms on which the agent handles the value.
     pub terms: Terms,
 }
 
@@ -78,16 +78,17 @@ pub struct Desired<T> {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Applied<T> {
     form: Form<T>,
-    /// True if the object is known to have been adopted from others.
+    /// True if the object is known to have been adopted.
     pub adopted: bool,
 }
 
 /// State of an applied value.
 #[derive(Clone, PartialEq, Debug)]
 enum Form<T> {
-    /// Equal to this desired version.
+    /// The object equals this desired version.
     Desired(Arc<Desired<T>>),
-    /// Observed state that differs from the desired version that was applied, if one is known.
+    /// The object differs from the desired version that was applied. Contains its observed state, and that desired version if it
+    /// is known.
     Found(Arc<T>, Option<Arc<Desired<T>>>),
 }
 
@@ -110,7 +111,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the applied value with a newly observed state.
+    /// Returns a copy of the applied value with a newly observed state.
     pub fn found(&self, value: T) -> Self {
         let form = match self.desired() {
             Some(desired) if desired.value == value => Form::Desired(desired.clone()),
@@ -122,7 +123,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the value that the kernel has.
+    /// Returns the state of the object in the kernel.
     pub fn value(&self) -> &T {
         match &self.form {
             Form::Desired(desired) => &desired.value,
@@ -138,7 +139,7 @@ impl<T: PartialEq + Clone> Applied<T> {
         }
     }
 
-    /// Returns the desired version, if the kernel's value equals it.
+    /// Returns the desired version, if the object in the kernel equals it.
     pub fn as_desired(&self) -> Option<&Desired<T>> {
         match &self.form {
             Form::Desired(desired) => Some(desired),

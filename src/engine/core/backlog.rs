@@ -1,7 +1,7 @@
 //! Queue of decided operations, from which a large change is handed out in portions.
 //!
-//! Later operations overtake the rest of a large change if they act on other places (network namespaces). Operations on the same place keep
-//! their order. No operation is ever dropped.
+//! Operations of a later decision overtake those of a large change if they act in other places (network namespaces). Operations
+//! in the same place keep their order. No operation is ever dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,24 +10,24 @@ use crate::scheduler::{Domain, Operation};
 
 type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Operation>;
 
-/// Operations of one decision.
+/// Queued operations that were decided together, or in succession.
 struct Decided<E: Effects> {
     operations: VecDeque<Op<E>>,
-    /// True if all of them must be in one portion.
+    /// True if all these operations must be in one portion.
     together: bool,
 }
 
-/// See the [module documentation](self).
+/// Queue of decided operations; see the [module documentation](self).
 pub(super) struct Backlog<E: Effects> {
     decided: VecDeque<Decided<E>>,
-    /// Number of queued operations for each place; `None` until it is needed.
+    /// Number of queued operations per place; `None` until [`Self::add_first`] needs the numbers.
     places: Option<BTreeMap<E::Place, usize>>,
-    /// Operations per portion.
+    /// Number of operations per portion.
     portion: usize,
 }
 
 impl<E: Effects> Backlog<E> {
-    /// Creates an empty queue with `portion` operations per portion (at least one).
+    /// Creates an empty queue with portions of `portion` operations (at least one).
     pub fn new(portion: usize) -> Self {
         Backlog {
             decided: VecDeque::new(),
@@ -47,7 +47,8 @@ impl<E: Effects> Backlog<E> {
         self.insert(operations, together, false);
     }
 
-    /// Inserts the operations of one decision: at the front if they share no place with queued ones, otherwise at the end.
+    /// Inserts the operations of one decision: those that share no place with queued operations at the front, the others at the
+    /// end.
     pub fn add_first(&mut self, operations: Vec<Op<E>>) {
         if operations.is_empty() || self.is_empty() {
             return self.add(operations);
@@ -68,7 +69,7 @@ impl<E: Effects> Backlog<E> {
         for operation in operations {
             match self.is_apart(&operation) {
                 true => first.push(operation),
-                // Later operations of this decision on the same place also go to the end, so they keep their order.
+                // Later operations of the same decision in this place are then appended as well, so they keep their order.
                 false => self.insert(vec![operation], false, false),
             }
         }

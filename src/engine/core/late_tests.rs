@@ -1,6 +1,6 @@
 //! Tests of the core with slow operations, which must block only their dependents.
 //!
-//! A value consists of its dependencies only. Operations complete when the test decides.
+//! A test value is only a list of dependencies. Each test decides when an operation completes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use crate::scheduler::{
     ValueState, Verb, View,
 };
 
-/// Test value: the keys it depends on.
+/// Test value: the keys that the value depends on.
 type Needs = Vec<&'static str>;
 
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Descriptor<Plain> for Plain {
     }
 }
 
-/// Pass-through implementation of [`Effects`].
+/// Effects that pass each outcome to the scheduler unchanged.
 #[derive(Default)]
 struct Passing {
     states: BTreeMap<String, ValueState>,
@@ -167,7 +167,7 @@ impl World {
         self.run();
     }
 
-    /// Performs work until none can be started. Panics if a value has two operations in flight.
+    /// Performs work until the core has no more to start. Panics if a value has two operations in flight.
     fn run(&mut self) {
         while let Some(work) = self.core.advance(self.now) {
             match work {
@@ -270,7 +270,8 @@ fn value_deleted_during_a_late_creation_is_deleted_after_it() {
     assert_eq!(world.core.in_flight().count(), 0);
 }
 
-/// Returns a core with `first` and `rest` in flight, on which other values depend, and the ids of these two operations.
+/// Returns a core with operations on the values `first` and `rest` in flight, and the ids of these operations. Three other values
+/// depend on `first`, on `rest`, or on both.
 fn two_under_way() -> (World, [u64; 2]) {
     let mut world = World::new(&[]);
     let values: [(&str, &[&str]); 5] = [

@@ -1,17 +1,17 @@
-//! State of the core: waiting for the desired state, reading, performing, or free to decide.
+//! Phase of the core: waiting for the desired state, reading, performing, or free to decide.
 //!
-//! Only the methods of [`Phase`] change it. An impossible transition is a [`defect`].
+//! Only the methods of [`Phase`] change the phase. An impossible transition is a [`defect`].
 
 use crate::telemetry::defect;
 
-/// See the [module documentation](self). Late operations may be in flight in every phase except the first two.
+/// Phase of the core. Operations that complete late may be in flight in every phase except the first two.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The core waits for the first full desired state. It accepts events, but does not compare the kernel with the desired state yet.
     AwaitingDesired,
-    /// The first full desired state has arrived, and the startup scan is next.
+    /// The first full desired state has arrived, and the startup scan has not been started yet.
     ScanDue,
-    /// No work is in flight except late operations, so new work may be started.
+    /// Nothing but late operations is in flight, so new work may be started.
     Free,
     /// A read is in flight.
     Reading {
@@ -20,40 +20,40 @@ pub(super) enum Phase {
     },
     /// Operations are in flight.
     Performing {
-        /// Number of portions that have not completed.
+        /// Number of portions in flight.
         portions: usize,
-        /// Work that may follow these portions.
+        /// Work that may start before these portions have completed.
         flow: Flow,
         /// True if decisions have been made since statuses were last published.
         unpublished: bool,
     },
 }
 
-/// Work that may follow the portions in flight.
+/// Work that may start while portions are in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// All operations are plain, and the only events since have been successful outcomes. The next portions and decisions follow
-    /// immediately.
+    /// Further portions and decisions may follow at once, because all operations in flight are plain and every outcome so far was
+    /// a success.
     Streaming {
         /// True if outcomes have arrived since the last decision.
         fresh_outcomes: bool,
     },
-    /// No work is started until all operations have completed.
+    /// No work may start until all operations in flight have completed.
     Draining,
 }
 
 impl Flow {
-    /// Streaming, without outcomes so far.
+    /// Streaming, before any outcome has arrived.
     pub const STREAMING: Flow = Flow::Streaming { fresh_outcomes: false };
 }
 
 impl Phase {
-    /// Returns whether new work may be started. Events that arrive while it may not are decided together.
+    /// Returns whether new work may be started. If not, the core only records events, and decides on all of them together later.
     pub fn is_free(&self) -> bool {
         matches!(self, Phase::ScanDue | Phase::Free)
     }
 
-    /// Records that a full desired state has arrived. Only the first one matters.
+    /// Records that a full desired state has arrived. Only the first call has an effect.
     pub fn desired_is_complete(&mut self) {
         if *self == Phase::AwaitingDesired {
             *self = Phase::ScanDue;
@@ -77,7 +77,7 @@ impl Phase {
         }
     }
 
-    /// Records that a read has completed. Returns whether it was for a resync.
+    /// Records that a read has completed. Returns whether the read was for a resync.
     pub fn finish_reading(&mut self) -> bool {
         match *self {
             Phase::Reading { for_resync } => {
@@ -91,7 +91,7 @@ impl Phase {
         }
     }
 
-    /// Records that a portion was handed out. `next` is the work that may follow it.
+    /// Records that a portion was handed out. `next` is the work that may start while the portion is in flight.
     pub fn perform(&mut self, next: Flow) {
         match self {
             Phase::Free => {
@@ -122,7 +122,10 @@ impl Phase {
         }
     }
 
-    /// Records outcomes of plain operations. If there are any and all of them succeeded, the next decision need not wait for the others.
+    /// Records outcomes of operations.
+    ///
+    /// If there are any and all of them are successes, the core may decide again without waiting for the operations that are
+    /// still in flight.
     pub fn take_outcomes(&mut self, any: bool, all_succeeded: bool) {
         if !all_succeeded {
             self.disturb();
@@ -136,14 +139,15 @@ impl Phase {
         }
     }
 
-    /// Records an event that must be decided together with the outcomes of all operations in flight.
+    /// Records an event on which the core must not decide before all operations in flight have completed.
     pub fn disturb(&mut self) {
         if let Phase::Performing { flow, .. } = self {
             *flow = Flow::Draining;
         }
     }
 
-    /// Returns whether a decision is due because outcomes have arrived. Records the decision as made and its statuses as unpublished.
+    /// Returns whether outcomes have arrived since the last decision, so that the core must decide again. Marks the decision as
+    /// made and its statuses as unpublished.
     pub fn take_fresh_outcomes(&mut self) -> bool {
         match self {
             Phase::Performing {
@@ -158,7 +162,7 @@ impl Phase {
         }
     }
 
-    /// Returns whether another portion may follow when at most `portions_max` may be in flight.
+    /// Returns whether another portion may be started, given that at most `portions_max` may be in flight.
     pub fn has_room(&self, portions_max: usize) -> bool {
         matches!(self, Phase::Performing { portions, flow: Flow::Streaming { .. }, .. } if *portions < portions_max)
     }

@@ -62,7 +62,7 @@ impl Effects for MapEffects {
     type Seen = Option<Kernel>;
     type Place = u8;
 
-    /// Returns the first letter of the key.
+    /// Uses the first letter of the key as the place.
     fn places(operation: &Operation<Write>) -> Vec<u8> {
         operation.key.as_str().bytes().take(1).collect()
     }
@@ -110,7 +110,7 @@ impl Effects for MapEffects {
         None
     }
     fn seen(&mut self, scheduler: &mut Scheduler<Numbers>, seen: Self::Seen) {
-        // After a failed read, nothing is reported.
+        // A failed read reports nothing.
         let Some(kernel) = seen else { return };
         let lost: Vec<Key> = scheduler
             .view()
@@ -333,7 +333,7 @@ async fn transaction_fails_when_the_engine_has_stopped() {
         .commit(Transaction::of(vec![put("a", 1)]))
         .await
         .expect_err("engine has stopped");
-    assert_eq!(error.to_string(), "scheduler was closed");
+    assert_eq!(error.to_string(), "the engine has stopped");
     assert_eq!(client.ask(|scheduler| scheduler.idle()).await, None);
 }
 

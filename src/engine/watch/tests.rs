@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Watcher with the states that its updates add up to.
+/// Watcher, with the states accumulated from its updates.
 struct Seen {
     watcher: Watcher<u32>,
     view: BTreeMap<Key, u32>,
@@ -146,7 +146,7 @@ fn stuck_watcher_costs_bounded_memory_and_misses_nothing() {
     updates.publish((0..10).map(|number| (key(number), Some(0))));
     let mut stuck = Seen::new(&updates, Selector::All);
     stuck.drain();
-    // This watcher has not passed even the first ten changes.
+    // This watcher has not even read the first ten changes.
     let dead = updates.watch(Selector::All);
     let mut lively = Seen::new(&updates, Selector::All);
     for number in 0..10_000 {
@@ -187,7 +187,7 @@ async fn concurrent_changes_of_several_publishers_reach_all_watchers() {
             let updates = updates.clone();
             tokio::spawn(async move {
                 for change in 0..CHANGES {
-                    // Every seventh change is a removal; the last change of each key is a state.
+                    // Every seventh change removes its key, except for the last 100 changes, which leave a state for every key.
                     let state = (change % 7 != 0 || change > CHANGES - 100).then_some(change);
                     updates.publish([(Key::from(format!("{teller}/{}", change % 50)), state)]);
                     tokio::task::consume_budget().await;
@@ -226,7 +226,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Returns a strategy for selectors of all keys, of four keys, or of one key.
+/// Returns a selector of all keys, of four keys, or of one prefix.
 fn selector(kind: usize) -> Selector {
     match kind {
         0 => Selector::All,
@@ -240,7 +240,7 @@ proptest! {
     fn watchers_know_all_keys_unchanged_since_their_sequence_number(steps in prop::collection::vec(step(), 1..80)) {
         let updates = Updates::new();
         let mut watchers: Vec<Seen> = Vec::new();
-        // The states at each sequence number, and the sequence number of the latest change of each key.
+        // All states at each sequence number, and the sequence number at which each key last changed.
         let mut truth: BTreeMap<u64, BTreeMap<Key, u32>> = BTreeMap::from([(0, BTreeMap::new())]);
         let mut changed: BTreeMap<Key, u64> = BTreeMap::new();
         let mut now = BTreeMap::new();

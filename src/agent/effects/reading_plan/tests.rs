@@ -10,7 +10,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Returns a plan with two open namespaces, at 1 s.
+/// Returns a plan with two open namespaces, whose current time is 1 s.
 fn plan() -> ReadingPlan {
     let mut plan = ReadingPlan::new(SWEEP);
     plan.opened(RED);
