@@ -59,7 +59,7 @@ fn range(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-/// Progress and failures when running many seeds.
+/// Progress and failures of a run over many seeds.
 #[derive(Default)]
 struct Run {
     next: AtomicU64,
@@ -74,7 +74,7 @@ impl Run {
         failures
     }
 
-    /// Runs the seeds. Stops at the first failure if `first` is set; prints the progress if `loud` is set.
+    /// Runs all seeds. If `first` is set, stops at the first failure. If `loud` is set, prints the progress.
     fn over(seeds: (u64, u64), jobs: usize, mutation: Option<Mutation>, first: bool, loud: bool) -> Self {
         let run = Run {
             next: AtomicU64::new(seeds.0),

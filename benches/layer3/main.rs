@@ -1,13 +1,14 @@
-//! Measures reading and inspecting one interface with a very large number of routes.
+//! Measures how long it takes to read and inspect an interface with a very large number of routes.
 //!
 //! ```text
 //! cargo bench --bench layer3                  # 20,000 routes
 //! cargo bench --bench layer3 -- --routes 8000
 //! ```
 //!
-//! Prints how long the kernel takes to list the routes, and how long the agent takes to compare them with what it applied. Together they
-//! must stay below 100 ms for 20,000 routes, because nothing else is done in the meantime. The first line is the time for 100 namespaces
-//! with 20 links each, as in the W1 benchmark. While the executor is busy with a batch, no other value is applied.
+//! Prints how long the kernel takes to list the routes, and how long the agent takes to compare them with the applied state. The
+//! sum must stay below 100 ms for 20,000 routes, because the agent does nothing else in the meantime. The first line of the
+//! output is the time for 100 namespaces with 20 links each, as in the W1 benchmark. The second line shows how long the executor
+//! was busy adding the routes: during that time, no other value is applied.
 //! Needs root.
 
 #[path = "../../tests/support/mod.rs"]
@@ -181,7 +182,7 @@ async fn run() {
     }
 }
 
-/// Reads and inspects the namespace `times` times in each round; returns the median time of each.
+/// Measures how long `times` reads and `times` inspections of the namespace take. Returns the median of each over all rounds.
 async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, Duration) {
     let (mut read, mut inspected) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

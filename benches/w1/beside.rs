@@ -1,4 +1,6 @@
-//! Measures how long it takes to configure a pair while a very large number of routes is being added or deleted. See [`beside`].
+//! Measures how long it takes to configure a veth pair while a very large number of routes is being added or deleted.
+//!
+//! See [`beside`].
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -15,10 +17,10 @@ use crate::{
 const ROUTES: usize = 20_000;
 /// Destination of the first route; each route is a /24.
 const FIRST: u32 = 20 << 24;
-/// The interface with the routes, and its peer.
+/// Names of the interface with the routes and of its peer.
 const MANY: [&str; 2] = ["many-left", "many-right"];
 
-/// Pairs between two namespaces, created one after the other.
+/// Veth pairs between two namespaces, created one after the other.
 struct Pairs {
     namespaces: [Reference; 2],
     statuses: Statuses,
@@ -28,7 +30,7 @@ struct Pairs {
 impl Pairs {
     /// Creates pairs until `is_done` returns true, and returns how long each pair took, in milliseconds.
     ///
-    /// `is_done` gets the numbers of configured and present routes.
+    /// `is_done` receives the number of routes that are CONFIGURED and the number of routes that have a status.
     async fn until(&mut self, fixture: &Fixture, routes: &Statuses, is_done: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut took = Vec::new();
         loop {
@@ -47,9 +49,9 @@ impl Pairs {
     }
 }
 
-/// Measures the time from the put of a pair until its left end is published as CONFIGURED.
+/// Measures how long a veth pair takes from its put until its left end is published as CONFIGURED.
 ///
-/// In the meantime, 20,000 routes that waited for another interface are added, and later deleted.
+/// Pairs are created while the agent adds 20,000 routes, which waited for another interface, and again while it deletes them.
 pub async fn beside(setting: &mut Setting, report: &mut Report) {
     let mut longest = setting.series("pair beside 20,000 routes made: longest", "ms");
     let mut median = setting.series("pair beside 20,000 routes made: median", "ms");

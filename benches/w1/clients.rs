@@ -1,10 +1,11 @@
-//! Measures how much a thousand API clients, plus fifty that send requests, slow down workload W1 (1,000 veth pairs in 100
-//! namespaces).
+//! Measures how much API clients slow down workload W1 (1,000 veth pairs in 100 namespaces). A thousand clients are idle, and
+//! fifty send requests.
 //!
-//! In each round, W1 is put into a running agent once alone and once with the clients of [`super::generator`], in
-//! alternating order. See [`clients`].
+//! In each round, W1 is put into a running agent twice: once without clients, and once with the clients of [`super::generator`].
+//! The order alternates. See [`clients`].
 //!
-//! The clients run on the same two CPUs, in a separate process at nice 19. The CPU time of that process is measured too.
+//! The clients run in a separate process at nice 19, on the same two CPUs as the agent. The CPU time of that process is also
+//! measured.
 
 use std::time::{Duration, Instant};
 
@@ -19,16 +20,16 @@ use crate::{
     support::{agent::Agent, store::StoreKind},
 };
 
-/// Agent arguments that allow this many clients. The time limit also applies to idle REST connections.
+/// Agent arguments that allow enough connections for all clients. `--http-time-limit` also applies to idle REST connections.
 const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
 
-/// Result of one run.
+/// Times that were measured in one run of W1.
 struct Turn {
     applied: Duration,
     agent_ms: f64,
 }
 
-/// Measures the time from the first put until the last status, with and without clients.
+/// Measures how long W1 takes from the first put until the last status, with and without clients.
 pub async fn clients(network: &Network, size: usize, rounds: usize, report: &mut Report) {
     let fixture = Fixture::new().await;
     let series = |name: &str, unit| Series::new(name, unit, size);
@@ -68,7 +69,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Starts an agent, connects the clients if there are any, puts W1 and finally removes everything.
+/// Starts an agent, connects the clients of `generator` (if any), and puts W1. Removes everything afterwards.
 async fn apply(fixture: &Fixture, network: &Network, generator: Option<&mut Generator>) -> Turn {
     let entries = network.entries();
     let statuses = fixture.follow().await;

@@ -1,4 +1,4 @@
-//! Benchmark fixture: a store with desired values, and agents that are started and stopped. See [`Fixture`].
+//! Benchmark fixture: starts the store and the measured agents, and puts desired values. See [`Fixture`].
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +22,11 @@ const TRANSACTION: usize = 100;
 /// Number of concurrent puts when values are put one by one.
 const IN_FLIGHT: usize = 128;
 
-/// See the [module documentation](self).
+/// An etcd for the benchmark, from which all measured agents read.
 pub struct Fixture {
-    /// The store.
+    /// Running etcd.
     pub store: Store,
-    /// Docker address of the agent.
+    /// Address of the Docker daemon that is passed to the agents.
     pub docker_host: String,
 }
 
@@ -50,7 +50,7 @@ impl Fixture {
         }
     }
 
-    /// Puts each value in a separate request, with many requests in flight; returns how long that took.
+    /// Puts each value in a separate request, with many requests in flight. Returns how long that took.
     pub async fn put_each(&self, entries: &BTreeMap<String, String>) -> Duration {
         let start = Instant::now();
         let client = self.store.client();
@@ -78,18 +78,18 @@ impl Fixture {
         deleted.expect("delete the keys");
     }
 
-    /// Starts an agent.
+    /// Starts an agent with the log filter from the environment variable `W1_LOG`.
     pub fn launch(&self) -> Agent {
         let filter = std::env::var("W1_LOG").unwrap_or_else(|_| "info".to_owned());
         Agent::start(LABEL, StoreKind::Etcd, self.store.endpoint(), &self.docker_host, &filter, &[])
     }
 
-    /// Starts to watch what the agent publishes.
+    /// Starts watching all value statuses that the agent publishes.
     pub async fn follow(&self) -> Statuses {
         self.follow_below("").await
     }
 
-    /// Like [`Self::follow`], but only for the statuses below this part of `config-status/`.
+    /// Starts watching like [`Self::follow`], but only statuses whose key starts with `config-status/{part}`.
     pub async fn follow_below(&self, part: &str) -> Statuses {
         Statuses::follow(self.store.client(), part).await
     }

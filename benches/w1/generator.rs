@@ -1,13 +1,15 @@
 //! API clients in a separate process: many that are only connected, and some that send requests at a fixed rate.
 //!
-//! The process reads one command per line from standard input, and answers each with one line of JSON. It never exceeds the
-//! rate, no matter how fast the agent responds. See [`Generator`] and [`generate`].
+//! The process reads one command per line from standard input, and answers each with one line of JSON. See [`Generator`] and
+//! [`generate`].
 //!
-//! Half of the [`IDLE`] idle clients keep a REST connection open. The other half subscribe to the state of one link each,
-//! each over its own connection. With `W1_FOLLOW=all` in the environment they subscribe to all states, which means about two
-//! million messages per run of W1. Each of the [`BUSY`] busy clients starts at a different moment and sends [`RATE`] requests
-//! per second, taken in turn from [`MIX`]. Most requests are cheap, but one in twenty reads all metrics, one in twenty lists
-//! all desired values, and one in twenty dumps all cached links.
+//! Half of the [`IDLE`] idle clients keep a REST connection open. The other half subscribe to the state of one link each, each
+//! over its own connection. With `W1_FOLLOW=all` in the environment they subscribe to all states, which means about two million
+//! messages per run of W1.
+//!
+//! Each of the [`BUSY`] busy clients starts at a different moment and sends [`RATE`] requests per second, taken in turn from
+//! [`MIX`]. A client never exceeds this rate, no matter how fast the agent responds. Most requests are cheap, but one in twenty
+//! reads all metrics, one in twenty lists all desired values, and one in twenty dumps all cached links.
 
 use std::{
     process::Stdio,
@@ -49,7 +51,7 @@ const GRPC: &str = "http://127.0.0.1:9111";
 /// Time limit for connecting all clients, and for receiving the last responses.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// Paths to request in turn. The empty path stands for GetConfig over gRPC.
+/// REST paths that a busy client requests in turn. The empty path stands for a `GetConfig` call over gRPC.
 const MIX: [&str; 20] = [
     "/liveness",
     "/readiness",
@@ -74,18 +76,18 @@ const MIX: [&str; 20] = [
 ];
 const STATUS: &str = "/scheduler/status?key=config/linux/interfaces/v2/interface/l1";
 
-/// Client results since the command `begin`.
+/// Results of all busy clients since the command `begin`.
 #[derive(Default, Clone, Serialize, Deserialize)]
 pub struct Load {
     /// Number of successful requests.
     pub served: usize,
     /// Number of failed requests.
     pub failed: usize,
-    /// Error of the last failed request.
+    /// Error message of the last failed request; empty if no request failed.
     pub words: String,
-    /// 99th percentile of the response time.
+    /// 99th percentile of the response time, in milliseconds.
     pub latency_ms: f64,
-    /// CPU time of the process.
+    /// CPU time of the client process, in milliseconds.
     pub processor_ms: f64,
 }
 
@@ -124,18 +126,18 @@ impl Generator {
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    /// Connects all clients. The busy ones start to send requests.
+    /// Connects all clients. The busy clients start to send requests at once.
     pub async fn connect(&mut self) {
         let load = self.command("connect\n").await;
         assert_eq!(load.failed, 0, "a client failed to connect: {}", load.words);
     }
 
-    /// Starts counting.
+    /// Resets all counters of the client process.
     pub async fn begin(&mut self) {
         self.command("begin\n").await;
     }
 
-    /// Records the results.
+    /// Fetches the results since [`Self::begin`], and keeps them for [`Self::end`].
     pub async fn measure(&mut self) {
         self.load = Some(self.command("measure\n").await);
     }
@@ -162,14 +164,14 @@ fn processor_ms() -> f64 {
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
-/// Returns true if this process runs the clients.
+/// Returns true if this process was started to run the clients.
 pub fn is_wanted() -> bool {
     std::env::var_os(PART).is_some()
 }
 
 /// Main function of the client process.
 pub fn generate() {
-    // The work being measured has priority.
+    // The measured agent has priority over the clients.
     nice(19).expect("lower the priority");
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;
@@ -180,7 +182,7 @@ pub fn generate() {
 
 async fn obey() {
     let (sender, mut commands) = mpsc::unbounded_channel();
-    // When the benchmark ends, its end of the pipe closes, so this process ends too.
+    // When the benchmark ends, its end of the pipe is closed, and this process ends as well.
     std::thread::spawn(move || {
         std::io::stdin()
             .lines()
@@ -259,7 +261,7 @@ async fn keep_open(mut sender: Rest) {
     drop(sender);
 }
 
-/// Subscribes to the state of a link, or to all states.
+/// Subscribes to the state of one link, or to all states if `W1_FOLLOW=all` is set.
 async fn follow(number: usize, mut client: Grpc<Channel>) {
     let id = Id {
         model: "linux.interfaces.interface".to_owned(),
@@ -281,7 +283,7 @@ async fn follow(number: usize, mut client: Grpc<Channel>) {
 async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
     client.ready().await.map_err(|error| error.to_string())?;
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
-    // All of W1 in one message exceeds the default limit.
+    // The response contains all of W1, which exceeds the default size limit. `ask` raises the limit.
     let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
     let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
     answer.map(drop).map_err(|status| status.to_string())

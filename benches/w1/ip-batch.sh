@@ -1,7 +1,7 @@
 #!/bin/sh
 # The fastest known way to create W1 with `ip -batch`: as few processes as possible, both ends of a pair created in place with
 # one queue each, and two processes at a time where the order allows it. More processes do not help, because the kernel
-# configures one thing at a time.
+# performs only one configuration request at a time.
 #
 #   ip-batch.sh make FOLDER           creates the state that the files in FOLDER describe
 #   ip-batch.sh delete FOLDER         deletes the links one by one, from each namespace in turn

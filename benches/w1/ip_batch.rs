@@ -14,16 +14,16 @@ use crate::network::{Network, PAIR_PREFIX, ROUTE_PREFIX, show_mac};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/w1/ip-batch.sh");
 
-/// Maximum number of pairs per `ip` process, which leaves two file descriptors open for each pair.
+/// Maximum number of veth pairs per `ip` process. The process leaves two file descriptors open for each pair.
 const LINKS_MAX: usize = 5_000;
 
-/// Script files that create and delete one state.
+/// Directory with the `ip` commands that create and delete workload W1.
 pub struct Script {
     folder: PathBuf,
 }
 
 impl Script {
-    /// Writes the files into a separate directory, with deletions for the first `deleted` pairs.
+    /// Writes the files with the commands. Only the first `deleted` pairs get a command that deletes them.
     pub fn write(network: &Network, deleted: usize) -> Self {
         let folder = PathBuf::from("/run/live/ip-batch");
         if folder.exists() {
@@ -77,12 +77,12 @@ impl Script {
         Self { folder }
     }
 
-    /// Creates the state; returns how long that took.
+    /// Creates all objects of W1 with `ip -batch`, and returns how long that took.
     pub fn make(&self) -> Duration {
         self.run("make")
     }
 
-    /// Deletes the pairs one by one; returns how long that took.
+    /// Deletes the pairs that [`Self::write`] selected, one by one. Returns how long that took.
     pub fn delete(&self) -> Duration {
         self.run("delete")
     }

@@ -1,6 +1,6 @@
-//! Counts the objects in the kernel and removes them.
+//! Counts the objects in the kernel, and removes them. See [`check`] and [`clear`].
 //!
-//! Neither is included in any measured time. See [`check`] and [`clear`].
+//! No measured time includes this work.
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,12 @@ use crate::{
     wire::WireSocket,
 };
 
-/// Time limit for the kernel to clean up.
+/// Time limit for the kernel to clean up deleted namespaces.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// Namespace that is deleted last. Once its link is gone, the kernel has cleaned up all namespaces.
 const CANARY: &str = "canary";
 
-/// Object counts over all namespaces.
+/// Numbers of objects in all named namespaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Named namespaces.
@@ -41,7 +41,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Returns the counts for a complete state.
+    /// Returns the expected counts when all objects of W1 exist.
     pub fn of(network: &Network) -> Self {
         let pairs = network.pairs.len();
         Self {
@@ -53,7 +53,7 @@ impl Counts {
         }
     }
 
-    /// Returns the counts for the same namespaces when they are empty.
+    /// Returns the expected counts when the namespaces of W1 exist but are empty.
     pub fn empty(network: &Network) -> Self {
         Self {
             namespaces: network.namespaces.len(),
@@ -61,7 +61,7 @@ impl Counts {
         }
     }
 
-    /// Counts the objects in the kernel.
+    /// Counts the objects in all named namespaces.
     pub fn read() -> Self {
         let names = named_namespaces();
         let mut counts = Self {
@@ -89,7 +89,7 @@ impl Counts {
     }
 }
 
-/// Panics unless the kernel has exactly these objects.
+/// Panics if the objects in the kernel differ from `expected`. `what` names the action that preceded the check.
 pub fn check(what: &str, expected: Counts) {
     let found = Counts::read();
     assert_eq!(found, expected, "unexpected objects in the kernel after {what}");

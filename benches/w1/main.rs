@@ -112,7 +112,7 @@ fn main() {
     if generator::is_wanted() {
         return generator::generate();
     }
-    // Parse the arguments before starting anything.
+    // A wrong argument must end the program before the sandbox is set up.
     let arguments = Arguments::read();
     support::isolation::run_program("w1", LIMIT, || run(arguments));
 }

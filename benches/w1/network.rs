@@ -1,10 +1,10 @@
-//! Workload W1: its namespaces, pairs, addresses, routes and ARP entries.
+//! Workload W1: its namespaces, veth pairs, addresses, routes and ARP entries.
 //!
-//! The same size always gives the same state, so the agent and every baseline create the same objects. See
+//! The same size always results in the same objects, so the agent and every baseline create the same state. See
 //! [`Network::of_size`].
 //!
-//! Size 1 has 100 namespaces and 1,000 veth pairs. The ends of each pair are in two different random namespaces. Each end has
-//! an address, each left end a route via a gateway, and each right end an ARP entry.
+//! Size 1 has 100 namespaces and 1,000 veth pairs. The ends of each pair are in two different random namespaces. Each end has an
+//! address, each left end has a route via a gateway, and each right end has an ARP entry.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -18,31 +18,31 @@ pub const LABEL: &str = "w1";
 const NAMESPACES: usize = 100;
 /// Number of pairs at size 1.
 const PAIRS: usize = 1_000;
-/// First network of the pairs (/29 each), followed by the first network behind the gateways (/24 each).
+/// First network of the pairs (a /29 for each), and first network behind the gateways (a /24 for each).
 const PAIR_NETWORKS: u32 = 10 << 24;
 const ROUTE_NETWORKS: u32 = 20 << 24;
 
-/// One end of a pair.
+/// One end of a veth pair.
 #[derive(Clone, Debug)]
 pub struct End {
-    /// Index of its namespace, starting at 0.
+    /// Index of the namespace in [`Network::namespaces`].
     pub netns: usize,
-    /// Logical name and kernel name.
+    /// Name of the interface, both in its value and in the kernel.
     pub name: String,
-    /// Its address, in a /29.
+    /// Address of the interface, with prefix length [`PAIR_PREFIX`].
     pub address: Ipv4Addr,
     /// Alias with the agent's ownership mark.
     pub alias: String,
 }
 
-/// A pair with its route and ARP entry.
+/// A veth pair with a route at its left end and an ARP entry at its right end.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The end with the route, followed by the end with the ARP entry.
+    /// Left end and right end.
     pub ends: [End; 2],
-    /// Network of the route, a /24; its gateway is the address of the other end.
+    /// Destination of the left end's route, with prefix length [`ROUTE_PREFIX`]. The gateway is the address of the right end.
     pub route: Ipv4Addr,
-    /// Address and MAC of the ARP entry.
+    /// IP address and MAC address of the right end's ARP entry.
     pub neighbour: (Ipv4Addr, [u8; 6]),
 }
 
@@ -54,14 +54,14 @@ pub const ROUTE_PREFIX: u8 = 24;
 /// Workload W1 at a certain size.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// Names of the namespaces.
+    /// Names of the network namespaces.
     pub namespaces: Vec<String>,
-    /// The pairs.
+    /// Veth pairs between the namespaces.
     pub pairs: Vec<Pair>,
 }
 
 impl Network {
-    /// Returns W1 scaled by `size`.
+    /// Returns W1 with `size` times as many namespaces and pairs.
     pub fn of_size(size: usize) -> Self {
         let mut random = Random::new(1);
         let namespaces: Vec<String> = (0..NAMESPACES * size).map(|number| format!("w1-{number}")).collect();
@@ -74,7 +74,7 @@ impl Network {
         Self { namespaces, pairs }
     }
 
-    /// Returns the state as desired values.
+    /// Returns the workload as desired values.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
         for pair in &self.pairs {
@@ -91,19 +91,19 @@ impl Network {
         config
     }
 
-    /// Returns the state as full keys and values (see [`full_entries`]).
+    /// Returns the workload as etcd keys and values (see [`full_entries`]).
     pub fn entries(&self) -> BTreeMap<String, String> {
         full_entries(&self.config())
     }
 }
 
-/// Returns the full keys and values of the measured agent, in the order of the keys.
+/// Converts desired values to etcd keys and values. The keys have the prefix of the measured agent.
 pub fn full_entries(config: &Config) -> BTreeMap<String, String> {
     let full = |(rest, value)| (format!("/vnf-agent/{LABEL}/config/{rest}"), value);
     config.entries().into_iter().map(full).collect()
 }
 
-/// Returns a veth pair without addresses, with one end in each of two namespaces.
+/// Returns the etcd keys and values of a veth pair without addresses, with one end in each of two namespaces.
 pub fn plain_pair(number: usize, namespaces: &[Reference; 2]) -> BTreeMap<String, String> {
     let names = [format!("l{number}"), format!("r{number}")];
     let end = |side: usize| Interface::veth(&names[side], &names[1 - side], namespaces[side].clone());
@@ -127,7 +127,7 @@ impl Pair {
         Self {
             ends: [end(0), end(1)],
             route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
-            // Not the address of the other end, which must stay reachable.
+            // An ARP entry for the address of the other end would make that end unreachable.
             neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
         }
     }

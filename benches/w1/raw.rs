@@ -41,13 +41,13 @@ const VETH_INFO_PEER: u16 = 1;
 const NDA_PROTOCOL: u16 = 12;
 const PROTOCOL: u8 = 158;
 
-/// A namespace and a socket in it.
+/// An open namespace with a netlink socket in it.
 struct Place {
     file: File,
     socket: WireSocket,
 }
 
-/// Creates the state; returns how long that took.
+/// Creates all objects of W1, and returns how long that took.
 pub fn make(network: &Network) -> Duration {
     let start = Instant::now();
     let places = create_namespaces(network);
@@ -84,10 +84,10 @@ pub fn make(network: &Network) -> Duration {
     start.elapsed()
 }
 
-/// Deletes all pairs; returns how long that took.
+/// Deletes all pairs, and returns how long that took.
 ///
-/// Puts the left ends of each namespace into a link group. Many threads then delete the groups, so that their waits for the
-/// kernel overlap. Needs the indexes that [`make`] assigned.
+/// Puts the left ends in each namespace into a link group. Many threads then delete the groups, so that their waits for the
+/// kernel overlap. Relies on the link indexes that [`make`] assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 /// Measured values of one quantity, usually one per round.
 pub struct Series {
-    /// What was measured.
+    /// Name of the measured quantity.
     pub name: String,
     /// Unit of the values.
     pub unit: &'static str,
-    /// Workload size.
+    /// Size of the workload, as a multiple of W1.
     pub size: usize,
-    /// The values, in the order of the rounds.
+    /// Measured values, in the order of the rounds.
     pub values: Vec<f64>,
 }
 
@@ -28,7 +28,7 @@ impl Series {
         }
     }
 
-    /// Returns a quantile of the values; `part` is between 0 and 1.
+    /// Returns a quantile of the values, where `part` is between 0 and 1. Returns NaN if there are no values.
     pub fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -42,7 +42,7 @@ impl Series {
     }
 }
 
-/// A target with the measured value.
+/// A performance target, and the value that was measured for it.
 struct Target {
     text: String,
     size: usize,
@@ -50,7 +50,7 @@ struct Target {
     limit: f64,
 }
 
-/// All results.
+/// All results of a benchmark run.
 #[derive(Default)]
 pub struct Report {
     targets: Vec<Target>,
@@ -76,7 +76,7 @@ impl Report {
         self.series.extend(series);
     }
 
-    /// Returns how each series grew from its smallest size, where 1 means linear growth.
+    /// Returns how much each series grew compared with its smallest workload size. 1 means linear growth.
     fn growth(&self) -> Vec<(&Series, f64)> {
         let smallest = |series: &Series| {
             let same = self.series.iter().filter(|other| other.name == series.name);

@@ -15,14 +15,14 @@ use crate::{
     support::{agent::Agent, command::ip, config::Reference, container_restarts, ping::Stream},
 };
 
-/// Number of pairs in the part `pair`.
+/// Number of veth pairs that the part `pair` creates.
 const PAIRS: usize = 200;
 /// Number of container restarts in the part `container`.
 const RESTARTS: u64 = 100;
-/// Only one in this many pairs is deleted one by one, because deleting all of them would take 20 s per round.
+/// The baseline deletes one in this many pairs one by one, because deleting all pairs would take 20 s per round.
 const DELETED_PART: usize = 10;
 
-/// Fixture for the measurements at one size.
+/// Fixture for all measurements at one workload size.
 pub struct Setting {
     network: Network,
     size: usize,
@@ -50,10 +50,10 @@ impl Setting {
         Series::new(name, unit, self.size)
     }
 
-    /// Checks the resulting state. The first round compares it with the output of `ip`, later rounds only count objects.
+    /// Checks that all objects of W1 exist. The first round compares them with the output of `ip`, later rounds only count them.
     fn check(&self, who: &str, round: usize) {
         kernel::check(who, Counts::of(&self.network));
-        // The complete check starts a process for each namespace.
+        // The complete check starts a process for each namespace, so it is done only once.
         if round == 0 && self.size == 1 {
             let checked = self.network.config().check(LABEL);
             checked.unwrap_or_else(|difference| panic!("{who} created a different state:\n{difference}"));
@@ -67,7 +67,7 @@ impl Setting {
         self.fixture.empty().await;
     }
 
-    /// Starts an agent and waits until it has applied the state.
+    /// Starts an agent and waits until it has applied and published all of W1.
     async fn converged(&self) -> Agent {
         let statuses = self.fixture.follow().await;
         let agent = self.fixture.launch();
@@ -191,7 +191,7 @@ pub async fn teardown(setting: &mut Setting, report: &mut Report) {
     report.add([agent, one_by_one, grouped]);
 }
 
-/// Measures the time from the agent's start until it is in sync with a state that already exists.
+/// Measures the time from the agent's start until it is in sync, with all objects of W1 already in the kernel.
 pub async fn restart(setting: &mut Setting, report: &mut Report) {
     let mut in_sync = setting.series("restart: until in order", "ms");
     let mut published = setting.series("restart: until all is published again", "ms");
@@ -232,7 +232,7 @@ pub async fn restart(setting: &mut Setting, report: &mut Report) {
     report.add([in_sync, published, used]);
 }
 
-/// Creates two namespaces for pairs.
+/// Creates the two namespaces for the measured pairs.
 pub fn namespaces_of_pairs() -> [Reference; 2] {
     ["pair-a", "pair-b"].map(|name| {
         ip(&format!("netns add {name}"));
@@ -278,7 +278,7 @@ pub async fn container(report: &mut Report) {
     report.add([latency]);
 }
 
-/// Measures the agent's resident memory, and how much each additional value adds.
+/// Measures the agent's resident memory, and how many bytes each additional value takes.
 pub async fn memory(setting: &mut Setting, report: &mut Report) {
     let mut resident = setting.series("resident memory", "MiB");
     let mut more = setting.series("resident memory for each value more", "bytes");

@@ -16,22 +16,22 @@ use crate::network::LABEL;
 /// Time limit for each wait.
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 
-/// Agent progress as seen by the watch.
+/// Progress of the agent, as seen in its published statuses.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Number of values with a status.
+    /// Number of values that have a status now.
     pub present: usize,
-    /// Number of values whose status became CONFIGURED since the watch began.
+    /// Number of values whose latest status since the watch began is CONFIGURED.
     pub configured: usize,
-    /// Number of statuses that report an operation, since the watch began.
+    /// Number of statuses since the watch began that report an operation.
     pub operated: usize,
     /// When the last status arrived.
     pub at: Instant,
-    /// When the agent reported that it is healthy.
+    /// When the agent first reported that it is healthy; `None` before that.
     pub healthy: Option<Instant>,
 }
 
-/// A running watch.
+/// A running watch of the agent's statuses and health. Dropping it stops the watch.
 pub struct Statuses {
     progress: watch::Receiver<Progress>,
     task: JoinHandle<()>,
@@ -73,7 +73,7 @@ impl Statuses {
                         next.at = Instant::now();
                     }
                     response = message(&mut health) => {
-                        // The agent's parts have a state as well, so searching for text is not enough.
+                        // The JSON also contains the states of the agent's parts, so a text search is not enough.
                         let state = |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).unwrap_or_default()["state"].clone();
                         let fine = |value: &[u8]| state(value) == "OK";
                         if response.events().iter().filter_map(|event| event.kv()).any(|entry| fine(entry.value())) {
@@ -94,7 +94,7 @@ impl Statuses {
         *self.progress.borrow()
     }
 
-    /// Waits until `condition` holds.
+    /// Waits until `condition` returns true. `what` describes the condition in a panic message.
     pub async fn until(&self, what: &str, mut condition: impl FnMut(&Progress) -> bool) -> Progress {
         let mut progress = self.progress.clone();
         match tokio::time::timeout(TIME_LIMIT, progress.wait_for(|progress| condition(progress))).await {

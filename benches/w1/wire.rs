@@ -8,7 +8,7 @@ use std::io;
 use nix::libc;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Maximum number of messages per send; their acknowledgements fit into the default receive buffer.
+/// Maximum number of messages per send. Replies to all of them fit into the default receive buffer.
 const MESSAGES_MAX: usize = 200;
 /// Size in bytes of the receive buffer and of the send buffer.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -22,7 +22,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Begins a request with a fixed header.
+    /// Begins a request with a netlink header, followed by `fixed`, such as a `struct ifinfomsg`.
     pub fn request(&mut self, kind: u16, flags: i32, fixed: &[u8]) -> &mut Self {
         self.starts.push(self.bytes.len());
         let flags = u16::try_from(libc::NLM_F_REQUEST | flags).expect("flags have 16 bits");
@@ -60,7 +60,7 @@ impl Batch {
         self
     }
 
-    /// Sends all requests; panics at the first error.
+    /// Sends all requests, and panics at the first error.
     ///
     /// Only the last request of each send asks for an acknowledgement. That is enough, because the kernel answers requests in
     /// order and always reports errors.
@@ -107,7 +107,7 @@ impl WireSocket {
         datagram
     }
 
-    /// Dumps objects and counts the payloads for which `matches` returns true.
+    /// Sends a dump request, and counts the objects for whose payload `matches` returns true.
     pub fn count(&self, kind: u16, fixed: &[u8], matches: impl Fn(&[u8]) -> bool) -> usize {
         let mut batch = Batch::default();
         batch.request(kind, libc::NLM_F_DUMP, fixed);

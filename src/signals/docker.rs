@@ -1,11 +1,12 @@
 //! Docker tracker: reports which container a microservice label refers to.
 //!
-//! Maintains the connection to the daemon, holds a pidfd of each container's main process, and reports changes over a channel. Works
-//! without a daemon: it reports that there is none, and retries forever. [`registry`] makes the decisions, [`api`] sends the requests.
+//! Maintains the connection to the daemon, holds a pidfd of each container's main process, and reports changes over a channel. If
+//! the daemon cannot be reached, the tracker reports this and retries forever. [`registry`] makes the decisions, [`api`] sends
+//! the requests.
 //!
 //! A container is a microservice if its environment contains `MICROSERVICE_LABEL=<label>`, or if it has the container label
-//! `io.ligato.microservice-label`. The environment takes precedence. A container in the agent's own network namespace (such as the agent's
-//! own container, or one started with `--network host`) is never a microservice.
+//! `io.ligato.microservice-label`. The environment takes precedence. A container in the agent's own network namespace (such as
+//! the agent's own container, or one started with `--network host`) is never a microservice.
 
 mod api;
 pub(crate) mod registry;
@@ -37,25 +38,26 @@ use super::process::{self, PinnedProcess};
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Maximum pause before reconnecting to the daemon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Interval at which the daemon's list is compared with the known containers, in case an event was lost or the connection died silently.
+/// Interval at which the daemon's list is compared with the known containers, to notice lost events and dead connections.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
-/// How far before the last observed event to start when requesting events again, because a daemon has its own clock and event order.
+/// Overlap when events are requested again: the request starts this many nanoseconds before the last observed event. The daemon's
+/// clock may differ from the agent's, and its events may be out of order.
 const REPLAY_NS: i64 = 1_000_000_000;
 /// Maximum number of concurrent inspections.
 const INSPECTIONS_MAX: usize = 8;
-/// Maximum number of watched main processes. Each takes one file descriptor.
+/// Maximum number of main processes to watch. Each takes one file descriptor.
 const PROCESSES_MAX: usize = 4096;
 
 /// Message if the daemon closes the event stream without an error.
-const STREAM_CLOSED: &str = "Docker closed the event stream; the daemon was stopped, or a proxy limits connections";
+const STREAM_CLOSED: &str = "Docker closed the event stream; the daemon was stopped, or a proxy limits the duration of connections";
 
 /// [`Tracker`] configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TrackerConfig {
-    /// Daemon address: `unix:///<path>`, or `tcp://<host>:<port>` without TLS. It must be a daemon on this machine, because PIDs must have
-    /// the same meaning on both sides.
+    /// Daemon address: `unix:///<path>`, or `tcp://<host>:<port>` without TLS. The daemon must run on this machine, because its
+    /// PIDs must refer to the same processes as the agent's.
     pub docker_host: String,
-    /// Inode number of the agent's own network namespace, which is never attributed to a container.
+    /// Inode number of the agent's own network namespace. A container in this namespace is never a microservice.
     pub own_netns_inode: u64,
 }
 
@@ -63,9 +65,9 @@ pub struct TrackerConfig {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("Docker host {docker_host:?}: {reason}; use unix:///<socket path> or tcp://<host>:<port>")]
 pub struct HostError {
-    /// The configured address.
+    /// Configured daemon address.
     pub docker_host: String,
-    /// Reason why it is unusable.
+    /// Why the address is unusable.
     pub reason: &'static str,
 }
 
@@ -80,7 +82,7 @@ pub struct Microservice {
     pub container_name: String,
     /// PID of the main process, in the agent's PID namespace.
     pub pid: i32,
-    /// Start time of that process, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
+    /// Start time of the main process, in clock ticks since boot (field 22 of `/proc/PID/stat`, proc(5)).
     pub process_start_time: u64,
     /// Creation time of the container, by the daemon's clock.
     pub created: SystemTime,
@@ -123,19 +125,20 @@ pub enum MicroserviceChange {
         label: String,
         /// Full id of the container that had the label.
         container_id: String,
-        /// Reason for the change.
+        /// Why the container no longer has the label.
         reason: GoneReason,
     },
-    /// The daemon's complete list has been processed: no other containers are running. Sent after each connection.
+    /// The daemon's list of running containers has been processed completely. Sent once for each connection to the daemon.
     Synced,
-    /// The daemon cannot be reached. Labels stay available as long as their processes run. Sent once for each message.
+    /// The daemon cannot be reached. Labels stay available while the main processes of their containers run. Sent again only if
+    /// the message changes.
     Disconnected {
         /// Error message from the client.
         message: String,
     },
 }
 
-/// A running tracker. Dropping it stops it.
+/// Handle to a running tracker. Dropping the handle stops the tracker.
 #[derive(Debug)]
 pub struct Tracker {
     task: JoinHandle<()>,
@@ -144,7 +147,7 @@ pub struct Tracker {
 impl Tracker {
     /// Starts a tracker, which sends changes to `changes` until it is dropped or the receiver is closed.
     ///
-    /// Must be called within a Tokio runtime. The daemon need not exist.
+    /// Must be called within a Tokio runtime. The daemon does not have to be running.
     ///
     /// # Errors
     ///
@@ -173,7 +176,7 @@ impl Drop for Tracker {
     }
 }
 
-/// The receiver of changes is closed.
+/// Error: the receiver of changes is closed.
 struct EventsLost;
 
 /// Why a connection ended.
@@ -205,11 +208,11 @@ struct Driver {
     own_netns_inode: u64,
     changes: UnboundedSender<MicroserviceChange>,
     registry: ContainerRegistry,
-    /// Process that `deaths` waits for, for each container.
+    /// Watched main process of each container, by container id. `deaths` has a future for each of them.
     watched: BTreeMap<String, ProcessIdentity>,
     /// One future for each watched process. It completes when the process has ended.
     deaths: FuturesUnordered<BoxFuture<'static, (String, ProcessIdentity)>>,
-    /// Inspections to start.
+    /// Inspections to start: the container id, and the pause before the request.
     inspections: VecDeque<(String, Duration)>,
     /// Time of the newest observed event, in nanoseconds after the epoch.
     last_event_ns: Option<i64>,
@@ -219,11 +222,11 @@ impl Driver {
     async fn run(mut self) {
         let mut backoff = BACKOFF_MIN;
         loop {
-            // Installed before the attempt, so a socket that appears during the attempt is noticed.
+            // Install the watch before the attempt, so that a socket that appears during the attempt is noticed.
             let socket = self.host.socket().and_then(|path| SocketWatch::install(path).ok());
             let began = Instant::now();
             let SessionEnd::Lost(message) = self.session().await else { return };
-            // A daemon that responds and then disconnects at once, such as a proxy that forbids events, must not be retried at full speed.
+            // Keep the back-off if the session was short. For example, a proxy that forbids events ends each session at once.
             if began.elapsed() >= BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
@@ -239,7 +242,8 @@ impl Driver {
         }
     }
 
-    /// Waits before the next attempt. Returns whether the socket has appeared. Handles ended processes in the meantime.
+    /// Waits before the next attempt, and returns true if the daemon's socket has appeared. Handles ended processes in the
+    /// meantime.
     async fn pause(&mut self, backoff: Duration, mut socket: Option<SocketWatch>) -> Result<bool, EventsLost> {
         let mut over = pin!(sleep(backoff));
         let changes = self.changes.clone();
@@ -253,7 +257,7 @@ impl Driver {
         }
     }
 
-    /// Runs one connection, from the first request to its loss.
+    /// Runs one connection to the daemon, from the first request until the connection is lost.
     async fn session(&mut self) -> SessionEnd {
         let host = self.host.clone();
         let mut connecting = pin!(Api::connect(&host));
@@ -273,8 +277,10 @@ impl Driver {
         self.follow(&api).await.unwrap_or_else(|end| end)
     }
 
-    /// Requests first the events and then the list. The daemon subscribes a client only after it has sent its response header, so the first
-    /// events are requested from a time before the list. Events in between are replayed.
+    /// Requests the events and then the container list, and processes the responses until the connection is lost.
+    ///
+    /// The daemon subscribes a client to events only after it has sent the response header. Therefore the event request starts at
+    /// a time before the list, so that the daemon replays the events in between.
     async fn follow(&mut self, api: &Api) -> Result<SessionEnd, SessionEnd> {
         let changes = self.changes.clone();
         let since = self.last_event_ns.unwrap_or_else(now_ns).saturating_sub(REPLAY_NS);
@@ -334,7 +340,7 @@ impl Driver {
         if let (Inspection::Running(microservice), Some(pin)) = (&found, pin) {
             let identity = ProcessIdentity::of(microservice);
             if pin.has_ended() {
-                found = Inspection::Failed(format!("its main process {} ended during the inspection", pin.pid()));
+                found = Inspection::Failed(format!("its main process {} ended while the container was inspected", pin.pid()));
             } else if self.watched.get(&container_id) != Some(&identity) {
                 if self.deaths.len() < PROCESSES_MAX {
                     self.watched.insert(container_id.clone(), identity);
@@ -393,7 +399,7 @@ fn log(change: &MicroserviceChange) {
         } => info!(label, container = container_id, %reason, "microservice gone"),
         MicroserviceChange::Synced => debug!("processed Docker's container list"),
         MicroserviceChange::Disconnected { message } => {
-            warn!("no connection to Docker, new microservices are not noticed: {message}")
+            warn!("no connection to Docker, so new microservices are not detected: {message}")
         }
     }
 }
@@ -430,17 +436,18 @@ async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) 
         return Ok((verdict, None));
     };
     let pin = PinnedProcess::open(pid).map_err(|error| error.to_string())?;
-    // Between the inspection and the opening of the pidfd, the process may have ended and its PID may have been reused. A process in a
-    // control group named after the container belongs to the container. If that cannot be determined, the container is inspected again.
+    // Before the pidfd was opened, the process may have ended and its PID may have been reused. If the control group of the
+    // process is named after the container, the process belongs to the container. Otherwise, the container is inspected a second
+    // time.
     if !is_in_cgroup_of(pid, container_id) && describe(api, container_id).await?.as_ref() != Some(&found) {
-        return Err(format!("it changed while its process {pid} was inspected"));
+        return Err(format!("the container changed while its main process {pid} was inspected"));
     }
-    let inode = process::netns_inode(pid).map_err(|error| format!("cannot read the network namespace of its process {pid}: {error}"))?;
+    let inode = process::netns_inode(pid).map_err(|error| format!("cannot read the network namespace of process {pid}: {error}"))?;
     if inode == own_netns_inode {
         info!(
             label,
             container = container_id,
-            "not a microservice, because the container is in the agent's own network namespace"
+            "container is not a microservice because it is in the agent's own network namespace"
         );
         return Ok((Inspection::NotMicroservice, None));
     }
@@ -465,8 +472,8 @@ async fn describe(api: &Api, container_id: &str) -> Result<Option<Description>, 
     api.inspect(container_id).await.map_err(|error| error.to_string())
 }
 
-/// Returns whether a process is in a container's control group. Docker names the group after the container id, whatever the cgroup driver
-/// (cgroups(7)).
+/// Returns whether a process is in a container's control group (cgroups(7)). With any cgroup driver, Docker names the group after
+/// the container id.
 fn is_in_cgroup_of(pid: i32, container_id: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(container_id))
 }

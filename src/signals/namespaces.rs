@@ -1,6 +1,6 @@
 //! Namespace watcher: notifies the engine if a namespace reference may resolve to another namespace.
 //!
-//! Watches names, processes and files for the engine. It only observes: it sends the key of a reference, and the engine checks the
+//! Watches names, processes and files for the engine. The watcher only sends the key of a reference, and the engine checks the
 //! reference itself. A superfluous notification is therefore harmless, and periodic checks make up for a missing one.
 //! [`entry::Entry::learn`] decides when to notify.
 
@@ -37,7 +37,7 @@ use super::process::PinnedProcess;
 
 pub use self::observation::Target;
 
-/// Maximum number of processes of which a pidfd is held. Each takes one file descriptor. Further processes are polled.
+/// Maximum number of open pidfds, each of which takes a file descriptor. All further processes are polled.
 const PINS_MAX: usize = 1024;
 
 /// [`Watcher`] configuration.
@@ -57,11 +57,11 @@ pub enum Binding {
     },
     /// The reference resolved to no namespace that the engine could use.
     Missing,
-    /// The engine would have created the namespace, but something else has the name. The name is free once that object is gone.
+    /// The engine could not create the namespace, because something else has the name. Creation is possible once that is gone.
     Obstructed,
 }
 
-/// A running watcher. Dropping it stops it.
+/// Handle to a running watcher. Dropping the handle stops the watcher.
 #[derive(Debug)]
 pub struct Watcher {
     commands: UnboundedSender<Command>,
@@ -122,10 +122,10 @@ impl Drop for Watcher {
     }
 }
 
-/// The receiver of keys is closed.
+/// Error: the receiver of keys is closed.
 struct EventsLost;
 
-/// A process whose end is awaited. Dropping it closes its pidfd.
+/// A process whose end is awaited through a pidfd. Dropping the value closes the pidfd.
 struct Pin {
     process: (i32, Option<u64>),
     abort: AbortHandle,
@@ -140,7 +140,7 @@ impl Drop for Pin {
 /// An entry with its timer and the pidfd of its process.
 struct Watched {
     entry: Entry,
-    /// When the next check is due; also in [`Watch::due`].
+    /// Time of the next check, as in [`Watch::due`].
     due: Instant,
     pin: Option<Pin>,
 }
@@ -150,14 +150,14 @@ struct Watch {
     config: WatcherConfig,
     own_inode: u64,
     changed: UnboundedSender<String>,
-    /// Start of the time grid for periodic checks.
+    /// Start of the time grid to which periodic checks are aligned.
     origin: Instant,
     entries: BTreeMap<String, Watched>,
-    /// All entries, by the time of their next check.
+    /// Keys of all entries, ordered by the time of their next check.
     due: BTreeSet<(Instant, String)>,
-    /// Present only while names are watched.
+    /// Watch on the directory of named namespaces; `None` while no name is watched or no inotify instance is available.
     directory: Option<Directory>,
-    /// Completes with the key whose process has ended.
+    /// One future for each watched process. It completes with the key of its entry when the process has ended.
     deaths: FuturesUnordered<Abortable<BoxFuture<'static, String>>>,
     file_checks: FileChecks,
 }
@@ -288,7 +288,7 @@ impl Watch {
         keys.iter().try_for_each(|key| self.take_in(key, seen))
     }
 
-    /// Checks one entry. A file is checked on another thread, and its observation arrives later.
+    /// Checks one entry. A file is checked on another thread, so its observation arrives later.
     fn check(&mut self, key: &str) -> Result<(), EventsLost> {
         let Some(watched) = self.entries.get(key) else { return Ok(()) };
         if let Target::File(path) = &watched.entry.target {
@@ -337,7 +337,7 @@ fn is_named(watched: &Watched) -> bool {
     matches!(watched.entry.target, Target::Named(_))
 }
 
-/// Opens a pidfd of a process if it is still the observed process. If that fails, the process is polled.
+/// Opens a pidfd of an observed process. Returns `None` if that fails or the PID has been reused; the process is then polled.
 fn pin(process: (i32, Option<u64>), key: &str) -> Option<(Pin, Abortable<BoxFuture<'static, String>>)> {
     let (pid, start_time) = process;
     let pinned = PinnedProcess::open(pid)

@@ -1,6 +1,6 @@
 //! Processes referred to by a pidfd (pidfd_open(2)), so that a reused PID is never mistaken for the original process.
 //!
-//! Only waits for processes to end and reads what identifies them. Does not signal them or enter their namespaces.
+//! Only waits for processes to end, and reads what identifies them. Sends no signals and enters no namespaces.
 
 use std::{
     fs, io,
@@ -29,7 +29,7 @@ pub enum PinError {
     /// Any other kernel error.
     #[error("cannot {action} process {pid}: {source}; pidfds need Linux 5.3 and a free file descriptor (see `ulimit -n`)")]
     Kernel {
-        /// The action that failed.
+        /// Action that failed, such as `open a pidfd of`.
         action: &'static str,
         /// The requested PID.
         pid: i32,
@@ -62,16 +62,17 @@ impl PinnedProcess {
             Err(errno) => return Err(kernel("open a pidfd of", errno.into())),
         };
         let start_time = start_time(pid);
-        // If the process is alive *after* the read, the file was that of this process and not of a successor.
+        // If the process is still alive after the read, the start time belongs to it and not to a later process with the same
+        // PID.
         if has_ended(&pidfd) {
             return Err(PinError::Ended { pid });
         }
         let start_time = start_time.map_err(|source| kernel("read the start time of", source))?;
-        // Tokio deprecates the safe constructor because a type could close or replace the descriptor that it returns. An `OwnedFd` without
-        // mutable access cannot, and the replacement is `unsafe`, which this module may not use.
+        // Tokio deprecates the safe constructor because a type could close or replace the descriptor that it returns. An
+        // `OwnedFd` without mutable access cannot do that. The replacement is `unsafe`, which this module may not use.
         #[expect(
             deprecated,
-            reason = "sound for an OwnedFd that is never handed out mutably; the replacement needs unsafe"
+            reason = "sound because the OwnedFd is never handed out mutably; the replacement needs `unsafe`"
         )]
         let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|source| kernel("watch", source))?;
         Ok(Self { pidfd, pid, start_time })
@@ -87,7 +88,7 @@ impl PinnedProcess {
         self.start_time
     }
 
-    /// Returns whether the process has ended (it may still be waiting to be reaped).
+    /// Returns whether the process has ended. An ended process may still be waiting to be reaped.
     pub fn has_ended(&self) -> bool {
         has_ended(self.pidfd.get_ref())
     }

@@ -37,7 +37,7 @@ use netns_kernel::{Failure, Outcome, Reply, Task};
 /// Default of `--sweep-interval`.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Label of the agent.
+/// Microservice label of the simulated agent.
 pub const AGENT: &str = "vpp1";
 
 /// An event for the agent's core.
@@ -48,22 +48,22 @@ pub type AgentEvent = Event<Network, Signal>;
 pub struct Manner {
     /// True if the agent uses Docker.
     pub docker: bool,
-    /// True if outcomes are reported to the core before the rest of their batch is complete.
+    /// True if the core receives some outcomes before their batch is complete.
     pub reports_early: bool,
     /// True if the core hands out one task at a time.
     pub one_by_one: bool,
 }
 
-/// Statuses to publish, and those published so far.
+/// Contents of an [`Outbox`]: statuses to publish, and statuses that were set so far.
 #[derive(Default)]
 pub struct OutboxContent {
-    /// The agent's publisher state.
+    /// State of the agent's status publisher.
     pub state: State,
     /// True if a status changed since the writer was notified.
     pub changed: bool,
-    /// Status keys that must be in the store in the end.
+    /// Status keys that must be in the store in the end, with their encoded statuses.
     pub shadow: BTreeMap<String, Arc<[u8]>>,
-    /// Values reported as CONFIGURED since this list was last taken, with their revisions.
+    /// Keys and revisions of the values that were reported as CONFIGURED since this list was last emptied.
     pub claims: Vec<(String, i64)>,
 }
 
@@ -78,7 +78,7 @@ impl OutboxContent {
     }
 }
 
-/// Outbox of statuses for the writer.
+/// Statuses that the core reports and the writer publishes.
 #[derive(Clone, Default)]
 pub struct Outbox(Arc<Mutex<OutboxContent>>);
 
@@ -135,11 +135,11 @@ enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// Closing scanned namespaces; lists those that stay open.
+    /// Close the scanned namespaces. Contains those that stay open.
     Closing(Vec<Scanned>),
 }
 
-/// Tasks in flight.
+/// Tasks in flight, with their results so far.
 struct UnderWay {
     purpose: Purpose,
     tasks: VecDeque<Task>,
@@ -153,13 +153,13 @@ struct UnderWay {
 pub enum Progress {
     /// More operations follow.
     More,
-    /// More operations follow; the core has received the outcomes so far.
+    /// More operations follow. The core has already received the outcomes of the completed tasks.
     Told,
     /// The core has received all outcomes.
     Finished,
 }
 
-/// See the [module documentation](self).
+/// Simulated agent process.
 pub struct Agent {
     /// The agent's core.
     pub core: Core<NetworkEffects>,
@@ -167,13 +167,13 @@ pub struct Agent {
     pub events: VecDeque<AgentEvent>,
     /// Time of the next planned wake-up.
     pub wake_at: Option<Duration>,
-    /// Time of the next planned check of references.
+    /// Time of the next planned check of the watched references.
     pub look_at: Option<Duration>,
     /// Statuses for the writer.
     pub outbox: Outbox,
     /// Connection of the reader of desired values.
     pub reader: ReaderLink,
-    /// Desired values that were read, and held removals.
+    /// Desired values that were read, and removals that are held.
     pub following: Following,
     /// Connection of the writer of statuses.
     pub writer: WriterLink,
@@ -185,7 +185,7 @@ pub struct Agent {
     mutation: Option<Mutation>,
     /// True once the core has received the first desired values.
     pub begun: bool,
-    /// Values that were blocked at the last check.
+    /// Values that were blocked when the simulator last checked the rules for retries.
     pub held: Vec<Held>,
 }
 

@@ -1,7 +1,7 @@
-//! Delays and choices of a running world, each drawn at a named site.
+//! Delays and random choices in a running world. Each of them is drawn at a named site.
 //!
-//! With a seed, every delay is drawn at random. A scenario file lists only the draws that matter; all others use the site's default.
-//! Draws are counted per site, so that a new site does not change the meaning of a file.
+//! With a seed, every draw is random. A scenario file lists only the draws that matter; all other draws have the default of their
+//! site. Draws are numbered per site, so that existing files keep their meaning when a site is added.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{random::Random, text::kebab};
 /// Place in the simulator where a delay or a choice is drawn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Site {
-    /// Delay of a namespace notification.
+    /// Delay until the agent is notified of a change in a namespace.
     Told,
     /// Time that duplicate address detection takes beyond one second.
     Detected,
@@ -32,29 +32,29 @@ pub enum Site {
     Perform,
     /// Delay until the next batch begins.
     PerformNext,
-    /// Delay until the next operation after a pause within a batch.
+    /// Delay until the next operation of a batch that [`Site::Pause`] has interrupted.
     PerformLater,
-    /// Delay of a reference event.
+    /// Delay until the agent is notified that a namespace reference may have changed.
     Probe,
     /// Delay until the watcher checks a reference.
     Check,
     /// Delay before a listing of desired values arrives.
     Listed,
-    /// Delay of a comparison of revisions.
+    /// Delay before the listing for a comparison of revisions arrives.
     Compared,
     /// Delay of a watch response.
     WatchAnswer,
     /// Delay until the core receives desired values.
     Deliver,
-    /// Delay of a writer request.
+    /// Delay until a writer request reaches the store.
     Request,
-    /// Extra time that a hanging request takes beyond its timeout.
+    /// Delay between the timeout of a hanging request and its arrival at the store.
     LateRequest,
     /// Delay of a response to the writer.
     WriterAnswer,
-    /// Delay of a notification about deleted keys.
+    /// Delay of the notification about deleted status keys.
     DeletionTold,
-    /// Delay of a lease renewal.
+    /// Delay until a lease renewal reaches the store.
     Renewal,
     /// Delay of the response to a lease renewal.
     RenewalAnswer,
@@ -62,13 +62,13 @@ pub enum Site {
     DockerList,
     /// Delay of the response to an inspection.
     DockerAnswer,
-    /// Delay of an inspection.
+    /// Delay until the tracker requests an inspection.
     Inspect,
-    /// Delay of a Docker daemon event.
+    /// Delay of a container event from the Docker daemon.
     Hint,
     /// Delay of the notification that a process ended.
     Ended,
-    /// Choice: another host has the address.
+    /// Choice: duplicate address detection finds the address on another host.
     Duplicate,
     /// Choice: a watch response contains only one revision.
     PartialAnswer,
@@ -127,13 +127,13 @@ impl Site {
         )
     }
 
-    /// Returns a hash of the site's name (FNV-1a), which does not depend on other sites.
+    /// Returns the FNV-1a hash of the site's name. It does not change when sites are added.
     fn salt(self) -> u64 {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         kebab(&self).bytes().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
-    /// Returns the draw to use if a scenario file does not list one: microseconds, or 0 for no.
+    /// Returns the site's default draw: a delay in microseconds, or 0 (no) for a choice.
     fn default_draw(self) -> u64 {
         match self {
             Site::Wake => 50,
@@ -172,7 +172,7 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Creates the choices of a world.
+    /// Creates the choices of a world. If `recorded` is true, all draws that differ from their defaults are recorded.
     pub fn new(draws: &Draws, recorded: bool) -> Self {
         let source = match draws {
             Draws::OfSeed(seed) => Source::Random(Site::ALL.iter().map(|site| Random::new(seed ^ site.salt())).collect()),
@@ -200,17 +200,17 @@ impl Choices {
         drawn
     }
 
-    /// Draws a delay below `below` microseconds.
+    /// Draws a delay of less than `below` microseconds.
     pub fn delay(&mut self, site: Site, below: usize) -> Duration {
         Duration::from_micros(self.draw(site, |random| random.below(below) as u64))
     }
 
-    /// Draws a delay below `below` milliseconds.
+    /// Draws a delay of less than `below` milliseconds.
     pub fn millis(&mut self, site: Site, below: usize) -> Duration {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a delay that is usually short and sometimes longer. With `calm` (after all faults have ended), no delay is very long.
+    /// Draws a delay that is usually short. It is below 600 ms, or below 60 ms if `calm` is true (all faults have ended).
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,
@@ -222,12 +222,12 @@ impl Choices {
         Duration::from_micros(self.draw(site, micros))
     }
 
-    /// Draws, with a probability of 15 %, that other events occur between two operations of a batch.
+    /// Decides whether other events occur between two operations of a batch, with a probability of 15 %.
     pub fn pause(&mut self) -> bool {
         self.draw(Site::Pause, |random| (!random.percent(85)).into()) != 0
     }
 
-    /// Draws true with a probability of `percent` %.
+    /// Returns true with a probability of `percent` %.
     pub fn choose(&mut self, site: Site, percent: usize) -> bool {
         self.draw(site, |random| random.percent(percent).into()) != 0
     }

@@ -10,7 +10,7 @@ pub use testbed::values::{arp_key, interface_key, route_key};
 
 use super::random::Random;
 
-/// Number of places. A place is a reference to a namespace.
+/// Number of places. A place is a number that stands for a namespace reference.
 ///
 /// The first five refer to different namespaces. The last one refers to the foreign namespace by the path of its file.
 pub const PLACES: usize = 6;
@@ -20,17 +20,17 @@ pub const OWN_PLACE: usize = 0;
 pub const FOREIGN_PLACE: usize = 1;
 /// Place of the namespace that the agent creates.
 pub const CREATED_PLACE: usize = 2;
-/// Place of the process.
+/// Place of the namespace of the process [`PID`].
 pub const PROCESS_PLACE: usize = 3;
-/// Place of the container.
+/// Place of the namespace of the container with the label [`LABEL`].
 pub const CONTAINER_PLACE: usize = 4;
-/// Place of the file.
+/// Place of the namespace file [`FILE`].
 pub const FILE_PLACE: usize = 5;
 /// Name of the foreign namespace.
 pub const FOREIGN_NAME: &str = "red";
 /// Name of the namespace that the agent creates.
 pub const CREATED_NAME: &str = "blue";
-/// Path of a namespace file.
+/// Path of a namespace file. It refers to the foreign namespace.
 pub const FILE: &str = "/run/netns/red";
 /// PID of the process that has its own namespace.
 pub const PID: i32 = 100;
@@ -40,11 +40,11 @@ pub const NICS: [&str; 3] = ["nic0", "nic1", TAP];
 pub const TAP: &str = "tap0";
 /// Foreign VRF device in the agent's own namespace.
 pub const TENANT: &str = "tenant0";
-/// EXISTING interface for that device.
+/// Name of the EXISTING interface for the foreign VRF device.
 pub const TENANT_INTERFACE: &str = "t0";
-/// Routing tables between which that device alternates.
+/// Routing tables between which the foreign VRF device alternates.
 pub const TENANT_TABLES: [u32; 2] = [30, 31];
-/// Address that others add to a foreign link.
+/// Address that users add to a foreign link.
 pub const NIC_ADDRESS: &str = "10.5.5.1/24";
 /// Microservice label of the containers.
 pub const LABEL: &str = "web";
@@ -54,14 +54,15 @@ pub fn is_nic(name: &str) -> bool {
     name == TENANT || NICS.contains(&name)
 }
 
-/// Set of possible values. Each has a slot: first the interfaces, then two neighbours and three routes per carrier.
+/// Set of possible values. Each value has a slot, which is a number: the interfaces come first, then two neighbours and three
+/// routes for each carrier.
 pub struct Inventory {
     /// Interface names. The first letter gives the kind: two consecutive `w` are a veth pair, `d` is a dummy, `v` a VRF, `l` a `lo`,
     /// `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
-    /// Slots of the interfaces that carry neighbours and routes.
+    /// Slots of the carriers, which are the interfaces with neighbours and routes.
     pub carriers: &'static [usize],
-    /// Slots of interfaces with a fixed place, each with that place.
+    /// Interfaces that are always in the same place: slot and place of each.
     pub settled: &'static [(usize, usize)],
     /// Slots of interfaces that are never in a VRF.
     pub without_vrf: &'static [usize],
@@ -80,49 +81,49 @@ pub enum Kind {
     Loopback,
     /// A bridge.
     Bridge {
-        /// Spanning tree protocol.
+        /// True if the spanning tree protocol is on.
         stp: bool,
         /// Ageing time in seconds; 0 means unset.
         ageing: u32,
-        /// VLAN filtering.
+        /// True if VLAN filtering is on.
         filtering: bool,
     },
     /// A VLAN.
     Vlan {
-        /// Name of the parent.
+        /// Name of the parent interface.
         parent: &'static str,
         /// VLAN id.
         id: u16,
-        /// Loose binding: the VLAN can be up while its parent is down.
+        /// True for loose binding: the VLAN can be up while its parent is down.
         loose: bool,
     },
     /// A foreign link in the agent's own namespace.
     Existing {
-        /// True if others, not the agent, add the addresses.
+        /// True if users add the addresses, and not the agent.
         link_only: bool,
     },
 }
 
-/// Interface.
+/// Desired interface.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Interface {
-    /// Logical name.
+    /// Logical name, which is also in the key.
     pub name: &'static str,
-    /// Kind.
+    /// Kind, with the settings of this kind.
     pub kind: Kind,
-    /// Place of its namespace.
+    /// Place of the namespace that contains the interface.
     pub place: usize,
-    /// Kernel name.
+    /// Name of the link in the kernel.
     pub host: String,
-    /// Desired admin state.
+    /// True if the interface should be up.
     pub enabled: bool,
     /// MTU in bytes; 0 means the default.
     pub mtu: u32,
-    /// Last byte of the MAC address.
+    /// Last byte of the MAC address; `None` if the value does not set it.
     pub mac: Option<u8>,
-    /// Name of its VRF device.
+    /// Name of the VRF device that the interface belongs to.
     pub vrf: Option<&'static str>,
-    /// Name of its bridge, and whether the port is isolated.
+    /// Name of the bridge that the interface is a port of, and true if the port is isolated.
     pub bridge: Option<(&'static str, bool)>,
     /// VLANs of the bridge port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
@@ -130,33 +131,33 @@ pub struct Interface {
     pub addresses: Vec<String>,
 }
 
-/// Neighbour.
+/// Desired neighbour.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Arp {
     /// Name of the interface.
     pub interface: &'static str,
-    /// Address.
+    /// IP address of the neighbour.
     pub address: String,
-    /// Last byte of its MAC address.
+    /// Last byte of the neighbour's MAC address.
     pub mac: u8,
-    /// True if a foreign entry in its place is adopted.
+    /// True if the agent may adopt a foreign entry for the same address.
     pub adopt: bool,
 }
 
-/// Route.
+/// Desired route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
-    /// Name of the interface.
+    /// Name of the outgoing interface.
     pub interface: &'static str,
-    /// Destination.
+    /// Destination network with its prefix length.
     pub destination: String,
-    /// Gateway.
+    /// Address of the gateway; `None` for a route without a gateway.
     pub gateway: Option<String>,
-    /// Scope, by its name in the data model.
+    /// Scope as it is named in values, such as `LINK`.
     pub scope: &'static str,
-    /// Metric.
+    /// Metric; 0 means unset.
     pub metric: u32,
-    /// True if a foreign route in its place is adopted.
+    /// True if the agent may adopt a foreign route to the same destination.
     pub adopt: bool,
 }
 
@@ -181,7 +182,7 @@ pub fn mac_text(last: u8) -> String {
     format!("02:00:00:00:00:{last:02x}")
 }
 
-/// Returns the reference that values use for a place.
+/// Returns the namespace reference that a place stands for, in the form that values use.
 pub fn reference(place: usize) -> Reference {
     match place {
         OWN_PLACE => Reference::Own,
@@ -204,7 +205,7 @@ impl Item {
         }
     }
 
-    /// Returns the value in the form of the test oracle.
+    /// Converts the value to the test oracle's type.
     pub fn value(&self) -> Value {
         match self {
             Item::Interface(interface) => Value::Interface(interface.value()),
@@ -247,7 +248,7 @@ impl Interface {
         }
     }
 
-    /// Returns the value in the form of the test oracle.
+    /// Converts the interface to the test oracle's type.
     pub fn value(&self) -> values::Interface {
         let kind = match self.kind {
             Kind::Veth(peer) => values::Kind::Veth(peer.to_owned()),
@@ -281,7 +282,7 @@ impl Interface {
     }
 }
 
-/// Draws an EXISTING interface. Two of them often refer to the same link.
+/// Draws an EXISTING interface. As there are only a few links, two interfaces often refer to the same one.
 fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let link_only = random.percent(30);
     let pool = [
@@ -289,14 +290,14 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         format!("10.{slot}.0.2/24"),
         format!("fd00:a{slot}::1/64"),
         "10.5.6.1/24".to_owned(),
-        // In a separate subnet that contains a gateway for all interfaces.
+        // This subnet contains a gateway that the routes on all EXISTING interfaces may use.
         format!("10.5.7.{slot}/24"),
     ];
     let mut chosen: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).collect();
     if random.percent(30) {
         chosen.reverse();
     }
-    // Most interfaces leave these settings unset or agree with each other; a few conflict.
+    // Most interfaces leave these settings unset. A few have conflicting settings.
     let odd = random.below(16);
     Interface {
         mtu: match odd {
@@ -312,7 +313,7 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     }
 }
 
-/// Draws the EXISTING interface of the foreign VRF device.
+/// Draws the EXISTING interface that refers to the foreign VRF device.
 fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let pool = [format!("10.{slot}.0.1/24"), format!("10.{slot}.0.2/24")];
     Interface {
@@ -373,7 +374,8 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
-                // Fixed per slot, so that a foreign entry never blocks a value that does not adopt it.
+                // A slot either always or never allows adoption. Tampering replaces only entries that may be adopted, so a
+                // foreign entry never blocks a value.
                 adopt: part == 1,
             }),
             _ => Item::Route(self.route(carrier, part, random)),
@@ -399,7 +401,7 @@ impl Inventory {
             },
             b'n' => Kind::Vlan {
                 parent: random.pick(&["w0a", "w1b", "d0"]),
-                // All VLANs share the id 7.
+                // All VLANs can get the id 7, so two of them may conflict.
                 id: random.pick(&[7, 10 * u16::try_from(slot).unwrap_or(0), 10 * u16::try_from(slot).unwrap_or(0) + 1]),
                 loose: random.percent(50),
             },
@@ -433,7 +435,7 @@ impl Inventory {
             place: match self.settled.iter().find(|(settled, _)| *settled == slot) {
                 Some((_, place)) => *place,
                 None => match random.pick(places) {
-                    // Open issue: VRFs are not drawn in a namespace that has two references.
+                    // Open issue: VRF devices and bridges never use the second reference to the foreign namespace.
                     FILE_PLACE if matches!(kind, Kind::Vrf(_) | Kind::Bridge { .. }) => FOREIGN_PLACE,
                     place => place,
                 },
@@ -441,7 +443,7 @@ impl Inventory {
             name,
             enabled: random.percent(80),
             mtu: match kind {
-                // The MTU depends on the ports or on the parent.
+                // The MTU of a bridge depends on its ports, and that of a VLAN on its parent.
                 Kind::Bridge { .. } | Kind::Vlan { .. } => 0,
                 _ => random.pick(&[0, 0, 1400, 9000]),
             },
@@ -456,7 +458,7 @@ impl Inventory {
 
     fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
         let metric = random.pick(&[0, 0, 5, 1024]);
-        // Gateways in the subnet of an address that others add, and of an address of another value.
+        // Gateways in the subnet of an address that users add, or of an address of another EXISTING interface.
         let of_link = if self.names[carrier].starts_with('e') {
             random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")])
         } else {

@@ -1,6 +1,6 @@
 //! Connections between the agent and the store, with the messages in flight.
 //!
-//! All decisions are made by the agent's `sources::etcd::reading` and `publish::lease_state`. [`super::world`] executes the steps.
+//! The agent's own `sources::etcd::reading` and `publish::lease_state` make all decisions. [`super::world`] executes the steps.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,19 +13,19 @@ use crate::{
     store::Backoff,
 };
 
-/// Connection of the reader of desired values.
+/// Connection over which the agent reads desired values.
 pub struct ReaderLink {
-    /// The agent's reader.
+    /// State of the agent's reader of desired values.
     pub reading: Reading,
     /// The agent's coalescing buffer.
     pub buffer: CoalescingBuffer,
-    /// The agent's back-off.
+    /// Back-off between attempts to connect.
     pub backoff: Backoff,
-    /// Connection number. Messages of earlier connections are lost.
+    /// Number of the current connection. Messages of earlier connections are discarded.
     pub connection: u64,
-    /// Revision up to which the watch has reported; `None` without a watch.
+    /// Revision up to which the watch has reported changes; `None` if there is no watch.
     pub watched: Option<i64>,
-    /// When the connection was established.
+    /// When the connection was established; `None` without a connection.
     pub established: Option<Duration>,
     /// True while a watch response is in flight.
     pub answering: bool,
@@ -54,29 +54,29 @@ impl ReaderLink {
 
 /// Event on the reader's connection.
 pub enum ReaderStep {
-    /// The reader tries to connect.
+    /// The reader tries to connect to the store.
     Connect,
-    /// A listing arrives, with its revision and the id of the store.
+    /// A listing of all desired values arrives, with its revision and the cluster id of the store.
     Listed(i64, u64, Vec<RawItem>),
     /// A watch response arrives.
     Answer,
-    /// The reader compares all revisions.
+    /// The reader requests the revisions of all keys, to compare them with those that it knows.
     Compare,
-    /// The listing for a comparison arrives.
+    /// The requested revisions arrive: that of the store, and that of each key.
     Compared(i64, BTreeMap<RawKey, i64>),
 }
 
-/// Connection of the writer of statuses.
+/// Connection over which the agent writes statuses.
 pub struct WriterLink {
-    /// The agent's lease state.
+    /// State of the agent's lease, and of its requests to the store.
     pub lease_state: LeaseState,
-    /// The agent's back-off.
+    /// Back-off between attempts to connect.
     pub backoff: Backoff,
-    /// Connection number. Responses on earlier connections are lost.
+    /// Number of the current connection. Responses on earlier connections are discarded.
     pub connection: u64,
     /// True while the writer is connected.
     pub connected: bool,
-    /// When the connection was established.
+    /// When the connection was established; `None` without a connection.
     pub established: Option<Duration>,
     /// True if a lease renewal has not been answered yet.
     pub unanswered: bool,
@@ -99,7 +99,7 @@ impl WriterLink {
     }
 }
 
-/// Response to the writer.
+/// Response of the store to the writer.
 pub enum WriterAnswer {
     /// Response to a renewal after a reconnection: true if the lease still exists.
     Renewed(bool),
@@ -107,7 +107,7 @@ pub enum WriterAnswer {
     Granted(i64),
     /// All status keys, and the revision at which they were listed.
     Listed(i64, Vec<Found>),
-    /// Result of a transaction.
+    /// A transaction with this batch has completed.
     Completion(Batch, Completion),
     /// A previous lease was revoked.
     Revoked,
@@ -117,11 +117,11 @@ pub enum WriterAnswer {
 
 /// Event on the writer's connection.
 pub enum WriterStep {
-    /// The writer tries to connect.
+    /// The writer tries to connect to the store.
     Connect,
     /// The watch reports deleted keys with the revisions of their deletions.
     Deleted(Vec<(Arc<str>, i64)>),
-    /// The writer compares all stored keys with the desired ones.
+    /// The writer compares all status keys in the store with those that should be there.
     Audit,
     /// The writer checks for statuses to write.
     Write,

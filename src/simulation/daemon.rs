@@ -19,16 +19,16 @@ use crate::signals::docker::{
 /// PID of the first container. Each container has its own PID, and keeps it across restarts.
 const PIDS: i32 = 500;
 
-/// Container.
+/// Simulated container.
 #[derive(Clone, Debug)]
 pub struct Container {
-    /// Creation time.
+    /// Creation time, in seconds since the Unix epoch.
     pub created: u64,
-    /// Start time of its main process while the container runs.
+    /// Start time of the main process; `None` while the container is stopped.
     pub running: Option<u64>,
 }
 
-/// Docker daemon.
+/// Simulated Docker daemon.
 #[derive(Default)]
 pub struct Daemon {
     /// True while the daemon runs.
@@ -37,7 +37,7 @@ pub struct Daemon {
     pub containers: BTreeMap<usize, Container>,
     /// Number of upcoming changes for which the daemon sends no event.
     pub losing: usize,
-    /// True if there was a change without an event, which the agent cannot notice before the next audit.
+    /// True if a change caused no event, so that the agent cannot notice it before it lists the containers again.
     pub untold: bool,
     clock: u64,
 }
@@ -92,7 +92,7 @@ impl Daemon {
         running.max_by_key(|(_, container)| container.created).map(|(number, _)| *number)
     }
 
-    /// Returns the response to an inspection, which opens a pidfd of the container's main process.
+    /// Returns the result of an inspection, including the attempt to open a pidfd of the container's main process.
     pub fn inspect(&self, kernel: &Kernel, container_id: &str) -> Inspection {
         let found = self.containers.iter().find(|(number, _)| Self::id(**number) == container_id);
         let Some((number, container)) = found else {
@@ -118,11 +118,11 @@ impl Daemon {
     }
 }
 
-/// Tracker state.
+/// State of the agent's Docker tracker.
 pub struct Tracker {
     /// The agent's container registry.
     pub registry: ContainerRegistry,
-    /// Connection number. Messages of earlier connections are lost.
+    /// Number of the current connection. Messages of earlier connections are discarded.
     pub connection: u64,
     /// True while the tracker is connected.
     pub connected: bool,

@@ -25,7 +25,7 @@ use self::{
     nics::nics,
 };
 
-/// Returns the surroundings for the oracle, without foreign objects in the way. `places` contains the namespace of each place.
+/// Describes the machine to the oracle, as if no foreign objects blocked values. `places` contains the namespace of each place.
 pub fn surroundings(kernel: &Kernel, places: &[Option<NetnsId>]) -> Surroundings<NetnsId> {
     let found = places
         .iter()
@@ -67,7 +67,7 @@ fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings
     }
 }
 
-/// Checks that the kernel's routes for the agent's addresses exist, even if others have deleted them in the meantime.
+/// Checks that the kernel's routes for the agent's addresses exist. If others delete such a route, the agent must restore it.
 fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) -> Result<(), String> {
     for (netns, space) in &kernel.spaces {
         let Some(expected) = expected.get(netns) else { continue };
@@ -87,7 +87,7 @@ fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) ->
     Ok(())
 }
 
-/// Returns the links whose applied interface depends on the history. A restarted agent may choose another interface.
+/// Returns the names of the links whose applied interface depends on the history. A restarted agent may apply another interface.
 pub fn contested(configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> BTreeSet<String> {
     Expected::of(&values(configuration), surroundings).contested()
 }

@@ -1,7 +1,7 @@
-//! Passes desired values from the source to the core, including the removals that are on hold after a store loss.
+//! Passes desired values from the source to the core, and holds removals after a store loss.
 //!
-//! Replaces the agent's `agent::removals` and `desired` with single steps. The decisions (`agent::hold`) and the merging of sources
-//! (`sources::merge`) are the agent's own code.
+//! Does the work of the agent's `agent::removals` and `desired` in single steps. Decisions (`agent::hold`) and the merging of
+//! sources (`sources::merge`) are the agent's own code.
 
 use std::{
     cell::RefCell,
@@ -40,13 +40,13 @@ struct DesiredValue {
 /// State that survives a restart of the agent.
 #[derive(Default)]
 pub struct Disk {
-    /// Note about the store, as last read.
+    /// Note about the store that was last read.
     pub note: Option<Note>,
     held: BTreeMap<Key, DesiredValue>,
 }
 
 impl Disk {
-    /// Creates the disk of an agent that has read this store when it was empty, so the agent holds no removals when it starts.
+    /// Creates the disk of an agent that has read this store while it was empty. Such an agent holds no removals when it starts.
     pub fn of_known_store(cluster_id: u64) -> Self {
         let note = Note {
             cluster: format!("{cluster_id:x}"),
@@ -64,7 +64,7 @@ impl Disk {
     }
 }
 
-/// See the [module documentation](self).
+/// Desired values that the agent has read, and the removals that it holds.
 pub struct Following {
     merge: Merge<DesiredValue>,
     hold: Hold,
@@ -80,7 +80,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// Starts from this disk. Also returns the first events for the core.
+    /// Starts with the contents of the disk. Also returns the first events for the core.
     pub fn start(
         disk: &mut Disk,
         orphans: watch::Receiver<Vec<String>>,
@@ -112,7 +112,7 @@ impl Following {
         (following, events)
     }
 
-    /// Processes an event from the source. `note` is the note about the store.
+    /// Processes an event from the source, and returns events for the core. `note` describes the store that was read.
     pub fn take(&mut self, event: SourceEvent, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -148,7 +148,8 @@ impl Following {
         }
     }
 
-    /// Checks if the hold ends. Called after every event that can end it.
+    /// Ends the hold on removals if it is no longer needed, and returns events for the core. Called after every event that can
+    /// end the hold.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
@@ -172,7 +173,7 @@ impl Following {
         events
     }
 
-    /// Returns the event that reports the held values. The tests do not check its times.
+    /// Returns the event that reports the held values. Its times are zero, because no test checks them.
     fn held_values(&self) -> AgentEvent {
         let values = self.values.iter().map(|key| (key.clone(), Duration::ZERO));
         Event::Signal(Signal::HeldValues(values.collect()))
@@ -266,9 +267,10 @@ impl Following {
         events
     }
 
-    /// Converts an update to an event for the core, if it results in one.
+    /// Converts an update to an event for the core. Returns `None` if the update changes nothing.
     ///
-    /// While removals of orphans are held, the event is a full resync: if a value is put again, its objects are read instead of created.
+    /// While removals of orphans are held, the event is a full resync. If a value is put again, the agent then reads its existing
+    /// objects instead of creating them.
     fn desired(&self, update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
         if update.is_empty() || self.orphans.borrow().is_empty() {
             return desired(update, revision);
@@ -297,7 +299,7 @@ fn below_config(key: &Key) -> &str {
 type Decoded = HashMap<(RawKey, Vec<u8>), Result<Value, Rejection>>;
 
 thread_local! {
-    /// Cache of decoded values. Decoding is the most expensive part of a run, and there are only few distinct values.
+    /// Cache of decoded values. Decoding is the most expensive part of a run, and there are only a few distinct values.
     static DECODED: RefCell<Decoded> = RefCell::new(HashMap::new());
 }
 
@@ -324,7 +326,7 @@ fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, 
     (key, desired_update)
 }
 
-/// Converts an update to an event for the core, if it results in one. `revision` is the revision for removed values.
+/// Converts an update to an event for the core; `None` if the update changes nothing. Removed values get the revision `revision`.
 fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;
@@ -339,7 +341,7 @@ fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     Some(Event::Desired { transaction, reply: None })
 }
 
-/// Converts an event from a single source to an event for the core, if it results in one.
+/// Converts an event from a single source to an event for the core; `None` if the event contains no values.
 #[cfg(test)]
 pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
     let (full, items): (_, Vec<_>) = match event {

@@ -1,7 +1,8 @@
 //! Small simulated kernel: namespaces, links, addresses, routes and neighbours in memory, changed by [`KernelOp`]s.
 //!
-//! The kernel simulates side effects of Linux: deleting one end of a veth deletes the other end, a link that is taken down loses its routes,
-//! and the links of an ended namespace are deleted with a delay. It knows operations and snapshots only, no values and no descriptors.
+//! Simulates side effects of Linux. For example, deleting one end of a veth deletes the other end, a link that is taken down
+//! loses its routes, and the links of an ended namespace are deleted with a delay. The simulated kernel does not know the agent's
+//! values and descriptors.
 
 mod attributes;
 mod bridging;
@@ -31,10 +32,10 @@ pub const ENETDOWN: i32 = 100;
 /// ENETUNREACH of errno(3).
 pub const ENETUNREACH: i32 = 101;
 
-/// Process.
+/// Simulated process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Process {
-    /// Network namespace.
+    /// Network namespace of the process.
     pub netns: NetnsId,
     /// Start time, which distinguishes processes with the same PID.
     pub start_time: u64,
@@ -57,7 +58,7 @@ pub struct Kernel {
     pub spaces: BTreeMap<NetnsId, Snapshot>,
     /// Named namespaces (`ip netns`).
     pub names: BTreeMap<String, NetnsId>,
-    /// Names that are dangling symbolic links.
+    /// Names of dangling symbolic links in the directory of named namespaces.
     pub dangling: BTreeSet<String>,
     /// Processes by PID.
     pub processes: BTreeMap<i32, Process>,
@@ -65,19 +66,19 @@ pub struct Kernel {
     pub bindings: BTreeMap<NamespaceRef, u64>,
     /// Namespaces whose changes the monitor is about to report.
     pub reported: Vec<NetnsId>,
-    /// Operations that changed something or tried to change something.
+    /// Operations that changed or tried to change something.
     pub log: Vec<KernelOp>,
-    /// How often open namespaces have been read.
+    /// Number of times that a namespace was read after it had been opened.
     pub readings: usize,
-    /// Number of further changing operations after which the agent is killed; `None` for never.
+    /// Number of changing operations until the agent is killed; `None` if it is not killed.
     pub fuel: Option<usize>,
-    /// Failures to inject: the number of changing operations after which one fails, and its errno.
+    /// Failures to inject. Each consists of the number of changing operations before the one that fails, and its errno.
     pub failing: Vec<(usize, i32)>,
     /// Namespaces that the agent must not change, because they belong to foreign processes with a reused PID.
     pub foreign_processes: BTreeSet<NetnsId>,
-    /// Violated rules.
+    /// Descriptions of violated rules.
     pub violations: Vec<String>,
-    /// Counts changes that affect references to namespaces.
+    /// Counter that increases with every change that may affect namespace references.
     pub references: u64,
     /// True if an operation affected other objects as well: other addresses of a subnet, another reference with the same name, or the
     /// former name of a link that other operations in the batch still use.
@@ -90,11 +91,11 @@ pub struct Kernel {
     pub deaf: bool,
     /// Addresses that are undergoing duplicate address detection.
     pub asking: Vec<Asked>,
-    /// Kernel routes of addresses that were deleted by others.
+    /// Routes that the kernel added for addresses, and that others have deleted.
     missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
-    /// Parent of each link that has one.
+    /// Parent of each link that has a parent, both by namespace and index.
     parents: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
     pins: BTreeMap<NetnsId, usize>,
     subscriptions: BTreeMap<NetnsId, Subscription>,
@@ -226,7 +227,7 @@ impl Kernel {
         matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.is_taken(name))
     }
 
-    /// Records violations of the rules that hold for every operation.
+    /// Records a violation if the operation breaks a rule for all operations.
     fn check(&mut self, op: &KernelOp) {
         if let Some(netns) = op.works_in().into_iter().find(|netns| self.foreign_processes.contains(netns)) {
             self.violations
@@ -374,7 +375,7 @@ impl Kernel {
                 .into_iter()
                 .find_map(|linked| linked.get(&(netns, link.index)));
             link.linked = linked.map(|(_, index)| *index);
-            // Any number works as long as it differs from those of other namespaces.
+            // Any id will do as long as each namespace has a different one.
             link.linked_netnsid = linked.filter(|(there, _)| *there != netns).map(|(there, _)| there.0 as i32);
             if link.alias.is_empty() {
                 (link.rx_checksum, link.tx_checksum) = (None, None);
@@ -400,13 +401,13 @@ impl Kernel {
         found.ok_or_else(|| refused(ENODEV, format!("no link {name} in {netns}")))
     }
 
-    /// Returns a mutable namespace, which must exist.
+    /// Returns the contents of a namespace that must exist, and records that they change.
     fn space(&mut self, netns: NetnsId) -> &mut Snapshot {
         self.changed(netns);
         self.spaces.get_mut(&netns).expect("the namespace exists")
     }
 
-    /// Returns a mutable link, which must exist.
+    /// Returns a link that must exist, and records that its namespace changes.
     pub fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
         let links = &mut self.space(netns).links;
         links.iter_mut().find(|link| link.index == index).expect("the link exists")

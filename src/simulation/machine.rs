@@ -21,13 +21,13 @@ use crate::{
 };
 use netns_kernel::{Failure, NamedTarget, NamespaceRef, NetnsId};
 
-/// Watched reference, with the time of its next check, which is `None` until something changes.
+/// Watched reference, with the time of its next check. The time is `None` if nothing has changed since the last check.
 struct Watched {
     entry: Entry,
     due: Option<Duration>,
 }
 
-/// Simulated machine and the references that the agent watches.
+/// Simulated machine, with the references that the agent watches.
 pub struct Machine {
     /// Simulated kernel.
     pub kernel: Kernel,
@@ -38,7 +38,7 @@ pub struct Machine {
     references: u64,
 }
 
-/// Machine, shared between the world and its agent.
+/// Simulated machine, shared between the world and its agent.
 #[derive(Clone)]
 pub struct SharedMachine(Arc<Mutex<Machine>>);
 
@@ -61,7 +61,7 @@ impl SharedMachine {
 }
 
 impl Machine {
-    /// Advances the time. Schedules checks of references after names or processes have changed.
+    /// Advances the clock. Schedules checks of references if names or processes have changed.
     pub fn pass_time(&mut self, now: Duration, choices: &mut Choices) {
         self.now = now;
         if std::mem::replace(&mut self.references, self.kernel.references) == self.kernel.references {
@@ -75,7 +75,7 @@ impl Machine {
                     watched.entry.start_burst(instant);
                     soon
                 }
-                // The agent holds a pidfd of a known process, so it notices soon when the process ends.
+                // The agent holds a pidfd of a known process, so it soon notices the end of the process.
                 Target::Process(_) if watched.entry.process().is_some() => soon,
                 _ => watched.entry.next_check(instant, self.origin, false).duration_since(self.origin),
             };
@@ -83,7 +83,7 @@ impl Machine {
         }
     }
 
-    /// Returns the time of the next check.
+    /// Returns the time of the next scheduled check of a reference.
     pub fn next_check(&self) -> Option<Duration> {
         self.watched.values().filter_map(|watched| watched.due).min()
     }
@@ -204,7 +204,7 @@ impl ReferenceWatcher for SharedMachine {
     }
 }
 
-/// Returns the reference to a place; `None` for the place that is found through Docker.
+/// Returns the namespace reference of a place; `None` for the container's place, which only Docker can resolve.
 fn reference(place: usize) -> Option<NamespaceRef> {
     Some(match place {
         OWN_PLACE => NamespaceRef::Own,

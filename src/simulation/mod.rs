@@ -56,10 +56,10 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
     (result, world.trace().to_vec())
 }
 
-/// Returns the scenario with all its draws listed, so parts of it can be removed without changing the rest.
+/// Returns the scenario with all its draws listed, so that removing one part does not affect the others.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
-    // Only the draws matter, not the result.
+    // Only the recorded draws matter, and not the result of the run.
     drop(catch_unwind(AssertUnwindSafe(|| world.run())));
     Scenario {
         draws: Draws::Listed(world.draws()),

@@ -4,7 +4,7 @@ use super::text::kebab;
 use crate::sources::etcd::SourceEvent;
 use netns_kernel::{Failure, Guard, KernelOp, Reply, Task};
 
-/// Deliberate bug.
+/// Deliberate bug in the agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mutation {
     /// Treats failed operations as successful.
@@ -13,7 +13,7 @@ pub enum Mutation {
     KeepRoutes,
     /// Does not set the ownership mark of the second end of a veth pair.
     ForgetPeer,
-    /// Does not apply changes of the MTU.
+    /// Does not change the MTU of existing links.
     ForgetMtuOnUpdate,
     /// Does not check the ownership mark before a link is changed or deleted.
     IgnoreMark,
@@ -27,7 +27,7 @@ pub enum Mutation {
     SkipStartupScan,
     /// Never retries failed operations.
     NeverRetry,
-    /// Treats a full listing as changes.
+    /// Treats a later full listing as changes, so values missing from the listing are kept.
     ListingAsChanges,
     /// Ignores deletions of desired values.
     ForgetDeletions,
@@ -75,7 +75,7 @@ impl Mutation {
         Self::ALL.into_iter().find(|mutation| mutation.name() == name)
     }
 
-    /// Changes tasks before they are executed.
+    /// Applies this bug to tasks before they are executed.
     pub(crate) fn tasks(self, tasks: &mut [Task]) {
         for task in tasks {
             match self {
@@ -112,7 +112,7 @@ impl Mutation {
         }
     }
 
-    /// Changes a reply of the kernel.
+    /// Applies this bug to a reply of the kernel.
     pub(crate) fn answer(self, answer: Result<Reply, Failure>) -> Result<Reply, Failure> {
         match answer {
             Err(failure) if self == Mutation::BelieveFailures && failure.errno != Some(2) => Ok(Reply::Done),
@@ -120,7 +120,7 @@ impl Mutation {
         }
     }
 
-    /// Changes an event of the source.
+    /// Applies this bug to an event of the source. `first` is true until the first listing has been processed.
     pub(crate) fn event(self, event: SourceEvent, first: bool) -> SourceEvent {
         match event {
             SourceEvent::Snapshot { revision, items, .. } if self == Mutation::ListingAsChanges && !first => {

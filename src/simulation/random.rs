@@ -1,6 +1,6 @@
 //! Random numbers, either from a seed or from a given list.
 
-/// Where the numbers come from.
+/// Source of the random numbers.
 #[derive(Clone, Debug)]
 enum Source {
     /// Seeded generator.
@@ -9,7 +9,7 @@ enum Source {
     Given(std::vec::IntoIter<u32>),
 }
 
-/// See the [module documentation](self).
+/// Generator of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random(Source);
 
@@ -19,14 +19,14 @@ impl Random {
         Random(Source::Seed(testbed::random::Random::new(seed)))
     }
 
-    /// Creates a source of given numbers.
+    /// Creates a generator that returns the given numbers, and zeros after that.
     ///
-    /// Smaller numbers result in smaller test cases, so proptest can shrink failing ones.
+    /// Smaller numbers result in smaller test cases, so that proptest can shrink failing ones.
     pub fn given(numbers: Vec<u32>) -> Self {
         Random(Source::Given(numbers.into_iter()))
     }
 
-    /// Returns any number.
+    /// Returns the next random number.
     pub fn any(&mut self) -> u64 {
         match &mut self.0 {
             Source::Seed(random) => random.bits(),

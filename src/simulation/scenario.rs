@@ -17,13 +17,13 @@ use super::{
     tampering::Tampering,
 };
 
-/// Interface that refers to the process in scenarios that reuse its PID.
+/// Interface in the namespace of the process, in scenarios that end the process and reuse its PID.
 pub const KEEPER: &str = INVENTORY.names[KEEPER_SLOT];
 const KEEPER_SLOT: usize = 5;
 /// Slot that sometimes has an invalid value.
 const INVALID: usize = 7;
 
-/// Possible values. There are only few interfaces, so they often depend on each other.
+/// Possible values. There are only a few interfaces, so they often depend on each other.
 pub const INVENTORY: Inventory = Inventory {
     names: &[
         "w0a",
@@ -60,7 +60,7 @@ fn is_on_nic(slot: usize) -> bool {
     (FIRST_EXISTING..INTERFACES).contains(&slot) || slot >= INTERFACES + ON_OWN_LINKS
 }
 
-/// Change of one key in a user's transaction.
+/// Change of one key in a transaction of a user.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
     /// Puts a value.
@@ -69,14 +69,14 @@ pub enum Change {
     Delete(String),
 }
 
-/// Event of a scenario.
+/// Step of a scenario.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// A user writes a transaction.
     Put(Vec<Change>),
     /// A user puts the value of a key again, unchanged.
     PutAgain(String),
-    /// A user tampers with one of the agent's objects; the number selects it.
+    /// A user tampers with one of the agent's objects. The number selects the object.
     Tamper(Tampering, usize),
     /// A user adds a named namespace.
     AddName(&'static str),
@@ -88,21 +88,21 @@ pub enum Step {
     AddNic(&'static str),
     /// A foreign link in the agent's own namespace is deleted.
     RemoveNic(&'static str),
-    /// A program opens or closes the TAP.
+    /// A program opens the TAP (true) or closes it (false).
     SetCarrier(bool),
     /// A user creates the foreign VRF device with this table, or re-creates it with another table.
     MakeVrf(u32),
     /// A user adds an address to a foreign link.
     AddNicAddress(&'static str),
-    /// A user deletes that address from a foreign link.
+    /// A user deletes the address that [`Step::AddNicAddress`] adds.
     RemoveNicAddress(&'static str),
-    /// The process ends.
+    /// The process that has its own namespace ends.
     EndProcess,
-    /// A process with the same PID starts.
+    /// A process starts in a new namespace, with the PID of the process that ended.
     StartProcess,
-    /// A container with the label (0 or 1) starts.
+    /// The container with this number (0 or 1) starts. Both containers have the same label.
     StartContainer(usize),
-    /// A container stops.
+    /// The container with this number stops.
     StopContainer(usize),
     /// The Docker daemon stops.
     StopDocker,
@@ -118,19 +118,20 @@ pub enum Step {
     CutWriter,
     /// The store compacts its history.
     Compact,
-    /// The lease of the status keys ends.
+    /// The lease of the status keys is revoked.
     EndLease,
     /// A user deletes every n-th status key.
     LoseStatus(usize),
     /// A user overwrites every n-th status key.
     OverwriteStatus(usize),
-    /// Another agent with the same label publishes all status keys unchanged. It ends after this time, and the keys end with its lease.
+    /// Another agent with the same label writes all status keys again, unchanged. After this time, that agent ends, and its lease
+    /// deletes the keys.
     SecondPublisher(Duration),
     /// The store is replaced with another one that has the same values at a lower (true) or higher (false) revision.
     ReplaceStore(bool),
     /// The store loses its contents.
     EmptyStore(Loss),
-    /// The store is restored from a snapshot that is this number of changes old.
+    /// The store is restored from a snapshot that was taken this number of changes ago.
     RestoreStore(usize),
     /// A user puts the lost values again.
     PutBack,
@@ -138,7 +139,7 @@ pub enum Step {
     AcceptRemovals,
     /// The watch loses the event for the next transaction.
     LoseWatch,
-    /// After this number of operations, one fails with this errno.
+    /// An operation fails with this errno. Before that, this number of operations is performed.
     Fail(usize, i32),
     /// The agent is killed after this number of operations.
     KillAtOperation(usize),
@@ -178,7 +179,7 @@ const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
 pub struct Scenario {
     /// Delays and random choices.
     pub draws: Draws,
-    /// True if outcomes are reported to the core before the rest of their batch is complete.
+    /// True if the core receives some outcomes before their batch is complete.
     pub reports_early: bool,
     /// True if the core hands out one task at a time.
     pub one_by_one: bool,
@@ -194,9 +195,9 @@ pub struct Scenario {
     pub slow_store: bool,
     /// True if the foreign links exist before the agent starts.
     pub nics: bool,
-    /// True if the removal of lost values is accepted in the end. Otherwise, they are put again.
+    /// True if the removal of lost values is accepted in the end. Otherwise, the lost values are put again.
     pub accepts: bool,
-    /// Desired values in the store before the agent starts.
+    /// Desired values that are in the store before the agent starts.
     pub initial: Vec<Item>,
     /// Steps, each with the pause before it.
     pub steps: Vec<(Duration, Step)>,
@@ -307,8 +308,8 @@ impl Scenario {
 
 /// Removes steps that change values after the store was emptied.
 ///
-/// If a lost value is put again with another kernel name or address after a restart of the agent, its link is an orphan. What must happen
-/// to such links while removals of orphans are held is not specified yet.
+/// If a lost value is put again with another kernel name or address after a restart of the agent, its link is an orphan. It is
+/// not specified yet what must happen to such a link while removals of orphans are held.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -331,7 +332,8 @@ fn pause(fast: bool, random: &mut Random) -> Duration {
 
 impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
-        // Not with tampering: it is not specified yet what happens to dependents of an invalid value whose link is deleted.
+        // Invalid values are not combined with tampering. It is not specified yet what happens to dependents of an invalid value
+        // if its link is deleted.
         if slot == INVALID && !self.kernel && random.percent(30) {
             return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
@@ -363,7 +365,7 @@ impl Repertoire {
         let mut changes = Vec::new();
         for _ in 0..count {
             let slot = random.below(SLOTS);
-            // Prefers interfaces to neighbours and routes.
+            // Draw interfaces more often than neighbours and routes.
             let slot = if random.percent(30) { slot % INTERFACES } else { slot };
             let keep = slot == KEEPER_SLOT;
             if slots.contains(&slot) || (is_on_nic(slot) && !self.nics) || (keep && !self.process) {
@@ -412,10 +414,10 @@ impl Repertoire {
         }
     }
 
-    /// Draws tampering without `Rename`.
+    /// Draws a kind of tampering, except for `Rename`.
     ///
-    /// A renamed link could not get its name back if a foreign link had taken it. Open issue: if a link is renamed and its value is deleted
-    /// before the agent notices, the link stays until the next start.
+    /// A renamed link could not get its name back if a foreign link had taken it. Open issue: if a link is renamed and its value
+    /// is deleted before the agent notices, the link stays until the next start.
     fn tamper(&self, random: &mut Random) -> Step {
         let tampering = random.pick(&Tampering::ALL);
         let tampering = match tampering {

@@ -7,7 +7,7 @@ use super::{
     scenario::Scenario,
 };
 
-/// Returns the smallest scenario found for which `holds` returns true. It must be true for the given scenario.
+/// Returns the smallest scenario found for which `holds` returns true. `holds` must return true for `scenario` itself.
 pub fn shrink(mut scenario: Scenario, holds: &dyn Fn(&Scenario) -> bool) -> Scenario {
     loop {
         let before = scenario.clone();
@@ -68,7 +68,7 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     for (from, to) in halves.into_iter().filter(|_| steps > 3).chain(each) {
         let mut smaller = scenario.clone();
         let removed: Vec<_> = smaller.steps.drain(from..to).collect();
-        // Keep the times of later steps.
+        // Later steps keep their times: the next one gets the pauses of the removed steps.
         if let Some(next) = smaller.steps.get_mut(from) {
             next.0 += removed.iter().map(|(pause, _)| *pause).sum::<Duration>();
         }

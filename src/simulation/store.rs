@@ -10,19 +10,19 @@ use crate::{
     sources::etcd::{RawChange, RawItem, RawKey, note::Past},
 };
 
-/// Time to live of a lease without renewal.
+/// Time to live of a lease that is not renewed.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// State of a store after it has lost its contents.
+/// Kind of data loss: which cluster and revision the store has afterwards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
-    /// Another cluster.
+    /// Another cluster, at its first revision.
     OtherCluster,
     /// The same cluster, at its first revision.
     LowerRevision,
-    /// The same cluster, at the same revision.
+    /// The same cluster, at the same revision as before.
     SameRevision,
-    /// The same cluster, at a higher revision.
+    /// The same cluster, at a higher revision than before.
     HigherRevision,
 }
 
@@ -34,7 +34,7 @@ impl Loss {
 /// Value of a status key.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Contents.
+    /// Encoded status.
     pub value: Arc<[u8]>,
     /// Lease of the key.
     pub lease: i64,
@@ -42,7 +42,7 @@ pub struct Status {
     pub mod_revision: i64,
 }
 
-/// Simulated store.
+/// Simulated etcd.
 pub struct Store {
     /// Cluster id, which identifies the store.
     pub cluster_id: u64,
@@ -54,16 +54,16 @@ pub struct Store {
     pub reachable: bool,
     /// Desired values, with the revision of their last put.
     pub config: BTreeMap<RawKey, (i64, Vec<u8>)>,
-    /// Status keys.
+    /// Status keys and their values.
     pub status: BTreeMap<Arc<str>, Status>,
-    /// Desired values at the revision of the compaction.
+    /// Desired values at the time of the last compaction.
     base: BTreeMap<RawKey, (i64, Vec<u8>)>,
-    /// Changes of desired values since the compaction.
+    /// Changes of desired values since the last compaction.
     history: Vec<RawChange>,
     /// Deletions of status keys by anyone, with their revisions.
     deletions: Vec<(Arc<str>, i64)>,
     compacted: i64,
-    /// When each lease ends.
+    /// Expiry time of each lease, by lease id.
     leases: BTreeMap<i64, Duration>,
     next_lease: i64,
 }
@@ -115,7 +115,7 @@ impl Store {
         self.start_again(revision);
     }
 
-    /// Continues at a revision with only the desired values.
+    /// Continues at a revision. Keeps the desired values, but no statuses, leases or history.
     fn start_again(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();
@@ -125,7 +125,7 @@ impl Store {
         self.compact();
     }
 
-    /// Loses all contents.
+    /// Deletes all contents of the store.
     pub fn empty(&mut self, loss: Loss) {
         self.config.clear();
         self.cluster_id += u64::from(loss == Loss::OtherCluster);
@@ -139,7 +139,7 @@ impl Store {
         self.compacted = 0;
     }
 
-    /// Restores the store from a snapshot that is this number of changes old. Returns false if there is none.
+    /// Restores the store from a snapshot that was taken `changes` changes ago. Returns false if there is no such snapshot.
     pub fn restore(&mut self, changes: usize) -> bool {
         let revisions = self.history.iter().rev().map(|change| change.mod_revision);
         let Some(revision) = revisions.skip(changes).find(|revision| *revision < self.revision) else {
@@ -151,7 +151,7 @@ impl Store {
         true
     }
 
-    /// Returns the desired values at an earlier revision; `None` if it has been compacted.
+    /// Returns the desired values at an earlier revision; `None` if that revision has been compacted.
     fn content_at(&self, revision: i64) -> Option<BTreeMap<RawKey, (i64, Vec<u8>)>> {
         if revision < self.compacted {
             return None;
@@ -166,7 +166,7 @@ impl Store {
         Some(content)
     }
 
-    /// Returns the keys at an earlier revision.
+    /// Returns the mod revisions of all keys at an earlier revision.
     pub fn past(&self, revision: i64) -> Past {
         match self.content_at(revision) {
             Some(content) => Past::Listed(content.into_iter().map(|(key, (revision, _))| (key, revision)).collect()),
@@ -212,7 +212,7 @@ impl Store {
         self.next_lease
     }
 
-    /// Renews a lease. Returns false if it does not exist.
+    /// Renews a lease. Returns false if the lease does not exist.
     pub fn renew(&mut self, lease: i64, now: Duration) -> bool {
         match self.leases.get_mut(&lease) {
             Some(until) => {
@@ -261,7 +261,7 @@ impl Store {
         }
     }
 
-    /// Writes all status keys unchanged under a new lease, like another publisher.
+    /// Writes all status keys again, unchanged, under the lease of another publisher. Returns the lease id.
     pub fn take_status(&mut self, now: Duration) -> i64 {
         let lease = self.grant(now);
         self.revision += 1;
@@ -279,7 +279,7 @@ impl Store {
         deletions
     }
 
-    /// Ends the leases that were not renewed.
+    /// Revokes the leases that have expired.
     pub fn expire(&mut self, now: Duration) {
         let over: Vec<i64> = self
             .leases
@@ -290,7 +290,7 @@ impl Store {
         over.into_iter().for_each(|lease| self.revoke(lease));
     }
 
-    /// Revokes the newest lease, like an operator.
+    /// Revokes the newest lease, as an operator could.
     pub fn revoke_any(&mut self) {
         if let Some(lease) = self.leases.keys().next_back().copied() {
             self.revoke(lease);
@@ -308,13 +308,14 @@ impl Store {
         found.collect()
     }
 
-    /// Executes a publisher transaction. Returns true if its guards held, and `None` if its lease does not exist.
+    /// Executes a transaction of the publisher. Returns true if its guards were satisfied, and `None` if its lease does not
+    /// exist.
     pub fn write(&mut self, lease: i64, batch: &Batch) -> Option<bool> {
         let holds = |(key, write): &(Arc<str>, Write)| match (write, self.status.get(key)) {
             (Write::Put(_), _) => true,
             (Write::Delete(Guard::Lease(lease)), Some(status)) => status.lease == *lease,
             (Write::Delete(Guard::Revision(revision)), Some(status)) => status.mod_revision == *revision,
-            // A missing key has lease 0 and revision 0, so no guard holds.
+            // No guard is satisfied, because a missing key has lease 0 and revision 0.
             (Write::Delete(_), None) => false,
         };
         if !batch.iter().all(holds) {

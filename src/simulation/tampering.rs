@@ -1,6 +1,6 @@
 //! Actions of others on the machine: tampering with the agent's objects, and foreign objects.
 //!
-//! Objects are selected from the state of the simulated kernel, not from that of the agent.
+//! Objects are selected from the simulated kernel, and not from what the agent knows.
 
 use super::{
     configuration::{TAP, TENANT},
@@ -184,14 +184,14 @@ impl Kernel {
         }
     }
 
-    /// Sets the carrier of the TAP, like a program that opens or closes it.
+    /// Sets the carrier of the TAP, as if a program opened or closed it.
     pub fn set_tap_carrier(&mut self, carrier: bool) {
         if let Some(index) = self.link(OWN, TAP).map(|link| link.index) {
             self.set_carrier(OWN, index, carrier);
         }
     }
 
-    /// Creates the foreign VRF device with a routing table. Re-creates it if it has another table.
+    /// Creates the foreign VRF device with this routing table. Re-creates it if it has another table.
     pub fn make_vrf(&mut self, table: u32) {
         if self.link(OWN, TENANT).is_some_and(|link| link.vrf_table() != Some(table)) {
             self.remove_nic(TENANT);
@@ -209,7 +209,7 @@ impl Kernel {
         }
     }
 
-    /// Adds the foreign address to a link in the agent's own namespace, or deletes it.
+    /// Adds the address 10.5.5.1/24 to a foreign link in the agent's own namespace, or deletes it.
     pub fn set_nic_address(&mut self, name: &str, add: bool) {
         if self.link(OWN, name).is_none() {
             return;
@@ -243,7 +243,7 @@ pub(crate) fn add_look_alikes(kernel: &mut Kernel, netns: NetnsId) {
     kernel.pair(ends[0], ends[1]);
 }
 
-/// Adds an address, a neighbour and a route to a link. They are different for each `number`.
+/// Adds an address, a neighbour and a route to a link, with different addresses for each `number`.
 fn add_to_link(kernel: &mut Kernel, netns: NetnsId, link: &str, number: u8, protocol: u8) {
     let address = AddressSpec {
         address: [10, 99, number, 1].into(),

@@ -38,7 +38,7 @@ use crate::{
 };
 use netns_kernel::NetnsId;
 
-/// Time at which every run begins, since the Unix epoch.
+/// Simulated time at which every run begins, since the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);
 
 /// Maximum delay before a failed operation is retried.
@@ -47,9 +47,9 @@ const LONGEST_RETRY: Duration = Duration::from_secs(61);
 /// Minimum duration of duplicate address detection.
 const DETECTION: Duration = Duration::from_secs(1);
 
-/// Planned event. The numbers identify the agent's life and, where present, its connection.
+/// Planned event. Its `u64` numbers identify the agent's life and the connection to which it belongs, if any.
 enum Occurrence {
-    /// A step of the scenario.
+    /// The scenario step with this index is executed.
     Step(usize),
     /// The agent starts.
     Start,
@@ -59,7 +59,7 @@ enum Occurrence {
     Perform(u64),
     /// The monitor reports a change in a namespace.
     Told(u64, NetnsId),
-    /// An event reaches the core.
+    /// The core receives an event.
     Event(u64, Box<AgentEvent>),
     /// The watcher checks references.
     ReadRequest(u64),
@@ -67,11 +67,11 @@ enum Occurrence {
     Reap,
     /// Duplicate address detection ends.
     Detected(Asked),
-    /// Leases may expire.
+    /// Leases that were not renewed in time expire.
     Expire,
     /// The store is reachable again.
     StoreBack,
-    /// A second publisher ends, and so does its lease.
+    /// A second publisher ends, and its lease is revoked.
     Leave(i64),
     /// Event on the reader's connection.
     Reader(u64, u64, ReaderStep),
@@ -111,7 +111,7 @@ impl Ord for Due {
     }
 }
 
-/// See the [module documentation](self).
+/// Simulated world with at most one agent.
 pub struct World {
     scenario: Scenario,
     mutation: Option<Mutation>,
@@ -123,25 +123,25 @@ pub struct World {
     machine: SharedMachine,
     store: Store,
     daemon: Daemon,
-    /// Values in the store, and values that it has lost without anyone deleting them.
+    /// Values in the store, and values that the store has lost although nobody deleted them.
     configuration: Configuration,
-    /// State of the lost values.
+    /// Values that the store has lost.
     losses: Losses,
     /// State that survives a restart of the agent.
     disk: Disk,
-    /// Values that were put at each revision, possibly in successive stores.
+    /// Values that were put at each revision. The revision may have been used by several stores in succession.
     versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
-    /// Number of the agent's current or next life.
+    /// Number of the agent's current life, or of its next one while it is not running.
     life: u64,
     /// True if the watch loses the event for the next transaction.
     losing_watch: bool,
     reaping: bool,
-    /// When the scenario and all faults ended.
+    /// When the scenario and all faults ended; `None` before that.
     calm_since: Option<Duration>,
     /// When the agent was last started.
     started: Duration,
-    /// When something below the agent last interfered.
+    /// When an event last disturbed the agent, such as tampering or a kill.
     disturbed: Duration,
     /// True if a foreign link has permanently taken a kernel name.
     squatted: bool,
@@ -154,7 +154,8 @@ pub struct World {
 }
 
 impl World {
-    /// Creates the world of a scenario, optionally with a deliberate bug in the agent. With `traced`, it records a trace.
+    /// Creates the world of a scenario, optionally with a deliberate bug in the agent. If `traced` is true, the events and draws
+    /// are recorded.
     pub fn new(scenario: Scenario, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut kernel = Kernel::new();
         kernel.watched_max = scenario.watched_max;
@@ -236,7 +237,7 @@ impl World {
         }
     }
 
-    /// Restarts the agent, which must change nothing except these links in its own namespace.
+    /// Restarts the agent. The restart must change nothing except the links `but_for` in its own namespace.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
@@ -350,7 +351,7 @@ impl World {
         self.machine.get().kernel.end_detection(of, duplicate);
     }
 
-    /// Plans what follows from an event: notifications, wake-ups and checks.
+    /// Plans the consequences of an event: notifications, wake-ups and checks.
     fn follow_up(&mut self) {
         let (reported, dying, asking) = {
             let kernel = &mut self.machine.get().kernel;
@@ -498,7 +499,7 @@ impl World {
                     }
                     break;
                 }
-                // Usually performs several operations in a row; only sometimes do other events occur in between.
+                // Usually, the agent performs several operations without other events in between.
                 Ok(Progress::More) if !self.choices.pause() => {}
                 Ok(Progress::More) => {
                     let after = self.moment(Site::PerformLater);

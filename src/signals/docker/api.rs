@@ -27,7 +27,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const LABEL_VARIABLE: &str = "MICROSERVICE_LABEL=";
 /// Container label that makes a container a microservice if the environment does not.
 const LABEL_LABEL: &str = "io.ligato.microservice-label";
-/// Actions after which a container may have started or stopped, or may have another name.
+/// Events after which a container may have started or stopped, or may have another name.
 const ACTIONS: [&str; 6] = ["start", "die", "destroy", "stop", "kill", "rename"];
 
 /// Error of a request to the daemon.
@@ -37,10 +37,10 @@ pub(super) enum ApiError {
     #[error("Docker at {host}: cannot {action}: {words}")]
     Request { host: String, action: &'static str, words: String },
     /// The daemon did not respond in time.
-    #[error("Docker at {host}: cannot {action}: no response within {} s; is the daemon still starting, or stopped?", ANSWER_TIMEOUT.as_secs())]
+    #[error("Docker at {host}: cannot {action}: no response within {} s; the daemon may still be starting, or may be suspended", ANSWER_TIMEOUT.as_secs())]
     Timeout { host: String, action: &'static str },
-    /// The response lacks a required field.
-    #[error("Docker at {host}: container {container_id}: the inspection has no usable {field}")]
+    /// A required field is missing from the response, or is invalid.
+    #[error("Docker at {host}: container {container_id}: field {field} of the inspection is missing or invalid")]
     Answer {
         host: String,
         container_id: String,
@@ -121,7 +121,7 @@ pub(super) struct Description {
 pub(super) struct Hint {
     /// Id of the container.
     pub(super) container_id: String,
-    /// Time of the event by the daemon's clock, in nanoseconds since the epoch.
+    /// Time of the event by the daemon's clock, in nanoseconds since the epoch. `None` if the event contains no time.
     pub(super) time_ns: Option<i64>,
 }
 
@@ -134,15 +134,15 @@ impl Api {
         };
         let failed = |error: ClientError| request_error(&name, "connect", &error);
         let docker = host.client().map_err(failed)?;
-        let offer = answer(&name, "ask for the API version", docker.version()).await?;
+        let offer = answer(&name, "read the API version", docker.version()).await?;
         let version = agree(offer.api_version.as_deref(), offer.min_api_version.as_deref());
         let prefix = format!("/v{}.{}", version.major_version, version.minor_version);
         let docker = docker.with_request_modifier(move |request| with_version(request, &prefix));
         Ok(Self { host: name, docker })
     }
 
-    /// Streams container events starting at `since_ns` (nanoseconds since the epoch), including past events that the daemon still has.
-    /// Sends no request before the stream is polled.
+    /// Streams container events starting at `since_ns` (nanoseconds since the epoch), including past events that the daemon still
+    /// has. The request is sent when the stream is first polled.
     pub(super) fn events(&self, since_ns: i64) -> impl Stream<Item = Result<Hint, ApiError>> + Send + 'static {
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
@@ -208,8 +208,8 @@ async fn answer<T>(host: &str, action: &'static str, request: impl Future<Output
     }
 }
 
-/// Converts a client error. Its messages omit the cause ("client error (Connect)"), so the chain of sources is appended, without
-/// repetitions.
+/// Converts a client error. The messages of all its sources are appended, because the error's own message omits the cause
+/// ("client error (Connect)").
 fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiError {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -227,8 +227,8 @@ fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiEr
     }
 }
 
-/// Returns the newest version that both sides support. If there is none, returns the daemon's oldest version: newer responses only have
-/// additional fields, so that version is the most likely to work.
+/// Returns the newest API version that the client and the daemon support. If there is none, returns the daemon's oldest version.
+/// It is the most likely to work, because newer responses only have additional fields.
 fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     let parse = |version: &str| {
         let (major, minor) = version.split_once('.')?;
@@ -243,9 +243,10 @@ fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     }
 }
 
-/// Adds the version to the path. The client intends to do so, but loses the version when it joins an absolute path to its base. Requests
-/// without a version are deprecated, and the daemon answers them in its newest version. Does nothing if the client has added the version
-/// itself.
+/// Adds the API version to the path of a request, unless the client has already added it.
+///
+/// The client intends to add the version, but loses it when it joins an absolute path to its base URL. Requests without a version
+/// are deprecated, and the daemon answers them in its newest version.
 fn with_version(mut request: BollardRequest, prefix: &str) -> BollardRequest {
     let uri = request.uri();
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
@@ -268,7 +269,7 @@ fn hint(event: EventMessage) -> Option<Hint> {
     })
 }
 
-/// Converts a description. The error is the name of a field that is missing or cannot be parsed.
+/// Converts an inspection response. The error is the name of a missing or invalid field.
 fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'static str> {
     let state = inspection.state.ok_or("State")?;
     let config = inspection.config.unwrap_or_default();
@@ -296,7 +297,7 @@ fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'stati
     })
 }
 
-/// Returns the microservice label. The environment takes precedence over the container label, because the reference agent reads only the
+/// Returns the microservice label. The environment takes precedence over the container label, because ligato vpp-agent reads only the
 /// environment.
 fn microservice_label(environment: &[String], labels: Option<&HashMap<String, String>>) -> Option<String> {
     let from_environment = environment

@@ -18,7 +18,7 @@ use std::{
 
 use super::{GoneReason, Microservice, MicroserviceChange};
 
-/// Maximum number of inspections of a container without a usable response. After that, the next hint or list triggers another one.
+/// Maximum number of consecutive failed inspections of a container. After that, only another hint or list triggers an inspection.
 const ATTEMPTS_MAX: u32 = 6;
 /// Pause before the first retry. It doubles each time, so all retries together take about 300 ms.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -44,7 +44,7 @@ pub(crate) enum Inspection {
     Failed(String),
 }
 
-/// Distinguishes one run of a container from the next.
+/// Identity of a container's main process, which distinguishes one run of the container from the next.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct ProcessIdentity {
     pub(crate) pid: i32,
@@ -63,13 +63,13 @@ impl ProcessIdentity {
 /// Input to the registry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Input {
-    /// The daemon responds; a list will follow.
+    /// A connection to the daemon was established. [`Input::Listed`] will follow.
     Connected,
     /// The daemon's list of running containers.
     Listed(Vec<ListedContainer>),
-    /// A container event.
+    /// The daemon reported an event of this container, so the container must be inspected again.
     Hint { container_id: String },
-    /// The result of [`Action::Inspect`].
+    /// Result of [`Action::Inspect`].
     Inspected { container_id: String, found: Inspection },
     /// A watched main process ended.
     ProcessEnded { container_id: String, process: ProcessIdentity },
@@ -77,21 +77,21 @@ pub(crate) enum Input {
     Disconnected { message: String },
 }
 
-/// Action to carry out.
+/// Action that the caller must carry out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Action {
-    /// Send the change to the consumer.
+    /// Send this change to the receiver of changes.
     Announce(MicroserviceChange),
-    /// Inspect a container after a pause (usually zero) and report [`Input::Inspected`].
+    /// Inspect a container after a pause (usually zero), and pass the result to the registry as [`Input::Inspected`].
     Inspect { container_id: String, pause: Duration },
-    /// Log that the state of a container is unknown. It is not inspected before the next hint or list.
+    /// Log that the state of a container is unknown. The container is not inspected again before the next hint or list.
     GiveUp { container_id: String, message: String },
 }
 
 /// An inspection in flight.
 #[derive(Default, Debug)]
 struct Outstanding {
-    /// Number of unusable responses so far.
+    /// Number of consecutive failed inspections of this container.
     failures: u32,
     /// True if a hint arrived after the request, so the response may be outdated.
     repeat: bool,
@@ -111,21 +111,23 @@ enum Sync {
 /// Registry of containers and their labels.
 #[derive(Debug)]
 pub(crate) struct ContainerRegistry {
-    /// Microservices whose process is watched and not known to have ended, by container.
+    /// Microservices whose main process is watched and not known to have ended, by container id.
     running: BTreeMap<String, Microservice>,
-    /// The same containers by label, ordered by creation time. The last one should have the label.
+    /// Creation times and ids of the containers in `running`, by label. The last container of a label is the newest, and should
+    /// hold the label.
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
-    /// Last reported holder of each label.
+    /// Container that was last reported as the holder of each label.
     announced: BTreeMap<String, (String, ProcessIdentity)>,
-    /// Running containers that are not inspected again: their label and namespace cannot change while they run.
+    /// Running containers that are not microservices. A list does not cause another inspection of them, because their label and
+    /// namespace cannot change while they run.
     dismissed: BTreeSet<String>,
     outstanding: BTreeMap<String, Outstanding>,
     sync: Sync,
-    /// True once a list was processed. No container is reported before that; otherwise an older one could be reported only because it was
-    /// inspected first.
+    /// True once a list was processed. No container is reported before that. Otherwise, an older container with the same label
+    /// could be reported only because it was inspected first.
     synced_once: bool,
     connected: bool,
-    /// Last reported error message, which is not reported again.
+    /// Last reported error message of the current outage, so that it is not reported twice. `None` while connected.
     outage: Option<String>,
 }
 
@@ -177,8 +179,8 @@ impl ContainerRegistry {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with the known containers. Inspects all containers that differ, because the list is slightly older than
-    /// the events that arrived while it was created.
+    /// Compares the daemon's list with the known containers. Inspects every container that is missing on one side, because the
+    /// list may be older than the events that arrived in the meantime.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {
@@ -201,7 +203,7 @@ impl ContainerRegistry {
         }
     }
 
-    /// Requests an inspection. At most one inspection of a container is in flight, and at most one is pending.
+    /// Requests an inspection. At most one inspection of a container is in flight, and at most one more is pending.
     fn inspect_again(&mut self, container_id: String, actions: &mut Vec<Action>) {
         self.dismissed.remove(&container_id);
         if !self.connected {
@@ -272,7 +274,7 @@ impl ContainerRegistry {
         self.connected = false;
         self.outstanding.clear();
         self.sync = Sync::Done;
-        // Changes that waited for the comparison must not wait until the daemon can be reached again.
+        // Changes that wait for the comparison are reported now, because the daemon may be unreachable for a long time.
         self.debounce_all(actions);
         if self.outage.as_ref() != Some(&message) {
             self.outage = Some(message.clone());
@@ -315,8 +317,8 @@ impl ContainerRegistry {
         self.debounce(&label, actions);
     }
 
-    /// Returns whether a label may get another holder now. During a comparison with the list, the result is awaited first. The loss of a
-    /// holder is always reported at once.
+    /// Returns whether labels may get new holders now. They may not before the first list has been processed, and not during a
+    /// comparison with a list. The loss of a holder is always reported at once.
     fn may_debounce(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }

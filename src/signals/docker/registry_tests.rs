@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Returns a microservice; `run` counts its starts.
+/// Returns a microservice. `run` is the number of the container's current run.
 fn microservice(label: &str, container_id: &str, created: u64, run: i32) -> Microservice {
     Microservice {
         label: label.to_owned(),
@@ -354,7 +354,7 @@ fn renamed_container_is_recorded_without_a_report() {
     assert_eq!(registry.running["a"].container_name, "renamed");
 }
 
-/// Any input about three containers, two of which have the same label.
+/// Generates an input about one of three containers, two of which have the same label.
 fn any_input() -> impl Strategy<Value = Input> {
     let container = (0..3_usize, 0..3_i32).prop_map(|(index, run)| {
         let label = if index == 2 { "db" } else { "web" };
@@ -377,7 +377,8 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    /// Each label alternates between available and gone, whatever happens in whatever order, and ends up with the newest running container.
+    /// Checks that each label alternates between available and gone for any sequence of inputs, and ends up with the newest
+    /// running container.
     #[test]
     fn available_and_gone_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
         let mut registry = ContainerRegistry::default();

@@ -22,7 +22,7 @@ impl SocketWatch {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
         let inotify = Inotify::init()?;
-        // A daemon may create its socket under another name and rename it, or change its owner last.
+        // A daemon may create its socket under a temporary name and rename it, or may change the owner of the socket last.
         inotify.watches().add(
             directory,
             WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ATTRIB | WatchMask::ONLYDIR,

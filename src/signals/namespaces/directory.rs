@@ -1,6 +1,6 @@
 //! Watches the directory of named namespaces, which may not exist yet or may be replaced.
 //!
-//! The watcher's periodic checks cover changes that inotify does not report: a mount over a name causes no event.
+//! The watcher's periodic checks cover changes that inotify does not report, such as a mount over a name.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use inotify::{EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
 /// Buffer size, sufficient for several dozen events.
 const BUFFER_BYTES: usize = 4096;
 
-/// Directory event.
+/// Change in the directory of named namespaces.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum DirectoryEvent {
     /// This name may have changed.
@@ -23,18 +23,18 @@ pub(super) enum DirectoryEvent {
     Anything,
 }
 
-/// The watched place: the directory, or its parent until the directory exists.
+/// Watched directory: the directory of named namespaces, or its parent while that directory does not exist.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Place {
     Itself,
     Parent,
 }
 
-/// One installed watch.
+/// An installed inotify watch.
 struct Installed {
     place: Place,
     watch: WatchDescriptor,
-    /// Device and inode number of the watched directory, to detect that the path refers to another one.
+    /// Device and inode number of the watched directory, to detect that its path now refers to another directory.
     identity: (u64, u64),
 }
 
@@ -62,9 +62,11 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Watches the directory that the path refers to now, if it has changed. Returns whether events may have been missed.
+    /// Moves the watch if the path now refers to another directory, and returns true in this case, because events may have been
+    /// missed.
     ///
-    /// Must be called periodically: there is no event if another file system is mounted over the directory, or if its parent appears.
+    /// Must be called periodically: there is no event if another file system is mounted over the directory, or if its parent
+    /// appears.
     pub(super) fn reinstall(&mut self) -> bool {
         let found = Self::find(&self.path);
         let current = self.installed.as_ref().map(|installed| (installed.place, installed.identity));
@@ -101,11 +103,12 @@ impl Directory {
         itself.or_else(|| path.parent().and_then(|parent| Some((Place::Parent, identity(parent)?, parent))))
     }
 
-    /// Returns the next event. Cancel-safe.
+    /// Waits for the next event. Cancel-safe.
     pub(super) async fn next(&mut self) -> DirectoryEvent {
         loop {
             let Some(Ok(event)) = self.events.next().await else {
-                // Reading inotify events fails only because of programming errors. Periodic checks continue without them.
+                // Reading inotify events fails only because of programming errors. The periodic checks then continue without
+                // events.
                 return futures::future::pending().await;
             };
             let place = self
@@ -132,7 +135,7 @@ impl Directory {
                     return DirectoryEvent::Anything;
                 }
                 (Some(Place::Itself), Some(name)) => {
-                    // A reference is always UTF-8, so it cannot match any other name.
+                    // A reference is always UTF-8, so a name that is not UTF-8 matches none.
                     if let Ok(name) = name.into_string() {
                         return DirectoryEvent::Name(name);
                     }

@@ -11,13 +11,13 @@ use super::{
     observation::{Observation, Target},
 };
 
-/// Check interval if no events are available: a new PID causes no event.
+/// Check interval for references without events. For example, the start of a process causes no event.
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
-/// Check interval if events are available, because some changes cause no event.
+/// Check interval for references with events, because some changes cause no event.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
-/// Maximum duration of frequent checks after an event: a name is created shortly before the namespace is mounted on it.
+/// Maximum duration of frequent checks after an event. A name appears shortly before its namespace is mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
-/// First pause between two checks in a burst; it doubles each time. This is the resolution of Tokio's timer.
+/// First pause between two checks in a burst: the resolution of Tokio's timer. The pause doubles each time.
 const BURST_STEP: Duration = Duration::from_millis(1);
 
 /// A short period of frequent checks.
@@ -31,7 +31,7 @@ struct Burst {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) target: Target,
-    /// State that the engine knows or was notified of.
+    /// State of the reference that the engine already knows or was notified of.
     known: Observation,
     /// Last state that the engine was notified of, and when.
     reported: Option<(Observation, Instant)>,
@@ -58,20 +58,21 @@ impl Entry {
 
     /// Processes an observation. Returns whether to notify the engine.
     ///
-    /// The engine is notified if the observation differs from the state that it knows. If it was already notified of the same observation
-    /// and still knows another state, it is notified again every [`CHECK_PERIOD`], so that no change is missed. The exception is a process
-    /// in the agent's own namespace, which the engine rejects on purpose.
+    /// The engine is notified if the observation differs from the state that it knows. If it was already notified of the same
+    /// observation and still knows another state, it is notified again every [`CHECK_PERIOD`], so that no change is missed. The
+    /// exception is a process in the agent's own namespace, which the engine rejects on purpose.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
         }
         if (seen, self.known) == (Observation::Obstructed, Observation::Absent) {
-            // Still unusable for the engine, but once this object is deleted, the engine may create the namespace.
+            // The engine still cannot use the reference. A notification follows once the object is deleted, because the engine
+            // may then create the namespace.
             self.known = seen;
             return false;
         }
         if !seen.differs_from(self.known) {
-            // Keeps a start time once it is known.
+            // Remember the start time as soon as it is known.
             if matches!(seen, Observation::Present { start_time: Some(_), .. }) {
                 self.known = seen;
             }
@@ -91,7 +92,7 @@ impl Entry {
         true
     }
 
-    /// Returns whether the engine knows this state, so no notification is due until something changes.
+    /// Returns whether the engine already knows this state, so that no notification is needed.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn agrees(&self, seen: Observation) -> bool {
         !seen.differs_from(self.known)
@@ -128,7 +129,7 @@ impl Entry {
         }
     }
 
-    /// Returns the process of which to hold a pidfd for this entry, with its observed start time.
+    /// Returns the PID and the observed start time of the process for which to hold a pidfd, if the entry refers to one.
     pub(crate) fn process(&self) -> Option<(i32, Option<u64>)> {
         match (&self.target, self.known) {
             (Target::Process(pid), Observation::Present { start_time, .. }) => Some((*pid, start_time)),

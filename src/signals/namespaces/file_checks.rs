@@ -1,7 +1,7 @@
-//! Checks namespace files on other threads than that of the watcher task.
+//! Checks namespace files on blocking threads instead of in the watcher task.
 //!
-//! A check never ends if the file is on a file system whose server does not respond; it must not block other checks. A path is never
-//! checked twice at the same time.
+//! A check may block forever if the file is on a file system whose server does not respond. It must not delay other checks. A
+//! path is never checked twice at the same time.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -51,7 +51,7 @@ impl FileChecks {
                 Some((path, seen)) => {
                     self.requested.remove(&path);
                     self.start();
-                    // Without an observation, the runtime is shutting down.
+                    // There is no observation if the runtime is shutting down.
                     if let Some(seen) = seen {
                         return (path, seen);
                     }

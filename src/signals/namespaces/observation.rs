@@ -30,7 +30,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Replaces the path of a process's namespace with the process.
+    /// Replaces the path `/proc/<pid>/ns/net` with the process.
     pub(crate) fn normalized(self) -> Self {
         match &self {
             Self::File(path) => process_of(path).map_or(self, Self::Process),
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// Returns the process if the path is `/proc/<pid>/ns/net`; `None` for any other path.
+/// Returns the PID if the path is `/proc/<pid>/ns/net`; `None` for any other path.
 fn process_of(path: &Path) -> Option<i32> {
     let pid: i32 = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()?;
     (pid > 0).then_some(pid)
@@ -54,17 +54,17 @@ pub(crate) enum Observation {
     Obstructed,
     /// The target is a namespace.
     Present {
-        /// Inode number of its nsfs file.
+        /// Inode number of the namespace's nsfs file.
         inode: u64,
-        /// Start time of the process in clock ticks since boot, if known.
+        /// Start time of the process, in clock ticks since boot. `None` if it is unknown or the target is not a process.
         start_time: Option<u64>,
     },
-    /// The target cannot be read; contains the error number. Opening it fails with the same error, which is reported then.
+    /// The target cannot be read; contains the errno. The engine reports the same error when it fails to open the target.
     Unreadable(i32),
 }
 
 impl Observation {
-    /// Returns whether the two observations may be of different objects. An unknown start time counts as equal.
+    /// Returns whether two observations differ. An unknown start time equals any other.
     pub(crate) fn differs_from(self, other: Self) -> bool {
         match (self, other) {
             (
@@ -80,14 +80,14 @@ impl Observation {
 
     fn of_error(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
-            // /proc returns ESRCH if a process ends while it is read.
+            // `/proc` returns ESRCH if a process ends while its file is read.
             Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH | Errno::LOOP | Errno::NAMETOOLONG | Errno::INVAL) | None => Self::Absent,
             Some(errno) => Self::Unreadable(errno.raw_os_error()),
         }
     }
 }
 
-/// Resolves `target` now. May block for a file if its file system blocks.
+/// Resolves `target` now. May block if the target is a file and its file system blocks.
 pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),
@@ -97,7 +97,7 @@ pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     }
 }
 
-/// Returns whether a name stays inside the directory in which it is looked up.
+/// Returns whether a name is a plain file name, so that it cannot lead out of its directory.
 fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }

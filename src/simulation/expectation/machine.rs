@@ -31,7 +31,7 @@ pub fn spaces(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>, configuratio
     spaces.filter(|(_, space)| *space != Space::default()).collect()
 }
 
-/// Snapshot of a namespace, with the links to ignore.
+/// Snapshot of a namespace, with the indexes of the links to ignore.
 struct Reading<'a> {
     snapshot: &'a Snapshot,
     ignored: BTreeSet<u32>,
@@ -150,7 +150,7 @@ fn setting(link: &LinkState, name: &str) -> Option<u64> {
     }
 }
 
-/// Returns true if in-place changes could turn a link into the link of an interface.
+/// Returns true if a link belongs to an interface and does not have to be re-created.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let identity = identity(&interface.value());
     let mut settings = identity.settings.iter();

@@ -10,7 +10,7 @@ use crate::simulation::{
     kernel::{Kernel, OWN},
 };
 
-/// Returns the foreign links for EXISTING interfaces that are up, by name.
+/// Returns the foreign links that EXISTING interfaces may refer to, by name. Includes only links that are up.
 pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
     let own = &kernel.spaces[&OWN];
     let addresses = |index: u32, counts: &dyn Fn(&AddressState) -> bool| {

@@ -14,7 +14,8 @@ fn name_of(space: &Snapshot, index: u32) -> String {
         .expect("a link")
 }
 
-/// Describes a link and everything on it as text. The master is given by name, because its index changes when it is re-created.
+/// Describes a link and everything on it as text. Contains the name of the master instead of its index, which changes if the
+/// master is re-created.
 fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) -> String {
     let mut text = format!(
         "{:?}",
@@ -50,7 +51,8 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
     text + &states.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the links that differ between two machines, and the links on top of them, which a repair sets down and up.
+/// Returns the links that differ between two states of the machine, and the links on top of them, which a repair sets down and
+/// up.
 pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();
@@ -78,7 +80,7 @@ pub fn concerns(op: &KernelOp, links: &BTreeSet<(NetnsId, String)>) -> bool {
     let touched = match op {
         KernelOp::CreateLink(create) => create.ends().map(|end| (end.netns, end.name.clone())).collect(),
         KernelOp::SetLink { netns, name, .. } | KernelOp::DeleteLink { netns, name, .. } => vec![(*netns, name.clone())],
-        // Only writes a sysctl whose value differs.
+        // This operation changes nothing if the sysctl already has the value.
         KernelOp::EnsureSysctl { .. } => return true,
         other => match other.on_link() {
             Some((netns, link, _)) => vec![(netns, link.to_owned())],

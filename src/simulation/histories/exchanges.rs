@@ -28,7 +28,7 @@ fn foreign(world: &World) -> NetnsId {
     world.named(FOREIGN_NAME)
 }
 
-/// Asserts that an interface is configured and that the link with this name is its link.
+/// Asserts that an interface is CONFIGURED and that the link `host_name` belongs to it.
 fn assert_has(world: &World, name: &str, host_name: &str) {
     assert_eq!(world.state(&interface_key(name)), Some(ValueState::Configured), "{name}");
     let alias = world.link(foreign(world), host_name).map_or(String::new(), |link| link.alias);
@@ -41,7 +41,7 @@ fn assert_has(world: &World, name: &str, host_name: &str) {
 #[test]
 fn pair_waits_for_the_name_of_a_link_in_deletion() {
     let mut world = World::start(machine(), &Configuration::new());
-    // With the address, the deletion takes more than one step.
+    // Because of the address, the deletion takes more than one step.
     world.put(&dummy("z", "eth0", "10.0.0.1/24"));
     world.rest();
     world.delete(&interface_key("z"));

@@ -15,7 +15,7 @@ fn end(name: &'static str, peer: &'static str, place: usize) -> Item {
     Item::Interface(Interface::plain(name, Kind::Veth(peer), place))
 }
 
-/// Returns the pair of `a` and `b` in these places.
+/// Returns a veth pair whose end `a` is in place `a` and whose end `b` is in place `b`.
 fn pair(a: usize, b: usize) -> Configuration {
     Configuration::from([end("a", "b", a), end("b", "a", b)].map(|item| (item.key(), item)))
 }

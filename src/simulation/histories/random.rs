@@ -46,7 +46,7 @@ fn history() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 0..25)
 }
 
-/// Runs a history. Returns false if the agent was killed.
+/// Runs a history of changes. Returns false if the agent was killed.
 fn live(world: &mut World, configuration: &mut Configuration, history: &[Step]) -> bool {
     for step in history {
         let alive = match step {

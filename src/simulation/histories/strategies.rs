@@ -11,7 +11,7 @@ use crate::simulation::{
     tampering::Tampering,
 };
 
-/// Places to use. They always exist or are created by the agent, because histories have neither Docker nor a watcher for names.
+/// Places for interfaces. Without Docker and a watcher for names, a place must always exist or be created by the agent.
 const PLACES: [usize; 4] = [OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE, PROCESS_PLACE];
 
 /// Possible values. There are many interfaces, so that many operations are in flight at once.
@@ -29,7 +29,7 @@ const INVENTORY: Inventory = Inventory {
 /// Number of values.
 pub const SLOTS: usize = INVENTORY.slots();
 
-/// How many random numbers are generated per value; no value needs more.
+/// Number of random numbers to generate for each value. No value needs more.
 const NUMBERS: usize = 24;
 
 /// Returns the machine before the agent starts.

@@ -1,4 +1,4 @@
-//! Agent on a simulated machine without a store. Desired values and operations have no delay, and tests advance the clock.
+//! Agent on a simulated machine without a store. Desired values and operations have no delay, and time passes only between them.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ const MANNER: Manner = Manner {
 /// Maximum number of retries to wait for.
 const RETRIES_MAX: usize = 8;
 
-/// See the [module documentation](self).
+/// One agent on a simulated machine.
 pub struct World {
     pub machine: SharedMachine,
     /// Failed operations, for use in messages.
@@ -115,7 +115,8 @@ impl World {
         self.agent.events.push_back(Event::Probe(key.clone()));
     }
 
-    /// Notifies the agent of all changes and lets it decide. Returns true if there is work now and was none before.
+    /// Notifies the agent of all changes in namespaces, and lets it start work. Returns true if there is work now and was none
+    /// before.
     pub fn decide(&mut self) -> bool {
         let reported = std::mem::take(&mut self.machine.get().kernel.reported);
         self.suspect(reported);
@@ -171,12 +172,12 @@ impl World {
         !asking.is_empty()
     }
 
-    /// Runs like [`World::settle`], and waits for a few retries.
+    /// Runs until the agent is idle, including a few retries. Panics if the agent is killed.
     pub fn rest(&mut self) {
         self.try_rest().expect("the agent must not be killed");
     }
 
-    /// Runs like [`World::rest`].
+    /// Runs like [`World::rest`], but does not panic if the agent is killed.
     ///
     /// # Errors
     /// Fails if the agent was killed.

@@ -1,10 +1,10 @@
 //! Attributes of link kinds in the simulated kernel, encoded as in netlink messages.
 //!
-//! How existing links react to changes is implemented independently of the agent's tables.
+//! Implements changes to existing links independently of the agent's tables.
 
 use netns_kernel::{Attr, LinkState};
 
-/// Attributes that contain flags and a mask; only the masked bits are changed: IFLA_VLAN_FLAGS (linux/if_link.h).
+/// Attributes with flags and a mask, of which only the masked bits are changed: IFLA_VLAN_FLAGS (linux/if_link.h).
 const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
 /// Attributes that the kernel silently ignores for existing links: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
 const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
@@ -48,7 +48,7 @@ pub(super) fn begin(link: &mut LinkState) {
     defaults.iter().for_each(|(number, value)| set(link, *number, value));
 }
 
-/// Makes a link a port of a master of this kind; with an empty kind, it has no master.
+/// Makes a link a port of a master of this kind. An empty kind means that the link has no master.
 pub(super) fn begin_port(link: &mut LinkState, kind: &str) {
     link.port.clear();
     link.port_kind = kind.to_owned();
@@ -67,7 +67,7 @@ pub(super) fn change_port(link: &mut LinkState, changes: &[Attr]) {
     link.port = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
 }
 
-/// Sets an attribute of a new link.
+/// Sets an attribute of a link, including those that cannot be changed later.
 pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {
     let mut found: Vec<(u16, Vec<u8>)> = attributes(&link.info);
     let is_flags = FLAGS.contains(&(link.kind.as_str(), number));
@@ -83,7 +83,7 @@ pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {
     link.info = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
 }
 
-/// Changes attributes of an existing link.
+/// Changes attributes of an existing link, except for those that the kernel ignores.
 pub(super) fn change(link: &mut LinkState, attributes: &[Attr]) {
     for attribute in attributes {
         if !IGNORED.contains(&(link.kind.as_str(), attribute.number)) {

@@ -78,7 +78,7 @@ impl Kernel {
         }
     }
 
-    /// Returns the links on top of a link, with their namespaces.
+    /// Returns the links that have the given link as their parent, with their namespaces.
     #[cfg(test)]
     pub fn above(&self, netns: NetnsId, name: &str) -> Vec<(NetnsId, String)> {
         let Some(below) = self.link(netns, name).map(|link| (netns, link.index)) else {
@@ -92,7 +92,7 @@ impl Kernel {
         uppers.filter_map(|(upper, _)| name(upper)).collect()
     }
 
-    /// Gives a new port its default settings, and the default VLAN of its bridge.
+    /// Gives a new port its default settings, and adds it to the default VLAN of its bridge.
     pub(super) fn begin_port(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         self.space(netns).bridge_vlans.retain(|vlan| vlan.link != index);
         let device = master.map(|master| self.link_mut(netns, master).clone());

@@ -20,7 +20,7 @@ const CARRIER: u8 = 6;
 /// RT_SCOPE_LINK (linux/rtnetlink.h): the destination is reachable without a gateway.
 const SCOPE_LINK: u8 = 253;
 
-/// Returns the metric that the kernel stores.
+/// Returns the metric that the kernel stores for a route: for IPv6, 1024 instead of 0.
 fn stored_metric(route: &RouteSpec) -> u32 {
     if route.destination.is_ipv6() && route.metric == 0 {
         1024
@@ -54,14 +54,14 @@ fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
 }
 
 impl Kernel {
-    /// Returns the existing kernel routes of all addresses in a namespace.
+    /// Returns the routes that the kernel added for addresses in a namespace, without those that were deleted.
     pub fn routes_of_addresses(&self, netns: NetnsId) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
         let routes = space.addresses.iter().flat_map(|state| routes_of(space, state));
         routes.filter(|route| !self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Returns the kernel routes of an address, including deleted ones.
+    /// Returns the routes that the kernel adds for an address, including those that were deleted.
     pub fn routes_of(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
         self.spaces.get(&netns).map(|space| routes_of(space, state)).unwrap_or_default()
     }
@@ -72,7 +72,7 @@ impl Kernel {
         routes.retain(|state| (state.link, state.route.table) != (index, table));
     }
 
-    /// Returns the deleted kernel routes of an address.
+    /// Returns the routes that the kernel added for an address and that were deleted.
     pub fn missing_routes(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns).filter(|_| !self.missing.is_empty()) else {
             return Vec::new();
@@ -81,13 +81,14 @@ impl Kernel {
         routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Returns true if any address lacks some of its kernel routes.
+    /// Returns true if any address lacks a route that the kernel adds for it.
     pub fn lacks_address_routes(&self) -> bool {
         let mut spaces = self.spaces.iter();
         spaces.any(|(netns, space)| space.addresses.iter().any(|state| !self.missing_routes(*netns, state).is_empty()))
     }
 
-    /// Returns the kernel routes of addresses, limited to the address families that the agent would read from a real kernel.
+    /// Returns the routes that the kernel added for addresses, limited to the address families that the agent would read from a
+    /// real kernel.
     pub(super) fn read_address_routes(&self, netns: NetnsId) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
         let is_read = |ipv4: bool| {
@@ -100,13 +101,13 @@ impl Kernel {
         routes
     }
 
-    /// Deletes kernel routes of addresses, which the kernel does not create again by itself.
+    /// Deletes routes that the kernel added for addresses. The kernel does not add them again by itself.
     pub fn delete_address_routes(&mut self, netns: NetnsId, routes: impl IntoIterator<Item = AddressRoute>) {
         self.missing.extend(routes.into_iter().map(|route| (netns, route)));
         self.changed(netns);
     }
 
-    /// Restores the deleted kernel routes of an address.
+    /// Restores the deleted routes that the kernel adds for an address.
     pub(super) fn restore_routes(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let same = |state: &&AddressState| (state.link, state.address) == (found.index, address);
@@ -119,12 +120,12 @@ impl Kernel {
         }
     }
 
-    /// Restores the kernel routes of all addresses on a link when the link is set up.
+    /// Restores the routes that the kernel adds for all addresses on a link when the link is set up.
     pub(super) fn restore_all_routes(&mut self, netns: NetnsId, index: u32) {
         self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
     }
 
-    /// See [`KernelOp::MakePrimary`](netns_kernel::KernelOp::MakePrimary).
+    /// Performs [`KernelOp::MakePrimary`](netns_kernel::KernelOp::MakePrimary).
     pub(super) fn make_primary(&mut self, netns: NetnsId, link: &str, address: AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         let in_subnet = |state: &&AddressState| state.link == found.index && subnet(state.address) == subnet(address);
@@ -170,7 +171,7 @@ impl Kernel {
             .retain(|state| state.link != index || state.route.destination.is_ipv4());
     }
 
-    /// See [`KernelOp::AddAddress`](netns_kernel::KernelOp::AddAddress).
+    /// Performs [`KernelOp::AddAddress`](netns_kernel::KernelOp::AddAddress).
     pub(super) fn add_agents_address(
         &mut self,
         netns: NetnsId,
@@ -341,7 +342,7 @@ impl Kernel {
             .retain(|entry| (entry.link, entry.address) != (found.index, address));
     }
 
-    /// Checks that no foreign entry is in the way, or that it may be adopted.
+    /// Checks that there is no foreign entry for an address, or that the entry may be adopted.
     pub(super) fn adopt_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, adopt: bool) -> Result<Reply, Failure> {
         let link = self.require(netns, link)?.index;
         let neighbours = &self.space(netns).neighbours;
@@ -349,7 +350,7 @@ impl Kernel {
         adopted(there.map(|entry| entry.protocol), adopt)
     }
 
-    /// Checks a route like [`Self::adopt_neighbour`].
+    /// Checks that there is no foreign route to the same destination, or that the route may be adopted.
     pub(super) fn adopt_route(&mut self, netns: NetnsId, route: &RouteSpec, adopt: bool) -> Result<Reply, Failure> {
         let same = |state: &&RouteState| same_place(&state.route, route) && state.route.metric == stored_metric(route);
         let there = self.space(netns).routes.iter().find(same);
@@ -368,7 +369,7 @@ impl Kernel {
         }
         if let Some(gateway) = route.gateway {
             let connected = self.routes_of_addresses(netns);
-            // The subnets of `lo` are local routes.
+            // The kernel adds only local routes for the subnets of `lo`.
             let of_address = |to: &AddressRoute| {
                 let counts = found.name == "lo" || (to.table, to.local) == (route.table, false);
                 to.link == found.index && counts && contains(to.destination, to.prefix_len, gateway)
@@ -406,7 +407,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes a route. For IPv4, metric 0 matches any metric, starting with the lowest.
+    /// Deletes a route. For IPv4, metric 0 matches the route with the lowest metric.
     pub fn delete_route(&mut self, netns: NetnsId, link: &str, route: &RouteSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let metric = stored_metric(route);

@@ -46,7 +46,7 @@ impl Kernel {
         index
     }
 
-    /// Returns the links of a namespace, if it exists.
+    /// Returns the links of a namespace; none if the namespace does not exist.
     fn space_of(&self, netns: NetnsId) -> impl Iterator<Item = &LinkState> {
         self.spaces.get(&netns).into_iter().flat_map(|space| &space.links)
     }

@@ -24,7 +24,7 @@ impl Kernel {
         }
     }
 
-    /// Adds a foreign namespace (`ip netns add`), or returns the one with this name.
+    /// Adds a foreign namespace (`ip netns add`), or returns the existing namespace with this name.
     pub fn add_named(&mut self, name: &str) -> NetnsId {
         if let Some(netns) = self.names.get(name) {
             return *netns;
@@ -35,7 +35,7 @@ impl Kernel {
         netns
     }
 
-    /// Deletes a name (`ip netns del`).
+    /// Deletes the name of a namespace (`ip netns del`).
     pub fn remove_named(&mut self, name: &str) {
         self.references += u64::from(self.dangling.remove(name));
         if let Some(netns) = self.names.remove(name) {
@@ -66,7 +66,7 @@ impl Kernel {
         }
     }
 
-    /// Closes all files of an agent that has ended. The network stays.
+    /// Closes the namespaces and subscriptions of an agent that has ended. The network stays as it is.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
         self.reported.clear();
@@ -168,7 +168,7 @@ impl Kernel {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;
-                // A file reference with this name did not resolve before, or resolved to another namespace.
+                // The new namespace also changes what a file reference with this name resolves to.
                 self.side_effects = true;
                 (netns, None)
             }
@@ -214,7 +214,7 @@ impl Kernel {
         }
     }
 
-    /// Records a change in a namespace. A subscription is notified once, and then not again until it is re-armed.
+    /// Records a change in a namespace. A subscription reports only the first change until it is re-armed.
     pub(super) fn changed(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns).filter(|_| !self.deaf) {
             if std::mem::take(&mut subscription.armed) {
@@ -225,7 +225,7 @@ impl Kernel {
         }
     }
 
-    /// Re-arms the subscription to a namespace. Notifies it at once if there was a change in the meantime.
+    /// Re-arms the subscription to a namespace. If there was a change in the meantime, reports it at once instead.
     pub fn rearm(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.pending) {

@@ -1,4 +1,4 @@
-//! Text form of steps.
+//! Text form of scenario steps, such as `tamper delete-link 3`.
 
 use std::{
     fmt::{self, Display},

@@ -1,4 +1,4 @@
-//! Text form of values.
+//! Text form of desired values, such as `interface d0: dummy, in own, host xd0, up`.
 
 use std::{
     fmt::{self, Display},

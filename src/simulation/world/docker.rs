@@ -14,9 +14,9 @@ use crate::{
     },
 };
 
-/// Maximum delay between connection attempts, as in the agent.
+/// Maximum delay between connection attempts, the same as in the agent.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// Interval between audits, as in the agent.
+/// Interval between audits, the same as in the agent.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
 
 impl World {
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// Plans the response to a list request. This is how the agent learns of changes that had no event.
+    /// Plans the response to a list request. The list also shows changes for which there was no event.
     fn list(&mut self, after: Duration) {
         if std::mem::take(&mut self.daemon.untold) {
             self.disturbed = self.now;
@@ -138,7 +138,7 @@ impl World {
         self.disturbed = self.now;
         {
             let kernel = &mut self.machine.get().kernel;
-            // Only a running daemon can start containers, but they can end without it.
+            // Only a running daemon can start containers, but containers can end without it.
             match runs && self.daemon.up {
                 true => self.daemon.start(kernel, number),
                 false if runs => return,

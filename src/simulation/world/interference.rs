@@ -130,7 +130,8 @@ impl World {
     }
 }
 
-/// Starts a process. If a value has referred to its PID all the time, the agent is bound to the former process, and this one is foreign.
+/// Starts a process. If a value has always referred to its PID, the agent is bound to the former process and the new one is
+/// foreign.
 fn start_process(kernel: &mut Kernel, referred_to: bool) {
     let process = kernel.start_process(PID);
     if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {
@@ -142,12 +143,13 @@ fn named_and_own(kernel: &Kernel) -> Vec<NetnsId> {
     kernel.names.values().copied().chain([OWN]).collect()
 }
 
-/// Adds foreign links with both kernel names of an interface to all namespaces in which neither name is in use.
+/// Adds foreign links with both kernel names of an interface to all namespaces in which neither name is in use. Returns true if
+/// any link was added.
 fn squat(kernel: &mut Kernel, name: &str) -> bool {
     let mut taken = false;
     for netns in named_and_own(kernel) {
         let hosts = ["x", "y"].map(|variant| format!("{variant}{name}"));
-        // The interface's own link stays and can still be renamed.
+        // The interface's own link may be in this namespace, and must still be able to change its name.
         if hosts.iter().any(|host| kernel.link(netns, host).is_some()) {
             continue;
         }

@@ -23,14 +23,15 @@ use crate::simulation::{
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 use testbed::expected::{Surroundings, Verdict};
 
-/// Time within which the agent notices a change in the kernel: the slowest of its checks for changes that send no event.
+/// Time within which the agent notices a change in the kernel: the interval of its slowest check for changes without an event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 /// Time within which the agent notices a change in a namespace that is not watched for events.
 const SWEPT_WITHIN: Duration = Duration::from_secs(14);
-/// Time after its start within which the agent has scanned the namespaces of an earlier run.
+/// Time after the start of the agent within which it has scanned the namespaces of an earlier run.
 const SCANNED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Times in seconds after the last interference at which the world is checked. Retries and comparisons wait up to a minute.
+/// Times in seconds after the last interference at which the world is checked. The later checks allow for retries and
+/// comparisons, which take up to a minute.
 const TIME_LIMIT: [u64; 4] = [3, 15, 75, 160];
 
 impl World {
@@ -54,7 +55,7 @@ impl World {
     /// Waits until the kernel and the store are in their final state.
     ///
     /// # Errors
-    /// Fails if they do not reach it in time.
+    /// Fails if they do not reach this state in time.
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
         let begin = self.now;
         let mut wrong = String::new();
@@ -113,14 +114,14 @@ impl World {
         }
     }
 
-    /// Returns the links to which a restarted agent may apply another value than before.
+    /// Returns the names of the links to which a restarted agent may apply another interface than before.
     pub(super) fn contested(&self) -> BTreeSet<String> {
         let places = self.places();
         let blocked = self.blocked(&places);
         expectation::contested(&self.configuration, &self.surroundings(&places, &blocked))
     }
 
-    /// Checks that everything is in its final state.
+    /// Checks that the kernel, the store and the agent are in their final state.
     fn judge(&self) -> Result<(), String> {
         let Some(agent) = &self.agent else {
             return Err("the agent is not running".to_owned());
@@ -207,7 +208,7 @@ impl World {
         }
     }
 
-    /// Checks that a restart after convergence changed nothing, except for these links of the agent's own namespace.
+    /// Checks that a restart after convergence changed nothing, except for the links `but_for` in the agent's own namespace.
     pub(super) fn expect_no_operation(&self, but_for: &BTreeSet<String>) -> Result<(), String> {
         if !self.blocked(&self.places()).is_empty() {
             return Ok(());
@@ -229,7 +230,8 @@ impl World {
         self.now > self.disturbed + window
     }
 
-    /// Checks that no operation failed without interference, because such an operation was performed before its dependencies.
+    /// Checks that operations failed only because of interference. Any other failure means that an operation was performed before
+    /// its dependencies.
     pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
         for (what, failure) in failed {
             let desired = failure.message.contains("injected by the simulation");
@@ -239,7 +241,7 @@ impl World {
                 FailureKind::Unavailable | FailureKind::Tentative | FailureKind::Duplicate
             );
             let taken = self.squatted && failure.errno == Some(EEXIST);
-            // The agent knows addresses that others added to a foreign link only as of its last read.
+            // The agent may not know yet which addresses others have added to a foreign link.
             let of_others = NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
             // If the repair of an address failed, gateways in its subnet are unreachable until the retry.
             let lacking = self.machine.get().kernel.lacks_address_routes();
@@ -254,8 +256,8 @@ impl World {
         }
     }
 
-    /// Checks that values are retried when one of their dependencies becomes available: pending values at once, failed values at the
-    /// earliest allowed time.
+    /// Checks that values are retried when one of their dependencies becomes available. Pending values must be retried at once,
+    /// and failed values at the earliest allowed time.
     pub(super) fn judge_held(&mut self) {
         let now = self.now;
         let Some(agent) = &mut self.agent else { return };
@@ -300,13 +302,13 @@ impl World {
         Some(format!("{key} at revision {revision} is reported as CONFIGURED, but {wrong}"))
     }
 
-    /// Returns why a version of a value is not configured; `None` if it is.
+    /// Returns why a version of a value is not applied; `None` if it is.
     fn falsehood(&self, places: &[Option<NetnsId>], item: &Item) -> Option<String> {
         let Item::Interface(interface) = item else { return None };
         if matches!(interface.kind, Kind::Existing { .. }) {
             return None;
         }
-        // The agent cannot know yet that another container has the label now.
+        // The agent cannot know yet that the label now belongs to another container.
         if interface.place == CONTAINER_PLACE && self.daemon.untold {
             return None;
         }

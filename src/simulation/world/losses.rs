@@ -1,7 +1,7 @@
 //! Rules for a store that loses its contents.
 //!
-//! Until the removals are accepted, the agent must not delete anything because of the loss. In the end, the lost values are put again or
-//! their removal is accepted, so the expected final state is certain.
+//! The agent must not delete anything because of the loss before the removals are accepted. In the end, the lost values are put
+//! again or their removal is accepted, so that the final state is known.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,22 +16,23 @@ use netns_kernel::NetnsId;
 
 /// Time within which the agent lists the store again after losing the connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// Time within which the agent notices a loss that only a comparison reveals: the watch lost events, or continues at the revision at
-/// which the store lost its contents.
+/// Time within which the agent notices a loss that only a comparison reveals. Either the watch lost events, or it continues at
+/// the revision at which the store lost its contents.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
 /// Key below `config/` that accepts held removals.
 const ACCEPTANCE: &str = "removals/accept";
 
-/// Values that the store has lost, and what must hold for them.
+/// Values that the store has lost, and facts that determine what the agent must do with them.
 pub(super) struct Losses {
-    /// Keys of the configuration that the store lacks.
+    /// Keys of the configuration that are missing from the store.
     lost: BTreeSet<String>,
-    /// True if the agent must hold exactly these removals, because it knew all values and no lost value has been changed.
+    /// True if the agent must hold exactly the removals of the lost values, because it knew all values and no lost value has been
+    /// changed since.
     certain: bool,
-    /// True if the store was emptied, restored or replaced, or did not report what it deleted.
+    /// True if the store was emptied, restored or replaced, or may not have reported a change to the agent.
     happened: bool,
-    /// True if the store was emptied before.
+    /// True if the store was emptied at least once.
     emptied: bool,
     /// True if a lost value was put again.
     put_again: bool,
@@ -39,7 +40,7 @@ pub(super) struct Losses {
     killed: bool,
     /// True if no event reports the loss, so the agent notices it only when it compares the store with what it knows.
     untold: bool,
-    /// Links that must not be deleted: namespace, index and name.
+    /// Links that the agent must not delete: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,
 }
 
@@ -59,12 +60,12 @@ impl Default for Losses {
 }
 
 impl Losses {
-    /// Returns true if the store lacks a key of the configuration.
+    /// Returns true if a key of the configuration is missing from the store.
     pub(super) fn contains(&self, key: &str) -> bool {
         self.lost.contains(key)
     }
 
-    /// Returns true if the agent may have given up values that nobody deleted.
+    /// Returns true if the agent may have given up values that no user deleted.
     pub(super) fn may_be_given_up(&self) -> bool {
         self.happened
     }
@@ -74,7 +75,7 @@ impl Losses {
         self.lost.is_empty()
     }
 
-    /// Records the next step. Only some steps leave the kernel unchanged.
+    /// Records the next step. Clears `kept` if the step may delete links or cause their deletion.
     pub(super) fn note_step(&mut self, step: &Step) {
         self.untold |= matches!(step, Step::LoseWatch | Step::EmptyStore(Loss::SameRevision));
         self.happened |= matches!(
@@ -103,9 +104,9 @@ impl Losses {
         self.certain &= !(self.put_again && self.killed);
     }
 
-    /// Returns true if the store has a key that is about to be deleted.
+    /// Returns true if a user can delete the key, because the store still has it.
     pub(super) fn can_delete(&mut self, key: &str) -> bool {
-        // The agent may have seen neither the value that was put again nor its deletion.
+        // A lost value may be put again and deleted before the agent notices either change.
         self.certain &= self.lost.is_empty();
         !self.lost.contains(key)
     }
@@ -119,7 +120,7 @@ impl World {
         self.losses.certain &= usable && self.agent_knows_all();
         let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
             && (self.agent.is_none() || self.agent_knows_all())
-            // A container that the agent does not know of causes links to move.
+            // A container that the agent does not know yet may cause links to move.
             && !self.daemon.untold;
         self.losses.kept = if knows && !self.losses.emptied {
             self.agents_links()
@@ -129,7 +130,7 @@ impl World {
         self.losses.emptied = true;
         self.losses.lost = self.configuration.keys().cloned().collect();
         self.store.empty(loss);
-        // The agent may give up values that refer to a process.
+        // The agent may give up values that refer to a process, and with them its binding to the process.
         self.machine.get().kernel.foreign_processes.clear();
         self.lose_connections("the store was emptied");
     }
@@ -162,18 +163,18 @@ impl World {
         self.cut_writer();
     }
 
-    /// Records a kill. The agent may not have noticed the loss yet.
+    /// Records that the agent was killed. It may not have noticed a loss yet.
     pub(super) fn note_kill(&mut self) {
         if let Some(agent) = &self.agent {
             let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
-            // To a restarted agent, a namespace that was about to be deleted may look like the namespace of a lost value.
+            // A restarted agent may mistake a namespace that was about to be deleted for that of a lost value.
             self.losses.certain &= noticed && !self.has_unwanted_namespace();
             self.losses.killed |= !self.losses.lost.is_empty();
             self.losses.note_superseded();
         }
     }
 
-    /// Returns true if the agent created a namespace to which the configuration does not refer.
+    /// Returns true if there is a namespace that the agent created and the configuration does not refer to.
     fn has_unwanted_namespace(&self) -> bool {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -272,7 +273,8 @@ impl World {
         let noticed = if self.losses.untold { COMPARED_WITHIN } else { LISTED_WITHIN };
         self.run_until(self.now + noticed)?;
         if !self.losses.lost.is_empty() {
-            // An operation in flight may have created a held orphan for a value that was changed in the meantime.
+            // An operation in flight may have created an object for a value that was changed in the meantime. The object is then
+            // a held orphan.
             let has_orphans = self.agent.as_ref().is_some_and(|agent| agent.following.has_orphans());
             if self.losses.certain && !has_orphans {
                 self.come_to_rest()?;

@@ -16,13 +16,13 @@ use crate::{
     sources::etcd::{SnapshotReason, SourceEvent, note::Past, reading::Compared},
 };
 
-/// Interval between comparisons, as in the agent.
+/// Interval at which the reader compares all revisions, as in the agent.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
-/// Delay before a comparison is repeated, as in the agent.
+/// Delay before a comparison with a doubtful result is repeated, as in the agent.
 const SECOND_CHECK: Duration = Duration::from_secs(2);
 /// Delay before the note about the store is written, as in the agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between audits; much shorter than in the agent, to shorten runs.
+/// Interval at which the writer audits the status keys. It is much shorter than in the agent, to shorten runs.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// Timeout of a writer request.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
@@ -153,14 +153,14 @@ impl World {
         }
     }
 
-    /// Writes the note that lets a later life of the agent recognize the store.
+    /// Writes the note by which the agent recognizes the store after a restart.
     pub(super) fn write_note(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.noting = false;
         agent.following.write_note(agent.reader.reading.note().as_ref(), &mut self.disk);
     }
 
-    /// Lets the agent check if the hold ends.
+    /// Lets the agent check whether its hold on removals ends.
     pub(super) fn judge_hold(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let note = agent.following.is_holding().then(|| agent.reader.reading.note()).flatten();
@@ -204,8 +204,8 @@ impl World {
 
     /// Executes a step on the writer's connection.
     ///
-    /// A request arrives even if its connection was cut, but not after the agent that sent it has ended: the store cancels the requests of
-    /// a closed connection.
+    /// A request arrives even if its connection was cut in the meantime. It does not arrive if the agent that sent it has ended,
+    /// because the store then cancels the requests of the closed connection.
     pub(super) fn write(&mut self, life: u64, connection: u64, step: WriterStep) {
         if life != self.life {
             return;
@@ -294,7 +294,7 @@ impl World {
             let lease = link.lease_state.lease().unwrap_or_default();
             let mut after = self.choices.moment(Site::Request, self.calm_since.is_some());
             if self.calm_since.is_none() && self.scenario.slow_store && self.choices.choose(Site::HangingRequest, 3) {
-                // A server hangs, and executes the requests that it has received later.
+                // The server hangs. It executes the received requests only after they have timed out.
                 after = TIME_LIMIT + self.choices.millis(Site::LateRequest, 3000);
                 self.plan_write(TIME_LIMIT, WriterStep::Timeout);
             }
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// Returns the response of the store; `None` if it is unreachable.
+    /// Executes a request and returns the store's response; `None` if the store is unreachable.
     fn answer_request(&mut self, request: Request, lease: i64) -> Option<WriterAnswer> {
         if !self.store.reachable {
             return None;
