@@ -26,13 +26,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true).open_files(&sources)?;
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
-    // The encoded form keeps custom options, which the typed `FileDescriptorSet` cannot store. The embedded set contains no comments: the
-    // comments that the program shows are in a separate table.
+    // Write the encoded set: the typed `FileDescriptorSet` would lose custom options. The embedded set has no comments, because
+    // those that the program shows are in a separate table.
     fs::write(out_dir.join(DESCRIPTOR_SET), embedded_set(root, &sources)?)?;
 
     let mut config = prost_build::Config::new();
     config.enable_type_names().include_file("packages.rs");
-    // Descriptors in responses must keep their custom options, and VPP messages in requests must keep their unknown fields.
+    // Keep these messages in binary form: generated types would drop custom options of descriptors and unknown fields of VPP
+    // messages.
     for message in [
         ".google.protobuf.FileDescriptorProto",
         ".google.protobuf.FileDescriptorSet",
@@ -48,10 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Generates functions that return the name of the member that is set in an interface's oneof `link` or `port`, and the member as a dynamic
-/// message.
+/// Generates a function for each of the oneofs `link` and `port` of an interface. It returns the field name of the set member,
+/// and the member's message as a dynamic message.
 ///
-/// The functions are generated so that a new link kind requires no code.
+/// Generating these functions means that a new link kind needs no code here.
 fn members(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     let files = set.file.iter().filter(|file| file.package() == "ligato.linux.interfaces");
     let interface = files
@@ -72,7 +73,7 @@ fn members(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
             );
         }
         code += &format!(
-            "/// Returns the member name of a `{oneof}` oneof, and the member as a dynamic message.\n\
+            "/// Returns the field name of a `{oneof}` member, and its message as a dynamic message.\n\
              pub(crate) fn {oneof}_member({oneof}: &{variants}) -> (&'static str, Option<DynamicMessage>) {{\n    match {oneof} {{\n{arms}    }}\n}}\n"
         );
     }

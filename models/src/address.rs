@@ -12,40 +12,40 @@ use std::{
 /// Error returned for text that cannot be parsed. The message repeats the text and shows the accepted syntax.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddressError {
-    /// Neither an IP address nor an IP address with a prefix length.
+    /// The text is not an IP address, with or without a prefix length.
     #[error("`{0}` is not an IP address; valid examples are 10.0.0.1, 10.0.0.1/24 and 2001:db8::1/64")]
     NotAnAddress(String),
-    /// A valid address with an invalid prefix length.
+    /// The address is valid, but the prefix length is not.
     #[error("`{text}` has an invalid prefix length; expected a number from 0 to {max} after the slash")]
     PrefixLength {
-        /// The whole text.
+        /// Address and prefix length, as written.
         text: String,
         /// Largest prefix length: 32 for IPv4, 128 for IPv6.
         max: u8,
     },
-    /// An IPv4-mapped IPv6 address, which the kernel does not treat as the IPv4 address.
+    /// The text is an IPv4-mapped IPv6 address. The kernel does not treat it as the IPv4 address.
     #[error("`{0}` is an IPv4-mapped IPv6 address; write it as an IPv4 address")]
     Ipv4Mapped(String),
-    /// Not six hexadecimal octets.
+    /// The text is not six hexadecimal octets.
     #[error("`{0}` is not a MAC address; expected six octets such as 02:00:5e:10:00:01 or 02-00-5e-10-00-01")]
     NotAMac(String),
-    /// Not a reference to an allocated address.
+    /// The text is not a reference to an allocated address.
     #[error("`{0}` is not a reference to an allocated address; expected alloc:<network>[/<interface>][/GW]")]
     NotAReference(String),
-    /// A reference without a network name.
+    /// The reference to an allocated address has no network name.
     #[error("address allocation reference with empty network name: {0}")]
     ReferenceWithoutNetwork(String),
-    /// A reference that names an interface other than that of the value.
+    /// The reference names a different interface than the value that contains the reference.
     #[error("expected different interface name in the address allocation reference: {text} (expected={expected} vs. actual={actual})")]
     ReferenceToOtherInterface {
-        /// The reference.
+        /// Reference, as written.
         text: String,
-        /// The value's interface.
+        /// Interface of the value that contains the reference.
         expected: String,
-        /// The interface in the reference.
+        /// Interface that the reference names.
         actual: String,
     },
-    /// A reference without an interface name, in a field that requires one.
+    /// The reference has no interface name, but the field requires one.
     #[error("missing interface name in the address allocation reference: {0}")]
     ReferenceWithoutInterface(String),
 }
@@ -57,7 +57,7 @@ pub struct IpPrefix {
     pub address: IpAddr,
     /// Prefix length in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub prefix_len: u8,
-    /// True if the text contained a prefix length. Otherwise, `prefix_len` is that of a single address.
+    /// `true` if the text contained a prefix length. If `false`, `prefix_len` is 32 or 128, for a single address.
     pub had_mask: bool,
 }
 
@@ -67,7 +67,7 @@ impl IpPrefix {
         network_of(self.address, self.prefix_len)
     }
 
-    /// Returns true if `address` is in this network. An address of the other address family never is.
+    /// Returns `true` if `address` is in this network, and `false` if it has another IP version.
     pub fn contains(&self, address: IpAddr) -> bool {
         contains(self.address, self.prefix_len, address)
     }
@@ -135,7 +135,7 @@ pub fn parse_ip(text: &str) -> Result<IpAddr, AddressError> {
     }
 }
 
-/// Parses decimal digits only; `u8::from_str` also accepts a plus sign.
+/// Parses a prefix length of decimal digits only. `u8::from_str` would also accept a plus sign.
 fn parse_prefix_len(text: &str) -> Option<u8> {
     let digits = !text.is_empty() && text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
@@ -159,7 +159,7 @@ pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     }
 }
 
-/// Returns true if `address` is in the network `network/prefix_len`. An address of the other address family never is.
+/// Returns `true` if `address` is in the network `network/prefix_len`, and `false` if it has another IP version.
 pub fn contains(network: IpAddr, prefix_len: u8, address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && network_of(network, prefix_len) == network_of(address, prefix_len)
 }
@@ -231,7 +231,7 @@ impl fmt::Debug for MacAddress {
     }
 }
 
-/// Prefix of all references to allocated addresses.
+/// Text with which every reference to an allocated address begins.
 pub const ALLOC_PREFIX: &str = "alloc:";
 
 /// Returns true if `text` has the prefix of a reference to an allocated address.
@@ -246,17 +246,17 @@ pub struct AllocReference {
     pub network: String,
     /// Logical name of the interface, if the reference contains one.
     pub interface: Option<String>,
-    /// True if the reference is to the allocation's gateway instead of its address.
+    /// `true` if the reference is to the gateway of the allocation instead of the address.
     pub gateway: bool,
 }
 
 impl AllocReference {
-    /// Returns the interface of the reference: the interface that it names, or else `own_interface`.
+    /// Returns the interface that the reference names, or else `own_interface`.
     ///
     /// `own_interface` is the interface of the value that contains the reference, or `None` if the reference must name its interface.
     ///
     /// # Errors
-    /// Fails if the reference names an interface other than `own_interface`, or if both are missing.
+    /// Fails if the reference names an interface other than `own_interface`, or if neither names an interface.
     pub fn resolve_interface(&self, own_interface: Option<&str>) -> Result<String, AddressError> {
         match (&self.interface, own_interface) {
             (Some(actual), Some(expected)) if actual != expected => Err(AddressError::ReferenceToOtherInterface {

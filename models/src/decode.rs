@@ -8,7 +8,7 @@ use crate::validation::ValidationError;
 pub mod reason {
     /// No model has a key of this form.
     pub const UNKNOWN_KEY: &str = "UnknownKey";
-    /// Neither JSON nor binary protobuf.
+    /// The value is neither JSON nor binary protobuf.
     pub const NOT_JSON: &str = "NotJson";
     /// The message has no such field.
     pub const UNKNOWN_FIELD: &str = "UnknownField";
@@ -26,7 +26,7 @@ pub mod reason {
     pub const TRUNCATED_PROTOBUF: &str = "TruncatedProtobuf";
     /// The binary protobuf message breaks the rules of the encoding.
     pub const MALFORMED_PROTOBUF: &str = "MalformedProtobuf";
-    /// The value's key is not the key under which it is stored.
+    /// The fields of the value form a different key than the one under which the value is stored.
     pub const KEY_MISMATCH: &str = "KeyMismatch";
 }
 
@@ -38,7 +38,8 @@ pub struct DecodeError {
     pub reason: &'static str,
     /// Message for people: the path of the field, the problem, the position, and the accepted values.
     pub message: String,
-    /// Invalid fields among those that form the key, as in [`ValidationError::fields`](crate::validation::ValidationError::fields).
+    /// Invalid key fields, named as in [`ValidationError::fields`](crate::validation::ValidationError::fields). Empty if the
+    /// error is of another kind.
     pub fields: Vec<String>,
 }
 
@@ -53,7 +54,7 @@ impl From<ValidationError> for DecodeError {
 }
 
 impl DecodeError {
-    /// Creates an error that names no fields.
+    /// Creates an error with empty `fields`.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             reason,
@@ -63,9 +64,9 @@ impl DecodeError {
     }
 }
 
-/// Field path in a message: `namespace.reference`, `ip_addresses[1]`, `labels["a"]`.
+/// Path of a field in a message: `namespace.reference`, `ip_addresses[1]`, `labels["a"]`.
 ///
-/// The names are those of the `.proto` file, regardless of the spelling in the input.
+/// Fields have their `.proto` names, even if the input spells them in another way.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct FieldPath(Vec<Segment>);
 
@@ -76,12 +77,12 @@ pub(crate) enum Segment {
     Field(String),
     /// Position in a repeated field, starting at 0.
     Index(usize),
-    /// Key of a map field.
+    /// Key of an entry in a map field.
     Entry(String),
 }
 
 impl FieldPath {
-    /// Adds an element at the front. Paths are built from the inside out while an error is returned.
+    /// Adds an element at the front: while an error is returned, its path is built from the inside out.
     pub(crate) fn prepend(&mut self, segment: Segment) {
         self.0.insert(0, segment);
     }

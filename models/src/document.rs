@@ -27,15 +27,15 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
-/// Member for the configuration of a VPP dataplane. Documents that clients export contain it; it must be empty.
+/// Member for the configuration of a VPP dataplane. Documents exported by clients contain this member, and it must be empty.
 const VPP_MEMBER: &str = "vppConfig";
 const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
 const VPP_FILE: &str = "ligato/vpp/vpp.proto";
 
-/// Where a document contains the values of a model.
+/// Location of a model's values in a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Member of the document, for example `linuxConfig`. Both spellings are the same.
+    /// Member of the document, for example `linuxConfig`, which is spelled the same in `.proto` files and in documents.
     pub group: &'static str,
     /// Member of the group in the spelling of `.proto` files, for example `arp_entries`.
     pub proto_name: &'static str,
@@ -43,7 +43,8 @@ pub struct Member {
     pub json_name: &'static str,
 }
 
-/// Returns where a document contains the values of a model. The names are those of ligato vpp-agent and do not follow a common rule.
+/// Returns the location of a model's values in a document. The names are those of ligato vpp-agent and do not follow a common
+/// rule.
 pub fn member_of(kind: ModelKind) -> Member {
     let (group, proto_name, json_name) = match kind {
         ModelKind::Interface => ("linuxConfig", "interfaces", "interfaces"),
@@ -59,16 +60,16 @@ pub fn member_of(kind: ModelKind) -> Member {
     }
 }
 
-/// A value in a document, with its place.
+/// Value in a document, with its path.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Item {
-    /// Place in the document, for example `linuxConfig.interfaces[2]`.
+    /// Path in the document, for example `linuxConfig.interfaces[2]`.
     pub place: String,
-    /// The value, not validated yet.
+    /// Value, which has not been validated.
     pub model: Model,
 }
 
-/// Reads a document. Unknown members are errors.
+/// Reads a document. Does not validate its values.
 ///
 /// # Errors
 /// Fails if a member is unknown or invalid. The error contains the path of the member, and the position if the format reports one.
@@ -100,7 +101,8 @@ fn values_of(document: &DynamicMessage, member: Member) -> Vec<DynamicMessage> {
     values.iter().filter_map(Value::as_message).cloned().collect()
 }
 
-/// Writes values as a JSON document, with lower camel case names and without defaults. The values of each model stay in the given order.
+/// Writes values as a JSON document, with lower camel case names and without defaults. Keeps the order of the values of each
+/// model.
 ///
 /// # Errors
 /// Fails if a value has no JSON form. This cannot happen for values that were read from a document.
@@ -143,10 +145,10 @@ pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     parts.collect::<Vec<_>>().join(".")
 }
 
-/// Returns the full path of a field that a validation error names: `peer_if_name` becomes `veth.peer_if_name`.
+/// Completes the path of a field from a validation error: `peer_if_name` becomes `veth.peer_if_name`.
 ///
-/// [Validation](crate::validation) omits the member of `link` or `port` that contains the field. The path uses the names of the `.proto`
-/// file.
+/// [Validation errors](crate::validation) omit the member of `link` or `port` that contains the field. Both paths use the names
+/// of the `.proto` file.
 pub fn field_path(kind: ModelKind, field: &str) -> String {
     let first = field.split(['.', '[']).next().unwrap_or(field);
     let message = descriptor_pool().get_message_by_name(kind.info().proto_name);

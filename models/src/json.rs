@@ -1,8 +1,8 @@
 //! Protobuf JSON: the text form of messages in the store, in REST bodies and in files.
 //!
-//! [`encode`] writes JSON, [`decode`] reads JSON, and [`read()`] reads any serde format such as YAML. The readers are stricter than that of
-//! `prost-reflect`: like the reference agent, they reject duplicate fields and two members of one oneof. Errors contain the path of the
-//! field.
+//! [`encode`] writes JSON, [`decode`] reads JSON, and [`read()`] reads any serde format such as YAML. The readers are stricter
+//! than the reader of `prost-reflect`: like ligato vpp-agent, they reject duplicate fields and two members of one oneof. Errors
+//! contain the path of the field.
 
 mod read;
 
@@ -31,7 +31,7 @@ pub enum EncodeError {
     /// The message is not defined in `proto/`.
     #[error("the agent does not define the message {0}")]
     UnknownMessage(String),
-    /// The message contains a timestamp that is out of range, or an `Any` of an unknown type.
+    /// The message contains an out-of-range timestamp, or an `Any` of an unknown type.
     #[error("a {message} cannot be written as JSON")]
     NotRepresentable {
         /// Full message name.
@@ -41,11 +41,12 @@ pub enum EncodeError {
     },
 }
 
-/// Encodes a message as JSON with the names of the `.proto` file, without defaults, 64-bit integers as strings and enum values by name.
+/// Encodes a message as JSON, with the field names of the `.proto` file. Omits defaults; writes 64-bit integers as strings and
+/// enum values by name.
 ///
 /// # Panics
-/// Panics if the message is not defined in `proto/`, or contains a timestamp that is out of range or an `Any` of an unknown type. Models
-/// contain neither. Use [`try_encode`] for other messages from outside.
+/// Panics if the message is not defined in `proto/`, or if it contains an out-of-range timestamp or an `Any` of an unknown type.
+/// Model messages never contain either. Use [`try_encode`] for any other message that comes from a client.
 pub fn encode<M: Message + Name>(message: &M) -> String {
     match try_encode(message, Spelling::Proto) {
         Ok(text) => text,
@@ -53,7 +54,7 @@ pub fn encode<M: Message + Name>(message: &M) -> String {
     }
 }
 
-/// Encodes a message as JSON, like [`encode`], in either spelling and without a panic.
+/// Encodes a message as JSON, like [`encode`], but in either spelling and with errors instead of panics.
 ///
 /// # Errors
 /// Fails if the message is not defined in `proto/`, or if a part of it has no JSON form.
@@ -110,7 +111,7 @@ pub(crate) fn descriptor_of<M: Name>() -> Option<MessageDescriptor> {
     descriptor_pool().get_message_by_name(&M::full_name())
 }
 
-/// Error for text that could not be read, including whether the text is JSON at all.
+/// Error for text that could not be read. `syntactic` is `true` if the text is not JSON at all.
 pub(crate) struct TextFailure {
     pub(crate) error: DecodeError,
     pub(crate) syntactic: bool,

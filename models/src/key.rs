@@ -24,7 +24,7 @@ pub mod prefix {
     pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
 }
 
-/// Key prefix of all agents.
+/// Prefix of the keys of all agents.
 pub const ALL_AGENTS_PREFIX: &str = "/vnf-agent/";
 /// Key prefix of all desired values, after the agent prefix.
 pub const CONFIG_PREFIX: &str = "config/";
@@ -101,7 +101,7 @@ impl From<&TypedKey> for Key {
 
 /// Returns the key prefix of one agent: `/vnf-agent/<label>/`.
 ///
-/// The alias with which an agent marks its own links begins with the same prefix.
+/// The link alias with which an agent marks its links begins with the same text.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
@@ -112,7 +112,7 @@ pub fn status_key(key: &str) -> Option<Key> {
         .map(|rest| Key::from(format!("{STATUS_PREFIX}{rest}")))
 }
 
-/// Returns the key of the value to which a status key belongs: the inverse of [`status_key`].
+/// Returns the key of the value that a status key is about. The inverse of [`status_key`].
 pub fn config_key_of_status(key: &str) -> Option<Key> {
     key.strip_prefix(STATUS_PREFIX)
         .map(|rest| Key::from(format!("{CONFIG_PREFIX}{rest}")))
@@ -122,16 +122,16 @@ pub fn config_key_of_status(key: &str) -> Option<Key> {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the microservice label `{label}` {problem}; use 1 to {LABEL_MAX_BYTES} bytes without slashes, whitespace or control characters")]
 pub struct LabelError {
-    /// The label, with control characters escaped.
+    /// Invalid label, with control characters escaped.
     pub label: String,
-    /// The problem, as a phrase that follows the label in the message.
+    /// Violated rule, as the part of the error message after the label.
     pub problem: &'static str,
 }
 
 /// Checks a microservice label: 1 to 63 bytes without slashes, whitespace or control characters, and neither `.` nor `..`.
 ///
-/// If labels could contain slashes, one agent's prefix could begin with another agent's prefix, and the latter would claim the links of the
-/// former.
+/// Slashes are forbidden, because the agent `a` would take the links of an agent `a/b` for its own: their aliases begin with
+/// `/vnf-agent/a/` as well.
 ///
 /// # Errors
 /// Returns the first rule that the label violates.
@@ -155,11 +155,11 @@ pub fn check_label(label: &str) -> Result<(), LabelError> {
     })
 }
 
-/// Joins a key prefix and an instance name like paths: removes repeated and trailing slashes, and resolves `.` and `..`.
+/// Joins a key prefix and an instance name like path elements: removes repeated and trailing slashes, and resolves `.` and `..`.
 ///
-/// The agent must compute keys in this way because its clients do.
+/// Clients compute keys in this way, so the agent must do the same.
 pub fn join(prefix: &str, instance: &str) -> String {
-    // Fast path, which applies to nearly all keys. Keys are computed often.
+    // Fast path: keys are computed often, and nearly all of them need no clean-up.
     if prefix.strip_suffix('/').is_some_and(is_clean) && is_clean(instance) {
         return [prefix, instance].concat();
     }
@@ -180,7 +180,7 @@ pub fn join(prefix: &str, instance: &str) -> String {
     elements.join("/")
 }
 
-/// Returns true if joining leaves the path unchanged.
+/// Returns `true` if [`join`] would leave the path unchanged.
 fn is_clean(path: &str) -> bool {
     path.split('/').all(|element| !matches!(element, "" | "." | ".."))
 }

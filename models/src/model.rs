@@ -34,19 +34,19 @@ pub enum Model {
     Arp(Arc<ArpEntry>),
     /// A route.
     Route(Arc<Route>),
-    /// The rules of a chain.
+    /// An iptables chain with its rules.
     RuleChain(Arc<RuleChain>),
     /// An allocated address.
     IpAllocation(Arc<IpAllocation>),
 }
 
 impl Model {
-    /// Decodes the bytes stored under a key (without the agent prefix). They can be protobuf JSON or binary protobuf.
+    /// Decodes the value stored under `key` (without the agent prefix), from protobuf JSON or binary protobuf.
     ///
     /// Checks only the form of the value; [`Model::validate`] checks the rest.
     ///
     /// # Errors
-    /// Fails if no model has this key, the bytes are not a message of the model, the fields that form the key are invalid, or the value
+    /// Fails if no model has keys of this form, the bytes are not a message of the model, a key field is invalid, or the value
     /// belongs under another key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Self, DecodeError> {
         let info = registry::model_of_key(key).ok_or_else(|| unknown_key(key))?;
@@ -81,7 +81,7 @@ impl Model {
 
     /// Decodes a binary message of a known kind.
     ///
-    /// Unlike [`Model::decode_message`], this never tries JSON, and accepts empty input as a message without fields.
+    /// Unlike [`Model::decode_message`], it does not accept JSON, and treats empty input as a message without fields.
     ///
     /// # Errors
     /// Fails if the bytes are not a message of the model.
@@ -96,8 +96,10 @@ impl Model {
         Ok(model.without_defaults())
     }
 
-    /// Unsets `optional` fields that have their default value, so that they are not written: the reference agent's clients do not support
-    /// them. All other fields are only written if they differ from the default.
+    /// Unsets `optional` fields that have their default value.
+    ///
+    /// Otherwise they would be encoded, and clients of ligato vpp-agent do not know these fields. A field that is not `optional`
+    /// is never encoded with its default value.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -154,7 +156,7 @@ impl Model {
         self.typed_key().to_key()
     }
 
-    /// Computes the value's key, like [`Model::key`], in its parsed form.
+    /// Computes the value's key like [`Model::key`], but returns its parsed form.
     pub fn typed_key(&self) -> TypedKey {
         match self {
             Self::Interface(interface) => TypedKey::Interface {
@@ -192,7 +194,7 @@ impl Model {
         validation::validate(self)
     }
 
-    /// Encodes the value as in the store: as protobuf JSON with the field names of the `.proto` files.
+    /// Encodes the value in the format of the store: protobuf JSON with the field names of the `.proto` files.
     pub fn to_json(&self) -> String {
         match self {
             Self::Interface(message) => json::encode(message.as_ref()),
@@ -245,7 +247,7 @@ impl From<IpAllocation> for Model {
     }
 }
 
-/// Returns the key of a value from its model and its name within the model, which identify it in the generic gRPC API.
+/// Returns the key of a value that a client of the generic gRPC API identifies by model and instance name.
 ///
 /// Returns `None` if there is no such model.
 pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
@@ -270,9 +272,9 @@ fn unknown_key(key: &str) -> DecodeError {
 
 /// Decodes JSON or binary protobuf, depending on the content.
 ///
-/// JSON begins with `{`, possibly after whitespace. A newline is also the tag of a string field with number 1, so bytes that begin with
-/// whitespace and are not JSON are tried as binary as well. All other bytes are decoded as binary; if that fails and they are text, the
-/// error is about JSON.
+/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If it begins with whitespace and is not JSON, it
+/// may be binary: a newline is also the tag of a string field with number 1. All other content is decoded as binary. If that
+/// fails and the content is text, the error is about JSON.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
     let descriptor = json::descriptor_of::<M>().ok_or_else(|| {
         DecodeError::new(

@@ -1,27 +1,27 @@
 //! Configuration reference: message fields, with their types and their comments from the `.proto` files.
 //!
-//! It is the source of `netns-agent model show` and of the pages about values in `docs/`.
+//! `netns-agent model show` and the pages about values in `docs/` are made from this reference.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 include!(concat!(env!("OUT_DIR"), "/comments.rs"));
 
-/// Message field.
+/// Field of a message, with its documentation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Field {
     /// Name in YAML, JSON and protobuf.
     pub name: String,
     /// Type: a protobuf scalar type, `enum`, or a message name; `list of …` for repeated fields.
     pub kind: String,
-    /// Meaning, unit, default, and the effect of a change. Paragraphs are separated by line breaks.
+    /// Comment in the `.proto` file: meaning, unit, default, and effect of a change. One line per paragraph.
     pub text: String,
-    /// Enum values, in the order of their numbers, each with its meaning.
+    /// Names and meanings of the enum's values, in the order of their numbers. Empty if the field is not an enum.
     pub values: Vec<(String, String)>,
-    /// Fields of this field's message type.
+    /// Fields of the message type. Empty if the field is not a message.
     pub fields: Vec<Field>,
 }
 
-/// Returns the comment of a message.
+/// Returns the comment on a message from its `.proto` file.
 pub fn message_text(message: &MessageDescriptor) -> String {
     text_of(message.full_name())
 }
@@ -53,7 +53,7 @@ fn read_field(field: &FieldDescriptor) -> Field {
     }
 }
 
-/// Returns the comment of an element by its full name, with one line per paragraph. Empty if there is no comment.
+/// Returns the comment on the element with this full name, one line per paragraph, or empty text if there is none.
 fn text_of(full_name: &str) -> String {
     let found = COMMENTS.binary_search_by_key(&full_name, |(name, _)| name);
     let comment = found.map(|at| COMMENTS[at].1).unwrap_or_default();

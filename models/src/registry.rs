@@ -11,7 +11,7 @@ pub enum ModelKind {
     Arp,
     /// A route.
     Route,
-    /// The rules of a chain.
+    /// An iptables chain with its rules.
     RuleChain,
     /// An allocated address.
     IpAllocation,
@@ -22,25 +22,25 @@ pub enum ModelKind {
 pub struct ModelInfo {
     /// Kind of the model's values.
     pub kind: ModelKind,
-    /// Name: `<module>.<type>`.
+    /// Name, in the form `<module>.<type>`, for example `linux.l3.route`.
     pub name: &'static str,
-    /// Module.
+    /// Module, for example `linux.l3`.
     pub module: &'static str,
-    /// Version.
+    /// Version, for example `v2`.
     pub version: &'static str,
-    /// Type.
+    /// Type within the module, for example `route`.
     pub type_name: &'static str,
     /// Class; always `config`.
     pub class: &'static str,
-    /// Full name of the message.
+    /// Full name of the protobuf message.
     pub proto_name: &'static str,
     /// `.proto` file that defines the message.
     pub proto_file: &'static str,
-    /// Key prefix: `<class>/<module>/<version>/<type>/`.
+    /// Key prefix, in the form `<class>/<module>/<version>/<type>/`, with slashes instead of dots in the module.
     pub key_prefix: &'static str,
     /// Go template with which clients compute the name of a value. The text is exactly that of ligato vpp-agent.
     pub name_template: &'static str,
-    /// Fields used in the template, for error messages.
+    /// Names of the fields that the template uses, for error messages.
     pub key_fields: &'static str,
 }
 
@@ -134,7 +134,7 @@ pub fn model_of_key(key: &str) -> Option<&'static ModelInfo> {
     MODELS.iter().find(|model| key.starts_with(model.key_prefix))
 }
 
-/// Returns the model with a name such as `linux.l3.route`.
+/// Returns the model with the given name, such as `linux.l3.route`.
 pub fn model_by_name(name: &str) -> Option<&'static ModelInfo> {
     MODELS.iter().find(|model| model.name == name)
 }

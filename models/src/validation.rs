@@ -1,7 +1,7 @@
 //! Validates single values by all rules that do not depend on a running system or on other values.
 //!
-//! Rules that the reference agent also has keep its error messages, because clients may depend on them. The other rules follow the kernel's
-//! checks, so the agent rejects a value that the kernel would reject before it changes anything.
+//! Rules that ligato vpp-agent also has keep its error messages, because clients may depend on them. The other rules follow the
+//! kernel's checks, so that the agent rejects a value that the kernel would refuse before it changes anything.
 
 mod interface;
 mod iptables;
@@ -23,18 +23,19 @@ pub use namespace::check_namespace;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ValidationError {
-    /// Invalid fields, by their names in the `.proto` file. Elements of repeated fields include their position: `ip_addresses[1]`.
+    /// Invalid fields, by their names in the `.proto` file. An element of a repeated field includes its position:
+    /// `ip_addresses[1]`.
     ///
-    /// For fields in a member of the oneof `link` or `port`, only the field name is given, for example `peer_if_name`.
+    /// A field of a member of `link` or `port` appears without the member, for example `peer_if_name`.
     pub fields: Vec<String>,
-    /// Stable CamelCase word for the rule, for programs.
+    /// Violated rule, as a stable CamelCase word for programs.
     pub reason: &'static str,
-    /// Problem and remedy, for people.
+    /// Message for people: the problem and how to solve it.
     pub message: String,
 }
 
 impl ValidationError {
-    /// Creates an error about these fields.
+    /// Creates an error about the given fields.
     pub fn new(reason: &'static str, fields: &[&str], message: impl Into<String>) -> Self {
         Self {
             fields: fields.iter().map(|&field| field.to_owned()).collect(),
@@ -43,7 +44,7 @@ impl ValidationError {
         }
     }
 
-    /// Creates an error for text that is neither an address nor a reference.
+    /// Converts the error of an address parser to an error about `field`.
     fn address(field: &str, error: &AddressError) -> Self {
         let reason = match error {
             AddressError::NotAnAddress(_) => "IpAddressInvalid",
@@ -73,7 +74,7 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
     }
 }
 
-/// Checks only the fields that form the key. While one of them is invalid, the key computed from them is meaningless.
+/// Checks only the fields that form the key. With an invalid key field, the computed key is meaningless.
 ///
 /// # Errors
 /// Returns the first rule that the value violates.
@@ -98,7 +99,7 @@ fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }
 
-/// Parses a reference and checks the names in it, because references are parts of keys.
+/// Parses a reference to an allocated address, and checks the names in the reference, because it can become part of a key.
 fn check_reference(field: &str, text: &str, own_interface: Option<&str>) -> Result<AllocReference, ValidationError> {
     let as_error = |error| ValidationError::address(field, &error);
     let reference: AllocReference = text.parse().map_err(as_error)?;

@@ -60,7 +60,7 @@ impl WireType {
     }
 }
 
-/// Part of the value, as byte positions from its start.
+/// Range of bytes of the value, as offsets from its start.
 #[derive(Clone, Copy)]
 struct Span {
     at: usize,
@@ -111,7 +111,7 @@ fn check_message(descriptor: &MessageDescriptor, bytes: &[u8], mut span: Span, d
     Ok(())
 }
 
-/// Checks the content of one field at `span.at`, and advances `span` past it.
+/// Checks the content of the field at `span.at`, and advances `span` past this content.
 fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span: &mut Span, depth: usize) -> Result<(), Failure> {
     let kind = field.kind();
     let expected = WireType::of_kind(&kind);
@@ -145,7 +145,7 @@ fn check_field(field: &FieldDescriptor, wire_type: WireType, bytes: &[u8], span:
     }
 }
 
-/// Reads a varint and advances `span` past it.
+/// Reads the varint at `span.at`, and advances `span` past the varint.
 fn varint(bytes: &[u8], span: &mut Span) -> Result<u64, Failure> {
     let all = &bytes[span.at..span.end];
     let mut rest = all;

@@ -95,7 +95,7 @@ fn examples_of_vpp_agent_decode_and_are_valid() {
 
 #[test]
 fn binary_that_begins_like_json_is_decoded_as_binary() {
-    // Field 1 has the tag 0x0a, a newline; a name of 123 bytes has the length 0x7b, a brace.
+    // The message begins like JSON: the tag of field 1 is 0x0a (newline), and the length of a 123-byte name is 0x7b (`{`).
     let interface = Interface {
         name: "n".repeat(0x7b),
         ..Interface::default()
@@ -104,7 +104,7 @@ fn binary_that_begins_like_json_is_decoded_as_binary() {
     assert_eq!(&bytes[..2], b"\n{");
     let key = format!("config/linux/interfaces/v2/interface/{}", interface.name);
     assert_eq!(Model::decode(&key, &bytes), Ok(Model::from(interface)));
-    // With a length of 0x20, the whole value is printable.
+    // The length of a 32-byte name is 0x20 (a space), so the whole message looks like text.
     let interface = Interface {
         name: "n".repeat(0x20),
         ..Interface::default()

@@ -8,7 +8,7 @@ use models::{
     },
 };
 
-/// Keys without `config/`, and their values.
+/// Keys (without `config/`) and values.
 const VALUES: &[(&str, &str)] = &[
     (
         "linux/interfaces/v2/interface/a/b",

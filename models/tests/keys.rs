@@ -1,4 +1,4 @@
-//! Parses and prints keys, with the test tables of ligato vpp-agent.
+//! Parses and prints keys. Some tables come from the tests of ligato vpp-agent.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 
@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<TypedKey, KeyError> {
     TypedKey::parse(text)
 }
 
-/// Expected result for a key: interface, address, source, and whether the key is invalid. `None` if it is not an address key.
+/// Expected result for a key: interface, address, source, and `true` if the key is invalid. `None` if it is not an address key.
 type AddressRow = Option<(&'static str, &'static str, Option<AddressSource>, bool)>;
 
 #[test]
@@ -68,7 +68,7 @@ fn address_keys_are_parsed_like_in_vpp_agent() {
         ),
         ("linux/interface/memif0/address//192.168.1.12/24", Some(("memif0", "", None, true))),
         ("linux/interface/memif0/address/192.168.1.12/24", Some(("memif0", "", None, true))),
-        // The last element `address` separates the interface from the address, which is empty here.
+        // The last path element `address` ends the interface name, so the address is empty.
         (
             "linux/interface/memif0/address/static/x/address",
             Some(("memif0/address/static/x", "", None, true)),

@@ -54,7 +54,7 @@ fn members_and_kinds_correspond() {
     assert_eq!(port, members("port"));
 }
 
-/// Every field of a message must be in the table of its link kind: as a setting, a reference or VLANs.
+/// Every field of a message must be in the table of the link kind, as a setting, a reference or a list of VLANs.
 #[test]
 fn fields_and_table_rows_correspond() {
     let mut tables = Vec::new();
@@ -81,7 +81,7 @@ fn fields_and_table_rows_correspond() {
         assert_eq!(rows, fields, "{member}");
         for row in attributes {
             let field = message.get_field_by_name(row.field).expect(row.field);
-            // A boolean that is true by default must distinguish unset from false.
+            // A boolean that is true when unset must be `optional`, to distinguish unset from false.
             let is_on = matches!(row.unset, Unset::LeftAlone(1)) && field.kind() == Kind::Bool;
             assert!(!is_on || field.supports_presence(), "{member}.{} cannot be unset", row.field);
             let is_switch = matches!(row.scale, Scale::Switch);

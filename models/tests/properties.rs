@@ -18,7 +18,7 @@ fn name() -> impl Strategy<Value = String> {
         .prop_filter("reserved", |name| models::validation::check_interface_name("name", name).is_ok())
 }
 
-/// Generates any text; the special characters of keys and JSON are more frequent.
+/// Generates any text, but prefers characters with a special meaning in keys and JSON.
 fn any_text() -> impl Strategy<Value = String> {
     proptest::string::string_regex("(\\PC|[\\x00-\\x20/\"\\\\{}<>:.]){0,12}").expect("the pattern must be valid")
 }

@@ -7,7 +7,7 @@ use models::Model;
 #[test]
 fn undecodable_values_are_rejected_with_a_reason() {
     let rows: &[(&str, &[u8], &str)] = &[
-        // Keys.
+        // Unknown keys, keys that do not match the value, and invalid key fields.
         ("", b"{}", "UnknownKey"),
         ("config/", b"{}", "UnknownKey"),
         ("config/vpp/v2/interfaces/memif1", b"{}", "UnknownKey"),
@@ -34,7 +34,7 @@ fn undecodable_values_are_rejected_with_a_reason() {
             br#"{"network_name":"n"}"#,
             "NameMissing",
         ),
-        // Neither encoding.
+        // Neither JSON nor binary protobuf.
         ("config/linux/interfaces/v2/interface/a", b"", "NotJson"),
         ("config/linux/interfaces/v2/interface/a", b" \n\t ", "NotJson"),
         ("config/linux/interfaces/v2/interface/a", b"name: a", "NotJson"),
@@ -46,13 +46,13 @@ fn undecodable_values_are_rejected_with_a_reason() {
         ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"\xff\"}", "NotJson"),
         ("config/linux/interfaces/v2/interface/a", b"{\"name\":\"a\nb\"}", "NotJson"),
         ("config/linux/interfaces/v2/interface/a", b"\n{\"name\":\"a\"", "NotJson"),
-        // JSON, but not an object.
+        // Valid JSON, but not an object.
         ("config/linux/interfaces/v2/interface/a", b"null", "WrongType"),
         ("config/linux/interfaces/v2/interface/a", b"[{\"name\":\"a\"}]", "WrongType"),
         ("config/linux/interfaces/v2/interface/a", b"\"name\"", "WrongType"),
         ("config/linux/interfaces/v2/interface/a", b"42", "WrongType"),
         ("config/linux/interfaces/v2/interface/a", b"true", "WrongType"),
-        // Fields.
+        // JSON objects with invalid fields.
         (
             "config/linux/interfaces/v2/interface/a",
             br#"{"name":"a","switch":true}"#,
@@ -149,7 +149,7 @@ fn undecodable_values_are_rejected_with_a_reason() {
             "OutOfRange",
         ),
         ("config/linux/interfaces/v2/interface/a", br#"{"name":"a","type":{}}"#, "WrongType"),
-        // Binary.
+        // Invalid binary protobuf.
         ("config/linux/interfaces/v2/interface/a", b"\x0a\x01a\xf8\x07\x01", "UnknownField"),
         (
             "config/linux/interfaces/v2/interface/a",

@@ -1,7 +1,7 @@
 //! Contents of a key: a message or text.
 //!
-//! A message is encoded only when it is sent or compared with text: most states are replaced before they are written, and encoding would
-//! delay the caller.
+//! A message is encoded only when it is sent or compared with text. Encoding each message at once would delay the caller,
+//! although most states are replaced before they are written.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -17,7 +17,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the text to store, as bytes.
+    /// Returns the bytes to store under the key.
     pub(crate) fn text(&self) -> Cow<'_, [u8]> {
         match self {
             Content::Message(message) => Cow::Owned(message.json().into_bytes()),
@@ -25,7 +25,8 @@ impl Content {
         }
     }
 
-    /// Estimates the length of [`Self::text`]. Field names make the JSON form of a message about three times as long as its binary form.
+    /// Estimates the length of [`Self::text`] in bytes. The JSON form of a message is about three times as long as its binary
+    /// form, because of the field names.
     pub(crate) fn size(&self) -> usize {
         match self {
             Content::Message(message) => 3 * message.encoded_len(),

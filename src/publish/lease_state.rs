@@ -1,20 +1,20 @@
-//! Decides which request to send to the store next, and processes the responses. Performs no I/O.
+//! Decides which request the publisher sends to the store next, and processes the responses. Performs no I/O.
 //!
 //! Tracks the lease, former leases and transactions in flight; `state` decides what to write under each key.
 //!
 //! # Late transactions
 //!
-//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out later (a frozen server
-//! continues with the requests that it has received). Therefore a new lease is granted, every key is written again under it, and then the
-//! former lease is revoked. From then on, a put under the former lease fails ("requested lease not found"), and the guard of a deletion no
-//! longer holds. Effects of late transactions before that are detected by listing the keys once more. Only then do the keys count as
-//! stored.
+//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out later (a frozen
+//! server continues with the requests that it has received). Therefore a new lease is granted, every key is written again under
+//! it, and then the former lease is revoked. From then on, a put under the former lease fails ("requested lease not found"), and
+//! the guard of a deletion no longer holds. A further listing shows the changes that late transactions made before the
+//! revocation. Only after this listing do the keys count as stored.
 
 use super::state::{Batch, Found, State};
 use crate::telemetry::defect;
 
-/// Maximum number of transactions in flight. Only full batches are sent in parallel; smaller sets of changes are sent one transaction at a
-/// time, which merges most of them.
+/// Maximum number of transactions in flight. Only full batches are sent in parallel. A smaller batch waits for the transactions
+/// in flight, so that more changes are merged into it.
 const IN_FLIGHT_MAX: usize = 8;
 
 /// A request to the store.
@@ -26,7 +26,7 @@ pub(crate) enum Request {
     Grant,
     /// List all of the publisher's keys.
     List,
-    /// Send a transaction; others may be in flight.
+    /// Send a transaction. Other transactions may be in flight at the same time.
     Write(Batch),
     /// Revoke a former lease.
     Revoke(i64),
@@ -35,9 +35,9 @@ pub(crate) enum Request {
 /// Outcome of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Completion {
-    /// Carried out at this revision.
+    /// The store carried out the transaction at this revision.
     Written(i64),
-    /// A guard did not hold because another client has written the key.
+    /// A guard did not hold, because another client has written the key. Nothing was changed.
     NotAsLeft,
     /// The store rejects the transaction permanently.
     Refused,
@@ -56,9 +56,10 @@ pub(crate) struct LeaseState {
     uncertain: bool,
     /// State of the current connection. [`Self::connected`] resets it and the fields below.
     connection: Connection,
-    /// Number of transactions to send with a single operation each, to find the operation that the store rejects.
+    /// Number of operations to send in transactions of their own, to find the operation that the store rejects.
     single: usize,
-    /// Sequence number of the last change at the time of this connection's first listing. Once it is stored, all keys have been rewritten.
+    /// Sequence number of the last change when this connection first listed the keys. Once that change is stored, all keys have
+    /// been written under the current lease.
     fence_at: Option<u64>,
 }
 
@@ -74,7 +75,8 @@ enum Connection {
     Unlisted,
     /// All keys are being listed.
     Listing,
-    /// Differences from the listing are being written. If a listing is due, no transaction starts before those in flight have completed.
+    /// Changes are being written. If `listing_due` is `true`, no further transaction starts, and the keys are listed once none is
+    /// in flight.
     Writing { in_flight: usize, listing_due: bool },
     /// A former lease is being revoked.
     Fencing,
@@ -89,7 +91,7 @@ impl LeaseState {
         }
     }
 
-    /// Returns the next request, if any. Call it after each response and each change of the state.
+    /// Returns the next request to send, if any. Must be called after each response and each change of `state`.
     pub fn next(&mut self, state: &mut State) -> Option<Request> {
         match self.connection {
             Connection::Leasing | Connection::Listing | Connection::Fencing => None,
@@ -129,7 +131,7 @@ impl LeaseState {
         self.ask(writing, Request::Write(batch))
     }
 
-    /// Moves to the next state after a response.
+    /// Moves from the state `asking`, in which a response is expected, to the state `next`.
     fn answered(&mut self, asking: Connection, next: Connection) {
         match self.connection == asking {
             true => self.connection = next,
@@ -137,24 +139,24 @@ impl LeaseState {
         }
     }
 
-    /// Processes the response that the lease of [`Request::Renew`] exists.
+    /// Processes the response to [`Request::Renew`] if the lease still exists.
     pub fn renewed(&mut self) {
         self.answered(Connection::Leasing, Connection::Unlisted);
     }
 
-    /// Processes the response that the lease of [`Request::Renew`] does not exist.
+    /// Processes the response to [`Request::Renew`] if the lease no longer exists.
     pub fn lease_gone(&mut self) {
         self.lease = None;
         self.answered(Connection::Leasing, Connection::Unleased);
     }
 
-    /// Processes a granted lease.
+    /// Processes the response to [`Request::Grant`].
     pub fn granted(&mut self, lease: i64) {
         self.lease = Some(lease);
         self.renewed();
     }
 
-    /// Processes a listing of the keys in the store.
+    /// Processes the response to [`Request::List`].
     pub fn listed(&mut self, state: &mut State, found: impl IntoIterator<Item = Found>) {
         state.adopt(self.lease.unwrap_or_default(), found);
         self.fence_at.get_or_insert(state.sequence());
@@ -167,7 +169,8 @@ impl LeaseState {
         );
     }
 
-    /// Processes the revocation of a former lease. Its transactions can no longer take effect; a listing shows what they did before.
+    /// Processes the response to [`Request::Revoke`]. Transactions under the revoked lease can no longer take effect; the listing
+    /// that follows shows the changes that they made before.
     pub fn revoked(&mut self) {
         self.former.pop();
         self.answered(
@@ -204,14 +207,14 @@ impl LeaseState {
                 }
             }
             Completion::NotWritten => state.not_written(batch),
-            // The batch stays in flight until [`Self::interrupted`] is called.
+            // The keys of the batch count as in flight until [`Self::interrupted`] is called.
             Completion::Unknown => {}
         }
     }
 
-    /// Requests a comparison with the store once no transaction is in flight.
+    /// Requests a new listing of the keys once no transaction is in flight.
     pub fn audit(&mut self) {
-        // In all other states, a listing follows anyway.
+        // In every other state, a listing comes next anyway.
         if let Connection::Writing { listing_due, .. } = &mut self.connection {
             *listing_due = true;
         }
@@ -222,17 +225,17 @@ impl LeaseState {
         self.uncertain |= state.interrupt();
     }
 
-    /// Returns the current lease.
+    /// Returns the ID of the current lease.
     pub fn lease(&self) -> Option<i64> {
         self.lease
     }
 
-    /// Returns whether former transactions can no longer take effect, so that written keys count as stored.
+    /// Returns `true` if no transaction under a former lease can still take effect, so that written keys count as stored.
     pub fn is_fenced(&self) -> bool {
         self.former.is_empty()
     }
 
-    /// Returns all leases, for revocation at shutdown.
+    /// Takes the current lease and all former leases, for revocation at shutdown.
     pub fn give_up(&mut self) -> Vec<i64> {
         let mut leases = std::mem::take(&mut self.former);
         leases.extend(self.lease.take());

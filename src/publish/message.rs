@@ -1,4 +1,4 @@
-//! Messages to publish, not yet encoded. The agent's `report` module creates them.
+//! Messages to publish, which are encoded later. The agent's `report` module creates these messages.
 
 use models::{
     json,
@@ -10,9 +10,9 @@ use models::{
 };
 use prost::Message;
 
-/// Key of the agent's health, relative to its prefix.
+/// Key of the agent's health, without the agent prefix.
 pub const AGENT_HEALTH: &str = "check/status/v1/agent";
-/// Prefix of the health keys of the agent's parts.
+/// Prefix of the keys with the health of each part of the agent, without the agent prefix.
 pub const PART_HEALTH: &str = "check/status/v1/plugin/";
 
 /// A message to publish.
@@ -33,7 +33,7 @@ pub enum Published {
 }
 
 impl Published {
-    /// Returns the JSON form.
+    /// Encodes the message as JSON.
     pub fn json(&self) -> String {
         match self {
             Published::Value(message) => json::encode(message.as_ref()),
@@ -45,7 +45,7 @@ impl Published {
         }
     }
 
-    /// Returns the length of the binary form, in bytes.
+    /// Returns the length of the message in binary form, in bytes.
     pub(super) fn encoded_len(&self) -> usize {
         match self {
             Published::Value(message) => message.encoded_len(),

@@ -9,8 +9,8 @@
 //! transactions, and skips states that were replaced before they were written.
 //!
 //! # Guarantees
-//! The last state set for a key is the one that stays in the store, even if connections are lost: a transaction with an unknown outcome
-//! cannot take effect late, because its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies,
+//! The store ends up with the last state set for each key, even if connections are lost. A transaction with an unknown outcome
+//! cannot take effect late: its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies,
 //! its keys are deleted with the lease.
 //!
 //! A key that another client deletes is rewritten at once; a key that another client overwrites is rewritten within ten minutes.
@@ -36,13 +36,14 @@ mod message;
 pub(crate) mod state;
 mod writer;
 
-/// Key spaces owned by the publisher, relative to its prefix. It does not touch other keys.
+/// Key spaces that the publisher owns, without the agent prefix. The publisher does not touch any other keys.
 pub const OWN_KEY_SPACES: [&str; 3] = ["check/status/", "config-status/", "status/"];
 
 /// Publisher settings.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// How long the keys outlive an agent that has died; at least 1 s. The lease is renewed three times within this time.
+    /// Time after which the keys of an agent that has died are deleted; at least 1 s. The lease is renewed after each third of
+    /// this time.
     pub ttl: Duration,
 }
 
@@ -59,19 +60,19 @@ impl Default for PublisherOptions {
 pub enum StoreHealth {
     /// No connection attempt has completed yet.
     Connecting,
-    /// Status is being written.
+    /// Status is written to the store.
     Connected {
         /// URL of the store endpoint.
         endpoint: String,
     },
-    /// Status is kept in memory and written when the store can be reached again.
+    /// The store cannot be reached. Status is kept in memory, and written when the store can be reached again.
     Disconnected {
         /// Error message for users.
         message: String,
     },
 }
 
-/// The publisher was shut down before everything was stored.
+/// Error returned if the publisher was shut down before all changes were stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the status publisher was shut down; the last changes may not be stored")]
 pub struct Stopped;
@@ -96,7 +97,7 @@ struct Shared {
     // A std mutex suffices: it is held for a few map operations and never across an await.
     state: Mutex<State>,
     changed: Notify,
-    /// Sequence number of the last change up to which everything is stored; `None` after the end.
+    /// Sequence number up to which all changes are stored; `None` once the writer has stopped.
     settled: watch::Sender<Option<u64>>,
 }
 
@@ -109,10 +110,10 @@ impl Shared {
 impl Publisher {
     /// Starts publishing below `prefix` (`/vnf-agent/<label>/`).
     ///
-    /// Must be called within a Tokio runtime. The store may be unreachable: states are kept until it can be reached.
+    /// Must be called within a Tokio runtime. States are kept until the store can be reached.
     ///
     /// # Errors
-    /// Fails only if the configuration can never work.
+    /// Fails if the configuration is unusable. An unreachable store is not an error.
     pub fn start(config: StoreConfig, prefix: String, options: PublisherOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let shared = Arc::new(Shared {
@@ -136,7 +137,7 @@ impl Publisher {
 
     /// Publishes a message, or JSON, under `key` (below the prefix, within [`OWN_KEY_SPACES`]).
     ///
-    /// Returns at once; the message is encoded when it is written.
+    /// Returns at once: the message is encoded and written later.
     pub fn set(&self, key: &str, content: impl Into<Content>) {
         if owned(key) {
             self.inner.shared.state().set(key, content.into());
@@ -152,30 +153,30 @@ impl Publisher {
         }
     }
 
-    /// Deletes all keys in [`OWN_KEY_SPACES`] that are not currently set, including those observed later: an earlier run left them.
+    /// Deletes the keys in [`OWN_KEY_SPACES`] that an earlier run left, including keys that only a later listing shows.
     ///
-    /// Call it once everything to be published has been set.
+    /// Must be called after all keys that exist in this run have been set.
     pub fn retain_only_current(&self) {
         self.inner.shared.state().retain_only_current();
         self.inner.shared.changed.notify_one();
     }
 
-    /// Waits until all changes made before this call, or newer states of the same keys, are in the store.
+    /// Waits until all changes made before this call are in the store, or newer states of the same keys.
     ///
-    /// A value that the store rejects permanently (because it is too large) is logged and not waited for.
+    /// Does not wait for values that the store rejects permanently (because they are too large); these are logged.
     ///
     /// # Errors
     /// Returns [`Stopped`] if the publisher was shut down.
     pub async fn flush(&self) -> Result<(), Stopped> {
         let target = self.inner.shared.state().sequence();
         let mut settled = self.inner.shared.settled.subscribe();
-        // A change that left nothing to write has not woken the writer, but the writer must count it.
+        // Wake the writer, which updates `settled` even if there is nothing to write.
         self.inner.shared.changed.notify_one();
         let reached = settled.wait_for(|settled| settled.is_none_or(|settled| settled >= target)).await;
         reached.ok().and_then(|settled| *settled).map(|_| ()).ok_or(Stopped)
     }
 
-    /// Watches the connection to the store.
+    /// Returns a watch on the state of the store connection.
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
         self.inner.health.clone()
     }
@@ -183,7 +184,7 @@ impl Publisher {
     /// Stops writing and revokes the lease, which deletes all published keys. A second call does nothing.
     ///
     /// # Errors
-    /// Fails if the lease could not be revoked within 3 s; the keys are deleted when it expires.
+    /// Fails if the lease could not be revoked within 3 s. The keys are then deleted when the lease expires.
     pub async fn shutdown(&self) -> Result<(), StoreError> {
         self.inner.stop.send_replace(true);
         let task = self.inner.task.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -203,7 +204,7 @@ impl Drop for Inner {
     }
 }
 
-/// Returns whether the publisher owns a key. Other keys are not listed after a lost connection, and could be configuration.
+/// Returns `true` if the publisher owns `key`. Other keys must not be written: they could be configuration, and are never listed.
 fn owned(key: &str) -> bool {
     let owned = OWN_KEY_SPACES.iter().any(|space| key.starts_with(space));
     if !owned {

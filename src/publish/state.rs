@@ -1,4 +1,4 @@
-//! Desired and stored contents of each key, and the queue of keys to write. Performs no I/O.
+//! Desired and stored contents of each published key, and the queue of keys to write. Performs no I/O.
 //!
 //! [`State::touch`] decides whether a key has to be written, and [`State::adopt`] processes a listing of the store.
 //!
@@ -18,7 +18,7 @@ const BATCH_BYTES: usize = 512 << 10;
 
 /// Condition under which a stored key may be deleted.
 ///
-/// Without it, a deletion that was sent before a connection was lost could arrive late and delete a newer value.
+/// Without a guard, a deletion sent before a connection was lost could arrive late and delete a newer value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Guard {
     /// The key was written under this lease of the publisher.
@@ -36,10 +36,10 @@ pub(crate) enum Write {
     Delete(Guard),
 }
 
-/// Key and operation.
+/// Operations of one transaction, each with its key.
 pub(crate) type Batch = Vec<(Arc<str>, Write)>;
 
-/// A key as listed in the store.
+/// Key with its value and metadata, as listed in the store.
 pub(crate) struct Found {
     pub key: Arc<str>,
     pub value: Vec<u8>,
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 
 #[derive(Clone, PartialEq, Debug)]
 enum Stored {
-    /// Not listed yet, or the outcome of a write is unknown.
+    /// The key has not been listed yet, or the outcome of a write is unknown.
     Unknown,
     Absent,
     Present(Content, Guard),
@@ -58,15 +58,16 @@ enum Stored {
 struct Entry {
     desired: Option<Content>,
     stored: Stored,
-    /// Revision at which the stored state was last written.
+    /// Store revision at which `stored` was last written.
     revision: i64,
-    /// Revision of the last deletion reported by the store.
+    /// Store revision of the last deletion of the key that the store reported.
     deleted_at: i64,
-    /// True if an earlier run wrote the key and this run has not set it. Such keys are kept until [`State::retain_only_current`].
+    /// `true` if an earlier run wrote the key and this run has not set it. Such a key is kept until
+    /// [`State::retain_only_current`] is called.
     left_over: bool,
-    /// Value that the store rejects permanently. Other values are still sent.
+    /// Contents that the store permanently rejects for this key. Other contents are still sent.
     refused: Option<Content>,
-    /// Sequence number of the oldest change that is not stored yet.
+    /// Sequence number of the oldest change of the key that is not stored yet.
     unsaved_since: Option<u64>,
     /// Sequence number of the oldest change made while a write of the key was in flight.
     changed_in_flight: Option<u64>,
@@ -74,15 +75,15 @@ struct Entry {
     queued: bool,
 }
 
-/// All of the publisher's keys.
+/// State of all keys of the publisher.
 #[derive(Default)]
 pub(crate) struct State {
     entries: BTreeMap<Arc<str>, Entry>,
     /// Keys to write, oldest change first.
     queue: VecDeque<Arc<str>>,
-    /// Index of `unsaved_since` over all entries.
+    /// `unsaved_since` and key of every entry with unsaved changes, in ascending order.
     unsaved: BTreeSet<(u64, Arc<str>)>,
-    /// Sequence number of the last change.
+    /// Sequence number of the last change of any key.
     sequence: u64,
     /// Lease of the current session.
     lease: i64,
@@ -119,7 +120,7 @@ impl State {
         self.touch(&key);
     }
 
-    /// Deletes keys that are in the store but were never set, both now and in later listings.
+    /// Deletes the keys that an earlier run left in the store, including keys that only a later listing shows.
     pub fn retain_only_current(&mut self) {
         self.retain = true;
         let left_over: Vec<Arc<str>> = self
@@ -136,7 +137,7 @@ impl State {
         }
     }
 
-    /// Returns the sequence number of the last change; see [`State::settled`].
+    /// Returns the sequence number of the last change of any key; see [`State::settled`].
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -148,7 +149,7 @@ impl State {
             .map_or(self.sequence, |(sequence, _)| sequence.saturating_sub(1))
     }
 
-    /// Returns whether a full batch is queued.
+    /// Returns `true` if enough keys are queued for a full batch.
     pub fn has_full_batch(&self) -> bool {
         self.queue.len() >= BATCH_OPERATIONS
     }
@@ -165,7 +166,7 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Queues an entry that is not in flight, unless it needs no write. Call it after any change of the entry.
+    /// Queues a key if it has to be written. Must be called after each change of an entry that is not in flight.
     fn settle_or_queue(&mut self, key: &Arc<str>, number: u64) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.is_clean(self.lease) {
@@ -187,7 +188,7 @@ impl State {
         }
     }
 
-    /// Returns up to `operations` queued operations and marks them as in flight.
+    /// Takes up to `operations` operations from the queue, and marks their keys as in flight.
     pub fn take_batch(&mut self, operations: usize) -> Batch {
         let mut batch = Batch::new();
         let mut bytes = 0;
@@ -204,7 +205,7 @@ impl State {
             let write = match (&entry.desired, &entry.stored) {
                 (Some(value), _) => Write::Put(value.clone()),
                 (None, Stored::Present(_, guard)) => Write::Delete(*guard),
-                // Only before the first listing, when nothing is written. The listing queues the key if necessary.
+                // The key has not been listed yet. The listing queues the key again if necessary.
                 (None, _) => continue,
             };
             bytes += key.len() + write.size();
@@ -219,7 +220,7 @@ impl State {
         batch
     }
 
-    /// Processes a transaction that was carried out at this revision.
+    /// Processes a transaction that the store carried out at `revision`.
     pub fn written(&mut self, batch: Batch, revision: i64) {
         for (key, write) in batch {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -234,7 +235,7 @@ impl State {
         }
     }
 
-    /// Records that a key was deleted at a revision, by this publisher or by another client.
+    /// Records that a key was deleted at `revision`, by this publisher or by another client.
     pub fn deleted(&mut self, key: &str, revision: i64) {
         let Some((key, _)) = self.entries.get_key_value(key) else { return };
         let key = key.clone();
@@ -244,13 +245,13 @@ impl State {
             return;
         }
         entry.stored = Stored::Absent;
-        // If a write is in flight, its response decides what to do.
+        // If a write of the key is in flight, its response decides what to do next.
         if !entry.in_flight {
             self.settle_or_queue(&key, 0);
         }
     }
 
-    /// Records that the store rejects this operation permanently. The key stays unchanged until it is set again.
+    /// Records that the store permanently rejects the write of a key. The key stays unchanged until other contents are set.
     pub fn refused(&mut self, key: &Arc<str>) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.refused = entry.desired.clone().filter(|_| entry.changed_in_flight.is_none());
@@ -267,7 +268,8 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Processes a transaction that was certainly not carried out. Its keys come first in the next batches, with their newest state.
+    /// Processes a transaction that was certainly not carried out. Its keys are written first in the next batches, with their
+    /// newest contents.
     pub fn not_written(&mut self, batch: Batch) {
         for (key, _) in batch.into_iter().rev() {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -281,7 +283,7 @@ impl State {
         }
     }
 
-    /// Records the end of the session. Returns whether anything was in flight, in which case its outcome is unknown.
+    /// Records the end of the session. Returns `true` if a write was in flight, the outcome of which is unknown.
     pub fn interrupt(&mut self) -> bool {
         let mut uncertain = false;
         for entry in self.entries.values_mut() {
@@ -298,7 +300,7 @@ impl State {
         uncertain
     }
 
-    /// Processes a listing, and queues the differences. Nothing may be in flight.
+    /// Processes a listing of the store, and queues the keys that differ. No write may be in flight.
     pub fn adopt(&mut self, lease: i64, found: impl IntoIterator<Item = Found>) {
         self.listed = true;
         self.lease = lease;
@@ -323,13 +325,13 @@ impl State {
                 ..Entry::new(Stored::Absent)
             });
             entry.revision = mod_revision;
-            // The deletion may be newer than the listing.
+            // A reported deletion may be newer than the listing.
             if entry.deleted_at <= mod_revision {
                 entry.stored = Stored::Present(value.into(), guard);
             }
         }
-        // Sequence numbers are kept, so the oldest change is still written first. Differences without a sequence number count for every
-        // `flush`.
+        // Keys keep their sequence numbers, so the oldest change is still written first. A difference without a sequence number
+        // gets 0, so that every `flush` waits for it.
         let mut keys: Vec<(u64, Arc<str>)> = self
             .entries
             .iter()
@@ -381,7 +383,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the entry has no contents and can be removed.
+    /// Returns `true` if the entry holds no information and can be removed.
     fn is_void(&self) -> bool {
         self.desired.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
     }

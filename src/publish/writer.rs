@@ -1,4 +1,4 @@
-//! Task that writes to the store. It maintains the session and renews the lease; `lease_state` decides which requests it sends.
+//! Task that writes status to the store. It keeps a session and renews the lease; `lease_state` decides which requests to send.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::store::{Backoff, Connector, Renewal, Session, StoreError, StoreErrorKind};
 
-/// Interval at which all stored keys are compared with the desired ones. Deletions are noticed at once; the comparison detects keys that
-/// another client has overwritten.
+/// Interval at which all stored keys are compared with the desired ones. The comparison detects keys that another client has
+/// overwritten; deletions are noticed at once by a watch.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(600);
 /// Maximum duration of a shutdown.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
@@ -29,7 +29,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     health: watch::Sender<StoreHealth>,
     lease_state: LeaseState,
-    /// When the current session was established; `None` before that.
+    /// Time at which the current session was established; `None` if there is no working session.
     established: Option<Instant>,
 }
 
@@ -46,9 +46,9 @@ impl Writer {
         }
     }
 
-    /// Writes until `stop` is true, then revokes the lease.
+    /// Writes until `stop` is `true`, then revokes the lease.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
-        // An error means that all handles were dropped, which ends the task anyway.
+        // `wait_for` only fails if all handles were dropped, and then the task is aborted anyway.
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
@@ -71,7 +71,7 @@ impl Writer {
         loop {
             let Err(error) = self.session().await;
             self.lease_state.interrupted(&mut self.shared.state());
-            // Keys may be missing until they are verified again.
+            // Keys may be missing from the store until the next session has checked them.
             self.shared.settled.send_replace(Some(0));
             let message = error.to_string();
             let news = self.health.send_if_modified(|health| {
@@ -83,7 +83,7 @@ impl Writer {
             if news {
                 tracing::warn!(%error, "status not published; it will be written when the store can be reached");
             }
-            // Endpoints of one cluster share leases, so another endpoint can continue with the same lease.
+            // All endpoints of a cluster share leases, so the next endpoint can continue with the same lease.
             if error.kind() != StoreErrorKind::LeaseNotFound {
                 self.connector.skip();
             }
@@ -92,7 +92,7 @@ impl Writer {
         }
     }
 
-    /// Runs one connection until an error occurs.
+    /// Connects to an endpoint, and writes until an error occurs.
     async fn session(&mut self) -> Result<std::convert::Infallible, StoreError> {
         let session = self
             .connector
@@ -120,8 +120,8 @@ impl Writer {
                         let listed = self.list(&session).await?;
                         if self.established.is_none() {
                             self.establish(&session);
-                            // Runs concurrently with the writes: each watch starts at the revision of its listing, no matter how late it is
-                            // opened.
+                            // Open the watches while writes continue. Each watch starts right after the revision of its listing,
+                            // so it may be opened late.
                             opening.extend(
                                 listed
                                     .into_iter()
@@ -150,7 +150,8 @@ impl Writer {
         }
     }
 
-    /// Renews the current lease if it still exists and no transaction with an unknown outcome was sent under it. Otherwise takes a new one.
+    /// Renews the current lease if it still exists and no transaction with an unknown outcome was sent under it. Otherwise
+    /// requests a new lease.
     async fn secure_lease(&mut self, session: &Session) -> Result<Renewal, StoreError> {
         let mut client = session.lease();
         loop {
@@ -185,7 +186,7 @@ impl Writer {
         }
     }
 
-    /// Records that the session works: all stored keys are known.
+    /// Records that the session works, after all stored keys were listed.
     fn establish(&mut self, session: &Session) {
         self.established = Some(Instant::now());
         let endpoint = session.endpoint().to_owned();
@@ -193,7 +194,7 @@ impl Writer {
         self.health.send_replace(StoreHealth::Connected { endpoint });
     }
 
-    /// Processes reported deletions. Keys that should exist are written again.
+    /// Processes deletions that a watch reported. Deleted keys that should exist are written again.
     fn deleted(&mut self, session: &Session, answer: &WatchResponse) -> Result<(), StoreError> {
         if answer.canceled() {
             let words = format!("the watch of the status keys was canceled: {:?}", answer.cancel_reason());
@@ -208,7 +209,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Compares the stored keys with the desired ones while nothing is in flight. Returns the prefix and revision of each key space.
+    /// Lists the stored keys and compares them with the desired ones, while no transaction is in flight. Returns the prefix of
+    /// each key space with the revision of its listing.
     async fn list(&mut self, session: &Session) -> Result<Vec<(String, i64)>, StoreError> {
         let (mut found, mut listed) = (Vec::new(), Vec::new());
         for space in OWN_KEY_SPACES {
@@ -232,7 +234,8 @@ impl Writer {
         Ok(listed)
     }
 
-    /// Sends one transaction. Returns the revision at which it was carried out; `None` if a guard did not hold.
+    /// Sends one transaction. The future returns the batch with the revision of the transaction, or with `None` if a guard did
+    /// not hold.
     fn send(&self, session: &Session, batch: Batch) -> impl Future<Output = (Batch, Result<Option<i64>, StoreError>)> + use<> {
         let lease = self.lease_state.lease().unwrap_or_default();
         let mut guards = Vec::new();
@@ -298,7 +301,7 @@ impl Writer {
     }
 }
 
-/// Opens a watch for deletions below a prefix.
+/// Opens a watch for deletions of keys below `prefix`, starting at `revision`.
 async fn watch_deletions(session: &Session, prefix: String, revision: i64) -> Result<WatchStream, StoreError> {
     session.watch_deletions(prefix.as_bytes(), revision).await
 }

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `items` | source, key of the value | `ligato.generic.UpdateItem`: model, message and labels |
 //!
-//! Values of the source `held` have no client labels, only one with the start of the hold (`desired::removals`).
+//! Values of the source `held` have a single label, which contains the start of the hold (see `desired::removals`).
 
 use std::{
     collections::BTreeMap,
@@ -25,28 +25,28 @@ use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefini
 
 use data_dir::{DataDir, DataDirError, DatabaseFile};
 
-/// File name in the data directory.
+/// Name of the file in the data directory.
 const FILE_NAME: &str = "clients.redb";
 const ITEMS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("items");
-/// Size of redb's cache. Values are read only at start, so a small cache is sufficient.
+/// Size of redb's cache in bytes. Values are only read at startup, so a small cache is sufficient.
 const CACHE_BYTES: usize = 1 << 20;
 
-/// Labels of a value, given by the client that put it.
+/// Labels that a client has given to a value.
 pub type Labels = BTreeMap<String, String>;
 
 /// A value that a client has put.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClientItem {
-    /// The value.
+    /// Value in decoded form.
     pub model: Model,
-    /// Labels of the value.
+    /// Labels that the client has given to the value.
     pub labels: Labels,
 }
 
-/// All values of a source.
+/// All values of one source, by key.
 pub type SourceItems = BTreeMap<Key, ClientItem>;
 
-/// Error of the file that stores client values.
+/// Error of the file that stores the values of API clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientStoreError {
     /// The data directory or the file cannot be opened, or is not safe to use.
@@ -80,7 +80,7 @@ pub enum ClientStoreError {
     },
 }
 
-/// File that stores client values.
+/// File that stores the values of API clients.
 pub struct ClientStore {
     database: Database,
     path: PathBuf,
@@ -90,8 +90,8 @@ impl ClientStore {
     /// Opens or creates the file in a directory, locks it, and reads the values of each source.
     ///
     /// # Errors
-    /// Fails if the directory or the file cannot be used. The agent must not start without the values, because it would delete what they
-    /// configured.
+    /// Fails if the directory or the file cannot be used. The agent must then not start: without the values, it would delete
+    /// everything that they have configured.
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -108,7 +108,7 @@ impl ClientStore {
             return Err(ClientStoreError::Content { path, detail });
         }
         let mut builder = Database::builder();
-        // redb may panic on a damaged file unless it checks the file first.
+        // Without this check, redb may panic on a damaged file.
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend).map_err(failed)?;
         let store = ClientStore { database, path };
@@ -121,7 +121,7 @@ impl ClientStore {
 
     fn load(&self) -> Result<BTreeMap<String, SourceItems>, ClientStoreError> {
         let failed = |error: redb::Error| file_error(&self.path, error);
-        // The table does not exist before the first write, so this creates it.
+        // Create the table if it does not exist yet.
         let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;
         writing.open_table(ITEMS).map_err(|error| failed(error.into()))?;
         writing.commit().map_err(|error| failed(error.into()))?;
@@ -140,12 +140,13 @@ impl ClientStore {
         Ok(sources)
     }
 
-    /// Stores changes of a source (`None` deletes the key), all or none. If `replace` is true, deletes all other values of the source.
+    /// Stores changes of a source atomically; `None` deletes the key. If `replace` is `true`, also deletes all other values of
+    /// the source.
     ///
     /// Returns when the changes are on disk, which may take milliseconds.
     ///
     /// # Errors
-    /// If an error is returned, nothing was stored.
+    /// Fails if the file cannot be written. Nothing was stored then.
     pub fn keep(&self, source: &str, replace: bool, changes: &[(Key, Option<ClientItem>)]) -> Result<(), ClientStoreError> {
         self.write(source, replace, changes).map_err(|error| file_error(&self.path, error))
     }
@@ -172,7 +173,7 @@ impl ClientStore {
 fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
     let path = path.to_path_buf();
     match source {
-        // An I/O error from the kernel does not mean that the file is damaged; a file that ends too early is.
+        // An I/O error does not mean that the file is damaged, unless the file ends too early or has invalid data.
         redb::Error::Io(ref error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
             ClientStoreError::File {
                 path,
@@ -208,7 +209,7 @@ fn encode(item: &ClientItem) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// Returns a value in the form used by the generic API.
+/// Wraps the message of a value in an `Any`, as in the generic gRPC API.
 pub fn any_of(model: &Model) -> prost_types::Any {
     prost_types::Any {
         type_url: format!("models.ligato.io/{}", model.info().proto_name),
@@ -259,7 +260,7 @@ mod tests {
         let (file, new) = (directory.path().join("clients.redb"), directory.path().join("clients.redb.new"));
         drop(ClientStore::open(directory.path()).expect("create the file"));
         assert!(file.exists() && !new.exists(), "the file has its final name");
-        // Contents of the file if the process is killed: nothing, a part, or everything but without the final name.
+        // A killed process may leave the file empty, incomplete, or complete but without its final name.
         let content = std::fs::read(&file).expect("read the file");
         for length in [0, 1, 4096, content.len() / 2, content.len()] {
             std::fs::remove_file(&file).expect("remove the file");

@@ -1,6 +1,6 @@
 //! Configuration documents in YAML: the initial configuration file, REST bodies, and files given on the command line.
 //!
-//! [`models::document`] defines the contents of a document. JSON is accepted as well, because it is valid YAML.
+//! [`models::document`] defines the contents of a document. JSON documents are accepted as well, because JSON is valid YAML.
 
 use std::collections::BTreeMap;
 
@@ -39,8 +39,8 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     Ok(items)
 }
 
-/// Returns the parser limits. The number of nodes is limited by the length of the text, which the caller limits. Aliases keep the default
-/// limits, because they expand to more than the text.
+/// Returns the parser limits for a text of this length. The text cannot have more nodes than bytes, and the caller limits its
+/// length. Aliases keep the default limits, because they can expand to much more than the text.
 fn limits(length: usize) -> serde_saphyr::Options {
     let budget = serde_saphyr::Budget::default();
     let budget = serde_saphyr::budget! {
@@ -51,14 +51,14 @@ fn limits(length: usize) -> serde_saphyr::Options {
     serde_saphyr::options! { budget: budget }
 }
 
-/// Rejects two values with the same key, because one of them would be lost silently.
+/// Fails if two values have the same key, because one of them would be lost silently.
 fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
     let mut places = BTreeMap::new();
     for item in items {
         let key = item.model.key();
         if let Some(other) = places.insert(key.clone(), &item.place) {
             let message = match item.model.validate_key_fields() {
-                // The keys are equal because the fields that they consist of are wrong.
+                // Invalid key fields can make two keys equal, so report the invalid fields instead.
                 Err(error) => format!("{}.{}: {}", item.place, error.fields.join(" and "), error.message),
                 Ok(()) => format!("{other} and {} have the same key {key}; remove one of them", item.place),
             };
@@ -71,7 +71,7 @@ fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
 /// Writes values as a document, in the given order.
 ///
 /// # Errors
-/// Does not fail for values that were read from a document, the store or a client.
+/// Fails if a value has no JSON form. This cannot happen for values that were read from a document, the store or a client.
 pub fn write<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, DocumentError> {
     let json = write_document(models).map_err(|error| DocumentError(error.to_string()))?;
     let value: serde_json::Value = serde_json::from_str(&json).map_err(|error| DocumentError(error.to_string()))?;
@@ -81,7 +81,7 @@ pub fn write<'a>(models: impl IntoIterator<Item = &'a Model>) -> Result<String, 
 /// Writes one value, without the surrounding document.
 ///
 /// # Errors
-/// Like [`write()`].
+/// Returns the errors of [`write()`].
 pub fn write_value(model: &Model) -> Result<String, DocumentError> {
     let wrong = |error: &dyn std::fmt::Display| DocumentError(error.to_string());
     let json = write_document([model]).map_err(|error| wrong(&error))?;

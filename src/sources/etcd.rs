@@ -39,10 +39,11 @@ pub mod note;
 pub(crate) mod position;
 pub(crate) mod reading;
 
-/// Time between two comparisons if the first one shows differences. Changes that are still in transit arrive within this time.
+/// Time until the second comparison if the first one shows differences. Changes that are still in transit arrive within this
+/// time.
 const SECOND_CHECK: Duration = Duration::from_secs(2);
 
-/// A key without the watched prefix. Keys in the store are bytes, most of them UTF-8. Cheap to clone.
+/// Key without the watched prefix, as bytes that are not necessarily UTF-8. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RawKey(Arc<[u8]>);
 
@@ -82,69 +83,69 @@ impl fmt::Debug for RawKey {
     }
 }
 
-/// A key with its undecoded value.
+/// Key with its undecoded value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawItem {
-    /// Key without the prefix.
+    /// Key without the watched prefix.
     pub key: RawKey,
-    /// Value as stored.
+    /// Value as stored, in JSON or binary form.
     pub value: Vec<u8>,
     /// Store revision at which the key was last written.
     pub mod_revision: i64,
 }
 
-/// A key that was written or deleted.
+/// Write or deletion of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawChange {
-    /// Key without the prefix.
+    /// Key without the watched prefix.
     pub key: RawKey,
-    /// Store revision at which the key was written or deleted.
+    /// Store revision of the write or deletion.
     pub mod_revision: i64,
     /// New value; `None` if the key was deleted.
     pub value: Option<Vec<u8>>,
 }
 
-/// Reason for a snapshot.
+/// Reason why a snapshot is delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SnapshotReason {
-    /// First snapshot.
+    /// First snapshot after the start.
     Initial,
     /// The revision from which the watch had to continue was compacted.
     Compacted,
     /// The store was replaced by another one or emptied. Missing keys were not necessarily deleted by a client.
     StoreReplaced {
-        /// Observation that shows it.
+        /// Observation that shows the replacement or loss.
         evidence: String,
     },
     /// The store was restored from an older snapshot. Missing keys are no longer desired.
     StoreRestored {
-        /// Observation that shows it.
+        /// Observation that shows the restore.
         evidence: String,
     },
     /// The periodic comparison showed that the delivered state differs from the store, which should not happen.
     Difference,
 }
 
-/// Event from the source.
+/// Event that the source delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
     /// All keys below the prefix at `revision`: a full resync.
     Snapshot {
-        /// Store revision.
+        /// Store revision of the listing.
         revision: i64,
-        /// Reason for the snapshot.
+        /// Reason why the snapshot is delivered.
         reason: SnapshotReason,
         /// All keys, in ascending order.
         items: Vec<RawItem>,
     },
-    /// Changes since the last event with a revision. They span several revisions if the receiver was busy.
+    /// Changes since the previous `Snapshot` or `Changes` event. If the receiver was busy, several revisions are merged.
     Changes {
-        /// Revision up to which changes are included.
+        /// Store revision up to which changes are included.
         revision: i64,
         /// Newest change of each key, in ascending key order.
         items: Vec<RawChange>,
     },
-    /// The store cannot be reached. The delivered state stays desired. The source retries forever.
+    /// The store cannot be reached. The delivered state stays desired, and the source retries forever.
     Disconnected {
         /// Error message for users.
         message: String,
@@ -158,7 +159,7 @@ pub enum SourceEvent {
 pub struct SourceOptions {
     /// Interval at which the revisions of all keys are compared with the delivered ones.
     pub compare_interval: Duration,
-    /// An earlier process's note about the store that it read last.
+    /// Note of an earlier process about the store that it read; `None` if there is none.
     pub note: Option<Note>,
 }
 
@@ -171,7 +172,7 @@ impl Default for SourceOptions {
     }
 }
 
-/// A running source and the receiver of its events. Dropping it stops the source.
+/// Handle to a running source, which receives the events. Dropping the handle stops the source.
 pub struct Source {
     task: JoinHandle<()>,
     buffer: Arc<CoalescingBuffer>,
@@ -182,15 +183,15 @@ impl Source {
     /// Starts listing and watching `prefix`. Must be called within a Tokio runtime. If the store is unreachable, the source retries.
     ///
     /// # Errors
-    /// Fails only if the configuration can never work.
+    /// Fails if the configuration is unusable. An unreachable store is not an error.
     pub fn start(config: StoreConfig, prefix: String) -> Result<Self, StoreError> {
         Self::start_with(config, prefix, SourceOptions::default())
     }
 
-    /// Like [`Source::start`], with options.
+    /// Starts a source like [`Source::start`], with options.
     ///
     /// # Errors
-    /// Like [`Source::start`].
+    /// Returns the errors of [`Source::start`].
     pub fn start_with(config: StoreConfig, prefix: String, options: SourceOptions) -> Result<Self, StoreError> {
         let connector = Connector::new(config)?;
         let buffer = Arc::new(CoalescingBuffer::default());
@@ -208,7 +209,8 @@ impl Source {
         Ok(Self { task, buffer, noted })
     }
 
-    /// Waits for the next event. Events that have not been received yet are merged. Returns `None` if the reader failed. Cancel-safe.
+    /// Waits for the next event. Events that have not been received yet are merged. Returns `None` if the reader task has failed.
+    /// Cancel-safe.
     pub async fn recv(&mut self) -> Option<SourceEvent> {
         loop {
             self.filled().await?;
@@ -218,7 +220,8 @@ impl Source {
         }
     }
 
-    /// Waits until an event is available. Returns whether it has contents; `None` if the reader failed. Cancel-safe.
+    /// Waits until an event is available. Returns `true` if the event contains keys of the store, and `None` if the reader task
+    /// has failed. Cancel-safe.
     pub async fn filled(&mut self) -> Option<bool> {
         tokio::select! {
             has_content = self.buffer.filled() => Some(has_content),
@@ -226,7 +229,8 @@ impl Source {
         }
     }
 
-    /// Watches the note by which a later process recognizes the store. It is never older than the last delivered event.
+    /// Returns a watch on the note by which a later process recognizes the store. The note is never older than the last delivered
+    /// event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.noted.clone()
     }
@@ -234,7 +238,7 @@ impl Source {
 
 #[cfg(test)]
 impl Source {
-    /// Returns a source without a store, and the buffer into which a test posts its events.
+    /// Creates a source without a store, and the buffer into which a test posts events.
     pub(crate) fn scripted() -> (Self, Arc<CoalescingBuffer>) {
         let buffer = Arc::new(CoalescingBuffer::default());
         let (_, noted) = watch::channel(None);
@@ -254,10 +258,10 @@ impl Drop for Source {
     }
 }
 
-/// Reason for a new listing when a session ended without an error.
+/// Reason to list the store again after a session that ended without an error.
 struct ListAgain(SnapshotReason);
 
-/// Task that reads the store, session after session, and posts its events to the receiver.
+/// Task that reads the store, session after session, and posts events for the receiver.
 struct Reader {
     connector: Connector,
     prefix: Arc<[u8]>,
@@ -265,7 +269,7 @@ struct Reader {
     reading: Reading,
     buffer: Arc<CoalescingBuffer>,
     noted: watch::Sender<Option<Note>>,
-    /// When the current session was established; `None` before that.
+    /// Time at which the current session was established; `None` if there is no working session.
     established: Option<Instant>,
 }
 
@@ -291,7 +295,7 @@ impl Reader {
         }
     }
 
-    /// Runs one connection, from the listing to its loss.
+    /// Connects to the store, lists the keys and watches them until the connection ends.
     async fn session(&mut self) -> Result<ListAgain, StoreError> {
         let session = self.connector.connect(&self.prefix).await?;
         let listing = session.list(&self.prefix, false).await?;
@@ -326,12 +330,12 @@ impl Reader {
         self.buffer.post(self.reading.take_events());
     }
 
-    /// Watches and compares until the session ends. Called after the listing is complete.
+    /// Watches the store, and compares it periodically with the delivered state, until the session ends.
     async fn follow(&mut self, session: &Session, mut watch: WatchStream) -> Result<ListAgain, StoreError> {
         let prefix = &*self.prefix.clone();
         let mut compare_at = Instant::now() + self.compare_interval;
         loop {
-            // The listing runs concurrently with the watch, which must not wait for it.
+            // Each listing runs concurrently with the watch, which must not wait.
             let compared = async move {
                 sleep_until(compare_at).await;
                 session.list(prefix, true).await
@@ -380,7 +384,8 @@ fn canceled(session: &Session, response: &WatchResponse) -> Result<ListAgain, St
 fn changes_of(prefix: &[u8], response: &WatchResponse) -> Vec<RawChange> {
     let change = |kv: &etcd_client::KeyValue| {
         let key = RawKey::from(kv.key().strip_prefix(prefix)?);
-        // A deleted key has version 0 (etcd's `kv.proto`). The client library's event type panics on unknown numbers.
+        // A deleted key has version 0 (etcd's `kv.proto`). The event type is not used, because the client library panics on
+        // unknown types.
         let value = (kv.version() > 0).then(|| kv.value().to_vec());
         let mod_revision = kv.mod_revision();
         Some(RawChange { key, mod_revision, value })

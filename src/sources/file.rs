@@ -23,7 +23,7 @@ pub enum FileError {
     Read {
         /// Path of the file.
         path: PathBuf,
-        /// The system's error.
+        /// Error reported by the system.
         source: io::Error,
     },
     /// The file is not a configuration document.
@@ -31,7 +31,7 @@ pub enum FileError {
     Document {
         /// Path of the file.
         path: PathBuf,
-        /// The error and its position.
+        /// Error in the document, with its position.
         source: DocumentError,
     },
     /// The directory of the file cannot be watched.
@@ -39,7 +39,7 @@ pub enum FileError {
     Watch {
         /// Path of the file.
         path: PathBuf,
-        /// The system's error.
+        /// Error reported by the system.
         source: io::Error,
     },
 }
@@ -49,7 +49,7 @@ pub struct ConfigFile {
     path: PathBuf,
     name: OsString,
     events: EventStream<[u8; 4096]>,
-    /// Text read last.
+    /// Text of the last usable version of the file.
     text: String,
 }
 
@@ -71,8 +71,8 @@ impl ConfigFile {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        // Watches the directory, because editors and configuration managers replace the file with a new one. Starts before the file is
-        // read, so no change is missed.
+        // Watch the directory, because editors and configuration managers replace the file with a new one. The watch starts
+        // before the file is read, so that no change is missed.
         let inotify = Inotify::init().map_err(watch)?;
         let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO;
         inotify.watches().add(directory, mask).map_err(watch)?;
@@ -87,7 +87,7 @@ impl ConfigFile {
         Ok((file, items))
     }
 
-    /// Waits until the contents of the file change, and returns all its items. Cancel-safe.
+    /// Waits until the contents of the file change, and returns all values in the file. Cancel-safe.
     pub async fn changed(&mut self) -> Vec<Item> {
         loop {
             match self.events.next().await {
@@ -105,8 +105,8 @@ impl ConfigFile {
         }
     }
 
-    /// Returns whether the path is a symlink. Its target may change without an event for the symlink's name, as with `..data` in
-    /// Kubernetes.
+    /// Returns `true` if the path is a symlink. The target of a symlink may change without an event for the symlink itself, as
+    /// with `..data` in Kubernetes.
     fn is_link(&self) -> bool {
         std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.is_symlink())
     }
@@ -161,7 +161,7 @@ mod tests {
         let (mut file, items) = ConfigFile::open(&path).expect("opens");
         assert_eq!(keys(&items), ["config/linux/interfaces/v2/interface/a"]);
 
-        // A broken file, a deleted one and the same content again are not reported.
+        // Invalid contents, a deletion and unchanged contents are not reported.
         fs::write(&path, "linuxConfig: [").expect("write the file");
         fs::remove_file(&path).expect("remove the file");
         fs::write(&path, with("a")).expect("write the file");

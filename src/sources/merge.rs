@@ -2,9 +2,9 @@
 //!
 //! Sources are ranked by name: if two sources have a value for the same key, the source whose name comes later in alphabetical order wins.
 //! One source can be preferred over all others, whatever its name. If a source deletes its value, the value of the next weaker source
-//! applies.
+//! takes effect.
 //!
-//! The values of all sources are kept, including those that do not apply. They are not decoded.
+//! The values of all sources are kept, including those that another source overrides. Values are not decoded.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,21 +14,22 @@ use std::{
 
 use models::key::Key;
 
-/// The store. The source names are those of the reference agent.
+/// Source name of the store, as in ligato vpp-agent.
 pub const DATASYNC: &str = "datasync";
-/// The configuration file. Its name makes it weaker than the store, as in the reference agent.
+/// Source name of the configuration file, as in ligato vpp-agent. This name makes the file weaker than the store.
 pub const CONFIG_FILE: &str = "config-file";
-/// Clients of the gRPC and REST APIs that set no other source name.
+/// Source name of gRPC and REST clients that do not set another name.
 pub const GRPC: &str = "grpc";
-/// Values that the store lost although no client deleted them. Weaker than all other sources, whatever their names.
+/// Source name of values that the store lost although no client deleted them. Weaker than all other sources, whatever their
+/// names.
 pub const HELD: &str = "held";
 
-/// Values of all sources.
-/// `V` is the value stored under a key. It may indicate that the value is unusable; such a value also takes precedence over those of weaker
-/// sources. Clones of `V` should be cheap, because each reported change is a clone.
-/// Clones of `V` should be cheap, because each reported change is a clone.
+/// Values of all sources, merged by precedence.
+///
+/// `V` is the type of the values. It may represent an unusable value, which takes precedence over values of weaker sources as well. Clones
+/// of `V` should be cheap, because each reported change is a clone.
 pub struct Merge<V> {
-    /// Values by source, weakest source first. Sources without values are left out.
+    /// Values by source, weakest source first. Contains only sources that have values.
     held: BTreeMap<Rank, BTreeMap<Key, V>>,
     preferred: Option<String>,
     /// Sources that have not reported their full state yet.
@@ -36,14 +37,14 @@ pub struct Merge<V> {
     begun: bool,
 }
 
-/// A source, ordered by precedence.
+/// Source in the order of precedence: a greater rank takes precedence.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
     strength: Strength,
     name: Arc<str>,
 }
 
-/// Precedence of a source before its name is considered.
+/// Precedence of a source; names decide between sources of the same strength.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Strength {
     Held,
@@ -51,27 +52,29 @@ enum Strength {
     Preferred,
 }
 
-/// Desired state changes.
+/// Changes of the desired state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Update<V> {
-    /// True if `changes` contains all desired values: in the first update with contents, and in [`Merge::everything`].
+    /// `true` if `changes` contains all desired values, as in the first update and in [`Merge::everything`]; `false` if it
+    /// contains only differences.
     pub full: bool,
-    /// Keys and the values that now apply (`None` if there is none). Contains only differences.
+    /// Keys with the values that now apply, or `None` if no source has a value for the key.
     pub changes: Vec<(Key, Option<V>)>,
 }
 
 impl<V> Update<V> {
-    /// Returns whether the update contains no changes.
+    /// Returns `true` if the update changes nothing. A full update always counts as a change.
     pub fn is_empty(&self) -> bool {
         !self.full && self.changes.is_empty()
     }
 }
 
 impl<V: Clone + PartialEq> Merge<V> {
-    /// Creates a state without values.
+    /// Creates an empty merge.
     ///
-    /// No update has contents until each source in `awaited` has reported its full state once. Otherwise, values of a late source would be
-    /// deleted as no longer desired. `preferred` takes precedence over all others (`resync-data-source-override` in the reference agent).
+    /// Updates stay empty until each source in `awaited` has reported its full state once. Otherwise, values of a late source
+    /// would be deleted as no longer desired. The source `preferred` takes precedence over all others, like
+    /// `resync-data-source-override` in ligato vpp-agent.
     pub fn new<'a>(awaited: impl IntoIterator<Item = &'a str>, preferred: Option<&str>) -> Self {
         Merge {
             held: BTreeMap::new(),
@@ -104,7 +107,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// Changes values of a source in order (`None` deletes the key).
+    /// Changes values of a source, in order; `None` deletes the key.
     pub fn change(&mut self, source: &str, items: impl IntoIterator<Item = (Key, Option<V>)>) -> Update<V> {
         let rank = self.rank(source);
         let mut own = self.held.remove(&rank).unwrap_or_default();
@@ -137,7 +140,7 @@ impl<V: Clone + PartialEq> Merge<V> {
     pub fn stored(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let put_again = self.put_again(items.iter().map(|(key, _)| key));
         let update = self.replace(DATASYNC, items);
-        // The store's values take precedence, so this causes no update.
+        // The store takes precedence over held values, so this change has no effect on the desired state.
         self.change(HELD, put_again);
         update
     }
@@ -151,21 +154,21 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// Like [`Merge::stored`], but for a store that lost its contents: values missing from it become held.
+    /// Replaces all values of a store that has lost its contents: like [`Merge::stored`], but missing values become held.
     pub fn stored_without_removals(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let lost: Vec<_> = self.lost(&items).into_iter().map(|(key, value)| (key, Some(value))).collect();
         self.change(HELD, lost);
         self.stored(items)
     }
 
-    /// Returns the store's values that are missing from a listing.
+    /// Returns the values of the store that are missing from a new listing.
     pub fn lost(&self, items: &[(Key, V)]) -> Vec<(Key, V)> {
         let present: BTreeSet<&Key> = items.iter().map(|(key, _)| key).collect();
         let lost = self.held_by(DATASYNC).filter(|(key, _)| !present.contains(key));
         lost.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Returns changes that delete these keys from the held values.
+    /// Returns the changes that remove these keys from the held values.
     fn put_again<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<V>)> {
         if self.held_by(HELD).next().is_none() {
             return Vec::new();
@@ -173,7 +176,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         keys.map(|key| (key.clone(), None)).collect()
     }
 
-    /// Returns the sources that have a value for a key, and these values, in order of precedence.
+    /// Returns the sources that have a value for a key, with their values, strongest source first.
     pub fn holders(&self, key: &Key) -> impl Iterator<Item = (&str, &V)> {
         self.held
             .iter()
@@ -206,19 +209,19 @@ impl<V: Clone + PartialEq> Merge<V> {
         (now != then).then_some(then)
     }
 
-    /// Returns all values of a source, including those that do not apply.
+    /// Returns all values of a source, including those that another source overrides.
     pub fn held_by(&self, source: &str) -> impl Iterator<Item = (&Key, &V)> {
         self.held.get(&self.rank(source)).into_iter().flatten()
     }
 
-    /// Returns whether a source has a value for a key.
+    /// Returns `true` if a source has a value for a key.
     pub fn holds(&self, source: &str, key: &Key) -> bool {
         self.held.get(&self.rank(source)).is_some_and(|held| held.contains_key(key))
     }
 
     /// Returns all values that apply, in key order.
     pub fn applying(&self) -> BTreeMap<&Key, &V> {
-        // Starts with the weakest source; values of stronger ones replace its values.
+        // Sources are in ascending order of precedence, so values of stronger sources replace those of weaker ones.
         self.held.values().flatten().collect()
     }
 
@@ -234,18 +237,18 @@ impl<V: Clone + PartialEq> Merge<V> {
         }
     }
 
-    /// Returns whether a stronger source has a value for the key.
+    /// Returns `true` if a source stronger than `rank` has a value for the key.
     fn covered(&self, rank: &Rank, key: &Key) -> bool {
         let stronger = self.held.range::<Rank, _>((Bound::Excluded(rank), Bound::Unbounded));
         stronger.into_iter().any(|(_, held)| held.contains_key(key))
     }
 
-    /// Returns the value that would apply without this source and stronger ones.
+    /// Returns the value of the strongest source that is weaker than `rank`.
     fn weaker(&self, rank: &Rank, key: &Key) -> Option<&V> {
         self.held.range(..rank).rev().find_map(|(_, held)| held.get(key))
     }
 
-    /// Returns the change that results if a source deletes a value.
+    /// Returns the change of the desired state if the source `rank` deletes `value`, or `None` if there is none.
     fn uncover(&self, rank: &Rank, key: &Key, value: &V) -> Option<(Key, Option<V>)> {
         let uncovered = self.weaker(rank, key);
         (uncovered != Some(value) && !self.covered(rank, key)).then(|| (key.clone(), uncovered.cloned()))
@@ -319,7 +322,7 @@ mod tests {
         merge.stored(vec![(key("a"), 1), (key("b"), 1)]);
         assert!(merge.stored_without_removals(vec![(key("b"), 1)]).is_empty());
         assert_eq!(merge.held_by(HELD).collect::<Vec<_>>(), [(&key("a"), &1)]);
-        // The store is reachable again, as another cluster that was restored from a backup.
+        // The store is back, as a new cluster that was restored from a backup.
         assert!(merge.stored_without_removals(vec![(key("a"), 1), (key("b"), 1)]).is_empty());
         assert_eq!(merge.held_by(HELD).count(), 0);
         assert_eq!(merge.store_changed(vec![(key("a"), None)]).changes, [(key("a"), None)]);
@@ -367,7 +370,7 @@ mod tests {
         Change(usize, Vec<(u8, Option<u8>)>),
     }
 
-    /// `m` is preferred in half of the cases, and is not the last in alphabetical order.
+    /// Source names. In half of the cases, `m` is preferred, although it is not the last in alphabetical order.
     const SOURCES: [&str; 4] = ["a", "m", "m2", "z"];
 
     fn step() -> impl Strategy<Value = Step> {
@@ -379,7 +382,7 @@ mod tests {
         ]
     }
 
-    /// Computes the union from scratch.
+    /// Computes the merged values from scratch.
     fn union(held: &[BTreeMap<u8, u8>; 4], preferred: bool) -> BTreeMap<Key, u8> {
         let mut order = vec![0, 1, 2, 3];
         if preferred {

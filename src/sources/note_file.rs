@@ -18,10 +18,10 @@ pub struct NoteFile {
     written: Option<Note>,
 }
 
-/// Contents of the file.
+/// Contents of the file `store.json`.
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// Prefix of the keys that the note is about.
+    /// Key prefix that the note is about, `/vnf-agent/<label>/`.
     prefix: String,
     #[serde(flatten)]
     note: Note,
@@ -32,12 +32,12 @@ struct Content {
 pub enum Remembered {
     /// A note of an earlier process.
     Note(Note),
-    /// No usable note. Contains the reason: the file is missing, damaged, or about another label.
+    /// There is no usable note. Contains the reason: the file is missing, damaged, or about another label.
     Nothing(String),
 }
 
 impl NoteFile {
-    /// Returns the file in a data directory, for the keys below a prefix.
+    /// Creates a handle to the file in a data directory, for notes about the keys below `prefix`.
     pub fn new(directory: &Path, prefix: String) -> Self {
         NoteFile {
             path: directory.join("store.json"),
@@ -46,7 +46,7 @@ impl NoteFile {
         }
     }
 
-    /// Reads the file. A file that cannot be read counts as missing.
+    /// Reads the file. Returns [`Remembered::Nothing`] if the file is missing or unusable.
     pub fn read(&mut self) -> Remembered {
         let path = self.path.display();
         let text = match fs::read(&self.path) {
@@ -64,12 +64,12 @@ impl NoteFile {
         }
     }
 
-    /// Replaces the file, unless its contents are the same.
+    /// Replaces the contents of the file if the note has changed.
     ///
-    /// The file is not synced to disk: after a machine crash, the kernel has no orphans.
+    /// The file is not synced to disk. After a crash of the machine, the note is not needed, because the kernel has no orphans.
     ///
     /// # Errors
-    /// Returns the system's error.
+    /// Fails if the file cannot be written.
     pub fn write(&mut self, note: &Note) -> io::Result<()> {
         if self.written.as_ref() == Some(note) {
             return Ok(());
@@ -79,7 +79,7 @@ impl NoteFile {
             note: note.clone(),
         };
         let temporary = self.path.with_extension("json.new");
-        // Removed first, so nothing is written through a symlink that someone else created there.
+        // Remove any existing file first, so that nothing is written through a symlink that somebody else created.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -91,12 +91,12 @@ impl NoteFile {
         Ok(())
     }
 
-    /// Returns whether the file is missing or about a store without keys.
+    /// Returns `true` if there is no usable note, or if the note is about a store without keys.
     pub fn is_of_nothing(&self) -> bool {
         self.written.as_ref().is_none_or(|note| note.keys == 0)
     }
 
-    /// Returns the path of the file.
+    /// Returns the path of the file `store.json`.
     pub fn path(&self) -> &Path {
         &self.path
     }

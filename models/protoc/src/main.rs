@@ -1,4 +1,4 @@
-//! Replacement for `protoc` with the options that build scripts of prost users need.
+//! Minimal replacement for `protoc`, with only the options that prost build scripts use.
 //!
 //! It compiles `.proto` files and their imports into one `FileDescriptorSet`, or prints a version. It rejects all other options instead of
 //! ignoring them.

@@ -7,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::document_descriptor;
 
-/// Field name spellings in the schema.
+/// Spellings of field names that the schema allows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum FieldNames {
-    /// Both spellings, which the reader accepts.
+    /// The names of the `.proto` files and lower camel case; the reader accepts both.
     #[default]
     Both,
     /// Only the names of the `.proto` files.
@@ -19,7 +19,7 @@ pub enum FieldNames {
     OnlyJson,
 }
 
-/// Returns the schema of the configuration document. `definitions` contains the messages by full name.
+/// Returns the schema of the configuration document. Its `definitions` contain the messages by full name.
 pub fn schema(names: FieldNames) -> Value {
     let root = document_descriptor();
     let mut definitions = Map::new();
@@ -39,7 +39,7 @@ fn define(message: &MessageDescriptor, names: FieldNames, definitions: &mut Map<
     if definitions.contains_key(message.full_name()) {
         return;
     }
-    // Inserted before the fields are visited, so that a recursive message is defined only once.
+    // Insert a placeholder before visiting the fields, so that a recursive message is defined only once.
     definitions.insert(message.full_name().to_owned(), Value::Null);
     let mut properties = Map::new();
     for field in message.fields() {
@@ -75,13 +75,13 @@ fn kind_schema(kind: &Kind, names: FieldNames, definitions: &mut Map<String, Val
         Kind::Double | Kind::Float => json!({"type": ["number", "string"]}),
         Kind::Uint32 | Kind::Fixed32 => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => json!({"type": "integer", "minimum": i32::MIN, "maximum": i32::MAX}),
-        // Protobuf JSON writes 64-bit integers as strings.
+        // Protobuf JSON writes 64-bit integers as strings, and accepts numbers too.
         Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 | Kind::Uint64 | Kind::Fixed64 => json!({"type": ["integer", "string"]}),
         Kind::Enum(choice) => {
             let names: Vec<String> = choice.values().map(|value| value.name().to_owned()).collect();
             json!({"oneOf": [{"type": "string", "enum": names}, {"type": "integer"}]})
         }
-        // Well-known types are not objects in JSON.
+        // Well-known types have special JSON forms, most of which are not objects.
         Kind::Message(message) if message.package_name() == "google.protobuf" => json!({}),
         Kind::Message(message) => {
             define(message, names, definitions);

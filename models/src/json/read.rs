@@ -52,7 +52,7 @@ pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deseriali
     })
 }
 
-/// Reason and path of an error. The path is built from the inside out while an error is returned, so it costs nothing without an error.
+/// Reason and path of the error, if any. The path is only built while an error is returned, so valid input does not pay for it.
 #[derive(Default)]
 struct Context {
     path: RefCell<FieldPath>,
@@ -65,13 +65,13 @@ impl Context {
         E::custom(message)
     }
 
-    /// Adds `segment` to the path of an error.
+    /// Adds `segment` to the front of the path if `outcome` is an error.
     fn within<T, E>(&self, outcome: Result<T, E>, segment: impl FnOnce() -> Segment) -> Result<T, E> {
         outcome.inspect_err(|_| self.path.borrow_mut().prepend(segment()))
     }
 }
 
-/// Inserts the length of everything after `start` at `start`.
+/// Inserts the length of `out[start..]` in front of these bytes, as a varint.
 fn insert_length(out: &mut Vec<u8>, start: usize) {
     let length = out.len() - start;
     if let (true, Ok(byte)) = (length < 0x80, u8::try_from(length)) {
@@ -151,7 +151,7 @@ impl MessageSeed<'_> {
     }
 }
 
-/// Fields of a message that have been read so far. Messages are small, so linear search is fast enough.
+/// Fields of one message that have been read so far. Messages are small, so a linear search is fast enough.
 #[derive(Default)]
 struct Seen {
     numbers: Vec<u32>,
@@ -226,7 +226,7 @@ impl<'de> Visitor<'de> for NameSeed {
     }
 }
 
-/// Reads a field's value. The result is false for `null`.
+/// Reads the value of a field. Returns `false` for `null`, which leaves the field unset.
 struct FieldSeed<'a> {
     field: &'a FieldDescriptor,
     context: &'a Context,
@@ -275,7 +275,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 }
 
-/// Output for values, which writes them as fields with this number and kind.
+/// Output buffer, with the number and kind that values have as fields of the message.
 struct Target<'a> {
     kind: &'a Kind,
     number: u32,
@@ -317,7 +317,7 @@ impl<'de> Visitor<'de> for ListVisitor<'_> {
 struct MapVisitor<'a>(Target<'a>);
 
 impl MapVisitor<'_> {
-    /// Writes one map entry: a message with the key as field 1 and the value as field 2.
+    /// Writes one map entry as a message with the key as field 1 and the value as field 2.
     fn entry<'de, A: MapAccess<'de>>(&mut self, map: &mut A, text: &str, keys: &mut BTreeSet<Vec<u8>>) -> Result<(), A::Error> {
         let Target {
             kind,
@@ -385,7 +385,7 @@ fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Reads a single value, which is neither repeated nor a map, and writes it as a field with this number.
+/// Reads one value (a singular field, or one element of a list or map), and writes it as a field with this number.
 struct KindSeed<'a> {
     kind: &'a Kind,
     number: u32,
@@ -394,7 +394,6 @@ struct KindSeed<'a> {
 }
 
 impl KindSeed<'_> {
-    /// Reads an integer of type `T`.
     fn integer<'de, T, D>(&self, deserializer: D, min: T, max: T) -> Result<T, D::Error>
     where
         T: TryFrom<i128> + fmt::Display,
@@ -455,7 +454,7 @@ impl<'de> DeserializeSeed<'de> for KindSeed<'_> {
     }
 }
 
-/// Reads a scalar as the corresponding wrapper message, which has the same JSON form.
+/// Reads a scalar by reading its wrapper message (such as `BytesValue`), which has the same JSON form.
 fn wrapped<'de, T: ReflectMessage + Default, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let message = DynamicMessage::deserialize(T::default().descriptor(), deserializer)?;
     message.transcode_to().map_err(D::Error::custom)
@@ -493,7 +492,7 @@ impl Visitor<'_> for BoolVisitor {
     }
 }
 
-/// Reads an integer from a number or a string; `1.5e3` is an integer, too.
+/// Reads an integer from a number or a string. `1.5e3` counts as an integer.
 struct IntegerVisitor<'a> {
     context: &'a Context,
 }
@@ -520,7 +519,7 @@ impl Visitor<'_> for IntegerVisitor<'_> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<i128, E> {
-        // The bound ensures that the number fits into an i128.
+        // The limit keeps the number within the range of `i128`.
         if number.fract() == 0.0 && number.abs() < 1e30 {
             Ok(number as i128)
         } else {
@@ -530,7 +529,7 @@ impl Visitor<'_> for IntegerVisitor<'_> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<i128, E> {
         if let Ok(number) = text.parse::<i128>() {
-            // `i128::from_str` accepts a plus sign, which JSON does not allow.
+            // JSON does not allow a plus sign, but `i128::from_str` accepts it.
             return if text.starts_with('+') {
                 Err(self.wrong(format!("`{text}`")))
             } else {

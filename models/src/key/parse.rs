@@ -13,8 +13,8 @@ use crate::address::{is_alloc_reference, parse_ip, parse_ip_or_cidr};
 
 /// Parses a key by trying each kind of key in turn.
 ///
-/// The order matters only below `linux/interface/`: facts about host interfaces and interface states are tried before interfaces, because
-/// interface names may be anything else.
+/// The order only matters below `linux/interface/`: the reserved words `host-name` and `state` are tried first, because an
+/// interface name can be any other text.
 pub(super) fn parse(text: &str) -> Result<TypedKey, KeyError> {
     let parsed = parse_any_spelling(text)?;
     let canonical = parsed.to_string();
@@ -82,7 +82,8 @@ fn named(key: &str, name: &str, expected: &'static str) -> Result<String, KeyErr
 
 /// Parses `<interface>/<address>`.
 ///
-/// Both parts may contain slashes (in a prefix length or a reference), so the search for the address starts at the end.
+/// Interface name and address may both contain slashes. A reference begins at `/alloc:`; any other address is searched for from
+/// the end.
 fn parse_arp(rest: &str) -> Option<TypedKey> {
     let (interface, ip_address) = if let Some(start) = rest.find("/alloc:") {
         (&rest[..start], &rest[start + 1..])
@@ -106,7 +107,8 @@ fn parse_arp(rest: &str) -> Option<TypedKey> {
 
 /// Parses `<network>/<prefix length>/<interface>` or `<reference>/<interface>`.
 ///
-/// After a reference, only the last path element is the interface, because references and interface names may both contain slashes.
+/// References and interface names may both contain slashes. Therefore, only the last path element after a reference is taken as
+/// the interface.
 fn parse_route(rest: &str) -> Option<TypedKey> {
     let (destination, outgoing_interface) = if is_alloc_reference(rest) {
         let (reference, interface) = rest.rsplit_once('/')?;
@@ -176,8 +178,8 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
 
 /// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
 ///
-/// A key contains either a path element `address` or a path element `vrf`, but not both. Masters and VLANs, which ligato vpp-agent does not
-/// have, follow an empty path element.
+/// An address follows the path element `address`, and a VRF follows `vrf`. A key with both elements is rejected. A master or a
+/// VLAN follows an empty path element; ligato vpp-agent has no such keys.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {
@@ -208,7 +210,7 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     }
 }
 
-/// Returns the interface name and `true`, or `<invalid>` and `false`.
+/// Returns the interface name and `true`, or `<invalid>` and `false` if the name is empty.
 fn interface_name(parts: &[&str]) -> (String, bool) {
     let name = parts.join("/");
     if name.is_empty() {
@@ -225,7 +227,7 @@ fn address_key(key: &str, interface: &[&str], rest: &[&str]) -> Result<TypedKey,
         [] => (None, String::new()),
     };
     match source {
-        // `interface_address` ignores the source of an allocation reference, which is always `alloc_ref`.
+        // For an allocation reference, `interface_address` replaces the source with `alloc_ref`.
         Some(source) if named && !address.is_empty() => Ok(TypedKey::interface_address(&interface, &address, source)),
         Some(_) => Err(KeyError::InvalidAddressKey {
             key: key.to_owned(),

@@ -1,4 +1,4 @@
-//! Parsed keys, and how they are printed. The parser is in `parse`.
+//! Parsed keys, and their text form. The parser is in `parse`.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Placeholder in a key for a missing or invalid part.
+/// Placeholder for a missing or invalid name, address or network in a key.
 pub const INVALID: &str = "<invalid>";
 
 pub(super) const LINUX_INTERFACE: &str = "linux/interface/";
@@ -29,89 +29,90 @@ pub(super) const TAP: &str = "linux/tap/";
 /// Key of a desired value, a derived value or a fact.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TypedKey {
-    /// Configuration: an interface.
+    /// Desired value: an interface.
     Interface {
-        /// Logical name.
+        /// Logical name of the interface.
         name: String,
     },
-    /// Configuration: a permanent neighbour entry.
+    /// Desired value: a permanent neighbour entry.
     Arp {
         /// Logical name of the interface.
         interface: String,
-        /// Address or allocation reference, as in the value (not normalized).
+        /// Address or allocation reference, exactly as in the value (not normalized).
         ip_address: String,
     },
-    /// Configuration: a route.
+    /// Desired value: a route.
     Route {
-        /// Route destination.
+        /// Destination network or reference.
         destination: RouteDestination,
         /// Logical name of the interface.
         outgoing_interface: String,
     },
-    /// Configuration: the rules of a chain.
+    /// Desired value: an iptables chain with its rules.
     RuleChain {
-        /// Logical name.
+        /// Logical name of the rule chain.
         name: String,
     },
-    /// Configuration: an allocated address.
+    /// Desired value: an allocated address.
     IpAllocation {
-        /// Network name.
+        /// Name of the network that the address belongs to.
         network: String,
         /// Logical name of the interface.
         interface: String,
     },
-    /// Fact: a link exists and is up in the agent's own namespace.
+    /// Fact: a link in the agent's own namespace exists and is up.
     HostInterface {
-        /// Kernel name.
+        /// Kernel name of the link.
         host_name: String,
     },
     /// Fact: a link in the agent's own namespace has an address.
     HostInterfaceAddress {
-        /// Kernel name.
+        /// Kernel name of the link.
         host_name: String,
         /// Address with a prefix length.
         address: String,
     },
     /// Fact: a link in the agent's own namespace belongs to a VRF.
     HostInterfaceVrf {
-        /// Kernel name.
+        /// Kernel name of the link.
         host_name: String,
         /// Kernel name of the VRF device.
         vrf_host_name: String,
     },
-    /// Derived from an interface: its administrative state.
+    /// Derived value: the administrative state of an interface.
     InterfaceState {
-        /// Logical name.
+        /// Logical name of the interface.
         name: String,
-        /// True for up, false for down.
+        /// `true` for up, `false` for down.
         up: bool,
     },
-    /// Derived from an interface: one of its addresses.
+    /// Derived value: one address of an interface.
     InterfaceAddress {
-        /// Logical name.
+        /// Logical name of the interface.
         interface: String,
-        /// Source of the address.
+        /// Source of the address, such as the configuration or an allocation.
         source: AddressSource,
-        /// Address or allocation reference, as in the value (not normalized).
+        /// Address or allocation reference, exactly as in the value (not normalized).
         address: String,
     },
-    /// Derived from an interface: its membership in a VRF.
+    /// Derived value: the membership of an interface in a VRF.
     InterfaceVrf {
-        /// Logical name.
+        /// Logical name of the interface.
         interface: String,
         /// Logical name of the VRF device.
         vrf: String,
     },
-    /// Derived from an interface: its membership in a bridge. The key contains an empty path element, which no interface name can contain.
+    /// Derived value: the membership of an interface in a bridge. The key contains an empty path element, which no interface name
+    /// can contain.
     InterfaceMaster {
-        /// Logical name.
+        /// Logical name of the interface.
         interface: String,
-        /// Logical name of the master.
+        /// Logical name of the bridge.
         master: String,
     },
-    /// Derived from a bridge or from a bridge port: a range of VLANs.
+    /// Derived value: a range of VLANs of a bridge or a bridge port.
     InterfaceVlan {
-        /// Logical name.
+        /// Logical name of the interface.
         interface: String,
         /// VLAN ids: `<vid>`, or `<first vid>-<last vid>`.
         vlans: String,
@@ -121,30 +122,30 @@ pub enum TypedKey {
         /// Microservice label.
         label: String,
     },
-    /// Derived from a route of scope LINK: its destination is reachable without a gateway.
+    /// Derived value: the destination of a route with scope LINK, which is reachable without a gateway.
     LinkLocalRoute {
         /// Logical name of the interface.
         outgoing_interface: String,
-        /// Destination, as in the value.
+        /// Destination, exactly as in the route value.
         destination: String,
     },
-    /// Derived from an allocation: the gateway is in the same network as the address.
+    /// Derived value: an address allocation whose gateway is in the same network as the address.
     NeighborGateway {
-        /// Network name.
+        /// Name of the network that the address belongs to.
         network: String,
         /// Logical name of the interface.
         interface: String,
     },
     /// Fact: a network namespace is available.
     Namespace {
-        /// Reference type.
+        /// Type of the reference to the namespace.
         reference_type: NamespaceType,
         /// Name, PID, path or label; empty for the agent's own namespace.
         reference: String,
     },
     /// Fact: a TAP device exists in the agent's own namespace.
     Tap {
-        /// Kernel name.
+        /// Kernel name of the TAP device.
         host_name: String,
     },
 }
@@ -154,20 +155,20 @@ pub enum TypedKey {
 pub enum RouteDestination {
     /// A network.
     Network {
-        /// Address with all host bits 0.
+        /// Network address, with all host bits 0.
         address: IpAddr,
         /// Prefix length in bits.
         prefix_len: u8,
     },
     /// Reference to an allocated address, including the prefix `alloc:`.
     Allocation(String),
-    /// Neither a network nor a reference: the key contains `<invalid>/0`. This includes addresses without a prefix length, because existing
-    /// clients compute their keys in this way.
+    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, because clients compute it in this
+    /// way.
     Invalid,
 }
 
 impl RouteDestination {
-    /// Returns the destination for the key of a route with this `dst_network`.
+    /// Converts the field `dst_network` of a route to the destination in its key.
     pub fn of(dst_network: &str) -> Self {
         if is_alloc_reference(dst_network) {
             return Self::Allocation(dst_network.to_owned());
@@ -192,10 +193,10 @@ impl fmt::Display for RouteDestination {
     }
 }
 
-/// Source of an interface address. In keys, it is the lower-case name of an [`IpAddressSource`].
+/// Source of an interface address. Keys contain the lower-case name of the [`IpAddressSource`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AddressSource {
-    /// Not set.
+    /// Unknown source.
     Undefined,
     /// Given in the configuration.
     Static,
@@ -203,12 +204,12 @@ pub enum AddressSource {
     FromDhcp,
     /// Taken from an allocation to which the configuration refers.
     AllocRef,
-    /// Added by others.
+    /// Added to the link by somebody else.
     Existing,
 }
 
 impl AddressSource {
-    /// Returns the text for the source in a key.
+    /// Returns the source as it is written in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Undefined => "undefined_source",
@@ -242,20 +243,20 @@ impl From<IpAddressSource> for AddressSource {
 /// Type of a network namespace reference.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceType {
-    /// Name, as in `ip netns`.
+    /// Name of the namespace, as listed by `ip netns`.
     Nsid,
     /// PID of a process in the namespace.
     Pid,
     /// Path to a namespace file.
     Fd,
-    /// Microservice label of a container.
+    /// Microservice label of a container in the namespace.
     Microservice,
     /// The agent's own namespace.
     Own,
 }
 
 impl NamespaceType {
-    /// Returns the text for the type in a key.
+    /// Returns the type as it is written in keys.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nsid => "NSID",
@@ -285,43 +286,43 @@ impl fmt::Display for NamespaceType {
 /// Error returned for text that is not a valid key.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The text does not begin like any kind of key.
+    /// The text does not match any kind of key.
     #[error("`{0}` is not a key of this agent")]
     Unknown(String),
-    /// The text begins like one kind of key, but does not have the form of that kind.
+    /// The text has the prefix of one kind of key, but not the expected form.
     #[error("`{key}` is not a valid key: expected {expected}")]
     Malformed {
-        /// Text of the key.
+        /// Text that was parsed.
         key: String,
         /// Expected form of the key.
         expected: &'static str,
     },
-    /// Key of an interface address in which the interface, a known source or the address is missing.
+    /// The key of an interface address lacks the interface, a known source or the address.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/address/<source>/<address>")]
     InvalidAddressKey {
-        /// Text of the key.
+        /// Text that was parsed.
         key: String,
-        /// Interface, or `<invalid>`.
+        /// Logical name of the interface, or `<invalid>` if it is missing.
         interface: String,
-        /// Source, if it is known.
+        /// Source of the address; `None` if it is missing or unknown.
         source_name: Option<AddressSource>,
-        /// Address; empty if it is missing.
+        /// Address; empty if the address or the source is missing.
         address: String,
     },
-    /// Key of a VRF membership in which the interface or the VRF is missing.
+    /// The key of a VRF membership lacks the interface or the VRF.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/vrf/<vrf>")]
     InvalidVrfKey {
-        /// Text of the key.
+        /// Text that was parsed.
         key: String,
-        /// Interface, or `<invalid>`.
+        /// Logical name of the interface, or `<invalid>` if it is missing.
         interface: String,
-        /// VRF, or `<invalid>`.
+        /// Logical name of the VRF device, or `<invalid>` if it is missing.
         vrf: String,
     },
-    /// The text is not the canonical form of a key, so no value can have it as its key.
+    /// The text is not the canonical form of a key, so it is not the key of any value.
     #[error("`{key}` is not the canonical form of the key; write `{canonical}`")]
     NotCanonical {
-        /// Text of the key.
+        /// Text that was parsed.
         key: String,
         /// Canonical form of the key.
         canonical: String,
@@ -370,7 +371,7 @@ impl TypedKey {
         Key::from(self.to_string())
     }
 
-    /// Returns the key of an interface address. An allocation reference always has the source `alloc_ref`.
+    /// Returns the key of an interface address. For an allocation reference, the source in the key is always `alloc_ref`.
     pub fn interface_address(interface: &str, address: &str, source: AddressSource) -> Self {
         let source = if is_alloc_reference(address) {
             AddressSource::AllocRef
@@ -384,7 +385,8 @@ impl TypedKey {
         }
     }
 
-    /// Returns the key of the namespace to which a value refers, or `None` if the reference type is not set.
+    /// Returns the key of the namespace to which a value refers: the agent's own if `namespace` is `None`. Returns `None` if the
+    /// reference has no type.
     pub fn namespace_of(namespace: Option<&NetNamespace>) -> Option<Self> {
         let Some(namespace) = namespace else {
             return Some(Self::Namespace {
@@ -415,12 +417,12 @@ impl TypedKey {
         format!("{LINK_LOCAL_ROUTE}{outgoing_interface}/")
     }
 
-    /// Returns the key prefix of all addresses of an interface in the agent's own namespace.
+    /// Returns the key prefix of all addresses of a link in the agent's own namespace.
     pub fn any_host_address_of(host_name: &str) -> String {
         format!("{HOST_NAME}{}/address/", or_invalid(host_name))
     }
 
-    /// Returns the key prefix of all VRFs that an interface in the agent's own namespace can belong to.
+    /// Returns the key prefix of the VRF memberships of a link in the agent's own namespace.
     pub fn any_host_vrf_of(host_name: &str) -> String {
         format!("{HOST_NAME}{}/vrf-host-name/", or_invalid(host_name))
     }

@@ -6,10 +6,10 @@ use prost::{
     encoding::{self, DecodeContext, WireType},
 };
 
-/// Message in its binary form. It keeps fields that a generated type would drop.
+/// Message in its binary form, including fields that a generated type would drop.
 ///
-/// Used for file descriptors in responses, which contain custom options, and for VPP messages in requests. As a field of another message,
-/// it is encoded like the message that it contains.
+/// Used for file descriptors in responses, which contain custom options, and for VPP messages in requests. As a field of another
+/// message, it is encoded like the original message.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Encoded(Vec<u8>);
 
@@ -58,7 +58,7 @@ impl Message for Encoded {
                 encoding::bytes::merge(wire_type, &mut bytes, from, context)?;
                 encoding::bytes::encode(tag, &bytes, to);
             }
-            // proto3 has no groups.
+            // Groups are dropped, because proto3 has none.
             WireType::StartGroup | WireType::EndGroup => encoding::skip_field(wire_type, tag, from, context)?,
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Validates interfaces: first by the reference agent's rules, in its order, then by the kernel's rules.
+//! Validates interfaces: first the rules of ligato vpp-agent, in the same order, then the rules of the kernel.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -34,7 +34,7 @@ impl Interface {
     }
 }
 
-/// Checks the logical name, which is the field that forms the key.
+/// Checks the logical name, which is the only key field of an interface.
 pub(super) fn validate_key(interface: &Interface) -> Result<(), ValidationError> {
     require_name(interface)?;
     check_interface_name("name", &interface.name)
@@ -101,7 +101,6 @@ fn as_error(invalid: link_kinds::Invalid) -> ValidationError {
     }
 }
 
-/// Returns the link kind for an interface's type.
 fn kind_of(interface: &Interface) -> Result<&'static dyn LinkKind, ValidationError> {
     let Ok(interface_type) = Type::try_from(interface.r#type) else {
         let names: Vec<&str> = link_kinds::KINDS.iter().map(|kind| kind.spec().type_name).collect();
@@ -128,7 +127,7 @@ fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kind
     link_kinds::Link::parse(kind, &given).map_err(as_error)
 }
 
-/// Checks that `adopt` is only set for types that the agent creates itself.
+/// Checks that `adopt` is only set for types of links that the agent creates.
 fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
     if !interface.adopt() || spec.adoptable {
         return Ok(());
@@ -140,7 +139,8 @@ fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationE
     Err(ValidationError::new("AdoptNotSupported", &["type", "adopt"], message))
 }
 
-/// Checks the names of other interfaces: each must be valid, differ from the interface's own name, and fit into the alias together with it.
+/// Checks the names of the interfaces that the link refers to. Each name must be valid, differ from the interface's own name, and
+/// fit into the link alias together with it.
 fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<(), ValidationError> {
     for (reference, name) in link.references() {
         check_interface_name(reference.field, name)?;
@@ -158,7 +158,7 @@ fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<()
     Ok(())
 }
 
-/// Checks that the names fit into the link alias (the ownership mark) after the longest possible agent prefix.
+/// Checks that the names fit into the link alias (the ownership mark), even after the longest possible agent prefix.
 fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
     let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES - ADOPTED_MARK_BYTES;
     let length = parts.join("/").len();
@@ -238,10 +238,10 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Identity of an interface address, regardless of how it is written.
+/// Interface address in a form that is equal for all spellings, to find duplicates.
 #[derive(PartialEq)]
 enum Identity {
-    /// The prefix length is only part of the identity for IPv4 addresses.
+    /// IPv6 addresses that differ only in the prefix length are duplicates, so only IPv4 addresses have a prefix length here.
     Ip(IpAddr, Option<u8>),
     Allocation {
         network: String,

@@ -8,7 +8,7 @@ use crate::proto::ligato::linux::iptables::{
 
 /// Maximum length of a chain name in bytes (`XT_EXTENSION_MAXNAMELEN` - 1 in linux/netfilter/x_tables.h).
 const CHAIN_NAME_MAX_BYTES: usize = 28;
-/// Names that iptables does not accept for a new chain: built-in chains and standard targets.
+/// Names that iptables does not accept for a new chain, because built-in chains or standard targets have them.
 const RESERVED_CHAIN_NAMES: [&str; 9] = [
     "INPUT",
     "OUTPUT",
@@ -110,7 +110,7 @@ fn check_policy(table: Table, chain_type: ChainType, policy: Policy) -> Result<(
     Err(ValidationError::new(reason, &["default_policy"], message))
 }
 
-/// Checks a rule. A rule becomes one line of `iptables-restore` input, so a line break in it would inject another command.
+/// Checks a rule. Each rule becomes one line of input for `iptables-restore`, so a line break would inject another command.
 fn check_rule(index: usize, rule: &str) -> Result<(), ValidationError> {
     let field = format!("rules[{index}]");
     if rule.trim().is_empty() {

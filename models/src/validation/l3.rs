@@ -14,7 +14,7 @@ const ROUTE_WITHOUT_INTERFACE: &str = "Linux Route defined without outgoing inte
 impl Route {
     /// Returns the route's scope in the kernel: UNDEFINED becomes GLOBAL with a gateway and LINK without one, as in `ip route`.
     ///
-    /// A route without a scope is valid, although the reference agent fails to apply it.
+    /// A route without a scope is valid here, although ligato vpp-agent cannot apply such a route.
     pub fn effective_scope(&self) -> Scope {
         match self.scope() {
             Scope::Undefined if self.has_gateway() => Scope::Global,
@@ -23,7 +23,7 @@ impl Route {
         }
     }
 
-    /// Returns true if the route has a gateway; `0.0.0.0` and `::` mean that there is none.
+    /// Returns `true` if the route has a gateway. `0.0.0.0` and `::` mean that there is none.
     pub fn has_gateway(&self) -> bool {
         !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
     }
@@ -120,7 +120,7 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
 
 /// Returns the destination address, or `None` for a reference.
 ///
-/// A reference must name its interface, which may differ from the outgoing interface.
+/// A reference must include an interface name, which may differ from the outgoing interface.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     if text.is_empty() {
         let message = "Linux Route defined without destination; write dst_network as 10.1.0.0/16, or as 0.0.0.0/0 for the default route";
@@ -133,7 +133,7 @@ fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     parse_ip_or_cidr(text).map(|prefix| Some(prefix.address)).map_err(as_error)
 }
 
-/// Returns the gateway address, or `None` if there is no gateway or if it is a reference.
+/// Returns the gateway address, or `None` if the route has no gateway or refers to an allocation.
 fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
     let text = route.gw_addr.as_str();
     let as_error = |error| ValidationError::address("gw_addr", &error);

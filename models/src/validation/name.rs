@@ -3,22 +3,22 @@
 use super::ValidationError;
 use crate::key::INVALID;
 
-/// Maximum length of a logical name in bytes. The total length of two names in one alias is also limited.
+/// Maximum length of a logical name in bytes. If a link alias contains two names, their total length has a lower limit.
 pub const NAME_MAX_BYTES: usize = 100;
 
 /// Maximum length of a link's kernel name in bytes (`IFNAMSIZ` - 1 in linux/if.h).
 pub const HOST_NAME_MAX_BYTES: usize = 15;
 
-/// Names that the kernel rejects because the sysctl directories with these names have another meaning (`sysctl_dev_name_is_allowed`,
-/// include/linux/inetdevice.h).
+/// Names that the kernel rejects, because sysctl directories with these names have a special meaning
+/// (`sysctl_dev_name_is_allowed`, include/linux/inetdevice.h).
 const RESERVED_HOST_NAMES: [&str; 2] = ["all", "default"];
 
-/// Path elements that are reserved in address, VRF, route and reference keys.
+/// Path elements that interface names must not contain, because they have a special meaning in keys.
 const RESERVED_ELEMENTS: [&str; 3] = ["vrf", "address", "dest-address"];
-/// Path elements that are reserved as the first element, because the keys of states and facts begin with them.
+/// Path elements that interface names must not begin with, because keys of link states and of facts begin with them.
 const RESERVED_FIRST_ELEMENTS: [&str; 2] = ["state", "host-name"];
 
-/// Checks a logical name of any kind of value. The name must stay unchanged when it is joined into a key.
+/// Checks the logical name of any kind of value. Joining the name into a key must not change it.
 ///
 /// # Errors
 /// Fails if the name is empty or too long, contains control characters, or has a path element that is empty, `.` or `..`.
@@ -77,10 +77,10 @@ pub fn check_interface_name(field: &str, name: &str) -> Result<(), ValidationErr
 
 /// Checks a link's kernel name by the rules of `dev_valid_name` (net/core/dev.c).
 ///
-/// Also rejects control characters, like the reference agent.
+/// Also rejects control characters, like ligato vpp-agent.
 ///
 /// # Errors
-/// Fails if the name violates a rule, which the message describes.
+/// Fails if the name violates a rule. The error message describes the rule.
 pub fn check_host_name(field: &str, name: &str) -> Result<(), ValidationError> {
     // The kernel's isspace() works on bytes and treats 0xa0 (Latin-1 no-break space) as whitespace.
     let space = |byte: u8| byte == b' ' || (0x09..=0x0d).contains(&byte) || byte == 0xa0;

@@ -3,7 +3,7 @@
 use super::ValidationError;
 use crate::proto::ligato::linux::namespace::{NetNamespace, net_namespace::ReferenceType};
 
-/// Maximum length of a file name in bytes (`NAME_MAX` in linux/limits.h). Docker has no smaller limit for a label.
+/// Maximum length of a file name in bytes (`NAME_MAX` in linux/limits.h). Also used for microservice labels.
 const FILE_NAME_MAX_BYTES: usize = 255;
 /// Maximum length of a path in bytes, without the final NUL (`PATH_MAX` - 1 in linux/limits.h).
 const PATH_MAX_BYTES: usize = 4095;
@@ -46,7 +46,7 @@ pub fn check_namespace(namespace: Option<&NetNamespace>) -> Result<(), Validatio
     }
 }
 
-/// Returns the problem with a name, which must be a valid file name.
+/// Returns an error text if the name of a namespace is not a valid file name.
 fn name_problem(name: &str) -> Option<&'static str> {
     let bad = name.len() > FILE_NAME_MAX_BYTES
         || matches!(name, "." | "..")
@@ -54,7 +54,7 @@ fn name_problem(name: &str) -> Option<&'static str> {
     bad.then_some("a name has 1 to 255 bytes without slashes, whitespace or control characters, and is not `.` or `..`")
 }
 
-/// Returns the problem with a PID. Leading zeros are rejected, so that there is only one way to write each PID.
+/// Returns an error text if a PID is invalid. Leading zeros are invalid, so that each PID has only one spelling.
 fn pid_problem(pid: &str) -> Option<&'static str> {
     let canonical = pid.bytes().all(|byte| byte.is_ascii_digit()) && !pid.starts_with('0') && pid.parse::<i32>().is_ok();
     (!canonical).then_some("a PID is a positive decimal number below 2147483648, without leading zeros")

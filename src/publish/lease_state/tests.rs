@@ -1,8 +1,8 @@
-//! Tests of the requests sent in each connection state.
+//! Tests of the requests that are sent in each state of the connection.
 
 use super::*;
 
-/// Returns the requests that may be sent now, as text and batch.
+/// Returns all requests that may be sent now, each as text and with its batch.
 fn requests(lease_state: &mut LeaseState, state: &mut State) -> Vec<(String, Batch)> {
     let mut requests = Vec::new();
     while let Some(request) = lease_state.next(state) {

@@ -195,7 +195,7 @@ struct ToyStore {
 }
 
 impl ToyStore {
-    /// Returns the revision; `None` if a guard does not hold.
+    /// Carries out a transaction. Returns its revision, or `None` if a guard does not hold.
     fn carry_out(&mut self, batch: &Batch, lease: i64) -> Option<i64> {
         let holds = |(key, write): &(Arc<str>, Write)| match write {
             Write::Delete(guard) => self.keys.get(&**key).map(|(_, lease, _)| Guard::Lease(*lease)) == Some(*guard),
@@ -240,7 +240,7 @@ impl ToyStore {
     }
 }
 
-/// Processes a response as the writer does.
+/// Carries out a batch, and processes the response in the same way as the writer.
 fn complete(state: &mut State, store: &mut ToyStore, batch: Batch, in_flight: &mut VecDeque<Batch>) {
     match store.carry_out(&batch, 1) {
         Some(revision) => state.written(batch, revision),
@@ -255,8 +255,8 @@ fn complete(state: &mut State, store: &mut ToyStore, batch: Batch, in_flight: &m
 }
 
 proptest! {
-    /// Once the queue is empty, the store holds exactly the last state, whatever was set, lost, rejected or written in between, and
-    /// `settled` reports it only then.
+    /// Once the queue is empty, the store has exactly the last state of each key, whatever was set, lost, rejected or written
+    /// before. `settled` reports the last change only when the store has it.
     #[test]
     fn store_ends_with_newest_state(steps in proptest::collection::vec(step(), 1..120)) {
         let (mut state, mut store, mut desired) = (ready(), ToyStore::default(), BTreeMap::new());

@@ -1,6 +1,6 @@
 //! Coalescing buffer between the reader of the store and the receiver of its events.
 //!
-//! Merges events, so a slow receiver costs memory per key and not per change. Keeps the newest state of each key.
+//! Merges events and keeps only the newest state of each key, so a slow receiver costs memory per key and not per change.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ pub(crate) struct CoalescingBuffer {
     filled: Notify,
 }
 
-/// Merged events: at most one of each kind. A newer event replaces or extends it.
+/// Merged events, at most one of each kind. A newer event replaces or extends the earlier event of its kind.
 #[derive(Default)]
 struct Pending {
     reconnected: bool,
@@ -31,7 +31,7 @@ struct Pending {
 }
 
 impl CoalescingBuffer {
-    /// Adds events, in order.
+    /// Adds events in order, and wakes the receiver.
     pub fn post(&self, events: Vec<SourceEvent>) {
         if events.is_empty() {
             return;
@@ -51,7 +51,7 @@ impl CoalescingBuffer {
         self.lock().take()
     }
 
-    /// Waits until an event is available. Returns whether it has contents, that is, keys of the store. Cancel-safe.
+    /// Waits until an event is available. Returns `true` if the event contains keys of the store. Cancel-safe.
     pub async fn filled(&self) -> bool {
         loop {
             let filled = self.filled.notified();
@@ -74,8 +74,8 @@ impl Pending {
     }
 
     fn snapshot(&mut self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
-        // The receiver has not seen the replaced snapshot, so its reason still holds. A replaced store must be reported even if another
-        // snapshot follows, unless the receiver has no earlier state to compare with.
+        // The receiver has not seen the earlier snapshot, so the earlier reason still holds. A replaced or restored store is
+        // reported even if another snapshot follows. A receiver that has no state yet only needs `Initial`.
         let reason = match (self.snapshot.take(), reason) {
             (Some((_, SnapshotReason::Initial, _)), _) => SnapshotReason::Initial,
             (_, replaced @ SnapshotReason::StoreReplaced { .. }) | (Some((_, replaced @ SnapshotReason::StoreReplaced { .. }, _)), _) => {
@@ -105,7 +105,7 @@ impl Pending {
         self.reconnected = true;
     }
 
-    /// Returns whether the next event has contents; `None` if there is no event.
+    /// Returns `true` if the next event contains keys of the store, and `None` if there is no event.
     fn next_has_content(&self) -> Option<bool> {
         let has_content = self.snapshot.is_some() || !self.changes.is_empty();
         match (self.reconnected, has_content) {
@@ -115,7 +115,7 @@ impl Pending {
         }
     }
 
-    /// Takes the next event. Contents are delivered after [`SourceEvent::Reconnected`] and before [`SourceEvent::Disconnected`].
+    /// Takes the next event. Keys are delivered after [`SourceEvent::Reconnected`] and before [`SourceEvent::Disconnected`].
     fn take(&mut self) -> Option<SourceEvent> {
         if std::mem::take(&mut self.reconnected) {
             return Some(SourceEvent::Reconnected);

@@ -1,6 +1,7 @@
-//! Note about the store that survives a restart. It distinguishes deliberate deletions from a store that lost its contents.
+//! Note about the store, which survives a restart. With the note, the agent distinguishes deliberate deletions from a store that
+//! lost its contents.
 //!
-//! Performs no I/O; [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
+//! Performs no I/O. [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use super::{RawItem, RawKey};
 
-/// Number of keys to note from each end of the key range. Keys that are deleted together are neighbours, so both ends are used.
+/// Number of keys to record from each end of the key range. Both ends are used, because adjacent keys are often deleted together.
 const WITNESSES: usize = 4;
 
-/// State of the store when it was last read.
+/// State of the store when the agent last read it.
 #[derive(Clone, Default, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
     /// Cluster ID, in hexadecimal.
     pub cluster: String,
     /// Revision up to which the desired state was read.
     pub revision: i64,
-    /// Number of desired keys at that revision.
+    /// Number of desired keys at `revision`.
     pub keys: usize,
-    /// Some of these keys, with their revisions and value hashes.
+    /// Some of the desired keys, with their revisions and value hashes.
     pub witnesses: Vec<Evidence>,
-    /// Why removals are on hold; `None` if they are not.
+    /// Reason why removals are on hold; `None` if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Reason>,
     /// Number of times that this process has detected a loss of the store's contents.
@@ -30,7 +31,7 @@ pub struct Note {
     pub losses: u64,
 }
 
-/// Why removals are on hold.
+/// Reason why removals are on hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// Observation that shows that the store lost its contents.
@@ -39,7 +40,7 @@ pub struct Reason {
     pub revision: i64,
 }
 
-/// One version of a key, by which the store is recognized.
+/// Version of a key, by which the store is recognized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     key: String,
@@ -50,20 +51,20 @@ pub struct Evidence {
 /// Keys of a store at an earlier revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Past {
-    /// Keys and their modification revisions.
+    /// Modification revision of each key.
     Listed(BTreeMap<RawKey, i64>),
-    /// The revision cannot be read; contains the reason.
+    /// The earlier revision cannot be read. Contains the reason.
     Unknown(String),
 }
 
 /// Result of comparing the first listing with a [`Note`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognition {
-    /// The store is the one in the note; missing keys were deleted.
+    /// The store is the one in the note. Missing keys were deleted.
     Same,
-    /// The store is the one in the note, restored from an older snapshot; contains the evidence.
+    /// The store is the one in the note, but was restored from an older snapshot. Contains the evidence.
     Restored(String),
-    /// The store is a different one or was emptied; contains the evidence.
+    /// The store is a different one or was emptied. Contains the evidence.
     Replaced(String),
 }
 
@@ -95,17 +96,20 @@ impl Note {
         }
     }
 
-    /// Returns the revision whose listing is needed to recognize the store; `None` if the current listing is sufficient.
+    /// Returns the earlier revision that must be listed to recognize the store, or `None` if the current listing is sufficient.
     pub(crate) fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         let in_doubt =
             self.cluster == format!("{cluster_id:x}") && revision >= self.revision && self.keys > 0 && !self.is_confirmed_by(items);
         in_doubt.then_some(self.revision)
     }
 
-    /// Compares this process's first listing with the note. `past` is the listing requested by [`Note::doubts`].
+    /// Compares the first listing after a start with the note. `past` is the listing requested by [`Note::doubts`].
     pub(crate) fn recognize(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Recognition {
         if self.cluster != format!("{cluster_id:x}") {
-            let evidence = format!("the cluster ID was {} before the agent stopped, now {cluster_id:x}", self.cluster);
+            let evidence = format!(
+                "the cluster ID was {} before the agent stopped; it is now {cluster_id:x}",
+                self.cluster
+            );
             return Recognition::Replaced(evidence);
         }
         if revision < self.revision {
@@ -149,7 +153,7 @@ impl Note {
     }
 }
 
-/// Returns the FNV-1a hash of a value. It is compared with hashes from other versions of the program, so the algorithm must never change.
+/// Returns the FNV-1a hash of a value. Notes of other program versions contain such hashes, so the algorithm must never change.
 pub(super) fn hash(value: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     value.iter().fold(0xcbf2_9ce4_8422_2325, step)
@@ -168,7 +172,7 @@ mod tests {
         range.map(item).collect()
     }
 
-    /// Returns a note about a store with keys 10 to 29, read at revision 30.
+    /// Creates a note about a store with keys 10 to 29, read at revision 30.
     fn note() -> Note {
         let items = items(10..30);
         Note::of(

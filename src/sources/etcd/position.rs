@@ -1,4 +1,4 @@
-//! State delivered to the receiver so far, and its comparison with a listing of the store. Performs no I/O.
+//! State delivered to the receiver so far, to be compared with listings of the store. Performs no I/O.
 //!
 //! A position consists of a revision and a fingerprint of each key.
 
@@ -11,15 +11,15 @@ use super::{
     note::{self, Note, Past},
 };
 
-/// Version of a key. The hash is needed because a store that was wiped and filled again by the same script has the same keys at the same
-/// revisions, but with different values.
+/// Version of a key. A store that was wiped and filled again by the same script can have the same keys at the same revisions, but
+/// with different values. Therefore a hash of the value is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Fingerprint {
     mod_revision: i64,
     value_hash: u64,
 }
 
-/// State that the receiver has, or will have after the pending events.
+/// State that the receiver has, or will have once it has received the pending events.
 pub(crate) struct Position {
     revision: i64,
     cluster_id: u64,
@@ -29,17 +29,18 @@ pub(crate) struct Position {
 /// Result of comparing a listing of the store with a [`Position`].
 #[derive(Debug, PartialEq)]
 pub(crate) enum Comparison {
-    /// No differences.
+    /// The listing and the position do not differ.
     Same,
-    /// The store has advanced; these keys differ.
+    /// The store has advanced. Contains the changed keys.
     Moved(Vec<RawChange>),
-    /// The store was restored from a snapshot of the same history; contains the evidence.
+    /// The store was restored from a snapshot of the same history. Contains the evidence.
     Restored(String),
-    /// The store is a different one or has lost its contents; contains the evidence.
+    /// The store is a different one or has lost its contents. Contains the evidence.
     Replaced(String),
 }
 
-/// Keys whose revision in the store differs from the delivered one, with the store's revision; `None` if the store does not have the key.
+/// Keys whose revision in the store differs from the delivered one. The value is the revision in the store, or `None` if the
+/// store does not have the key.
 pub(crate) type Unconfirmed = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
@@ -58,7 +59,8 @@ impl Position {
         self.revision
     }
 
-    /// Records a watch event. Returns `None` if it is not newer than the delivered state and must not be delivered.
+    /// Records a watch event. Returns `None` if the event must not be delivered, because it is not newer than the delivered
+    /// state.
     pub fn apply(&mut self, change: RawChange) -> Option<RawChange> {
         if change.mod_revision <= self.revision {
             return None;
@@ -82,9 +84,9 @@ impl Position {
         }
     }
 
-    /// Completes the [`Position::apply`] calls for the events up to `revision`.
+    /// Advances the position to `revision`, once [`Position::apply`] was called for all events up to that revision.
     ///
-    /// Events of one revision belong together, so the position may advance only after all of them.
+    /// The position must not advance between the events of one revision, or the later ones would be ignored.
     pub fn advance(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
@@ -95,9 +97,10 @@ impl Position {
         Note::of(self.cluster_id, self.revision, self.known.len(), known)
     }
 
-    /// Returns the revision whose listing shows whether missing keys were deleted or lost; `None` if there is no doubt.
+    /// Returns the earlier revision that must be listed to find out if missing keys were deleted or lost. Returns `None` if there
+    /// is no doubt.
     ///
-    /// There is doubt if every known key has changed: a store that was wiped and then written to looks the same.
+    /// There is doubt if keys are missing and no known key is unchanged: a store that was wiped and filled again looks the same.
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
             return None;
@@ -113,12 +116,12 @@ impl Position {
         (present < self.known.len()).then_some(self.revision)
     }
 
-    /// Compares with a complete listing (including values) after a lost connection. `past` is the listing requested by
-    /// [`Position::doubts`].
+    /// Compares the position with a complete listing (including values) after a lost connection. `past` is the listing requested
+    /// by [`Position::doubts`].
     ///
-    /// In a store that has merely advanced, every key whose revision is not newer than the position is exactly as delivered. A restored
-    /// snapshot has some of these keys unchanged and others in an earlier version. In all other cases the store is a different one or was
-    /// emptied.
+    /// If the store has merely advanced, every key that was not written since the position is exactly as delivered. If it was
+    /// restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all other cases, the
+    /// store is a different one or was emptied.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));
@@ -176,7 +179,7 @@ impl Position {
         }
     }
 
-    /// Returns why the store's history does not show that it ever had the known keys; `None` if it does.
+    /// Returns `None` if the store's history proves that it once had the known keys, and otherwise the reason to doubt it.
     fn contradicted_by(&self, past: &Past) -> Option<String> {
         let lost = format!("every one of the {} known keys has changed", self.known.len());
         let listed = match past {
@@ -187,7 +190,7 @@ impl Position {
         (!self.known.iter().all(as_known)).then(|| format!("{lost}, and the known versions did not exist at revision {}", self.revision))
     }
 
-    /// Moves to `revision`, with the changes returned by [`Position::compare`].
+    /// Advances the position to `revision`, and records the changes returned by [`Position::compare`].
     pub fn move_to(&mut self, revision: i64, changes: &[RawChange]) {
         for change in changes {
             self.record(change);
@@ -195,7 +198,7 @@ impl Position {
         self.advance(revision);
     }
 
-    /// Compares with a listing of keys only, taken at `revision` while the watch runs.
+    /// Compares the position with a listing of keys only, taken at `revision` while the watch runs.
     ///
     /// Ignores keys for which the watch has already delivered a later version. The watch may still deliver the differences that this
     /// function returns.
@@ -222,7 +225,7 @@ fn fingerprint(item: &RawItem) -> Fingerprint {
     }
 }
 
-/// Removes the prefix from keys. A listing of the prefix contains no other keys; if it did, they would be skipped.
+/// Removes the prefix from listed keys. Skips keys without the prefix, which a listing should never contain.
 pub(super) fn strip(prefix: &[u8], items: Vec<KeyValue>) -> Vec<RawItem> {
     let listed = items.into_iter().filter_map(|item| {
         let mod_revision = item.mod_revision();
@@ -311,7 +314,7 @@ mod tests {
                 5,
                 vec![listed("a", "1", 3), listed("b", "earlier", 4), listed("deleted since", "x", 5)],
             ),
-            // As after `etcdutl snapshot restore --bump-revision`.
+            // The state after `etcdutl snapshot restore --bump-revision`.
             (1_000_000, vec![listed("a", "1", 3), listed("b", "earlier", 4)]),
         ] {
             let compared = position().compare(revision, 7, &items, &unasked());

@@ -13,32 +13,32 @@ use super::{
 pub(crate) enum Compared {
     /// The delivered state matches the store.
     Same,
-    /// There are differences, but the watch may still deliver them. Compare again soon.
+    /// There are differences, but the watch may still deliver them. Compare again after a short time.
     InDoubt,
-    /// The same differences were observed twice. Everything must be listed again.
+    /// A difference was observed twice. Everything must be listed again.
     Different,
 }
 
 /// State of the reader: its [`Position`], and the connection state last reported to the receiver.
 #[derive(Default)]
 pub(crate) struct Reading {
-    /// Events to deliver.
+    /// Events to deliver to the receiver, in order.
     events: Vec<SourceEvent>,
-    /// An earlier process's note about the store.
+    /// Note of an earlier process about the store, if there is one.
     note: Option<Note>,
-    /// `None` until the first snapshot.
+    /// Delivered state; `None` until the first snapshot.
     position: Option<Position>,
-    /// Set if the next listing must be delivered as a snapshot.
+    /// Reason to deliver the next listing as a snapshot; `None` if the differences are enough.
     snapshot_because: Option<SnapshotReason>,
-    /// Last reported connection loss, until the store can be reached again.
+    /// Message of the last reported connection loss; `None` once the store can be reached again.
     reported: Option<String>,
     unconfirmed: Unconfirmed,
-    /// Number of times that a loss of the store's contents was detected.
+    /// Number of times that this process has detected a loss of the store's contents.
     losses: u64,
 }
 
 impl Reading {
-    /// Creates the initial state. If there is a note, the first listing is checked against it.
+    /// Creates the initial state. If there is a note, the first listing is compared with the note.
     pub fn recognizing(note: Option<Note>) -> Self {
         Reading {
             note,
@@ -62,7 +62,7 @@ impl Reading {
         })
     }
 
-    /// Returns the revision whose keys must also be listed before the current listing can be interpreted, if any; see [`Past`].
+    /// Returns the earlier revision, if any, that must also be listed to interpret the current listing; see [`Past`].
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         match (&self.position, &self.note) {
             (Some(position), _) => position.doubts(revision, cluster_id, items),
@@ -73,7 +73,7 @@ impl Reading {
 
     /// Processes a complete listing at `revision`, after which the watch starts. `past` is the listing requested by [`Reading::doubts`].
     ///
-    /// Returns whether the store is reachable again after a reported loss.
+    /// Returns `true` if a connection loss was reported before, and the store can be reached again.
     pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
         let back = self.reported.take().is_some();
         if back {
@@ -140,7 +140,7 @@ impl Reading {
         };
         let found = position.unconfirmed(revision, listed);
         if found.is_empty() {
-            // The prefix did not change; other keys were written.
+            // Only keys outside the prefix were written since the last event.
             position.advance(revision);
         }
         let confirmed = found
@@ -159,7 +159,8 @@ impl Reading {
         self.snapshot_because = Some(reason);
     }
 
-    /// Records that the connection was lost or could not be established. Returns whether the message differs from the last reported one.
+    /// Records that the connection was lost or could not be established. Returns `true` if `message` differs from the last
+    /// reported one.
     pub fn lost(&mut self, message: String) -> bool {
         let news = self.reported.as_ref() != Some(&message);
         if news {
