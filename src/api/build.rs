@@ -1,4 +1,4 @@
-//! Build information, from environment variables at build time. Unset variables result in empty strings.
+//! Build information, read from environment variables at build time. Unset variables become empty strings.
 
 /// Build information.
 #[derive(Clone, Copy, Debug)]
@@ -7,15 +7,15 @@ pub struct Build {
     pub name: &'static str,
     /// Program version.
     pub version: &'static str,
-    /// Commit (`GIT_COMMIT`).
+    /// Git commit, from `GIT_COMMIT`.
     pub commit: &'static str,
-    /// Branch (`GIT_BRANCH`).
+    /// Git branch, from `GIT_BRANCH`.
     pub branch: &'static str,
-    /// Build time in seconds since the Unix epoch (`SOURCE_DATE_EPOCH`).
+    /// Build time in seconds since the Unix epoch, from `SOURCE_DATE_EPOCH`.
     pub time: &'static str,
-    /// User who built the program (`BUILD_USER`).
+    /// User who built the program, from `BUILD_USER`.
     pub user: &'static str,
-    /// Host on which the program was built (`BUILD_HOST`).
+    /// Host on which the program was built, from `BUILD_HOST`.
     pub host: &'static str,
 }
 

@@ -1,7 +1,7 @@
 //! The APIs of the agent: REST ([`http`]) and gRPC ([`grpc`]), and the code they share.
 //!
-//! An API changes state only through engine transactions. It takes cheap copies from the engine and formats them on other
-//! threads, so that clients do not delay the engine.
+//! An API changes state only through engine transactions. It takes cheap copies of the state from the engine and formats them on
+//! other threads, so that clients do not delay the engine.
 
 pub mod build;
 pub mod grpc;
@@ -41,15 +41,15 @@ fn limits(settings: &HttpSettings) -> Limits {
     }
 }
 
-/// State shared by all APIs. Cheap to clone.
+/// State that all APIs share. Cheap to clone.
 #[derive(Clone)]
 pub struct Api(Arc<Parts>);
 
-/// Parts of the agent used by the APIs.
+/// Parts of the agent that the APIs use.
 pub struct Parts {
-    /// Answers queries and accepts transactions.
+    /// Client of the engine, for queries and transactions.
     pub engine: Client<Network>,
-    /// Desired state of all sources, through which clients change their own values.
+    /// Desired state of all sources. Clients change their own values through it.
     pub desired: Arc<Desired>,
     /// Latest published messages: the states of values, of their dependencies, and of the agent.
     pub statuses: Updates<Arc<Published>>,
@@ -63,9 +63,9 @@ pub struct Parts {
     pub store: StoreAddress,
     /// Reads the namespaces that the agent has opened.
     pub kernel: Arc<dyn KernelReader>,
-    /// Counters and histograms.
+    /// Counters and histograms of the agent.
     pub metrics: Arc<Metrics>,
-    /// Log levels.
+    /// Log levels, which clients can read and change.
     pub log: LogFilter,
 }
 
@@ -91,7 +91,7 @@ impl StoreAddress {
     }
 }
 
-/// Number of values that are cheap enough to extract on the calling thread.
+/// Copies with fewer values than this are built on the calling thread.
 const FEW: usize = 100;
 
 impl Api {
@@ -100,13 +100,13 @@ impl Api {
         Api(Arc::new(parts))
     }
 
-    /// Returns a copy of the scheduler's state, or `None` if the agent is stopping.
+    /// Returns a copy of the scheduler's state in this scope, or `None` if the agent is stopping.
     pub async fn extract(&self, scope: Scope) -> Option<Known> {
         let (extract, ()) = self.extract_with(scope, |_, _| ()).await?;
         Some(extract)
     }
 
-    /// Like [`Self::extract`], and evaluates `also` on the engine's thread. `also` must be short.
+    /// Like [`Self::extract`], but also calls `also` on the engine's thread. `also` must return quickly.
     pub async fn extract_with<T: Send + 'static>(
         &self,
         scope: Scope,
@@ -121,7 +121,7 @@ impl Api {
         };
         let (picked, also) = self.engine.ask(question).await?;
         let extract = match whole {
-            // Only `pick` needs the scheduler; the rest runs in the background pool.
+            // Only `pick` needs the scheduler. The copy is completed in the background pool.
             true => threads::run_in_background(|| picked.into_extract()).await.ok()?,
             false => picked.into_extract(),
         };

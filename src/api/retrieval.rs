@@ -28,54 +28,54 @@ use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState
 /// Contents of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// State used by the agent itself.
+    /// Objects in the namespace, as the agent itself uses them.
     pub snapshot: Snapshot,
-    /// Links, with further details for users.
+    /// Links, with additional details for users, such as counters.
     pub links: Vec<LinkDetails>,
 }
 
 /// Contents of each namespace, or the reason why it cannot be read.
 pub type Readings = Vec<(NetnsId, Result<Contents, String>)>;
 
-/// Reads open namespaces.
+/// Reader of open namespaces.
 pub trait KernelReader: Send + Sync {
-    /// Reads these namespaces.
+    /// Reads the contents of these namespaces.
     fn read(&self, namespaces: Vec<NetnsId>) -> Pin<Box<dyn Future<Output = Readings> + Send + '_>>;
 }
 
-/// Managed interface, read from the kernel.
+/// Interface managed by the agent, as read from the kernel.
 pub struct RetrievedInterface {
     /// Key of the value.
     pub key: Key,
-    /// Message of the value.
+    /// Protobuf message with the settings read from the kernel.
     pub message: InterfaceMessage,
     /// Link in the kernel.
     pub link: LinkDetails,
-    /// Logical name of the VRF device; empty if there is none.
+    /// Logical name of the VRF device that the link belongs to. Empty if there is none.
     pub vrf: String,
 }
 
-/// Managed neighbour, read from the kernel.
+/// ARP entry managed by the agent, as read from the kernel.
 pub struct RetrievedArp {
     /// Key of the value.
     pub key: Key,
-    /// Message of the value.
+    /// Protobuf message with the settings read from the kernel.
     pub message: ArpEntry,
     /// Neighbour entry in the kernel.
     pub state: NeighbourState,
 }
 
-/// Managed route, read from the kernel.
+/// Route managed by the agent, as read from the kernel.
 pub struct RetrievedRoute {
     /// Key of the value.
     pub key: Key,
-    /// Message of the value.
+    /// Protobuf message with the settings read from the kernel.
     pub message: RouteMessage,
     /// Route in the kernel.
     pub state: RouteState,
 }
 
-/// Retrieval errors.
+/// Reason why the managed values cannot be read from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetrievalError {
     /// The engine has stopped.
@@ -88,11 +88,11 @@ pub enum RetrievalError {
 
 /// All managed values that exist in the kernel.
 pub struct Retrieval {
-    /// Sorted by key.
+    /// Interfaces, sorted by key.
     pub interfaces: Vec<RetrievedInterface>,
-    /// Sorted by key.
+    /// ARP entries, sorted by key.
     pub arps: Vec<RetrievedArp>,
-    /// Sorted by key.
+    /// Routes, sorted by key.
     pub routes: Vec<RetrievedRoute>,
 }
 
@@ -127,7 +127,7 @@ impl Retrieval {
     }
 }
 
-/// State of the scheduler, and state read from the kernel.
+/// Copy of the scheduler's state, and contents of the namespaces read from the kernel.
 struct Look<'a> {
     marks: &'a Marks,
     extract: &'a Extract<Network>,
@@ -158,7 +158,7 @@ impl<'a> Look<'a> {
         self.contents.get(&open.netns)
     }
 
-    /// Returns the link of a managed interface, with the contents of its namespace.
+    /// Returns the link of a managed interface, and the contents of the namespace that the link is in.
     fn link(&self, interface: &Interface) -> Option<(&'a Contents, &'a LinkDetails)> {
         let contents = self.contents_of(&interface.namespace)?;
         let link = contents.links.iter().find(|link| link.state.name == interface.host_name)?;

@@ -1,5 +1,5 @@
-//! Converts values to the form shown to clients: the protobuf message name, and the message in protobuf JSON (lowerCamelCase, enums by
-//! name).
+//! Converts values to the form in which clients see them: the name of the protobuf message, and its content in protobuf JSON
+//! (lowerCamelCase, enums by name).
 
 use models::{
     Model,
@@ -15,10 +15,10 @@ use crate::descriptors::{
     value::Value,
 };
 
-/// Message name of properties and facts.
+/// Message name of properties and facts, which have no content.
 const EMPTY: &str = "google.protobuf.Empty";
 
-/// Returns the value under a key, or `None` if it has no message.
+/// Converts a value, or returns `None` if the value has no message.
 pub fn show(_: &Key, value: &Value) -> Option<Shown> {
     match message_of(value)? {
         Message::Interface(message) => shown(message.as_ref()),
@@ -31,7 +31,7 @@ pub fn show(_: &Key, value: &Value) -> Option<Shown> {
     }
 }
 
-/// Returns a model as the client wrote it.
+/// Converts a desired value to the form in which the client wrote it.
 pub fn show_model(model: &Model) -> Option<Shown> {
     match model {
         Model::Interface(message) => shown(message.as_ref()),
@@ -42,7 +42,7 @@ pub fn show_model(model: &Model) -> Option<Shown> {
     }
 }
 
-/// Returns a value as one line of text.
+/// Formats a value on one line.
 pub fn print(key: &Key, value: &Value) -> String {
     match show(key, value) {
         Some(shown) => shown.data.to_string(),
@@ -50,7 +50,7 @@ pub fn print(key: &Key, value: &Value) -> String {
     }
 }
 
-/// Encodes a message for REST. The models contain nothing that JSON cannot represent.
+/// Encodes a message for the REST API. Encoding cannot fail, because the models contain nothing that JSON cannot represent.
 fn shown<M: prost::Message + Name>(message: &M) -> Option<Shown> {
     let text = try_encode(message, Spelling::LowerCamel).ok()?;
     let data: Json = serde_json::from_str(&text).ok()?;

@@ -1,8 +1,8 @@
 //! API threads, separate from those of the engine, the store and the lease.
 //!
-//! Connections have their own runtime, so a large number of them does not delay other tasks: the kernel divides the CPUs between the
-//! threads of both runtimes. Large responses are built in a background pool with low priority (nice(2); on Linux each thread has its own
-//! nice value), so short responses, such as those to probes, wait neither for them nor for a CPU.
+//! Connections have their own runtime, so a large number of them does not delay other tasks: the kernel divides the CPUs between
+//! the threads of both runtimes. Large responses are built in a background pool with low priority (nice(2); on Linux each thread
+//! has its own nice value), so short responses, such as those to probes, do not have to wait for large ones.
 
 use std::{
     future::Future,
@@ -16,24 +16,25 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Increment of the process's nice value for threads of the background pool. The kernel gives such a thread about a tenth of the CPU time
-/// of a normal thread that competes for the same CPU.
+/// Difference between the nice values of pool threads and of the process. The kernel gives a pool thread about a tenth of the CPU
+/// time of a normal thread that competes for the same CPU.
 const POOL_NICER_BY: i32 = 10;
 /// Largest nice value that the kernel supports.
 const NICEST: i32 = 19;
 /// Number of threads that serve connections.
 const SERVING_THREADS: usize = 2;
-/// Maximum number of large responses built at the same time. Each may take as much memory as all values.
+/// Maximum number of large responses that are built at the same time. Each may need as much memory as all values together.
 const POOL_THREADS_MAX: usize = 4;
 
-/// Runtime for the connections. Starts with the first listener and ends with the process. If it cannot be started, the agent's runtime
-/// is used.
+/// Runtime for connections. It starts with the first listener and ends with the process. If it cannot be started, the agent's
+/// runtime is used instead.
 static SERVING: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(SERVING_THREADS).enable_all().thread_name("api").build().ok()
 });
 
-/// Background pool. Starts with the first large response and ends with the process. If it cannot be started, the caller's runtime is used.
+/// Background pool. It starts with the first large response and ends with the process. If it cannot be started, the caller's
+/// runtime is used instead.
 static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
     let builder = builder
@@ -46,7 +47,7 @@ static POOL: LazyLock<Option<Runtime>> = LazyLock::new(|| {
 /// Permits for large copies of the engine's state, one for each thread of the background pool.
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(POOL_THREADS_MAX)));
 
-/// Runs a task, and the tasks it spawns, in the runtime for the connections.
+/// Runs a task in the runtime for connections, together with the tasks that it spawns.
 ///
 /// # Errors
 /// Fails if the task panics.
@@ -66,7 +67,8 @@ pub async fn run_in_background<T: Send + 'static>(work: impl FnOnce() -> T + Sen
     }
 }
 
-/// Waits for a permit to copy a large part of the engine's state. Limits both the load on the engine and the memory for copies.
+/// Waits for a permit to copy a large part of the engine's state. The number of permits limits the load on the engine, and the
+/// memory for copies.
 pub async fn place() -> Option<OwnedSemaphorePermit> {
     // The semaphore is never closed.
     PLACES.clone().acquire_owned().await.ok()
@@ -74,7 +76,7 @@ pub async fn place() -> Option<OwnedSemaphorePermit> {
 
 /// Lowers the priority of this thread relative to the process. Failure is harmless.
 fn be_nice() {
-    // Uses the nice value of the main thread; this thread has inherited that of the thread that started it.
+    // Start from the nice value of the main thread. The value of this thread is inherited from the thread that started it.
     let nice = getpriority_process(Some(getpid())).unwrap_or_default();
     let _ = setpriority_process(None, (nice + POOL_NICER_BY).min(NICEST));
 }
@@ -94,7 +96,7 @@ mod tests {
         let before = getpriority_process(None).expect("a nice value");
         let serving = serve(async { getpriority_process(None) }).await.expect("done");
         assert_eq!(serving, Ok(of_process));
-        // The value does not depend on the thread that starts the pool.
+        // The priority of the pool does not depend on the thread that starts it.
         let pool = serve(run_in_background(|| getpriority_process(None)))
             .await
             .expect("done")

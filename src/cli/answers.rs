@@ -15,28 +15,28 @@ use super::{
     names, readiness,
 };
 
-/// A value and its derived values: `/scheduler/status`.
+/// Status of a value and of its derived values, an element of `/scheduler/status`.
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(default)]
 pub struct BaseStatus {
-    /// The value.
+    /// Status of the value itself.
     pub value: Status,
-    /// Its derived values.
+    /// Statuses of all values derived from the value.
     pub derived_values: Vec<Status>,
 }
 
-/// The state of one value.
+/// State of one value, and the result of the last operation on it.
 #[derive(Deserialize, Serialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct Status {
-    /// Key without the agent's prefix.
+    /// Key without the prefix `/vnf-agent/LABEL/`.
     pub key: String,
-    /// State. An empty string means NONEXISTENT.
+    /// Name of the state, such as `PENDING`. Empty means `NONEXISTENT`.
     pub state: String,
-    /// Error of the last operation.
+    /// Error of the last operation. Empty if there was none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub error: String,
-    /// Last operation.
+    /// Last operation on the value, such as `CREATE`. Empty if there was none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub last_operation: String,
     /// Labels of unmet dependencies, or names of invalid fields.
@@ -45,12 +45,12 @@ pub struct Status {
 }
 
 impl Status {
-    /// Returns the state name.
+    /// Returns the name of the state, or `NONEXISTENT` if it is empty.
     pub fn state(&self) -> &str {
         if self.state.is_empty() { "NONEXISTENT" } else { &self.state }
     }
 
-    /// Returns a short description of the problem.
+    /// Returns the error, the unmet dependencies or the invalid fields as text.
     pub fn words(&self) -> String {
         match (self.error.is_empty(), self.state.as_str()) {
             (false, _) => self.error.clone(),
@@ -60,29 +60,28 @@ impl Status {
     }
 }
 
-/// Details of one key: `/scheduler/explain`.
+/// Details of one value, as returned by `/scheduler/explain`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Explanation {
-    /// Key.
     pub key: String,
-    /// Display name.
+    /// Human-readable name, such as `interface d1`.
     pub name: String,
-    /// State.
+    /// Name of the state, such as `PENDING`.
     pub state: String,
     /// Time at which the value entered its state.
     pub since: String,
-    /// Published status, if any.
+    /// Status that the agent has published for the value.
     pub status: Option<Published>,
-    /// Desired value.
+    /// Desired value, or the applied value if no value is desired.
     pub value: Option<Shown>,
-    /// Dependencies.
+    /// Dependencies of the value, met or unmet.
     pub depends_on: Vec<Dependency>,
-    /// Derived values.
+    /// Values that are derived from this value.
     pub derived: Vec<Part>,
-    /// Dependents.
+    /// Values that depend on this value or on a value derived from it.
     pub needed_by: Vec<Part>,
-    /// Last operations, newest first.
+    /// Last operations on the value and on its derived values, newest first.
     pub last_operations: Vec<PastOperation>,
     /// Sources that have a value under this key, the one in effect first.
     pub sources: Vec<String>,
@@ -92,55 +91,54 @@ pub struct Explanation {
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Published {
-    /// Human-readable message.
+    /// Human-readable explanation of the state. Empty if there is none.
     pub message: String,
-    /// Stable reason code.
+    /// Machine-readable reason for the state, such as `Contended`. Empty if there is none.
     pub reason: String,
-    /// Namespace of the value.
+    /// Network namespace of the value. Empty if the value has none.
     pub namespace: String,
-    /// Time of the next retry.
+    /// Time of the next retry. Empty if no retry is scheduled.
     pub next_retry: String,
     /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// Unmet dependencies.
+    /// Dependencies that the value is waiting for.
     pub unmet: Vec<Unmet>,
-    /// Last error.
+    /// Last error as JSON, with the error message in the member `message`.
     pub last_error: Option<Json>,
-    /// Last repair.
+    /// Last repair of the object after it was changed or deleted outside the agent.
     pub last_repair: Option<Repair>,
-    /// True if the object was foreign and has been adopted.
+    /// True if the agent has adopted a foreign object for this value.
     pub adopted: bool,
-    /// Time at which its removal was put on hold.
+    /// Time at which the removal of the value was put on hold. Empty if the removal is not on hold.
     pub removal_held_since: String,
 }
 
-/// A repair.
+/// Repair of an object that was changed or deleted outside the agent.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Repair {
-    /// Time of the repair.
     pub time: String,
-    /// Names of the lost or changed parts that were restored.
+    /// Names of the objects and properties that the repair restored.
     pub lost: Vec<String>,
 }
 
-/// An unmet dependency.
+/// Dependency that a value is waiting for.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Unmet {
-    /// Label.
+    /// Label of the dependency, such as `interface-is-up`.
     pub label: String,
     /// Expected key. Empty if several keys would satisfy the dependency.
     pub expected: String,
     /// Display name of the expected value.
     pub name: String,
-    /// Description of its current state.
+    /// Reason why the dependency is unmet.
     pub state: String,
-    /// Existing values that almost satisfy the dependency.
+    /// Existing values that are similar or related to the expected value.
     pub suggestions: Vec<Suggestion>,
 }
 
-/// An existing value that almost satisfies a dependency.
+/// Existing value that is similar or related to an expected value.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Suggestion {
@@ -150,49 +148,48 @@ pub struct Suggestion {
     pub text: String,
 }
 
-/// A dependency, met or not.
+/// Dependency of a value, met or unmet.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Dependency {
-    /// Label.
+    /// Label of the dependency, such as `interface-is-up`.
     pub label: String,
-    /// Expected key, or a description of the keys that would satisfy it.
+    /// Expected key. Empty if any of several keys would satisfy the dependency.
     pub expected: String,
-    /// Display name of the expected value.
+    /// Display name of the expected value, or a description of the values that would satisfy the dependency.
     pub name: String,
-    /// True if it is met.
+    /// True if an existing value satisfies the dependency.
     pub met: bool,
-    /// Keys of the values that meet it.
+    /// Keys of the existing values that satisfy the dependency.
     pub met_by: Vec<String>,
 }
 
-/// A derived value or a dependent.
+/// Value that is derived from another value or depends on it.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Part {
-    /// Key.
     pub key: String,
-    /// State.
+    /// Name of the state, such as `PENDING`.
     pub state: String,
-    /// Error of the last operation.
+    /// Error of the last operation, if it failed.
     pub error: Option<String>,
 }
 
-/// A completed operation.
+/// Operation that the agent has completed.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct PastOperation {
-    /// Transaction number.
+    /// Number of the transaction that contained the operation.
     pub transaction: u64,
-    /// Time.
+    /// Time at which the operation completed.
     pub time: String,
     /// Key of the value.
     pub key: String,
-    /// Operation, such as CREATE.
+    /// Kind of operation, such as `CREATE`.
     pub operation: String,
-    /// State of the value afterwards.
+    /// State of the value after the operation.
     pub state: String,
-    /// Error, if it failed.
+    /// Error message, if the operation failed.
     pub error: Option<String>,
 }
 
@@ -203,93 +200,92 @@ pub struct Shown {
     /// Full name of the protobuf message.
     #[serde(rename = "ProtoMsgName")]
     pub message: String,
-    /// Members of the message.
+    /// Content of the message in protobuf JSON.
     #[serde(rename = "ProtoMsgData")]
     pub data: Json,
 }
 
-/// A node of the graph: `/scheduler/graph-snapshot`.
+/// State of a key during a period, an element of `/scheduler/graph-snapshot` and `/scheduler/key-timeline`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Node {
     /// Start of the period during which the node was in this state.
     pub since: String,
-    /// End of that period. Empty if the node is still in this state.
+    /// End of the period. Go's zero time (`0001-01-01T00:00:00Z`) if the node is still in this state.
     pub until: String,
-    /// Key.
     pub key: String,
-    /// Value.
+    /// Value of the node during the period.
     pub value: Option<Shown>,
-    /// State, descriptor, error and so on.
+    /// Flags by name, such as `value-state`, `descriptor` and `error`.
     pub flags: BTreeMap<String, String>,
-    /// Edges to its dependencies and derived values.
+    /// Edges from the node to its dependencies and derived values.
     pub targets: Vec<Target>,
 }
 
-/// An edge of the graph.
+/// Edge of the graph, from a value to a dependency or to a derived value.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Target {
-    /// `depends-on` or `derives`.
+    /// Kind of edge: `depends-on` or `derives`.
     pub relation: String,
-    /// Label.
+    /// Label of the dependency, or key of the derived value.
     pub label: String,
     /// Expected key, or a description of the expected keys.
     pub expected_key: String,
-    /// Existing keys that match.
+    /// Existing keys that satisfy the dependency.
     pub matching_keys: Vec<String>,
 }
 
-/// A transaction: `/scheduler/txn-history`.
+/// Record of a transaction, an element of `/scheduler/txn-history`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Record {
-    /// Start time.
+    /// Time at which the transaction started.
     pub start: String,
-    /// End time.
+    /// Time at which the transaction ended.
     pub stop: String,
-    /// Number.
+    /// Number of the transaction.
     pub seq_num: u64,
-    /// Kind.
+    /// Kind of transaction, such as `NBTransaction`.
     pub txn_type: String,
-    /// Kind of resync. Empty if the transaction is not a resync.
+    /// Kind of resync, such as `FullResync`. Empty if the transaction is not a resync.
     pub resync_type: String,
-    /// Description provided by the requester.
+    /// Description provided by the requester. May be empty.
     pub description: String,
-    /// Number of the transaction whose failed operations are retried.
+    /// Number of the transaction whose failed operations are retried. 0 if this is not a retry.
     pub retry_for_txn: u64,
-    /// Retry attempt number, starting at 1.
+    /// Number of the retry, starting at 1. 0 if this is not a retry.
     pub retry_attempt: u64,
-    /// Requested values.
+    /// Values that the transaction requested, each with its key.
     pub values: Vec<Json>,
-    /// Executed operations.
+    /// Operations that the transaction executed, in order.
     pub executed: Vec<Operation>,
 }
 
-/// An executed operation.
+/// Operation of a transaction or of a plan.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Operation {
-    /// CREATE, UPDATE, DELETE.
+    /// Kind of operation: `CREATE`, `UPDATE` or `DELETE`.
     pub operation: String,
     /// Key of the value.
     pub key: String,
-    /// State before.
+    /// State of the value before the operation.
     pub prev_state: String,
-    /// State afterwards.
+    /// State of the value after the operation.
     pub new_state: String,
-    /// Error message, if it failed.
+    /// Error message. Empty if the operation succeeded.
     pub new_err_msg: String,
-    /// True if the kernel was not changed.
+    /// True if the operation did not change the kernel.
     #[serde(rename = "NOOP")]
     pub noop: bool,
-    /// True if the value is derived from another one.
+    /// True if the value is derived from another value.
     pub is_derived: bool,
     /// True if the operation is part of a rollback.
     pub is_revert: bool,
     /// True if the operation is a retry.
     pub is_retry: bool,
-    /// In a plan: differences between the applied and the desired value.
+    /// Differences between the applied and the desired value. Only plans contain them.
     pub differences: Vec<Difference>,
 }
 
@@ -319,11 +315,11 @@ pub struct Difference {
     pub is_recreate: bool,
 }
 
-/// Agent identity: `/info/agent`.
+/// Identity of the agent, as returned by `/info/agent`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Identity {
-    /// Microservice label.
+    /// Microservice label of the agent.
     pub label: String,
     /// Store that the agent follows.
     pub store: StoreAddress,
@@ -333,9 +329,9 @@ pub struct Identity {
 #[derive(Deserialize, Serialize, Debug, Default)]
 #[serde(default)]
 pub struct StoreAddress {
-    /// URLs, or `host:port`.
+    /// Endpoints of the store, as URLs or `host:port`.
     pub endpoints: Vec<String>,
-    /// True for the embedded store of the agent.
+    /// True if the store is embedded in the agent.
     pub embedded: bool,
 }
 
@@ -344,32 +340,33 @@ pub async fn identity(agent: &Agent) -> Result<Identity, Failure> {
     agent.get("/info/agent").await
 }
 
-/// Reads the states of all values, which include those of their derived values, ordered by key.
+/// Reads the published states of all values, ordered by key.
+///
+/// The state of a value takes its derived values into account.
 pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
     list(agent, "/scheduler/status?whole=1").await
 }
 
-/// Age and message of a value: `/scheduler/states`.
+/// Age and message of a value, an element of `/scheduler/states`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Detail {
-    /// Key.
     pub key: String,
     /// Time at which the value entered its state.
     pub since: String,
-    /// Status message.
+    /// Human-readable explanation of the state. Empty if there is none.
     pub message: String,
-    /// Time at which its removal was put on hold. Empty if the removal is not on hold.
+    /// Time at which the removal of the value was put on hold. Empty if the removal is not on hold.
     pub removal_held_since: String,
 }
 
-/// Reads ages and messages of all values and derived values, by key.
+/// Reads the ages and messages of all values and derived values, by key.
 pub async fn details(agent: &Agent) -> Result<BTreeMap<String, Detail>, Failure> {
     let all: Vec<Detail> = list(agent, "/scheduler/states").await?;
     Ok(all.into_iter().map(|detail| (detail.key.clone(), detail)).collect())
 }
 
-/// Reads the current graph.
+/// Reads the current graph of values and dependencies.
 pub async fn snapshot(agent: &Agent) -> Result<Vec<Node>, Failure> {
     list(agent, "/scheduler/graph-snapshot").await
 }
@@ -398,7 +395,7 @@ pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
     }
 }
 
-/// Reads a list. The API returns `null` for an empty one.
+/// Reads a list from the REST API, which returns `null` for an empty list.
 pub async fn list<T: serde::de::DeserializeOwned>(agent: &Agent, target: &str) -> Result<Vec<T>, Failure> {
     let list: Option<Vec<T>> = agent.get(target).await?;
     Ok(list.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Client commands, and their dispatch to the modules that implement them.
+//! Client commands, each dispatched to the module that implements it.
 
 use std::process::ExitCode;
 
@@ -25,10 +25,10 @@ use super::{
     watch::{self, WaitArgs, WatchArgs},
 };
 
-/// Client commands.
+/// Commands of the client.
 #[derive(Subcommand, Debug)]
 pub enum ClientCommand {
-    /// Show the health of the agent and values that need attention; exit code 1 if it is not ready
+    /// Show the health of the agent and values that need attention; exit code 1 if the agent is not ready
     Status,
     /// List values and their states
     Get(GetArgs),
@@ -44,7 +44,7 @@ pub enum ClientCommand {
     Apply(ApplyArgs),
     /// Confirm values applied with --confirm-within
     Confirm(ConfirmArgs),
-    /// Delete values by key, or those in a file
+    /// Delete values by key, or all values in a file
     Delete(DeleteArgs),
     /// Show what `apply` or `delete` would do; exit code 2 if there are changes
     Plan(PlanArgs),
@@ -76,7 +76,7 @@ pub enum ClientCommand {
     Man(ManArgs),
 }
 
-/// Runs a command and returns its exit code.
+/// Runs a client command and returns its exit code.
 pub fn run(command: &ClientCommand, args: &ClientArgs) -> ExitCode {
     let output = Output::new(&args.output);
     let outcome = match command {
@@ -119,7 +119,7 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Resync(args) => history::resync(args, &agent, output).await,
         ClientCommand::Removals(command) => removals::run(command, &agent, output).await,
         ClientCommand::Log(command) => log::run(command, &agent, output).await,
-        // Handled above or in `run`.
+        // `kvdb` is handled above, the other three commands in `run`.
         ClientCommand::Kvdb(_) | ClientCommand::Model(_) | ClientCommand::Completion(_) | ClientCommand::Man(_) => Ok(0),
     }
 }

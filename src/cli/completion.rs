@@ -37,7 +37,7 @@ pub fn completion(args: &CompletionArgs, output: &Output) -> Outcome {
     Ok(0)
 }
 
-/// Writes the manual pages.
+/// Prints the main manual page, or writes one page per command to a directory.
 pub fn man(args: &ManArgs, output: &Output) -> Outcome {
     match &args.dir {
         None => {

@@ -1,6 +1,6 @@
 //! `netns-agent apply`, `delete`, `plan` and `confirm`: changes to the desired values.
 //!
-//! The agent computes plans; this module only displays them, and derives the exit code from the response.
+//! The agent computes plans. This module only displays a plan and derives the exit code from it.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -105,7 +105,7 @@ pub struct ConfirmArgs {
     seq: Option<u64>,
 }
 
-/// The agent's response to a change.
+/// The agent's response to a change of the desired values.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 struct Changed {
@@ -115,7 +115,7 @@ struct Changed {
     waiting: Vec<Waiting>,
     values: Vec<Value>,
     confirm: Option<Confirm>,
-    /// Message instead of a result, if the change is applied later.
+    /// Message if the agent has only saved the change, to apply it later. Otherwise empty.
     message: String,
 }
 
@@ -128,7 +128,7 @@ struct Failed {
     in_revert: bool,
 }
 
-/// A PENDING value and the reason why it is pending.
+/// PENDING value, and the reason why it is pending.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 struct Waiting {
@@ -205,7 +205,9 @@ impl SourceArgs {
     }
 }
 
-/// Reports PENDING values on standard error. Tables contain the reasons already.
+/// Reports PENDING values on standard error.
+///
+/// The reason of each value is printed only if the output format is `name`, because the other formats contain it.
 fn report_waiting(changed: &Changed, output: &Output) {
     if matches!(output.format, Format::Name) {
         for wait in &changed.waiting {
@@ -322,7 +324,7 @@ async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     Document::of(values)
 }
 
-/// Sends a document. A response about failed values is returned as a response, not as a failure.
+/// Sends a document. If values have failed (status 422), returns the response and no error.
 async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Result<(Changed, Json), Failure> {
     let answer = agent.send(method, target, text).await?;
     let reported: Option<Json> = serde_json::from_slice(&answer.body).ok();
@@ -356,7 +358,7 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
             }
         }
     }
-    // A change that is applied later has no result yet.
+    // The agent has only saved the change, so there is no result yet.
     if changed.seq_num == 0 && !changed.message.is_empty() {
         remark(&changed.message);
     }
@@ -379,7 +381,7 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
 /// Prints what `apply` or `delete` would do.
 pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let document = Document::read(&args.file.file)?;
-    // Deletion needs only the fields that are in the key.
+    // `delete` uses only the fields that are part of the key, so other fields may be invalid.
     let usable = args.delete || document.report_mistakes();
     let readiness = readiness::ask(agent).await?;
     readiness.refuse_to_guess("the changes")?;
@@ -405,12 +407,12 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     })
 }
 
-/// The net change of one value.
+/// Net change of one value in a plan.
 #[derive(PartialEq, Eq, Debug)]
 struct Step {
     key: String,
     sign: char,
-    /// State after the change.
+    /// State of the value after the change.
     state: String,
     /// True if the value is deleted and created again.
     is_recreated: bool,
@@ -418,7 +420,9 @@ struct Step {
     differences: Vec<Difference>,
 }
 
-/// Combines the operations of each value: deletion followed by re-creation is a change, creation followed by deletion is none.
+/// Combines all operations on the same value into one step.
+///
+/// Deletion followed by creation becomes a change. Creation followed by deletion cancels out.
 fn steps(operations: &[Operation]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for operation in operations {
@@ -450,7 +454,7 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
     steps
 }
 
-/// Returns the key of the interface from which a value is derived, and a description of the value.
+/// Returns the key of the interface that a value is derived from, and a description of the value.
 fn part_of_interface(key: &str) -> Option<(String, String)> {
     let part = match TypedKey::parse(key).ok()? {
         TypedKey::InterfaceAddress { address, .. } => format!("address {address}"),
@@ -462,7 +466,9 @@ fn part_of_interface(key: &str) -> Option<(String, String)> {
     Some((TypedKey::provider(key)?.to_key().to_string(), part))
 }
 
-/// Adds a change for each interface with changes to derived values only, such as addresses. These changes become its differences.
+/// Adds a step for each interface that does not change itself but has derived values that change, such as addresses.
+///
+/// The changes of the derived values become the differences of the added step.
 fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
     let mut shown: Vec<Step> = Vec::new();
     let planned: BTreeSet<String> = steps.iter().map(|step| step.key.clone()).collect();
@@ -492,7 +498,8 @@ fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
-    // Show changes of derived values, such as the settings of a port, if no other shown change implies them.
+    // Changes of derived values follow from other changes, so they are hidden by default. An exception is a change in place, such
+    // as new settings of a port.
     let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
     let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     let is_shown = |step: &Step| output.is_wide() || is_counted(step);

@@ -1,6 +1,6 @@
-//! Client of the REST API: HTTP/1.1, optionally with TLS and a token, one connection per request.
+//! Client of the REST API: HTTP/1.1, one connection per request, optionally with TLS and a token.
 //!
-//! Errors name the address and the flag that changes it, but never a token or a key.
+//! Error messages contain the address of the agent and the flag that changes it, but never a token or a key.
 
 mod tls;
 
@@ -24,7 +24,8 @@ use tokio::{
 
 use super::{failure::Failure, moment};
 
-/// Options for the connection to the agent. Arguments with short names have custom ids, because commands may have an argument `key`.
+/// Options for the connection to the agent. `--ca`, `--cert` and `--key` have ids of their own, because a command may have an
+/// argument `key`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConnectionArgs {
     /// Host name or address of the agent
@@ -109,7 +110,7 @@ impl ConnectionArgs {
     }
 }
 
-/// Client for an agent.
+/// HTTP client for one agent.
 pub struct Agent {
     host: String,
     port: u16,
@@ -118,11 +119,9 @@ pub struct Agent {
     time_limit: Duration,
 }
 
-/// The agent's response.
+/// Response of the agent.
 pub struct Answer {
-    /// Status code.
     pub status: StatusCode,
-    /// Body.
     pub body: Bytes,
 }
 
@@ -130,7 +129,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 impl Agent {
-    /// Validates the options and reads the files, without connecting yet.
+    /// Validates the options, and reads the token and certificate files. Does not connect yet.
     pub fn new(args: &ConnectionArgs) -> Result<Self, Failure> {
         let wants_tls = args.tls || args.ca.is_some() || args.cert.is_some() || args.key.is_some();
         let host = args.host.trim_matches(['[', ']']).to_owned();
@@ -146,7 +145,7 @@ impl Agent {
         })
     }
 
-    /// Returns the URL of the agent.
+    /// Returns the base URL of the agent's REST API.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.authority())
@@ -198,7 +197,7 @@ impl Agent {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/yaml");
         }
-        // The message in this error contains nothing useful.
+        // The error of the `http` crate does not say which value is invalid, so it is not shown.
         request
             .body(Full::new(body))
             .map_err(|_| Failure::new("invalid request: the host, the key or the token contains characters that HTTP does not allow"))
@@ -231,7 +230,7 @@ impl Agent {
             None => "if the agent uses TLS (--http-cert there), set --tls or --ca; check that the port belongs to netns-agent",
             Some(_) => "if the agent requires client certificates, set --cert and --key; check that the port belongs to netns-agent",
         };
-        // The error sources contain the messages from TLS and from the kernel.
+        // Append the sources of the error, which contain the messages of TLS and of the kernel.
         let mut words = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
@@ -244,12 +243,12 @@ impl Agent {
         Failure::new(format!("HTTP request to the agent at {} failed: {words}", self.url())).next(next)
     }
 
-    /// Sends a GET request and parses the JSON response, which must be successful.
+    /// Sends a GET request and parses the JSON response. Fails if the status is an error.
     pub async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Failure> {
         self.json(target, self.send(Method::GET, target, "").await?)
     }
 
-    /// Parses the JSON of a response, which must be successful.
+    /// Parses a JSON response. Fails if its status is an error.
     pub fn json<T: DeserializeOwned>(&self, target: &str, answer: Answer) -> Result<T, Failure> {
         let answer = self.success(target, answer)?;
         serde_json::from_slice(&answer.body).map_err(|error| {
@@ -258,7 +257,7 @@ impl Agent {
         })
     }
 
-    /// Returns the response if it is successful, and its error message otherwise.
+    /// Returns the response if its status is not an error, and its error message otherwise.
     pub fn success(&self, target: &str, answer: Answer) -> Result<Answer, Failure> {
         if answer.status.is_success() || answer.status.is_redirection() {
             return Ok(answer);
@@ -276,7 +275,7 @@ impl Agent {
     }
 }
 
-/// Returns a request target: the path with URL-encoded parameters.
+/// Returns a request target: the path, followed by the URL-encoded parameters.
 pub fn target(path: &str, parameters: &[(&str, &str)]) -> String {
     match parameters.is_empty() {
         true => path.to_owned(),
@@ -291,7 +290,10 @@ fn path_of(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
-/// Extracts the message of an error response: the member `message`, those of all elements of a list, or the whole text.
+/// Extracts the message from the body of an error response.
+///
+/// The message is the member `message`, `Error` or `error`. The messages of a list are joined. Other bodies are returned as they
+/// are.
 fn words_of(body: &[u8]) -> String {
     let text = |json: &Json| -> Option<String> {
         let message = json

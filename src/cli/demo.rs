@@ -1,7 +1,7 @@
 //! `netns-agent demo`: demonstrates the agent in a sandbox of temporary namespaces.
 //!
-//! The agent is a separate process, which the demo controls through the etcd API only, as any user would. No thread and no runtime may be
-//! started before the sandbox is created. The steps of the demo are in `script`.
+//! The agent is a separate process, which the demo controls through the etcd API only, as any user would. The sandbox must be
+//! created before any thread or runtime is started. The steps of the demo are in `script`.
 //!
 //! ```text
 //!  netns-agent demo ──(new user, mount, network and PID namespaces)──► netns-agent demo --part inside     runs the steps
@@ -9,8 +9,8 @@
 //!                                                                         └─► … demo --part workload      a process with a network
 //! ```
 //!
-//! The inner process is the first process of its PID namespace: when it ends for any reason, the kernel kills all others. The
-//! namespaces and their mounts and files disappear with the last process.
+//! The inner process is the first process of its PID namespace. When it ends for any reason, the kernel kills all other processes
+//! in the namespace. The namespaces disappear with the last process, and their mounts and files with them.
 
 mod agent;
 mod checker;
@@ -37,7 +37,7 @@ use netns_kernel::sandbox::{self, Rights};
 
 use self::{narration::Narration, script::Script};
 
-/// This program, even if its file was rebuilt in the meantime or is below `/run`, which the sandbox hides.
+/// Path of this program. It works even if the file has been rebuilt, or is below `/run`, which the sandbox hides.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Name of the child processes in process lists.
 const SHOWN_AS: &str = "netns-agent";
@@ -69,7 +69,7 @@ enum Part {
     Workload,
 }
 
-/// Runs the role of this process in the demo.
+/// Runs the part of the demo that the arguments select for this process.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let done = match args.part {
         Part::Outside => outside(args),
@@ -94,7 +94,7 @@ fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let status = runtime.block_on(async {
-        // A terminal sends Ctrl-C to both processes. The inner one handles it; this one ignores it and waits for the inner one.
+        // The terminal sends Ctrl-C to both processes. This process ignores it and waits for the inner process, which handles it.
         let _interrupts = signal(SignalKind::interrupt())?;
         let mut child = tokio::process::Command::from(command).spawn()?;
         child.wait().await
@@ -107,7 +107,7 @@ fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Runs the steps.
+/// Runs the steps of the demo inside the sandbox.
 fn inside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let outside_pid = sandbox::set_up().context("cannot set up the temporary namespaces")?;
     let runtime = Builder::new_current_thread()
@@ -153,7 +153,7 @@ async fn unless<S: Future + Unpin, W: Future>(stop: &mut S, work: W) -> Option<W
 
 fn interruption(narration: &Narration) -> ExitCode {
     narration.line("\nCtrl-C: demo interrupted; everything has been removed.");
-    // 128 + SIGINT, as in shells.
+    // 128 + SIGINT, as shells report it.
     ExitCode::from(130)
 }
 
@@ -163,7 +163,7 @@ fn way_in(outside_pid: u32, user_namespace: bool) -> String {
     format!("nsenter --target {outside_pid} {user}--mount --net --pid")
 }
 
-/// Does nothing in a network namespace of its own until its standard input is closed.
+/// Waits in its own network namespace until standard input is closed.
 fn workload() -> anyhow::Result<ExitCode> {
     let mut rest = Vec::new();
     std::io::stdin()

@@ -13,7 +13,7 @@ use super::{
     output::{Cell, Output, Table, Tone, indented, visible},
 };
 
-/// Maximum depth of the chain of causes.
+/// Maximum number of dependencies that `explain` follows from a value to its root cause.
 const DEPTH_MAX: usize = 8;
 
 /// Arguments of `describe` and `explain`.
@@ -25,7 +25,7 @@ pub struct KeyArgs {
 }
 
 impl KeyArgs {
-    /// Returns the full key.
+    /// Returns the full key of the requested value.
     async fn resolve(&self, agent: &Agent) -> Result<String, Failure> {
         let known = match names::is_name(&self.key) {
             true => answers::values(agent).await?,
@@ -176,7 +176,7 @@ fn table_section(output: &Output, title: &str, table: &Table) -> String {
     }
 }
 
-/// Explains the state of a value.
+/// Explains why a value is in its state.
 pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome {
     let key = args.resolve(agent).await?;
     if output.is_document() {
@@ -204,11 +204,11 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
     Ok(0)
 }
 
-/// The chain of causes.
+/// State of `explain` while it follows the chain of causes.
 struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
-    /// Keys that have been explained already. Needed to stop at cycles of values that wait for each other.
+    /// Keys of the values that have been explained. Each is explained only once, because values may wait for each other.
     reported: Vec<String>,
     text: String,
     remedies: Vec<String>,
@@ -224,7 +224,7 @@ impl Reasons<'_> {
             self.reported.push(reported.key.clone());
             let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             if depth > 0 && unmet.is_empty() && sentence(&reported).is_empty() {
-                // A namespace or a fact: the reason was already given for the value that waits for it.
+                // A namespace or a fact. The value that waits for it has already given the reason.
                 self.advise(format!("make sure that {} exists", visible(&names::short(&reported.key))));
                 continue;
             }
@@ -240,7 +240,7 @@ impl Reasons<'_> {
             for same in unmet.chunk_by(|one, next| one.state == next.state) {
                 self.because(same, &indent);
             }
-            // The one pushed last is explained first.
+            // Reversed, because the last element of `left` is explained first.
             for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
                 left.extend(self.cause(one).await.map(|cause| (cause, depth + 1)));
             }
@@ -248,7 +248,7 @@ impl Reasons<'_> {
         Ok(())
     }
 
-    /// Writes all dependencies that are unmet for the same reason, followed by the reason.
+    /// Writes dependencies that are unmet for the same reason, followed by that reason.
     fn because(&mut self, same: &[Unmet], indent: &str) {
         for one in same {
             self.text
@@ -297,7 +297,7 @@ impl Reasons<'_> {
     }
 }
 
-/// Returns a description of a value's state, or an empty string if there is nothing to add to the state itself.
+/// Describes the state of a value. Returns an empty string if there is nothing to add to the name of the state.
 fn sentence(reported: &Explanation) -> String {
     let status = reported.status.as_ref();
     let message = status.map(|status| status.message.as_str()).unwrap_or_default();

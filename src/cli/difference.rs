@@ -25,7 +25,7 @@ pub struct DiffArgs {
     replace: bool,
 }
 
-/// A value that differs.
+/// Value that is not the same in the file and in the agent.
 struct Difference {
     key: Key,
     old: Option<Model>,
@@ -42,7 +42,7 @@ impl Difference {
     }
 }
 
-/// Prints the differences.
+/// Prints the differences between a file and the desired values.
 pub async fn run(args: &DiffArgs, agent: &Agent, output: &Output) -> Outcome {
     let desired = Document::read(&args.file.file)?;
     let usable = desired.report_mistakes();
@@ -129,7 +129,9 @@ fn yaml(value: &Model) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Returns a line diff, with common lines once. Computes the longest common subsequence in quadratic time, because values have few lines.
+/// Returns a line diff, in which common lines appear once.
+///
+/// Computes the longest common subsequence in quadratic time, which is fast enough for values with few lines.
 fn line_by_line(old: &[String], new: &[String]) -> Vec<(char, String)> {
     let mut common = vec![vec![0_usize; new.len() + 1]; old.len() + 1];
     for (i, left) in old.iter().enumerate().rev() {

@@ -1,6 +1,6 @@
-//! `netns-agent doctor`: checks whether the agent can work on this machine, with a remedy for each problem.
+//! `netns-agent doctor`: checks whether the agent can work on this machine, and suggests a remedy for each problem.
 //!
-//! The checks in `machine`, `managers` and `services` never change the machine: they create test links in a temporary namespace.
+//! The checks never change the machine: test links are created in a temporary network namespace.
 
 mod machine;
 mod managers;
@@ -32,15 +32,15 @@ pub struct DoctorArgs {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
-    /// No problem.
+    /// The check found no problem.
     Ok,
-    /// Information only; not a problem.
+    /// Information for the user, not a problem.
     Note,
     /// The check could not be performed.
     Unknown,
     /// Some features do not work on this machine, or may behave unexpectedly.
     Warning,
-    /// The agent cannot work.
+    /// The agent cannot work on this machine.
     Problem,
 }
 
@@ -65,7 +65,7 @@ impl Verdict {
     }
 }
 
-/// A result with its description and, for problems, a remedy.
+/// Result of one check, with a remedy if the user should do something.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
     check: String,
@@ -95,7 +95,9 @@ impl Finding {
     }
 }
 
-/// Checks the machine. Fails if the agent cannot work on it, or if a check could not be performed.
+/// Checks the machine and prints the results.
+///
+/// Returns a failure code if the agent cannot work, or if a check could not be performed.
 pub async fn run(args: &DoctorArgs, agent: &Agent, output: &Output) -> Outcome {
     let machine = Machine::this();
     let mut findings = machine.findings();

@@ -1,4 +1,4 @@
-//! Documents with many values: files from the user, and the agent's configuration.
+//! Documents that contain many values: files of the user, and the configuration that the agent returns.
 //!
 //! [`models::document`] defines the format.
 
@@ -15,7 +15,7 @@ use models::{
 
 use super::failure::{Failure, remark};
 
-/// The option that names a file with values.
+/// Option that names a file with values.
 #[derive(clap::Args, Debug)]
 pub struct FileArgs {
     /// File with values in YAML or JSON (linuxConfig: {interfaces: [...], routes: [...]}); - reads standard input
@@ -23,10 +23,10 @@ pub struct FileArgs {
     pub file: PathBuf,
 }
 
-/// A document: its text and its values.
+/// Text of a document, and the values in it.
 #[derive(Debug)]
 pub struct Document {
-    /// The text as the user wrote it.
+    /// Text of the document, which is sent to the agent unchanged.
     pub text: String,
     /// Values, each with its position in the document.
     items: Vec<Item>,
@@ -50,7 +50,7 @@ impl Document {
         Self::parse(&name, text)
     }
 
-    /// Parses a document. Errors refer to it as `name`.
+    /// Parses a document. Error messages refer to it as `name`.
     pub fn parse(name: &str, text: String) -> Result<Self, Failure> {
         let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
         if !text.lines().any(has_content) {
@@ -65,7 +65,7 @@ impl Document {
         });
         let items: Vec<Item> = read.map_err(|error| {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            // The first line already has line and column; the others only quote the text.
+            // The first line contains line and column of the error. The following lines only quote the document.
             let words = crate::yaml::words(&error);
             let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Failure::new(format!("{name}: {place}{words}"))
@@ -74,7 +74,7 @@ impl Document {
         Ok(Document { text, items })
     }
 
-    /// Creates a document of these values.
+    /// Creates a document that contains these values.
     pub fn of(values: Vec<Model>) -> Result<Self, Failure> {
         let text = write_document(&values).map_err(|error| Failure::new(format!("cannot write the document: {error}")))?;
         let items = values.into_iter().map(|model| Item {
@@ -87,7 +87,7 @@ impl Document {
         })
     }
 
-    /// Returns the keys of the values.
+    /// Returns the keys of all values in the document.
     pub fn keys(&self) -> Vec<String> {
         self.values().map(|value| value.key().to_string()).collect()
     }

@@ -4,7 +4,7 @@ use std::{fmt, io, process::ExitCode};
 
 use super::output::visible;
 
-/// Exit code of a failure: the agent is unreachable, it rejected the request, or the tested condition is false.
+/// Exit code of a failure, such as an unreachable agent, a rejected request, or a check that found a problem.
 pub const FAILED: u8 = 1;
 /// Exit code of `plan` and `diff` if there are changes. For other commands, 2 is a usage error (clap's default).
 pub const CHANGES: u8 = 2;
@@ -19,7 +19,7 @@ A closed output pipe (as with `head`) is not an error.";
 /// Result of a command: its exit code, or a failure.
 pub type Outcome = Result<u8, Failure>;
 
-/// Command failure: error message, hint and exit code.
+/// Failure of a command: error message, hint and exit code.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -37,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// Sets the hint about what to do next.
+    /// Sets the hint, which tells the user what to do next.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = next.into();
@@ -74,7 +74,7 @@ impl Failure {
     }
 }
 
-/// Escapes control characters: a failure may quote foreign keys and values, and a terminal would interpret them.
+/// Escapes control characters, because a message may quote keys and values from outside, and a terminal would interpret them.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&visible(&self.message))?;
@@ -90,7 +90,7 @@ pub fn remark(text: &str) {
     eprintln!("netns-agent: {}", visible(text));
 }
 
-/// Converts errors when writing to standard output.
+/// Converts an error that occurred when writing to standard output. A closed pipe is not a failure.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -1,4 +1,4 @@
-//! `netns-agent history` and `netns-agent resync`.
+//! `netns-agent history` shows past transactions; `netns-agent resync` starts a downstream resync.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -55,7 +55,7 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
         return Ok(0);
     }
     let mut records: Vec<Record> = answers::list(agent, &target).await?;
-    // A waiting transaction ends later than those that started after it.
+    // Sort by number: a waiting transaction ends later than transactions that started after it.
     records.sort_by_key(|record| record.seq_num);
     let mut table = Table::new(["SEQ", "TIME", "TOOK", "KIND", "VALUES", "OPERATIONS", "FAILED", "DESCRIPTION"]);
     for record in &records[newest(records.len())..] {
@@ -78,12 +78,12 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
 fn took(record: &Record) -> String {
     match (moment::parse(&record.start), moment::parse(&record.stop)) {
         (Some(start), Some(stop)) if stop > start => moment::duration(stop - start),
-        // The scheduler clock does not advance within a step.
+        // Start and end are equal if the transaction took one scheduler step, in which the clock does not advance.
         _ => "-".to_owned(),
     }
 }
 
-/// Returns the number of values in a transaction, or restored by a repair. A retry contains no values.
+/// Returns the number of values that a transaction requested or a repair restored. Returns `-` for a retry, which requests none.
 fn values(record: &Record) -> String {
     let restored: BTreeSet<&str> = record
         .executed
@@ -98,7 +98,7 @@ fn values(record: &Record) -> String {
     }
 }
 
-/// Returns whether a notification reported a loss, which was then repaired.
+/// Returns whether a transaction repaired values that had disappeared from the kernel.
 fn is_repair(record: &Record) -> bool {
     record.txn_type == "SBNotification" && record.executed.iter().any(|operation| operation.prev_state == LOST)
 }
@@ -290,7 +290,7 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
         }
         return Ok(0);
     }
-    // The response to a failed resync contains the operations as well.
+    // The response to a failed resync contains the transaction record as well.
     let body: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
     let failure = agent.success(&target, answer).err();
     let failure = failure.unwrap_or_else(|| Failure::new("the resync failed"));
@@ -328,7 +328,7 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // The loss of an address in the agent's own namespace is also reported as a fact.
+            // The loss of an address in the agent's own namespace is also reported as a lost fact.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

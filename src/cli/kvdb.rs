@@ -1,7 +1,7 @@
 //! `netns-agent kvdb`: reads and writes keys of the store.
 //!
-//! Unlike the other commands, it connects to etcd. On success, it prints the same as the client of the reference agent: the value,
-//! or `OK`.
+//! Unlike the other commands, `kvdb` connects to etcd. On success, it prints the value or `OK`, as the client of the reference
+//! agent does.
 
 use std::{fs, io::Read, path::PathBuf, time::Duration};
 
@@ -103,7 +103,7 @@ enum KvdbCommand {
     },
 }
 
-/// Runs a subcommand.
+/// Runs a subcommand of `kvdb`.
 pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) -> Outcome {
     let key = match &args.command {
         KvdbCommand::Get { key } | KvdbCommand::Put { key, .. } | KvdbCommand::Del { key } => Some(key.as_str()),
@@ -126,11 +126,11 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
     Ok(0)
 }
 
-/// Returns the full key. A short key belongs to the agent with this label.
+/// Returns the full key. Keys that do not start with `/` belong to the agent with this label.
 fn whole_key(key: &str, label: &str) -> String {
     match (key.starts_with('/'), Requested::read(key)) {
         (true, _) => key.to_owned(),
-        // `Requested::read` would turn a status key into a configuration key.
+        // `Requested::read` would turn the key of a status into the key of a desired value.
         (false, _) if key.starts_with("config-status/") => format!("{}{key}", agent_prefix(label)),
         (false, Requested::Key(key)) => format!("{}{key}", agent_prefix(label)),
         (false, _) => format!("{}{key}", agent_prefix(label)),
@@ -151,7 +151,9 @@ async fn get(store: &Store, key: &str, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Reads the value, and rejects keys that no agent reads and invalid values, unless `force` is set.
+/// Returns the key and the value to put. The value `-` is read from standard input.
+///
+/// Unless `force` is set, rejects keys that no agent reads, and invalid values.
 fn judged(key: &str, value: &str, force: bool) -> Result<(String, String), Failure> {
     if !force {
         judge::check_key(key)?;
@@ -216,7 +218,7 @@ fn absent(key: &str) -> Failure {
     Failure::new(format!("key does not exist: {key}{}", judge::suggestion(key))).next("`netns-agent kvdb list --keys-only` lists all keys")
 }
 
-/// Returns the key, value and revision. A value that is not JSON becomes a string.
+/// Returns key, value and mod revision as JSON. A value that is not JSON becomes a string.
 fn document(pair: &KeyValue) -> Json {
     let text = String::from_utf8_lossy(pair.value()).into_owned();
     let value = serde_json::from_str(&text).unwrap_or(Json::String(text));
@@ -254,7 +256,7 @@ impl Store {
     }
 
     async fn get(&self, key: &str, options: Option<GetOptions>) -> Result<Vec<KeyValue>, Failure> {
-        // The statuses of many values exceed the default limit of 4 MiB.
+        // The statuses of many values exceed the default message limit of 4 MiB.
         let mut client = self.client.kv_client().max_decoding_message_size(usize::MAX);
         let mut answer = self.answer("read", client.get(key, options)).await?;
         Ok(answer.take_kvs())
@@ -270,11 +272,12 @@ impl Store {
 }
 
 fn unreachable(endpoints: &str, what: &str, error: &etcd_client::Error) -> Failure {
-    Failure::new(format!("store {endpoints}: {what} failed: {}", innermost(error)))
-        .next("set its address with --etcd-endpoints; the embedded store of an agent is at --embedded-listen (127.0.0.1:2379)")
+    Failure::new(format!("store {endpoints}: {what} failed: {}", innermost(error))).next(
+        "set the address of the store with --etcd-endpoints; the embedded store listens on --embedded-listen (default: 127.0.0.1:2379)",
+    )
 }
 
-/// Returns the server or system error message, without the message that the client library wraps around it.
+/// Returns the message of the server or the system, without the messages that the client library wraps around it.
 pub(super) fn innermost(error: &etcd_client::Error) -> String {
     let words = |outer: &dyn std::error::Error, mut words: String| {
         let mut cause = outer.source();
@@ -296,7 +299,7 @@ fn late(endpoints: &str, time_limit: Duration) -> Failure {
         "the store {endpoints} did not respond within {}",
         moment::duration(time_limit)
     ))
-    .next("set its address with --etcd-endpoints, or a longer timeout with --timeout")
+    .next("set the address of the store with --etcd-endpoints, or a longer timeout with --timeout")
 }
 
 fn tls(args: &KvdbArgs) -> Result<Option<TlsOptions>, Failure> {

@@ -40,7 +40,7 @@ struct Logger {
     level: String,
 }
 
-/// Level names that the agent accepts. The last three are aliases of warn and error.
+/// Level names that the agent accepts. The last three are aliases of `warn` and `error`.
 const LEVELS: [&str; 8] = ["trace", "debug", "info", "warn", "error", "warning", "fatal", "panic"];
 
 fn parse_level(text: &str) -> Result<String, String> {
@@ -55,7 +55,7 @@ fn parse_level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Runs a subcommand.
+/// Runs a subcommand of `log`.
 pub async fn run(command: &LogCommand, agent: &Agent, output: &Output) -> Outcome {
     match command {
         LogCommand::List { logger } => list(logger.as_deref(), agent, output).await,

@@ -40,7 +40,7 @@ use crate::config::RunArgs;
 #[derive(Parser, Debug)]
 #[command(name = "netns-agent", version, about, max_term_width = 120, after_help = failure::EXIT_CODES)]
 pub struct Arguments {
-    /// Client command options.
+    /// Options of the client commands.
     #[command(flatten)]
     pub client: ClientArgs,
     /// The subcommand.
@@ -69,10 +69,10 @@ pub enum Command {
     Client(ClientCommand),
 }
 
-/// Subcommands without the client options.
+/// Subcommands that do not use the client options.
 const STANDALONE: [&str; 2] = ["run", "demo"];
 
-/// Commands whose exit code 2 means changes instead of a usage error.
+/// Commands for which exit code 2 means that there are changes. Usage errors of these commands exit with 1.
 const TELLING_BY_CODE: [&str; 2] = ["plan", "diff"];
 
 /// Returns the command-line definition. Client options are hidden for commands that do not use them.
@@ -85,7 +85,7 @@ pub(crate) fn command() -> clap::Command {
     command
 }
 
-/// Parses the arguments of this process. Exits on usage errors and requests for help.
+/// Parses the arguments of this process. Exits after usage errors and requests for help.
 pub fn parse() -> Arguments {
     let matches = command()
         .try_get_matches()
@@ -110,7 +110,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// clap would confuse them, and fail only when the command is used.
+    /// clap would confuse arguments with the same id, and fail only when the command is used.
     #[test]
     fn arguments_of_commands_do_not_clash_with_options_of_the_client() {
         fn look(command: &clap::Command, global: &[clap::Id]) {

@@ -1,6 +1,6 @@
-//! `netns-agent model`: the kinds of values and their fields.
+//! `netns-agent model`: describes the kinds of values and their fields.
 //!
-//! The information is part of this program; no agent is needed.
+//! The descriptions are part of this program, so no agent is needed.
 
 use clap::Subcommand;
 use models::{
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::config::suggest::did_you_mean;
 
-/// Page width in characters.
+/// Width of a page in characters.
 const WIDTH: usize = 100;
 
 /// Subcommands of `model`.
@@ -36,7 +36,7 @@ pub enum ModelCommand {
     },
 }
 
-/// Runs a subcommand.
+/// Runs a subcommand of `model`.
 pub fn run(command: &ModelCommand, output: &Output) -> Outcome {
     match command {
         ModelCommand::List => list(output)?,
@@ -77,7 +77,7 @@ fn show(name: &str, output: &Output) -> Result<(), Failure> {
     output.text(&page(model, &message, output))
 }
 
-/// Returns the page about a kind of values: description, key, fields, and an example.
+/// Returns the page about a kind of values: description, key, fields and example.
 fn page(model: &ModelInfo, message: &MessageDescriptor, output: &Output) -> String {
     let mut page = String::new();
     push_text(&mut page, &message_text(message), 0);
@@ -109,7 +109,7 @@ fn push_field(page: &mut String, field: &Field, indent: usize, output: &Output) 
     field.fields.iter().for_each(|field| push_field(page, field, indent + 4, output));
 }
 
-/// Appends text, wrapped at spaces.
+/// Appends text to a page, wrapped at spaces.
 fn push_text(page: &mut String, text: &str, indent: usize) {
     for line in text.lines().flat_map(|paragraph| wrap(paragraph, WIDTH.saturating_sub(indent))) {
         page.push_str(&format!("{:indent$}{line}\n", ""));
@@ -127,7 +127,7 @@ fn example(kind: ModelKind) -> &'static str {
     }
 }
 
-/// Returns the key as a template: the prefix, and the field names in capitals.
+/// Returns the key as a template: the prefix, followed by field names in capitals.
 fn key(model: &ModelInfo) -> String {
     let fields: Vec<&str> = model.key_fields.split(", ").collect();
     let camel_case = |field: &str| {
@@ -138,7 +138,7 @@ fn key(model: &ModelInfo) -> String {
     };
     let replace = |name: String, field: &&str| name.replace(&format!("{{{{.{}}}}}", camel_case(field)), &field.to_uppercase());
     let name = match model.name_template.contains(' ') {
-        // Templates with functions write the fields one after another.
+        // A template that calls functions cannot be filled in here. Such a template joins its fields with `/`.
         true => fields.join("/").to_uppercase(),
         false => fields.iter().fold(model.name_template.to_owned(), replace),
     };

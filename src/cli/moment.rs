@@ -1,6 +1,6 @@
 //! Parsing and formatting of times and durations.
 //!
-//! API times are in RFC 3339 format (UTC).
+//! Times in the REST API are in RFC 3339 format (UTC).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Returns the age of an API time, such as `3m`, or `-` if the time is unknown: the Unix epoch, or invalid.
+/// Returns how long ago a time was, such as `3m`. Returns `-` if the time is invalid or the Unix epoch, which means unknown.
 pub fn ago(time: &str) -> String {
     parse(time)
         .filter(|then| !then.is_zero())
@@ -43,7 +43,7 @@ pub fn duration(span: Duration) -> String {
     format!("{}{unit}", number.strip_suffix(".0").unwrap_or(&number))
 }
 
-/// Formats the time of day of an API time (UTC), to the millisecond.
+/// Returns the time of day (UTC) of an RFC 3339 time, to the millisecond.
 pub fn time_of_day(time: &str) -> String {
     parse(time).map_or_else(|| time.to_owned(), clock)
 }

@@ -1,4 +1,4 @@
-//! Names of values on the command line: kinds (`interface`, `route`, …), short and full keys.
+//! Names of values on the command line: kinds (`interface`, `route`, …), short keys and full keys.
 
 use models::{
     key::{ALL_AGENTS_PREFIX, CONFIG_PREFIX},
@@ -8,13 +8,13 @@ use models::{
 use super::{answers::BaseStatus, failure::Failure};
 use crate::config::suggest::{closest, did_you_mean};
 
-/// Kinds without a model: key prefixes and names.
+/// Kinds that have no model, each with its key prefix and its names.
 const OTHER_KINDS: &[(&str, &[&str])] = &[
     ("linux/namespace/", &["namespace", "namespaces", "netns", "ns"]),
     ("linux/microservice/", &["microservice", "microservices"]),
 ];
 
-/// Aliases of kinds.
+/// Aliases of the kinds that have a model.
 const ALIASES: &[(&str, &[&str])] = &[
     ("interface", &["interfaces", "if", "link", "links"]),
     ("arp", &["arps", "neighbour", "neighbours"]),
@@ -23,10 +23,10 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("ip", &["ips", "allocation", "allocations"]),
 ];
 
-/// First segments of agent keys.
+/// Possible first segments of a key, after `/vnf-agent/LABEL/`.
 const KEY_CLASSES: [&str; 6] = ["config", "config-status", "linux", "netalloc", "status", "check"];
 
-/// States of values.
+/// All states of a value. `wait` accepts only the first eight.
 const STATES: [&str; 11] = [
     "CONFIGURED",
     "PENDING",
@@ -40,7 +40,7 @@ const STATES: [&str; 11] = [
     "REMOVED",
     "MISSING",
 ];
-/// Pseudo-state for `wait`: the value does not exist.
+/// State that only `wait` accepts: the value does not exist.
 const DELETED: &str = "DELETED";
 
 /// Parses a state filter: `configured`, or `!configured` for all other states.
@@ -72,11 +72,11 @@ fn state_of(name: &str, known: &[&str]) -> Result<String, String> {
 /// A kind, key or name on the command line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Requested {
-    /// All values of a kind, by their key prefix.
+    /// All values whose key has this prefix.
     Kind(String),
-    /// One key.
+    /// The value with this key.
     Key(String),
-    /// The part of a key after the prefix of its kind, such as an interface name.
+    /// The value with this name, which is the part of the key after the prefix of its kind.
     Name(String),
 }
 
@@ -126,7 +126,7 @@ impl Requested {
         Err(Failure::new(format!("unknown kind {first:?}{suggestion}")).next(format!("kinds are: {}, namespace", known.join(", "))))
     }
 
-    /// Returns whether one of the values or their derived values matches.
+    /// Returns whether a value or derived value in the list matches. A kind always matches.
     pub fn matches_any(&self, values: &[BaseStatus]) -> bool {
         let mut keys = values
             .iter()
@@ -134,7 +134,7 @@ impl Requested {
         matches!(self, Requested::Kind(_)) || keys.any(|key| self.matches(key))
     }
 
-    /// Returns whether a key matches.
+    /// Returns whether a key matches the request.
     pub fn matches(&self, key: &str) -> bool {
         match self {
             Requested::Kind(prefix) => key.starts_with(prefix.as_str()),
@@ -144,7 +144,7 @@ impl Requested {
     }
 }
 
-/// Returns the key that the text refers to. A name is looked up in `known`, where it must be unambiguous.
+/// Returns the key that a text refers to. A name is looked up in `known`, where it must be unambiguous.
 pub fn one_key(text: &str, known: &[BaseStatus]) -> Result<String, Failure> {
     let requested = Requested::parse(text)?;
     let name = match &requested {
@@ -195,7 +195,7 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
     models.chain(aliases)
 }
 
-/// Returns whether the text is a bare name, which must be looked up among the existing values.
+/// Returns whether a text is a bare name, which must be looked up among the existing values.
 pub fn is_name(text: &str) -> bool {
     matches!(Requested::read(text), Requested::Name(_))
 }
@@ -222,7 +222,7 @@ pub fn short(key: &str) -> String {
     }
 }
 
-/// Returns whether the key belongs to a desired value rather than an observed fact.
+/// Returns whether a key belongs to a desired value, and not to an observed fact.
 pub fn is_configuration(key: &str) -> bool {
     key.starts_with(CONFIG_PREFIX)
 }
@@ -325,7 +325,7 @@ mod tests {
             let failure = Requested::parse(text).expect_err(text);
             assert!(failure.message().contains(words), "{failure}");
         }
-        // Values without a model are published as INVALID, so users may query them.
+        // The agent reports values without a model as INVALID, so users may ask for them.
         for text in ["config/linux/l9/v2/x", "linux/interface/state/left/UP", "left", "if"] {
             assert_eq!(Requested::parse(text).expect(text), Requested::read(text));
         }

@@ -1,6 +1,6 @@
 //! Standard output: tables, documents, colours.
 //!
-//! Control characters in external text are always escaped, because a terminal would interpret them.
+//! Control characters in external text are escaped, because a terminal would interpret them.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -49,7 +49,7 @@ enum Colors {
     Never,
 }
 
-/// Meaning of a piece of text, which determines its colour.
+/// Meaning of a text, which determines its colour.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tone {
     /// Text without a special meaning.
@@ -77,7 +77,7 @@ impl Tone {
         }
     }
 
-    /// Returns the SGR parameter of ECMA-48.
+    /// Returns the SGR parameter (ECMA-48) for the tone. `None` for plain text.
     fn code(self) -> Option<u8> {
         match self {
             Tone::Plain => None,
@@ -90,7 +90,7 @@ impl Tone {
     }
 }
 
-/// A cell of a table.
+/// Cell of a table.
 #[derive(Clone, Debug)]
 pub struct Cell {
     text: String,
@@ -115,7 +115,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// A table with headings.
+/// Table with headings.
 pub struct Table {
     headings: Vec<&'static str>,
     rows: Vec<Vec<Cell>>,
@@ -141,9 +141,8 @@ impl Table {
     }
 }
 
-/// Writer of standard output in the format that the user chose.
+/// Writer of standard output, in the format that the user has chosen.
 pub struct Output {
-    /// Output format.
     pub format: Format,
     headings: bool,
     colors: bool,
@@ -152,7 +151,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Creates the output from the options, the environment and the type of standard output.
+    /// Creates the writer. By default, colours depend on the terminal and on the variables `NO_COLOR` and `TERM`.
     pub fn new(args: &OutputArgs) -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -169,7 +168,7 @@ impl Output {
         }
     }
 
-    /// Returns whether the format is for programs (JSON or YAML).
+    /// Returns whether the format is JSON or YAML, which are meant for programs.
     pub fn is_document(&self) -> bool {
         matches!(self.format, Format::Json | Format::Yaml)
     }
@@ -179,7 +178,7 @@ impl Output {
         self.format == Format::Wide
     }
 
-    /// Prints external bytes: unchanged to a pipe or a file, and with control characters escaped to a terminal.
+    /// Prints external bytes. A terminal gets them with control characters escaped, a pipe or a file gets them unchanged.
     pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self.terminal {
             true => write(escaped_lines(&String::from_utf8_lossy(bytes)).as_bytes()),
@@ -187,17 +186,17 @@ impl Output {
         }
     }
 
-    /// Prints text that may contain colours. External text must be made [`visible`] first.
+    /// Prints text that may contain colours. Escape external text with [`visible`] first.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
         write(text.as_bytes())
     }
 
-    /// Prints a line that may contain colours. External text must be made [`visible`] first.
+    /// Prints a line that may contain colours. Escape external text with [`visible`] first.
     pub fn line(&self, text: &str) -> Result<(), Failure> {
         self.text(&format!("{text}\n"))
     }
 
-    /// Prints a value as YAML if that is the format, and as JSON otherwise.
+    /// Prints a value as YAML if that is the output format, and as JSON otherwise.
     pub fn document<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), Failure> {
         let wrong = |error: &dyn std::fmt::Display| Failure::new(format!("cannot write the output: {error}"));
         let text = match self.format {

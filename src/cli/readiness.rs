@@ -15,14 +15,14 @@ use super::{
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub struct Health {
-    /// Numeric `ligato.status.OperationalState`.
+    /// State of the agent, as a number of `ligato.status.OperationalState`.
     pub state: i32,
-    /// Start time in seconds since the Unix epoch.
+    /// Start time of the agent, in seconds since the Unix epoch.
     pub start_time: u64,
-    /// Parts of the agent.
+    /// Health of each part of the agent, by name of the part.
     #[serde(rename = "PluginStatus")]
     pub parts: BTreeMap<String, Part>,
-    /// Parts that are not essential: everything else works without them.
+    /// Names of the parts that the agent can run without.
     #[serde(rename = "NonFatalPlugins")]
     pub dispensable: Option<Vec<String>>,
 }
@@ -31,14 +31,14 @@ pub struct Health {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 pub struct Part {
-    /// Numeric `ligato.status.OperationalState`.
+    /// State of the part, as a number of `ligato.status.OperationalState`.
     pub state: i32,
-    /// Error message.
+    /// Error message. Empty if the part does not fail.
     pub error: String,
 }
 
 impl Health {
-    /// Returns whether everything else works without this part.
+    /// Returns whether the agent can run without this part.
     pub fn is_dispensable(&self, part: &str) -> bool {
         self.dispensable.iter().flatten().any(|other| other == part)
     }
@@ -48,7 +48,7 @@ impl Health {
 pub struct Readiness {
     /// True if the agent is connected to its store and has applied the values that were desired when it started.
     pub ready: bool,
-    /// The agent's response.
+    /// Response of `/readiness`, as JSON.
     pub answer: Json,
 }
 
@@ -56,7 +56,7 @@ pub struct Readiness {
 pub async fn ask(agent: &Agent) -> Result<Readiness, Failure> {
     let answer = agent.send(Method::GET, "/readiness", "").await?;
     let ready = answer.status == StatusCode::OK;
-    // An agent that is not ready responds with the same body but another status. Any other error has another body.
+    // An agent that is not ready sends the same body with an error status. The body of any other error is different.
     let answer = match serde_json::from_slice(&answer.body) {
         Ok(Json::Object(members)) if members.contains_key("start_time") => Json::Object(members),
         _ => agent.json("/readiness", answer)?,
@@ -65,12 +65,12 @@ pub async fn ask(agent: &Agent) -> Result<Readiness, Failure> {
 }
 
 impl Readiness {
-    /// Parses the response.
+    /// Returns the parsed response, or default values if it cannot be parsed.
     pub fn health(&self) -> Health {
         serde_json::from_value(self.answer.clone()).unwrap_or_default()
     }
 
-    /// Returns the reason why the agent may not know all desired values, or `None` if it is ready.
+    /// Returns the reason why the agent may not know all desired values, or `None` if the agent is ready.
     pub fn problem(&self) -> Option<String> {
         if self.ready {
             return None;

@@ -35,7 +35,7 @@ struct Accepted {
     orphans: usize,
 }
 
-/// Runs a subcommand.
+/// Runs a subcommand of `removals`.
 pub async fn run(command: &RemovalsCommand, agent: &Agent, output: &Output) -> Outcome {
     match command {
         RemovalsCommand::List => list(agent, output).await,

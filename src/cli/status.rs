@@ -1,6 +1,6 @@
 //! `netns-agent status`: health of the agent, and values that need attention.
 //!
-//! The agent reports its health; its readiness determines the exit code.
+//! The exit code depends on the readiness of the agent, not on its health.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
     readiness::{self, Health, Part, Readiness},
 };
 
-/// Maximum number of listed values that need attention.
+/// Maximum number of values listed as needing attention.
 const ATTENTION_MAX: usize = 20;
 
 /// Returns the name of a numeric `ligato.status.OperationalState`.
@@ -29,7 +29,7 @@ fn state_name(state: i32) -> &'static str {
     }
 }
 
-/// Prints the health of the agent. Fails if the agent is not ready.
+/// Prints the health of the agent. Returns a failure code if the agent is not ready.
 pub async fn run(agent: &Agent, output: &Output) -> Outcome {
     let readiness = readiness::ask(agent).await?;
     let ready = readiness.ready;

@@ -17,10 +17,10 @@ use super::{
     readiness,
 };
 
-/// Polling interval while waiting for values.
+/// Interval between polls while waiting for values.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time that a failure must persist before it counts. A busy agent publishes a status up to half a second late.
+/// Time for which a value must stay failed before waiting ends. A busy agent publishes a status up to half a second late.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `watch`.
@@ -68,7 +68,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
         sleep(args.interval).await;
         let now = match look(agent, &counts).await {
             Ok(now) => now,
-            // The agent may be restarting: keep polling.
+            // Keep polling: the agent may be restarting.
             Err(failure) => {
                 if is_there {
                     remark(&format!(
@@ -82,7 +82,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             }
         };
         is_there = true;
-        // An agent that has just started does not know all desired values yet, so missing values have not been removed.
+        // An agent that has just started may not know all desired values yet. Missing values have then not been removed.
         if before.keys().any(|key| !now.contains_key(key)) && !is_ready(agent).await {
             continue;
         }
@@ -108,7 +108,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
     Ok(0)
 }
 
-/// Prints a note about each given value that does not exist yet. Otherwise, a mistyped name would be watched silently.
+/// Prints a note for each requested value that does not exist, because its name may be mistyped.
 async fn remark_on_absent(agent: &Agent, texts: &[String], requested: &[Requested]) -> Result<(), Failure> {
     let values = answers::values(agent).await?;
     for (text, requested) in texts.iter().zip(requested) {
@@ -134,7 +134,7 @@ async fn look(agent: &Agent, counts: &impl Fn(&str) -> bool) -> Result<BTreeMap<
         .collect())
 }
 
-/// Prints a status on one line, so JSON output can be parsed line by line.
+/// Prints a status on one line, so that JSON output can be parsed line by line.
 fn show(output: &Output, status: &Status) -> Result<(), Failure> {
     let time = moment::clock(moment::now());
     match output.format {
@@ -172,7 +172,7 @@ pub struct WaitArgs {
 /// Waits until all selected values are in the requested state, or until the timeout expires.
 pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
     let deadline = Instant::now() + time_limit;
-    // A script may start the agent and wait for its values at once.
+    // A script may start the agent and run `wait` immediately afterwards.
     while !agent.is_listening().await && Instant::now() < deadline {
         sleep(WAIT_INTERVAL).await;
     }
@@ -200,7 +200,7 @@ async fn keys(args: &WaitArgs, agent: &Agent, deadline: Instant) -> Result<Vec<S
     args.keys.iter().map(|key| names::one_key(key, &known)).collect()
 }
 
-/// Waits until the agent knows all desired values. Before that, its list may be incomplete.
+/// Waits until the agent knows all desired values. Until then, its list may be incomplete.
 async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
     loop {
         let readiness = readiness::ask(agent).await?;
@@ -216,7 +216,9 @@ async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
     }
 }
 
-/// Waits until all keys are in a state, or do not exist if it is `DELETED`. Prints each one to `output` if it is given.
+/// Waits until all keys are in a state. The state `DELETED` means that the value does not exist.
+///
+/// If `output` is given, prints each key when it reaches the state.
 pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, time_limit: Duration) -> Outcome {
     until_unless(agent, output, keys, state, time_limit, &|_| false).await
 }
@@ -241,7 +243,7 @@ async fn until_unless(
     loop {
         let now = match look(agent, &|key| keys.contains(&key)).await {
             Err(_) if Instant::now() < deadline && !agent.is_listening().await => {
-                // The agent may be restarting.
+                // Keep polling: the agent may be restarting.
                 sleep(WAIT_INTERVAL).await;
                 continue;
             }

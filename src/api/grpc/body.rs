@@ -1,7 +1,8 @@
-//! Wraps the bodies of a gRPC call: limits the time for and the size of received messages, and counts messages in both directions.
+//! Wraps the request and response bodies of gRPC calls. Limits size and arrival time of received messages, and counts messages in
+//! both directions.
 //!
-//! Neither a tonic layer nor a codec could do this: a layer sees bodies but no messages, and a codec sees messages but not the
-//! call they belong to.
+//! Neither a tonic layer nor a codec could do this: a layer sees bodies but not messages, and a codec sees messages but not the
+//! call that they belong to.
 
 use std::{
     future::Future,
@@ -18,23 +19,23 @@ use tonic::{Status, body::Body};
 use super::call::Running;
 use listener::Limits;
 
-/// Each message is preceded by a flag and a length of four bytes (gRPC over HTTP/2, `Length-Prefixed-Message`).
+/// Size of the header before each message: a flag byte and a length of four bytes (gRPC over HTTP/2, `Length-Prefixed-Message`).
 const HEADER: usize = 5;
 
-/// Parser state for the messages in a body.
+/// Parser that finds the messages in a body.
 #[derive(Default)]
 struct Frames {
     header: [u8; HEADER],
-    /// Number of header bytes received.
+    /// Number of header bytes received for the current message.
     have: usize,
-    /// Number of message bytes not yet received.
+    /// Number of bytes that are still missing from the current message.
     missing: usize,
-    /// Length of the longest message so far.
+    /// Length of the longest message so far, in bytes.
     longest: usize,
 }
 
 impl Frames {
-    /// Consumes bytes and returns the number of messages completed by them.
+    /// Consumes bytes, and returns the number of messages that they complete.
     fn pass(&mut self, mut bytes: &[u8]) -> u64 {
         let mut complete = 0;
         loop {
@@ -59,7 +60,7 @@ impl Frames {
     }
 }
 
-/// Request body. It must arrive within the time limit; in a stream, the limit applies to each chunk.
+/// Request body with limits on message size and arrival time. In a stream, the time limit starts again after each chunk.
 pub(super) struct Arriving {
     body: Incoming,
     frames: Frames,
@@ -132,7 +133,7 @@ fn too_long(length: usize, longest: usize) -> Status {
     Status::resource_exhausted(words)
 }
 
-/// Response body. The call ends when it is dropped.
+/// Response body. Dropping it ends the call.
 pub(super) struct Answering {
     body: Body,
     frames: Frames,

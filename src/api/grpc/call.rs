@@ -1,6 +1,7 @@
 //! Checks the rate, the token and the number of concurrent calls before a service sees a call, and counts each call.
 //!
-//! Metadata and messages are never logged. A call is a [`Running`] until its last message is sent or the client disconnects.
+//! Metadata and messages are never logged. A [`Running`] represents a call until its last message is sent or the client
+//! disconnects.
 
 use std::{
     convert::Infallible,
@@ -26,22 +27,22 @@ use crate::{
 };
 use listener::{Activity, Busy, Limits};
 
-/// Maximum number of concurrent calls for each allowed connection. Most calls are idle streams.
+/// Maximum number of concurrent calls per allowed connection. High, because most calls are idle streams.
 const CALLS_PER_CONNECTION: usize = 4;
 
-/// Handles calls.
+/// Handler of gRPC calls: checks, counts and routes them.
 pub(super) struct Calls {
     pub routes: Routes,
     pub gate: Arc<Gate>,
     pub methods: Methods,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
-    /// Limits the number of concurrent calls.
+    /// Semaphore that limits the number of concurrent calls.
     pub places: Arc<Semaphore>,
 }
 
 impl Calls {
-    /// Returns permits for as many calls as a listener with these limits allows.
+    /// Creates the semaphore for the maximum number of concurrent calls under these limits.
     pub fn places(limits: &Limits) -> Arc<Semaphore> {
         let places = limits.connections_max.saturating_mul(CALLS_PER_CONNECTION);
         Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
@@ -86,12 +87,12 @@ impl Calls {
                 Err(_) => Status::deadline_exceeded("the deadline set by the client has passed").into_http(),
             },
         };
-        // A response without messages has its status in the headers.
+        // A response without messages has its status in the headers instead of the trailers.
         running.see(response.headers());
         Ok(response.map(|body| Body::new(Answering::new(body, running))))
     }
 
-    // A status is large, but tonic requires it.
+    // `Status` is a large error type, but tonic requires it.
     #[allow(clippy::result_large_err)]
     fn admit(&self, request: &Request<Incoming>, peer: SocketAddr) -> Result<OwnedSemaphorePermit, Status> {
         self.gate.count(peer.ip(), Instant::now()).map_err(|refused| {
@@ -100,7 +101,7 @@ impl Calls {
             status
         })?;
         let metadata = MetadataMap::from_headers(request.headers().clone());
-        // Methods that change state check for role write themselves.
+        // Methods that change the state check for role `write` themselves.
         Admission(self.gate.clone()).admit(&metadata, Role::Read)?;
         self.places
             .clone()
@@ -109,9 +110,9 @@ impl Calls {
     }
 }
 
-/// A call in progress.
+/// A call in progress. Dropping it records the result in the metrics.
 pub(super) struct Running {
-    /// Metrics of the called method.
+    /// Metrics of the called method. `None` if the method is unknown.
     pub counted: Option<calls::Call>,
     method: Option<Method>,
     metrics: Arc<Metrics>,

@@ -1,6 +1,7 @@
 //! `ConfiguratorService`: the whole configuration in one typed message.
 //!
-//! The message has no field for rule chains; they are available through `ManagerService`. A client that stops reading delays nothing else.
+//! The message has no field for rule chains, which are available only through `ManagerService`. A client that stops reading
+//! notifications does not delay the agent.
 
 use std::{pin::Pin, sync::Arc};
 
@@ -35,7 +36,7 @@ use crate::{
     sources::clients::{ClientItem, Labels},
 };
 
-/// See the [module documentation](self).
+/// Implementation of `ConfiguratorService`.
 pub(super) struct Configurator {
     pub(super) api: Api,
     pub(super) admission: Admission,
@@ -109,7 +110,7 @@ impl ConfiguratorService for Configurator {
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<Self::NotifyStream>, Status> {
         let NotifyRequest { idx, filters } = request.into_inner();
         let begin = (idx.max(1), filters, self.notifications.clone(), self.stopped.clone());
-        // The next notifications are read only after the client has taken the previous ones.
+        // Read the next notifications only after the client has taken the previous ones.
         let reported = stream::unfold(begin, |(next, filters, mut notifications, mut stopped)| async move {
             let reported = tokio::select! {
                 reported = notifications.from(next) => reported?,
@@ -128,10 +129,12 @@ impl ConfiguratorService for Configurator {
 }
 
 impl Configurator {
-    /// Commits a request. The response metadata contains the transaction number.
+    /// Commits a request, and returns response metadata with the transaction number.
+    ///
+    /// With `wait_done`, also waits until no changed value is PENDING.
     async fn carry_out(&self, request: ClientRequest, wait_done: bool) -> Result<MetadataMap, Status> {
         let keys: Vec<Key> = request.changes.iter().map(|(key, _)| key.clone()).collect();
-        // Start watching before the request is applied, so that no status change is missed.
+        // Start watching before the request is committed, so that no status change is missed.
         let watcher = wait_done.then(|| self.api.statuses.watch(Selector::Keys(keys.iter().map(status_key).collect())));
         let result = commit(&self.api, request).await?;
         if let Some(watcher) = watcher {
@@ -149,7 +152,8 @@ fn status_key(key: &Key) -> Key {
     Key::from(key.as_str().replacen("config/", "config-status/", 1))
 }
 
-/// Waits until none of the watched values is PENDING. If the deadline of the call passes, the future is dropped.
+/// Waits until none of the watched values is PENDING. There is no timeout here: the future is dropped when the deadline of the
+/// call passes.
 async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Published>>) -> Result<(), Status> {
     let mut pending = std::collections::BTreeSet::new();
     let waits = |published: &Published| match published {
@@ -170,10 +174,10 @@ async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Publish
     }
 }
 
-/// Returns the values of a configuration.
+/// Returns the values in a configuration message.
 ///
 /// # Errors
-/// Fails if the configuration contains anything for VPP.
+/// Fails if the message contains configuration for VPP.
 #[allow(clippy::result_large_err, reason = "tonic requires this type")]
 fn models_of(config: Config) -> Result<impl Iterator<Item = Model>, Status> {
     if config.vpp_config.is_some_and(|vpp| !vpp.is_empty()) {

@@ -20,7 +20,7 @@ use listener::{
 
 /// Maximum number of concurrent streams per connection.
 const STREAMS_MAX: u32 = 256;
-/// Maximum size of a call's headers.
+/// Maximum total size of the headers of a call.
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Maximum number of bytes buffered per stream for sending to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -28,12 +28,12 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// The protocol of the gRPC API.
+/// The gRPC API as a protocol of the crate `listener`.
 #[derive(Clone)]
 pub(super) struct GrpcProtocol {
-    /// Handles calls.
+    /// Handler of all calls.
     pub calls: Arc<Calls>,
-    /// Time limits for clients.
+    /// Limits for connections and messages of clients.
     pub limits: Limits,
 }
 
@@ -81,7 +81,7 @@ impl GrpcProtocol {
         let answer = move |request: Request<Incoming>| calls.clone().answer(request, peer, answering.clone());
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            // A peer that does not respond to pings is unreachable.
+            // Close the connection if the client does not respond to pings.
             .keep_alive_interval(limits.step * 2)
             .keep_alive_timeout(limits.step * 2)
             .max_concurrent_streams(STREAMS_MAX)

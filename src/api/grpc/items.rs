@@ -28,7 +28,8 @@ pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>),
     if let Some(Union::Any(any)) = item.data.and_then(|data| data.union) {
         let name = any.type_url.rsplit('/').next().unwrap_or_default();
         let info = MODELS.iter().find(|model| model.proto_name == name);
-        let info = info.ok_or_else(|| Status::invalid_argument(format!("no model has the message {name:?}; KnownModels lists them")))?;
+        let info =
+            info.ok_or_else(|| Status::invalid_argument(format!("no model has the message {name:?}; KnownModels lists all models")))?;
         if let Some(id) = item.id.filter(|id| !id.model.is_empty() && id.model != info.name) {
             let message = format!(
                 "the item names model {:?}, but its data is a {name} of model {:?}",
@@ -47,14 +48,14 @@ pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>),
     }
 }
 
-/// Returns the key of a named item.
+/// Returns the key of the item with this id. Fails if the model is unknown.
 #[allow(clippy::result_large_err, reason = "tonic requires this type")]
 pub(super) fn key_of(id: &Id) -> Result<Key, Status> {
     let unknown = || Status::invalid_argument(format!("unknown model {:?}; KnownModels lists all models", id.model));
     key_of_item(&id.model, &id.name).ok_or_else(unknown)
 }
 
-/// Returns the id of the item with this key, or `None` if the key belongs to no model.
+/// Returns the id of the item with this key, or `None` if no model has the key.
 pub(super) fn id_of(key: &Key) -> Option<Id> {
     let info = model_of_key(key.as_str())?;
     Some(Id {
@@ -73,7 +74,9 @@ pub(super) fn item_of(key: &Key, model: &Model) -> Item {
     }
 }
 
-/// Returns whether an item is selected. Without ids, all items are selected; an empty name selects all items of a model.
+/// Returns whether ids select the item with this key.
+///
+/// An empty list selects all items. An id without a name selects all items of its model.
 pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
     let matches = |id: &Id| {
         let Some(info) = model_by_name(&id.model) else { return false };
@@ -84,7 +87,7 @@ pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
     ids.is_empty() || ids.iter().any(matches)
 }
 
-/// Returns the status of a key. The message contains its details or its error, as in the reference agent.
+/// Returns the status of a value. As in ligato vpp-agent, the message contains the error or the details.
 pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
     match extract.value(key).and_then(|value| value.status.as_ref()) {
         None => ItemStatus {
@@ -101,7 +104,7 @@ pub(super) fn status_of(extract: &Extract<Network>, key: &Key) -> ItemStatus {
     }
 }
 
-/// Returns a copy of values.
+/// Returns a copy of the values in this scope. Fails if the agent is stopping.
 pub(super) async fn values(api: &Api, scope: Scope) -> Result<Known, Status> {
     api.extract(scope).await.ok_or_else(stopping)
 }

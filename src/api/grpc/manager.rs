@@ -1,4 +1,4 @@
-//! `ManagerService`: sets, reads and follows values of any model. A client that stops reading delays nothing else.
+//! `ManagerService`: sets, reads and follows values of any model. A client that stops reading does not delay the agent.
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
@@ -36,20 +36,21 @@ use crate::{
     sources::{clients::Labels, merge::GRPC},
 };
 
-/// Minimum interval between updates to a client that follows states. The first change after a quiet period is sent at once. Without the
-/// interval, each client could cost as much as the changes themselves during a burst of changes.
+/// Minimum interval between updates to a subscriber. The first change after a quiet period is sent at once.
+///
+/// Without the interval, each subscriber could double the cost of a burst of changes.
 const PACE: Duration = Duration::from_millis(50);
 const CONFIG: &str = "config/";
 const CONFIG_STATUS: &str = "config-status/";
 
-/// See the [module documentation](self).
+/// Implementation of `ManagerService`.
 pub(super) struct Manager {
     pub(super) api: Api,
     pub(super) admission: Admission,
     pub(super) stopped: watch::Receiver<bool>,
 }
 
-/// Returns the source named by the client, or the default one.
+/// Returns the source that the client has set in the metadata (`datasrc`), or the default source.
 pub(super) fn source_of(metadata: &MetadataMap) -> String {
     let named = metadata
         .get("datasrc")
@@ -83,7 +84,7 @@ impl ManagerService for Manager {
                 ..UpdateResult::default()
             })
             .collect();
-        // Clients of the reference agent expect the transaction number here.
+        // Clients of ligato vpp-agent expect the transaction number in an additional result.
         results.extend(result.map(|result| UpdateResult {
             key: "seqnum".to_owned(),
             status: Some(ItemStatus {
@@ -144,7 +145,7 @@ impl ManagerService for Manager {
         Ok(Response::new(made.await.map_err(|error| Status::internal(error.to_string()))?))
     }
 
-    /// Sends the current states, then changes. A slow client receives the latest state and misses intermediate ones.
+    /// Sends the current states, followed by changes. A slow client receives only the latest state of each value.
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<Self::SubscribeStream>, Status> {
         let subscriptions = request.into_inner().subscriptions;
         let ids: Vec<Id> = subscriptions.into_iter().filter_map(|subscription| subscription.id).collect();
@@ -154,7 +155,7 @@ impl ManagerService for Manager {
             ids,
             next_check: Instant::now(),
         };
-        // Updates are taken from the watcher only after the client has taken the previous ones.
+        // Take updates from the watcher only after the client has taken the previous ones.
         let reported = stream::unfold(following, |mut following| async move {
             let notifications = following.next().await?;
             Some((Ok(SubscribeResponse { notifications }), following))
@@ -163,7 +164,7 @@ impl ManagerService for Manager {
     }
 }
 
-/// A client's subscription.
+/// Subscription of one client.
 struct Following {
     watcher: Watcher<Arc<Published>>,
     stopped: watch::Receiver<bool>,
@@ -172,7 +173,7 @@ struct Following {
 }
 
 impl Following {
-    /// Returns the next changes to the selected values, or `None` if the server stops.
+    /// Returns the next changes of the selected values, or `None` if the server stops.
     async fn next(&mut self) -> Option<Vec<Notification>> {
         loop {
             let look = async {
@@ -194,8 +195,8 @@ impl Following {
     }
 }
 
-/// Returns a selector for the states of the named items, or of all items if none is named.
-// A status is large, but tonic requires it.
+/// Returns a selector for the statuses of the items with these ids, or of all items if there are no ids.
+// `Status` is a large error type, but tonic requires it.
 #[allow(clippy::result_large_err)]
 fn selector(ids: &[Id]) -> Result<Selector, Status> {
     let status_of = |id: &Id| key_of(id).map(|key| key.as_str().replacen(CONFIG, CONFIG_STATUS, 1));
@@ -238,7 +239,9 @@ fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<
     })
 }
 
-/// Returns whether labels match: `k: v` requires label `k`, with value `v` unless it is empty; `!k` excludes it.
+/// Returns whether the labels of a value match the requested ones.
+///
+/// `k: v` requires label `k` with value `v`, or with any value if `v` is empty. `!k: v` excludes such a label.
 fn has_labels(labels: &Labels, desired: &HashMap<String, String>) -> bool {
     desired.iter().all(|(name, value)| {
         let has = |name: &str| labels.get(name).is_some_and(|has| value.is_empty() || has == value);

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::generated::meta_service_server::MetaService;
 
-/// See the [module documentation](self).
+/// Implementation of `MetaService`.
 pub(super) struct Meta;
 
 #[tonic::async_trait]
@@ -30,7 +30,7 @@ impl MetaService for Meta {
         }))
     }
 
-    /// Returns a file and everything it imports, directly or indirectly, including custom options.
+    /// Returns a proto file, and all files that it imports directly or indirectly. Custom options are included.
     async fn proto_file_descriptor(
         &self,
         request: Request<ProtoFileDescriptorRequest>,
@@ -59,7 +59,7 @@ impl MetaService for Meta {
     }
 }
 
-/// `google.protobuf.FileDescriptorSet` with files that are already encoded.
+/// `google.protobuf.FileDescriptorSet` whose files are already encoded.
 #[derive(Clone, PartialEq, Message)]
 struct FileSet {
     #[prost(bytes = "vec", repeated, tag = "1")]

@@ -1,4 +1,4 @@
-//! Table of the served methods by path, built from the service descriptors. Unknown paths from clients are never added.
+//! Table of the gRPC methods that the agent serves. It is built from the service descriptors, so clients cannot add paths.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use prost_types::FileDescriptorSet;
 /// A gRPC method.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Method {
-    /// Full service name.
+    /// Full name of the service, such as `grpc.health.v1.Health`.
     pub service: String,
-    /// Method name.
+    /// Name of the method, such as `Check`.
     pub name: String,
     /// True if the client sends a stream of messages.
     pub client_streams: bool,
@@ -32,7 +32,7 @@ impl Method {
     }
 }
 
-/// See the [module documentation](self).
+/// Table of all served methods, by path.
 pub struct Methods(HashMap<String, Method>);
 
 impl Methods {
@@ -67,7 +67,7 @@ impl Methods {
         Ok(Methods(methods))
     }
 
-    /// Returns the method with this path, if there is one.
+    /// Returns the method with this path, or `None` if it is not served.
     pub fn get(&self, path: &str) -> Option<&Method> {
         self.0.get(path)
     }

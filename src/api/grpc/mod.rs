@@ -1,4 +1,4 @@
-//! The gRPC API, compatible with the reference agent: generic manager, meta, configurator, health and reflection.
+//! The gRPC API, compatible with ligato vpp-agent: the services manager, meta, configurator, health and reflection.
 
 mod body;
 mod call;
@@ -42,21 +42,21 @@ use super::{
 use crate::config::HttpSettings;
 use listener::{Limits, Listener, Serving};
 
-/// Errors when starting the server.
+/// Error that prevents the server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be used.
+    /// The agent cannot listen on the address.
     #[error("cannot listen on {address}: {error}; set --grpc-listen to another address or to off")]
     Listen {
-        /// The address.
+        /// Address on which the agent should listen.
         address: SocketAddr,
-        /// System error.
+        /// Error of the system call.
         error: io::Error,
     },
-    /// The certificates cannot be used.
+    /// A certificate or the private key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// tonic rejects the server configuration.
+    /// The gRPC server cannot be set up. The text contains the reason.
     #[error("cannot set up the gRPC server: {0}")]
     Setup(String),
 }
@@ -70,7 +70,8 @@ pub enum StartError {
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
     let (stop, stopped) = watch::channel(false);
-    // Runs in the engine's runtime, which wakes it for each status: waking an API thread from there takes longer than the work.
+    // The task runs in the engine's runtime, which wakes it for each status. Waking an API thread instead would take longer than
+    // the task itself.
     let notifications = Notifications::start(&api, stopped);
     let started = threads::serve(async move { start_here(api, listen, &settings, gate, notifications, stop).await }).await;
     started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))
@@ -117,7 +118,7 @@ async fn start_here(
     Ok(serving)
 }
 
-/// Returns the routes of all services.
+/// Builds the routes of all services.
 async fn routes(
     api: &Api,
     admission: &Admission,
@@ -157,13 +158,13 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Access control for calls.
+/// Access control for gRPC calls.
 #[derive(Clone)]
 pub(crate) struct Admission(Arc<Gate>);
 
 impl Admission {
-    /// Admits a call if its token has the role.
-    // A status is large, but tonic requires it.
+    /// Admits a call if its token has the required role.
+    // `Status` is a large error type, but tonic requires it.
     #[allow(clippy::result_large_err)]
     pub fn admit(&self, metadata: &MetadataMap, needs: Role) -> Result<(), Status> {
         let header = metadata.get("authorization").and_then(|value| value.to_str().ok());

@@ -1,4 +1,4 @@
-//! Numbered link notifications. The latest ones are kept in a ring buffer, for clients that subscribe later.
+//! Numbered notifications about links. A ring buffer keeps the latest ones, for clients that subscribe later.
 
 use std::{
     collections::VecDeque,
@@ -16,13 +16,13 @@ use tokio::sync::watch;
 
 use crate::{api::Api, engine::watch::Selector, publish::Published};
 
-/// Number of notifications kept, as in the reference agent.
+/// Number of notifications kept, as in ligato vpp-agent.
 const KEPT: usize = 10_000;
-/// Maximum number of notifications sent to a client at once.
+/// Maximum number of notifications that a client receives at once.
 const HANDED: usize = 64;
 const LINKS: &str = "status/linux/interfaces/v2/interface/";
 
-/// Handle to the ring buffer.
+/// Handle to the ring buffer of notifications.
 #[derive(Clone)]
 pub(super) struct Notifications {
     ring: Arc<Mutex<Ring>>,
@@ -42,7 +42,7 @@ impl Ring {
 }
 
 impl Notifications {
-    /// Records link states until the server stops.
+    /// Starts a task that records changes of link states until the server stops.
     pub fn start(api: &Api, mut stopped: watch::Receiver<bool>) -> Self {
         let ring = Arc::new(Mutex::new(Ring {
             first: 1,
@@ -77,7 +77,9 @@ impl Notifications {
         Notifications { ring, next }
     }
 
-    /// Waits for notifications starting at an index, and returns them without older ones. Returns `None` if the server stops.
+    /// Waits for notifications with this or a later index, and returns up to [`HANDED`] of them.
+    ///
+    /// Returns `None` if the server stops.
     pub async fn from(&mut self, index: u32) -> Option<Vec<NotifyResponse>> {
         self.next.wait_for(|next| *next > index.max(1)).await.ok()?;
         let ring = lock(&self.ring);
@@ -121,7 +123,7 @@ pub(super) fn matches(notification: &Notification, filter: &Notification) -> boo
     use prost::Message;
     let mut merged = notification.clone();
     let bytes = filter.encode_to_vec();
-    // A message can always decode its own bytes.
+    // Decoding cannot fail, because the message has just been encoded.
     merged.merge(bytes.as_slice()).is_ok() && merged == *notification
 }
 
@@ -141,8 +143,8 @@ mod tests {
         assert!(matches(&reported, &Notification { notification: None }));
         assert!(!matches(&reported, &notification_of(state("veth2", 0))));
         assert!(!matches(&reported, &notification_of(state("veth1", 1400))));
-        // Tag and length of an empty member 1: the notification of a VPP data plane.
-        let vpp = <Notification as prost::Message>::decode(&[0x0a, 0][..]).expect("a filter of the reference agent");
+        // Field 1 with length 0: an empty notification of a VPP data plane.
+        let vpp = <Notification as prost::Message>::decode(&[0x0a, 0][..]).expect("a filter of ligato vpp-agent");
         assert!(!matches(&reported, &vpp));
     }
 }

@@ -1,6 +1,6 @@
-//! History records as JSON, with the member names and member order of the reference agent.
+//! History records as JSON, with the member names and member order of ligato vpp-agent.
 //!
-//! Values are opaque here; the caller converts them to [`Shown`].
+//! Values are opaque in this module. The caller passes a function that converts them to [`Shown`].
 
 use std::{
     collections::BTreeMap,
@@ -28,12 +28,12 @@ pub struct Shown {
     /// Full name, such as `ligato.linux.interfaces.Interface`.
     #[serde(rename = "ProtoMsgName")]
     pub message: String,
-    /// Content, with member names in lowerCamelCase.
+    /// Content in protobuf JSON, with member names in lowerCamelCase.
     #[serde(rename = "ProtoMsgData")]
     pub data: Json,
 }
 
-/// Converts a value, or returns `None` if it has no message.
+/// Function that converts a value, or returns `None` if the value has no message.
 pub type Show<'a, V> = &'a dyn Fn(&Key, &V) -> Option<Shown>;
 
 /// Converts records to a list of transactions.
@@ -51,7 +51,7 @@ pub fn plan<V>(plan: &[Planned<V>], show: Show<'_, V>) -> Vec<Operation> {
     plan.iter().map(operation).collect()
 }
 
-/// Converts revisions of nodes: a timeline or a snapshot.
+/// Converts the revisions of a timeline or of a snapshot to nodes.
 pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
     revisions.iter().map(|revision| Node::of(revision, show)).collect()
 }
@@ -73,7 +73,7 @@ impl From<FlagStatistics> for Counts {
     }
 }
 
-/// A transaction.
+/// Record of a transaction.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Transaction {
@@ -100,7 +100,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Converts a record.
+    /// Converts a transaction record.
     pub fn of<V>(record: &TransactionRecord<V>, show: Show<'_, V>) -> Self {
         let (retry_for_txn, retry_attempt) = match record.kind {
             Kind::Retry { of, attempt } => (of, u64::from(attempt)),
@@ -203,7 +203,7 @@ impl Operation {
         let OperationRecord { before, after, flags, .. } = operation;
         let value = |side: &Side<V>| side.value.as_ref().and_then(|value| show(&operation.key, value));
         let error = |side: &Side<V>| side.error.as_deref().map(str::to_owned);
-        // States with the number zero are omitted.
+        // Omit NONEXISTENT, whose number is 0, as in ligato vpp-agent.
         let state = |side: &Side<V>| (side.state != ValueState::Nonexistent).then(|| side.state.text());
         Operation {
             operation: operation.verb.text(),
@@ -225,7 +225,7 @@ impl Operation {
     }
 }
 
-/// State of a key during a period of time.
+/// State of a key during a period.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Node {
@@ -260,7 +260,7 @@ impl Node {
         let text = |(name, text): (&str, String)| (name.to_owned(), Json::String(text));
         Node {
             since: rfc3339(revision.since),
-            // The zero time of the reference agent means that the period has not ended.
+            // As in ligato vpp-agent, Go's zero time means that the period has not ended.
             until: revision.until.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), rfc3339),
             key: revision.key.to_string(),
             label: revision.label.clone(),
@@ -298,7 +298,7 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// Formats a time since the Unix epoch as RFC 3339 in UTC, with nanoseconds but without trailing zeros, as in the reference agent.
+/// Formats a time since the Unix epoch as RFC 3339 in UTC, with nanoseconds but without trailing zeros, as in ligato vpp-agent.
 pub fn rfc3339(time: Duration) -> String {
     let text = humantime::format_rfc3339_nanos(UNIX_EPOCH + time.min(LAST_SECOND)).to_string();
     let text = text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');

@@ -1,4 +1,4 @@
-//! The scheduler history as JSON and as text, in the formats of the reference agent.
+//! The scheduler history as JSON and as text, in the formats of ligato vpp-agent.
 
 pub mod json;
 #[cfg(test)]

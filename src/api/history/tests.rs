@@ -1,4 +1,4 @@
-//! Tests of the JSON and text formats with hand-made records.
+//! Tests of the JSON and text formats, with records made by hand.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! History records as human-readable text, in the layout of the reference agent.
+//! History records as human-readable text, in the layout of ligato vpp-agent.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::scheduler::{
     history::record::{OperationRecord, Origin, TransactionRecord},
 };
 
-/// Formats a value on one line.
+/// Function that formats a value on one line.
 pub type Print<'a, V> = &'a dyn Fn(&Key, &V) -> String;
 
 /// Formats a transaction. With `verbose`, includes the states before and after each operation.
@@ -75,7 +75,7 @@ fn kind_text<V>(record: &TransactionRecord<V>) -> String {
 }
 
 fn values<V>(page: &mut Page, record: &TransactionRecord<V>, print: Print<'_, V>) {
-    // In a resync, values that come from the kernel were not requested.
+    // In a resync, list only the requested values, not those read from the kernel.
     let requested = |origin: Origin| record.options.resync == Resync::None || origin != Origin::FromSB;
     if record.values.is_empty() {
         return page.line(2, format_args!("- values: NONE"));

@@ -1,8 +1,10 @@
-//! Builds responses: JSON, text and errors, with the headers that clients of the reference agent expect.
+//! Builds responses: JSON, text and errors, with the headers that clients of ligato vpp-agent expect.
 //!
-//! JSON is indented and has the content type `application/json; charset=UTF-8`. An error is an object with the member `Error`, and its
-//! content type is exactly `application/json`, without a character set: only then does the reference command-line client read the member
-//! `message` instead of printing the raw body. Therefore, an error has both members.
+//! JSON is indented and has the content type `application/json; charset=UTF-8`.
+//!
+//! An error is an object with the members `Error` and `message`. Its content type is exactly `application/json`, without a
+//! character set. Otherwise, the command-line client of ligato vpp-agent would print the raw body instead of the member
+//! `message`.
 
 use axum::{
     body::Body,
@@ -48,7 +50,7 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> Answer {
     Ok(typed(JSON, body))
 }
 
-/// Builds a response that may be large in the background pool, without delaying the engine threads.
+/// Builds a possibly large response in the background pool, so that the threads of the engine are not delayed.
 ///
 /// # Errors
 /// Returns the errors of `make`.
@@ -57,16 +59,16 @@ pub async fn elsewhere(make: impl FnOnce() -> Answer + Send + 'static) -> Answer
     made.unwrap_or_else(|error| Err(ApiError::internal(format!("cannot build the response: {error}"))))
 }
 
-/// Error response.
+/// Error to respond with.
 #[derive(Debug)]
 pub struct ApiError {
     /// Status code.
     pub status: StatusCode,
     /// Description of the failure: the object, the reason and the remedy.
     pub message: String,
-    /// Additional members of the body.
+    /// Additional members of the JSON body.
     pub members: Vec<(&'static str, Json)>,
-    /// Additional headers.
+    /// Additional response headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -81,17 +83,17 @@ impl ApiError {
         }
     }
 
-    /// Returns status 500, which the reference agent uses for invalid parameters as well.
+    /// Creates an error with status 500, which ligato vpp-agent uses for invalid parameters as well.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
-    /// Returns status 404.
+    /// Creates an error with status 404.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    /// Returns status 503: the agent is stopping.
+    /// Creates an error with status 503, which means that the agent is stopping.
     pub fn stopping() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -99,13 +101,13 @@ impl ApiError {
         )
     }
 
-    /// Adds a member to the body.
+    /// Adds a member to the JSON body.
     pub fn with_member(mut self, name: &'static str, value: Json) -> Self {
         self.members.push((name, value));
         self
     }
 
-    /// Adds a header.
+    /// Adds a response header.
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
@@ -127,7 +129,7 @@ impl IntoResponse for ApiError {
         for (name, value) in self.members {
             body[name] = value;
         }
-        // An object of strings can always be serialized.
+        // A JSON object can always be serialized.
         let mut response = typed(ERROR, format!("{body:#}\n"));
         *response.status_mut() = self.status;
         response.headers_mut().extend(self.headers);

@@ -1,6 +1,6 @@
 //! `/configuration`: reads, changes, validates, plans and confirms the desired state as one document.
 //!
-//! Additions to the API of the reference agent: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two
+//! Additions to the API of ligato vpp-agent: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two
 //! differences are deliberate: a document that cannot be parsed is a client error (400 instead of 500), and values that fail are
 //! retried.
 
@@ -43,7 +43,7 @@ use crate::{
 
 pub(super) const YAML: &str = "application/yaml; charset=UTF-8";
 
-/// Maximum time limit for a confirmation, in seconds (one day).
+/// Maximum time for the confirmation of a change, in seconds (one day).
 const CONFIRM_MAX: u64 = 24 * 60 * 60;
 
 const SOURCE: Parameter = Parameter::optional(
@@ -89,7 +89,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         failures: &[UNREADABLE, FAILED],
         ..Endpoint::get(
             "/configuration",
-            "Add or change values and wait until they are applied; values that are PENDING by then are listed and are not failures",
+            "Add or change values and wait until they are applied; values that are still PENDING are listed, but do not count as failures",
             || put(change),
         )
     },
@@ -178,7 +178,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 async fn show_all(State(api): State<Api>) -> Answer {
-    // Not in the background pool: this takes a lock that the sources may be waiting for.
+    // Do not read the items in the low-priority background pool: this holds a lock that the sources may be waiting for.
     let items = api.desired.items();
     answer::elsewhere(move || {
         let models: Vec<Model> = items.into_iter().filter_map(|item| item.model).collect();
@@ -207,7 +207,7 @@ async fn remove(State(api): State<Api>, query: Query, Text(body): Text) -> Answe
     commit(&api, &query, request).await
 }
 
-/// Builds the client request for the values in a document.
+/// Builds a client request from the values in a document.
 async fn request(query: &Query, body: String, desired: impl Fn(ClientItem) -> Option<ClientItem>) -> Result<ClientRequest, ApiError> {
     let items = parse(body).await?.into_iter().map(|item| {
         let labels = Labels::new();
@@ -227,7 +227,7 @@ async fn parse(body: String) -> Result<Vec<models::document::Item>, ApiError> {
     parsed.map_err(|error| bad(format!("cannot parse the configuration: {error}")))
 }
 
-/// Returns whether a parameter is present, with or without a value.
+/// Returns whether a query parameter is present, with or without a value.
 fn flag(query: &Query, name: &str) -> bool {
     query.all(name).next().is_some()
 }
@@ -236,7 +236,7 @@ fn bad(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }
 
-/// Returns a number. Unlike [`Query::number`], reports an invalid one as a client error (400).
+/// Returns a numeric query parameter. Unlike [`Query::number`], reports an invalid number as a client error (400).
 fn number(query: &Query, name: &str) -> Result<Option<u64>, ApiError> {
     query.number(name).map_err(|error| bad(error.message))
 }
@@ -269,7 +269,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
     Err(present.fold(error, |error, (name, value)| error.with_member(name, value)))
 }
 
-/// Returns the empty object with which the reference agent reports success.
+/// Returns the empty object with which ligato vpp-agent reports success.
 fn nothing() -> Answer {
     answer::json(&json!({}))
 }
@@ -289,7 +289,7 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
     let value = |key: &Key| {
         let reported = extract.value(key).and_then(|value| value.status.as_ref());
         let reported = reported.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
-        // The published status may lag: PENDING is published later while other operations are in flight.
+        // The published status may be out of date: PENDING is published late while other operations are in flight.
         let waits = result.waiting.iter().find(|wait| wait.key == *key);
         let (state, message) = waits.map_or(reported, |wait| (ValueState::Pending, wait.message.as_str()));
         json!({ "key": key.as_str(), "state": state.text(), "message": message })
@@ -320,7 +320,7 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
     }))
 }
 
-/// A validation error.
+/// Validation error of one value.
 #[derive(Serialize)]
 struct Fault {
     path: String,
@@ -348,7 +348,7 @@ async fn validate(Text(body): Text) -> Answer {
     Ok(response)
 }
 
-/// Returns the path of fields in a document, in the notation of the reference agent: `linuxConfig.arpEntries*.hwAddress`.
+/// Returns the path of fields in a document, in the notation of ligato vpp-agent: `linuxConfig.arpEntries*.hwAddress`.
 fn path_of(model: &Model, fields: &[String]) -> String {
     let member = member_of(model.kind());
     let fields = match fields {
@@ -432,7 +432,7 @@ async fn json_schema(query: Query) -> Answer {
     }
 }
 
-/// The schemas, generated once.
+/// JSON schemas for all spellings of the field names. Generated on first use.
 static SCHEMAS: LazyLock<Vec<(FieldNames, Bytes)>> = LazyLock::new(|| {
     let all = [FieldNames::Both, FieldNames::OnlyProto, FieldNames::OnlyJson].into_iter();
     all.map(|names| (names, format!("{:#}\n", schema(names)).into())).collect()

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use listener::{Limits, Protocol, TimeLimited, refusal};
 
-/// Maximum size of the request line with headers, and of the buffered part of a body.
+/// Maximum size of the request line with all headers, and of the buffered part of a body.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Start of the HTTP/2 preface (RFC 9113 §3.4), on which hyper closes the connection without a response.
@@ -24,12 +24,12 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// The protocol of the REST API.
+/// The REST API as a protocol of the crate `listener`.
 #[derive(Clone)]
 pub struct Rest {
-    /// Handles requests.
+    /// Router that handles all requests.
     pub router: Router,
-    /// Time limits for clients.
+    /// Limits for connections and requests of clients.
     pub limits: Limits,
 }
 
@@ -51,7 +51,7 @@ impl Protocol for Rest {
             .header_read_timeout(limits.step)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
-        // Drops the value that `wait_for` returns at once: it holds a lock of the channel.
+        // Drop the guard that `wait_for` returns at once, because it holds a lock of the channel.
         let reported = async move { stop.wait_for(|stop| *stop).await.map(drop) };
         let ended = tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
@@ -64,7 +64,7 @@ impl Protocol for Rest {
         let mut last_words = Vec::new();
         if let Err(error) = ended {
             debug!(%peer, "REST: {error}");
-            // No response if the client has sent nothing: idle connections are closed silently.
+            // A client that has sent nothing gets no response: idle connections are closed silently.
             if parts.read_buf.starts_with(HTTP2) {
                 last_words = refusal::http2("this port speaks HTTP/1.1; gRPC is at --grpc-listen");
             } else if error.is_timeout() && !parts.read_buf.is_empty() {

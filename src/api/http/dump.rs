@@ -70,7 +70,7 @@ struct Item {
     metadata: Option<Metadata>,
 }
 
-/// Interface metadata, in addition to the value.
+/// Metadata of an interface, in addition to its value.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Metadata {
@@ -117,7 +117,7 @@ async fn dump(State(api): State<Api>, query: Query) -> Answer {
             let known = Network::kinds().into_iter().find(|(_, known)| *known == prefix);
             let Some((name, _)) = known else {
                 let model = MODELS.iter().find(|model| model.key_prefix == prefix);
-                // Clients compare this text.
+                // Clients compare this text, so it must not change.
                 let model = model.ok_or_else(|| ApiError::not_found("no descriptor found matching the key prefix"))?;
                 return without_descriptor(&api, model, view).await;
             };
@@ -137,7 +137,7 @@ fn index() -> Answer {
     })
 }
 
-/// Returns the values of a model that the agent stores but does not apply. None of them is in the kernel.
+/// Returns the values of a model that the agent stores but does not apply to the kernel.
 async fn without_descriptor(api: &Api, model: &'static ModelInfo, view: View) -> Answer {
     let desired = match view {
         View::Desired => api.desired.items(),
@@ -183,7 +183,7 @@ async fn of_descriptor(api: &Api, name: &'static str, view: View) -> Answer {
     .await
 }
 
-/// Returns the published index of the link, or 0 if none is published.
+/// Returns the published kernel index of an interface's link, or 0 if none is published.
 fn known_index(api: &Api, interface: &Interface) -> u32 {
     let key = Key::from(format!("status/linux/interfaces/v2/interface/{}", interface.name));
     match api.statuses.get(&key).as_deref() {

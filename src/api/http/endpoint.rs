@@ -1,28 +1,28 @@
-//! Describes an endpoint in one table row, from which its route and its documentation are generated.
+//! Describes each endpoint in one row of a table. Routes and documentation are generated from the rows.
 //!
-//! Each module beside this one has its rows in a constant `ENDPOINTS`.
+//! Each module that has endpoints lists their rows in a constant `ENDPOINTS`.
 
 use axum::{Router, http::Method, routing::MethodRouter};
 
 use crate::api::{Api, security::Role};
 
-/// One endpoint.
+/// Endpoint of the REST API.
 pub struct Endpoint {
     /// HTTP method. An endpoint with GET also accepts HEAD.
     pub method: Verb,
-    /// Path. Segments in braces are parameters.
+    /// Path of the endpoint. Segments in braces are parameters.
     pub path: &'static str,
     /// Purpose of the endpoint, in one line.
     pub summary: &'static str,
     /// Query and path parameters.
     pub parameters: &'static [Parameter],
-    /// Content type of the request body.
+    /// Content type of the request body. `None` if the endpoint reads no body.
     pub body: Option<&'static str>,
     /// Content types of the responses.
     pub answers: &'static [&'static str],
     /// Example response, from which the schema is derived. Empty if no schema is needed.
     pub example: &'static str,
-    /// True if the response can also be a single element of the example, which is a list.
+    /// True if the example is a list, and the response can also be a single element of it.
     pub single: bool,
     /// Example of a response with another schema. Empty if there is none.
     pub other_example: &'static str,
@@ -30,20 +30,16 @@ pub struct Endpoint {
     pub failures: &'static [(u16, &'static str)],
     /// Status code and example of a failure whose body is a regular response instead of an error.
     pub reported_with: Option<(u16, &'static str)>,
-    /// Creates the handler.
+    /// Returns the handler of the endpoint.
     pub handler: fn() -> MethodRouter<Api>,
 }
 
-/// HTTP method. (`http::Method` cannot be used in a constant row.)
+/// HTTP method. A constant row cannot contain an `http::Method`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
-    /// GET.
     Get,
-    /// POST.
     Post,
-    /// PUT.
     Put,
-    /// DELETE.
     Delete,
 }
 
@@ -70,11 +66,10 @@ impl Verb {
     }
 }
 
-/// A parameter.
+/// Parameter in the query or in the path of a request.
 pub struct Parameter {
-    /// Parameter name.
     pub name: &'static str,
-    /// Effect of the parameter.
+    /// Description of the parameter, for the documentation.
     pub summary: &'static str,
     /// True if a request without the parameter fails.
     pub required: bool,
@@ -113,7 +108,7 @@ impl Endpoint {
         }
     }
 
-    /// Returns the role that a client needs.
+    /// Returns the role that a client needs to use the endpoint.
     pub fn role(&self) -> Role {
         match self.method {
             Verb::Get => Role::Read,
@@ -123,7 +118,7 @@ impl Endpoint {
 }
 
 impl Parameter {
-    /// Creates an optional parameter.
+    /// Creates an optional parameter that accepts any string.
     pub const fn optional(name: &'static str, summary: &'static str) -> Self {
         Parameter {
             name,
@@ -141,7 +136,7 @@ impl Parameter {
         }
     }
 
-    /// Creates a required parameter.
+    /// Creates a required parameter that accepts any string.
     pub const fn required(name: &'static str, summary: &'static str) -> Self {
         Parameter {
             required: true,
@@ -158,7 +153,7 @@ impl Parameter {
     }
 }
 
-/// Returns the role that a method needs: reading methods need read, all others write.
+/// Returns the role that a request needs: `read` for GET, HEAD and OPTIONS, and `write` for all other methods.
 pub fn role_of(method: &Method) -> Role {
     match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => Role::Read,

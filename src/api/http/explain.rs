@@ -1,6 +1,6 @@
 //! `/scheduler/explain`: status, dependencies, derived values, dependents and last operations of one key.
 //!
-//! An addition to the API of the reference agent.
+//! Ligato vpp-agent has no such endpoint.
 
 use axum::{extract::State, routing::get};
 use models::{
@@ -46,18 +46,18 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
 #[derive(Serialize)]
 struct Explanation {
     key: String,
-    /// Display name.
+    /// Human-readable name, such as `interface d1`.
     name: String,
     state: &'static str,
     since: String,
-    /// Status as published under `config-status/`; `null` if none is published.
+    /// Status that is published under `config-status/`. `null` if none is published.
     status: Json,
-    /// Desired value, or the applied one if none is desired.
+    /// Desired value, or the applied value if no value is desired.
     value: Option<Shown>,
     depends_on: Vec<Dependency>,
     derived: Vec<Part>,
     needed_by: Vec<Part>,
-    /// Newest first.
+    /// Last operations on the value and its derived values, newest first.
     last_operations: Vec<Operation>,
     /// Names of the sources that have a value under this key, the one in effect first.
     sources: Vec<String>,
@@ -66,9 +66,9 @@ struct Explanation {
 #[derive(Serialize)]
 struct Dependency {
     label: String,
-    /// Key that satisfies the dependency; empty if any of several keys would.
+    /// Expected key. Empty if any of several keys would satisfy the dependency.
     expected: String,
-    /// Display name of the expected value.
+    /// Display name of the expected value, or a description of the values that would satisfy the dependency.
     name: String,
     met: bool,
     met_by: Vec<String>,
@@ -176,7 +176,7 @@ fn depends_on(extract: &Extract<Network>, key: &Key, desired: Option<&Value>) ->
         .collect()
 }
 
-/// Returns the last operations of the key and of its derived values, newest first.
+/// Returns the last operations on the key and on its derived values, newest first.
 fn last_operations(extract: &Extract<Network>, key: &Key) -> Vec<Operation> {
     let belongs = |other: &Key| other == key || extract.value(other).is_some_and(|value| value.parent.as_ref() == Some(key));
     let newest = extract.records().iter().rev().flat_map(|record| {

@@ -1,7 +1,7 @@
 //! `/scheduler/graph`: draws the graph of values and their dependencies.
 //!
-//! Shows the whole graph, the graph at the end of a transaction, or the neighbourhood of a key if the whole graph is too large to read.
-//! `dot` writes it for Graphviz, `svg` draws it.
+//! Shows the whole graph, the graph at the end of a transaction, or the neighbourhood of a key if the whole graph is too large to
+//! read. The module `dot` writes the graph for Graphviz, and `svg` draws it as an image.
 
 mod dot;
 mod layout;
@@ -28,7 +28,7 @@ use crate::{api::Api, descriptors::value::Value};
 
 /// Content type of SVG images.
 const SVG: &str = "image/svg+xml";
-/// Maximum number of nodes in an SVG image. A larger one would be unreadable and slow to lay out.
+/// Maximum number of nodes in an SVG image. A larger image would be unreadable and slow to lay out.
 const DRAWN_MAX: usize = 400;
 /// Default depth of the neighbourhood of a key, in edges.
 const DEPTH: u64 = 2;
@@ -57,36 +57,37 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
 struct Node {
     key: String,
     state: ValueState,
-    /// True if the value is derived from another one.
+    /// True if the value is derived from another value.
     derived: bool,
-    /// True if the value does not exist, and is shown only because others refer to it.
+    /// True if the value does not exist, and is shown only because other values refer to it.
     missing: bool,
     error: String,
 }
 
-/// Edge of a graph. Its ends are indices into the nodes.
+/// Edge of a graph. `from` and `to` are indices into the nodes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Edge {
     from: usize,
     to: usize,
     label: String,
     derives: bool,
-    /// True if the dependency is satisfied.
+    /// True if an existing value satisfies the dependency.
     met: bool,
 }
 
 /// Graph to be drawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Picture {
-    /// Sorted by key.
+    /// Nodes, sorted by key.
     nodes: Vec<Node>,
     edges: Vec<Edge>,
 }
 
 impl Picture {
-    /// Creates the graph from these revisions, one for each key.
+    /// Creates a graph from the revisions of all keys, one revision for each key.
     ///
-    /// `now` means that the revisions are current, so the values that satisfy their dependencies are known.
+    /// `now` means that the revisions are current. Only current revisions contain the keys that satisfy a dependency. In a past
+    /// graph, a dependency is assumed to be met if the expected key exists.
     fn of(revisions: &[Revision<Value>], now: bool) -> Self {
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         for revision in revisions {
@@ -181,7 +182,7 @@ impl Picture {
 async fn graph(State(api): State<Api>, query: Query) -> Answer {
     let (number, depth) = (query.number("txn")?, query.number("depth")?.unwrap_or(DEPTH));
     let key = query.once("key").filter(|key| !key.is_empty()).map(Key::new);
-    // As in the reference agent, an unknown format means SVG.
+    // As in ligato vpp-agent, an unknown format means SVG.
     let as_text = matches!(query.once("format"), Some("raw" | "dot"));
     let extract = api.extract(Scope::All).await.ok_or_else(ApiError::stopping)?;
     answer::elsewhere(move || {
@@ -190,7 +191,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
             Some(number) => {
                 let record = extract.records().iter().find(|record| record.seq == number);
                 let record = record.ok_or_else(|| ApiError::not_found("transaction with such sequence number is not recorded"))?;
-                // The graph at the end of a transaction is the one immediately after it stopped.
+                // One nanosecond after the end, so that the last changes of the transaction are included.
                 Some(record.stop + std::time::Duration::from_nanos(1))
             }
         };
@@ -215,7 +216,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
     .await
 }
 
-/// Returns the fill colour of a state.
+/// Returns the fill colour of nodes in this state.
 fn colour(state: ValueState) -> &'static str {
     match state {
         ValueState::Configured => "#bfe5bf",
@@ -273,7 +274,7 @@ mod tests {
 
     #[test]
     fn nodes_never_overlap() {
-        // With cycles, a self-loop, and many edges across several layers.
+        // The graph has cycles, self-loops, and many edges across several layers.
         let names: Vec<String> = (0..60).map(|number| format!("node-{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let edges: Vec<(usize, usize)> = (0..60)

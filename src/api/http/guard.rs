@@ -29,13 +29,13 @@ use super::{
 use crate::api::security::{Denied, Gate, TooFast, provider};
 use listener::Limits;
 
-/// Name of the authenticated user, as sent by the reference agent.
+/// Response header with the name of the authenticated client, as in ligato vpp-agent.
 const USERNAME: HeaderName = HeaderName::from_static("x-ligato-auth-username");
 const RATE: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-limit");
 const BURST: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-maxburst");
 const DELAY: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-waitdelay");
 
-/// State for the checks.
+/// State of the checks.
 pub struct Guard {
     /// Access control and rate limits.
     pub gate: Arc<Gate>,
@@ -89,7 +89,7 @@ impl Guard {
         Ok((self.with_whole_body(request).await?, user))
     }
 
-    /// Reads the whole body, so that no endpoint has to wait for it.
+    /// Reads the whole body before the endpoint is called, so that no endpoint has to wait for a client.
     async fn with_whole_body(&self, request: Request) -> Result<Request, ApiError> {
         let too_long = || {
             let message = format!(

@@ -85,7 +85,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Returns a JSON array. As in the reference agent, an empty one is `null`.
+/// Returns a list as JSON. As in ligato vpp-agent, an empty list becomes `null`.
 pub(super) fn list<T: Serialize>(items: &[T]) -> Answer {
     match items.is_empty() {
         true => answer::json(&serde_json::Value::Null),
@@ -117,7 +117,7 @@ async fn transactions(State(api): State<Api>, query: Query) -> Answer {
         let within = within.map(|record| record.as_ref());
         match as_text {
             true => Ok(answer::text(text::transactions(within, &print))),
-            // As in the reference agent: a range without transactions is an empty list, an inverted range is `null`.
+            // As in ligato vpp-agent, an inverted range results in `null`, and a range without transactions in an empty list.
             false if since > until => answer::json(&serde_json::Value::Null),
             false => answer::json(&json::transactions(within, &show)),
         }

@@ -15,7 +15,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     ..Endpoint::get("/", "This page: all endpoints", || get(page))
 }];
 
-/// The page, generated once.
+/// HTML page. Generated on first use.
 static PAGE: LazyLock<Bytes> = LazyLock::new(|| {
     let rows: String = ALL.iter().copied().flatten().map(row).collect();
     let page = format!(

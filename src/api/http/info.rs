@@ -1,6 +1,6 @@
 //! `/info/…`: program version and agent identity.
 //!
-//! `/info/agent` is an addition to the API of the reference agent.
+//! `/info/agent` is an addition to the API of ligato vpp-agent.
 
 use axum::{extract::State, routing::get};
 use serde::Serialize;
@@ -39,7 +39,7 @@ async fn agent(State(api): State<Api>) -> Answer {
     })
 }
 
-/// Version information, with the same members as in the reference agent.
+/// Version information, with the same members as in ligato vpp-agent.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Version {
@@ -50,7 +50,7 @@ struct Version {
     build_user: &'static str,
     build_host: &'static str,
     build_time: i64,
-    /// Always empty; clients of the reference agent print it.
+    /// Always empty. Clients of ligato vpp-agent print it.
     go_version: &'static str,
     #[serde(rename = "OS")]
     os: &'static str,

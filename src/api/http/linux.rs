@@ -1,6 +1,6 @@
 //! `/dump/linux/v2/…` and `/stats/linux/…`: managed interfaces, ARP entries and routes as read from the kernel.
 //!
-//! Messages are encoded as in the reference agent, with the plain JSON encoding of Go: enums as numbers, default values omitted, a
+//! Messages are encoded as in ligato vpp-agent, with the plain JSON encoding of Go: enums as numbers, default values omitted, a
 //! `oneof` under the name of its Go type.
 
 use axum::{extract::State, routing::get};
@@ -26,7 +26,7 @@ use netns_kernel::LinkDetails;
 const INET: u8 = 2;
 const INET6: u8 = 10;
 
-const UNREADABLE: &[(u16, &str)] = &[(500, "a namespace cannot be read; the message names it")];
+const UNREADABLE: &[(u16, &str)] = &[(500, "a namespace cannot be read; the error contains its name")];
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
@@ -124,7 +124,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Returns whether an interface is listed. Foreign links that a value only refers to are not.
+/// Returns whether an interface is listed. An interface that only refers to a foreign link is not.
 fn is_listed(found: &&RetrievedInterface) -> bool {
     let kind = link_kinds::by_type(found.message.r#type().as_str_name());
     kind.is_none_or(|kind| kind.spec().life_cycle != LifeCycle::Referred)
@@ -161,7 +161,7 @@ fn plain(message: &InterfaceMessage) -> PlainInterface {
     }
 }
 
-/// Encodes the member of `link` as Go does: the name of its Go type, fields by their proto names, enums as numbers.
+/// Encodes the member of `link` as Go does: under the name of its Go type, with proto field names and numeric enums.
 fn plain_link(link: &Link) -> Json {
     let (member, message) = link_member(link);
     let words = member.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
@@ -185,7 +185,7 @@ fn meta(link: &LinkDetails) -> InterfaceMeta {
     }
 }
 
-/// Returns the name of an ARPHRD type, as printed by `ip link` after `link/`.
+/// Returns the name of an ARPHRD type, as `ip link` prints it after `link/`.
 fn encapsulation(hardware: u16) -> &'static str {
     match hardware {
         1 => "ether",

@@ -1,10 +1,10 @@
 //! `/metrics` for Prometheus, single metrics as JSON ([`named`]), and the health metrics ([`health`]).
 //!
-//! This module adds metrics that are read on request, from the scheduler and the process, to the counters of `telemetry::metrics`.
+//! Some metrics are counted in `telemetry::metrics`. Others are read from the scheduler and from the process on each request.
 //!
-//! Metrics that start with `ligato_kvscheduler` have the names and types of the reference agent, which queues transactions for a worker.
-//! Here, a transaction is accepted at once, so none waits or is dropped: `queue_length` is the number of unfinished transactions,
-//! `queue_capacity` is infinite, and `queue_wait_seconds` does not exist.
+//! Metrics that start with `ligato_kvscheduler` have the names and types of ligato vpp-agent, which queues transactions for a
+//! worker. This agent accepts a transaction at once, so no transaction waits or is dropped: `queue_length` is the number of
+//! unfinished transactions, `queue_capacity` is infinite, and `queue_wait_seconds` does not exist.
 
 use axum::{extract::State, response::Response, routing::get};
 use prometheus::{
@@ -64,7 +64,7 @@ async fn families(api: &Api) -> Result<Vec<MetricFamily>, ApiError> {
     Ok(families)
 }
 
-/// Returns families in the Prometheus text format.
+/// Returns metric families in the Prometheus text format.
 fn text(families: &[MetricFamily]) -> Result<Response, ApiError> {
     let text = TextEncoder::new().encode_to_string(families);
     let text = text.map_err(|error| ApiError::internal(format!("cannot encode the metrics: {error}")))?;

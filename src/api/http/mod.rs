@@ -1,6 +1,6 @@
 //! The REST API: an HTTP/1.1 server for users, the command line and monitoring.
 //!
-//! Each module beside this one has its endpoints and their handlers; [`ENDPOINTS`] lists them all.
+//! Most submodules contain endpoints and their handlers. [`ENDPOINTS`] lists all endpoints.
 
 mod answer;
 mod configuration;
@@ -73,18 +73,18 @@ pub fn openapi_document() -> String {
     openapi::document()
 }
 
-/// Errors when starting the server.
+/// Error that prevents the server from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be used.
+    /// The agent cannot listen on the address.
     #[error("cannot listen on {address}: {error}; set --http-listen to another address or to off")]
     Listen {
-        /// The address.
+        /// Address on which the agent should listen.
         address: SocketAddr,
-        /// System error.
+        /// Error of the system call.
         error: io::Error,
     },
-    /// The certificates cannot be used.
+    /// A certificate or the private key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -139,7 +139,7 @@ fn router(api: Api, guard: Guard) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)
-        // The guard limits bodies to --http-body-max; axum's own limit is 2 MiB.
+        // The guard enforces --http-body-max instead of axum's own limit of 2 MiB.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(Arc::new(guard), guard::pass))
 }

@@ -16,14 +16,14 @@ use crate::api::build::BUILD;
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint::get("/openapi.json", "OpenAPI document of this API", || get(serve))];
 
-/// The document, generated once.
+/// OpenAPI document. Generated on first use.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().into());
 
 async fn serve() -> Response {
     answer::typed(JSON, DOCUMENT.clone())
 }
 
-/// Failures that any request can cause, before an endpoint handles it.
+/// Failures that any request can cause before an endpoint handles it.
 const OF_ANY_REQUEST: [(u16, &str); 7] = [
     (400, "the body or a parameter cannot be parsed"),
     (401, "the token is missing or invalid"),
@@ -37,12 +37,12 @@ const OF_ANY_REQUEST: [(u16, &str); 7] = [
     ),
 ];
 
-/// Prefix of references within the configuration document schema, and the prefixes that replace it in the OpenAPI document.
+/// Prefix of references in the schemas of the configuration, and the prefixes that replace it in the OpenAPI document.
 const DEFINITIONS: &str = "#/definitions/";
 const SCHEMAS: &str = "#/components/schemas/";
 const RESPONSES: &str = "#/components/responses/";
 
-/// Returns the document as indented JSON.
+/// Returns the OpenAPI document as indented JSON.
 pub(super) fn document() -> String {
     let mut paths = Map::new();
     for endpoint in ALL.iter().copied().flatten() {
@@ -84,9 +84,10 @@ pub(super) fn document() -> String {
     format!("{document:#}\n")
 }
 
-/// Returns the configuration document schemas by message name, with the field names that the agent writes.
+/// Returns the schemas of the configuration document, by message name.
 ///
-/// Unlike the schema for editors, these allow `null` for a member: protobuf JSON reads it as absent.
+/// The field names are those that the agent writes. Unlike in the schema for editors, a member may be `null`, because protobuf
+/// JSON reads `null` as absent.
 fn configuration() -> Map<String, Json> {
     let text = schema(FieldNames::OnlyJson)["definitions"]
         .to_string()
@@ -119,7 +120,7 @@ fn operation(endpoint: &Endpoint) -> Json {
     if let Some((code, example)) = endpoint.reported_with
         && let Some(response) = responses.get_mut(&code.to_string())
     {
-        // The two content types differ only in a parameter, which many clients ignore.
+        // Both content types get the same schema. They differ only in a parameter, which many clients ignore.
         let mut media = json_of(&[example]);
         add_form(&mut media, json!({ "$ref": format!("{SCHEMAS}Error") }));
         response["content"] = json!({ JSON: media, ERROR: media });
@@ -129,7 +130,7 @@ fn operation(endpoint: &Endpoint) -> Json {
         operation["parameters"] = Json::Array(parameters);
     }
     if let Some(content_type) = endpoint.body {
-        // A missing body is read as an empty document.
+        // The body may be missing, which means an empty document.
         operation["requestBody"] = json!({ "required": false, "content": { content_type: yaml() } });
     }
     operation
@@ -183,11 +184,11 @@ fn success(endpoint: &Endpoint) -> Json {
 fn json_of(examples: &[&str]) -> Json {
     let mut media = json!({});
     for example in examples.iter().filter(|example| !example.is_empty()) {
-        // An example that is not valid JSON is a bug of this program; a test finds it.
+        // An example that is not valid JSON is a bug, which a test detects.
         let example = serde_json::from_str(example).unwrap_or(Json::Null);
         add_form(&mut media, form_of(&example));
         if example.is_array() {
-            // The reference agent encodes an empty list as `null`.
+            // Ligato vpp-agent encodes an empty list as `null`.
             add_form(&mut media, json!({ "type": "null" }));
         }
         if media.get("example").is_none() {
@@ -208,10 +209,10 @@ fn add_form(media: &mut Json, form: Json) {
     }
 }
 
-/// Derives a schema from an example: the same types in the same places.
+/// Derives a JSON schema from an example: the same types in the same places.
 ///
-/// Members may be missing and further ones may be present. A `null` or empty list in the example leaves its type open. A member that is an
-/// object may also be `null`, because the reference agent encodes an absent one that way.
+/// Members may be missing, and additional ones may be present. A `null` or an empty list in the example leaves the type open. A
+/// member that is an object may also be `null`, because ligato vpp-agent encodes an absent object that way.
 fn form_of(example: &Json) -> Json {
     match example {
         Json::Null => json!({}),

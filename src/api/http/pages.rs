@@ -1,7 +1,7 @@
 //! Protects against web pages that use a browser on this machine (cross-site request forgery, DNS rebinding).
 //!
-//! A browser sends client certificates automatically and can reach addresses that only this machine can reach. It cannot send a token that
-//! belongs to another page, so requests with tokens are not checked here.
+//! A browser sends client certificates automatically and can reach addresses that only this machine can reach. A page of another
+//! origin does not know the token of the user, so these checks apply only if no tokens are configured.
 
 use std::net::IpAddr;
 
@@ -13,14 +13,15 @@ use axum::http::{
 use super::answer::ApiError;
 use crate::api::security::Role;
 
-/// Relation between the origin of the requesting page and this server (W3C Fetch Metadata).
+/// Request header: relation between the origin of the requesting page and this server (W3C Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Mode of the request: `navigate` if the user opened a page (W3C Fetch Metadata).
+/// Request header: mode of the request, which is `navigate` if the user has opened a page (W3C Fetch Metadata).
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// Origins that may include a response (Fetch Standard, Cross-Origin-Resource-Policy).
+/// Response header: origins whose pages may include the response (Fetch Standard, Cross-Origin-Resource-Policy).
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Headers of every response. With them, browsers neither guess the content type nor share the response with pages of other origins.
+/// Headers of every response, which stop browsers from guessing the content type, and from including the response in pages of
+/// other origins.
 pub const HEADERS: [(HeaderName, HeaderValue); 2] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
@@ -51,15 +52,17 @@ pub fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
-/// Rejects changes requested by a page of another origin, and reads by such a page unless they are navigations by the user.
+/// Rejects requests that come from pages of another origin.
+///
+/// Navigation by the user, such as a click on a link, may come from any page if it only reads.
 ///
 /// # Errors
-/// Fails if the request comes from such a page.
+/// Fails if a page of another origin caused the request.
 pub fn check_origin(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), ApiError> {
     let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     let same_site = matches!(site, None | Some(b"same-origin" | b"none"));
     if needs == Role::Read {
-        // Links to the agent may be followed from any page.
+        // The user may follow a link to the agent from any page.
         let opened = headers.get(FETCH_MODE).is_some_and(|mode| mode == "navigate");
         return if same_site || opened {
             Ok(())

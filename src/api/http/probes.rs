@@ -1,6 +1,6 @@
 //! `/liveness` and `/readiness`: health of the agent, for supervisors and for clients that wait for it.
 //!
-//! This is the health that the agent publishes; see `agent::report`.
+//! The responses contain the health that the agent publishes (see `agent::report`).
 
 use std::collections::BTreeMap;
 
@@ -30,17 +30,17 @@ const EXAMPLE: &str = r#"{"build_version":"0.1.0","state":1,"start_time":1696842
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "an essential part of the agent is failing; the body is the same")],
+        failures: &[(500, "an essential part of the agent is failing; the body has the same format")],
         reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/liveness",
-            "Health: 200 while the agent is starting (no state) or running (1)",
+            "Health of the agent: 200 while it is starting (state omitted) or running (state 1)",
             || get(liveness),
         )
     },
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "not in sync yet, or failing; the body is the same")],
+        failures: &[(500, "the agent is not in sync yet, or is failing; the body has the same format")],
         reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/readiness",
@@ -50,7 +50,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Agent health, with the same members as in the reference agent. Members with value 0 are omitted.
+/// Agent health, with the same members as in ligato vpp-agent. Members with value 0 are omitted.
 #[derive(Serialize)]
 struct Health {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -70,7 +70,7 @@ struct Health {
     plugins: Vec<Part>,
     #[serde(rename = "PluginStatus")]
     plugin_status: BTreeMap<String, Part>,
-    /// Parts that the agent can run without. Only Docker is one.
+    /// Names of the parts that the agent can run without. Only `docker` is such a part.
     #[serde(rename = "NonFatalPlugins")]
     non_fatal_plugins: Option<Vec<String>>,
 }
@@ -111,7 +111,7 @@ fn answer(api: &Api, ready: bool) -> Response {
     };
     let state = agent.state();
     let good = state == OperationalState::Ok || (!ready && is_alive(&agent));
-    // Not indented, as in the reference agent.
+    // The body is not indented, as in ligato vpp-agent.
     let body = serde_json::to_string(&health(api, agent, ready)).unwrap_or_default();
     let mut response = answer::typed(answer::JSON, body);
     if !good {
@@ -120,7 +120,9 @@ fn answer(api: &Api, ready: bool) -> Response {
     response
 }
 
-/// Returns whether the agent is alive, which means that a restart would not help. Held removals do not count as a failure.
+/// Returns false if an essential part fails, so that a supervisor restarts the agent.
+///
+/// Held removals are reported as a failure of etcd, which is ignored because a restart would not help.
 fn is_alive(agent: &AgentStatus) -> bool {
     let fails = |part: &PluginStatus| {
         let is_needed = part.name != "docker" && !(part.name == "etcd" && agent.held_removals.is_some());

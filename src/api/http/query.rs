@@ -1,6 +1,6 @@
 //! Reads query parameters, path parameters and text bodies.
 //!
-//! The endpoints of the reference agent treat a repeated parameter in two ways: some ignore it ([`Query::once`]), others reject it
+//! The endpoints of ligato vpp-agent treat a repeated parameter in two ways: some ignore it ([`Query::once`]), others reject it
 //! ([`Query::single`]).
 
 use std::{convert::Infallible, time::Duration};
@@ -19,7 +19,7 @@ use super::answer::ApiError;
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses the query string.
+    /// Parses a query string. `None` means that there are no parameters.
     pub fn of(text: Option<&str>) -> Self {
         let pairs = form_urlencoded::parse(text.unwrap_or_default().as_bytes());
         Query(pairs.into_owned().collect())
@@ -57,7 +57,7 @@ impl Query {
         matches!(self.once(name), Some("1" | "true"))
     }
 
-    /// Returns a time, in nanoseconds since the Unix epoch.
+    /// Returns a parameter that is a time in nanoseconds since the Unix epoch.
     ///
     /// # Errors
     /// Fails if the value is not a number.
@@ -65,7 +65,7 @@ impl Query {
         Ok(self.number(name)?.map(Duration::from_nanos))
     }
 
-    /// Returns a number.
+    /// Returns a numeric parameter, or `None` if it is absent or repeated.
     ///
     /// # Errors
     /// Fails if the value is not a number.
@@ -86,7 +86,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// Body as text. A body that is not UTF-8 is rejected with an [`ApiError`].
+/// Request body as text. A body that is not UTF-8 is rejected with an [`ApiError`].
 pub struct Text(pub String);
 
 impl<S: Send + Sync> FromRequest<S> for Text {
@@ -100,7 +100,7 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     }
 }
 
-/// Parameters that are segments of the path. Segments that cannot be parsed are rejected with an [`ApiError`].
+/// Parameters in the segments of the path. Segments that cannot be parsed are rejected with an [`ApiError`].
 pub struct InPath<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for InPath<T> {

@@ -1,6 +1,6 @@
 //! `/scheduler/stats` and `/stats/configurator`: statistics about the scheduler and the configurator service.
 //!
-//! The reference agent also reports the duration of individual calls. This agent does not measure it, because the scheduler has no clock.
+//! Ligato vpp-agent also reports how long individual calls take. This agent does not, because its scheduler has no clock.
 //! Counts by descriptor cover only the transactions in the history.
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 /// Service whose calls `/stats/configurator` counts.
 const CONFIGURATOR: &str = "ligato.configurator.ConfiguratorService";
 
-/// All states, in numerical order.
+/// All states of a value, in numerical order.
 pub(super) const STATES: [ValueState; 11] = [
     ValueState::Nonexistent,
     ValueState::Missing,
@@ -50,7 +50,7 @@ pub(super) const STATES: [ValueState; 11] = [
     ValueState::Retrying,
 ];
 
-/// The counted operations, with their method names in the response.
+/// Operations that are counted, with their method names in the response.
 const OPERATIONS: [(Verb, &str); 3] = [(Verb::Create, "Create"), (Verb::Update, "Update"), (Verb::Delete, "Delete")];
 
 #[derive(Serialize)]
@@ -72,14 +72,14 @@ struct TxnStats {
     methods: Vec<Method>,
 }
 
-/// Number of calls to one method.
+/// Number of calls of one method.
 #[derive(Serialize)]
 struct Method {
     name: &'static str,
     count: u64,
 }
 
-/// Configurator service statistics.
+/// Statistics of the configurator service.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct ConfiguratorStats {
@@ -87,7 +87,7 @@ struct ConfiguratorStats {
     operations: BTreeMap<String, CallStats>,
 }
 
-/// Statistics for one method, with times in seconds. The shortest and longest call durations are not recorded.
+/// Statistics of one method, with times in seconds. The durations of the shortest and the longest call are not recorded.
 #[derive(Serialize, PartialEq, Debug)]
 struct CallStats {
     name: String,
@@ -160,7 +160,7 @@ fn of(statistics: &Statistics, extract: &Extract<Network>) -> Stats {
     }
 }
 
-/// Returns the counts by method, highest first.
+/// Returns the number of operations for each method, highest number first.
 fn methods(counts: &BTreeMap<Verb, u64>) -> Vec<Method> {
     let named = OPERATIONS.iter().filter_map(|(verb, name)| {
         let count = counts.get(verb).copied()?;

@@ -1,7 +1,8 @@
 //! `/scheduler/status` and `/scheduler/states`: the states of values and of their derived values.
 //!
-//! `/scheduler/status` returns exactly the members of the reference agent, because its clients reject unknown ones. The state of a
-//! value does not include its derived values, unless the client asks for [`WHOLE`]. `/scheduler/explain` shows everything about one value.
+//! `/scheduler/status` returns exactly the members of ligato vpp-agent, because its clients reject unknown ones. The state of
+//! a value takes its derived values into account only if the client asks for [`WHOLE`]. `/scheduler/explain` shows everything
+//! about one value.
 
 use axum::{extract::State, routing::get};
 use models::key::Key;
@@ -20,7 +21,7 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::Network};
 
-/// Name of the parameter that includes derived values in the states.
+/// Name of the parameter that makes the state of a value take its derived values into account.
 const WHOLE: &str = "whole";
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -50,7 +51,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Age and message of a value, which `/scheduler/status` does not include. Not in the reference agent.
+/// Age and message of a value. `/scheduler/status` does not include them, because ligato vpp-agent does not.
 #[derive(Serialize)]
 struct Detail {
     key: String,
@@ -58,7 +59,7 @@ struct Detail {
     since: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     message: String,
-    /// Same as in the published status.
+    /// Time at which the removal of the value was put on hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     removal_held_since: Option<String>,
 }
@@ -104,7 +105,7 @@ struct Status {
 }
 
 impl Status {
-    /// Returns the status of a value. With `whole`, derived values are included.
+    /// Returns the status of a value. With `whole`, the state takes the derived values into account.
     fn of<V>(value: &Sighting<V>, whole: bool) -> Self {
         let reported = value.status.as_ref().filter(|reported| whole || reported.state == value.state);
         let state = reported.map_or(value.state, |reported| reported.state);
@@ -136,7 +137,7 @@ impl Base {
         }
     }
 
-    /// Returns all values for which `counts` is true, with their derived values.
+    /// Returns the values for whose keys `counts` returns true, each with its derived values.
     fn all(extract: &Extract<Network>, whole: bool, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
         let values = extract.values().iter();
         let base = values.clone().filter(|value| value.parent.is_none() && counts(&value.key));

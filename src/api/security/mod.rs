@@ -2,8 +2,8 @@
 //!
 //! Secrets never appear in the log, in errors or in `Debug` output.
 //!
-//! There is no default password. Without a tokens file every client that can connect has all roles, so `config` allows only local
-//! addresses unless TLS and credentials protect the listener or the user insists.
+//! There is no default password. Without a tokens file, every client that can connect has all roles. Therefore, `config` accepts
+//! only local addresses, unless TLS and credentials protect the listener or the user insists.
 
 pub mod rate;
 pub mod tls;
@@ -40,7 +40,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Reasons why a request is denied. The messages say what to do, and reveal nothing about the credentials of others.
+/// Reason why a request is denied. The message says what to do, and reveals nothing about the credentials of other clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The request has no token.
@@ -56,7 +56,7 @@ pub enum Denied {
         name: String,
     },
     /// The client's role does not allow the request.
-    #[error("{name} has role {has}, but this requires role {needs}")]
+    #[error("{name} has role {has}, but the request requires role {needs}")]
     Role {
         /// Name of the client.
         name: String,
@@ -68,13 +68,13 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// Returns whether other credentials are needed, rather than another role.
+    /// Returns whether the client needs other credentials, as opposed to another role.
     pub fn is_unauthenticated(&self) -> bool {
         !matches!(self, Denied::Role { .. })
     }
 }
 
-/// Decides which requests are allowed.
+/// Decides whether requests are allowed.
 pub struct Access {
     tokens: Option<Tokens>,
 }
@@ -94,10 +94,10 @@ impl Access {
         self.tokens.is_some()
     }
 
-    /// Returns the name of the client if its token allows requests that need this role. Returns `None` if no tokens are configured.
+    /// Returns the name of the client if its token has the required role, or `None` if no tokens are configured.
     ///
     /// # Errors
-    /// Fails with the reason if the request is denied.
+    /// Fails if the request is denied.
     pub fn admit(&self, token: Option<&str>, needs: Role, now: SystemTime) -> Result<Option<String>, Denied> {
         let Some(tokens) = &self.tokens else { return Ok(None) };
         let holder = tokens.holder(token.ok_or(Denied::Missing)?).ok_or(Denied::Unknown)?;
@@ -116,11 +116,11 @@ impl Access {
     }
 }
 
-/// The rate limit is exceeded.
+/// Error if a client has exceeded the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {limit} requests per second; try again after {} s, or raise --http-rate-limit", self.seconds())]
 pub struct TooFast {
-    /// Requests allowed per second.
+    /// Number of requests allowed per second.
     pub limit: u32,
     /// Time until the next request is allowed.
     pub wait: Duration,
@@ -133,7 +133,7 @@ impl TooFast {
     }
 }
 
-/// Access control and rate limit. Shared by all APIs, so a client has one rate limit for all of them.
+/// Access control and rate limit. All APIs share it, so a client has one rate limit for all of them.
 pub struct Gate {
     /// Access control.
     pub access: Access,
@@ -152,7 +152,7 @@ impl Gate {
         })
     }
 
-    /// Counts a request from an address.
+    /// Counts a request from this address.
     ///
     /// # Errors
     /// Fails if the rate limit is exceeded.
@@ -162,7 +162,7 @@ impl Gate {
     }
 }
 
-/// Returns the bearer token of an `Authorization` header or gRPC metadata (RFC 6750 §2.1), if there is one.
+/// Returns the bearer token in an `Authorization` header or in gRPC metadata (RFC 6750 §2.1), if there is one.
 pub fn provider(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let token = token.trim();

@@ -1,4 +1,4 @@
-//! Limits the request rate per client address. The current time is passed as an argument.
+//! Limits the request rate per client address. Callers pass the current time.
 
 use std::{
     collections::HashMap,
@@ -7,13 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Above this number of addresses, those with a full bucket are dropped, so only addresses with recent requests remain.
+/// Number of addresses above which those with a full bucket are dropped, so that only recent clients remain.
 const ADDRESSES_KEPT: usize = 1024;
 
-/// Token bucket for each address. Its size is the number of requests allowed per second.
+/// Rate limiter with a token bucket for each client address. The bucket size is the number of requests allowed per second.
 pub struct RateLimiter {
     per_second: f64,
-    // A std mutex: held for map operations only.
+    // A std mutex is enough: it is held for map operations only.
     buckets: Mutex<HashMap<IpAddr, Bucket>>,
 }
 
@@ -31,10 +31,10 @@ impl RateLimiter {
         }
     }
 
-    /// Counts a request.
+    /// Counts a request from this address.
     ///
     /// # Errors
-    /// Fails with the time until the next request is allowed if the limit is exceeded.
+    /// Fails if the limit is exceeded, and returns the time until the next request is allowed.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= ADDRESSES_KEPT && !buckets.contains_key(&address) {

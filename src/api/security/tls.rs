@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{
     server::WebPkiClientVerifier,
 };
 
-/// TLS setup errors. They never contain a key.
+/// Error in the TLS configuration. The message never contains a key.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read, or does not contain the expected certificate or key.
@@ -34,10 +34,10 @@ pub enum TlsError {
 
 /// Creates the TLS configuration of a server (TLS 1.2 and newer).
 ///
-/// With `client_ca`, a client must present a certificate signed by one of these CAs.
+/// With `client_ca`, a client must present a certificate that one of the CAs in this file has signed.
 ///
 /// # Errors
-/// Fails if a file cannot be used; the error names it.
+/// Fails if a file cannot be used. The error contains its path.
 pub fn server(certificate: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, format!("no private key in PEM form: {error}")))?;

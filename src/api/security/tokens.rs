@@ -1,7 +1,8 @@
 //! Reads the tokens file, which lists the clients and their roles.
 //!
-//! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by whitespace: ROLE is `read` or `write`, TOKEN the token itself or `sha256:` and its
-//! SHA-256 hash in hexadecimal digits, EXPIRY an RFC 3339 time. Empty lines and lines that start with `#` are ignored.
+//! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by whitespace. ROLE is `read` or `write`. TOKEN is the token itself, or
+//! `sha256:` followed by the SHA-256 hash of the token in hexadecimal digits. EXPIRY is an RFC 3339 time. Empty lines and lines
+//! that start with `#` are ignored.
 //!
 //! Only hashes of tokens are kept in memory. Tokens never appear in messages.
 
@@ -20,25 +21,25 @@ use tracing::{error, info};
 
 use super::Role;
 
-/// Minimum length of a token. Shorter ones could be guessed.
+/// Minimum length of a token. Shorter tokens could be guessed.
 const TOKEN_CHARACTERS_MIN: usize = 16;
-/// Prefix of a hash that is given instead of a token.
+/// Prefix of a hash that the file contains instead of the token.
 const HASHED: &str = "sha256:";
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
 
-/// Holder of a token.
+/// Client that a token belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Name for logs and messages.
+    /// Name of the client, for logs and messages.
     pub name: String,
-    /// The holder's role.
+    /// Role of the client.
     pub role: Role,
-    /// Time at which the token expires.
+    /// Time at which the token expires. `None` if it does not expire.
     pub expires: Option<SystemTime>,
 }
 
-/// Tokens file errors. They never contain a token.
+/// Error in the tokens file. The message never contains a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The file cannot be read.
@@ -49,12 +50,12 @@ pub enum TokenError {
         /// System error.
         error: io::Error,
     },
-    /// Another user could add a token.
+    /// Another user can write to the file, and could add a token.
     #[error("tokens file {path}: {problem}, who could add a token; run `chown {uid} {path}` and `chmod 600 {path}`")]
     Unprotected {
         /// Path of the file.
         path: String,
-        /// User or group that can write to the file.
+        /// Reason why another user can write to the file, such as its owner.
         problem: String,
         /// User ID of this process.
         uid: u32,
@@ -77,12 +78,12 @@ pub enum TokenError {
     },
 }
 
-/// File version, used to detect changes to a file.
+/// Version of a file. Differs if the file has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Version {
     modified: Option<SystemTime>,
     length: u64,
-    /// Mode and owner.
+    /// Mode, and user ID of the owner.
     access: (u32, u32),
 }
 
@@ -91,10 +92,11 @@ struct Content {
     holders: Arc<[(Hash, Holder)]>,
 }
 
-/// Tokens of a file. Each lookup reads the file again if it has changed. If the new file cannot be parsed, the previous tokens stay valid.
+/// Tokens in a file. Each lookup reads the file again if it has changed. If the new content is invalid, the previous tokens stay
+/// valid.
 pub struct Tokens {
     path: PathBuf,
-    // A std mutex: held only to compare file versions, and to read a small file when they differ.
+    // A std mutex is enough: it is held only to compare file versions, and to read a small file when they differ.
     content: Mutex<Content>,
 }
 
@@ -110,11 +112,11 @@ impl Tokens {
         Ok(Tokens { path, content })
     }
 
-    /// Returns the holder of a token.
+    /// Returns the holder of a token, or `None` if the token is unknown.
     pub fn holder(&self, token: &str) -> Option<Holder> {
         let holders = self.current();
         let shown = hash(token);
-        // Constant time: all tokens are compared, and each comparison takes the same time.
+        // Constant time: the token is compared with all known tokens, and each comparison takes the same time.
         let mut found = None;
         for (known, holder) in holders.iter() {
             if is_equal(known, &shown) {
@@ -185,7 +187,7 @@ fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     }
 }
 
-/// Returns which other user or group can write to a file, if any.
+/// Returns the reason why another user or group can write to a file, or `None` if no other user can.
 fn unprotected(file: &Metadata) -> Option<String> {
     let own = nix::unistd::geteuid().as_raw();
     match (file.mode() & 0o022, file.uid()) {
@@ -207,7 +209,7 @@ fn parse_line(line: &str) -> Result<(Hash, Holder), String> {
     let role = match *role {
         "read" => Role::Read,
         "write" => Role::Write,
-        // The word may be a misplaced token, so the message does not repeat it.
+        // Do not quote the word, because it may be a misplaced token.
         _ => return Err("the second word is neither read nor write".to_owned()),
     };
     let hash = match token.strip_prefix(HASHED) {
@@ -305,7 +307,7 @@ mod tests {
         );
         assert_eq!(admit(Some("token-of-the-reader"), Role::Read), Ok(Some("r".into())));
         let denied = admit(Some("token-of-the-reader"), Role::Write).expect_err("role read may not write");
-        assert_eq!(denied.to_string(), "r has role read, but this requires role write");
+        assert_eq!(denied.to_string(), "r has role read, but the request requires role write");
         assert!(!denied.is_unauthenticated());
         assert_eq!(admit(Some("token-of-the-writer"), Role::Write), Ok(Some("w".into())));
     }

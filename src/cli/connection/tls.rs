@@ -15,21 +15,21 @@ use tokio_rustls::{
 
 use crate::cli::failure::Failure;
 
-/// Files with the system's CA certificates: Debian, Fedora, Alpine.
+/// Files with the CA certificates of the system, on Debian, Fedora and Alpine.
 const AUTHORITIES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
 ];
 
-/// Client TLS configuration.
+/// TLS configuration of the client.
 pub(super) struct Tls {
     connector: TlsConnector,
     name: ServerName<'static>,
 }
 
 impl Tls {
-    /// Reads the files. Without `ca`, the system's CA certificates are trusted.
+    /// Reads the certificate and key files. Without `ca`, the system's CA certificates are trusted.
     pub fn new(host: &str, ca: Option<&Path>, cert: Option<&Path>, key: Option<&Path>) -> Result<Self, Failure> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             Failure::new(format!("--host {host:?} is neither an IP address nor a host name"))
@@ -72,7 +72,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         match (roots.add(certificate), ca) {
-            // Invalid certificates among those of the system are ignored, but not in the file of --ca.
+            // Invalid certificates are an error in the file of --ca, but are ignored in the files of the system.
             (Err(error), Some(path)) => return Err(Failure::new(format!("--ca {}: {error}", path.display()))),
             _ => continue,
         }

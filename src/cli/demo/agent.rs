@@ -23,10 +23,10 @@ const LOG: &str = "/run/netns-agent-demo.log";
 const TAIL_LINES: usize = 30;
 /// Timeout for the store to start listening. A debug build on a busy machine needs about 0.1 s.
 const START_TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Interval of connection attempts: there is no event that reports a new listener.
+/// Interval between connection attempts. No event reports a new listener, so the demo has to poll.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A running agent, which is killed when this value is dropped.
+/// Running agent, which is killed when this value is dropped.
 pub struct Agent {
     child: Child,
 }
@@ -42,7 +42,7 @@ impl Agent {
         let child = Command::new(THIS_PROGRAM)
             .arg0(SHOWN_AS)
             .args(arguments())
-            // The environment may contain settings for other agents.
+            // The environment of the user may contain settings for another agent.
             .env_clear()
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
@@ -87,7 +87,7 @@ pub fn shown_command() -> String {
 }
 
 fn arguments() -> [&'static str; 9] {
-    // The sandbox has no Docker. Outside of /run, a socket of the host would be visible.
+    // The sandbox has no Docker, and its own /run. A path outside /run could be a socket of the host.
     [
         "run",
         "--microservice-label",
@@ -101,7 +101,7 @@ fn arguments() -> [&'static str; 9] {
     ]
 }
 
-/// Returns the last lines of the agent's log, which contains all its runs.
+/// Returns the last lines of the log, to which all agents of this demo append.
 pub fn log_tail() -> String {
     let text = fs::read_to_string(LOG).unwrap_or_else(|error| format!("(cannot read {LOG}: {error})"));
     let lines: Vec<&str> = text.lines().collect();

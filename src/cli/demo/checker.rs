@@ -1,4 +1,4 @@
-//! Independent view of the kernel, without the agent: reads both namespaces, deletes a link, and sends pings.
+//! Checks the kernel independently of the agent: reads both namespaces, deletes a link, and sends pings.
 
 use std::{
     path::Path,
@@ -24,7 +24,7 @@ use super::topology::{FAR_ADDRESS, LINK, NAMESPACE, NAMESPACE_FILE, WORKLOAD_PID
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// Timeout for a ping reply.
 const PING_TIME_LIMIT: Duration = Duration::from_secs(1);
-/// Interval of continuous pings.
+/// Pause between pings.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
 /// `operstate` of a link that carries packets (RFC 2863, linux/if.h).
 const OPER_UP: u8 = 6;
@@ -36,12 +36,12 @@ pub struct Checker {
     namespaces: [(NamespaceRef, NetnsId); 2],
 }
 
-/// The demo network, as sorted lines with one object each.
+/// Network of the demo as sorted lines of text, one for each object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// Links, addresses, routes and neighbours.
+    /// Lines that describe the links, addresses, routes and neighbours.
     pub objects: Vec<String>,
-    /// Index and MAC address of each link, which change when it is re-created.
+    /// Lines with index and MAC address of each link. Both change when a link is re-created.
     pub links: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl Checker {
         })
     }
 
-    /// Reads the current network.
+    /// Reads the current network from both namespaces.
     pub async fn network(&self) -> anyhow::Result<Network> {
         let mut network = Network {
             objects: Vec::new(),
@@ -91,7 +91,7 @@ impl Checker {
     pub async fn until(&mut self, expected: &str, condition: impl Fn(&Network) -> bool) -> anyhow::Result<Network> {
         let deadline = Instant::now() + TIME_LIMIT;
         loop {
-            // Rearm before reading, so that no change is missed.
+            // Rearm the notifications before reading, so that no change is missed.
             self.namespaces.iter().for_each(|(_, netns)| self.executor.rearm(*netns));
             let network = self.network().await?;
             if condition(&network) {
@@ -149,7 +149,7 @@ impl Network {
             self.links
                 .push(format!("{place}: link {} index {} mac {:02x?}", link.name, link.index, link.mac));
         }
-        // The kernel adds IPv6 link-local addresses by itself.
+        // Skip IPv6 addresses: the kernel adds link-local ones by itself.
         for address in snapshot.addresses.iter().filter(|address| address.address.address.is_ipv4()) {
             let spec = address.address;
             self.objects.push(format!(
@@ -187,7 +187,7 @@ pub struct Pings {
 }
 
 impl Pings {
-    /// Starts the pings.
+    /// Starts a thread that pings [`FAR_ADDRESS`] until it is stopped.
     pub fn start() -> anyhow::Result<Self> {
         let mut echo = Echo::open(Path::new(NAMESPACE_FILE), FAR_ADDRESS).context("cannot ping")?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -207,7 +207,7 @@ impl Pings {
         })
     }
 
-    /// Stops the pings, and returns how many were sent and how many of them had no reply.
+    /// Stops the pings. Returns the number of pings sent, and how many of them had no reply.
     pub fn stop(self) -> anyhow::Result<(u32, u32)> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the ping thread panicked"))

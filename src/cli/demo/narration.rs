@@ -1,4 +1,4 @@
-//! Output of the demo: titles, commands, results with durations; coloured on a terminal.
+//! Output of the demo: titles, commands, and results with durations. Coloured on a terminal.
 
 use std::{
     io::{IsTerminal, Write},
@@ -13,7 +13,7 @@ const WIDTH: usize = 110;
 /// Column at which explanations begin.
 const INDENT: usize = 29;
 
-/// Meaning of a piece of text, with its colour as an SGR parameter (ECMA-48).
+/// Style of a text. Each number is an SGR parameter (ECMA-48).
 #[derive(Clone, Copy)]
 enum Tone {
     Title = 1,
@@ -39,7 +39,7 @@ impl Narration {
 
     /// Prints a line.
     pub fn line(&self, text: &str) {
-        // Ignore a closed pipe (`| head`), so the demo runs to its end and removes the network in an orderly way.
+        // Ignore a closed pipe (`| head`), so that the demo runs to its end and removes the network in an orderly way.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
@@ -70,7 +70,7 @@ impl Narration {
         }
     }
 
-    /// Prints the total duration.
+    /// Prints the total duration of the demo.
     pub fn total(&self, took: Duration) {
         self.line(&format!(
             "\n{} in {:.1} s: all steps succeeded.",
@@ -106,7 +106,7 @@ impl Narration {
         self.line("etcdctl is in Debian's package etcd-client; the store listens inside the network namespace of the demo only.");
     }
 
-    /// Prints commands to try a first agent on this machine.
+    /// Prints commands with which the user can try the agent on this machine.
     pub fn next_commands(&self, privileges_missing: bool) {
         let program = shown_program();
         let sudo = if privileges_missing { "sudo " } else { "" };
@@ -154,7 +154,7 @@ fn shown_program() -> String {
     let here = std::env::current_dir().ok();
     let below = here.and_then(|here| program.strip_prefix(here).ok().map(std::path::Path::to_path_buf));
     match below {
-        // The shell searches PATH for a name without a slash.
+        // The shell would search PATH for a name without a slash.
         Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
         Some(path) => path.display().to_string(),
         None => program.display().to_string(),

@@ -1,6 +1,6 @@
-//! Store client of the demo, with a copy of all agent keys that an etcd watch keeps up to date.
+//! Store client of the demo, which keeps a copy of all agent keys up to date with an etcd watch.
 //!
-//! It waits for watch events and never polls.
+//! The client waits for watch events and never polls.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -17,13 +17,13 @@ use super::{
 /// Timeout for each request and each wait. Both usually take milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// The members of a status that the demo shows.
+/// Members of a published status that the demo shows.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub struct ValueStatus {
-    /// State: `CONFIGURED`, `PENDING`, …
+    /// Name of the state, such as `PENDING`.
     pub state: String,
-    /// The agent's last operation. Empty if there has been none since it started.
+    /// Last operation on the value. Empty if the agent has executed none since it started.
     pub last_operation: String,
     /// Human-readable reason why the value is not configured.
     pub message: String,
@@ -33,7 +33,7 @@ pub struct ValueStatus {
 
 struct Entry {
     text: String,
-    /// Store revision of the last write.
+    /// Store revision at which the key was last written.
     revision: i64,
 }
 
@@ -47,7 +47,7 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Connects to the store, reads all agent keys, and watches them from that revision on.
+    /// Connects to the store, reads all agent keys, and watches them from the next revision on.
     pub async fn connect() -> anyhow::Result<Self> {
         let client = Client::connect([ENDPOINT], None)
             .await
@@ -97,7 +97,7 @@ impl Observer {
     /// Waits for events until `condition` returns a value.
     ///
     /// # Errors
-    /// Fails after [`TIME_LIMIT`], with the expected condition and all published keys.
+    /// Fails after [`TIME_LIMIT`]. The error contains `expected` and all published keys.
     pub async fn until<T>(&mut self, expected: &str, condition: impl Fn(&Observer) -> Option<T>) -> anyhow::Result<T> {
         let deadline = Instant::now() + TIME_LIMIT;
         loop {
@@ -136,7 +136,7 @@ impl Observer {
 
     /// Waits until the agent reports that it has applied all values that were desired when it started.
     ///
-    /// Reports up to revision `since` are ignored: they are from an earlier agent.
+    /// Ignores reports up to revision `since`, which are from an earlier agent.
     pub async fn until_in_sync(&mut self, since: i64) -> anyhow::Result<()> {
         self.until(&format!("the agent is in sync ({HEALTH} is OK)"), |observer| {
             let entry = observer.keys.get(HEALTH).filter(|entry| entry.revision > since)?;
@@ -146,7 +146,7 @@ impl Observer {
         .await
     }
 
-    /// Returns the status of a value if it refers to this revision.
+    /// Returns the status of a value if it refers to the put at this revision.
     pub fn status(&self, key: &str, revision: i64) -> Option<ValueStatus> {
         let status: ValueStatus = serde_json::from_str(&self.keys.get(&format!("{STATUS}{key}"))?.text).ok()?;
         (status.mod_revision.parse() == Ok(revision)).then_some(status)
@@ -157,7 +157,7 @@ impl Observer {
         Some(self.keys.get(&format!("{STATUS}{key}"))?.revision)
     }
 
-    /// Returns a number in a published value.
+    /// Returns a numeric member of the JSON value under a key.
     pub fn number(&self, key: &str, member: &str) -> Option<u64> {
         let value: serde_json::Value = serde_json::from_str(&self.keys.get(key)?.text).ok()?;
         value[member].as_u64()
@@ -178,7 +178,7 @@ impl Observer {
     }
 }
 
-/// Waits for the store's response, with a timeout: a store that cannot accept connections would never respond.
+/// Waits for the response of the store, with a timeout: a store that accepts no connections would never respond.
 async fn answer<T>(expected: &str, request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     match timeout(TIME_LIMIT, request).await {
         Ok(answer) => answer.with_context(|| format!("expected from the agent's store at {ENDPOINT}: {expected}")),

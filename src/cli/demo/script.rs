@@ -1,4 +1,4 @@
-//! The six steps of the demo: each makes a change, waits for the expected result, and prints how long that took.
+//! The six steps of the demo. Each step does something, waits for the expected result, and prints how long it took.
 //!
 //! The demo fails at the first unexpected result.
 
@@ -22,10 +22,10 @@ pub struct Script<'a> {
     narration: &'a Narration,
     agent: Option<Agent>,
     observer: Observer,
-    /// Process whose namespace contains one end of the pair. Exits when its standard input is closed, which happens when this value is
-    /// dropped.
+    /// Process whose namespace contains one end of the veth pair. It exits when this value is dropped, which closes its standard
+    /// input.
     workload: Option<Child>,
-    /// Revision of each put, in the order of [`DESIRED`].
+    /// Store revision of each put, in the order of [`DESIRED`].
     revisions: Vec<i64>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Script<'a> {
         })
     }
 
-    /// Returns the end of the agent's log, for failures.
+    /// Returns the end of the agent's log, for error messages.
     pub fn log_tail(&self) -> String {
         agent::log_tail()
     }
@@ -65,7 +65,7 @@ impl<'a> Script<'a> {
         let mut checker = Checker::open().await?;
         let whole = self.break_a_link(&mut checker).await?;
         self.kill_the_agent(&checker, &whole).await?;
-        // The checker has the namespaces open, which would keep them alive after their names are deleted.
+        // Close the namespaces that the checker has open. Otherwise, they would outlive their names.
         drop(checker);
         if keep { Ok(()) } else { self.delete_everything().await }
     }
@@ -130,7 +130,7 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// Deletes a link, waits for the repair, and returns the network afterwards.
+    /// Deletes a link, waits for the repair, and returns the repaired network.
     async fn break_a_link(&mut self, checker: &mut Checker) -> anyhow::Result<Network> {
         self.narration.step(
             4,
@@ -259,9 +259,9 @@ impl<'a> Script<'a> {
     }
 }
 
-/// Starts an agent, waits until it is in sync, and returns the time of its start.
+/// Starts an agent and waits until it is in sync. Returns the agent, its observer, and the start time.
 ///
-/// Ignores keys up to revision `last`, which are from an earlier agent.
+/// Ignores health reports up to revision `last`, which are from an earlier agent.
 async fn begin_agent(last: i64) -> anyhow::Result<(Agent, Observer, Instant)> {
     let began = Instant::now();
     let agent = Agent::start().await?;

@@ -1,6 +1,6 @@
 //! Desired values of the demo: two ends of a veth pair, a route and an ARP entry.
 //!
-//! They are in the order in which they are put: each depends on something after it.
+//! The values are put in the wrong order: each depends on a later value, and the last one on a process that starts even later.
 //!
 //! ```text
 //!   named namespace "web"                         namespace of the process 1000
@@ -10,33 +10,33 @@
 
 use std::net::Ipv4Addr;
 
-/// Microservice label of the agent.
+/// Microservice label of the demo's agent.
 pub const LABEL: &str = "demo";
 /// Prefix of the keys of the desired values.
 pub const CONFIG: &str = "/vnf-agent/demo/config/linux";
-/// Prefix of the keys of their statuses.
+/// Prefix of the keys of the published statuses.
 pub const STATUS: &str = "/vnf-agent/demo/config-status/linux";
-/// Key of the agent's health.
+/// Key under which the agent publishes its health.
 pub const HEALTH: &str = "/vnf-agent/demo/check/status/v1/agent";
-/// Key of the state of the interface that the demo deletes.
+/// Key under which the agent publishes the state of the link that the demo deletes.
 pub const LINK_STATE: &str = "/vnf-agent/demo/status/linux/interfaces/v2/interface/web-eth0";
-/// Key of the status of the namespace that the agent creates.
+/// Key under which the agent publishes the status of the namespace `web`.
 pub const NAMESPACE_STATUS: &str = "/vnf-agent/demo/status/linux/namespace/NSID/web";
 
 /// Name of the namespace that the agent creates.
 pub const NAMESPACE: &str = "web";
-/// File of that namespace.
+/// File of the namespace `web`.
 pub const NAMESPACE_FILE: &str = "/run/netns/web";
 /// Kernel name of the link that the demo deletes.
 pub const LINK: &str = "eth0";
-/// PID of the process whose namespace contains the other end.
+/// PID of the process whose namespace contains the other end of the veth pair.
 pub const WORKLOAD_PID: u32 = 1000;
-/// Address that is reachable from `web` through the route only.
+/// Address that is reachable from `web` only through the route.
 pub const FAR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 1);
 
-/// A desired value.
+/// Desired value of the demo.
 pub struct DesiredValue {
-    /// Description for the output.
+    /// Description of the value, for the output.
     pub title: &'static str,
     /// Key without the prefix [`CONFIG`] or [`STATUS`].
     pub key: &'static str,
@@ -44,7 +44,7 @@ pub struct DesiredValue {
     pub value: &'static str,
 }
 
-/// All desired values.
+/// All desired values, in the order in which the demo puts them.
 pub const DESIRED: [DesiredValue; 4] = [
     DesiredValue {
         title: "a route",

@@ -1,6 +1,6 @@
 //! Checks the kernel and its settings: capabilities, version, link kinds, limits, mounts.
 //!
-//! All files are read below a root directory, which tests replace.
+//! Files are read below a root directory, which tests replace with their own.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use netns_kernel::{LinkInfo, LinkKindTrial, privileges};
 
 use super::{Finding, Verdict};
 
-/// First kernel version with pidfds, which the agent needs to monitor processes.
+/// First kernel version with pidfds, which the agent uses to monitor processes.
 const KERNEL_MIN: (u32, u32) = (5, 3);
 /// First kernel version with `IFA_PROTO`, the ownership mark of addresses.
 const KERNEL_FULL: (u32, u32) = (5, 18);
 
-/// Sysctls: name, lowest value without a warning, description, and recommended value.
+/// Sysctl limits: name, lowest value without a warning, meaning, and recommended value.
 const LIMITS: [(&str, u64, &str, u64); 5] = [
     ("user/max_net_namespaces", 64, "network namespaces per user", 10_000),
     ("fs/inotify/max_user_instances", 128, "inotify instances", 512),
@@ -36,21 +36,21 @@ const LIMITS: [(&str, u64, &str, u64); 5] = [
     ),
 ];
 
-/// File descriptors that the agent needs for the namespaces that it monitors by default, and for everything else.
+/// Number of file descriptors that the agent needs to monitor the default number of namespaces.
 const DESCRIPTORS_MIN: u64 = 1_024;
 
-/// Function that tries to create a link of each kind, and returns the kernel error for each kind that fails.
+/// Function that tries to create the given links, and returns the kernel's error message for each link that fails.
 type Trial = fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>;
 
 /// A machine, represented by its files.
 pub(super) struct Machine {
     root: PathBuf,
-    /// Function that tries to create links. `None`: link kinds are not checked.
+    /// Function that tries to create links. `None` in tests, which then skip the check of link kinds.
     trial: Option<Trial>,
 }
 
 impl Machine {
-    /// Returns this machine.
+    /// Returns the machine on which this program runs.
     pub fn this() -> Self {
         Machine {
             root: PathBuf::from("/"),
@@ -58,7 +58,7 @@ impl Machine {
         }
     }
 
-    /// Performs all checks.
+    /// Performs all checks of the machine.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings = vec![self.rights(), self.version()];
         findings.extend(self.link_kinds());
@@ -91,7 +91,7 @@ impl Machine {
         paths
     }
 
-    /// Returns whether a process with this name is running. Compares only the first 15 bytes (TASK_COMM_LEN).
+    /// Returns whether a process with this name is running. The kernel truncates process names to 15 bytes (TASK_COMM_LEN).
     pub fn runs(&self, name: &str) -> bool {
         let name = &name[..name.len().min(15)];
         self.list("proc")
@@ -112,8 +112,12 @@ impl Machine {
         let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let bits = bits.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
         let Some(bits) = bits else {
-            return Finding::new("capabilities", Verdict::Unknown, "cannot read them from /proc/self/status")
-                .remedy("mount /proc, and run `sudo netns-agent doctor`");
+            return Finding::new(
+                "capabilities",
+                Verdict::Unknown,
+                "cannot read the capabilities from /proc/self/status",
+            )
+            .remedy("mount /proc, and run `sudo netns-agent doctor`");
         };
         let missing: Vec<&str> = privileges::NEEDED
             .iter()
@@ -122,7 +126,7 @@ impl Machine {
             .collect();
         match missing.is_empty() {
             true => Finding::ok("capabilities", "this user has all required capabilities"),
-            // The agent may run as another user, who has the missing capabilities.
+            // Not a problem: the agent may run as another user, who has the missing capabilities.
             false => Finding::new("capabilities", Verdict::Unknown, format!("this user lacks {}", missing.join(", "))).remedy(
                 "run `sudo netns-agent doctor`; run the agent as root, or with these capabilities (as packaging/netns-agent.service does)",
             ),
@@ -186,8 +190,9 @@ impl Machine {
     fn ipv6(&self) -> Finding {
         match self.setting("net/ipv6/conf/all/disable_ipv6") {
             Some(0) => Finding::ok("IPv6", "enabled"),
-            Some(_) => Finding::new("IPv6", Verdict::Warning, "disabled (net.ipv6.conf.all.disable_ipv6)")
-                .remedy("the agent enables it for its own links with IPv6 addresses; in the agent's own namespace, set the sysctl to 0"),
+            Some(_) => Finding::new("IPv6", Verdict::Warning, "disabled (net.ipv6.conf.all.disable_ipv6)").remedy(
+                "the agent enables IPv6 on its own links that have IPv6 addresses; in the agent's own namespace, set the sysctl to 0",
+            ),
             None => Finding::new("IPv6", Verdict::Warning, "not supported by this kernel")
                 .remedy("values with IPv6 addresses will fail; boot without ipv6.disable=1"),
         }
@@ -214,7 +219,7 @@ impl Machine {
         let found = format!("at most {hard} open files");
         Some(match hard.parse::<u64>() {
             Ok(number) if number < DESCRIPTORS_MIN => Finding::new("open files", Verdict::Warning, found)
-                .remedy("each namespace needs one or two; raise the limit with ulimit -n, or LimitNOFILE= of the service"),
+                .remedy("each namespace needs one or two open files; raise the limit with ulimit -n, or with LimitNOFILE= in the service"),
             _ => Finding::ok("open files", found),
         })
     }
@@ -232,16 +237,20 @@ impl Machine {
                 "mounts are private to this mount namespace until `ip netns` or the agent shares them",
             )
             .remedy("in a container, mount the host's /run/netns with propagation: docker run -v /run/netns:/run/netns:shared"),
-            None => Finding::new(check, Verdict::Unknown, "cannot find its mount in /proc/self/mountinfo")
-                .remedy("mount /proc, and run `sudo netns-agent doctor`"),
+            None => Finding::new(
+                check,
+                Verdict::Unknown,
+                "cannot find the mount of /run/netns in /proc/self/mountinfo",
+            )
+            .remedy("mount /proc, and run `sudo netns-agent doctor`"),
         }
     }
 }
 
-/// Returns whether the mount of a path is shared, or `None` if it is unknown.
+/// Returns whether the mount that contains a path is shared, or `None` if that mount is unknown.
 ///
-/// Lines of `mounts` have ID, parent, device, root, mount point, options, and optional fields up to "-" (proc_pid_mountinfo(5)). A mount
-/// may hide another one, so the path is resolved from the root.
+/// The fields of a line in `mounts` are ID, parent ID, device, root, mount point, options, and optional fields up to "-"
+/// (proc_pid_mountinfo(5)). The path is resolved from the root, because a mount may hide another one.
 fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
     let mut ancestors: Vec<&Path> = path.ancestors().collect();
@@ -265,7 +274,7 @@ fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     )
 }
 
-/// Returns the test link for a kind: the smallest set of attributes with which the kernel creates a link.
+/// Returns a test link of a kind, with the smallest set of attributes that the kernel accepts.
 fn trial_of(spec: &KindSpec) -> LinkKindTrial {
     let data = spec.smallest().into_iter().map(|attribute| netns_kernel::Attr {
         number: attribute.number,
@@ -287,7 +296,7 @@ fn trial_of(spec: &KindSpec) -> LinkKindTrial {
 pub(super) mod tests {
     use super::*;
 
-    /// Returns a machine with these files that does not check link kinds.
+    /// Returns a machine with these files. Link kinds are not checked.
     pub fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Machine) {
         let folder = tempfile::tempdir().expect("a folder");
         for (path, text) in files {
@@ -367,7 +376,7 @@ pub(super) mod tests {
     fn propagation_is_that_of_the_nearest_visible_mount() {
         let shared = "22 1 0:5 / / rw shared:1 - ext4 /dev/x rw\n23 22 0:6 / /run rw,nosuid shared:5 - tmpfs tmpfs rw\n";
         assert_eq!(finding(&[("proc/self/mountinfo", shared)], "/run/netns").verdict, Verdict::Ok);
-        // The mount on /run hides the earlier one below it.
+        // The later mount on /run hides the earlier mount on /run/netns.
         let hidden =
             "22 1 0:5 / / rw - ext4 /dev/x rw\n24 22 0:7 / /run/netns rw - ext4 /dev/x rw\n23 22 0:6 / /run rw shared:5 - tmpfs tmpfs rw\n";
         assert_eq!(finding(&[("proc/self/mountinfo", hidden)], "/run/netns").verdict, Verdict::Ok);

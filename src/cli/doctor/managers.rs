@@ -1,6 +1,6 @@
 //! Checks for other programs that configure networking on this machine and may interfere with the agent.
 //!
-//! They act only in the network namespace of the host, and do not affect links in other namespaces.
+//! Such programs act only in the network namespace of the host. Links in other namespaces are not affected.
 
 use std::fs;
 
@@ -92,7 +92,7 @@ fn networkd(machine: &Machine) -> Option<Finding> {
     })
 }
 
-/// Checks whether udev changes the MAC addresses of new links shortly after their creation, as systemd's default policy does.
+/// Checks whether udev changes the MAC addresses of new links shortly after their creation, which is systemd's default policy.
 fn udev(machine: &Machine) -> Option<Finding> {
     if !machine.runs("systemd-udevd") {
         return None;

@@ -1,4 +1,4 @@
-//! Checks of Docker, etcd and a running agent, with one request to each.
+//! Checks Docker, etcd and a running agent, with one request to each.
 //!
 //! The agent can start without any of them, so their absence is never a [`Verdict::Problem`].
 
@@ -50,7 +50,7 @@ async fn docker(args: &ServiceArgs, time_limit: Duration) -> Finding {
             Verdict::Warning,
             format!("no response at {} within {} s", path.display(), time_limit.as_secs()),
         )
-        .remedy("run: systemctl restart docker; values in containers wait until it responds"),
+        .remedy("run: systemctl restart docker; values in containers wait until Docker responds"),
     }
 }
 

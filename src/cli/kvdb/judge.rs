@@ -14,7 +14,7 @@ use crate::{
     config::suggest::closest,
 };
 
-/// Key that accepts held removals. It accepts any value.
+/// Key that accepts held removals when it is put, with any value.
 const ACCEPT_REMOVALS: &str = "config/removals/accept";
 const NEXT: &str = "nothing was written; use --force to put it anyway";
 
@@ -64,7 +64,7 @@ pub(super) fn suggestion(key: &str) -> String {
     found.map_or_else(String::new, |key| format!("; did you mean {key}?"))
 }
 
-/// Returns the key with its prefix replaced by the most similar model prefix.
+/// Returns the key with its prefix replaced by the most similar prefix of a model.
 fn similar_prefix(below: &str) -> Option<String> {
     let beginnings = MODELS.iter().filter_map(|model| {
         let parts = model.key_prefix.matches('/').count();
@@ -76,7 +76,7 @@ fn similar_prefix(below: &str) -> Option<String> {
     nearest.map(|(prefix, name)| format!("{prefix}{name}"))
 }
 
-/// Splits a full key into the label and the key after it.
+/// Splits a full key into the label and the part after the label.
 fn split(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(ALL_AGENTS_PREFIX)?.split_once('/')
 }

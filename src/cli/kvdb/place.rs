@@ -1,6 +1,6 @@
-//! Selection of the store and of the agent's label: from the options, otherwise from the running agent.
+//! Determines the store and the agent's label from the options or, without them, from the running agent.
 //!
-//! There is no default label: it would often belong to another agent, and values put under it would have no effect.
+//! There is no default label, because values put under the label of another agent would have no effect.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,21 +13,21 @@ use crate::cli::{
     failure::Failure,
 };
 
-/// Timeout of the request to the agent, which responds from memory.
+/// Timeout for the request to the agent, which responds from memory.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// Default address of the embedded store.
 const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
 
 /// Store endpoints and agent label.
 pub(super) struct Place {
-    /// Endpoints, separated by commas.
+    /// Endpoints of the store, separated by commas.
     pub endpoints: String,
-    /// Label of the agent to which short keys belong. Empty if there are no short keys.
+    /// Label of the agent to which keys without a leading `/` belong. Empty if it is not needed.
     pub label: String,
 }
 
 impl Place {
-    /// Takes the options, and reads those that are missing from the agent.
+    /// Uses the options, and asks the running agent for those that are missing.
     pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
         let is_short = key.is_some_and(|key| !key.starts_with('/'));
         let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.microservice_label.as_ref()));
@@ -57,7 +57,7 @@ impl Place {
     }
 }
 
-/// Returns the trimmed text. An empty flag or variable counts as unset.
+/// Returns the trimmed text of an option. An empty flag or variable counts as unset.
 fn given(text: Option<&String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }

@@ -1,5 +1,5 @@
-//! Calls that the gRPC API rejects: without TLS, and with TLS, client certificates and tokens. Also tests the limits on rate
-//! and connections. See [`of_calls`].
+//! Calls that the gRPC API rejects, both without TLS and with TLS, client certificates and tokens. Also tests the limits on
+//! request rate and connections. See [`of_calls`].
 
 use std::collections::HashMap;
 
@@ -91,7 +91,7 @@ fn reported<T>(answer: Result<T, Status>) -> String {
     )
 }
 
-/// Adds calls that are rejected on any kind of connection.
+/// Adds calls that the agent rejects with and without TLS.
 fn of_calls(scan: &mut Scan, target: Target) {
     let with = move |authorization: String| {
         move || {
@@ -125,7 +125,7 @@ fn of_calls(scan: &mut Scan, target: Target) {
     };
     scan.attempt(
         "a change by who may read",
-        "PermissionDenied: anna has role read, but this requires role write",
+        "PermissionDenied: anna has role read, but the request requires role write",
         change,
     );
     let long = move || async move { get(&mut client(target, &provider(GOOD)).await, &"x".repeat(1001)).await };
@@ -159,7 +159,7 @@ async fn slow_message(target: Target) -> String {
     let begin = Some(Bytes::from_static(&[0, 0, 0, 3, 0]));
     let drops = stream::unfold(begin, |bytes| async move {
         if bytes.is_none() {
-            // The slow client is the subject of the test, so wait for a fixed time and not for an event.
+            // The pause simulates a slow client.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         let frame = Frame::data(bytes.unwrap_or(Bytes::from_static(b"x")));
@@ -203,7 +203,7 @@ async fn too_many(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2", "--http-connections-max", "2"]).await;
     let mut client = Client::connect().await;
     let mut answers = Vec::new();
-    // This is faster than two calls per second in any case.
+    // A hundred calls in a row exceed the limit of two per second on any machine.
     while answers.len() < 100 && answers.last().is_none_or(|answer| answer == "Ok: ") {
         answers.push(get(&mut client, "").await);
     }

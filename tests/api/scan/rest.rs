@@ -1,4 +1,4 @@
-//! Requests that the REST API rejects: without TLS, and with TLS, client certificates and tokens. See [`of_requests`].
+//! Requests that the REST API rejects, both without TLS and with TLS, client certificates and tokens. See [`of_requests`].
 
 use super::{
     EXPIRED, GOOD, READER, Scan, UNKNOWN, Welcome, scanned,
@@ -37,7 +37,7 @@ fn provider(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-/// Adds requests that are rejected on any kind of connection.
+/// Adds requests that the agent rejects with and without TLS.
 fn of_requests(scan: &mut Scan, target: Target) {
     let look = move |headers: String| move || say(target, request("GET /info/version", &headers));
     scan.attempt("no token", " 401 ", look(String::new()));
@@ -50,7 +50,11 @@ fn of_requests(scan: &mut Scan, target: Target) {
         look("Authorization: Basic YW5uYTphbm5h\r\n".to_owned()),
     );
     let change = move || say(target, request("PUT /log/engine/info", &provider(READER)));
-    scan.attempt("a change by who may read", "has role read, but this requires role write", change);
+    scan.attempt(
+        "a change by who may read",
+        "has role read, but the request requires role write",
+        change,
+    );
 
     let long = provider(GOOD) + "Content-Length: 1001\r\n";
     let put = move |headers: String, body: String| move || say(target, request("PUT /log/engine/info", &headers) + &body);

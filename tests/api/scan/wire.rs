@@ -12,12 +12,12 @@ use tokio::{
 
 use crate::certificates;
 
-/// Much longer than any limit of the scanned agent. A connection that is still open after that was forgotten.
+/// Time limit for the agent to close a connection. It is much longer than any limit of the agent under test.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Pause between two bytes from a slow sender. This is slower than the agent allows.
+/// Pause between two bytes of a slow client. The agent tolerates only shorter ones.
 const DROP: Duration = Duration::from_millis(50);
 
-/// A connection of any kind.
+/// A byte stream, with or without TLS.
 pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
@@ -37,7 +37,7 @@ impl Target {
         Target { tls: None, ..self }
     }
 
-    /// Connects.
+    /// Opens a connection, over TLS if `tls` is set.
     pub async fn open(self) -> Box<dyn Wire> {
         match self.tls {
             None => Box::new(TcpStream::connect(self.address).await.expect("a connection")),
@@ -55,18 +55,18 @@ async fn until_closed(stream: impl AsyncRead + Unpin) -> String {
 
 async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Data that arrived before a reset counts too.
+    // Ignore an error: data that arrived before a connection reset is returned too.
     let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes)).await.expect("it is closed");
     bytes
 }
 
-/// Sends these bytes; returns the names of the HTTP/2 frames that came back.
+/// Sends these bytes, and returns the types of the HTTP/2 frames that came back.
 pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
     let _ = stream.write_all(bytes.as_ref()).await;
     let reported = bytes_until_closed(stream).await;
     let (mut rest, mut names) = (&reported[..], Vec::new());
-    // Three bytes of length, one byte of type, and five bytes that do not matter here (RFC 9113 §4.1).
+    // A frame header has three bytes of length, one byte of type, and five bytes that are ignored here (RFC 9113 §4.1).
     while let [high, middle, low, kind, _, _, _, _, _, more @ ..] = rest {
         let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
         rest = more.get(length..).unwrap_or_default();
@@ -81,10 +81,10 @@ pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     names.join(", ")
 }
 
-/// Sends these bytes, and nothing more.
+/// Sends these bytes, and returns everything received until the listener closes the connection.
 pub async fn say(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
-    // The connection may be closed before everything is sent.
+    // Ignore an error: the listener may close the connection before it has read everything.
     let _ = stream.write_all(bytes.as_ref()).await;
     until_closed(stream).await
 }
@@ -97,7 +97,7 @@ pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Sends the first part at once, then the second part repeatedly, byte by byte.
+/// Sends `first` at once, then the bytes of `drops` slowly, one by one, again and again.
 pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<[u8]>) -> String {
     let (reader, mut writer) = tokio::io::split(target.open().await);
     let _ = writer.write_all(first.as_ref()).await;

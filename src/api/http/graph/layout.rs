@@ -5,33 +5,31 @@
 
 use super::Picture;
 
-/// Width of a character, height of a node, and spacing, in pixels.
+/// Width of a character, height and padding of a node, and gaps between nodes, in pixels.
 const CHARACTER: f64 = 6.6;
 const LINE: f64 = 22.0;
 const PADDING: f64 = 10.0;
 const GAP_X: f64 = 150.0;
 const GAP_Y: f64 = 10.0;
-/// Maximum number of characters shown of a key. Longer keys are shortened.
+/// Maximum number of characters of a key that are shown. Longer keys are shortened.
 pub const CHARACTERS_MAX: usize = 60;
-/// Number of passes that improve the order within layers.
+/// Number of passes in which the order within the layers is improved.
 const ROUNDS: usize = 12;
 
 /// Position and size of a node, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
-    /// Left.
+    /// Left edge.
     pub x: f64,
-    /// Top.
+    /// Top edge.
     pub y: f64,
-    /// Width.
     pub width: f64,
-    /// Height.
     pub height: f64,
 }
 
 /// Layout of a graph.
 pub struct Arranged {
-    /// Boxes by node index.
+    /// Position and size of each node, by index of the node.
     pub boxes: Vec<Place>,
     /// Width of the whole image.
     pub width: f64,
@@ -51,7 +49,7 @@ pub fn arrange(picture: &Picture) -> Arranged {
     place(&rows, picture)
 }
 
-/// Returns the edges without self-loops, with edges that would close a cycle reversed.
+/// Returns the edges without self-loops. Reverses each edge that would close a cycle.
 fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {
@@ -71,7 +69,7 @@ fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
             continue;
         }
         visits[start] = Visit::Under;
-        // An explicit stack, because recursion would be as deep as the graph.
+        // Use an explicit stack, because recursion could be as deep as the graph.
         let mut stack = vec![(start, 0)];
         while let Some((node, next)) = stack.last_mut() {
             let node = *node;
@@ -117,7 +115,7 @@ fn layers(count: usize, forward: &[(usize, usize)]) -> Vec<usize> {
     layer
 }
 
-/// Moves each node towards the average position of its neighbours, in several passes.
+/// Sorts the nodes of each layer by the average position of their neighbours, in several passes.
 fn order(rows: &mut [Vec<usize>], picture: &Picture) {
     let mut neighbours: Vec<Vec<usize>> = vec![Vec::new(); picture.nodes.len()];
     for edge in &picture.edges {
@@ -126,7 +124,7 @@ fn order(rows: &mut [Vec<usize>], picture: &Picture) {
     }
     let mut height = vec![0.0; picture.nodes.len()];
     let spread = |row: &[usize], height: &mut [f64]| {
-        // Rows of different lengths are compared by relative position.
+        // Use relative positions, because rows have different lengths.
         let length = row.len() as f64;
         row.iter()
             .enumerate()
@@ -158,7 +156,7 @@ fn place(rows: &[Vec<usize>], picture: &Picture) -> Arranged {
     for row in rows {
         let characters = row.iter().map(|node| shortened(&picture.nodes[*node].key).chars().count()).max();
         let width = characters.unwrap_or_default() as f64 * CHARACTER + 2.0 * PADDING;
-        // Each row is spread over the whole height.
+        // Spread each row over the whole height.
         let step = (height - 2.0 * PADDING) / row.len().max(1) as f64;
         for (at, node) in row.iter().enumerate() {
             let y = PADDING + step * (at as f64 + 0.5) - LINE / 2.0;
@@ -176,7 +174,7 @@ fn place(rows: &[Vec<usize>], picture: &Picture) -> Arranged {
     Arranged { boxes, width, height }
 }
 
-/// Shortens a key. Keeps its end, which is more specific than its beginning.
+/// Shortens a key at its beginning, because its end is more specific.
 pub fn shortened(key: &str) -> String {
     let count = key.chars().count();
     if count <= CHARACTERS_MAX {

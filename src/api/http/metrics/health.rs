@@ -1,6 +1,6 @@
 //! `/health`: health of the agent and of its dependencies, for Prometheus.
 //!
-//! The metric names are those of the reference agent; the values are those that this agent publishes.
+//! The metric names are those of ligato vpp-agent; the values are those that this agent publishes.
 
 use axum::{extract::State, response::Response};
 use models::{
@@ -15,7 +15,7 @@ use crate::{
     publish::{AGENT_HEALTH, Published},
 };
 
-/// Returns the published health.
+/// Returns the published health of the agent as metrics.
 pub async fn health(State(api): State<Api>) -> Result<Response, ApiError> {
     let Some(Published::Agent(agent)) = api.statuses.get(&Key::new(AGENT_HEALTH)).as_deref().cloned() else {
         return Err(ApiError::internal("the health of the agent is not known yet; try again"));

@@ -1,6 +1,6 @@
-//! `/metrics/{name}`: one metric as JSON, for clients of the reference agent and for scripts.
+//! `/metrics/{name}`: one metric as JSON, for clients of ligato vpp-agent and for scripts.
 //!
-//! In the reference agent, only data plane metrics are available here. This agent has no data plane, so it serves those of `/metrics`.
+//! In ligato vpp-agent, only data plane metrics are available here. This agent has no data plane, so it serves those of `/metrics`.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ enum Value {
     },
 }
 
-/// Cumulative bucket: the number of samples that are at most `le`.
+/// Cumulative bucket of a histogram: the number of samples that are at most `le`.
 #[derive(Serialize)]
 struct Below {
     le: Json,
@@ -116,7 +116,7 @@ fn sample(kind: MetricType, metric: &Metric) -> Sample {
     }
 }
 
-/// Encodes a number. JSON has neither infinity nor NaN, so they become the strings used in the Prometheus text format.
+/// Encodes a number. Infinity and NaN do not exist in JSON, so they become the strings of the Prometheus text format.
 fn number(value: f64) -> Json {
     let word = if value.is_nan() {
         "NaN"

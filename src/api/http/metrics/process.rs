@@ -9,9 +9,9 @@ use prometheus::proto::MetricFamily;
 
 use super::{counter, gauge};
 
-/// Prefix under which the reference agent exports its process metrics a second time.
+/// Prefix under which ligato vpp-agent exports its process metrics a second time.
 const OF_THE_REFERENCE: &str = "ligato_";
-/// Value that the reference agent reports if there is no limit.
+/// Value reported for a limit that is not set, as in ligato vpp-agent.
 const UNLIMITED: f64 = u64::MAX as f64;
 
 /// Returns all process metrics that can be read.
@@ -53,7 +53,7 @@ fn read(started: Duration) -> Vec<MetricFamily> {
     .collect()
 }
 
-/// Returns the first number on the line with this prefix.
+/// Returns the number that follows `name` at the start of a line.
 fn number_after(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
