@@ -20,7 +20,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// UID of the user `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A copy of the program. Each test's processes can be recognized by its path, and every user may execute it.
+/// A copy of the program. Its path identifies the processes of one test, and every user may execute it.
 struct Demo {
     folder: tempfile::TempDir,
     names_before: Vec<PathBuf>,
@@ -30,8 +30,9 @@ impl Demo {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("create a temporary directory");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("make the directory accessible to everybody");
-        // Copy with another process: a process that another test starts at the same time would inherit a file that is
-        // open for writing in this one, and the kernel executes no file that is open for writing (ETXTBSY).
+        // Use `cp`, because a copy made in this process would be open for writing here. A process that another test starts
+        // in the meantime would inherit the descriptor, and the kernel does not execute a file that is open for writing
+        // (ETXTBSY).
         let copied = Command::new("cp")
             .arg(env!("CARGO_BIN_EXE_netns-agent"))
             .arg(folder.path())
@@ -97,7 +98,7 @@ impl Demo {
     }
 }
 
-/// Returns the paths of all directory entries, sorted.
+/// Returns the sorted paths of all entries of a directory.
 fn names(folder: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
     let mut names: Vec<PathBuf> = entries.unwrap_or_default();
@@ -126,7 +127,7 @@ fn assert_every_step_is_told(reported: &str) {
         let chapter = chapters
             .find(|chapter| chapter.starts_with(title))
             .unwrap_or_else(|| panic!("no step {title:?} in:\n{reported}"));
-        // Lines of results contain a time: `     STATE   1.2 ms  explanation`.
+        // A line with a result has the form `     STATE   1.2 ms  explanation`.
         let states = chapter.lines().filter(|line| line.starts_with("     ") && line.contains(" ms  "));
         let states: Vec<&str> = states
             .map(|line| line.trim_start().split("  ").next().unwrap_or_default())
@@ -183,7 +184,7 @@ fn demo_works_without_privileges() {
 fn kept_demo_ends_with_ctrl_c() {
     let demo = Demo::new();
     let mut child = demo.keep();
-    // A terminal sends the signal to the whole process group.
+    // Like a terminal, send the signal to the whole process group.
     killpg(Pid::from_raw(i32::try_from(child.id()).expect("a PID")), Signal::SIGINT).expect("the group exists");
     let status: ExitStatus = child.wait().expect("the demo ends");
     assert_eq!(status.code(), Some(0));

@@ -23,11 +23,11 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// Time limit for a change to arrive. It is reached only if a test fails.
+/// Time limit for a change to arrive. A passing test never reaches it.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// ID of the only container.
 const CONTAINER: &str = "c0ffee";
-/// Time of its last event: 2026-11-24, in seconds since the epoch.
+/// Time of the container's last event: 2026-11-24, in seconds since the epoch.
 const EVENT_TIME: i64 = 1_795_492_182;
 
 /// Responses of the fake daemon, and the requests that it received.
@@ -75,7 +75,7 @@ fn inspection(pid: i32) -> String {
     format!(r#"{{"Id":"{CONTAINER}","Created":"2026-11-24T03:49:21.491547589Z","Name":"/web","State":{state},"Config":{config}}}"#)
 }
 
-/// A fake Docker daemon.
+/// A fake Docker daemon that answers from a script.
 struct StandIn {
     directory: tempfile::TempDir,
     script: Arc<Mutex<Script>>,
@@ -176,12 +176,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The test may have killed it already.
+        // Ignore an error: the test may have ended the process already.
         let _ = self.end();
     }
 }
 
-/// Starts a tracker. No namespace has the inode 0, so processes in the test's own namespace are accepted as containers.
+/// Starts a tracker. The inode 0 belongs to no namespace, so the tracker accepts processes in the test's own namespace.
 fn track(stand_in: &StandIn) -> TestResult<(Tracker, UnboundedReceiver<MicroserviceChange>)> {
     let docker_host = format!("unix://{}", stand_in.socket().display());
     let (sender, changes) = unbounded_channel();
@@ -263,7 +263,7 @@ async fn process_that_ends_before_it_is_pinned_is_inspected_again() -> TestResul
     ended.end()?;
     let stand_in = StandIn::start(Script::with_container(vec![gone, gone, gone, alive.pid()]))?;
     let (_tracker, mut changes) = track(&stand_in)?;
-    // The list is processed after the first inspection; the repetitions follow later.
+    // `Synced` arrives after the first inspection. Later inspections then find the live process.
     assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
     assert_eq!(next_available(&mut changes).await?.pid, alive.pid());
     Ok(())

@@ -20,9 +20,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Time limit for a change to arrive: far longer than needed, so it is reached only if a test fails.
+/// Time limit for a change to arrive. It is far longer than a passing test needs.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How long no change may arrive if none is expected.
+/// Time for which no change may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Number of container starts and ends to measure.
 const ROUNDS: usize = 20;
@@ -75,7 +75,7 @@ impl Tracked {
         Ok(change.ok_or("the tracker ended")?)
     }
 
-    /// Returns the next change that is not about the connection.
+    /// Returns the next change of a container, and skips changes of the connection to the daemon.
     async fn next_about_labels(&mut self) -> TestResult<MicroserviceChange> {
         loop {
             match self.next().await? {
@@ -122,7 +122,7 @@ impl Tracked {
         }
     }
 
-    /// Waits for the next `Synced`, skipping other changes that concern the connection.
+    /// Waits for the next `Synced`. Skips `Disconnected`, and fails on any other change.
     async fn expect_reconnected(&mut self) -> TestResult {
         loop {
             match self.next().await? {
@@ -261,7 +261,7 @@ async fn daemon_started_after_the_tracker_is_found_at_once() -> TestResult {
     let mut tracked = Tracked::start(&daemon)?;
     let message = tracked.expect_disconnected().await?;
     assert!(message.contains(&daemon.host()), "{message}");
-    // Lets the pauses between attempts grow, so that only the appearance of the socket can end one.
+    // Wait until the pauses between attempts have grown, so that only the new socket can end a pause early.
     tracked.expect_silence().await?;
     daemon.launch()?;
     tracked.expect_reconnected().await?;
@@ -314,7 +314,7 @@ async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestRes
 
     daemon.crash()?;
     daemon.launch()?;
-    // The two containers end in any order, and one is started again. Only the order per label is certain.
+    // The two containers end in any order, and one of them is restarted. Only the order per label is certain.
     let mut reported = Vec::new();
     while reported.len() < 3 {
         reported.push(match tracked.next_about_labels().await? {
@@ -377,7 +377,7 @@ async fn starts_and_ends_are_reported_within_milliseconds() -> TestResult {
         daemon.docker(&["wait", &container])?;
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    // The client truncates a relative time to whole seconds.
+    // Use an absolute time, because the Docker client truncates a relative one to whole seconds.
     let until = format!("--until={}.{:09}", now.as_secs(), now.subsec_nanos());
     let events = daemon.docker(&["events", "--since=1h", &until, "--filter=event=start", "--format={{.TimeNano}}"])?;
     let events: Vec<Duration> = events

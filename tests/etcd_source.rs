@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const PREFIX: &str = "/vnf-agent/vpp1/config/";
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Applies events as the engine would, and records which kinds occurred.
+/// Applies the events of a source as the engine would, and records their kinds.
 struct Follower {
     source: Source,
     state: BTreeMap<RawKey, (i64, Vec<u8>)>,
@@ -100,7 +100,7 @@ impl Follower {
         );
     }
 
-    /// Follows events until the state is exactly the state in the store.
+    /// Follows events until the recorded state equals the content of the store.
     async fn converge(&mut self, client: &mut Client) {
         let options = etcd_client::GetOptions::new().with_prefix();
         let answer = client.get(PREFIX, Some(options)).await.expect("the store answers");
@@ -283,7 +283,7 @@ async fn wiped_store_is_reported_even_if_it_was_refilled() {
         etcd.wipe();
         etcd.restart().await;
         let mut client = etcd.client().await;
-        // Three puts of the same keys give the same revisions as before, so only the values differ.
+        // If three keys are put again, their revisions are the same as before, so only the values differ.
         for index in 0..refill {
             put(&mut client, ["a", "b", "c"][index % 3], "2").await;
         }
@@ -470,7 +470,7 @@ async fn restricted_user_continues_after_its_token_has_expired() {
     );
     assert!(!message.contains("wrong"), "the password must not be shown: {message}");
 
-    // The comparison is the first call after the token has expired.
+    // Compare so rarely that the comparison is the first call after the token has expired.
     let options = SourceOptions {
         compare_interval: Duration::from_millis(3_500),
         ..SourceOptions::default()
@@ -481,7 +481,7 @@ async fn restricted_user_continues_after_its_token_has_expired() {
     };
     let mut follower = Follower::start_with(config, options);
     follower.converge(&mut root).await;
-    // etcd does not announce that a token has expired; it checks once per second.
+    // Wait until the token has expired. etcd announces no expiry, and checks for it once per second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     put(&mut root, "a", "2").await;
     follower.converge(&mut root).await;

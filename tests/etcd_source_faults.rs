@@ -24,7 +24,9 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 const PREFIX: &str = "/p/";
 type Answer = Result<PbWatchResponse, Status>;
 
-/// Contents and responses of the server. Each watch sends the next list of responses, then stays open and silent.
+/// Contents of the fake server, and its scripted responses.
+///
+/// Each watch sends the next list of responses, and then stays open and silent.
 #[derive(Default)]
 struct Script {
     revision: i64,
@@ -170,7 +172,7 @@ impl Run {
             .add_service(PbKvServer::new(store.clone()))
             .add_service(PbWatchServer::new(store.clone()));
         let server = tokio::spawn(async move {
-            // The server runs until it is aborted.
+            // Ignore the result: the server runs until its task is aborted.
             let _ = router.serve_with_incoming(TcpListenerStream::new(listener)).await;
         });
         let options = SourceOptions {

@@ -13,7 +13,7 @@ mod keys;
 #[path = "fuzz/bodies/values.rs"]
 mod values;
 
-/// Runs every file of a corpus. Prints the name of each file to standard error before running it.
+/// Runs every file of a corpus. Prints the name of each file to standard error first, so that a crash shows its input.
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

@@ -28,9 +28,9 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Time limit for a key to arrive. It is reached only if a test fails.
+/// Time limit for a key to arrive. A passing test never reaches it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// How long no key may arrive if none is expected.
+/// Time for which no key may arrive if none is expected.
 const SILENCE: Duration = Duration::from_millis(350);
 
 /// Runs a test on a thread with its own mount namespace, so its mounts are neither visible outside nor left behind.
@@ -96,7 +96,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The test may have killed it already.
+        // Ignore an error: the test may have ended the process already.
         let _ = self.end();
     }
 }
@@ -158,7 +158,7 @@ fn missing_name_is_reported_when_its_namespace_is_mounted() -> TestResult {
         let mut took = Vec::new();
         for _ in 0..10 {
             fs::write(directory.path().join("blue"), "")?;
-            // The watcher, which runs on this thread, sees the file first. No event shows that it has ignored the file.
+            // Let the watcher, which runs on this thread, see the plain file first. No event shows that it has ignored the file.
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(
                 watched.changed.try_recv().is_err(),
@@ -290,7 +290,7 @@ fn process_in_the_own_namespace_is_reported_again_when_it_leaves() -> TestResult
         let target = Target::Process(process.pid());
         watched.watch("process", target.clone(), Binding::Missing);
         watched.expect("process").await?;
-        // The engine cannot use the namespace, so it watches again.
+        // The engine cannot use the agent's own namespace for a process, so it watches the process again.
         watched.watch("process", target, Binding::Missing);
         watched.expect_silence().await?;
         process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;

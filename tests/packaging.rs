@@ -80,7 +80,7 @@ fn named_namespaces_of_container_and_service_are_visible_on_the_host() {
         .find(|volume| volume["target"] == "/run/netns")
         .expect("/run/netns is mounted into the container");
     assert_eq!(netns["bind"]["propagation"], "rshared");
-    // Settings that give a service its own mount namespace (systemd.exec(5)).
+    // These settings would give the service its own mount namespace (systemd.exec(5)).
     for setting in [
         "ProtectSystem",
         "ProtectHome",

@@ -127,7 +127,7 @@ async fn keys_deleted_by_others_are_written_again_at_once() {
             started.elapsed()
         );
     }
-    // Keys that this publisher deletes stay deleted, and a second publisher that ends deletes none of this one's keys.
+    // A key that the publisher deletes stays deleted. A second publisher that ends deletes no key of the first one.
     publisher.remove("status/b");
     flush(&publisher).await;
     let second = start(etcd.config());
@@ -232,7 +232,7 @@ async fn keys_of_a_dead_agent_expire() {
     let publisher = start_with_ttl(etcd.config(), 1);
     set(&publisher, "status/a", "1");
     flush(&publisher).await;
-    // Longer than the time to live, so the lease must have been renewed.
+    // Sleep for longer than the TTL, so that the key exists only if its lease was renewed.
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(stored(&mut etcd.client().await).await.len(), 1);
     drop(publisher);
@@ -279,7 +279,7 @@ async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
         }
         flush(&publisher).await;
         etcd.freeze();
-        // These requests are sent and wait in the server's socket while the lease expires.
+        // These requests wait in the server's socket until the lease has expired.
         for index in 0..500 {
             match index % 3 {
                 0 => publisher.remove(&format!("status/{index}")),
@@ -297,7 +297,7 @@ async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
         }
         etcd.thaw();
         flush(&publisher).await;
-        // No late request may take effect after the flush, but there is no event to wait for.
+        // Give late requests time to arrive. None of them may take effect after the flush.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stored = stored(&mut etcd.client().await).await;
         assert_eq!(stored.len(), 500);
@@ -365,7 +365,7 @@ async fn publishing_works_with_tls_and_with_expiring_tokens() {
     });
     set(&publisher, "status/a", "1");
     flush(&publisher).await;
-    // etcd does not announce that a token has expired; it checks once per second.
+    // Wait until the token has expired. etcd announces no expiry, and checks for it once per second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     set(&publisher, "status/a", "2");
     flush(&publisher).await;
@@ -394,7 +394,7 @@ async fn flush_stores_the_newest_state_despite_random_connection_cuts() {
                 wanted.insert(key, value);
             }
             if random.below(100) == 0 {
-                // Wait for a random time and not for an event, because the publisher's progress before the cut is left to chance.
+                // Sleep for a random time, so that each cut interrupts the publisher at a different point.
                 tokio::time::sleep(Duration::from_millis(random.below(5) as u64)).await;
                 proxy.cut();
             }

@@ -240,7 +240,7 @@ fn modules_import_only_what_the_architecture_allows() {
 
 #[test]
 fn every_module_of_the_crate_is_in_the_table() {
-    // The simulator drives all parts, as the agent does.
+    // These modules connect all others, so the table does not restrict them.
     let wiring = ["agent", "main", "lib", "bin", "simulation"];
     let mut unknown = Vec::new();
     for entry in fs::read_dir(root().join("src")).expect("src") {
@@ -334,7 +334,7 @@ fn architecture_page_names_every_module() {
     assert!(missing.is_empty(), "src/ARCHITECTURE.md does not mention {missing:?}");
 }
 
-/// Every place in the descriptors that does nothing on purpose: file, function, reason.
+/// Every function in the descriptors that deliberately does nothing, with its file and the reason.
 ///
 /// Operations that are impossible use `Effect::Impossible` instead.
 const NOOPS: &[&str] = &[

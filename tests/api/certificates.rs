@@ -15,14 +15,14 @@ use tokio_rustls::{
 
 use crate::support::command;
 
-/// Directory that contains the certificates.
+/// Directory of the certificates and keys that [`make`] creates.
 pub const FOLDER: &str = "/run/live";
 
-/// Arguments for an agent that uses TLS.
+/// Command-line arguments that enable TLS in the agent.
 pub const IDENTITY: [&str; 4] = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
 
-/// Creates a certificate authority (`ca`) and, signed by it, a server certificate (`server`), a client certificate (`client`)
-/// and an expired one (`expired`). Also creates another authority (`stranger`) and a certificate signed by it (`nobodys`).
+/// Creates a certificate authority (`ca`) that signs a server certificate (`server`), a client certificate (`client`) and an
+/// expired certificate (`expired`). Also creates a second authority (`stranger`), which signs `nobodys`.
 pub fn make() {
     let script = "set -e
         cd /run/live
@@ -50,8 +50,8 @@ pub fn make() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Returns a client configuration that trusts the authority, presents the certificate with this name and offers these
-/// protocols.
+/// Returns a TLS client configuration that trusts the authority `ca`. `identity` names the client certificate (`None` for no
+/// certificate), and `protocols` are offered with ALPN.
 pub fn config(identity: Option<&str>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("read the certificate");
@@ -82,7 +82,7 @@ pub async fn connect(address: &str, identity: Option<&str>, protocols: &[&str]) 
     TlsConnector::from(config(identity, protocols)).connect(server(), stream).await
 }
 
-/// Returns the first message that a TLS client sends.
+/// Returns a ClientHello, the first message that a TLS client sends.
 pub fn hello() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut client = ClientConnection::new(config(None, &[]), server()).expect("a client");

@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client that shows exactly what the server sends.
 //!
-//! Makes one exchange per connection. Neither hides headers nor repairs responses. See [`Request::send`].
+//! Sends one request per connection, and neither hides headers nor repairs responses. See [`Request::send`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -24,14 +24,14 @@ pub struct Request {
     body: Vec<u8>,
 }
 
-/// A response.
+/// An HTTP response, as the server sent it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// Status code.
+    /// HTTP status code, such as 200.
     pub status: u16,
     /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Body.
+    /// Body, decoded as UTF-8.
     pub body: String,
 }
 
@@ -91,18 +91,18 @@ impl Request {
         self.send_over(stream).await
     }
 
-    /// Sends the request over a connection.
+    /// Sends the request over this stream, such as a TLS connection, and returns the response.
     pub async fn send_over(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
-        // A server may answer and close before it has read everything.
+        // Ignore an error: the server may answer and close the connection before it has read the whole request.
         let _ = stream.write_all(&self.bytes()).await;
         read_answer(stream).await
     }
 }
 
-/// Reads until the server closes the connection.
+/// Reads a response until the server closes the connection.
 pub async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
-    // Data that arrived before a reset counts as a response too.
+    // Ignore an error: data that arrived before a connection reset is still a response.
     let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes))
         .await
         .expect("the server did not answer in time");
@@ -125,7 +125,7 @@ fn parse(text: &str) -> Answer {
 }
 
 impl Answer {
-    /// Returns the content type.
+    /// Returns the content type; empty if the header is missing.
     pub fn content_type(&self) -> &str {
         self.headers.get("content-type").map(String::as_str).unwrap_or_default()
     }

@@ -11,7 +11,7 @@ use crate::{
 
 const ONE: &str = "linux/interfaces/v2/interface/one";
 
-/// Returns a document with a veth pair whose first end has this MTU.
+/// Returns a YAML document with a veth pair whose first end has this MTU.
 fn document(mtu: u32) -> String {
     format!(
         "linuxConfig:\n  interfaces:\n\
@@ -22,7 +22,7 @@ fn document(mtu: u32) -> String {
     )
 }
 
-/// Returns the MTU of the first end in the kernel.
+/// Returns the MTU that the kernel reports for the first end of the pair.
 fn mtu() -> String {
     let shown = ip_in(&Reference::named("put").path(), "-o link show one");
     let mut words = shown.split_whitespace();
@@ -45,7 +45,7 @@ async fn values_are_put_read_planned_and_deleted(mut bench: Bench) {
     golden::check("configuration-empty.yaml", &Request::get("/configuration").send().await);
     golden::check("plan.json", &send("POST", "/configuration/plan", &document(1400)).await);
     golden::check("configuration-put.json", &send("PUT", "/configuration", &document(1400)).await);
-    // The response arrives only once nothing is left to do.
+    // The response is sent only after all operations have completed.
     assert_eq!(mtu(), "1400");
     golden::check("configuration.yaml", &Request::get("/configuration").send().await);
     golden::check("plan-nothing.json", &send("POST", "/configuration/plan", &document(1400)).await);
@@ -106,7 +106,7 @@ async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
 }
 on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
 
-/// A pending value does not make its change or a resync fail, however often it is put.
+/// A pending value fails neither its change nor a resync, no matter how often it is put.
 async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
     bench.start_agent().await;
     let absent = "linuxConfig:\n  interfaces:\n    \
@@ -162,7 +162,7 @@ async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
     assert_eq!(reported, "ROLLED_BACK");
     assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
-    // Of two overlapping changes none is confirmed: the value before both is restored.
+    // Neither of these overlapping changes is confirmed, so the value from before both is restored.
     send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
     send("PUT", "/configuration?confirm-within=2", &document(1200)).await;
     bench.until_true("the MTU is that before both changes", || mtu() == "1400").await;
@@ -184,7 +184,7 @@ async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
 on_one_store!(a_change_that_nobody_confirms_is_rolled_back, Embedded, 120);
 
 async fn before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go(mut bench: Bench) {
-    // This endpoint has no listener.
+    // Nothing listens at this endpoint, so the agent cannot read its store.
     bench.endpoint = "http://127.0.0.1:1".to_owned();
     bench.launch_agent_now();
     bench

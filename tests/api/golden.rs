@@ -18,7 +18,7 @@ pub fn check(name: &str, answer: &Answer) {
     assert_eq!(text, expected, "the response differs from {}", path.display());
 }
 
-/// Masks what differs from run to run.
+/// Replaces times, inodes, link indexes, counters and revisions with placeholders, because they differ from run to run.
 fn blot(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -45,7 +45,7 @@ fn blot(text: &str) -> String {
         text = replace_after(&text, &format!("\"{member}\":"), "NUMBER");
         text = replace_after(&text, &format!("\"{member}\": "), "NUMBER");
     }
-    // The agent's own writes to the store affect revisions too.
+    // Revisions depend on how often the agent has written its own keys to the store.
     text = replace_after(&text, "\"mod_revision\": \"", "NUMBER");
     text
 }
@@ -64,7 +64,7 @@ fn replace_times(line: &str) -> String {
     made
 }
 
-/// Returns the position of the first time of this century.
+/// Returns the offset of the first timestamp whose year begins with `20`.
 fn time_at(text: &str) -> Option<usize> {
     let bytes = text.as_bytes();
     (0..bytes.len().saturating_sub(19)).find(|&at| {
@@ -79,7 +79,7 @@ fn time_at(text: &str) -> Option<usize> {
     })
 }
 
-/// Replaces the digits that follow a marker.
+/// Replaces the digits that follow each `mark` with `word`.
 fn replace_after(text: &str, mark: &str, word: &str) -> String {
     let mut parts = text.split(mark);
     let mut made = parts.next().unwrap_or_default().to_owned();

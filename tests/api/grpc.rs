@@ -76,7 +76,7 @@ fn set(updates: Vec<UpdateItem>) -> SetConfigRequest {
 const ONE: &str = "config/linux/interfaces/v2/interface/one";
 const TWO: &str = "config/linux/interfaces/v2/interface/two";
 
-/// Puts both ends of a pair, each with a label.
+/// Puts both ends of a veth pair, each with a different label.
 async fn put_pair(client: &mut Client) -> SetConfigResponse {
     let (one, two) = (Model::from(end("one", "two")), Model::from(end("two", "one")));
     let updates = vec![put(&one, "front"), put(&two, "back")];
@@ -118,7 +118,7 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
 
-/// A value that waits for its process is accepted each time it is put, because waiting is not a failure.
+/// A value that waits for its process is accepted on every put, because waiting is not a failure.
 async fn a_value_that_waits_is_accepted(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
@@ -161,7 +161,7 @@ on_one_store!(a_value_that_waits_is_accepted, Embedded, 120);
 async fn the_manager_says_why_it_refuses(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
-    // An INVALID value is stored, and the call fails with its error.
+    // The call stores an INVALID value, but returns its error.
     let arp = Model::from(ArpEntry {
         interface: "one".to_owned(),
         ip_address: "10.0.0.9".to_owned(),
@@ -307,7 +307,7 @@ async fn clients_learn_models_and_their_files(mut bench: Bench) {
         let imports = FileDescriptorSet::decode(imports.as_bytes()).expect("descriptors").file;
         let own = files.file_descriptor.expect("the file");
         let own = FileDescriptorProto::decode(own.as_bytes()).expect("a descriptor");
-        // Every file that one of these files imports must be among them.
+        // The response must include every file that one of its files imports.
         for file in imports.iter().chain([&own]) {
             for import in &file.dependency {
                 assert!(

@@ -1,4 +1,4 @@
-//! A gRPC client without generated code: callers give the path of the method and the messages. See [`Client::call`].
+//! A gRPC client without generated code: callers pass the service, the method and the message. See [`Client::call`].
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tonic_prost::ProstCodec;
 
 /// Address at which the agent under test serves gRPC.
 pub const ADDRESS: &str = "127.0.0.1:9111";
-/// Path of the service that sets and gets values.
+/// Path prefix of the service that sets and gets values.
 pub const MANAGER: &str = "/ligato.generic.ManagerService/";
 
-/// A client without generated code.
+/// A gRPC client that needs no generated code.
 pub struct Client {
     grpc: Grpc<Channel>,
     token: Option<String>,
@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    /// Connects, with TLS if given.
+    /// Connects to the agent under test, over TLS if `tls` is given.
     pub async fn over(tls: Option<ClientTlsConfig>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{ADDRESS}")).expect("an address");
@@ -53,7 +53,7 @@ impl Client {
         }
     }
 
-    /// Sends this text as the metadata `authorization`.
+    /// Sets the `authorization` metadata of all calls.
     pub fn authorization(mut self, text: &str) -> Self {
         self.token = Some(text.to_owned());
         self
@@ -94,7 +94,7 @@ impl Client {
         stream.expect("a stream").into_inner()
     }
 
-    /// Returns the first message in a stream for which `wanted` returns true.
+    /// Opens a stream, and returns the first message for which `wanted` returns true.
     pub async fn first<Q, A>(&mut self, service: &str, method: &str, message: Q, wanted: impl Fn(&A) -> bool) -> A
     where
         Q: Message + Default + Send + Sync + 'static,

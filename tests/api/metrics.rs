@@ -1,4 +1,4 @@
-//! Tests that `/metrics` has all names and counts events. See [`what_happens_is_counted`].
+//! Tests that `/metrics` lists all metrics, and that they count events. See [`what_happens_is_counted`].
 
 use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, item::Id};
 
@@ -15,7 +15,7 @@ async fn read() -> Answer {
     Request::get("/metrics").send().await
 }
 
-/// Returns the value of a sample.
+/// Returns the value of the sample with this name and these labels, if there is one.
 fn sample(answer: &Answer, name: &str) -> Option<f64> {
     let line = answer.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok())
@@ -24,7 +24,8 @@ fn sample(answer: &Answer, name: &str) -> Option<f64> {
 async fn what_happens_is_counted(mut bench: Bench) {
     world::converged(&mut bench).await;
     let mut before = read().await;
-    // The status of a value is published before its transaction is complete. The test's time limit ends the wait.
+    // Statuses are published before their transaction is complete, so wait for an empty queue. The test's time limit ends
+    // the wait.
     while sample(&before, "ligato_kvscheduler_queue_length") != Some(0.0) {
         before = read().await;
     }
@@ -63,7 +64,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
     let repaired = r#"netns_agent_drift_repairs{kind="linux.interfaces.interface"}"#;
     let mut repairs = None;
     while repairs.is_none() {
-        // The kernel notifies the agent of the deletion. The test's time limit ends the wait.
+        // Wait until the kernel has notified the agent of the deletion. The test's time limit ends the wait.
         repairs = sample(&read().await, repaired);
     }
     assert!(repairs >= Some(1.0), "{repairs:?}");
@@ -103,7 +104,7 @@ async fn grpc_calls_are_counted_as_in_the_reference(mut bench: Bench) {
     bench.until_state(world::WAITING, "PENDING").await;
     let subscribe = SubscribeRequest::default();
     client.first(MANAGER, "Subscribe", subscribe, |_: &SubscribeResponse| true).await;
-    // The agent notices later that the client has cancelled the stream.
+    // The agent may notice late that the client has cancelled the stream.
     let mut answer = read().await;
     while !answer.body.contains("grpc_code=\"Canceled\"") {
         answer = read().await;
@@ -134,7 +135,7 @@ async fn one_metric_and_the_health_are_told(mut bench: Bench) {
     let version = format!("build_version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let starting = format!("dependency=\"docker\",service=\"{}\"}} 0", bench.label);
     let mut health = Request::get("/health").send().await;
-    // Docker is not running here; the agent notices that after a while.
+    // No Docker daemon runs here. The agent needs a moment to notice that.
     while !health.body.contains("service_dependency_health{dependency=\"docker\"") || health.body.contains(&starting) {
         health = Request::get("/health").send().await;
     }

@@ -1,8 +1,8 @@
-//! Tests that the reference agent's clients can read every response to their requests.
+//! Tests that clients of ligato vpp-agent can read every response to their requests.
 //!
-//! Their types are generated from `proto/` without this agent's additions: fields and enum values with numbers from 100 on,
-//! and the package `netns_agent`. A strict JSON reader rejects everything that these types lack, as the reference agent's
-//! command-line client does.
+//! The types of these clients are generated from `proto/` without this agent's additions: fields and enum values with
+//! numbers from 100 on, and the package `netns_agent`. A strict JSON reader rejects everything that these types lack, as
+//! ligato vpp-agent's command-line client does.
 
 use std::collections::HashMap;
 
@@ -35,17 +35,17 @@ use crate::{
 
 const META: &str = "/ligato.generic.MetaService/";
 const CONFIGURATOR: &str = "/ligato.configurator.ConfiguratorService/";
-/// Number of this agent's first addition.
+/// Lowest number of the fields and enum values that this agent adds.
 const FIRST_ADDITION: i32 = 100;
 /// Package of messages that only this agent has.
 const OWN_PACKAGE: &str = "netns_agent/";
 
-/// Returns the reference agent's message types.
+/// Returns ligato vpp-agent's message types, without this agent's additions.
 fn reference() -> DescriptorPool {
     let mut set = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("decode the descriptors of this program");
     set.file.retain(|file| !file.name().starts_with(OWN_PACKAGE));
     set.file.iter_mut().for_each(strip_file);
-    DescriptorPool::from_file_descriptor_set(set).expect("the files of the reference agent are complete")
+    DescriptorPool::from_file_descriptor_set(set).expect("the files of ligato vpp-agent are complete")
 }
 
 fn strip_file(file: &mut FileDescriptorProto) {
@@ -58,11 +58,11 @@ fn strip_file(file: &mut FileDescriptorProto) {
 }
 
 fn strip_message(message: &mut DescriptorProto) {
-    // InterfaceState.statistics is the reference agent's only field with such a number.
+    // `InterfaceState.statistics` is ligato vpp-agent's only field with a number from 100 on.
     message
         .field
         .retain(|field| field.number() < FIRST_ADDITION || field.name() == "statistics");
-    // The oneofs of `optional` fields are the last ones, so the others keep their indices.
+    // The oneofs of `optional` fields come last, so the indexes of all others stay valid.
     let used = message.field.iter().filter_map(|field| field.oneof_index).max();
     message.oneof_decl.truncate(used.map_or(0, |index| index as usize + 1));
     message.nested_type.iter_mut().for_each(strip_message);
@@ -73,7 +73,7 @@ fn strip_enum(values: &mut EnumDescriptorProto) {
     values.value.retain(|value| value.number() < FIRST_ADDITION);
 }
 
-/// Converts a message as the reference agent's client does: decodes it with the descriptors that the agent sends, writes it as
+/// Converts a message as ligato vpp-agent's client does: decodes it with the descriptors that the agent sends, writes it as
 /// JSON including unset fields, and reads the JSON into its own type.
 fn convert(reference: &DescriptorPool, message: &DynamicMessage) -> Result<(), String> {
     let options = SerializeOptions::new().skip_default_fields(false);
@@ -93,7 +93,7 @@ fn message_of(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor, St
         .ok_or_else(|| format!("the reference has no message {name}"))
 }
 
-/// Additions must have presence, so that a client that writes unset fields omits them.
+/// Fields that this agent adds must have presence, so that a client that writes unset fields omits them.
 #[test]
 fn additions_are_optional_fields() {
     let reference = reference();
@@ -117,7 +117,7 @@ fn additions_are_optional_fields() {
     assert!(additions >= 7, "{additions} additions in {seen:?}");
 }
 
-/// Additions with their default value are treated as unset.
+/// Added fields that have their default value are treated as unset.
 #[test]
 fn additions_with_their_default_values_are_omitted() {
     for (model, text) in [
@@ -128,7 +128,7 @@ fn additions_with_their_default_values_are_omitted() {
         let info = MODELS.iter().find(|info| info.name == model).expect(model);
         let descriptor = message_of(descriptor_pool(), info.proto_name).expect(model);
         let additions = descriptor.fields().filter(|field| field.number() >= FIRST_ADDITION as u32);
-        // A message that is present has a meaning even if it is empty.
+        // Skip messages: a message that is present has a meaning even if it is empty.
         let defaults: Vec<String> = additions
             .filter_map(|field| match field.kind() {
                 Kind::Message(_) => None,
@@ -145,7 +145,7 @@ fn additions_with_their_default_values_are_omitted() {
     }
 }
 
-/// Checks what the client reads in JSON responses: values by message name, states and operations by name.
+/// Checks the parts of a JSON response that the client decodes: messages, and the names of states and operations.
 fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     match json {
         Json::Array(list) => list.iter().for_each(|one| check_json(reference, place, one)),
@@ -188,7 +188,7 @@ fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     }
 }
 
-/// Puts one value of each kind. Some of them wait, and some give default values explicitly.
+/// Puts one value of each kind. Some of them wait, and some set fields explicitly to their default.
 async fn everything(bench: &mut Bench) {
     world::converged(bench).await;
     let body = "vppConfig: {}\nlinuxConfig:\n  interfaces:\n  - {name: e1, type: VETH, hostIfName: e1, enabled: true, ipAddresses: [10.9.0.1/24], veth: {peerIfName: e2}}\n  \
@@ -238,7 +238,7 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
     }
     assert!(statuses > 10, "{statuses}");
 
-    // The client reads these members by name and ignores the others.
+    // Ligato vpp-agent's client reads these members by name and ignores all others.
     let readiness: Json = serde_json::from_str(&Request::get("/readiness").send().await.body).expect("JSON");
     assert_eq!(
         (&readiness["state"], &readiness["PluginStatus"]["VPPAgent"]["state"]),
@@ -250,7 +250,7 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
 }
 on_one_store!(rest_answers_have_the_references_types, Embedded, 120);
 
-/// Returns the agent's response to a gRPC call as one of the reference agent's messages; panics if it has unknown fields.
+/// Returns the agent's response to a gRPC call as one of ligato vpp-agent's messages; panics if it has unknown fields.
 async fn call<Q: Message + Default + 'static>(
     reference: &DescriptorPool,
     client: &mut Client,
@@ -286,8 +286,8 @@ fn refuse_unknown(place: &str, message: &DynamicMessage) {
     }
 }
 
-/// Converts values from the messages that the agent describes to the client's own, as `agentctl config get` and
-/// `config update FILE` do.
+/// Passes values through the types of ligato vpp-agent's client, as `agentctl config get` and `agentctl config update
+/// FILE` do.
 async fn values_survive_the_way_through_the_references_client(mut bench: Bench) {
     everything(&mut bench).await;
     let reference = reference();
@@ -347,7 +347,7 @@ async fn values_survive_the_way_through_the_references_client(mut bench: Bench) 
 }
 on_one_store!(values_survive_the_way_through_the_references_client, Embedded, 120);
 
-/// The scope and the kernel name are shown as given in the value, and a filter for VPP matches nothing.
+/// Responses show the scope and the kernel name as given in the value. A filter for VPP matches nothing.
 async fn what_was_written_is_shown(mut bench: Bench) {
     everything(&mut bench).await;
     let key = "config/linux/l3/v2/route/10.10.0.0/16/e1";
@@ -397,7 +397,7 @@ async fn what_was_written_is_shown(mut bench: Bench) {
 }
 on_one_store!(what_was_written_is_shown, Embedded, 120);
 
-/// The reference agent's client can read the agent's documents.
+/// Ligato vpp-agent's client can read the agent's documents.
 #[test]
 fn reference_client_can_read_a_document() {
     let text =

@@ -30,7 +30,7 @@ const READER: &str = "token-of-anna-0123456789";
 const EXPIRED: &str = "token-of-emil-0123456789";
 const UNKNOWN: &str = "token-of-nobody-01234567";
 
-/// Attempts in progress.
+/// Attempts in progress, and the legitimate clients that are served in the meantime.
 struct Scan {
     listener: &'static str,
     tries: JoinSet<(&'static str, &'static str, String)>,
@@ -44,7 +44,7 @@ struct Welcome {
 }
 
 impl Welcome {
-    /// Sends requests repeatedly; `ask` panics if one is not served.
+    /// Calls `ask` repeatedly until the client is stopped. `ask` panics if its request is not served.
     fn begin<F>(mut ask: impl FnMut() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
@@ -69,7 +69,7 @@ impl Scan {
         Scan { listener, tries, welcome }
     }
 
-    /// Makes an attempt several times at once.
+    /// Starts several concurrent runs of one attempt.
     ///
     /// The response must contain `expected`; if `expected` is empty, there must be no response.
     fn attempt<F>(&mut self, name: &'static str, expected: &'static str, attempt: impl Fn() -> F)
@@ -82,7 +82,7 @@ impl Scan {
         }
     }
 
-    /// Waits for all attempts, compares the responses with the expected ones, and prints the figures.
+    /// Waits for all attempts, compares the responses with the expected ones, and prints a summary.
     async fn finish(mut self) {
         let (mut refused, mut wrong) = (BTreeMap::new(), Vec::new());
         while let Some(done) = self.tries.join_next().await {

@@ -89,7 +89,7 @@ async fn pages_of_strangers(mut bench: Bench) {
 }
 on_one_store!(pages_of_strangers, Embedded, 120);
 
-/// Only the flag limits the length of a body, even above 2 MiB, the HTTP framework's default limit.
+/// The flag alone limits the length of a body. The HTTP framework's default limit of 2 MiB does not apply.
 async fn the_flag_limits_bodies(mut bench: Bench) {
     start(&mut bench, &["--http-body-max", "3000000"]).await;
     let put = |length: usize| Request::new("PUT", "/configuration").body(format!("{}\n", "#".repeat(length - 1)));
@@ -154,12 +154,12 @@ async fn too_many_connections(mut bench: Bench) {
         TcpStream::connect(ADDRESS).await.expect("a connection"),
         TcpStream::connect(ADDRESS).await.expect("a connection"),
     ];
-    // Connections are accepted in order, so these two are accepted before the next one.
+    // Connections are accepted in order, so the held ones occupy both slots before the next one arrives.
     golden::check("security-connections.json", &Request::get("/").send().await);
     drop(held);
     let mut served = false;
     while !served {
-        // The server notices later that they are closed.
+        // The agent may notice late that the held connections are closed.
         served = Request::get("/").send().await.status == 200;
     }
     bench.stop_agent().await;
@@ -170,7 +170,7 @@ async fn too_many_requests(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2"]).await;
     let mut codes = Vec::new();
     let mut refused: Option<Answer> = None;
-    // A hundred requests are sent faster than the limit of two per second allows.
+    // A hundred requests in a row exceed the limit of two per second.
     for _ in 0..100 {
         let answer = Request::get("/info/version").send().await;
         codes.push(answer.status);
@@ -213,7 +213,7 @@ async fn tls_and_client_certificates(mut bench: Bench) {
         .await
         .expect("both sides trust each other");
     assert_eq!(Request::new("PUT", "/log/engine/debug").send_over(stream).await.status, 200);
-    // A browser presents the certificate for requests from any page.
+    // A browser presents the client certificate with requests from any page, so the certificate alone must not be enough.
     let stream = certificates::connect(ADDRESS, Some("client"), &[])
         .await
         .expect("both sides trust each other");

@@ -90,7 +90,7 @@ async fn stalled_http2() -> TcpStream {
     stream
 }
 
-/// Subscribes, and receives no message.
+/// Subscribes over gRPC, but reads no message.
 async fn stalled_subscription() -> (Client, Streaming<SubscribeResponse>) {
     let mut client = Client::with_window(WINDOW).await;
     let stream = client.stream(MANAGER, "Subscribe", SubscribeRequest::default()).await;
@@ -155,7 +155,7 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
     );
     assert!(grown <= MEMORY_MAX_MIB, "the agent uses {grown} MiB more memory");
 
-    // Clients that read nothing are disconnected; clients whose library still answers are not.
+    // Clients that read nothing are disconnected. Those whose gRPC library still answers stay connected.
     let agent = bench.agent().pid();
     let count = || std::fs::read_dir(format!("/proc/{agent}/fd")).map_or(0, Iterator::count);
     bench
@@ -163,9 +163,9 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
         .await;
     for (number, mut stream) in deaf.into_iter().enumerate() {
         let mut reported = Vec::new();
-        // The data in the kernel's buffers still arrives, and then the end.
+        // Data that is still in the kernel's buffers arrives before the end of the stream.
         let _ = stream.read_to_end(&mut reported).await;
-        // Every second client uses REST. The others received values.
+        // Every second client used REST. The others received values over HTTP/2.
         let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };
         assert!(
             reported.windows(answered.len()).any(|bytes| bytes == answered),

@@ -64,7 +64,7 @@ fn steps(page: &Page) -> Vec<Step> {
     steps
 }
 
-/// Returns true if a line has the expected form.
+/// Returns true if a line matches the expected line, in which `…` stands for any text.
 fn line_matches(expected: &str, line: &str) -> bool {
     let parts: Vec<&str> = expected.trim_end().split('…').collect();
     let Some((first, rest)) = parts.split_first() else { return false };
@@ -83,7 +83,7 @@ fn line_matches(expected: &str, line: &str) -> bool {
     left.ends_with(last)
 }
 
-/// Returns true if the output of a command is as expected.
+/// Returns true if the output of a command matches the expected lines.
 fn output_matches(expected: &[String], lines: &[&str]) -> bool {
     match expected.split_first() {
         None => lines.is_empty(),
@@ -108,7 +108,7 @@ fn check(page: &Page) {
         .parent()
         .expect("the program is in a directory");
     let search = format!("{}:{}", program.display(), std::env::var("PATH").unwrap_or_default());
-    // A file, because background processes keep the output open after the shell has ended.
+    // Write the output to a file and not to a pipe, because background processes keep a pipe open after the shell has ended.
     let written = folder.join(".output");
     let output = File::create(&written).expect("create the file for the output");
     let status = Command::new("bash")

@@ -1,4 +1,4 @@
-//! Checks that all YAML and JSON documents are valid, and that all command lines parse.
+//! Checks that all YAML and JSON documents in the documentation are valid, and that all command lines parse.
 
 use clap::Parser;
 use models::document::read_document;
@@ -6,7 +6,7 @@ use netns_agent::cli::Arguments;
 
 use super::pages::all;
 
-/// Returns why `netns-agent apply` would reject a document, if it would.
+/// Returns the error with which `netns-agent apply` would reject a document; `None` if it would accept the document.
 fn problem_of_document(text: &str) -> Option<String> {
     let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| read_document(deserializer).map_err(|error| error.source));
     match read {

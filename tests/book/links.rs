@@ -1,5 +1,5 @@
-//! Checks that every relative link leads to a file, that its fragment leads to a heading, and that the table of contents
-//! lists every page once.
+//! Checks the links of the documentation: each relative link leads to a file, each fragment leads to a heading, and the
+//! table of contents lists every page once.
 
 use std::{collections::BTreeSet, path::Path};
 

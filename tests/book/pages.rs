@@ -11,7 +11,7 @@ use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 pub struct Page {
     /// Path relative to the repository root.
     pub path: PathBuf,
-    /// Contents.
+    /// Markdown source.
     pub text: String,
 }
 
@@ -19,7 +19,7 @@ pub struct Page {
 pub struct Block {
     /// Language: the first word of the info string.
     pub language: String,
-    /// Contents.
+    /// Text between the fences.
     pub text: String,
 }
 

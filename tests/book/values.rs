@@ -42,7 +42,7 @@ fn table(page: &mut String, fields: &[Field]) {
     page.push('\n');
 }
 
-/// Writes a section about the values of an enum, or about the fields of a message.
+/// Writes a section about the values of an enum or the fields of a message, and sections about nested fields.
 fn details(page: &mut String, path: &str, field: &Field) {
     if field.values.is_empty() && field.fields.is_empty() {
         return;
@@ -63,7 +63,7 @@ fn details(page: &mut String, path: &str, field: &Field) {
     }
 }
 
-/// Returns text as a table cell. Code spans show their characters literally.
+/// Formats text as a table cell, and escapes `<` outside code spans.
 fn cell(text: &str) -> String {
     let parts = text.split('`').enumerate();
     let escaped = parts.map(|(at, part)| if at % 2 == 0 { part.replace('<', "&lt;") } else { part.to_owned() });

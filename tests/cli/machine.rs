@@ -1,4 +1,4 @@
-//! Tests of commands whose output depends on the machine, and of the output for shells and manual pages. See [`doctor`].
+//! Tests commands whose output depends on the machine, shell completions and manual pages. See [`doctor`].
 
 use std::{
     ffi::OsStr,
@@ -45,14 +45,14 @@ async fn doctor(mut bench: Bench) {
         let finding = findings.iter().find(|finding| finding["check"] == check);
         finding.unwrap_or_else(|| panic!("no {check} in {findings:?}"))["verdict"].clone()
     };
-    // The other tests need these too: root, a kernel with veth pairs, a shared /run, an agent and its store.
+    // The tests themselves need root, veth pairs, a shared /run, an agent and its store, so these checks must succeed.
     for check in ["capabilities", "kernel", "link kind veth", "/run/netns", "etcd", "agent"] {
         assert_eq!(verdict(check), "ok", "{check} in {findings:?}");
     }
     assert_eq!(verdict("Docker"), "note");
     let has_problem = findings.iter().any(|finding| finding["verdict"] == "problem");
     assert_eq!(status.code(), Some(i32::from(has_problem)));
-    // Every finding that is not well comes with a remedy.
+    // Every finding except `ok` and `note` must suggest a remedy.
     for finding in &findings {
         let is_well = matches!(finding["verdict"].as_str(), Some("ok" | "note"));
         assert!(

@@ -25,7 +25,7 @@ async fn converged(bench: &mut Bench) {
     bench.until_state(oops, "INVALID").await;
 }
 
-/// Runs a transcript, in the directory `NAME.in` if it exists.
+/// Runs the transcript `NAME.trycmd`, in the directory `NAME.in` if that exists.
 fn run(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
     trycmd::TestCases::new()
@@ -35,7 +35,7 @@ fn run(name: &str) {
         .run();
 }
 
-/// Makes a test that runs the transcript of this name against a converged agent.
+/// Defines a test that runs the transcript of this name against a converged agent.
 macro_rules! transcript {
     ($name:ident) => {
         async fn $name(mut bench: Bench) {
@@ -47,7 +47,7 @@ macro_rules! transcript {
     };
 }
 
-/// Makes the tests, and the list of their names.
+/// Defines a test for each transcript, and the list of their names.
 macro_rules! transcripts {
     ($($name:ident)*) => {
         $(transcript!($name);)*
@@ -120,11 +120,11 @@ async fn watch_follows(mut bench: Bench) {
     until("REMOVED", arp).await;
     bench.stop_agent().await;
     bench.start_agent().await;
-    // After the restart the value has no last operation any more, so it is printed once more.
+    // After a restart, the status of a value has no last operation, so the value is printed again.
     until("CONFIGURED", route).await;
     bench.delete("linux/l3/v2/route/10.12.0.0/16/left").await;
     until("REMOVED", route).await;
-    // Without a reader, the next line ends the command, successfully.
+    // Once nobody reads its output, the command exits successfully at the next line.
     drop(lines);
     bench
         .put(
@@ -138,7 +138,7 @@ async fn watch_follows(mut bench: Bench) {
 }
 on_one_store!(watch_follows, Embedded, 120);
 
-/// The output of commands that need no agent, and of commands without the agent that they need.
+/// Tests commands that need no agent, and the errors of other commands if no agent is running.
 #[test]
 fn without_an_agent() {
     run("without_agent");

@@ -43,7 +43,7 @@ fn steps() -> Vec<Step> {
         Step::Put("k", "v".into(), PutOptions::new().with_lease(99)),
         Step::TimeToLive(-3),
         Step::Revoke(-3),
-        // Sizes.
+        // Number of operations in a transaction, and size of a value.
         puts(128),
         puts(129),
         puts(0),
@@ -54,7 +54,7 @@ fn steps() -> Vec<Step> {
         Step::Put("empty", String::new(), PutOptions::new().with_ignore_value().with_prev_key()),
         Step::Put("none", String::new(), PutOptions::new().with_ignore_value()),
         Step::Put("none", "v".into(), PutOptions::new().with_ignore_lease()),
-        // Ranges that contain nothing or everything, in both directions.
+        // Ranges that contain nothing or everything, and negative limits and revisions.
         Step::Get("z", GetOptions::new().with_range("a")),
         Step::Get("a", GetOptions::new().with_range("a")),
         Step::Get("", GetOptions::new()),
@@ -63,7 +63,7 @@ fn steps() -> Vec<Step> {
         Step::Get("k", GetOptions::new().with_revision(-7)),
         Step::Delete("z", DeleteOptions::new().with_range("a").with_prev_key()),
         Step::Delete("", DeleteOptions::new()),
-        // Reads in a transaction at other revisions.
+        // Reads of earlier and future revisions inside a transaction.
         Step::Txn(Txn::new().and_then([
             TxnOp::put("t", "1", None),
             TxnOp::get("t", Some(GetOptions::new().with_revision(4))),
@@ -153,7 +153,7 @@ async fn converse(client: &mut Client) -> Vec<String> {
     stream.cancel(7).await.expect("a request");
     heard.push(response(&mut stream).await);
     client.put("w", "unheard", None).await.expect("a put");
-    // An empty key watches the smallest possible key. An ID that the client chose can be used again.
+    // An empty key watches the smallest possible key, `\0`. The ID of a cancelled watch can be used again.
     stream
         .watch("", Some(WatchOptions::new().with_watch_id(7)))
         .await

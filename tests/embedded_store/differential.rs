@@ -126,7 +126,10 @@ impl Generator {
         (self.key(), options)
     }
 
-    /// In a transaction, "from key" deletes are excluded, because an `ignore_value` put after one makes etcd 3.4 panic.
+    /// Returns a random delete.
+    ///
+    /// Inside a transaction, it deletes only a key or a prefix, because a put with `ignore_value` after a "from key" delete
+    /// makes etcd 3.4 panic.
     fn delete(&mut self, inside: bool) -> (&'static str, DeleteOptions) {
         let mut options = DeleteOptions::new();
         match self.random.below(12) {
@@ -218,7 +221,7 @@ impl Generator {
                 Step::Delete(key, options)
             }
             25..=33 => Step::Txn(self.txn(2)),
-            // Rare, and usually some revisions back, so that there is some history left to read.
+            // Compact rarely, and usually well below the current revision, so that there is some history left to read.
             34 if self.random.one_in(3) => Step::Compact(self.any_revision() - 10),
             35 | 36 => Step::Grant(lease, 1000 + self.signed_below(9)),
             37 => Step::Revoke(lease),
@@ -253,7 +256,7 @@ fn refusal(error: Error) -> String {
     }
 }
 
-/// Performs one step; returns the response as text, without the parts that may differ.
+/// Performs one step; returns the response as text, without the fields that differ between the two stores.
 pub async fn perform(client: &mut Client, step: Step) -> String {
     let answer = match step {
         Step::Put(key, value, options) => client.put(key, value, Some(options)).await.map(|mut response| {
@@ -392,7 +395,7 @@ async fn compare_run(seed: u64, steps: usize) {
     };
     assert_eq!(hash(&mut embedded.client).await, hash(&mut real).await, "seed {seed}: HashKV");
     println!("seed {seed}: {steps} steps, {kinds:?}, compacted at {compacted}, last revision {last}");
-    // The last event in the watch with NOPUT is the deletion.
+    // For the watch with NOPUT, the last event is the deletion, one revision before the last put.
     let lasts = [last, last - 1, last, last];
     let [real_live, embedded_live] = live;
     for (kind, (mut expected, mut found)) in real_live.into_iter().zip(embedded_live).enumerate() {

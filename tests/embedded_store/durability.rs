@@ -13,7 +13,7 @@ use testbed::random::Random;
 
 use super::{connect, open};
 
-/// Environment variable that contains the data directory, and makes the child process run a server.
+/// Environment variable with the data directory, for the child process that runs a server.
 const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
@@ -21,7 +21,7 @@ const KILLS: usize = 5;
 /// Acknowledged writes: number and revision by key.
 type Acknowledged = BTreeMap<String, (usize, i64)>;
 
-/// Runs in the child process and serves until it is killed. Not a test by itself.
+/// Runs a server until it is killed. Another test starts it in a child process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs in the child process of another test"]
 async fn serve_until_killed() {

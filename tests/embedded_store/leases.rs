@@ -1,4 +1,4 @@
-//! Tests leases as clients see them. The unit tests cover their clock, because it is an argument there.
+//! Tests leases through clients. Unit tests cover the times of expiry, because they pass the clock as an argument.
 
 use etcd_client::{EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
 use etcd_embedded::Retention;

@@ -76,7 +76,7 @@ async fn exceeded_quota_raises_an_alarm_until_it_is_disarmed() {
     client.put("k", "v", None).await.expect("puts must be possible again");
     store.shutdown().await;
 
-    // A quota below the size of an empty database.
+    // Compare with an etcd whose quota is smaller than an empty database.
     let Some(etcd) = RealEtcd::start_with(&["--quota-backend-bytes=4096"]) else {
         return;
     };
@@ -103,7 +103,7 @@ async fn calls_and_connections_are_bounded() {
     };
     assert_eq!(refused.message(), "etcdserver: too many requests");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    // Open watches continue, and closing one makes room for another.
+    // Open watches continue, and closing one of them makes room for another call.
     streams.pop();
     let put = async {
         loop {
@@ -115,7 +115,7 @@ async fn calls_and_connections_are_bounded() {
         }
     };
     within(put).await;
-    // The first message says that the watch was created.
+    // Skip the first message, which says that the watch was created.
     while next(&mut streams[0]).await.events().is_empty() {}
 
     let mut second = TcpStream::connect(running.store.local_addr()).await.expect("connected");
@@ -141,7 +141,7 @@ async fn silent_clients_are_disconnected() {
         let mut stream = TcpStream::connect(running.store.local_addr()).await.expect("connected");
         stream.write_all(beginning).await.expect("sent");
         let mut rest = Vec::new();
-        // A reset also ends the connection.
+        // Ignore an error: a reset also ends the connection.
         let _ = within(stream.read_to_end(&mut rest)).await;
     }
 }

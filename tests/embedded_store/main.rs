@@ -79,7 +79,7 @@ async fn connect(address: std::net::SocketAddr) -> Client {
         .expect("connect to the store by its address")
 }
 
-/// Awaits a step with the time limit.
+/// Awaits a step; panics after the time limit.
 async fn within<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(STEP_MAX, step).await.expect("the step must end in time")
 }

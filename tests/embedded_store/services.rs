@@ -28,7 +28,7 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     response.kvs().iter().map(text).collect()
 }
 
-/// Returns what a client observes of a lock. This must be the same for etcd and the embedded store.
+/// Returns what clients observe of a lock, as text. etcd and the embedded store must give the same text.
 async fn lock_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     grant(client, 0xab, 600).await;
@@ -80,7 +80,7 @@ async fn locks_behave_as_in_etcd() {
     assert_eq!(ours, within(lock_story(&mut client)).await);
 }
 
-/// Returns what a client observes of an election.
+/// Returns what clients observe of an election, as text.
 async fn election_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     let shown = |leader: &LeaderKey| {
@@ -129,7 +129,7 @@ async fn elections_behave_as_in_etcd() {
     assert_eq!(ours, within(election_story(&mut client)).await);
 }
 
-/// Writes a history with everything that a database can contain.
+/// Writes a history with many keys, a large value, a lease, an overwritten key and a deleted range.
 async fn fill(client: &mut Client) {
     grant(client, 77, 1000).await;
     for number in 0..3000 {

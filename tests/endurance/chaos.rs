@@ -41,7 +41,7 @@ use values::Catalogue;
 
 /// Time limit for a checkpoint after the last fault. It is extended on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Number of namespaces that the agent watches. Others are read every ten seconds, which is added to the limit.
+/// Number of namespaces that the agent watches. It reads any others only every ten seconds, so the time limit is then doubled.
 const WATCHED: usize = 300;
 /// Maximum pause between two faults, in milliseconds.
 const PAUSE_MS: usize = 300;
@@ -50,7 +50,7 @@ const DESCRIPTOR_SLACK: usize = 24;
 /// Maximum number of threads. Usually there are a dozen, but up to 64 more for some seconds after many namespace files were opened.
 const THREADS_MAX: usize = 96;
 
-/// Maximum number of report lines to print. The rest is only in the saved report.
+/// Maximum number of report lines to print. The saved report has all lines.
 const SHOWN_MAX: usize = 60;
 
 /// State of a run.
@@ -63,12 +63,12 @@ struct Chaos {
     steady: (Config, i64),
     foreign_processes: Vec<String>,
     kernel_has_dummies: bool,
-    /// When the agent is due to continue after it was killed, stopped or suspended.
+    /// When to start the agent again; `None` while it is running.
     agent_returns: Option<Instant>,
     agent_thaws: Option<Instant>,
     etcd_returns: Option<Instant>,
     docker_returns: Option<Instant>,
-    /// Ids of paused containers.
+    /// IDs of paused containers.
     paused: BTreeSet<String>,
     counts: BTreeMap<&'static str, usize>,
     began: Instant,
@@ -99,7 +99,7 @@ fn chaos_leaves_everything_as_it_is_wanted() {
     );
 }
 
-/// Runs the test.
+/// Causes faults and checks the state after each round of faults, until the time is up.
 async fn run() {
     let random = Random::from_environment(1);
     let duration = Duration::from_secs(number("ENDURANCE_SECONDS", 15));
@@ -108,7 +108,8 @@ async fn run() {
         containers: number("ENDURANCE_CONTAINERS", 3) as usize,
     };
     let interval = Duration::from_secs(number("ENDURANCE_CHECKPOINT_SECONDS", 6));
-    // PIDs must not be reused. Otherwise, if the agent has never seen a process, a reference to it would mean the next one.
+    // Prevent the reuse of PIDs. A reference to a process that the agent has never seen would then mean the next process
+    // with the same PID.
     let _ = std::fs::write("/proc/sys/kernel/pid_max", "4194304");
     let mut chaos = Chaos::set_up(random, count).await;
     let first = chaos.checkpoint("at the beginning", None).await;
@@ -116,12 +117,12 @@ async fn run() {
     let foreign_processes = foreign_processes_unchanged(&chaos.foreign_processes);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
-        // The agent is not killed in every second round and in the last third of the run, so that leaks add up.
+        // The agent is not killed in every second round and in the last third of the run, so that leaks accumulate.
         let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
         let until = Instant::now() + interval;
         while Instant::now() < until {
             chaos.fault(!spared).await;
-            // The pause between faults is one of the random choices, so wait for a time and not for an event.
+            // Sleep, because the pause between faults is one of the random choices.
             let pause = chaos.random.below(4) * chaos.random.below(PAUSE_MS) / 3;
             tokio::time::sleep(Duration::from_millis(pause as u64)).await;
             chaos.start_what_is_due(false).await;
@@ -210,12 +211,12 @@ impl Chaos {
         chaos
     }
 
-    /// Records a fault.
+    /// Records a fault for the report.
     fn tell(&mut self, what: String) {
         self.done.push(format!("{:9.3} {what}", self.began.elapsed().as_secs_f64()));
     }
 
-    /// Restarts or resumes the processes whose time has come, or `all` of them.
+    /// Restarts or resumes the processes whose scheduled time has come, or all of them if `all` is true.
     async fn start_what_is_due(&mut self, all: bool) {
         let now = Instant::now();
         let due = |at: &mut Option<Instant>| at.take_if(|at| all || *at <= now).is_some();
@@ -250,7 +251,7 @@ impl Chaos {
         let expectation = loop {
             // The agent may still create and remove namespaces, so compute the expectation again each time.
             let expectation = self.expectation();
-            // Checks that began in time count, no matter how long they take.
+            // Read the clock before the checks, so that slow checks do not exceed the limit.
             let stretched = limit.mul_f64(stretch());
             let in_time = began.elapsed() < stretched;
             let statuses = expectation.wrong_statuses(&self.bench.published());
@@ -266,7 +267,7 @@ impl Chaos {
                 if right.is_empty() {
                     break expectation;
                 }
-                // Check everything once more, because something may have changed after it was right.
+                // Check everything once more, because a namespace that was right may have changed since.
                 right.clear();
                 continue;
             }
@@ -278,8 +279,8 @@ impl Chaos {
             if are_reported {
                 right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
             }
-            // Part of the condition is about the kernel, which sends no event for it. Each check costs a process per
-            // namespace, so wait.
+            // The kernel sends no event for this condition, so poll. Each check starts one process per namespace, so pause
+            // in between.
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let figures = Figures::of(self.bench.agent().pid());
@@ -296,7 +297,7 @@ impl Chaos {
             self.judge_figures(name, before, &figures);
         }
         self.done.clear();
-        // The log of a successful round is not needed.
+        // Truncate the log, because only a failed round needs it.
         let _ = std::fs::File::options().write(true).open(agent::LOG).and_then(|log| log.set_len(0));
         figures
     }
@@ -337,7 +338,7 @@ impl Chaos {
         );
     }
 
-    /// Reports what is wrong and ends the run.
+    /// Reports what is wrong, and ends the run with a panic.
     fn fail(&self, name: &str, limit: Duration, wrong: &[String]) -> ! {
         let mut report = format!("{name}: {} things wrong after {}:\n", wrong.len(), seconds(limit));
         wrong.iter().for_each(|line| report.push_str(&format!("  {}\n", line.trim_end())));

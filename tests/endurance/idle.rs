@@ -134,7 +134,7 @@ async fn rest(bench: &mut Bench, seconds: u64) {
     let before_idle = statuses(bench);
     println!("converged; {}", Figures::of(pid));
     let (before, began) = (effort(pid), Instant::now());
-    // The length of the idle time is part of the measurement, so wait for a time and not for an event.
+    // Sleep, because the length of the idle time is part of the measurement.
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let (after, elapsed) = (effort(pid), began.elapsed().as_secs_f64());
     println!(
@@ -171,7 +171,7 @@ fn addresses() -> impl Iterator<Item = Ipv4Addr> {
     (0..ADDRESSES).map(|number| Ipv4Addr::new(10, 77, (number >> 8) as u8, (number & 0xff) as u8))
 }
 
-/// Adds and deletes all addresses, request by request; returns µs per request.
+/// Adds and deletes all addresses with one netlink request each; returns the time per request in µs.
 ///
 /// The requests are built before the clock starts.
 fn netlink_writes() -> f64 {
@@ -217,7 +217,7 @@ fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     bytes
 }
 
-/// Does the same as [`netlink_writes`] with a single `ip` process; returns µs per request.
+/// Does the same as [`netlink_writes`] with a single `ip` process; returns the time per request in µs.
 fn ip_batch() -> f64 {
     let line = |verb: &str| {
         addresses()

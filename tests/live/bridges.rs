@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Puts interfaces in order and returns the revisions by key.
+/// Puts interfaces in this order, and returns the revision of each put by key.
 async fn put_all(bench: &Bench, values: &[Value]) -> BTreeMap<String, i64> {
     let mut revisions = BTreeMap::new();
     for value in values {
@@ -217,7 +217,7 @@ async fn a_bridge_takes_as_many_ports_as_the_kernel(mut bench: Bench) {
 }
 on_one_store!(a_bridge_takes_as_many_ports_as_the_kernel, Embedded, 300);
 
-/// A foreign bridge is adopted only if the value says so, and is then changed to match the value.
+/// A foreign bridge is adopted only if the value has `adopt`. The agent then changes the bridge to match the value.
 async fn a_foreign_bridge_is_adopted(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add br-sw");

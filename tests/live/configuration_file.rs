@@ -34,7 +34,7 @@ fn replace(path: &Path, text: &str) {
     fs::rename(&new, path).expect("replace the file");
 }
 
-/// Waits until the kernel shows this MTU. Every action of the agent ends with a status, which wakes up this wait.
+/// Waits until the kernel shows this MTU. The agent publishes a status after each change, which triggers the next check.
 async fn until_mtu(bench: &Bench, mtu: u32) {
     let path = end("one", "two").netns.path();
     let shown =
@@ -55,7 +55,7 @@ async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
     replace(&path, &document(1300));
     until_mtu(&bench, 1300).await;
 
-    // The store has priority as long as it has a value.
+    // A value in the store has priority over the same value in the file.
     let mut value = end("one", "two").json();
     value["mtu"] = 1200.into();
     bench.put(&key, value.to_string()).await;

@@ -35,11 +35,11 @@ fn to_container(label: &str) -> Config {
     }
 }
 
-/// A test's Docker daemon. Panics if an operation fails.
+/// A Docker daemon for one test. The methods panic if an operation fails.
 struct Docker(Daemon);
 
 impl Docker {
-    /// Prepares a daemon without starting it, and passes its address to the bench's agent.
+    /// Prepares a daemon without starting it, and makes its address known to the bench's agent.
     fn announced_to(bench: &mut Bench) -> Self {
         let daemon = Daemon::prepare(Survival::TakenOver).expect("prepare dockerd's directory");
         bench.docker_host = daemon.host();
@@ -105,9 +105,9 @@ async fn until_it_waits(bench: &Bench) {
         .await;
 }
 
-/// Puts the configuration first. Then starts, kills, starts, restarts, removes and replaces the container.
+/// An interface follows its container, which is started, killed, started again, restarted, removed and replaced.
 async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
-    // Neither Docker nor the container exists yet; the agent must accept both later.
+    // When the agent starts, neither the Docker daemon nor the container exists.
     let mut docker = Docker::announced_to(&mut bench);
     bench.start_agent().await;
     let revisions = bench.put_together(&to_container("front")).await;
@@ -255,7 +255,7 @@ fn deleted_values(history: &str) -> Vec<String> {
 }
 
 /// After a restart, objects that exist in a container are reported without an operation, because the agent did not create
-/// them in this run. The agent must not judge them before Docker has reported to which container they belong.
+/// them in this run. It must not delete them before Docker has reported to which container they belong.
 async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();

@@ -21,7 +21,7 @@ fn kills() -> usize {
     std::env::var("LIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
 
-/// Returns the differences between two configurations, as writes of single keys in random order.
+/// Returns the writes that turn `old` into `new`, one key each, in random order.
 fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec<(String, Change)> {
     let (before, after) = (old.entries(), new.entries());
     let gone = before
@@ -35,12 +35,12 @@ fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec
     writes
 }
 
-/// Returns the next configuration: changed in place, or with some of the values missing.
+/// Changes some values of `full` and returns the result, sometimes without some of the pairs.
 fn next(random: &mut Random, full: &mut Config) -> Config {
     change(random, full, 12);
     let mut config = full.clone();
     if random.below(2) == 0 {
-        // Drop some pairs, and the routes and entries on them.
+        // Drop some pairs, and the routes and ARP entries on them.
         let dropped = 1 + random.below(6);
         config.interfaces.drain(..2 * dropped);
         let names: Vec<String> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
@@ -83,10 +83,10 @@ async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench
     for kill in 0..kills() {
         let target = next(&mut random, &mut full);
         let all = writes(&bench, &mut random, &current, &target);
-        // The agent applies the early writes as they happen; the late ones happen while it is down or starting again.
+        // The agent is running during the early writes, and down or starting during the late ones.
         let (early, late) = all.split_at(random.below(all.len() + 1));
         write_all(&bench, early, &mut revisions).await;
-        // The moment of the kill is the injected fault, so wait for a time and not for an event.
+        // Sleep, because the moment of the kill is the injected fault.
         tokio::time::sleep(Duration::from_micros(random.below(40_000) as u64)).await;
         bench.kill_agent().await;
         let started_at = bench.launch_agent().await;

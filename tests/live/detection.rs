@@ -25,7 +25,7 @@ fn right() -> Interface {
     Interface::veth("right", "left", Reference::named("dad-right")).host_name("eth0")
 }
 
-/// Returns the value of the left end with the address and this duplicate address detection setting.
+/// Returns the left end as JSON, with the address and this `duplicate_address_detection` (empty means unset).
 fn addressed(policy: &str) -> String {
     let mut value = left().address(ADDRESS).json();
     value.as_object_mut().expect("an object").remove("duplicate_address_detection");
@@ -55,7 +55,7 @@ fn somebody_else_takes_the_address() {
     ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
 }
 
-/// Returns what `ip` shows of the address; `null` if it does not exist.
+/// Returns the address as `ip` shows it; `null` if it does not exist.
 fn shown() -> Value {
     let text = ip_in(&netns(&left()), "-j -6 address show dev eth0 scope global");
     let links: Value = serde_json::from_str(&text).expect("ip prints JSON");
@@ -73,7 +73,7 @@ async fn until_reported(bench: &Bench, state: &str, reason: &str) -> ValueStatus
     publication.of(&key).cloned().unwrap_or_default()
 }
 
-/// Waits until the put with this revision is CONFIGURED.
+/// Waits until the left end is CONFIGURED with the value of this revision.
 async fn until_answered(bench: &Bench, revision: i64) {
     bench.until_configured(&[(left().key(), revision)].into()).await;
 }
@@ -89,7 +89,7 @@ async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
         Value::Null,
         "CONFIGURED must not be reported while the address is still tentative"
     );
-    // A restarted agent that reads an address that has passed detection has nothing to wait for.
+    // A restarted agent does not wait for an address that has already passed detection.
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&[(left().key(), revision)].into(), before).await;
@@ -105,7 +105,7 @@ async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mu
     assert_eq!(failed.mod_revision, revision);
     assert!(failed.error.contains("dadfailed") && !failed.next_retry.is_empty(), "{failed:?}");
     ip_in(&netns(&right()), &format!("address del {ADDRESS} dev eth0"));
-    // Without this put, the agent retries within a minute.
+    // Put the value again, because the agent would otherwise retry only after up to a minute.
     let revision = bench.put(&left().key(), addressed("")).await;
     until_answered(&bench, revision).await;
     assert_eq!(shown()["dadfailed"], Value::Null);

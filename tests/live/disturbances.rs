@@ -10,50 +10,50 @@ use crate::support::{
     process::Holder,
 };
 
-/// Place where an act is performed.
+/// Namespace in which an act is performed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     /// The agent's own namespace.
     Own,
     /// Namespace that the agent created, with one end of the pair, `lo` and a TAP.
     A,
-    /// Foreign namespace with the other end.
+    /// Foreign namespace with the other end of the pair.
     B,
     /// Namespace that the agent created, to be deleted.
     Made,
     /// Foreign namespace, to be deleted and added again.
     Found,
-    /// Namespace of a process.
+    /// Namespace of a process that the test has started.
     Process,
     /// Foreign namespace without managed objects.
     Elsewhere,
 }
 
-/// Action that disturbs the network.
+/// An action that disturbs the network.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Lines for a single `ip -batch` process in a place, so that nothing happens between them.
+    /// Lines that a single `ip -batch` process runs in a namespace, so that nothing happens between them.
     Ip(Place, &'static [&'static str]),
-    /// Program with its arguments, run in a place.
+    /// A program with its arguments, run in a namespace.
     Run(Place, &'static str),
 }
 
-/// Row of the table.
+/// A disturbance of the network, and the cost of its repair.
 #[derive(Clone, Copy, Debug)]
 pub struct Disturbance {
     /// Name of the disturbance.
     pub name: &'static str,
-    /// Acts that cause it.
+    /// Acts that cause the disturbance.
     pub acts: &'static [Act],
-    /// Minimum number of writes that repair it: netlink requests, offload switches and sysctls.
+    /// Minimum number of writes for the repair: netlink requests, offload switches and sysctls.
     pub least: u64,
-    /// Maximum number of writes allowed, and why it exceeds the minimum.
+    /// Maximum number of writes allowed for the repair, and why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Acts that afterwards undo changes to which no value refers. The agent must not have undone them.
+    /// Acts that undo changes to which no value refers. The agent must have left these changes alone until then.
     pub after: &'static [Act],
 }
 
-/// Returns the name of the namespace of a place, if it has one.
+/// Returns the name of the namespace; `None` if it has no name.
 pub fn name_of(place: Place) -> Option<&'static str> {
     Some(match place {
         Place::A => "drift-a",
@@ -65,7 +65,7 @@ pub fn name_of(place: Place) -> Option<&'static str> {
     })
 }
 
-/// Returns the values by key (after `config/`).
+/// Returns the desired values by key (after `config/`).
 pub fn values(process: &Holder) -> Vec<(String, Value)> {
     let named = |place| Reference::named(name_of(place).unwrap_or_default());
     let pair = |left: (&str, Reference, &str, &str), right: (&str, Reference, &str, &str)| {
@@ -132,7 +132,7 @@ pub fn values(process: &Holder) -> Vec<(String, Value)> {
     with_details(&config, left)
 }
 
-/// Adds the values with members that [`Config`] does not have.
+/// Returns all values of `config`, and values with members that [`Config`] does not have.
 fn with_details(config: &Config, left: Interface) -> Vec<(String, Value)> {
     let parse = |text: String| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let mut values: Vec<(String, Value)> = config.entries().into_iter().map(|(key, text)| (key, parse(text))).collect();
@@ -160,7 +160,7 @@ const fn row(name: &'static str, least: u64, acts: &'static [Act]) -> Disturbanc
     }
 }
 
-/// A disturbance whose repair takes more than the minimum number of writes.
+/// Returns a disturbance whose repair takes more than the minimum number of writes.
 const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts: &'static [Act]) -> Disturbance {
     Disturbance {
         allowed,
@@ -168,9 +168,9 @@ const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts
     }
 }
 
-/// A disturbance to which no value refers, so it must stay.
+/// Returns a disturbance that the agent must leave alone, because no value refers to it.
 ///
-/// It includes a change that the agent repairs, which shows that it has read the state.
+/// It includes a change that the agent repairs, which shows that the agent has read the namespace.
 const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]) -> Disturbance {
     Disturbance {
         after,
@@ -178,7 +178,7 @@ const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]
     }
 }
 
-/// Only by trying does the agent learn that the remaining end blocks the new pair. It removes that end's addresses first.
+/// The agent learns only by trying that the remaining end blocks the new pair. It removes the addresses of that end first.
 const OTHER_END: &str = "the other end blocks the new pair and is removed address by address";
 /// The objects in the old namespace are deleted one by one, because a process may keep that namespace alive.
 const OLD_NAMESPACE: &str = "the old namespace is emptied first";

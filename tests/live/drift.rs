@@ -14,7 +14,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Applies the pair and returns its configuration and the path of the left namespace.
+/// Applies [`two_namespaces`]; returns the configuration and the path of the left namespace.
 async fn applied(bench: &mut Bench) -> (Config, PathBuf) {
     bench.start_agent().await;
     let config = two_namespaces();
@@ -36,8 +36,8 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
 
-/// An address flush, a link that is set down and a deleted neighbour within seconds are not contention: each value was changed
-/// only once by itself, although the kernel removed routes and neighbours as a side effect each time.
+/// Different kinds of damage within seconds are not contention, although the kernel removes routes and neighbours as a side
+/// effect each time.
 async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [

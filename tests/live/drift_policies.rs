@@ -91,14 +91,14 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
         .await;
     assert!(ip_in(&left, "link show eth0").contains("mtu 1400"), "the MTU must not be repaired");
 
-    // Undo one change by hand, and put the other value again.
+    // Undo the change of the MTU by hand, and put the value of the route again.
     ip_in(&left, "link set eth0 mtu 1500");
     bench.until_state(LEFT, "CONFIGURED").await;
     bench.put(route, config.routes[0].json().to_string()).await;
     bench.until_state(route, "CONFIGURED").await;
     bench.check(&config);
 
-    // The deletion of a link is not repaired either.
+    // With REPORT, the agent does not repair the deletion of a link either.
     settle::until_quiet(&[left.clone(), right.clone()]).await;
     ip_in(&left, "link del eth0");
     bench.until_state(LEFT, "FAILED").await;

@@ -26,17 +26,17 @@ use crate::{
     },
 };
 
-/// Places with managed objects.
+/// Namespaces that contain managed objects.
 const MANAGED: [Place; 6] = [Place::Own, Place::A, Place::B, Place::Made, Place::Found, Place::Process];
 /// Names that resemble those of managed namespaces.
 const LOOKALIKES: [&str; 3] = ["drift", "drift-a1", "drift-b-old"];
 /// Maximum number of tries per row. A sweep between two commands of a disturbance causes two repairs, so a row may be repeated.
 const ATTEMPTS: usize = 3;
 
-/// Places of the test and their expected contents.
+/// The process that owns one of the namespaces, and the expected contents of all of them.
 struct World {
     process: Holder,
-    /// Contents of the places when everything is configured.
+    /// Contents of each namespace when everything is configured.
     whole: BTreeMap<PathBuf, NetnsState>,
 }
 
@@ -78,7 +78,7 @@ impl World {
     }
 }
 
-/// Reads a namespace through `ip`, and the offload flags.
+/// Reads a namespace with `ip`, including the offload flags of its links.
 fn look(path: &Path) -> Result<NetnsState, String> {
     let mut state = NetnsState::read(path)?;
     for name in ["eth0", "eth1"] {
@@ -120,7 +120,7 @@ fn make_lookalikes() {
     }
 }
 
-/// Foreign objects next to the managed ones.
+/// Commands that create foreign objects next to the managed ones.
 const BESIDE: &[&str] = &[
     "link add eth00 address 02:00:00:00:99:01 type veth peer name eth01 address 02:00:00:00:99:02",
     "link set eth00 up alias left",
@@ -146,7 +146,7 @@ async fn set_up(bench: &mut Bench) -> World {
     world
 }
 
-/// Puts the values, waits until all are configured, and records the state of the places.
+/// Puts the values, waits until all are configured, and records the contents of all namespaces.
 async fn fill(bench: &Bench, world: &mut World) {
     for place in [Place::B, Place::Found, Place::Elsewhere] {
         ip(&format!("netns add {}", name_of(place).unwrap_or_default()));
@@ -175,11 +175,11 @@ async fn start_again(bench: &Bench, world: &mut World) {
         .iter()
         .filter(|name| !LOOKALIKES.contains(&name.as_str()))
     {
-        // The agent may be removing its own namespaces at the same time.
+        // Ignore an error: the agent may be removing its own namespaces at the same time.
         command::output("ip", &["netns", "del", name]);
     }
     world.process = Holder::start(None);
-    // A TAP is deleted with its namespace, unless it was moved back before.
+    // Ignore an error: the TAP was deleted with its namespace, unless it was moved back before.
     command::output("ip", &["link", "del", "tap7"]);
     bench
         .until_true("the links of the namespaces are deleted", || !ip("-br link").contains("home0"))
@@ -246,7 +246,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
         last = arrivals.newest().unwrap_or(last).max(last);
         let difference = world.difference();
         if difference.is_empty() || !row.after.is_empty() && is_only_nobodys(&difference) {
-            // The change may have arrived during the read.
+            // The last notification may have arrived while the namespaces were being read.
             break arrivals.newest().unwrap_or(last).max(last) - began;
         }
         if Instant::now() > deadline {
@@ -268,7 +268,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     })
 }
 
-/// Returns true if nothing is missing and the only differences are additional objects, which the agent must leave alone.
+/// Returns true if the only differences are additional objects, which the agent must leave alone.
 fn is_only_nobodys(difference: &str) -> bool {
     difference.lines().all(|line| line.contains(": unexpected: "))
 }
@@ -277,7 +277,7 @@ fn rounds() -> usize {
     std::env::var("DRIFT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// Runs the table for one way of noticing changes and prints the figures.
+/// Runs all rows with one way of noticing changes, events or sweeps, and prints the times and the numbers of writes.
 async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     println!(

@@ -75,7 +75,7 @@ async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(
     bench.until_configured(&revisions).await;
     assert_restarts_write_nothing(&mut bench, &revisions).await;
 
-    // Routes still wait for an expected address that is missing.
+    // Routes still wait if an expected address is missing.
     ip("address del 10.5.5.1/24 dev nic0");
     bench.until_waiting_for(&routes[0].key(), &["gw-reachable"]).await;
     ip("address add 10.5.5.1/24 dev nic0");
@@ -131,7 +131,7 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
     assert_eq!(addresses_of("pair0"), ["10.23.0.1/24", "10.24.0.1/24"]);
     assert_restarts_write_nothing(&mut bench, &revisions).await;
 
-    // A foreign change makes the agent read the namespace again: it repairs that change and nothing else.
+    // When an address is deleted by hand, the agent reads the whole namespace, but repairs nothing except that address.
     settle::until_quiet(&[OWN.into()]).await;
     let mut monitor = Monitor::open(Path::new(OWN));
     ip("address del 10.22.0.1/24 dev nic0");
@@ -142,7 +142,7 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
     let changes: Vec<String> = monitor.changes().into_iter().filter(about_others).collect();
     assert!(changes.is_empty(), "{changes:#?}");
 
-    // An address of two values is removed with the last of them.
+    // An address that two values share is removed only with the second of them.
     bench.delete(&interfaces[1].key()).await;
     bench
         .until_true("only the addresses of the other value are left", || {

@@ -41,8 +41,7 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     assert_eq!(up["expected"], "linux/interface/state/uplink-left/UP", "{up}");
     assert_eq!(up["state"], "interface uplink-left does not exist", "{up}");
 
-    // A name with two letters swapped; then the right name, with the interface down; then up, with an address in another
-    // subnet.
+    // Put an interface with a misspelt name, then the right one while it is down, and then up with an address in another subnet.
     let misspelt = Interface::new("uplink-letf", Kind::Loopback, netns.clone());
     bench
         .until_configured(&[(misspelt.key(), bench.put(&misspelt.key(), misspelt.json().to_string()).await)].into())
@@ -118,7 +117,7 @@ async fn what_fails_tells_the_kernels_words_and_the_next_attempt(mut bench: Benc
 }
 on_both_stores!(what_fails_tells_the_kernels_words_and_the_next_attempt);
 
-/// After a repair, the status reports when it happened and what was lost.
+/// After a repair, the status reports the time of the repair and what was lost.
 async fn repaired_damage_leaves_a_trace(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();

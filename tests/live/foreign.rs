@@ -18,7 +18,7 @@ fn adopting(mut value: Value) -> String {
     value.to_string()
 }
 
-/// A foreign pair is reported by name and left alone, then adopted because the values say so, then deleted with them.
+/// A foreign pair is reported and left alone, then adopted once its values have `adopt`, and then deleted with them.
 async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mut bench: Bench) {
     bench.start_agent().await;
     for netns in ["foreign-a", "foreign-b"] {
@@ -80,7 +80,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
 }
 on_both_stores!(a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so);
 
-/// A value whose name is taken by a foreign link disappears completely when it is deleted, and the foreign link stays.
+/// When a value whose link name is taken by a foreign link is deleted, its status disappears and the foreign link stays.
 async fn a_value_that_met_a_foreign_link_is_deleted_without_touching_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add taken");
@@ -162,7 +162,7 @@ async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench)
 }
 on_both_stores!(adoption_of_what_the_agent_does_not_create_is_invalid);
 
-/// A `lo` with another agent's ownership mark keeps that mark, for a LOOPBACK as well as for a namespace which that agent created.
+/// A LOOPBACK fails while `lo` has another agent's ownership mark, and leaves that mark unchanged.
 async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add shared");
@@ -175,7 +175,7 @@ async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     assert!(status.message.contains("/vnf-agent/other/"), "{status:?}");
     let link = ip_in(&shared.path(), "-o link show lo");
     assert!(link.contains("/vnf-agent/other/its-lo//netns"), "{link}");
-    // The other agent releases `lo`.
+    // Remove the ownership mark, as the other agent does when it releases `lo`.
     ip_in(&shared.path(), "link set lo alias unconfigured");
     bench.until_state(&value.key(), "CONFIGURED").await;
     bench.delete_all().await;

@@ -33,7 +33,7 @@ impl DeadFileSystem {
             .open("/dev/fuse")
             .expect("/dev/fuse: the kernel has FUSE");
         fs::create_dir_all(MOUNT).expect("create the mount point");
-        // fuse(4): the descriptor of the server, and a root that is a directory.
+        // Mount options from fuse(4): the server's descriptor, and a directory as the root.
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
         nix::mount::mount(
             Some("remote"),
@@ -68,7 +68,8 @@ fn pair(name: &str, far: Reference) -> Config {
     }
 }
 
-/// Puts pairs, with both ends of each in one transaction, and waits for each. Returns the complete configuration.
+/// Puts one pair after the other, each in one transaction, and waits until it is CONFIGURED. Returns all pairs, including
+/// those in `before`.
 async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
     let mut all = before;
     for name in names {
@@ -86,7 +87,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
     bench.start_agent().await;
     let hanging = pair("slow", Reference::File(FILE.to_owned()));
     let revisions: Revisions = bench.put_together(&hanging).await;
-    // While the first access to the path hangs, and until it times out.
+    // Configure other pairs while the first access to the path hangs.
     let others = make_pairs(&bench, Config::default(), &["a", "b", "c"]).await;
     let waiting = bench
         .until("the status names the hanging path", |publication| {

@@ -21,7 +21,7 @@ pub const NEAR: &str = "bad-near";
 /// Namespace of the peers of the invalid values.
 pub const FAR: &str = "bad-far";
 
-/// Returns a pair that shares only the agent with the invalid values.
+/// Returns a valid pair in other namespaces than the invalid values.
 ///
 /// Its near end has a host name that one of the invalid values requests as well.
 fn bystanders() -> Config {
@@ -37,7 +37,7 @@ fn bystanders() -> Config {
     }
 }
 
-/// Returns a pair in the namespaces of the invalid values, with a host name that one of them requests as well.
+/// Returns a valid pair in the namespaces of the invalid values. One of the invalid values requests the same host name.
 fn occupant() -> Config {
     let near = Interface::veth("occupant", "occupant-peer", Reference::named(NEAR)).host_name("same0");
     let far = Interface::veth("occupant-peer", "occupant", Reference::named(FAR)).host_name("same1");

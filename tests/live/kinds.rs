@@ -17,7 +17,7 @@ use crate::{
 /// The agent's own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Returns the lines about one link in a namespace.
+/// Returns the lines of a namespace's state that mention a link.
 fn lines_about(netns: &str, link: &str) -> Vec<String> {
     let state = NetnsState::read(Path::new(netns)).unwrap_or_else(|error| panic!("{error}"));
     state
@@ -27,7 +27,7 @@ fn lines_about(netns: &str, link: &str) -> Vec<String> {
         .collect()
 }
 
-/// An EXISTING interface waits for its link, gets its addresses, and loses only those when it is deleted.
+/// An EXISTING interface waits for its link and gets its addresses. Its deletion removes only those addresses.
 async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
     bench.start_agent().await;
     let existing = Interface::new("uplink", Kind::Existing, Reference::Own)
@@ -103,8 +103,8 @@ async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
 }
 on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
 
-/// A LOOPBACK without `enabled` in the agent's own namespace would cut the agent off from its store and its API, and there
-/// would be no way to undo that.
+/// A LOOPBACK without `enabled` is INVALID in the agent's own namespace. It would cut the agent off from its store and its
+/// API, and nothing could undo that.
 async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench: Bench) {
     bench.start_agent().await;
     let up = Interface::new("own-lo", Kind::Loopback, Reference::Own).address("10.53.0.1/32");
@@ -163,7 +163,8 @@ async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
 }
 on_both_stores!(a_tap_is_moved_renamed_and_given_back);
 
-/// A kind whose kernel module is missing is FAILED and names the module; if the kernel has the module, it is CONFIGURED.
+/// A value whose link kind the kernel lacks is FAILED, and its status names the module. If the kernel has the module, the
+/// value is CONFIGURED.
 async fn a_kind_is_made_or_the_module_that_the_kernel_lacks_is_named(mut bench: Bench) {
     ip("netns add kinds-probe");
     let probe = std::process::Command::new("ip")

@@ -101,7 +101,7 @@ async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
 }
 on_both_stores!(deleted_routes_of_an_address_are_restored);
 
-/// A gateway is reachable through a link-local address, and through foreign addresses.
+/// A gateway is reachable if it is link-local, or in the subnet of any address of the link, even a foreign one.
 async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench) {
     pair(&mut bench, &["fd00:72::1/64"]).await;
     let default = "linux/l3/v2/route/::/0/left";
@@ -120,7 +120,7 @@ async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench
 }
 on_both_stores!(a_gateway_is_reachable_through_any_address_of_the_link);
 
-/// A foreign address is enough for a route. If the interface has no address, that is reported as the reason to wait.
+/// A foreign address on its link is enough for a route. Without any address, the status gives that as a reason to wait.
 async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
     pair(&mut bench, &[]).await;
     put_route(&bench, GATEWAY_ROUTE, route("10.72.0.0/16", "10.71.0.2")).await;
@@ -142,7 +142,7 @@ async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
 }
 on_both_stores!(an_interface_has_an_address_if_its_link_has_one);
 
-/// The connected route belongs to the kernel. A value for it fails with that explanation and never adopts it.
+/// The connected route belongs to the kernel. A value for the same route fails with that explanation, even with `adopt`.
 async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
     pair(&mut bench, &["10.71.0.1/24"]).await;
     let key = "linux/l3/v2/route/10.71.0.0/24/left";
@@ -171,7 +171,7 @@ async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
 }
 on_both_stores!(the_kernels_own_route_is_not_adopted);
 
-/// ARP entries on links that have no neighbours are rejected before anything is written.
+/// ARP entries on links that resolve no neighbours are rejected before anything is written.
 async fn a_neighbour_that_the_kernel_would_not_keep_is_refused(mut bench: Bench) {
     bench.start_agent().await;
     ip("tuntap add tun9 mode tun");

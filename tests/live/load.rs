@@ -1,4 +1,4 @@
-//! Live test of load on the REST API, which must delay neither the store nor the agent, and lose nothing.
+//! Live test of load on the REST API. The load must not delay the store or the agent, and nothing may be lost.
 
 use std::{
     sync::{
@@ -60,12 +60,12 @@ impl Load {
             let (answers, stopped) = (answers.clone(), stopped.clone());
             clients.spawn(async move {
                 while !*stopped.borrow() {
-                    // A rejected connection counts as a response, but causes no load.
+                    // Count only complete documents, because a rejected connection causes no load.
                     match read_document().await {
                         Ok(true) => {
                             answers[client].fetch_add(1, Ordering::Relaxed);
                         }
-                        // A rejected client is not notified when a connection becomes free.
+                        // The agent does not notify a rejected client when a connection becomes free, so retry after a pause.
                         Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
                     }
                 }
@@ -74,7 +74,7 @@ impl Load {
         Load { answers, stop, clients }
     }
 
-    /// Returns true if each client has received a response.
+    /// Returns true if each client has received at least one complete document.
     fn reaches_all(&self) -> bool {
         self.answers.iter().all(|count| count.load(Ordering::Relaxed) > 0)
     }

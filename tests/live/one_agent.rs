@@ -44,8 +44,8 @@ fn pair(netns: &Reference) -> Config {
     }
 }
 
-/// A second agent is refused in the same namespaces, in another network namespace, and in another mount namespace with its
-/// own `/run`. A killed holder does not block its successor.
+/// A second agent with the same label is refused in the same namespaces, in another network namespace, and in another mount
+/// namespace with its own `/run`. After a kill, the next agent starts at once.
 async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
     bench.start_agent().await;
     let config = pair(&Reference::Own);
@@ -118,13 +118,13 @@ impl Elsewhere {
     }
 }
 
-/// Returns the contents of the key that shows who holds the label, and its revision.
+/// Returns the contents and the revision of the key that names the holder of the label.
 fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     let entry = publication.keys.get("holder")?;
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
 }
 
-/// Waits until the revision of the key differs from `before`.
+/// Waits until the revision of the holder key differs from `before`; returns the new contents and revision.
 async fn until_claimed_again(bench: &Bench, before: i64) -> (serde_json::Value, i64) {
     let publication = bench
         .until("the label is claimed again", |publication| {
@@ -146,13 +146,13 @@ async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
     (config, Monitor::open(&netns.path()), revisions)
 }
 
-/// A second agent on the same store is refused although no lock on its machine reveals the first one, which is not disturbed.
-/// A successor replaces a killed holder at once. Losing the lease or the key changes nothing.
+/// A second agent on the same store is refused without disturbing the first, even if no lock on its machine reveals the
+/// first. A killed holder is replaced at once. Losing the lease or the key changes nothing.
 async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, revisions) = with_a_pair(&mut bench).await;
     let statuses = |publication: &Publication| -> Vec<(String, i64)> {
-        // The health keys are written every ten seconds.
+        // Skip the health keys, which are written every ten seconds.
         let keys = publication.keys.iter().filter(|(key, _)| !key.starts_with("check/"));
         keys.map(|(key, entry)| (key.clone(), entry.revision)).collect()
     };

@@ -18,7 +18,7 @@ use crate::{
 /// The agent's hard limit on open files.
 const LIMIT: u64 = 256;
 const NAMESPACES: usize = 100;
-/// Number of clients: more than the agent can have descriptors for.
+/// Number of clients. The agent does not have enough descriptors for all of them.
 const CLIENTS: usize = 60;
 
 async fn get(path: &str) -> String {
@@ -35,7 +35,7 @@ async fn low_limit_of_open_files_configures_everything_and_answers_probes(mut be
         current: Some(LIMIT),
         maximum: Some(LIMIT),
     };
-    // The limit of this test process, which the agent inherits.
+    // Lower the limit of this test process, because the agent inherits it.
     setrlimit(Resource::Nofile, limit).expect("lower the limit");
     bench.start_agent().await;
     let mut revisions = Revisions::new();
@@ -54,7 +54,7 @@ async fn low_limit_of_open_files_configures_everything_and_answers_probes(mut be
     let used = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("list the descriptors").count();
     assert!(used < LIMIT as usize, "{used} descriptors are in use");
     idle.clear();
-    // A change after all namespaces are open must still get descriptors.
+    // A change after all namespaces have been opened must still get descriptors.
     let loopback = Interface::new("lo7", Kind::Loopback, Reference::named("low7")).address("10.61.0.2/32");
     let revision = bench.put(&loopback.key(), loopback.json().to_string()).await;
     bench.until_configured(&Revisions::from([(loopback.key(), revision)])).await;

@@ -37,7 +37,8 @@ async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench
         .until_waiting_for(&arp.key(), &["interface-is-up", "interface-has-ip-address"])
         .await;
 
-    // Put the interface without its peer, then complete but down and without an address, then step by step as it should be.
+    // Put the interface without its peer first, then add the peer, set the interface up, and correct its addresses, step by
+    // step.
     let mut bare = left.clone();
     (bare.enabled, bare.addresses) = (false, Vec::new());
     bench.put(&bare.key(), bare.json().to_string()).await;

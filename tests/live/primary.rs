@@ -58,7 +58,7 @@ async fn put(bench: &Bench, revisions: &mut Revisions, addresses: &[&str]) {
 
 /// Addresses are added in the order of the value.
 ///
-/// The agent repairs another order and a wrong primary address without losing a route.
+/// The agent corrects a wrong order and a wrong primary address without losing a route.
 async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     bench.start_agent().await;
     let path: PathBuf = place().path();
@@ -81,8 +81,8 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     }
 
     for addresses in [
-        // Another order, a new first address, the first address removed (the kernel would delete the others with it), and
-        // added again.
+        // In turn: another order, a new first address, the first address removed (the kernel would delete the others with
+        // it), and added again.
         &["10.1.1.10/24", "10.1.1.9/24"][..],
         &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
         &["10.1.1.10/24", "10.1.1.9/24"],
@@ -97,14 +97,14 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     let changes = monitor.changes();
     assert!(!changes.iter().any(lost), "the route must not be interrupted: {changes:#?}");
 
-    // The primary address is removed by hand, and the kernel promotes another one.
+    // Remove the primary address by hand. The kernel then promotes another one.
     let netns = format!("--net={}", path.display());
     run("nsenter", &[&netns, "sysctl", "-qw", "net.ipv4.conf.left.promote_secondaries=1"]);
     ip_in(&path, "address del 10.1.1.8/24 dev left");
     let wanted = expected(&["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"]);
     bench.until_true("the order is as desired", || order(&path) == wanted).await;
 
-    // The primary address is wrong when the agent starts.
+    // Start the agent while another address is the primary one.
     bench.until_configured(&revisions).await;
     bench.stop_agent().await;
     ip_in(&path, "address del 10.1.1.8/24 dev left");

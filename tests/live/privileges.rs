@@ -45,15 +45,15 @@ fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
         .collect()
 }
 
-/// Starts an agent with these arguments, lets it configure a bit of everything, and asserts that all its threads have these
-/// sets.
+/// Starts an agent with these arguments, lets it configure a pair, a route and an ARP entry, and asserts that all its
+/// threads have these capability sets.
 async fn expect(bench: &mut Bench, arguments: &[&str], expected: [u64; 6]) {
     bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;
     bench.until_configured(&revisions).await;
     let threads = threads(bench.agent().pid());
-    // The main thread, two runtime threads, and the threads that serve namespaces.
+    // There are the main thread, two runtime threads, and at least one thread that serves namespaces.
     assert!(threads.len() > 3, "{threads:?}");
     for (thread, sets) in &threads {
         assert_eq!(*sets, expected, "thread {thread}: {SETS:?}");
@@ -117,8 +117,8 @@ fn hidden_namespace() -> Reference {
     Reference::File("/run/live/private/netns".to_owned())
 }
 
-/// Without any one of the four capabilities, a value fails or the agent does not start. With all four, everything works (see
-/// the previous test and the end of this one).
+/// Without any one of the four capabilities, a value fails or the agent does not start. With all four, the same value is
+/// CONFIGURED.
 async fn each_of_them_is_needed(mut bench: Bench) {
     let holder = Holder::start(None);
     let cases = [
@@ -129,7 +129,7 @@ async fn each_of_them_is_needed(mut bench: Bench) {
     for (capability, (config, key)) in &cases {
         let before = bench.published().revision;
         let process = without(&bench, capability);
-        // The embedded store runs only while the agent runs.
+        // Wait for the agent, because the embedded store runs only while the agent runs.
         bench
             .until("the agent is running", |publication| {
                 publication

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// PID that no other process in the test's PID namespace reaches.
+/// PID that is too high for any other process in the test's PID namespace.
 const PID: i32 = 20_000;
 
 /// Returns a pair with one end in `inside`, and a route and an ARP entry there.
@@ -45,7 +45,7 @@ async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other values and waits for each, to give a bug enough time and transactions to show up.
+/// Puts ten other pairs and waits for each, so that a bug has enough time and transactions to show up.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -75,7 +75,7 @@ async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench)
 }
 on_both_stores!(a_namespace_file_of_a_process_never_means_another_process);
 
-/// Runs a process to which this reference refers, ends it, and reuses its PID.
+/// Starts a process to which this reference refers, ends it, and starts a foreign process with the same PID.
 async fn live_and_die(mut bench: Bench, reference: Reference) {
     bench.start_agent().await;
     let config = pair(reference);
@@ -98,7 +98,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     println!("a foreign process with the same PID: {}", status.explanation());
     assert_eq!(before, fingerprint(&stranger.netns()), "the foreign namespace must not be touched");
 
-    // Deleting the values releases the reference; putting them again refers to the process that has the PID now.
+    // Deleting the values releases the reference. When they are put again, the reference means the process that has the PID now.
     for rest in config.entries().into_keys() {
         bench.delete(&rest).await;
     }
@@ -205,8 +205,8 @@ fn bind(netns: &Path, path: &Path) {
     nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace on the file");
 }
 
-/// If a name in `/run/netns` is a symbolic link to the namespace of a process that does not exist (yet, or any more), its
-/// value waits and no other value is affected.
+/// A value waits if its name in `/run/netns` is a symbolic link to the namespace of a process that does not exist (yet, or
+/// any more). No other value is affected.
 async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut bench: Bench) {
     bench.start_agent().await;
     let name = Path::new("/run/netns/proc-link");

@@ -53,7 +53,8 @@ async fn deleting_in_any_order_leaves_exactly_what_was_found(mut bench: Bench) {
 }
 on_both_stores!(deleting_in_any_order_leaves_exactly_what_was_found, 240);
 
-/// The same holds if everything is deleted in one transaction.
+/// When all values are deleted in one transaction, the agent's objects and namespaces are removed, and foreign ones stay
+/// unchanged.
 async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Bench) {
     let mut random = Random::from_environment(81);
     let found = found_namespaces("mixed", &bench.label).await;

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Restarts with a pair between the agent's own namespace and a named one. Objects that are read early must not be deleted
-/// before the rest is read.
+/// Restarts with a pair between the agent's own namespace and a named one. Objects in a namespace that is read early must
+/// not be deleted before the other namespaces are read.
 async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench) {
     let config = Config {
         interfaces: vec![
@@ -27,7 +27,7 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
             Interface::veth("away", "home", Reference::named("calm-away"))
                 .host_name("eth0")
                 .address("10.61.0.2/24"),
-            // This name sorts before its peer, and the namespace of its peer is opened last.
+            // The first end sorts before its peer, and the namespace of the peer is opened last.
             Interface::veth("a-first", "z-last", Reference::Own).host_name("first0"),
             Interface::veth("z-last", "a-first", Reference::named("calm-zzz")).host_name("eth0"),
         ],
@@ -54,7 +54,7 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
 }
 on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
-/// Every form of address is recognized after a restart, even as the only one of its family in its namespace.
+/// An address of any form is recognized after a restart, even if it is the only one of its family in its namespace.
 async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
     let forms = [
         "10.1.0.1/24",

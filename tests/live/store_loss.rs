@@ -150,7 +150,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         "{still_held:?}, {since:?}"
     );
     bench.check(&config);
-    // A held value survives a crash of the agent; a value that was put again is not held again.
+    // The held removals survive a crash of the agent. Values that were put again are not held again.
     bench.kill_agent().await;
     bench.until_nothing_is_published().await;
     bench.launch_agent_now();
@@ -186,7 +186,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
     until_not_ready(&bench, "before the agent stopped").await;
-    // The removals are still held, although the second start recognizes the store.
+    // The removals are still held after another restart, although the agent now recognizes the store.
     bench.kill_agent().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
@@ -215,7 +215,7 @@ async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
 }
 on_one_store!(a_store_loss_is_applied_if_asked_for, Etcd, 120);
 
-/// A deletion of every key while the agent is down is followed, because the store's history proves it.
+/// If every key is deleted while the agent is down, the agent follows the deletions, because the store's history proves them.
 async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) {
     applied(&mut bench).await;
     bench.kill_agent().await;
@@ -229,7 +229,7 @@ async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) 
 }
 on_one_store!(deletions_made_while_the_agent_was_down_are_followed, Etcd, 120);
 
-/// A missing file of the embedded store is treated like another etcd.
+/// If the file of the embedded store is missing, the agent deletes nothing, as if etcd had been replaced by another one.
 async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;
@@ -246,7 +246,7 @@ async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
 }
 on_one_store!(a_missing_store_file_deletes_nothing, Embedded, 120);
 
-/// If the data directory was lost, nothing is known about the store, so objects of an earlier run stay.
+/// After the loss of the data directory, the agent cannot recognize its store, so it deletes no objects of an earlier run.
 async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;

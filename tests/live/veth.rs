@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Returns two ends in two namespaces, a route behind one of them, and ARP entries.
+/// Returns a veth pair in two namespaces, a LOOPBACK behind its right end, a route to the LOOPBACK, and ARP entries.
 pub fn two_namespaces() -> Config {
     Config {
         interfaces: vec![
@@ -70,8 +70,7 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
 }
 on_both_stores!(two_veth_ends_put_with_etcdctl_reach_each_other);
 
-/// If the creation of an end has failed and its retry is seconds away, it is still created at once when the other end is
-/// corrected.
+/// An end whose retry is seconds away is created at once when the other end is corrected.
 async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: Bench) {
     command::ip("netns add pair-d");
     command::ip("-n pair-d link add eth0 type veth peer name foreign");
@@ -84,7 +83,7 @@ async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: 
 
     let revision = bench.put(&c.key(), c.json().to_string()).await;
     bench.put(&taken.key(), taken.json().to_string()).await;
-    // After four doublings, the next attempt is 16 s away.
+    // The delay doubles with each failure, so the next attempt is now 16 s away.
     let failed = bench.until("interface c has failed five times", |publication| {
         publication.of(&c.key()).is_some_and(|status| status.attempts == 5)
     });

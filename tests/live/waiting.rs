@@ -53,9 +53,9 @@ fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
     shown(&output)
 }
 
-/// Asserts that the history counts no failure.
+/// Asserts that `history` shows no failure.
 ///
-/// The count is the last column before the description, which no transaction here has.
+/// The number of failures is at the end of each row, because no transaction here has a description.
 fn no_transaction_has_failures() {
     let output = agent(&["history"], None);
     let table = String::from_utf8_lossy(&output.stdout);

@@ -137,7 +137,7 @@ async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Ben
 }
 on_one_store!(the_model_of_a_random_configuration_is_what_the_kernel_shows, Embedded, 60);
 
-/// The contents of the foreign namespaces are what the tests later expect to find there.
+/// The foreign namespaces contain exactly what the tests later expect in them.
 async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
     for (number, name) in found_namespaces("found", &bench.label).await.iter().take(2).enumerate() {
         let expected = NetnsState {
@@ -166,7 +166,7 @@ async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
 }
 on_one_store!(a_monitor_sees_changes_of_its_namespace_only, Embedded, 60);
 
-/// A holder has its own namespace and the requested PID.
+/// A holder process runs in its own namespace and has the requested PID.
 async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
     let mut first = Holder::start(Some(20_000));
     assert_eq!(first.pid(), 20_000);
@@ -179,8 +179,7 @@ async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
 }
 on_one_store!(a_holder_has_its_own_namespace_and_the_wanted_pid, Embedded, 60);
 
-/// The tests' watch reports statuses that were stored before it started, after it started, after a deletion and after an etcd
-/// crash.
+/// The tests' watch reports statuses that were stored before and after its start, after a deletion, and after a crash of etcd.
 async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
     let key = format!("/vnf-agent/{}/config-status/linux/x", bench.label);
     bench

@@ -20,9 +20,9 @@ const TIME_LIMIT_SECONDS: u64 = 20;
 /// Revision of each put, by key (after `config/`).
 pub type Revisions = BTreeMap<String, i64>;
 
-/// Test fixture.
+/// A store, an agent with its own label, and a watch on what the agent publishes.
 pub struct Bench {
-    /// The store.
+    /// Store to which the test writes desired values.
     pub store: Store,
     /// Microservice label of the agent.
     pub label: String,
@@ -99,7 +99,7 @@ impl Bench {
         before
     }
 
-    /// Starts the agent without waiting; returns the last store revision before this start.
+    /// Starts the agent without waiting until it is ready; returns the last store revision before this start.
     pub async fn launch_agent(&mut self) -> i64 {
         // The embedded store is down while the agent is, so use the last revision that the watch received.
         let before = match self.store.kind() {
@@ -110,7 +110,7 @@ impl Bench {
         before
     }
 
-    /// Starts the agent without waiting for anything, even for the store.
+    /// Starts the agent, even if its store is not available.
     pub fn launch_agent_now(&mut self) {
         assert!(self.agent.is_none(), "a test must not start a second agent");
         let kind = self.store.kind();
@@ -175,12 +175,12 @@ impl Bench {
         self.store.delete_prefix(&self.key("")).await
     }
 
-    /// Returns what the agent publishes now.
+    /// Returns the keys that the agent publishes at the moment.
     pub fn published(&self) -> Arc<Publication> {
         self.watch.now()
     }
 
-    /// Waits until what the agent publishes meets `condition`; panics with a full report after the time limit.
+    /// Waits until the published keys meet `condition`; panics with a full report after the time limit.
     pub async fn until(&self, what: &str, condition: impl FnMut(&Publication) -> bool) -> Arc<Publication> {
         match self.watch.wait_for(self.time_limit, condition).await {
             Some(publication) => publication,
@@ -192,7 +192,7 @@ impl Bench {
         }
     }
 
-    /// Waits until `shortcomings` returns none; panics with the remaining ones and a full report after the time limit.
+    /// Waits until `shortcomings` returns an empty list; panics with the last list and a full report after the time limit.
     pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
         match self
             .watch
@@ -268,7 +268,7 @@ impl Bench {
         self.until_true(&what, || command::named_namespaces() == expected).await;
     }
 
-    /// Waits until `condition` holds, for conditions that no key of the agent shows; checks every 5 ms.
+    /// Waits for a condition that no published key shows; checks it every 5 ms.
     pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(
             self.becomes(condition).await,
@@ -285,7 +285,7 @@ impl Bench {
             if tokio::time::Instant::now() > deadline {
                 return false;
             }
-            // No event reports these conditions, which are about programs or about the kernel as `ip` shows it.
+            // Poll, because no event reports conditions of programs, or of the kernel as `ip` shows it.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         true

@@ -33,12 +33,12 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs `ip` with these arguments, split at whitespace. It must succeed.
+/// Runs `ip` with these arguments, split at whitespace; panics if it fails.
 pub fn ip(arguments: &str) -> String {
     run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
-/// Runs `ip` in the namespace of this file. It must succeed.
+/// Runs `ip` in the namespace of this file; panics if it fails.
 pub fn ip_in(netns: &Path, arguments: &str) -> String {
     let netns = format!("--net={}", netns.display());
     let mut words = vec![netns.as_str(), "ip"];
@@ -46,13 +46,13 @@ pub fn ip_in(netns: &Path, arguments: &str) -> String {
     run("nsenter", &words)
 }
 
-/// Runs a program with its arguments in the namespace of this file. It must succeed.
+/// Runs a program with its arguments in the namespace of this file; panics if it fails.
 pub fn run_in(netns: &Path, words: &[&str]) -> String {
     let netns = format!("--net={}", netns.display());
     run("nsenter", &[&[netns.as_str()], words].concat())
 }
 
-/// Runs these lines in a namespace with a single `ip -batch` process. All must succeed.
+/// Runs these lines in a namespace with a single `ip -batch` process; panics if any line fails.
 pub fn ip_batch(netns: &Path, lines: &[&str]) {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -63,7 +63,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
     if let Some(mut input) = child.stdin.take() {
-        // `nsenter` may have ended already; its own error output is the better message.
+        // Ignore an error: `nsenter` may have ended already, and its own error output says more.
         let _ = input.write_all((lines.join("\n") + "\n").as_bytes());
     }
     let output = child.wait_with_output().expect("read the output of ip");
@@ -103,7 +103,7 @@ pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>
         .spawn()
         .map_err(|error| format!("cannot run nsenter: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // `nsenter` may have ended already (no such namespace); its own error output is the better message.
+        // Ignore an error: `nsenter` may have ended already (no such namespace), and its own error output says more.
         let _ = input.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;

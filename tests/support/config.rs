@@ -1,4 +1,4 @@
-//! Sets of desired values, and comparison of the kernel with the state to which they must lead.
+//! Sets of desired values, and the comparison of the kernel with their expected state.
 //!
 //! The values and the model of their effects come from the crate `testbed`, which is independent of the crates under test.
 
@@ -41,7 +41,7 @@ impl Config {
         }
     }
 
-    /// Returns the values.
+    /// Returns all interfaces, routes and ARP entries.
     pub fn values(&self) -> Vec<Value> {
         let interfaces = self.interfaces.iter().cloned().map(Value::Interface);
         let routes = self.routes.iter().cloned().map(Value::Route);
@@ -54,7 +54,7 @@ impl Config {
         self.values().iter().map(|value| (value.key(), value.json().to_string())).collect()
     }
 
-    /// Returns the namespaces that are referenced.
+    /// Returns all namespaces to which interfaces refer.
     pub fn namespaces(&self) -> BTreeSet<Reference> {
         self.interfaces.iter().map(|interface| interface.netns.clone()).collect()
     }

@@ -31,7 +31,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit for a request to the daemon, in seconds.
 const ANSWER_SECONDS: u64 = 60;
 
-/// Returns a pair between two containers. Its ends have everything that an end can have.
+/// Returns a pair between two containers, with addresses, a route and an ARP entry.
 fn pair() -> Config {
     let end = |name: &str, peer: &str, container: &str, host: usize| {
         Interface::veth(name, peer, Reference::Microservice(container.to_owned()))
@@ -129,7 +129,7 @@ async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Dura
     complete.saturating_sub(started)
 }
 
-/// Waits until all objects exist, and returns that time since the Unix epoch.
+/// Waits until `net0` is complete in this namespace; returns the time since the Unix epoch.
 fn complete_at(netns: PathBuf) -> Duration {
     let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     let looking = std::thread::spawn(move || {
@@ -137,7 +137,7 @@ fn complete_at(netns: PathBuf) -> Duration {
         let deadline = SystemTime::now() + TIME_LIMIT;
         while !is_complete() {
             assert!(SystemTime::now() < deadline, "the interface must be restored within {TIME_LIMIT:?}");
-            // Kernel notifications reach only sockets that were opened before the change; polling is as quick.
+            // Poll, because the kernel notifies only sockets that were opened before the change.
             std::thread::sleep(Duration::from_micros(100));
         }
         SystemTime::now()
@@ -147,7 +147,7 @@ fn complete_at(netns: PathBuf) -> Duration {
     looking.join().expect("the thread that looks into the container")
 }
 
-/// Returns true if this thread's namespace contains all of `net0`. Its carrier shows that the peer is up too.
+/// Returns true if this thread's namespace contains `net0` with its address, route and ARP entry, and its peer is up too.
 fn is_complete() -> bool {
     let has_address = nix::ifaddrs::getifaddrs().is_ok_and(|mut found| {
         found.any(|found| {

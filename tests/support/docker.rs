@@ -24,7 +24,7 @@ use nix::{
 };
 use testbed::process::Awaited;
 
-/// Result of test helpers; the error is anything with a message.
+/// Result of a test helper, with any error that has a message.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Name of the image, which contains only `/bin/busybox`.
@@ -61,7 +61,7 @@ pub enum Survival {
     TakenOver,
 }
 
-/// A daemon and its directory.
+/// A Docker daemon with its own directory; both are removed on drop.
 #[derive(Debug)]
 pub struct Daemon {
     directory: PathBuf,
@@ -106,7 +106,7 @@ impl Daemon {
 
     /// Starts the daemon for the first time or again, without waiting.
     pub fn launch_without_waiting(&mut self) -> TestResult {
-        // After SIGKILL, these files name processes that have ended and whose PIDs may have been reused, or not reaped yet.
+        // Remove stale files. After SIGKILL they name processes that have ended, and whose PIDs may have been reused.
         for stale in ["dockerd.pid", "exec/containerd/containerd.pid", "docker.sock"] {
             remove_if_there(&self.directory.join(stale))?;
         }
@@ -145,7 +145,7 @@ impl Daemon {
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
                 return Err(format!("dockerd does not answer; its last log lines, latest first:\n{}", tail.join("\n")).into());
             }
-            // Before the daemon listens, there is no event to wait for.
+            // Poll, because there is no event before the daemon listens.
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Daemon {
         self.end(Signal::SIGKILL)
     }
 
-    /// Stops the daemon with SIGTERM. It ends its containers first, unless started with [`Survival::TakenOver`].
+    /// Stops the daemon with SIGTERM. The daemon ends its containers first, unless it was started with [`Survival::TakenOver`].
     pub fn stop(&mut self) -> TestResult {
         self.end(Signal::SIGTERM)
     }
@@ -279,7 +279,7 @@ impl Daemon {
             .copied()
             .filter(|pid| parent(*pid).is_some_and(|parent| shims.contains(&parent)));
         for pid in shims.iter().copied().chain(below).collect::<Vec<_>>() {
-            // The process may have ended by itself.
+            // Ignore an error: the process may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         Ok(())

@@ -181,7 +181,7 @@ impl Etcd {
         self.answers().await;
     }
 
-    /// Waits until the server answers, because there is no other sign that it is ready.
+    /// Waits until the server answers. Nothing else shows that it is ready.
     async fn answers(&self) {
         let limit = Instant::now() + START_LIMIT;
         loop {
@@ -379,7 +379,7 @@ impl Drop for CuttingProxy {
 
 async fn forward(mut client: TcpStream, target: SocketAddr) {
     if let Ok(mut server) = TcpStream::connect(target).await {
-        // Either side may disconnect at any time; that is the purpose of this proxy.
+        // Ignore an error: either side may disconnect at any time.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }

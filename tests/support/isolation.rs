@@ -29,7 +29,7 @@ where
         return block_on(scenario());
     }
     let output = start_again(test, limit, &["--exact", test, "--nocapture", "--include-ignored"]);
-    // If the name selects no test, the exit code is 0 as well, and the test would pass without having run.
+    // Detect a wrong name: if it selects no test, the exit code is 0 as well.
     assert!(
         output.contains("1 passed"),
         "{test} did not run inside its namespaces: is this its full name?"

@@ -73,7 +73,7 @@ impl Arrivals {
                         match socket.recv(&mut datagram, nix::libc::MSG_DONTWAIT) {
                             Ok(_) => {}
                             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                            // Notifications were lost, but their arrival time is known.
+                            // The socket's buffer has overflowed. Notifications were lost, but their arrival time is known.
                             Err(_) => {}
                         }
                     }

@@ -8,7 +8,7 @@ use testbed::expected::{Link, RouteEntry, Space, network};
 
 use super::command;
 
-/// Link settings that are compared if a value is expected for them, by their names in `ip`.
+/// Link settings, named as in the output of `ip`. Each is compared only if a value is expected for it.
 const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table", "vlan_filtering"];
 
 /// State of a namespace as lines of text, to make differences readable.
@@ -42,7 +42,7 @@ impl NetnsState {
         Ok(Self { lines })
     }
 
-    /// Returns the state that a namespace must have according to this model, for an agent with this label.
+    /// Returns the expected state of a namespace according to this model, for an agent with this label.
     pub fn of(space: &Space, label: &str) -> Self {
         let mut lines = BTreeSet::new();
         for (name, link) in space.links.iter().filter(|(name, _)| *name != "lo") {
@@ -68,10 +68,10 @@ impl NetnsState {
         Self { lines }
     }
 
-    /// Reports the lines that are missing in `found`, and the unexpected lines there.
+    /// Reports the lines that are missing in `found`, and those that are unexpected.
     pub fn difference(&self, found: &Self, name: &str) -> String {
         let missing = self.lines.difference(&found.lines).map(|line| format!("{name}: missing: {line}\n"));
-        // All words but the last identify what a line is about.
+        // All words of a line except the last, which is the value, identify a setting.
         let counts = |line: &str| {
             let is_optional = ["mac ", "mtu ", "setting "].iter().any(|start| line.starts_with(start));
             let meant = |line: &str| line.rsplit_once(' ').map(|(meant, _)| meant.to_owned());

@@ -153,7 +153,7 @@ impl Holder {
         i32::try_from(self.child.id()).expect("a PID fits into an i32")
     }
 
-    /// Returns the path of its namespace file.
+    /// Returns the path of the process's network namespace file.
     pub fn netns(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid()))
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::command;
 
-/// Time limit. Carrier events take up to 1 s and duplicate address detection up to 2 s; anything longer is an error.
+/// Time limit for the kernel. Carrier events take up to 1 s and duplicate address detection up to 2 s; anything longer is an error.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// Waits until every link in these namespaces that is up has a carrier state, and no address is tentative.
@@ -28,13 +28,12 @@ pub async fn until_quiet(namespaces: &[PathBuf]) {
             tokio::time::Instant::now() < deadline,
             "the kernel is still changing links after {TIME_LIMIT:?}: {unsettled:?}"
         );
-        // The kernel reports the end of both, but only on sockets that were opened before. Polling is simpler, and is bounded
-        // as well.
+        // Poll. The kernel would report these changes, but only to sockets that were opened earlier.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Returns the links in this namespace that the kernel is still about to change.
+/// Returns the links in this namespace that have no carrier state yet, or a tentative address.
 fn unsettled(netns: &Path) -> Vec<String> {
     let answers = command::ip_batch_json(netns, "address show\n").unwrap_or_else(|error| panic!("{error}"));
     let links = answers.iter().filter_map(Value::as_array).flatten();

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ValueStatus {
-    /// Key without the agent's prefix.
+    /// Key of the value, without the agent's prefix.
     pub key: String,
     /// `CONFIGURED`, `PENDING`, `INVALID`, `FAILED`, `RETRYING`, …
     pub state: String,
@@ -31,21 +31,21 @@ pub struct ValueStatus {
     /// Store revision to which this status responds.
     #[serde(deserialize_with = "number_or_text")]
     pub mod_revision: i64,
-    /// Namespace of the value.
+    /// Namespace of the value, as JSON.
     pub namespace: serde_json::Value,
     /// Unmet dependencies in structured form.
     pub unmet: Vec<serde_json::Value>,
     /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// The last failed attempt.
+    /// The last failed attempt, as JSON; `null` if there was none.
     pub last_error: serde_json::Value,
-    /// When the next attempt is due.
+    /// Time of the next attempt; empty if there is none.
     pub next_retry: String,
     /// True if the object was foreign before the agent adopted it.
     pub adopted: bool,
-    /// The last repair of damage caused by others.
+    /// The last repair of damage caused by others, as JSON; `null` if there was none.
     pub last_repair: serde_json::Value,
-    /// When the removal was put on hold.
+    /// Time when the removal was put on hold; empty if it is not held.
     pub removal_held_since: String,
 }
 
@@ -78,7 +78,7 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::
 pub struct Published {
     /// Value in the store.
     pub text: String,
-    /// Revision at which it was published.
+    /// Store revision at which the key was published.
     pub revision: i64,
     /// Value status, if the key contains one that can be decoded.
     pub status: Option<ValueStatus>,
@@ -87,9 +87,9 @@ pub struct Published {
 /// All keys of one agent outside `config/`, by path after the agent's prefix.
 #[derive(Clone, Debug, Default)]
 pub struct Publication {
-    /// The keys.
+    /// Published keys, without the agent's prefix.
     pub keys: BTreeMap<String, Published>,
-    /// Newest revision that was received.
+    /// Newest store revision that the watch has received.
     pub revision: i64,
 }
 
@@ -144,7 +144,7 @@ impl StatusWatch {
         let prefix = format!("/vnf-agent/{label}/");
         let task = tokio::spawn(async move {
             loop {
-                // However a watch ends, read everything again and then watch from there.
+                // When a watch ends for any reason, read all keys again and watch from that revision on.
                 let _ = follow(client.clone(), &prefix, &sender).await;
                 if sender.is_closed() {
                     return;
@@ -156,7 +156,7 @@ impl StatusWatch {
         Self { receiver, task }
     }
 
-    /// Returns what is published now.
+    /// Returns the keys that are published at the moment.
     pub fn now(&self) -> Arc<Publication> {
         self.receiver.borrow().clone()
     }
@@ -206,7 +206,7 @@ async fn follow(client: Client, prefix: &str, sender: &watch::Sender<Arc<Publica
     Ok(())
 }
 
-/// Records one key, except desired values, which the agent does not publish.
+/// Records the new value of a key, or its deletion. Ignores desired values, which the agent does not publish.
 fn record(publication: &mut Publication, prefix: &str, key: &[u8], value: Option<&[u8]>, revision: i64) {
     publication.revision = publication.revision.max(revision);
     let key = String::from_utf8_lossy(key);

@@ -12,7 +12,7 @@ pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
 /// Time limit for a write to a store that is being restarted.
 const RESTART_TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Store that the agent uses.
+/// Kind of store that the agent uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreKind {
     /// The distribution's etcd, as a separate process.
@@ -30,7 +30,7 @@ pub enum Change {
     Delete(String),
 }
 
-/// The store and a connection to it.
+/// The store of a test, and a client connected to it.
 pub struct Store {
     kind: StoreKind,
     endpoint: String,
@@ -146,7 +146,7 @@ impl Store {
         response.await.kvs().first().map(|entry| entry.value().to_vec())
     }
 
-    /// Runs `etcdctl` with these arguments. It must succeed.
+    /// Runs `etcdctl` with these arguments; panics if it fails.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
         let mut words = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &self.endpoint];
         words.extend_from_slice(arguments);

@@ -63,7 +63,7 @@ fn vlans(port: &str) -> Vec<String> {
     list.iter().map(words).collect()
 }
 
-/// Returns the VLANs of the port of host 4.
+/// Returns the expected VLANs of the trunk port, to which host 4 is connected.
 fn trunk() -> Vec<String> {
     std::iter::once(10).chain(30..=39).map(|vid| vid.to_string()).collect()
 }
@@ -132,7 +132,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
-    // Bridges notify of their ports regularly, so silence cannot be asserted here.
+    // Bridges regularly send notifications about their ports, so silence cannot be asserted here.
     assert_eq!((vlans("p1"), vlans("p4")), (vec!["10 PVID Egress Untagged".to_owned()], trunk()));
     assert_eq!(link(SWITCH, "p1")["ifindex"], index);
     let bridge = |arguments: &str| {
@@ -141,7 +141,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         run("nsenter", &all)
     };
-    // The kernel does not notify of added or deleted VLANs, so the bridge is changed as well.
+    // Change the bridge as well, because the kernel does not notify of added or deleted VLANs.
     for damage in [
         "vlan del dev p1 vid 10",
         "vlan add dev p1 vid 20 pvid untagged",
@@ -159,7 +159,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     assert_eq!(vlans("p1"), ["10", "20 PVID Egress Untagged"]);
     assert!(!reaches(HOST1, "10.91.0.2") && reaches(HOST1, "10.91.0.3"));
-    // VLANs that were desired before the agent was killed must be removed.
+    // The agent must also remove VLANs that were desired only before it was killed.
     bench.kill_agent().await;
     changed["bridge_port"]["vlans"] = json!([{ "vid": 10, "pvid": true, "untagged": true }]);
     revisions.extend(put_all(&bench, std::slice::from_ref(&changed)).await);
@@ -175,7 +175,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
 }
 on_one_store!(vlans_of_a_bridge_are_kept_apart, Etcd, 600, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// Returns a pair with the parent in one namespace, and a VLAN on it in another.
+/// Returns a veth pair with a VLAN on each end. One of the VLANs is in another namespace than its parent.
 fn tagged(id: u32) -> Vec<Value> {
     vec![
         json!({ "name": "low", "type": "VETH", "namespace": namespace("vl-sw"), "host_if_name": "eth0", "enabled": true,
@@ -189,10 +189,9 @@ fn tagged(id: u32) -> Vec<Value> {
     ]
 }
 
-/// A VLAN with its parent in another namespace is created before and after its parent, changed, and rejected as a
-/// duplicate.
+/// A VLAN with its parent in another namespace is created before and after its parent, changed, and rejected as a duplicate.
 ///
-/// It follows when its parent is deleted by hand or by value, and a restart writes nothing.
+/// If the parent is deleted by hand or by value, the VLAN follows. A restart writes nothing.
 async fn a_vlan_follows_its_parent(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = tagged(10);
@@ -216,7 +215,7 @@ async fn a_vlan_follows_its_parent(mut bench: Bench) {
     assert_eq!(id("eth0"), 11);
     assert_ne!(link(HOST1, "eth0")["ifindex"], index, "the link must be created again");
     assert!(reaches(HOST1, "10.92.0.2"));
-    // Flags change in place.
+    // VLAN flags change in place.
     let index = link(HOST1, "eth0")["ifindex"].clone();
     let mut loose = tagged(11)[2].clone();
     loose["vlan"]["loose_binding"] = json!(true);
@@ -235,7 +234,7 @@ async fn a_vlan_follows_its_parent(mut bench: Bench) {
     let status = bench.until_state(&key("twice"), "INVALID").await;
     assert!(status.reason == "VlanTaken" && format!("{status:?}").contains("up"), "{status:?}");
     bench.delete(&key("twice")).await;
-    // If the parent is deleted by hand, it and the VLAN are restored.
+    // If the parent is deleted by hand, both the parent and the VLAN are restored.
     ip_in(Path::new(SWITCH), "link del eth0");
     bench.until_true("the VLAN works again", || reaches(HOST1, "10.92.0.2")).await;
     // If the value of the parent is deleted, the VLAN waits.

@@ -1,8 +1,9 @@
 //! Tests in a virtual machine with Debian's stock kernel, for link kinds that other kernels may lack.
 //!
 //! They cover DUMMY, VRF_DEVICE, VLAN and VLAN filtering of bridges. The tests are marked as ignored, because most machines
-//! of developers and CI lack the modules. One test that is not ignored boots the virtual machine (`tests/vm/run`) and runs
-//! them there, so `cargo test --test vm` is sufficient on any host kernel. See [`the_scenarios_pass_on_a_stock_kernel`].
+//! of developers and of CI lack the kernel modules. One test that is not ignored boots the virtual machine (`tests/vm/run`)
+//! and runs the ignored tests there, so `cargo test --test vm` is sufficient on any host kernel. See
+//! [`the_scenarios_pass_on_a_stock_kernel`].
 
 mod links;
 #[path = "../support/mod.rs"]
@@ -19,7 +20,7 @@ use support::{
     settle,
 };
 
-/// Timeout of each wait in a test, because emulation is about ten times slower than the machine.
+/// Time limit of each wait, in seconds. It is long because emulation is about ten times slower than the machine.
 const TIME_LIMIT_SECONDS: &str = "120";
 
 /// Boots the virtual machine and runs the ignored tests of this binary there.
@@ -105,7 +106,7 @@ fn vrf_config() -> Config {
     }
 }
 
-/// The routes of a veth in a VRF are in the VRF's table, and a ping crosses it.
+/// The routes of a veth in a VRF are in the VRF's table, and a ping crosses the VRF.
 ///
 /// A restart writes nothing. When the veth leaves the VRF, its route moves to the main table.
 async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
@@ -167,7 +168,7 @@ async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
 }
 on_one_store!(a_deleted_vrf_device_comes_back_with_its_slaves, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// The table of a foreign VRF is read from the kernel for both kinds of members.
+/// Routes of members of a foreign VRF use its table, both for a DUMMY and for an EXISTING interface.
 ///
 /// A restart writes nothing. The routes move when the VRF is created again with another table.
 async fn a_vrf_made_by_hand_gives_its_table_to_its_members(mut bench: Bench) {

@@ -84,7 +84,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Gives each end of two pairs an end of the other pair as its peer, and later its own peer again.
+    /// Gives each end of two pairs an end of the other pair as its peer, and restores the peers after a pause.
     pub(super) async fn cross_pairs(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -126,7 +126,7 @@ impl Chaos {
             (*slot, Some(Value::Interface(end)))
         });
         self.write(exchange.collect()).await;
-        // The agent's progress in the meantime is left to chance, so wait for a time and not for an event.
+        // Sleep for a random time, so that the agent's progress in the meantime varies.
         let pause = self.random.below(150);
         tokio::time::sleep(Duration::from_millis(pause as u64)).await;
         self.write(before.into_iter().map(|(slot, end)| (slot, Some(Value::Interface(end)))).collect())
@@ -158,7 +158,7 @@ impl Chaos {
         Some(format!("{reference:?}: {}", done.join("; ")))
     }
 
-    /// Writes these values, in one transaction or each by itself, and remembers them.
+    /// Writes these values, either in one transaction or one by one, and remembers them.
     pub(super) async fn write(&mut self, changes: Vec<(Slot, Option<Value>)>) {
         let together = self.random.below(2) == 0;
         let chunk = if together { 100 } else { 1 };

@@ -31,7 +31,7 @@ struct Contents {
     path: PathBuf,
     names: String,
     state: NetnsState,
-    /// Lines that may or may not exist.
+    /// Lines of the namespace's state that may be present or absent.
     optional: BTreeSet<String>,
 }
 
@@ -39,7 +39,7 @@ struct Contents {
 pub struct Expectation {
     verdicts: BTreeMap<String, (Verdict, i64)>,
     contents: BTreeMap<u64, Contents>,
-    /// Expected names in `/run/netns`, including those of other agents' look-alikes.
+    /// Expected names in `/run/netns`, including those of foreign namespaces.
     names: BTreeSet<String>,
     /// Inodes of foreign named namespaces, which must not change.
     foreign: BTreeMap<String, u64>,
@@ -48,7 +48,7 @@ pub struct Expectation {
 /// Target of a reference: the inode of a namespace, or the reference itself if the agent still has to create the namespace.
 type Place = Result<u64, Reference>;
 
-/// Returns the desired values: those in the catalogue and those outside it.
+/// Returns all desired values: those in the catalogue, and the pair that no fault affects.
 fn wanted(catalogue: &Catalogue, steady: &Config, meaning: impl Fn(&str, &Value) -> values::Value) -> Vec<values::Value> {
     let drawn = catalogue.wanted.iter().map(|(key, wanted)| meaning(key, &wanted.value));
     steady.values().into_iter().chain(drawn).collect()
@@ -72,8 +72,8 @@ fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: b
 impl Expectation {
     /// Returns what is expected of an agent with this label.
     ///
-    /// `steady` contains values outside the catalogue, with their revision; `foreign_processes` are named foreign namespaces that
-    /// must exist.
+    /// `steady` contains the pair that no fault affects, with its revision. `foreign_processes` are named foreign namespaces
+    /// that must exist.
     pub fn of(
         catalogue: &Catalogue,
         places: &Places,
@@ -148,7 +148,7 @@ impl Expectation {
             }
         }
         for (reference, place) in &surroundings.places {
-            // A desired namespace that does not exist is reported as a missing name.
+            // Skip a desired namespace that does not exist: `wrong_names` reports it.
             if let (Ok(inode), Some(path)) = (place, places.path_of(reference)) {
                 look_at(*inode, path, &format!(" {reference:?}"));
             }
@@ -160,7 +160,7 @@ impl Expectation {
         self.contents.keys().copied()
     }
 
-    /// Returns the number of values, and the number of values that must be CONFIGURED.
+    /// Returns the number of values, and how many of them must be CONFIGURED.
     pub fn counts(&self) -> (usize, usize) {
         let configured = self.verdicts.values().filter(|(verdict, _)| *verdict == Verdict::Configured);
         (self.verdicts.len(), configured.count())

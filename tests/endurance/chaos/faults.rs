@@ -1,4 +1,4 @@
-//! Random faults for the chaos test. One or more of them are active at a time. See [`Chaos::fault`].
+//! Random faults for the chaos test. Several faults may be active at the same time. See [`Chaos::fault`].
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const FAULTS: [(&str, usize); 23] = [
 ];
 
 impl Chaos {
-    /// Causes one random fault. Unless `agent_may_die` is set, the agent is not killed, so that its leaks add up.
+    /// Causes one random fault. If `agent_may_die` is false, the agent is not killed, so that its leaks accumulate.
     pub(super) async fn fault(&mut self, agent_may_die: bool) {
         let total = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut choice = self.random.below(total);
@@ -143,7 +143,7 @@ impl Chaos {
             if *pid == 0 {
                 return None;
             }
-            // Kill it directly, as the kernel does when out of memory; the daemon may be down.
+            // Kill the process directly, as the kernel does when out of memory, because the daemon may be down.
             let _ = command::output("kill", &["-KILL", &pid.to_string()]);
             return Some(format!("{label} (process {pid})"));
         }
@@ -219,7 +219,7 @@ impl Chaos {
         let all = self.places.which(|kind| matches!(kind, Kind::File { .. }));
         let number = pick_gone_or_any(&mut self.random, &self.places, &all)?;
         let replaced = self.random.below(3) == 0;
-        // Every third time, the file becomes another name of an existing namespace.
+        // In one of three cases, mount an existing namespace, which gives it one more name.
         let others = self.places.which(|kind| !matches!(kind, Kind::Own | Kind::File { .. }));
         let other = if self.random.below(3) == 0 {
             pick(&mut self.random, &others)

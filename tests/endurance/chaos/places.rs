@@ -1,4 +1,4 @@
-//! Places for interfaces in the chaos test: namespaces with every kind of reference.
+//! Namespaces for the interfaces of the chaos test, with every kind of reference.
 //!
 //! Creates and removes namespaces, processes and containers, and tracks which of them exist. See [`Places`].
 
@@ -24,7 +24,7 @@ use crate::support::{
 /// Directory that contains the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
-/// Kind of a place.
+/// How values refer to a place, and what the test knows about its namespace.
 pub enum Kind {
     /// The agent's own namespace.
     Own,
@@ -46,20 +46,20 @@ pub enum Kind {
         /// True while a namespace is mounted.
         mounted: bool,
     },
-    /// A container.
+    /// A container, which values refer to by its microservice label.
     Container {
         /// Microservice label.
         label: String,
-        /// Id of the container.
+        /// ID of the container.
         id: String,
-        /// PID of its main process; 0 while it is not running.
+        /// PID of the container's main process; 0 while the container is not running.
         pid: i32,
     },
 }
 
-/// A place for interfaces.
+/// A namespace in which the test puts interfaces.
 pub struct Place {
-    /// Kind of the place.
+    /// How values refer to this namespace.
     pub kind: Kind,
 }
 
@@ -72,9 +72,9 @@ pub struct Count {
     pub containers: usize,
 }
 
-/// All places.
+/// All namespaces in which the test puts interfaces, and the Docker daemon.
 pub struct Places {
-    /// The places; the first is the agent's own namespace.
+    /// The namespaces; the first is the agent's own.
     pub all: Vec<Place>,
     /// Inodes of named namespaces that the agent did not create, by name.
     pub foreign: BTreeMap<String, u64>,
@@ -97,7 +97,8 @@ impl Place {
         }
     }
 
-    /// Returns the namespace file, if it exists as far as the test knows. A named namespace may not exist yet.
+    /// Returns the namespace file; `None` while its process, mount or container does not exist. The file of a named
+    /// namespace may be missing.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.kind {
             // Not /proc/self, because other processes use the path too.
@@ -169,7 +170,7 @@ impl Places {
 
     /// Runs `ip netns del`.
     pub fn delete_named(&mut self, name: &str) {
-        // The name may not exist.
+        // Ignore an error: the name may not exist.
         let _ = command::output("ip", &["netns", "del", name]);
         self.foreign.remove(name);
     }
@@ -200,12 +201,12 @@ impl Places {
         }
     }
 
-    /// Returns the indexes of the places for which `condition` holds.
+    /// Returns the indexes of the places whose kind meets `condition`.
     pub fn which(&self, condition: impl Fn(&Kind) -> bool) -> Vec<usize> {
         (0..self.all.len()).filter(|number| condition(&self.all[*number].kind)).collect()
     }
 
-    /// Returns the namespace file of a reference, if there is one. The agent creates named namespaces that do not exist.
+    /// Returns the namespace file of a reference, if there is one. A named namespace may still have to be created by the agent.
     pub fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
         match reference {
             Reference::Named(_) => Some(reference.path()),
@@ -223,7 +224,7 @@ impl Place {
     }
 }
 
-/// Starts a container with this microservice label; returns its id.
+/// Starts a container with this microservice label; returns its ID.
 pub fn run_container(docker: &Daemon, label: &str) -> TestResult<String> {
     docker.run_idle(&["--env", &format!("MICROSERVICE_LABEL={label}")])
 }
@@ -272,7 +273,7 @@ pub fn pick(random: &mut Random, numbers: &[usize]) -> Option<usize> {
     (!numbers.is_empty()).then(|| *random.choose(numbers))
 }
 
-/// Returns one of these places at random. Prefers places that do not exist, so that most places exist.
+/// Returns one of these places at random, but prefers those that do not exist, so that most places exist.
 pub fn pick_gone_or_any(random: &mut Random, places: &Places, numbers: &[usize]) -> Option<usize> {
     let gone: Vec<usize> = numbers
         .iter()

@@ -16,21 +16,21 @@ pub enum Slot {
     End {
         /// Number of the pair.
         pair: usize,
-        /// Number of the end.
+        /// Number of the end: 0 or 1.
         side: usize,
-        /// Number of the place.
+        /// Index of the place where the end usually is.
         home: usize,
     },
     /// A dummy, and the place where it usually is.
     Dummy {
         /// Number of the dummy.
         number: usize,
-        /// Number of the place.
+        /// Index of the place where the dummy usually is.
         home: usize,
     },
     /// `lo` of a place.
     Loopback {
-        /// Number of the place.
+        /// Index of the place.
         home: usize,
     },
     /// A route on an end of a pair.
@@ -39,7 +39,7 @@ pub enum Slot {
         number: usize,
         /// Number of the pair.
         pair: usize,
-        /// Number of the end.
+        /// Number of the end: 0 or 1.
         side: usize,
     },
     /// An ARP entry on an end of a pair.
@@ -48,7 +48,7 @@ pub enum Slot {
         number: usize,
         /// Number of the pair.
         pair: usize,
-        /// Number of the end.
+        /// Number of the end: 0 or 1.
         side: usize,
     },
     /// A key that never has a valid value.
@@ -58,7 +58,7 @@ pub enum Slot {
     },
 }
 
-/// Contents of a key.
+/// A value that the test puts under a key, valid or not.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// An interface.
@@ -91,10 +91,9 @@ impl Value {
     }
 }
 
-/// Desired value of a key.
+/// The value that was put last under a key.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// The value.
     pub value: Value,
     /// Store revision of its put.
     pub revision: i64,
@@ -102,7 +101,7 @@ pub struct Wanted {
 
 /// All slots, and their current desired values.
 pub struct Catalogue {
-    /// The slots.
+    /// Every key under which the test may put a value.
     pub slots: Vec<Slot>,
     /// Desired values by key (after `config/`).
     pub wanted: BTreeMap<String, Wanted>,
@@ -135,12 +134,12 @@ impl Slot {
         }
     }
 
-    /// Returns true if garbage may be put here, because no other value depends on it.
+    /// Returns true if garbage may be put under this key, because no other value depends on it.
     pub fn is_leaf(&self) -> bool {
         matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
     }
 
-    /// Returns a random valid value. A plain value is complete, up and in its usual place.
+    /// Returns a random valid value. If `plain` is true, the value is complete, up and in its usual place.
     pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
         let place = |random: &mut Random, home: usize| {
             let away = !plain && percent(random, 15);
@@ -278,8 +277,8 @@ impl Catalogue {
             slots.push(Slot::Dummy { number, home });
             slots.push(Slot::Garbage { number });
         }
-        // Only one value may describe a `lo`, so choose places to which no second reference leads, and not the namespace that
-        // the store needs.
+        // Only one value may describe a `lo`. So choose namespaces to which no second reference leads, and not the agent's
+        // own, which the store needs.
         let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
         slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
         Self {
@@ -299,7 +298,7 @@ impl Catalogue {
         }
     }
 
-    /// Changes the host name of a value if another key has it.
+    /// Changes the host name of an interface if another interface has it.
     pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
         let Value::Interface(mut interface) = value else { return value };
         let is_taken = |name: &String| {
@@ -308,7 +307,7 @@ impl Catalogue {
                 .filter_map(|other| self.interface(other))
                 .any(|other| other.host_name == *name)
         };
-        // Interfaces exchange only these names, so at most two of the three are taken.
+        // Interfaces exchange only names of these three forms, so at most two of the names are taken.
         if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
             let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
             interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);

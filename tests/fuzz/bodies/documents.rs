@@ -1,4 +1,4 @@
-//! Fuzz target: any text as a configuration document, with reading, writing, validation, and planning. See [`run`].
+//! Fuzz target that reads, writes, validates and plans any text as a configuration document. See [`run`].
 
 use std::cell::OnceCell;
 
@@ -15,7 +15,7 @@ use netns_agent::{
 use netns_kernel::NetnsId;
 
 thread_local! {
-    /// A plan works on a copy, so one scheduler serves all.
+    /// Scheduler for all plans of this thread. A plan works on a copy, so the scheduler itself never changes.
     static SCHEDULER: OnceCell<Scheduler<Network>> = const { OnceCell::new() };
 }
 
@@ -43,7 +43,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Every value is in the plan, and invalid ones are not applied.
+/// Plans all valid values, and checks that each one would be applied, except those that the agent does not handle.
 fn plan(items: &[Item]) {
     let changes: Vec<Change<Value>> = items
         .iter()

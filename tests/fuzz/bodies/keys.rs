@@ -1,4 +1,4 @@
-//! Fuzz target: any text as a key, as names in a key, as a label, and as an address. See [`run`].
+//! Fuzz target that parses any text as a key, as names in a key, as a label, as an address, and as a path. See [`run`].
 
 use models::{
     address::{AllocReference, IpPrefix, MacAddress, canonical_text, contains, parse_ip_or_cidr},
@@ -9,7 +9,7 @@ use models::{
 };
 use netns_agent::sources::etcd::RawKey;
 
-/// Uses the bytes as a key of the store, and, if they are text, as everything else.
+/// Uses the bytes as a key of the store and, if they are UTF-8, also as a label, as an address, as names and as paths.
 ///
 /// # Panics
 /// Panics if an invariant is violated.
@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) {
     paths(first, second);
 }
 
-/// A parsed key is written as it was read.
+/// Checks that a parsed key is written as it was read.
 fn a_key(text: &str) {
     match TypedKey::parse(text) {
         Ok(key) => {
@@ -51,7 +51,7 @@ fn a_key(text: &str) {
     }
 }
 
-/// The prefix of one agent is never the beginning of another's.
+/// Checks that a valid label is exactly one segment of the prefix, so that no prefix is the beginning of another agent's.
 fn a_label(text: &str) {
     if check_label(text).is_ok() {
         let prefix = agent_prefix(text);
@@ -80,7 +80,7 @@ fn an_address(text: &str) {
     let _ = check_host_name("host_if_name", text);
 }
 
-/// Keys that contain valid names are parsed to the same names.
+/// Checks that keys with valid names are parsed to the same names.
 fn names(first: &str, second: &str) {
     if check_interface_name("name", first).is_err() {
         return;
@@ -117,7 +117,7 @@ fn names(first: &str, second: &str) {
     assert_eq!(TypedKey::parse(&item), Ok(interface));
 }
 
-/// A joined path is clean.
+/// Checks that a joined path has no empty segment and no trailing slash.
 fn paths(first: &str, second: &str) {
     let joined = join(first, second);
     assert_eq!(join(&joined, ""), joined);

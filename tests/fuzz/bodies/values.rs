@@ -1,6 +1,6 @@
-//! Fuzz target: any bytes as the value of any model, with decoding, validation and encoding.
+//! Fuzz target that decodes, validates and encodes any bytes as the value of any model.
 //!
-//! The first byte chooses the model and the decoder, the others are the value. See [`run`].
+//! The first byte chooses the model and the decoder. The other bytes are the value. See [`run`].
 
 use models::{
     Model,
@@ -35,7 +35,8 @@ fn judge(model: &Model) {
         Err(error) => assert!(!error.message.is_empty(), "{text}"),
         Ok(()) => {
             let parsed = TypedKey::parse(&key).unwrap_or_else(|error| panic!("{error}: {text}"));
-            // The key of a route to an allocated address does not show where the reference ends; the texts are equal.
+            // The key of a route to an allocated address is ambiguous, because it does not show where the reference ends.
+            // Its text must still be the same.
             let ambiguous = key.contains("/alloc:") && parsed.to_key() == key;
             assert!(parsed == model.typed_key() || ambiguous, "{parsed:?}: {text}");
             assert_eq!(Model::decode(&key, text.as_bytes()).as_ref(), Ok(model), "{text}");
@@ -43,7 +44,7 @@ fn judge(model: &Model) {
             value_of(model).unwrap_or_else(|error| panic!("what is valid cannot be used: {error:?}: {text}"));
         }
     }
-    // The agent's own decoder, which combines all of them.
+    // Check the agent's own decoder, which combines decoding and validation.
     let stored = decode(&RawKey::from(key.as_bytes()), &Key::new(&key), text.as_bytes());
     let usable = model.validate().is_ok();
     assert!(usable == stored.is_ok() || TypedKey::parse(&key).is_err(), "{stored:?}: {text}");

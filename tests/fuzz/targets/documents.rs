@@ -1,4 +1,4 @@
-//! See `bodies/documents.rs`.
+//! Fuzz target for configuration documents; see `bodies/documents.rs`.
 #![no_main]
 
 #[path = "../bodies/documents.rs"]

@@ -1,4 +1,4 @@
-//! See `bodies/keys.rs`.
+//! Fuzz target for keys; see `bodies/keys.rs`.
 #![no_main]
 
 #[path = "../bodies/keys.rs"]

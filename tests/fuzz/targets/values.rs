@@ -1,4 +1,4 @@
-//! See `bodies/values.rs`.
+//! Fuzz target for values; see `bodies/values.rs`.
 #![no_main]
 
 #[path = "../bodies/values.rs"]

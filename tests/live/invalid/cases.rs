@@ -1,6 +1,6 @@
 //! Invalid values. Each case says what is wrong, and has the expected state and explanation, and the correction.
 //!
-//! None of them may succeed.
+//! No case may become CONFIGURED before it is corrected.
 
 use serde_json::{Value, json};
 
@@ -11,11 +11,11 @@ use crate::support::config::{Interface, Reference};
 pub enum Correction {
     /// A valid value under the same key.
     Put(Box<Interface>),
-    /// Deletion, because no value is valid under this key or the value has no meaning by itself.
+    /// Deletion, if no value is valid under this key, or none is useful without others.
     Delete,
 }
 
-/// An invalid value, and what must happen to it.
+/// An invalid value, the status that it must get, and its correction.
 pub struct Case {
     /// Name of the fault, for messages.
     pub name: String,
@@ -275,7 +275,7 @@ fn namespaces(cases: &mut Vec<Case>) {
             json!({"namespace": {"type": "FD", "reference": path}}),
         );
     }
-    // The value itself is valid: the file may still appear.
+    // This value is valid, because a missing file may still appear.
     with(
         cases,
         "as namespace file one that is missing",
