@@ -104,7 +104,7 @@ impl ClientRequest {
         }
     }
 
-    /// Returns whether the previous values may have to be restored.
+    /// Returns true if the request may be rolled back, so the previous values must be kept.
     fn may_be_rolled_back(&self) -> bool {
         self.atomic || self.confirm_within.is_some()
     }
@@ -117,7 +117,7 @@ pub enum Committed {
     Applied(TransactionResult),
     /// The request was applied, and must be confirmed with the sequence number of its transaction.
     Unconfirmed(TransactionResult),
-    /// The request was saved. It will be applied with the rest of the desired state once the store has been read.
+    /// The request was saved. The agent applies it together with the values of the store, once it has read the store.
     Kept,
 }
 
@@ -305,7 +305,7 @@ impl Desired {
         }
         let mut result = transaction.await?;
         if result.reverted {
-            // The engine has rolled back its changes, so restore the desired values as well.
+            // The engine has rolled back the changes in the kernel. The desired values must be restored as well.
             self.roll_back(&clients, undo, result.seq).await?;
             return Ok(Committed::Applied(result));
         }

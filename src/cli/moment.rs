@@ -60,7 +60,8 @@ pub fn rfc3339(time: Duration) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + time).to_string()
 }
 
-/// Parses a time such as `2026-01-31T12:34:56.789Z`. Returns `None` for other text and for times before the Unix epoch.
+/// Parses an RFC 3339 time, such as `2026-01-31T12:34:56.789Z`. Returns `None` for other text and for times before the Unix
+/// epoch.
 pub fn parse(time: &str) -> Option<Duration> {
     humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok()
 }

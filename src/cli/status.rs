@@ -113,7 +113,7 @@ fn parts(health: &Health) -> Vec<Json> {
     health.parts.iter().map(part).collect()
 }
 
-/// Returns the name shown for a part of the agent. The published health calls the engine `VPPAgent`, as the reference agent does.
+/// Returns the name shown for a part of the agent. The published health calls the engine `VPPAgent`, as ligato vpp-agent does.
 fn part_name(name: &str) -> &str {
     match name {
         "VPPAgent" => "engine",

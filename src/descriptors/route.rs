@@ -125,7 +125,7 @@ fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
 }
 
-/// Returns whether `gateway` is reachable through the address or link-local route with this key.
+/// Returns whether `gateway` is reachable through the address or link-scope route with this key.
 fn reaches(key: &Key, gateway: IpAddr) -> bool {
     let covers = |text: &str| {
         let network = address::parse_ip_or_cidr(text);

@@ -20,7 +20,7 @@ use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
 
-/// Maximum number of requests with confirmation whose state is remembered.
+/// Maximum number of changes whose confirmation state is remembered.
 const REMEMBERED: usize = 1000;
 
 /// State of a change that requires confirmation.
@@ -67,17 +67,17 @@ pub enum ConfirmationError {
     NotKept(#[from] RequestError),
 }
 
-/// Requests that wait for confirmation, and the outcomes of earlier requests, by request number.
+/// Changes that wait for confirmation, and the outcomes of earlier ones, by the sequence number of their transaction.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
 struct Entry {
     state: Confirmation,
-    /// Sender that ends the wait; present while the change is waiting.
+    /// Ends the wait for confirmation; `None` once the change no longer waits.
     confirmed: Option<oneshot::Sender<()>>,
-    /// Number of the request.
+    /// Number of the request that made the change.
     number: u64,
-    /// Request to save when it is confirmed; `None` once the time to confirm it is over.
+    /// Request to save on disk when the change is confirmed; `None` once the time to confirm it is over.
     request: Option<ClientRequest>,
     before: Before,
     deadline: SystemTime,
@@ -129,7 +129,7 @@ impl Desired {
         }
     }
 
-    /// Restores the values before a request, except those that clients have changed since.
+    /// Restores the values before a request, except for keys that clients have changed again.
     ///
     /// `seq` is the sequence number of the request's transaction.
     pub(super) async fn roll_back(
@@ -219,7 +219,7 @@ impl Desired {
         self.confirmations.ended(seq, state);
     }
 
-    /// Confirms a request: it stays applied, and is saved on disk to survive a restart.
+    /// Confirms the change with this sequence number: it stays applied, and is saved on disk to survive a restart.
     ///
     /// # Errors
     /// Fails if the change is not waiting for confirmation or cannot be saved.
@@ -250,7 +250,7 @@ impl Desired {
         own.chain(later).collect()
     }
 
-    /// Returns the state of a change that requires confirmation; `None` if no such change is known or it has been forgotten.
+    /// Returns the state of a change that requires confirmation, or `None` if there was no such change or it has been forgotten.
     pub fn confirmation(&self, seq: u64) -> Option<Confirmation> {
         self.confirmations.state(seq)
     }
@@ -330,7 +330,7 @@ impl Confirmations {
         }
     }
 
-    /// Ends the confirmation period. Returns whether the change was still waiting.
+    /// Ends the time for confirmation. Returns true if the change was not confirmed.
     fn time_is_over(&self, seq: u64) -> bool {
         let mut entries = self.entries();
         let waiting = entries.get_mut(&seq).filter(|entry| entry.state == Confirmation::Waiting);

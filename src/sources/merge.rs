@@ -184,7 +184,7 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
-    /// Returns those of `keys` for which a source stronger than `source` has a value, with the name of the strongest one.
+    /// Returns each of `keys` for which a stronger source than `source` has a value, with the name of the strongest such source.
     pub fn overridden<'a>(&'a self, source: &str, keys: impl Iterator<Item = &'a Key>) -> Vec<(&'a Key, &'a str)> {
         let stronger = (Bound::Excluded(self.rank(source)), Bound::Unbounded);
         let stronger: Vec<_> = self.held.range::<Rank, _>(stronger).rev().collect();
@@ -198,7 +198,8 @@ impl<V: Clone + PartialEq> Merge<V> {
         overridden.collect()
     }
 
-    /// Returns the value that would apply to a key if a source had this value (`None`: no value); `None` if nothing would change.
+    /// Returns the value that would apply to a key if `source` had `value` for it. The outer `None` means that nothing would
+    /// change, and the inner `None` that no source would have a value.
     pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
         let rank = self.rank(source);
         if self.covered(&rank, key) {

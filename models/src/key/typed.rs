@@ -344,9 +344,10 @@ impl TypedKey {
         super::parse::parse(text)
     }
 
-    /// Returns the key of the interface that provides this derived value: a state, address, membership or VLAN of the interface.
+    /// Returns the key of the interface from which the value with the key `text` is derived.
     ///
-    /// `text` is a key, or the prefix [`TypedKey::any_address_of`] of an interface's addresses. `None` for all other values.
+    /// `text` is the key of a state, address, membership or VLAN of an interface, or the key prefix of all its addresses
+    /// ([`TypedKey::any_address_of`]). Returns `None` for all other keys.
     pub fn provider(text: &str) -> Option<Self> {
         let name = match Self::parse(text) {
             Ok(Self::InterfaceState { name, .. }) => name,
@@ -366,7 +367,7 @@ impl TypedKey {
         Some(Self::Interface { name })
     }
 
-    /// Returns the text of the key.
+    /// Converts the key to text.
     pub fn to_key(&self) -> Key {
         Key::from(self.to_string())
     }

@@ -221,7 +221,7 @@ impl<D: Domain> Extract<D> {
         self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
-    /// Returns the revisions of all values that are or were derived from a key, sorted by key and then by time.
+    /// Returns the revisions of all values that are, or were, derived from the value `key`, sorted by key and then by time.
     pub fn timelines_of_derived(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
         let own = self.timeline(key);
         let targets = own.iter().flat_map(|revision| &revision.targets);
@@ -240,7 +240,7 @@ impl<D: Domain> Extract<D> {
         timelines.flatten().collect()
     }
 
-    /// Returns the revisions at `time` (since the Unix epoch), in key order. `None` selects the current revisions.
+    /// Returns the revision of each key at `time` (since the Unix epoch), in key order. `None` selects the current revisions.
     pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Key, D::Value>> {
         let revisions = self.all_revisions();
         match time {
