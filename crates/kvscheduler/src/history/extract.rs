@@ -223,18 +223,21 @@ impl<D: Domain> Extract<D> {
 
     /// Returns the revisions of all values that are, or were, derived from the value `key`, sorted by key and then by time.
     pub fn timelines_of_derived(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
-        let own = self.timeline(key);
-        let targets = own.iter().flat_map(|revision| &revision.targets);
-        let derived: BTreeSet<&str> = targets
-            .filter(|target| target.relation == Relation::Derives)
-            .map(|target| target.expected.as_ref())
+        let Some(descriptor) = self.domain.descriptor(key) else {
+            return Vec::new();
+        };
+        // A change that only adds or removes derived values is no operation on the value itself, so the revisions are not enough.
+        let revisions = self.timeline(key);
+        let requested = self.records.iter().flat_map(|record| &record.values);
+        let requested = requested.filter(|value| value.key == *key).filter_map(|value| value.value.as_ref());
+        let values = revisions.iter().filter_map(|revision| revision.value.as_ref()).chain(requested);
+        let derived: BTreeSet<D::Key> = values
+            .flat_map(|value| descriptor.derived(key, value))
+            .map(|(derived, _)| derived)
             .collect();
         let changes = self.changes_by_key(|other| derived.contains(other.text()));
-        let present = derived.iter().filter_map(|key| self.position(key).ok());
-        let present = present.map(|at| self.values[at].key.clone());
-        let keys: BTreeSet<D::Key> = changes.keys().cloned().chain(present).collect();
         let none = Vec::new();
-        let timelines = keys
+        let timelines = derived
             .iter()
             .map(|key| self.revisions_of(key, changes.get(key.text()).unwrap_or(&none)));
         timelines.flatten().collect()

@@ -5,7 +5,7 @@ use crate::history::{
     HistorySettings,
     extract::Scope,
     record::{OperationRecord, Side},
-    timeline::{Flag, Relation},
+    timeline::{Flag, Relation, Revision},
 };
 
 fn flags(world: &World, seq: u64) -> Vec<String> {
@@ -288,6 +288,30 @@ fn large_transaction_does_not_fill_the_history() {
     let result = world.commit(changes, Options::default());
     let record = world.record(result.seq);
     assert_eq!((record.operations.len(), record.omitted, record.values.len()), (10, 90, 10));
+}
+
+#[test]
+fn timelines_of_derived_values_show_failures_that_the_timeline_of_the_base_does_not() {
+    let mut world = World::new();
+    world.fail = Box::new(|key, _| (key == "a/1").then(|| transient("refused")));
+    let derives = vec!["a/0".into(), "a/1".into()];
+    world.commit(vec![put("a", Toy { derives, ..toy(1) })], Options::default());
+    world.now += Duration::from_secs(60);
+    world.commit(vec![put("a", toy(1))], Options::default());
+    let extract = world.scheduler.extract(&Scope::All);
+    let states = |revisions: Vec<Revision<Key, Toy>>| -> Vec<(String, ValueState)> {
+        let states = revisions.into_iter().map(|revision| (revision.key, revision.state));
+        states.collect()
+    };
+    assert!(
+        states(extract.timeline(&key("a")))
+            .iter()
+            .all(|(_, state)| *state == ValueState::Configured)
+    );
+    let derived = states(extract.timelines_of_derived(&key("a")));
+    assert!(derived.contains(&("a/0".into(), ValueState::Configured)), "{derived:?}");
+    assert!(derived.contains(&("a/1".into(), ValueState::Retrying)), "{derived:?}");
+    assert!(extract.timelines_of_derived(&key("a/0")).is_empty());
 }
 
 #[test]
