@@ -91,10 +91,11 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     row("Name", reported.name.as_str().into());
     row("Key", reported.key.as_str().into());
     row("State", Cell::state(&reported.state));
-    if let Some((in_effect, overridden)) = reported.sources.split_first() {
+    let sources: Vec<&str> = reported.sources.iter().map(|name| source_name(name)).collect();
+    if let Some((in_effect, overridden)) = sources.split_first() {
         let note = match overridden {
             [] => String::new(),
-            others => format!(" (takes precedence over the value of {})", others.join(", ")),
+            others => format!("; overrides the value of {}", others.join(", ")),
         };
         row("Source", format!("{in_effect}{note}").into());
     }
@@ -135,6 +136,14 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     });
     optional("Last repair", &|status| status.last_repair.as_ref().map(repair).unwrap_or_default());
     output.lay_out(&table, "")
+}
+
+/// Returns a name of a source for people. The store is called `datasync`, as in ligato vpp-agent.
+fn source_name(name: &str) -> &str {
+    match name {
+        "datasync" => "datasync (the store)",
+        name => name,
+    }
 }
 
 fn repair(repair: &Repair) -> String {
@@ -276,14 +285,13 @@ impl Reasons<'_> {
             return Some(cause);
         }
         let remedy = match names::is_configuration(&key) {
-            true => format!(
-                "create {}, which is not desired yet, or refer to {}",
-                visible(&names::short(&key)),
+            true => {
+                let create = format!("create {}, which is not desired yet", visible(&names::short(&key)));
                 match unmet.suggestions.iter().find(|suggestion| names::is_configuration(&suggestion.key)) {
-                    Some(similar) => format!("{} instead", visible(&names::short(&similar.key))),
-                    None => "another value".to_owned(),
+                    Some(similar) => format!("refer to {} instead, or {create}", visible(&names::short(&similar.key))),
+                    None => format!("{create}, or refer to another value"),
                 }
-            ),
+            }
             false => format!("make sure that {} exists", visible(&names::short(&key))),
         };
         self.advise(remedy);
