@@ -170,15 +170,15 @@ pub async fn apply(args: &ApplyArgs, agent: &Agent, output: &Output, time_limit:
     let target = target("/configuration", &parameters);
     let (changed, whole) = change(agent, Method::PUT, &target, document.text).await?;
     report(&changed, &whole, "absent", output)?;
-    if changed.reverted || !changed.errors.is_empty() {
-        return Ok(FAILED);
-    }
-    if !args.wait {
-        report_waiting(&changed, output);
+    let has_failed = changed.reverted || !changed.errors.is_empty();
+    if has_failed || !args.wait {
+        if !has_failed {
+            report_waiting(&changed, output);
+        }
         if let Some(confirm) = &changed.confirm {
             ask_to_confirm(confirm);
         }
-        return Ok(0);
+        return Ok(if has_failed { FAILED } else { 0 });
     }
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let time_limit = args.confirm_within.map_or(time_limit, |within| within.min(time_limit));

@@ -57,18 +57,7 @@ pub async fn run(agent: &Agent, output: &Output) -> Outcome {
         }))?;
         return Ok(code(ready));
     }
-    print(agent, output, &readiness, &version, &identity, &states)?;
-    for change in &unconfirmed {
-        output.line(&output.paint(
-            &format!(
-                "\nchange {} is rolled back in {} s unless you confirm it: netns-agent confirm {}",
-                visible(&change.id),
-                change.seconds_left,
-                visible(&change.id)
-            ),
-            Tone::Waiting,
-        ))?;
-    }
+    print(agent, output, &readiness, &version, &identity, &states, &unconfirmed)?;
     print_attention(output, &attention)?;
     Ok(code(ready))
 }
@@ -132,6 +121,7 @@ fn print(
     version: &Json,
     identity: &Identity,
     states: &BTreeMap<&str, usize>,
+    unconfirmed: &[Unconfirmed],
 ) -> Result<(), Failure> {
     let (ready, health) = (readiness.ready, readiness.health());
     let count: usize = states.values().sum();
@@ -159,6 +149,14 @@ fn print(
             _ => format!("{count}: {}", by_state.join(", ")).into(),
         },
     ]);
+    for change in unconfirmed {
+        let words = format!(
+            "change {id} is rolled back in {} s; keep it with: netns-agent confirm {id}",
+            change.seconds_left,
+            id = change.id
+        );
+        table.row([label("Unconfirmed"), Cell::new(words, Tone::Waiting)]);
+    }
     for (name, part) in &health.parts {
         let dispensable = health.is_dispensable(name);
         let tone = match (part.state, dispensable) {

@@ -167,10 +167,24 @@ async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
     send("PUT", "/configuration?confirm-within=2", &document(1200)).await;
     bench.until_true("the MTU is that before both changes", || mtu() == "1400").await;
 
-    let waiting = send("PUT", "/configuration?confirm-within=600", &document(1200)).await;
+    let waiting = send("PUT", "/configuration?confirm-within=600&description=smaller", &document(1200)).await;
+    let unconfirmed = async || parsed(&Request::get("/configuration/unconfirmed").send().await);
+    let listed = unconfirmed().await;
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(listed[0]["id"], parsed(&waiting)["seq_num"].to_string());
+    assert_eq!(
+        (&listed[0]["description"], &listed[0]["source"]),
+        (&json!("smaller"), &json!("grpc"))
+    );
+    assert_eq!(listed[0]["keys"][0], format!("config/{ONE}"));
+    assert!(
+        listed[0]["seconds_left"].as_u64().is_some_and(|left| (1..=600).contains(&left)),
+        "{listed}"
+    );
     let state = format!("/configuration/confirm?id={}", id(&waiting));
     assert_eq!(send("POST", &state, "").await.status, 200);
     assert_eq!(parsed(&Request::get(&state).send().await)["state"], "CONFIRMED");
+    assert_eq!(unconfirmed().await, json!([]));
 
     // A restart drops an unconfirmed change and keeps the confirmed one.
     let waiting = send("PUT", "/configuration?confirm-within=600", &document(1100)).await;
