@@ -98,14 +98,14 @@ impl<D: Domain> Scheduler<D> {
         if state != ValueState::Pending || !matches!(resync, Some(Resync::Downstream | Resync::Full)) {
             return;
         }
-        if !self.tracker.has_room(txn) {
-            return self.tracker.omit(txn);
-        }
         let flags = OperationFlags {
             noop: true,
             confirmation: true,
             ..self.flags_of(id, txn, Verb::Create)
         };
+        if !self.tracker.has_room(txn) {
+            return self.tracker.omit(txn, Verb::Create, state, flags);
+        }
         let node = &self.graph[id];
         let side = Side {
             state,
@@ -188,7 +188,7 @@ impl<D: Domain> Scheduler<D> {
         };
         (node.trace.since, node.trace.seq) = (now.into(), seq);
         if !self.tracker.has_room(txn) {
-            return self.tracker.omit(txn);
+            return self.tracker.omit(txn, ended.verb, state, flags);
         }
         let operation = OperationRecord {
             at: now,

@@ -48,12 +48,17 @@ impl Statistics {
     pub(super) fn count<K, V>(&mut self, record: &TransactionRecord<K, V>) {
         self.transactions += 1;
         for operation in record.executed() {
-            *self.operations.entry(operation.verb).or_default() += 1;
-            *self.states.entry(operation.after.state).or_default() += 1;
+            self.add(operation.verb, operation.after.state);
         }
         self.errors += record.errors.len() as u64;
         let took = record.stop.saturating_sub(record.start);
         self.durations.entry(record.kind.text()).or_default().add(took);
+    }
+
+    /// Counts an operation by its verb and by the state that it resulted in.
+    pub(super) fn add(&mut self, verb: Verb, state: ValueState) {
+        *self.operations.entry(verb).or_default() += 1;
+        *self.states.entry(state).or_default() += 1;
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     descriptor::{Domain, Key},
     history::{
         History, HistorySettings,
-        record::{OperationRecord, TransactionRecord, ValueRecord, compress},
+        record::{OperationFlags, OperationRecord, TransactionRecord, ValueRecord, compress},
     },
     moment::Moment,
     node::Requested,
@@ -21,7 +21,7 @@ use super::{
     queue::TxnId,
     scheduler::Scheduler,
     statistics::Statistics,
-    status::{CHECKED, ValueState},
+    status::{CHECKED, ValueState, Verb},
     transaction::{KeyError, Kind, Options, Resync, TransactionResult},
 };
 
@@ -206,10 +206,13 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Counts an operation that does not fit into the history.
-    pub fn omit(&mut self, txn: TxnId) {
+    /// Counts an operation that does not fit into the history. The record of the transaction does not contain it.
+    pub fn omit(&mut self, txn: TxnId, verb: Verb, state: ValueState, flags: OperationFlags) {
         if let Some(open) = self.get_mut(txn) {
             open.omitted += 1;
+        }
+        if !flags.quiet {
+            self.statistics.add(verb, state);
         }
     }
 

@@ -288,6 +288,26 @@ fn large_transaction_does_not_fill_the_history() {
     let result = world.commit(changes, Options::default());
     let record = world.record(result.seq);
     assert_eq!((record.operations.len(), record.omitted, record.values.len()), (10, 90, 10));
+    let statistics = world.scheduler.statistics();
+    assert_eq!(
+        (statistics.operations[&Verb::Create], statistics.states[&ValueState::Configured]),
+        (100, 100)
+    );
+}
+
+#[test]
+fn operations_are_counted_without_a_history() {
+    let mut world = World::new();
+    world.scheduler.set_history(HistorySettings {
+        enabled: false,
+        ..HistorySettings::default()
+    });
+    world.commit(vec![put("a", toy(1))], Options::default());
+    let statistics = world.scheduler.statistics();
+    assert_eq!(
+        (statistics.operations[&Verb::Create], statistics.states[&ValueState::Configured]),
+        (1, 1)
+    );
 }
 
 #[test]
