@@ -88,6 +88,8 @@ pub(super) struct Undo {
     source: String,
     /// Number of the request.
     pub number: u64,
+    /// True if the request was saved to disk before it was applied.
+    is_saved: bool,
     before: Before,
 }
 
@@ -125,6 +127,7 @@ impl Desired {
         Undo {
             source: request.source.clone(),
             number,
+            is_saved: request.confirm_within.is_none(),
             before: Arc::new(Mutex::new(before)),
         }
     }
@@ -143,11 +146,14 @@ impl Desired {
             description: format!("rollback of change {seq}"),
             ..ClientRequest::of(undo.source, changes)
         };
-        self.keep(clients, &back).await?;
-        match self.transaction_of(&back, self.next_number()) {
-            Some(transaction) => Ok(Some(transaction.await?)),
-            None => Ok(None),
-        }
+        // A request that needs confirmation was never saved.
+        let kept = if undo.is_saved { self.keep(clients, &back).await } else { Ok(()) };
+        // If the rollback cannot be saved, the values in memory must still match the kernel, which the engine has rolled back.
+        let result = match self.transaction_of(&back, self.next_number()) {
+            Some(transaction) => Some(transaction.await?),
+            None => None,
+        };
+        kept.map(|()| result)
     }
 
     /// Returns the previous values of the keys that have not changed since the request.
