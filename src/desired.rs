@@ -108,6 +108,13 @@ impl ClientRequest {
     fn may_be_rolled_back(&self) -> bool {
         self.atomic || self.confirm_within.is_some()
     }
+
+    /// Returns the last change of each key. `number` is the number of the request.
+    fn items(&self, number: u64) -> BTreeMap<Key, Option<Item>> {
+        let item = |item: &ClientItem| Item::of(&item.model, number, &item.labels);
+        let items = self.changes.iter().map(|(key, value)| (key.clone(), value.as_ref().map(item)));
+        items.collect()
+    }
 }
 
 /// Result of a client's request.
@@ -356,9 +363,7 @@ impl Desired {
         request: &ClientRequest,
         number: u64,
     ) -> Option<impl Future<Output = Result<TransactionResult, CommitError>> + use<>> {
-        let item = |item: &ClientItem| Item::of(&item.model, number, &item.labels);
-        let changes = request.changes.iter().map(|(key, value)| (key.clone(), value.as_ref().map(item)));
-        let changes: Vec<_> = changes.collect();
+        let changes = request.items(number);
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let update = match request.replace {
             true => merged.replace(&request.source, changes.into_iter().filter_map(|(key, item)| Some((key, item?)))),
@@ -381,8 +386,7 @@ impl Desired {
     /// # Errors
     /// Fails if the engine has stopped.
     pub async fn plan(&self, request: &ClientRequest) -> Result<Vec<Planned<Value>>, CommitError> {
-        let item = |item: &ClientItem| Item::of(&item.model, u64::MAX, &item.labels);
-        let named: BTreeMap<&Key, Option<Item>> = request.changes.iter().map(|(key, value)| (key, value.as_ref().map(item))).collect();
+        let named = request.items(u64::MAX);
         let mut changes: Vec<Change<Value>> = Vec::new();
         {
             let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
@@ -399,7 +403,7 @@ impl Desired {
             };
             named.iter().for_each(|(key, item)| add(key, item.as_ref()));
             let held = merged.held_by(&request.source).map(|(key, _)| key);
-            held.filter(|key| request.replace && !named.contains_key(key))
+            held.filter(|key| request.replace && !named.contains_key(*key))
                 .for_each(|key| add(key, None));
         }
         self.engine.simulate(Transaction::of(changes)).await

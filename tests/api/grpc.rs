@@ -114,6 +114,28 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     };
     assert_eq!(item.item.as_ref().and_then(|item| item.id.clone()), Some(id("one")));
     assert_eq!(item.status.as_ref().map(|status| status.status.as_str()), Some("CONFIGURED"));
+
+    // Of several updates of a key, the last one counts, also if it is a deletion and the request replaces all values.
+    let gone = |name: &str| UpdateItem {
+        item: Some(Item {
+            id: Some(id(name)),
+            data: None,
+        }),
+        labels: HashMap::new(),
+    };
+    let pair = [("one", "two"), ("two", "one")].map(|(name, peer)| put(&Model::from(end(name, peer)), "front"));
+    let request = SetConfigRequest {
+        updates: pair.into_iter().chain([gone("one"), gone("two")]).collect(),
+        overwrite_all: true,
+    };
+    let answer: Result<Response<SetConfigResponse>, _> = client.call(MANAGER, "SetConfig", request).await;
+    answer.expect("accepted");
+    let request = GetConfigRequest {
+        ids: vec![],
+        labels: HashMap::new(),
+    };
+    let left: Response<GetConfigResponse> = client.call(MANAGER, "GetConfig", request).await.expect("call the method");
+    assert_eq!(left.into_inner().items, []);
     bench.stop_agent().await;
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
