@@ -12,7 +12,7 @@ use super::{
 /// Reason for a block: a stable name for programs and a message for people.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Reason {
-    /// Stable CamelCase reason.
+    /// Stable CamelCase name of the reason.
     pub name: &'static str,
     pub message: String,
 }
@@ -61,9 +61,9 @@ pub(super) enum Blocked {
     /// Another program changed or removed the value, and it must not be repaired. The block ends when the kernel state matches
     /// the desired value again, or when the value is put again.
     Drifted(Reason),
-    /// Something that the operation needs does not exist. The block ends on a probe or when a dependency changes.
+    /// Something that the operation needs does not exist. The block ends when the value is probed or when a dependency changes.
     Unavailable(Reason),
-    /// The kernel refused the value. The block ends on a probe, a downstream resync, or when the value is put again.
+    /// The kernel refused the value. The block ends when the value is probed or put again, or when a downstream resync starts.
     Unusable(Reason),
     /// The value conflicts with another value. The conflict is checked again in every evaluation.
     Conflict(Reason),
@@ -108,7 +108,8 @@ impl Blocked {
         }
     }
 
-    /// Returns whether this value, or one that conflicts with it, must be changed first.
+    /// Returns whether the kernel refused the value or the value conflicts with another one. Waiting does not help in these
+    /// cases.
     pub fn is_refusal(&self) -> bool {
         match self {
             Blocked::Unusable(_) | Blocked::Conflict(_) => true,
@@ -124,7 +125,7 @@ impl Blocked {
         }
     }
 
-    /// Returns when the block ends after a dependency has changed.
+    /// Returns when the block ends, given that a dependency has just changed.
     ///
     /// A failed operation is retried at most once per [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
     pub fn ends_after_change(&self, now: Duration) -> Ends {
@@ -139,7 +140,7 @@ impl Blocked {
     }
 }
 
-/// Time at which a block ends after a dependency has changed.
+/// When a block ends, given that a dependency has just changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ends {
     Now,
@@ -171,7 +172,8 @@ mod tests {
         }
     }
 
-    /// Checks each kind of block: its end after a change, its end by itself, and the published state.
+    /// Checks for each kind of block when it ends after a dependency has changed, when it ends by itself, and which state is
+    /// published.
     #[test]
     fn each_reason_has_its_end_and_published_state() {
         let later = NOW + Duration::from_secs(60);

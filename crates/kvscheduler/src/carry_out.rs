@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Reason why a property needs no operation: it exists only so that other values can depend on it.
-const NO_DESCRIPTOR: &str = "it is a property of the value that it is derived from";
+const NO_DESCRIPTOR: &str = "the value is only a property of the value from which it is derived";
 
 /// Node of a co-created value, the value itself, and its claims.
 type CoCreation<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
@@ -69,7 +69,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the other applied values that the kernel removes as part of an operation.
     ///
-    /// Returns `None` if the operation must first wait for another one to complete.
+    /// Returns `None` if the operation cannot start yet because it must wait for another one to complete.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &Effect<D::Operation>) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
         let taken = match self.domain.descriptor(key).filter(|_| matches!(effect, Effect::Do(_))) {
@@ -88,7 +88,8 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
-        // Wait for an operation in flight on such a value: the order of the two operations would decide whether it is removed.
+        // If an operation is in flight on a value that the kernel is to remove, wait for it: otherwise, the order of the two
+        // operations would decide whether the value exists afterwards.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -141,7 +142,8 @@ impl<D: Domain> Scheduler<D> {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 let value = descriptor.as_applied(&key, None, &desired);
-                // A failed creation may have left parts of a co-created value as well.
+                // An earlier creation that failed may have left parts of this value or of the co-created values. They are removed
+                // first.
                 let comes = co_creates.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
@@ -169,7 +171,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the nodes of the co-created values, together with their claims.
     ///
-    /// Returns `None` if another value holds one of the claims. The co-created value and this value then wait for that claim.
+    /// Returns `None` if another value holds one of the claims. In this case, both `id` and the co-created value wait for the
+    /// claim.
     fn claim_for_co_created(&mut self, id: NodeId, co_creates: Vec<(D::Key, D::Value)>) -> Option<Vec<CoCreation<D>>> {
         let domain = self.domain.clone();
         let mut claimed = Vec::new();
@@ -182,7 +185,8 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[co_created_values].blocked.is_some() {
                     self.mark(id);
                 } else {
-                    // The holder is being deleted. Marking this node would evaluate it in a loop until the holder is gone.
+                    // The holder of the claim is being deleted. Marking `id` would evaluate it in a loop until the holder is
+                    // gone.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
                     self.await_in_flight(id);
                 }
@@ -212,7 +216,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
-            _ => Effect::Noop("the attempted value is unknown: its remains are treated as an orphan"),
+            _ => Effect::Noop("the attempted value is unknown, so whatever its creation left behind is treated as an orphan"),
         };
         self.emit(id, Action::Clear, effect);
     }
@@ -240,7 +244,7 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &desired, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
-                // The values wait for each other's claims in a cycle. Any one of them must release its claim.
+                // The values wait for each other's claims in a cycle. One of them must release its claim, no matter which.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
@@ -262,7 +266,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether a value must first wait for an operation on a related value, after which it is evaluated again.
+    /// Returns whether a value must wait for an operation on a related value. The value is evaluated again after that operation.
     ///
     /// A value waits for an update of a dependency (which may change the dependency's name), for a creation that depends on this
     /// value, and for the deletion of a value that it replaces.
@@ -275,7 +279,8 @@ impl<D: Domain> Scheduler<D> {
         changing.is_some()
     }
 
-    /// Returns whether the holders of `claims` no longer need them, but wait in a cycle for a claim held by this value.
+    /// Returns whether the holders of `claims` no longer need these claims but cannot release them, because they are waiting in a
+    /// cycle for a claim that `id` holds.
     fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
         let mut closes = false;
         let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);
@@ -301,9 +306,9 @@ impl<D: Domain> Scheduler<D> {
         closes
     }
 
-    /// Returns whether another value holds one of the claims. If so, this value waits for the claim.
+    /// Returns whether another value holds one of the claims. If so, `id` waits for that claim.
     ///
-    /// Reports a conflict if the wait may never end.
+    /// Blocks `id` because of a conflict if the holder is not about to release the claim.
     fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
         for claim in claims {
             let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
@@ -339,7 +344,7 @@ impl<D: Domain> Scheduler<D> {
                 steps,
                 place,
             }),
-            Effect::Do(_) => self.fail_impossible(id, operation, "its descriptor returned an empty list of operations"),
+            Effect::Do(_) => self.fail_impossible(id, operation, "the descriptor returned an empty list of operations"),
             Effect::Noop(_) => self.outcome(operation, Outcome::Done),
             Effect::Impossible(what) => self.fail_impossible(id, operation, &what),
         }
@@ -357,7 +362,7 @@ impl<D: Domain> Scheduler<D> {
             Outcome::Failed(Fault {
                 kind: FaultKind::Persistent,
                 reason: INTERNAL_ERROR,
-                message: format!("internal error on {name}, please report it: {what}"),
+                message: format!("internal error while processing {name}, please report it: {what}"),
                 kernel: None,
             }),
         );
@@ -371,8 +376,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the dependencies that must stay until a creation has completed, even if its value is no longer desired.
     ///
-    /// These are the value's own dependencies, those of the co-created values, and those of the partly created object that is
-    /// removed first.
+    /// These are the dependencies of the value itself, of the co-created values, and of a partly created object that the
+    /// operation removes first.
     fn edges_in_flight(&self, id: NodeId) -> Edges<D::Key> {
         let node = &self.graph[id];
         let co_created_values = node.in_flight.as_ref().map_or(&[][..], |in_flight| in_flight.action.co_created());

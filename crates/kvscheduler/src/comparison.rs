@@ -8,16 +8,16 @@ use smallvec::SmallVec;
 
 use super::descriptor::Label;
 
-/// Differences between an applied value and the desired one. Empty if nothing has to be done.
+/// Differences between an applied value and the desired one. An empty comparison means that nothing has to be done.
 ///
-/// Does not allocate if it is empty or has a single difference with a constant text.
+/// No memory is allocated for an empty comparison, nor for a single difference with a constant text.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison(SmallVec<[Difference; 1]>);
 
 /// One difference between an applied and a desired value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Text for the end of a sentence, such as `its MTU is 1500 instead of 9000`.
+    /// Description of the difference for the end of a sentence, such as `the MTU is 1500 instead of 9000`.
     pub text: Label,
     /// How to remove the difference.
     pub remedy: Remedy,

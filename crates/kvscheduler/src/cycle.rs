@@ -14,7 +14,8 @@ use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
 /// Component number of a node, as last computed. Outdated if it is below [`Cycles::valid_from`].
 pub(super) type Component = Cell<u64>;
 
-/// Bit that marks a node whose component is still being searched. The other bits are then the position of the node.
+/// Bit that is set while the component of a node is being computed. The other bits then contain the node's position in the
+/// search.
 const OPEN: u64 = 1 << 63;
 
 /// Strongly connected components found so far.
@@ -31,7 +32,7 @@ pub(super) struct Cycles {
 struct Visit {
     id: NodeId,
     position: u64,
-    /// Lowest position reached from this node.
+    /// Lowest position of the nodes reached from this node so far.
     lowest: u64,
     /// Number of targets visited so far.
     looked_at: usize,
@@ -48,9 +49,9 @@ impl Cycles {
 }
 
 impl<D: Domain> Graph<D> {
-    /// Forgets the known cycles, because the dependencies or the parent of a node change.
+    /// Forgets all known cycles. Must be called when the dependencies or the parent of `id` change.
     ///
-    /// Does nothing if no other node refers to this one, because such a node cannot be part of a cycle.
+    /// Does nothing if no other node refers to `id`, because `id` is then not part of any cycle.
     pub fn forget_cycles(&mut self, id: NodeId) {
         let node = &self[id];
         if node.dependents.is_empty() && node.children.is_empty() {
@@ -142,7 +143,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the target with this index: first the dependencies, then the parent.
+    /// Returns the target with index `number`. The dependencies come first, then the parent.
     ///
     /// Returns `Some(None)` if the target is not a single node, and `None` after the last target.
     fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {

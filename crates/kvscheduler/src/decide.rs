@@ -21,16 +21,16 @@ use super::{
 pub(super) enum Decision {
     /// Do nothing now.
     Stay,
-    /// The applied value matches the desired one.
+    /// Record that the applied value matches the desired one.
     Settle,
-    /// Delete the value after everything that depends on it.
+    /// Delete the value after everything that depends on it has been deleted.
     Close,
-    /// Delete the value because it is obsolete. It is deleted even if the reason disappears in the meantime, because the kernel
-    /// may already have removed the object together with the one below it.
+    /// Delete the value because it is obsolete. It is deleted even if the reason for this disappears first, because the kernel
+    /// may already have removed its object together with an object that it depended on.
     Replace,
     /// Delete the value because its dependencies are not met.
     CloseUnready,
-    /// Create another member of the dependency cycle first.
+    /// Create this other member of the dependency cycle first.
     After(NodeId),
     /// Remove what a failed creation may have left behind.
     ClearAway,
@@ -60,7 +60,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Decides what to do about a value that does not exist.
+    /// Decides what to do about a value that is not applied.
     fn decide_creation(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let lingering = node.children.iter().any(|child| self.graph[*child].present());
@@ -77,7 +77,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Decides what to do about a value that exists and whose dependencies are met.
+    /// Decides what to do about a value that is applied and whose dependencies are met.
     fn decide_change(&self, id: NodeId, value: &D::Value, desired: &D::Value, agreement: Agreement) -> Decision {
         let node = &self.graph[id];
         let Some(descriptor) = self.domain.descriptor(&node.key) else {
@@ -100,9 +100,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether a change of a dependency has made the applied value obsolete.
+    /// Returns whether the applied value is obsolete because a dependency has changed.
     ///
-    /// Returns `false` if the value, or a dependency, was changed by another program and is not repaired.
+    /// Returns `false` if the value or one of its dependencies was changed by another program and must not be repaired now.
     fn is_outdated(&self, id: NodeId, value: &D::Value) -> bool {
         let node = &self.graph[id];
         let drifted = node.blocked.as_deref().is_some_and(Blocked::is_about_drift);
@@ -118,17 +118,19 @@ impl<D: Domain> Scheduler<D> {
         targets.any(|target| self.is_left_drifted(target))
     }
 
-    /// Returns whether a missing dependency of an observed, unconfirmed value may be a fact that has not been reported yet.
+    /// Returns whether a missing dependency of an observed value may be a fact that has not been reported yet.
+    ///
+    /// Returns `false` for a value that the agent created or has already found to be as desired.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
         !self.graph.facts_complete
             && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
     }
 
-    /// Returns whether the missing dependencies of an observed, unconfirmed value may still become available.
+    /// Returns whether the deletion of a value is deferred because its missing dependencies may still become available.
     ///
-    /// This is the case if one of them is in flight, ready, backing off, or a fact that has not been reported yet. Deleting the
-    /// value would then interrupt something that works. A dependency that is blocked by a foreign object does not count, because
-    /// that object may stay forever.
+    /// This is the case for an observed value if a missing dependency is in flight, ready, backing off, or a fact that has not
+    /// been reported yet: a deletion would interrupt something that works. A dependency that is blocked by a foreign object does
+    /// not count, because that object may stay forever. It is also the case for a value that outlives damage to its dependencies.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
@@ -145,8 +147,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether an observed value has a missing dependency, direct or transitive, for which `found` returns `true`.
     ///
-    /// Candidates of any-of dependencies are followed too, unless the observed value is being deleted or another value waits for
-    /// its deletion: a candidate may itself wait for that deletion.
+    /// Values that could satisfy an any-of dependency are searched too, unless the observed value is being deleted or another
+    /// value waits for its deletion: such a candidate may itself be waiting for that deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {
@@ -172,9 +174,9 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    /// Returns whether the value depends on an observed value whose deletion is deferred, but not because of this value.
+    /// Returns whether `id` depends on an observed value whose deletion is deferred for a reason other than `id`.
     ///
-    /// The observed value may still be deleted, and this value along with it.
+    /// The observed value may still be deleted, and `id` would have to be deleted with it.
     pub(super) fn rests_on_deferred(&self, id: NodeId) -> bool {
         let may_go = |target: NodeId| {
             self.queue.deferred().contains(&target)
@@ -196,7 +198,7 @@ impl<D: Domain> Scheduler<D> {
         descriptor.is_some_and(|(descriptor, desired)| descriptor.claims_may_be_held(&node.key, desired, &View::new(&self.graph)))
     }
 
-    /// Returns whether a conflict has become irrelevant because a dependency is missing now.
+    /// Returns whether a conflict no longer matters, because a dependency of the value is now missing.
     pub(super) fn is_refusal_moot(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let refused = node.blocked.as_deref().is_some_and(Blocked::is_conflict);

@@ -21,7 +21,7 @@ use super::{comparison::Comparison, effect::Effect, explanation::Suggestion, sta
 
 /// Name of a value. Keys are ordered, compared and hashed by their text.
 ///
-/// Implemented by every suitable type, such as `String`.
+/// Implemented for every type that meets the bounds, such as `String`.
 pub trait Key: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static {
     /// Returns the text of the key.
     fn text(&self) -> &str {
@@ -35,7 +35,7 @@ impl<K: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static> 
 pub trait Domain: Sized + Clone + 'static {
     /// Name of a value. A dependency can refer to all keys with a common prefix.
     type Key: Key;
-    /// Value, desired or applied; cheap to clone.
+    /// Desired or applied value. Must be cheap to clone.
     type Value: Clone + fmt::Debug + Send;
     /// One step of an effect, performed by the caller.
     type Operation: Clone + fmt::Debug;
@@ -47,13 +47,13 @@ pub trait Domain: Sized + Clone + 'static {
 
     /// Returns whether `key` is a fact that may be reported late.
     ///
-    /// A missing late fact does not cause the deletion of values observed in the kernel until
-    /// [`super::Scheduler::complete_facts`] is called.
+    /// Until [`super::Scheduler::complete_facts`] is called, no value that was observed in the kernel is deleted because a late
+    /// fact is missing.
     fn is_late_fact(&self, _key: &Self::Key) -> bool {
         false
     }
 
-    /// Predicts the applied value after a successful operation (see [`super::Scheduler::simulate`]).
+    /// Predicts the value that is applied after an operation has succeeded (see [`super::Scheduler::simulate`]).
     fn supposed(&self, _key: &Self::Key, desired: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
         desired.clone()
     }
@@ -74,7 +74,7 @@ pub trait Domain: Sized + Clone + 'static {
 
     /// Returns whether the scheduler repairs changes that other programs make to this value or to values derived from it.
     ///
-    /// If `false`, it only reports such changes.
+    /// If this returns `false`, the scheduler only reports such changes.
     fn is_repaired(&self, _key: &Self::Key, _desired: &Self::Value) -> bool {
         true
     }
@@ -84,19 +84,20 @@ pub trait Domain: Sized + Clone + 'static {
         key.to_string()
     }
 
-    /// Returns the key of the provider of `key`: the value that, once applied, creates `key` or the keys with that prefix.
+    /// Returns the key of the provider of `key`, that is, of the value that creates `key` when it is applied.
     ///
-    /// For example, the provider of an address is its interface. The explanation of an unmet dependency refers to the provider.
+    /// For example, the provider of an address is its interface. `key` may also be a prefix, whose provider creates the keys with
+    /// that prefix. The explanation of an unmet dependency refers to the provider.
     fn provider(&self, _key: &Self::Key) -> Option<Self::Key> {
         None
     }
 
     /// Returns suggestions for an unmet dependency, nearest first.
     ///
-    /// A suggestion is an existing value with a similar name, or the provider and what it lacks. This method is called only for
-    /// reported values, but there may be very many of them: use a few lookups and do not iterate over all values. It is called
-    /// again when a value named in the last result changes. Values below the prefixes of an any-of dependency need not be
-    /// returned.
+    /// A suggestion is an existing value with a similar name, or the provider together with what it lacks. This method is called
+    /// only for reported values, but there may be very many of them: use a few lookups and do not iterate over all values. The
+    /// method is called again when a value named in its last result changes. It need not return values below the prefixes of an
+    /// any-of dependency.
     fn suggestions(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Suggestion<Self::Key>> {
         Vec::new()
     }
@@ -112,16 +113,16 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         key.to_string()
     }
 
-    /// Compares `applied` with `desired`, and returns the differences with the remedy for each.
+    /// Compares `applied` with `desired`, and returns the differences, each with its remedy.
     ///
-    /// This is called very often, mostly for equal values.
+    /// This method is called very often, mostly for equal values.
     fn compare(&self, key: &D::Key, applied: &D::Value, desired: &D::Value) -> Comparison;
 
     /// Returns the value to remember as applied.
     ///
-    /// This is called when `desired` was created (`former` is `None`), and when `former` was changed into `desired` or compared
-    /// equal to it. An applied value may therefore contain more than a desired one, such as the state of its object before the
-    /// agent changed it. Methods that accept both kinds of value must return the same result for both.
+    /// This method is called when `desired` was created (`former` is `None`), and when `former` was changed into `desired` or
+    /// compared equal to it. An applied value may contain more information than a desired one, such as the state of its object
+    /// before the agent changed it. Methods that accept both kinds of value must return the same result for both.
     fn as_applied(&self, _key: &D::Key, _former: Option<&D::Value>, desired: &D::Value) -> D::Value {
         desired.clone()
     }
@@ -131,7 +132,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Vec::new()
     }
 
-    /// Returns the position of a value in a group that is created in a given order, or `None` for key order.
+    /// Returns the position of a value in a group of values that are created in a fixed order. `None` means that key order is
+    /// used.
     fn place(&self, _key: &D::Key, _value: &D::Value) -> Option<Place> {
         None
     }
@@ -148,14 +150,15 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Vec::new()
     }
 
-    /// Returns names that only one value may hold at a time, such as a host name within a namespace.
+    /// Returns the claims of a value: names that only one value may hold at a time, such as a host name within a namespace.
     fn claims(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
         Vec::new()
     }
 
     /// Returns whether an object that has not been read yet may hold one of the value's claims.
     ///
-    /// If so, the value is created only after that object has been read. This is called again in every step.
+    /// If so, the value is created only after that object has been read. This method is called again in every step until it
+    /// returns `false`.
     fn claims_may_be_held(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
@@ -163,24 +166,26 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Returns the effect that creates the value.
     ///
     /// # Errors
-    /// Returns a [`Refusal`] if another value conflicts. The call is repeated as soon as a dependency of the value changes.
+    /// Returns a [`Refusal`] if the value conflicts with another one. The call is repeated as soon as a dependency of the value
+    /// changes.
     fn create(&self, key: &D::Key, value: &D::Value, view: &View<'_, D>) -> Result<Effect<D::Operation>, Refusal>;
 
     /// Returns the other values that are created together with this one, such as the other end of a veth pair.
     ///
-    /// Each value is returned as it is after the creation. An update then removes differences from the desired value, if any.
+    /// Each value is returned as it is after the creation. If it differs from the desired value, it is updated afterwards.
     fn co_creates(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
     /// Returns the effect that removes what a failed [`Self::create`] may have left behind.
     ///
-    /// `value` is the value that the failed creation was to apply.
+    /// `value` is the value that the failed creation was meant to apply.
     fn recover(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Effect<D::Operation> {
         Effect::Noop("a failed creation leaves nothing behind")
     }
 
-    /// Returns whether [`Self::recover`] of `desired` also removes what a failed creation of `attempted` may have left behind.
+    /// Returns whether calling [`Self::recover`] with `desired` also removes what a failed creation of `attempted` may have left
+    /// behind.
     fn recovers_alike(&self, _attempted: &D::Value, _desired: &D::Value) -> bool {
         true
     }
@@ -199,9 +204,9 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Returns the effect that deletes the value.
     fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> Effect<D::Operation>;
 
-    /// Returns the other values that the kernel removes when it creates or deletes this value (see `verb`).
+    /// Returns the other values that the kernel removes when this value is created or deleted, depending on `verb`.
     ///
-    /// This is called only if the creation or deletion requires an operation.
+    /// This method is called only if the creation or deletion requires an operation.
     fn takes_along(&self, _key: &D::Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken<D::Key> {
         Taken::NOTHING
     }
@@ -213,23 +218,24 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Returns whether a changed dependency made the applied value obsolete, so that it must be re-created.
     ///
-    /// This is called again when a dependency was applied again or is no longer available, but not when only its desired value
-    /// changes. The result must therefore depend on applied values only.
+    /// This method is called again when a dependency has been applied again or is no longer available, but not when only its
+    /// desired value changes. The result must depend on applied values only.
     fn stale(&self, _key: &D::Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
 }
 
-/// Other values that the kernel removes as part of an operation, such as the routes of a link together with its last address.
+/// Other values that the kernel removes as part of an operation, such as the routes of a link when its last address is deleted.
 ///
 /// From the start of the operation, no other value can rely on the removed values. If the operation succeeds, they count as
-/// deleted, and those still desired are created again. If it fails, they still count as applied.
+/// deleted, and those that are still desired are created again. If it fails, they still count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken<K> {
-    /// The kernel removes these values. If one of them is being created, the operation waits for that creation.
+    /// The kernel removes these values. If an operation other than a deletion is in flight on one of them, the new operation
+    /// waits until that operation has completed.
     Values(Vec<K>),
-    /// The removed values are known only after the operation in flight on this value has completed. The new operation waits until
-    /// then, and the descriptor is called again.
+    /// The removed values will be known only when the operation in flight on this value has completed. The new operation waits
+    /// until then, and the descriptor is called again.
     After(K),
 }
 
@@ -238,7 +244,7 @@ impl<K> Taken<K> {
     pub const NOTHING: Self = Taken::Values(Vec::new());
 }
 
-/// Position of a value in a group of values that are created in a given order.
+/// Position of a value in a group of values that are created in a fixed order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Place {
     /// Length in bytes of the group's key prefix. All keys of the group start with this prefix, and no other key does.
@@ -263,17 +269,17 @@ pub struct Dependency<K> {
     pub label: Label,
     /// Target that satisfies the dependency.
     pub on: On<K>,
-    /// The dependency is needed only until the value is applied, because applying the value consumes the target.
+    /// True if the dependency is needed only until the value is applied, because applying the value consumes the target.
     pub only_to_create: bool,
-    /// The kernel keeps the dependent if the target disappears without an operation by the agent. The dependent then stays in
-    /// place while the target is created again.
+    /// True if the kernel keeps the dependent when the target disappears without an operation by the agent. The dependent then
+    /// stays in place while the target is created again.
     pub outlived: bool,
 }
 
-/// Text that is usually a program constant. Cloning never copies the text.
+/// Text that is usually a constant of the program. Cloning a label never copies its text.
 #[derive(Clone, Debug)]
 pub enum Label {
-    /// Program constant.
+    /// Text that is a constant of the program.
     Static(&'static str),
     /// Text created at run time, usually from part of a value.
     Made(Arc<str>),
@@ -333,7 +339,7 @@ pub enum On<K> {
         prefixes: Vec<K>,
         /// Selects the keys under the prefixes that can satisfy the dependency. `None` selects all of them.
         predicate: Option<Predicate<K>>,
-        /// Noun phrase for what is expected, without an article: `IP address of interface left`.
+        /// Noun phrase that describes the expected value, without an article, such as `IP address of interface left`.
         describe: Label,
     },
 }

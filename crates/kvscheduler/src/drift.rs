@@ -20,12 +20,12 @@ use super::{
     scheduler::Scheduler,
 };
 
-/// Reason of a value whose repair is delayed because other programs keep changing it.
+/// Reason reported for a value whose repair is delayed because other programs keep changing it.
 pub(super) const CONTENDED: &str = "Contended";
-/// Reason of a value that another program changed and that must not be repaired.
+/// Reason reported for a value that another program changed and that must not be repaired.
 pub(super) const DRIFTED: &str = "Drifted";
 
-/// Number of repairs without delay at the start of a contention.
+/// Number of repairs without delay at the start of contention.
 const AT_ONCE: u32 = 3;
 /// Delay of the first delayed repair. The delay doubles with each further repair.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -45,9 +45,9 @@ pub(super) struct Drift<K> {
     /// them.
     fresh: BTreeSet<NodeId>,
     fresh_keys: BTreeSet<K>,
-    /// True if a value was removed from `damaged` and `coming` may therefore contain obsolete keys.
+    /// True if a value was removed from `damaged` since `coming` was last computed. `coming` may then contain obsolete keys.
     shrunk: bool,
-    /// Contention over recently damaged values.
+    /// State of the contention over each recently damaged value.
     contentions: BTreeMap<NodeId, Contention>,
 }
 
@@ -81,10 +81,10 @@ impl Contention {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Decides how to block the repair of a damaged value.
+    /// Records damage to a value, and decides whether its repair must be blocked, and for how long.
     ///
-    /// `found` is the value read from the kernel, or `None` if the value disappeared. Pass the result to
-    /// [`Self::back_off_damaged`] after the observation has been recorded.
+    /// `found` is the value read from the kernel, or `None` if the value disappeared. The caller must pass the result to
+    /// [`Self::back_off_damaged`] after it has recorded the observation.
     pub(super) fn judge_damage(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
         let node = &self.graph[id];
         let (key, was_whole) = (node.key.clone(), node.is_in_sync());
@@ -127,9 +127,9 @@ impl<D: Domain> Scheduler<D> {
         delay.map(|delay| Blocked::Contended {
             until: now + delay,
             reason: Reason { name: CONTENDED, message: format!(
-                "others keep changing {name}: {times} times within {seconds} s, the most recent change: {what}; next repair in {} s, or at \
-                 once when the value is put again; the kernel does not report who makes the changes: look for another network manager or a \
-                 program in that namespace",
+                "another program keeps changing {name}: {times} times within {seconds} s, most recent change: {what}; next repair in {} \
+                 s, or at once when the value is put again; the kernel does not report which program makes the changes: look for another \
+                 network manager or a program in that namespace",
                 delay.as_secs()
             )},
         })
@@ -162,8 +162,9 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the damage is a consequence of damage to another value.
     ///
-    /// The kernel removes routes and neighbours along with their address, or when the link is set down. Such damage is not
-    /// contention. Damage from earlier observations is not accepted as the cause, because it may persist for a long time.
+    /// The kernel removes routes and neighbours along with their address, or when the link is set down. Such damage does not
+    /// count as contention. Only damage found by the current observation is accepted as the cause, because older damage may
+    /// persist for a long time.
     fn is_collateral(&self, id: NodeId) -> bool {
         let damaged = &self.drift.fresh;
         let parents = std::iter::successors(self.graph[id].parent, |parent| self.graph[*parent].parent);
@@ -175,7 +176,8 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].applied_edges.iter().any(|edge| match &edge.on {
             Target::Key(target) => {
                 let other = self.base_of(*target);
-                // If two values disappear together, such as the ends of a veth pair, exactly one of them is the cause.
+                // If two values that depend on each other disappear together, such as the ends of a veth pair, only one of them
+                // counts as the cause.
                 other != base
                     && self.is_family_damaged(other)
                     && !(self.graph[base].key < self.graph[other].key && self.rests_on(other, base))
@@ -198,9 +200,9 @@ impl<D: Domain> Scheduler<D> {
     fn difference(&self, id: NodeId, found: Option<&D::Value>) -> String {
         let node = &self.graph[id];
         match (found, node.desired(), self.domain.descriptor(&node.key)) {
-            (None, ..) => "it was deleted".to_owned(),
+            (None, ..) => "deleted from the kernel".to_owned(),
             (Some(found), Some(desired), Some(descriptor)) => descriptor.compare(&node.key, found, desired).to_string(),
-            _ => "it was changed".to_owned(),
+            _ => "changed in the kernel".to_owned(),
         }
     }
 
@@ -221,7 +223,7 @@ impl<D: Domain> Scheduler<D> {
         matches!(self.graph[id].blocked.as_deref(), Some(Blocked::Drifted(_)))
     }
 
-    /// Forgets the drift of a value and of the values derived from it, so that all of them are repaired at once.
+    /// Forgets the drift of a value and of the values derived from it, so that all of them are repaired immediately.
     pub(super) fn forget_drift(&mut self, id: NodeId) {
         self.drift.contentions.remove(&id);
         if self.graph[id].blocked.as_deref().is_some_and(Blocked::is_about_drift) {
@@ -232,7 +234,7 @@ impl<D: Domain> Scheduler<D> {
         children.into_iter().for_each(|child| self.forget_drift(child));
     }
 
-    /// Unblocks and evaluates all values derived from a value that was requested again.
+    /// Unblocks and evaluates all values derived from a value that was put again.
     pub(super) fn release_children(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -244,9 +246,10 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the contention over all values in a namespace when the namespace is opened again.
+    /// Ends the contention over all values that had disappeared together with a namespace, because the namespace is open again.
     ///
-    /// The values had disappeared together with the namespace. They include the peers of links, which may be in other namespaces.
+    /// These are the values in the namespace and the values that depend on them, such as the peers of links, which may be in
+    /// another namespace.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
         let Some(implied) = self.graph[id]
             .desire
@@ -268,10 +271,10 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Forgets the damage to a value that the agent itself has deleted.
+    /// Forgets the damage to a value, because the agent itself has deleted the value.
     ///
-    /// Dependents of a damaged value stay in place until its repair. After a deletion, they would stay forever if the value could
-    /// not be created again.
+    /// Dependents of a damaged value stay in place until the value is repaired. If the damage were not forgotten, they would stay
+    /// forever if the value could not be created again.
     pub(super) fn forget_damage(&mut self, id: NodeId) {
         self.drift.shrunk |= self.drift.damaged.remove(&id);
     }
@@ -305,11 +308,11 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether an applied value stays in place despite missing dependencies, because the kernel keeps it.
     ///
-    /// Other programs must have changed or removed every missing dependency.
+    /// This requires that other programs have changed or removed every missing dependency.
     pub(super) fn outlives_damage(&self, id: NodeId) -> bool {
-        // Another value is waiting for this one to be deleted.
+        // True if another value is waiting for this one to be deleted.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
-        // A deletion that has started continues, even if it has not succeeded so far.
+        // Once a deletion has started, it continues, even if it has not succeeded so far.
         if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].is_terminating() {
             return false;
         }
@@ -318,7 +321,9 @@ impl<D: Domain> Scheduler<D> {
         unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_met_by(&self.drift.coming, edge, |_| true))
     }
 
-    /// Returns whether one of the `coming` keys for which `counts` returns `true` would satisfy a dependency.
+    /// Returns whether one of the `coming` keys would satisfy a dependency.
+    ///
+    /// For an any-of dependency, only keys for which `counts` returns `true` are considered.
     fn is_met_by(&self, coming: &BTreeSet<D::Key>, edge: &Edge<D::Key>, counts: impl Fn(&D::Key) -> bool) -> bool {
         match &edge.on {
             Target::Key(target) => coming.contains(self.graph[*target].key.text()),

@@ -95,7 +95,7 @@ pub(super) fn targets<K>(edges: &[Edge<K>]) -> impl Iterator<Item = NodeId> + '_
 }
 
 impl<D: Domain> Graph<D> {
-    /// Resolves the dependencies of a node to edges. Returns the current edges if they are equal.
+    /// Converts the dependencies of a node to edges. If the node already has equal edges, returns those.
     ///
     /// The caller must store new edges with [`Self::set_edges`].
     pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency<D::Key>>) -> Edges<D::Key> {
@@ -146,7 +146,7 @@ impl<D: Domain> Graph<D> {
                             describe,
                         },
                     ) => {
-                        // Predicates cannot be compared.
+                        // Predicates cannot be compared, so dependencies with a predicate never count as equal.
                         let comparable = any.predicate.is_none() && predicate.is_none() && any.describe == *describe;
                         comparable && any.prefixes.iter().map(|prefix| &self[*prefix].key).eq(prefixes)
                     }

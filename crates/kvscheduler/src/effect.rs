@@ -11,10 +11,10 @@ pub(super) const INTERNAL_ERROR: &str = "InternalError";
 pub enum Effect<O> {
     /// Perform these operations in order. An empty list is a defect: use [`Effect::Noop`] if there is nothing to do.
     Do(Vec<O>),
-    /// Do nothing and succeed immediately. The text documents the reason for readers of the code.
+    /// Do nothing and succeed immediately. The text tells readers of the code why nothing has to be done.
     Noop(&'static str),
-    /// The request is impossible, such as adding an address to an interface that does not exist although the address depends on
-    /// it.
+    /// The request is impossible, such as adding an address to an interface that does not exist, although the address depends on
+    /// the interface.
     ///
     /// The operation fails persistently with reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
     Impossible(String),

@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// Maximum depth to which an explanation follows dependencies.
+/// Maximum number of dependencies that an explanation follows one after another.
 const DEPTH: usize = 4;
 /// Maximum number of values under a prefix that are checked for suggestions.
 const NEARBY: usize = 8;
@@ -32,7 +32,7 @@ pub(super) enum Condition {
     Problem(Problem),
 }
 
-/// Problem with a value. It is cheap to find, and is explained only if it is reported.
+/// Problem with a value. Finding a problem is cheap; its explanation is computed only when it is reported.
 pub(super) struct Problem {
     /// Value that has the problem: the base value or one derived from it.
     of: NodeId,
@@ -41,7 +41,7 @@ pub(super) struct Problem {
 }
 
 pub(super) enum Cause {
-    /// Cause that is already described in full.
+    /// Cause with a complete description.
     LastReport {
         reason: &'static str,
         message: String,
@@ -56,14 +56,14 @@ type Account<K> = (Status<K>, Vec<K>);
 
 /// State of an explanation under construction.
 struct Inquiry<K> {
-    /// Nodes already described. They are not followed again, so the search ends in a cycle.
+    /// Nodes already described. They are not followed again, so that the search ends even if the dependencies form a cycle.
     path: Vec<NodeId>,
     /// Keys that the explanation mentions in addition to the dependencies.
     mentioned: Vec<K>,
 }
 
 impl<K> Inquiry<K> {
-    /// Starts an explanation at `node`, if there is one.
+    /// Starts an explanation. `node`, if given, counts as already described.
     fn of(node: Option<NodeId>) -> Self {
         Inquiry {
             path: node.into_iter().collect(),
@@ -80,7 +80,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {
-            // Fast path: a plain status needs no explanation.
+            // Fast path for the most frequent case: the value is as desired, and there is nothing to explain.
             (LastReport::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
                 let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
                 return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));
@@ -180,7 +180,7 @@ impl<D: Domain> Scheduler<D> {
             match self.condition(*child) {
                 Condition::Good => {}
                 Condition::Busy => busy = true,
-                // A PENDING child may only be waiting for another child, whose problem is then the actual cause.
+                // A PENDING child may merely be waiting for another child, whose problem is then the actual cause.
                 Condition::Problem(problem) if problem.state == ValueState::Pending => drop(waiting.get_or_insert(problem)),
                 problem => return problem,
             }
@@ -215,7 +215,7 @@ impl<D: Domain> Scheduler<D> {
             return Condition::Problem(problem_of(id, hold));
         }
         if self.may_be_missing_a_late_fact(id) && !self.graph.satisfied(id, &node.applied_edges) {
-            let message = "found in the kernel; left unchanged until Docker has reported the running containers".to_owned();
+            let message = "the object was found in the kernel and is left unchanged until Docker reports the running containers".to_owned();
             return reported(ValueState::Discovered, "FactsUnknown", message, vec![]);
         }
         match node.lifecycle() {
@@ -241,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // A dependency in the same cycle that waits only for this value is not a cause.
+        // A dependency that is in the same cycle and waits only for this value is not a cause.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()
@@ -258,7 +258,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the condition of a value that waits only for its turn in the creation of a cycle.
+    /// Returns the condition of a value that has all it needs outside its dependency cycle, and waits for its turn to be created.
     ///
     /// The value has a problem if the member to be created first has failed. Otherwise, it is busy.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
@@ -277,8 +277,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Describes an unmet dependency in full. The start of the unmet period is taken from `before`, the last reported
-    /// explanation.
+    /// Describes an unmet dependency in full.
+    ///
+    /// If `before`, the last reported explanation, contains the same dependency, its start time is kept.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut suggestions = self.domain().suggestions(&dependency, &View::new(&self.graph));
@@ -308,7 +309,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Describes the state of an unmet dependency as a clause. Does not follow dependencies that are already in the path.
+    /// Describes the state of an unmet dependency as a clause. Does not follow dependencies on nodes that are already in
+    /// `inquiry.path`.
     fn describe(&self, edge: &Edge<D::Key>, suggestions: &[Suggestion<D::Key>], inquiry: &mut Inquiry<D::Key>) -> String {
         let provider = edge
             .targets()
@@ -339,7 +341,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns why a value is not available, as the end of a clause that starts with its name. Returns `None` if it is available.
+    /// Returns why a value is not available, as the end of a clause that starts with the value's name. Returns `None` if it is
+    /// available.
     fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry<D::Key>) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {

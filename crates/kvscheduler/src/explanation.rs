@@ -21,7 +21,7 @@ pub struct Explanation<K> {
     pub unmet: Vec<Unmet<K>>,
     /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// Last failed attempt. `None` if there was none since the value was last changed or last as desired.
+    /// Last failed attempt. `None` if no attempt has failed since the value was last changed or last as desired.
     pub last_error: Option<LastError>,
 }
 
@@ -45,7 +45,7 @@ pub struct Unmet<K> {
     pub expected: Option<K>,
     /// Display name of the expected value.
     pub name: String,
-    /// When the dependency was first reported as unmet without interruption (since the Unix epoch).
+    /// Start of the period during which the dependency has been reported as unmet (since the Unix epoch).
     pub since: Duration,
     /// State of the expected value as a clause, such as "interface veth1 does not exist".
     pub state: String,
@@ -85,7 +85,7 @@ pub struct LastError {
 /// Repair of a value that other programs changed or removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repair {
-    /// When the value was as desired again (since the Unix epoch).
+    /// Time at which the value was as desired again (since the Unix epoch).
     pub at: Duration,
     /// Names of the lost or changed values, at most [`DAMAGE_MAX`]: the value itself or values derived from it.
     pub lost: Vec<String>,
@@ -128,9 +128,9 @@ fn enumerate(words: &[&str]) -> String {
     }
 }
 
-/// Index from a mentioned key to the explanations that mention it in addition to their dependencies.
+/// Index of the keys that explanations mention in addition to the unmet dependencies.
 ///
-/// These explanations are updated when the key changes.
+/// When such a key changes, the explanations that mention it are updated.
 #[derive(Clone)]
 pub(super) struct Mentions<K> {
     by_key: FxHashMap<K, BTreeSet<NodeId>>,
@@ -145,7 +145,7 @@ impl<K: Key> Mentions<K> {
         }
     }
 
-    /// Records that the explanation of `id` mentions exactly these keys.
+    /// Replaces the keys that the explanation of `id` mentions.
     pub fn set(&mut self, id: NodeId, keys: Vec<K>) {
         for key in self.of.remove(&id).unwrap_or_default() {
             if let Some(ids) = self.by_key.get_mut(key.text()) {

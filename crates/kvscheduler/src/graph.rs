@@ -1,7 +1,8 @@
 //! The graph: one node for every key that is mentioned anywhere, with edges, indexes and claims.
 //!
-//! Edges are resolved to node ids once, when a value becomes known. The cost of a change therefore depends on its neighbourhood
-//! and not on the size of the graph. A key that is only mentioned by a dependency has a node without values.
+//! Dependencies are resolved to edges between nodes only once, when a value becomes known. This makes the cost of a change depend
+//! on the number of neighbours and not on the size of the graph. A key that is only mentioned by a dependency has a node without
+//! values.
 
 use std::{
     cell::RefCell,
@@ -35,8 +36,8 @@ pub(super) struct Graph<D: Domain> {
     /// Nodes by the hash of their key.
     by_key: HashTable<NodeId>,
     ordered: BTreeMap<D::Key, NodeId>,
-    /// Prefixes used by any-of dependencies. A prefix is kept while there are keys below it, so that they are not searched for
-    /// again.
+    /// Prefixes used by any-of dependencies. A prefix is kept while there are keys below it, so that these keys need not be
+    /// searched for again.
     prefixes: FxHashMap<D::Key, NodeId>,
     holders: FxHashMap<Claim, NodeId>,
     claim_waiters: FxHashMap<Claim, BTreeSet<NodeId>>,
@@ -106,7 +107,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Returns the prefixes of a key that are used by dependencies.
+    /// Returns those prefixes of a key that are used by any-of dependencies.
     fn prefixes_of(&self, key: &D::Key) -> NodeSet {
         let text = key.text();
         let ends = text.match_indices('/').map(|(at, _)| at + 1).filter(|end| *end < text.len());
@@ -134,7 +135,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Updates the indexes of available nodes in the prefixes of a node. Must be called whenever [`Node::available`] has changed.
+    /// Updates, for each prefix of a node, the index of available nodes. Must be called whenever [`Node::available`] has changed.
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
         let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
@@ -188,7 +189,7 @@ impl<D: Domain> Graph<D> {
             .map(|(_, id)| *id)
     }
 
-    /// Returns at most `count` nodes on either side of `key` in key order, whose keys start with `prefix`.
+    /// Returns the nodes next to `key` in key order whose keys start with `prefix`, at most `count` on either side.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
         let prefix = prefix.to_owned();
         let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
@@ -208,7 +209,7 @@ impl<D: Domain> Graph<D> {
         interested
     }
 
-    /// Replaces the edges of a node (`None` leaves them unchanged) and updates the reverse index.
+    /// Replaces the edges of a node (`None` leaves them unchanged), and updates the dependents of the targets.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges<D::Key>>, applied: Option<Edges<D::Key>>) {
         let node = &mut self.nodes[id];
         let same = |edges: &Edges<D::Key>, now: &Edges<D::Key>| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
@@ -251,7 +252,7 @@ impl<D: Domain> Graph<D> {
         self.note_relying(id, &after[1]);
     }
 
-    /// Adds a node to the index of each prefix that its applied value, or the value being created, depends on.
+    /// Adds a node to the index of each prefix on which its applied value, or the value being created, depends.
     fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {

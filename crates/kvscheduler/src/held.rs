@@ -1,6 +1,6 @@
 //! Values that failed or are waiting, and their dependencies.
 //!
-//! Used only by the simulator, which checks when such values are retried. No decision depends on this module.
+//! Only the simulator uses this module, to check when such values are retried. No decision depends on it.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ pub struct Held<K> {
     /// For a failed value: the earliest time of a retry triggered by a changed dependency, and the time of the next scheduled
     /// retry.
     ///
-    /// `None` for a value that is only waiting.
+    /// `None` for a value that has not failed but is waiting for something that does not exist.
     pub attempts: Option<(Duration, Duration)>,
-    /// Name of each dependency target, and its presence.
+    /// Name of each dependency target, and whether the target is present.
     pub dependencies: Vec<(String, Presence)>,
 }
 
@@ -34,7 +34,7 @@ pub enum Presence {
 impl<D: Domain> Scheduler<D> {
     /// Returns all values that failed and will be retried, or that wait for something that does not exist yet.
     ///
-    /// Returns `None` while dependents have not yet been notified of changes.
+    /// Returns `None` if some dependents have not been notified of changes yet, or if the last step was cut short.
     pub fn held(&self) -> Option<Vec<Held<D::Key>>> {
         if self.queue.has_notified() || self.has_overrun() {
             return None;

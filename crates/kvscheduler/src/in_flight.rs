@@ -1,4 +1,4 @@
-//! Operations in flight: the action, and what happened since it started.
+//! Operations in flight: the action, and what has happened since the operation started.
 //!
 //! `outcome` processes the outcomes.
 
@@ -8,9 +8,11 @@ use super::{descriptor::Domain, queue::TxnId, status::Verb};
 #[derive(Clone)]
 pub(super) struct InFlight<D: Domain> {
     pub action: Action<D>,
-    /// True if an event may have changed the object since the operation started. The object is then probed after completion.
+    /// True if an event may have changed the object since the operation started. The object is then probed when the operation has
+    /// completed.
     pub recheck: bool,
-    /// True if a dependency or the desired value has changed since the start, so the attempt may have been too early.
+    /// True if a dependency or the desired value has changed since the operation started. If the operation does not succeed, it
+    /// is then retried sooner.
     pub notified: bool,
     /// Transaction on whose behalf the operation is performed.
     pub cause: TxnId,
@@ -18,7 +20,7 @@ pub(super) struct InFlight<D: Domain> {
     pub takes: Vec<u64>,
 }
 
-/// Action of an operation. `superseded` means that the desired value has changed since the start.
+/// Action of an operation. `superseded` means that the desired value has changed since the operation started.
 #[derive(Clone)]
 pub(super) enum Action<D: Domain> {
     /// Creates an absent or partial value, and the `co_created` values as well.

@@ -1,6 +1,6 @@
 //! Processes events: transactions, facts, and kernel observations.
 //!
-//! Each event changes nodes and marks them. `outcome` processes operation outcomes, and `decide` makes decisions.
+//! Each event changes nodes and marks them for evaluation. `outcome` processes operation outcomes, and `decide` makes decisions.
 
 use super::{
     blocked::Blocked,
@@ -25,11 +25,11 @@ use super::{
 pub struct Observation<K, V> {
     /// Values that are no longer in the kernel.
     pub lost: Vec<K>,
-    /// Values in the kernel that were not known, or whose value differs from the known one.
+    /// Values in the kernel that were not known before, or that differ from what was known.
     pub observed: Vec<(K, V)>,
     /// Values that an interrupted creation left partly created.
     pub unfinished: Vec<K>,
-    /// Values that were waiting for an event that has now happened.
+    /// Values to probe, because an event that they were waiting for has now happened.
     pub probes: Vec<K>,
 }
 
@@ -102,7 +102,7 @@ impl<D: Domain> Scheduler<D> {
         Ok(seq)
     }
 
-    /// Like [`Self::transact`] with default options. If `full` is set, the transaction is an upstream resync.
+    /// Like [`Self::transact`] with default options. If `full` is `true`, the transaction is an upstream resync.
     pub fn transaction(&mut self, changes: Vec<Change<D::Key, D::Value>>, full: bool) {
         let resync = if full { Resync::Upstream } else { Resync::None };
         // A transaction without `revert` and without a downstream resync is never rejected.
@@ -125,7 +125,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn withdraw_all_but(&mut self, changes: &[Change<D::Key, D::Value>], txn: TxnId) {
-        // `changes` and the nodes of the graph are in key order.
+        // `changes` and the nodes of the graph are both in key order, so a single pass over `changes` is enough.
         let mut named = changes.iter().map(|change| &change.key).peekable();
         let mut is_named = |key: &D::Key| {
             while named.next_if(|name| *name < key).is_some() {}
@@ -174,7 +174,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Reports that a descriptor is now available for the keys that start with `prefix`.
     ///
-    /// Desired values that had no descriptor are applied.
+    /// The desired values under these keys, which could not be applied without a descriptor, are applied.
     pub fn descriptor_appeared(&mut self, prefix: &str) {
         let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].desired().is_some()).collect();
         if waiting.is_empty() {
@@ -193,7 +193,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reports that a fact outside the scheduler exists (`Some`) or does not exist (`None`). Facts need no operation.
+    /// Reports that a fact outside the scheduler exists (`Some`) or does not exist (`None`). No operation is ever performed on a
+    /// fact.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
@@ -202,12 +203,12 @@ impl<D: Domain> Scheduler<D> {
         self.on(id, Event::Reported(value));
         if changes {
             self.record_fact(id, former);
-            // The operation that reported something missing may succeed now, or fail for a different reason.
+            // An operation that was blocked because something did not exist may succeed now, or fail for a different reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.unblock(interested);
                 }
-                // The operation in flight was chosen before this fact was known.
+                // The scheduler chose the operation in flight before it knew this fact.
                 if let Some(in_flight) = &mut self.graph[interested].in_flight {
                     in_flight.recheck = true;
                 }
@@ -255,7 +256,8 @@ impl<D: Domain> Scheduler<D> {
     /// Processes the result of reading the kernel.
     ///
     /// The caller must report changed facts first, because the values depend on them. All damage is recorded before any of it is
-    /// judged. This distinguishes values that the kernel removed along with another value from those that other programs changed.
+    /// judged, so that values that the kernel removed along with another value can be told apart from values that other programs
+    /// changed.
     pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
             lost,
@@ -288,7 +290,8 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// Records which desired values are lost or differ from what is desired, before any of them changes.
+    /// Records which desired values are lost or differ from the desired state. Must be called before the applied values are
+    /// replaced.
     fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
@@ -315,7 +318,7 @@ impl<D: Domain> Scheduler<D> {
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
                     // The value holds these claims even if they are not desired. It also keeps its former claims, because its
-                    // repair may need them.
+                    // repair may need them again.
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
@@ -337,7 +340,7 @@ impl<D: Domain> Scheduler<D> {
                 self.back_off_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);
                 if self.graph[id].rejected().is_some() {
-                    // The desired value is unusable, so implied values and dependencies now follow from the applied value.
+                    // The desired value is unusable, so the dependencies and implied values now follow from the applied value.
                     self.desired_changed(id);
                 }
             }
@@ -362,7 +365,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Clears properties that are no longer derived. They need no operation.
+    /// Marks properties that are no longer derived as absent. This needs no operation.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -373,7 +376,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Acts on behalf of the transaction that requested the read or, if there is none, of a notification.
+    /// Attributes the following changes to the transaction that requested the read or, if there is none, to a notification.
     fn see(&mut self) {
         match self.tracker.reader() {
             Some(txn) => self.queue.act_on_behalf_of(txn),
@@ -403,7 +406,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records damage to a desired value for its status, and returns how to block the value.
+    /// Records damage to a desired value for its status, and returns the block that delays or prevents the repair, if any.
     ///
     /// `found` is the new value, or `None` if the value was lost.
     fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
@@ -431,21 +434,23 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the block to keep for a value that disappeared and must not be repaired.
+    /// Returns the drift block of a value that had disappeared, must not be repaired, and has now been observed in the kernel as
+    /// `value`.
     ///
-    /// Returns `None` if `value`, which was observed in the kernel, is as desired: the drift is then over.
+    /// Returns `None` if `value` is as desired, because the drift is then over.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
         let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
         hold.filter(|_| !self.is_as_desired(id, value)).cloned()
     }
 
-    /// Records that an interrupted creation left parts of a value that is not applied. The next attempt removes them first.
+    /// Records that an interrupted creation left parts of a value that is not applied. The next attempt removes these parts
+    /// first.
     fn unfinished(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                // `attempted` identifies what to remove if the value is no longer desired by the time of the next attempt.
+                // If the value is no longer desired at the next attempt, `attempted` tells what to remove.
                 let node = &self.graph[id];
                 let attempted = node.desired().map(|desired| self.as_created(&node.key, desired));
                 self.on(id, Event::PartsFound { attempted });

@@ -16,8 +16,8 @@ pub(super) enum Lifecycle<V> {
     Partial { attempted: Option<V> },
     /// The value exists.
     Present { value: V, agreement: Agreement, fate: Fate },
-    /// The value is a fact reported from outside, on which no operation is ever performed. `None` means that it was reported not
-    /// to exist.
+    /// The value is a fact reported from outside, on which no operation is ever performed. `None` means that the fact was
+    /// reported not to exist.
     Fact(Option<V>),
 }
 
@@ -28,9 +28,9 @@ pub(super) enum Agreement {
     Observed,
     /// The value was created along with another value and has not been compared yet.
     CoCreated,
-    /// The value is known to differ, or has not been compared since something changed.
+    /// The value is known to differ from the desired one, or has not been compared since something changed.
     OutOfSync,
-    /// The value is as desired, including its edges and children.
+    /// The value is as desired, and so are its dependencies and derived values.
     InSync,
 }
 
@@ -52,13 +52,13 @@ impl Agreement {
 pub(super) enum Fate {
     /// The value is not to be deleted. Dependents may rely on it.
     Stays,
-    /// The value has become a different object, or must release a claim. It is deleted at its next evaluation. Until then,
-    /// dependents may rely on it.
+    /// The value is obsolete or must release a claim. It is deleted at its next evaluation. Until then, dependents may rely on
+    /// it.
     Obsolete,
     /// The value is deleted as soon as nothing depends on it, unless it becomes desired again first. Dependents can no longer
     /// rely on it.
     Terminating,
-    /// The value is both obsolete and terminating: it is deleted even if it becomes desired again.
+    /// The value is both obsolete and terminating. It is deleted even if it becomes desired again.
     TerminatingObsolete,
 }
 
@@ -74,13 +74,14 @@ pub(super) enum Event<V> {
     AppliedAsDesired(V),
     /// A creation failed.
     CreationFailed { attempted: Option<V>, leaves_parts: bool },
-    /// Parts of the value were observed. `attempted` is what they belong to, unless a failed creation is already known.
+    /// Parts of the value were observed. `attempted` is the value that they belong to, unless the value of a failed creation is
+    /// already known.
     PartsFound { attempted: Option<V> },
     /// The value was compared and is as desired.
     Matched(V),
-    /// The desired value has changed since the comparison.
+    /// The desired value has changed.
     DesireChanged,
-    /// The value turned out to be a different object, or must release a claim.
+    /// The value turned out to be obsolete, or must release a claim.
     Condemned,
     /// The value is to be deleted.
     Terminate,
@@ -92,7 +93,7 @@ pub(super) enum Event<V> {
     Reported(Option<V>),
 }
 
-/// Event that is impossible in the current state of the value. This is a defect in the scheduler or in its caller.
+/// Event that is impossible in the current state of the value. It indicates a defect in the scheduler or in its caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Defect {
     state: &'static str,
@@ -160,7 +161,7 @@ impl<V> Lifecycle<V> {
         Ok(())
     }
 
-    /// Returns the existing value.
+    /// Returns the value; `None` if it does not exist.
     pub fn value(&self) -> Option<&V> {
         match self {
             Lifecycle::Present { value, .. } | Lifecycle::Fact(Some(value)) => Some(value),

@@ -33,11 +33,11 @@ pub(super) struct Requested<V> {
 /// one.
 #[derive(Clone)]
 pub(super) struct Desire<V> {
-    /// Requested by a transaction.
+    /// Value requested by a transaction.
     pub requested: Option<Requested<V>>,
-    /// Derived from the applied parent.
+    /// Value derived from the applied parent.
     pub derived: Option<V>,
-    /// Implied by other values.
+    /// Value implied by other values.
     pub implied: Option<Box<Implied<V>>>,
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Implied<V> {
 /// State that only a few nodes have at a time, mostly because of a failure or a deletion.
 #[derive(Clone)]
 pub(super) struct Rare<D: Domain> {
-    /// Last failure, kept until the value is as desired or is changed.
+    /// Last failure, kept until the value is changed or is as desired.
     pub last_error: Option<LastError>,
     /// For a base value: keys of the values that other programs changed or removed and that have not been repaired yet.
     pub damage: Vec<D::Key>,
@@ -97,11 +97,12 @@ pub(super) struct Rare<D: Domain> {
     pub blocks: NodeSet,
     /// Start of the delay before PENDING is reported; `None` if no report is delayed.
     pub deferred: Option<Duration>,
-    /// Error at the time the state was last recorded.
+    /// Error text of the value when its state was last recorded; `None` if it had no error.
     pub error: Option<Arc<str>>,
-    /// Number of transactions that may still restore the previous desired value.
+    /// Number of open transactions that may still restore the previous desired value.
     pub kept: u32,
-    /// Retry policy set by a transaction. `None` means the policy of the base value or the default.
+    /// Retry policy set by a transaction. `None` means that the policy of the base value applies or, if it has none, the default
+    /// policy.
     pub retry: Option<Retry>,
     /// Sequence number of the transaction in which the value first failed. Valid only after a failed attempt.
     pub failed_in: u64,
@@ -122,7 +123,7 @@ impl<D: Domain> Default for Rare<D> {
     }
 }
 
-/// Claims held by a node. Few nodes have any.
+/// Claims held by a node. Few nodes hold any.
 #[derive(Clone, Default)]
 pub(super) struct Claims(pub Vec<Claim>);
 
@@ -138,9 +139,9 @@ pub(super) struct Node<D: Domain> {
     lifecycle: Lifecycle<D::Value>,
     pub in_flight: Option<Box<InFlight<D>>>,
     pub blocked: Option<Box<Blocked>>,
-    /// Value from which this one is derived, or was derived until its deletion.
+    /// Value from which this one is derived. Kept until this value has been deleted.
     pub parent: Option<NodeId>,
-    /// Access this field through [`Node::rare`].
+    /// State that only a few nodes have; see [`Node::rare`].
     rare: Option<Box<Rare<D>>>,
     /// Dependencies of the applied value, of the value being created, or of what a failed creation may have left behind.
     pub applied_edges: Edges<D::Key>,
@@ -157,7 +158,7 @@ pub(super) struct Node<D: Domain> {
     /// Number of consecutive failed attempts.
     pub attempts: u32,
     pub last_operation: Verb,
-    /// True if the node is in the list of base values whose status is to be checked.
+    /// True if the node is already in the list of base values whose status is to be checked.
     pub reported: bool,
     /// Last reported status.
     pub status: LastReport<D::Key>,
@@ -165,7 +166,7 @@ pub(super) struct Node<D: Domain> {
     pub implies: NodeSet,
     /// For a prefix used by dependencies: the nodes below it.
     pub below: Option<Box<Below>>,
-    /// Dependency cycle that the node belongs to, as last computed.
+    /// Component that the node belongs to, as last computed; used to find dependency cycles.
     pub component: Component,
     pub claims: Option<Box<Claims>>,
 }
@@ -253,12 +254,12 @@ impl<D: Domain> Node<D> {
         self.lifecycle.fate().is_some_and(Fate::is_terminating)
     }
 
-    /// Returns whether the applied value, its edges and its children match the desired value.
+    /// Returns whether the applied value, its dependencies and its derived values match the desired value.
     pub fn is_in_sync(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::InSync)
     }
 
-    /// Returns whether the value was observed in the kernel and no comparison has found it equal to the desired value yet.
+    /// Returns whether the value was observed in the kernel and has not been found to be as desired yet.
     pub fn is_discovered(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::Observed)
     }
@@ -304,7 +305,7 @@ impl<D: Domain> Node<D> {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Returns whether the value cannot be applied at present, as far as known.
+    /// Returns whether it is known that the value cannot be applied at present.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)
@@ -320,7 +321,7 @@ impl<D: Domain> Node<D> {
         self.rare.as_deref()
     }
 
-    /// Returns the rare state, if any, so that entries can be removed.
+    /// Returns the rare state, if any, to change or remove entries.
     pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }

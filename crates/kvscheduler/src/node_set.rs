@@ -7,7 +7,7 @@ use std::{
 
 use super::nodes::NodeId;
 
-/// Number of members that fit into half a cache line together with their count. Most sets have no more.
+/// Number of members that fit into half a cache line together with their count. Most sets have at most this many members.
 const FEW: usize = 3;
 /// Size up to which shifting list entries is faster than searching a tree.
 const SEVERAL: usize = 32;
@@ -21,7 +21,7 @@ pub(super) struct NodeSet(Option<Box<Members>>);
 
 #[derive(Clone)]
 enum Members {
-    /// Number of members, and the members in sorted order.
+    /// Number of members, followed by the members in sorted order.
     Few(u8, [NodeId; FEW]),
     /// Members in sorted order.
     Several(Vec<NodeId>),

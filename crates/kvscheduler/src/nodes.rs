@@ -11,7 +11,7 @@ use std::{
 /// Number of nodes per block.
 const BLOCK: usize = 128;
 
-/// Id of a node. Ids are ordered by slot, and an id is never reused for another key.
+/// Id of a node. Ids are ordered by slot. An id is never reused for another key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct NodeId {
     place: u32,
@@ -29,12 +29,12 @@ impl Default for NodeId {
     }
 }
 
-/// Slot for a node. The version comes first, next to the node fields that are read first.
+/// Slot for a node. The version comes first so that it is close to the fields of the node that are read first.
 #[derive(Clone)]
 #[repr(C)]
 struct Place<N> {
-    /// Version of the current node or, if the slot is free, of the next one. Zero, which no id has, marks a slot that is not used
-    /// again.
+    /// Version of the current node or, if the slot is free, of the next one. Zero marks a slot that is never used again, because
+    /// no id has this version.
     version: u32,
     node: Option<N>,
 }
@@ -68,7 +68,7 @@ impl<N> Nodes<N> {
         let before = (self.blocks.len() - 1) * BLOCK;
         let block = self.blocks.last_mut().expect("a block was added above");
         let version = NonZeroU32::MIN;
-        // More nodes would take hundreds of gigabytes.
+        // 2^32 nodes would take hundreds of gigabytes of memory.
         let place = u32::try_from(before + block.len()).expect("there are fewer than 2^32 nodes");
         block.push(Place {
             version: version.get(),
@@ -82,7 +82,7 @@ impl<N> Nodes<N> {
         if place.version != id.version.get() {
             return None;
         }
-        // No id has the next version until the slot is reused, so the old id no longer finds a node.
+        // No id has the new version until the slot is reused, so the old id no longer finds a node.
         place.version = place.version.wrapping_add(1);
         self.free.push(id.place);
         place.node.take()

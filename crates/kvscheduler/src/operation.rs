@@ -9,7 +9,7 @@ use super::{
 /// Operation on a single value.
 #[derive(Clone, Debug)]
 pub struct Operation<K, O> {
-    /// Operation number, to be passed to [`super::Scheduler::outcome`].
+    /// Operation number, to be passed to [`super::Scheduler::outcome`] together with the outcome.
     pub id: u64,
     /// Key of the value.
     pub key: K,
@@ -22,10 +22,10 @@ pub struct Operation<K, O> {
 }
 
 impl<K: Key, O> Operation<K, O> {
-    /// Returns the sort key within a step.
+    /// Returns the key by which the operations of a step are sorted.
     ///
-    /// Deletions come first and creations last. Operations of the same kind are in key order, except for values that have a position
-    /// in a group.
+    /// Deletions come first and creations last. Operations of the same kind are in key order, except for values that have a
+    /// position in a group.
     pub(super) fn order(&self) -> (bool, bool, &str, u32, &K) {
         let group = self.place.and_then(|place| self.key.text().get(..place.group));
         let position = self.place.map_or(0, |place| place.position);
@@ -41,12 +41,12 @@ pub enum Outcome<V> {
     Done,
     /// The operation succeeded, and this value is now applied.
     Became(V),
-    /// For a check: the value is no longer as it was applied. The text gives the reason.
+    /// For a check: the value differs from what was applied. The text describes the difference.
     Changed(String),
     /// The operation was not performed, because something that it needs does not exist yet.
     ///
-    /// The value stays PENDING until a dependency changes or [`super::Scheduler::probe`] is called. This is not a failure: no
-    /// transaction reports it as an error or is reverted because of it.
+    /// The value stays PENDING until a dependency changes or [`super::Scheduler::probe`] is called. This outcome is not a
+    /// failure: no transaction reports it as an error or is reverted because of it.
     Waiting(Wait),
     /// The operation failed.
     Failed(Fault),
@@ -61,12 +61,12 @@ pub struct Wait {
     pub message: String,
 }
 
-/// How to treat a failed operation.
+/// Kind of a failure, which determines how the value is treated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
     /// The value can never be applied. It is INVALID until it is changed or [`super::Scheduler::probe`] is called.
     Refused,
-    /// A foreign object prevents the operation, and nothing was done. The value is RETRYING with back-off.
+    /// A foreign object prevents the operation, and nothing was changed. The value is RETRYING with back-off.
     Foreign,
     /// A retry alone is unlikely to help. The value is FAILED and retried at the longest interval.
     Persistent,
@@ -77,7 +77,7 @@ pub enum FaultKind {
 /// Failure of an operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// How to treat the failure.
+    /// Kind of the failure, which determines how the value is treated.
     pub kind: FaultKind,
     /// Stable CamelCase reason.
     pub reason: &'static str,

@@ -29,7 +29,7 @@ impl<D: Domain> Scheduler<D> {
             takes,
         } = *in_flight;
         let verb = action.verb();
-        // Only a creation can wait. Any other waiting operation is treated as failed.
+        // Only a creation can be reported as waiting. For any other operation, this outcome counts as a failure.
         let outcome = match outcome {
             Outcome::Waiting(wait) if verb != Verb::Create => Outcome::Failed(Fault {
                 kind: FaultKind::Transient,
@@ -131,8 +131,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Cancels the deletion of a value that the kernel was to remove along with another one, because the operation on the other
-    /// value failed.
+    /// Cancels the deletion of a value that the kernel was expected to remove along with another one, because the operation on
+    /// the other value failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
         let Some(in_flight) = self.graph[id].in_flight.take() else { return };
@@ -159,7 +159,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Blocks a creation because something it needs does not exist yet. Nothing was changed in the kernel.
+    /// Blocks a value whose creation needs something that does not exist yet. The creation has changed nothing in the kernel.
     fn waits(&mut self, id: NodeId, wait: Wait) {
         self.release_claims(id, &[]);
         self.release_blocked(id);
@@ -175,7 +175,7 @@ impl<D: Domain> Scheduler<D> {
         }
         self.release_blocked(id);
         if let Action::Create { value, .. } = action {
-            // A creation that failed halfway may have left parts behind, which still need the dependencies of that creation.
+            // A creation that failed halfway may have left parts behind. These parts still need the dependencies of the creation.
             self.on(
                 id,
                 Event::CreationFailed {

@@ -3,10 +3,10 @@
 //!
 //! No other code changes this state, so a node cannot get lost and a transaction cannot complete too early.
 //!
-//! A node is marked on behalf of a transaction and stays assigned to it until nothing is left to do for the node. Nodes that it
-//! marks in turn belong to the same transaction. Two rules resolve conflicts: a transaction that names a key takes over the key's
-//! node; otherwise, a node that still has work for one transaction is not assigned to another. A transaction is complete when none
-//! of its nodes is queued, in flight, or waiting for an operation in flight.
+//! A node is marked on behalf of a transaction and stays assigned to it until nothing is left to do for the node. Nodes that are
+//! marked while this node is evaluated are assigned to the same transaction. Two rules resolve conflicts: a transaction that
+//! names a key takes over the key's node; otherwise, a node that still has work for one transaction is not assigned to another. A
+//! transaction is complete when none of its nodes is queued, in flight, or waiting for an operation in flight.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -22,26 +22,26 @@ use super::{
     ready::Ready,
 };
 
-/// Maximum capacity of a list that is kept for the next step. A larger list is freed.
+/// Maximum capacity of a list whose allocation is kept for the next step. A larger list is freed.
 pub(super) const ROOM_KEPT: usize = 1024;
 
 /// Id of an open transaction; never reused.
 pub(super) type TxnId = u64;
 
-/// Round of a step in which a node is evaluated.
+/// Round of a step. A step evaluates nodes in three rounds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// First round: the node or something related to it has changed.
+    /// First round: nodes are evaluated because they, or something related to them, have changed.
     Mark,
-    /// Second round, when no marked nodes are left: values whose dependencies are still unmet are deleted.
+    /// Second round, once no marked nodes are left: values whose dependencies are still unmet are deleted.
     Doubt,
-    /// Third round, when no doubtful nodes are left: values are created and updated.
+    /// Third round, once no doubtful nodes are left: values are created and updated.
     Ready,
 }
 
 /// Next action of a step.
 pub(super) enum Next {
-    /// Evaluate this node. [`WorkQueue::leave`] ends the evaluation.
+    /// Evaluate this node, and then call [`WorkQueue::leave`].
     Look(NodeId, Pass),
     /// Notify the dependents of changed nodes. See [`WorkQueue::take_notified`].
     Spread,
@@ -53,10 +53,10 @@ pub(super) enum Next {
 pub(super) enum Notify {
     #[default]
     No,
-    /// Availability has not changed. Only dependents with work left are evaluated, see `Node::at_rest`.
+    /// The availability has not changed. Only dependents that have work left are evaluated (see `Node::at_rest`).
     Restless,
     All,
-    /// Availability or value has changed. Failed or waiting dependents are retried.
+    /// The availability or the value has changed. Failed or waiting dependents are retried.
     Changed,
 }
 
@@ -75,19 +75,19 @@ enum Stage {
     InHand = 16,
 }
 
-/// Stages of a node in the queue, and its transaction.
+/// Stages for which a node is queued, and the transaction for which it is queued.
 ///
-/// Stored in the node, so no lookup is needed. Only the queue changes it.
+/// Stored in the node, so that no lookup is needed. Only the queue changes these fields.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Place {
-    /// Bit set with one bit for each [`Stage`].
+    /// Bit set with one bit per [`Stage`].
     stages: u8,
     notified: Notify,
     cause: TxnId,
 }
 
 impl Place {
-    /// Returns whether the node is queued.
+    /// Returns whether the node is queued or being evaluated.
     pub fn is_taken(&self) -> bool {
         self.stages != 0
     }
@@ -96,7 +96,7 @@ impl Place {
         self.is_at(Stage::Ready)
     }
 
-    /// Returns the transaction for which the node is being, or was last, evaluated.
+    /// Returns the transaction for which the node is being evaluated or, if it is not, for which it was last evaluated.
     pub fn cause(&self) -> TxnId {
         self.cause
     }
@@ -113,7 +113,7 @@ impl Place {
 /// Amount of pending work for each open transaction.
 #[derive(Clone)]
 struct Accounts {
-    /// Pending counts, indexed by transaction id starting at `first`. `None` means closed.
+    /// Pending counts, indexed by transaction id starting at `first`. `None` means that the transaction is closed.
     pending: VecDeque<Option<usize>>,
     first: TxnId,
     /// Transactions that may be complete. May contain duplicates.
@@ -146,26 +146,26 @@ impl Accounts {
 #[derive(Clone)]
 pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
-    /// Nodes and prefixes whose dependents are to be marked once no marked nodes are left. Each is listed once, even if it
-    /// changed several times.
+    /// Nodes and prefixes whose dependents are to be marked once no marked nodes are left. A node that changed several times is
+    /// listed only once.
     notified: Vec<(NodeId, TxnId)>,
-    /// Nodes with unmet dependencies, to be evaluated once no marked nodes are left. The marked nodes may still satisfy the
-    /// dependencies.
+    /// Nodes with unmet dependencies, to be evaluated once no marked nodes are left, because evaluating marked nodes may satisfy
+    /// these dependencies.
     doubtful: BTreeSet<NodeId>,
-    /// Nodes to create or update, in key order. They are processed once all deletions are known, so nothing is created on top of a
-    /// value that is about to be deleted.
+    /// Nodes to create or update, in key order. They are processed once all deletions are known, so that no value is created that
+    /// depends on a value about to be deleted.
     ready: Ready<K>,
-    /// Observed values whose deletion is deferred because their dependencies may still become available. Evaluated again in every
-    /// step.
+    /// Observed values whose deletion is deferred because their dependencies may still become available. They are evaluated again
+    /// in every step.
     deferred: BTreeSet<NodeId>,
-    /// Values whose creation waits because they depend on a deferred value. Evaluated again in every step.
+    /// Values whose creation waits because they depend on a deferred value. They are evaluated again in every step.
     on_deferred: BTreeSet<NodeId>,
     waiting: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
     under_way: FxHashMap<u64, NodeId>,
     next_operation: u64,
     accounts: Accounts,
-    /// Transaction on whose behalf nodes are currently marked.
+    /// Transaction to which nodes that are marked now are assigned.
     current: TxnId,
 }
 
@@ -210,7 +210,7 @@ impl<K: Key> WorkQueue<K> {
         Next::Look(id, pass)
     }
 
-    /// Acts on behalf of the node's transaction from now on. Also ends the node's wait for operations in flight.
+    /// Makes the node's transaction the current one. The node no longer waits for operations in flight.
     pub fn act_for<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         let place = &mut graph[id].place;
         if place.is_at(Stage::Waiting) {
@@ -254,14 +254,15 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Makes a node, and with it its transaction, wait for operations in flight.
+    /// Makes a node wait for operations in flight. Its transaction cannot complete until the wait is over.
     pub fn await_in_flight<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         if self.enter(graph, id, Stage::Waiting) {
             self.waiting.insert(id);
         }
     }
 
-    /// Takes all waiting nodes for evaluation, because no operation is in flight.
+    /// Returns all nodes that wait for operations in flight, and ends their wait. Until [`Self::leave`] is called, they count as
+    /// being evaluated.
     pub fn take_waiting<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) -> BTreeSet<NodeId> {
         let waiting = std::mem::take(&mut self.waiting);
         for id in &waiting {
@@ -271,7 +272,7 @@ impl<K: Key> WorkQueue<K> {
         waiting
     }
 
-    /// Adds a stage to a node. Returns `true` if the node was not in this stage before.
+    /// Adds a stage to a node. Returns `true` if the node was not in this stage already.
     fn enter<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId, stage: Stage) -> bool {
         let Some(node) = graph.get_mut(id).filter(|node| !node.place.is_at(stage)) else {
             return false;
@@ -284,12 +285,12 @@ impl<K: Key> WorkQueue<K> {
         true
     }
 
-    /// Defers the deletion of an observed value whose dependencies may still become available.
+    /// Records that the deletion of an observed value is deferred, because its dependencies may still become available.
     pub fn defer(&mut self, id: NodeId) {
         self.deferred.insert(id);
     }
 
-    /// Makes a value wait for another one whose deletion is deferred.
+    /// Records that a value cannot be created yet, because it depends on a value whose deletion is deferred.
     pub fn wait_for_deferred(&mut self, id: NodeId) {
         self.on_deferred.insert(id);
     }
@@ -304,7 +305,7 @@ impl<K: Key> WorkQueue<K> {
         self.mark(graph, id);
     }
 
-    /// Marks all values with a deferred deletion, and the values that wait for them, for evaluation.
+    /// Marks for evaluation all values with a deferred deletion, and the values that wait for them.
     pub fn release_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) {
         let deferred = std::mem::take(&mut self.deferred).into_iter();
         for id in deferred.chain(std::mem::take(&mut self.on_deferred)) {
@@ -321,7 +322,7 @@ impl<K: Key> WorkQueue<K> {
         let before = node.place.notified;
         node.place.notified = before.max(whom);
         if before == Notify::No {
-            // The first change determines the transaction.
+            // If there are several changes, the transaction of the first one is used.
             self.notified.push((hub, self.current));
             self.accounts.add_pending(self.current, 1);
         }
@@ -349,8 +350,8 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.remove_pending(txn, 1);
     }
 
-    /// Takes back the list of [`Self::take_notified`] to reuse its allocation. Notifying dependents has added nothing to
-    /// `notified`.
+    /// Takes back the list returned by [`Self::take_notified`], so that its allocation is reused. `notified` is still empty,
+    /// because notifying dependents adds nothing to it.
     pub fn give_back(&mut self, mut room: Vec<(NodeId, TxnId)>) {
         if room.capacity() <= ROOM_KEPT {
             room.clear();
@@ -358,7 +359,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Sets a timer for the next evaluation of a node.
+    /// Sets a timer for the time at which a node is to be evaluated again.
     pub fn at(&mut self, time: Duration, id: NodeId) {
         self.timers.insert((time, id));
     }
@@ -367,7 +368,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.remove(&(time, id));
     }
 
-    /// Removes and returns the first timer that has expired: its time and its node.
+    /// Removes the first timer that has expired, and returns its time and its node.
     pub fn take_due(&mut self, now: Duration) -> Option<(Duration, NodeId)> {
         self.timers.first().filter(|(time, _)| *time <= now)?;
         self.timers.pop_first()
@@ -377,7 +378,7 @@ impl<K: Key> WorkQueue<K> {
         self.timers.first().map(|(time, _)| *time)
     }
 
-    /// Starts an operation on a node, and returns the operation number and the transaction.
+    /// Starts an operation on a node. Returns the operation number, and the transaction to which the operation is assigned.
     pub fn start<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) -> (u64, TxnId) {
         let place = &mut graph[id].place;
         if !place.is_taken() {
@@ -390,7 +391,7 @@ impl<K: Key> WorkQueue<K> {
         (operation, place.cause)
     }
 
-    /// Ends an operation and returns its node. [`Self::settle`] must be called after the outcome has been processed.
+    /// Ends an operation and returns its node. The caller must call [`Self::settle`] after it has processed the outcome.
     pub fn end(&mut self, operation: u64) -> Option<NodeId> {
         self.under_way.remove(&operation)
     }
@@ -422,12 +423,12 @@ impl<K: Key> WorkQueue<K> {
         nothing_waits && !self.is_anything_under_way()
     }
 
-    /// Returns the transaction on whose behalf nodes are currently marked.
+    /// Returns the transaction to which nodes that are marked now are assigned.
     pub fn current(&self) -> TxnId {
         self.current
     }
 
-    /// Acts on behalf of this transaction from now on.
+    /// Makes this transaction the current one: nodes that are marked from now on are assigned to it.
     pub fn act_on_behalf_of(&mut self, txn: TxnId) {
         self.current = txn;
     }
@@ -440,7 +441,7 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.remove_pending(former, place.count());
     }
 
-    /// Opens the next transaction, acts on its behalf, and returns its id.
+    /// Opens the next transaction, makes it the current one, and returns its id.
     pub fn open(&mut self) -> TxnId {
         let txn = self.accounts.first + self.accounts.pending.len() as u64;
         self.accounts.pending.push_back(Some(0));
@@ -462,7 +463,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Adds a transaction to those that may be complete.
+    /// Records that a transaction may now be complete.
     pub fn reconsider(&mut self, txn: TxnId) {
         self.accounts.completable.push(txn);
     }

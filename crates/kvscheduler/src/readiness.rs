@@ -21,7 +21,7 @@ use super::{
 pub(super) enum Readiness {
     /// All dependencies are available.
     Ready,
-    /// Ready except for other members of its cycle. The given member is created first.
+    /// The value lacks only other members of its dependency cycle. The given member is created first.
     After(NodeId),
     /// A dependency is missing.
     Unready,
@@ -52,7 +52,8 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id` and lacks nothing but `id`.
+    /// Returns whether the target of an unmet edge is in a cycle with `id`, and no other member of the cycle lacks anything
+    /// outside it.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -118,9 +119,9 @@ impl<D: Domain> Graph<D> {
         whole.then_some(members)
     }
 
-    /// Returns whether a value has everything it needs besides the other members of its cycle.
+    /// Returns whether a value has everything that it needs besides the other members of its cycle.
     ///
-    /// `asking` is `true` for the value being evaluated, which may try again after a refusal.
+    /// `asking` is `true` for the value being evaluated, which may be tried again even if it was refused before.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked = !asking && node.applied().is_none() && node.is_impossible();
@@ -176,7 +177,8 @@ impl<D: Domain> Graph<D> {
         node.edges.iter().filter_map(Edge::key_target).chain(node.parent)
     }
 
-    /// Returns a value being updated that `id` depends on or is derived from, directly or through a derived value.
+    /// Returns a base value that is being updated, if `id` depends on it or is derived from it, directly or through a derived
+    /// value.
     pub fn changing_below(&self, id: NodeId) -> Option<NodeId> {
         let base_of = |mut base: NodeId| {
             while let Some(parent) = self[base].parent {
@@ -194,7 +196,8 @@ impl<D: Domain> Graph<D> {
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
-    /// Returns a value being created that depends on the applied `id`, or on something derived from it.
+    /// Returns a value that is being created and depends on `id` or on something derived from `id`. Returns `None` if `id` is not
+    /// applied.
     ///
     /// An update of `id` must wait for this creation, because the update may change the name by which the creation refers to
     /// `id`.
@@ -214,7 +217,7 @@ impl<D: Domain> Graph<D> {
         None
     }
 
-    /// Returns an obsolete value that was derived from the same parent as the new `id` and is still present.
+    /// Returns an obsolete value that was derived from the same parent as `id` and has not been deleted yet.
     ///
     /// The obsolete value must be deleted before `id` is created. Otherwise, the kernel may remove `id` along with it, as it
     /// removes secondary addresses together with the primary address of their subnet.
@@ -232,10 +235,10 @@ impl<D: Domain> Graph<D> {
             .find(|sibling| *sibling != id && goes(sibling))
     }
 
-    /// Returns what must be deleted before `id`: values derived from it, and values that cannot stay without it.
+    /// Returns the values that must be deleted before `id`: values derived from it, and values that cannot stay without it.
     ///
-    /// Of the dependents that need any value below a prefix, only one is returned. There may be as many of them as there are
-    /// values below the prefix, and returning all for each value would make the cost quadratic.
+    /// Of the dependents that need any value below a prefix, only one is returned. There may be as many such dependents as there
+    /// are values below the prefix, so that returning all of them for each of these values would make the cost quadratic.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -280,7 +283,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether `id` is deleted before `dependent` within a cycle that is being deleted.
     ///
-    /// Values that are still desired are deleted first, followed by the others, both in key order.
+    /// Values that are still desired are deleted before the others, and in key order within each group.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
         if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;

@@ -19,18 +19,18 @@ pub(super) struct Ended<V> {
     pub verb: Verb,
     /// Value that was applied before the operation.
     pub before: Option<V>,
-    /// Value that the operation was to apply.
+    /// Value that the operation was meant to apply.
     pub value: Option<V>,
     pub error: Option<Arc<str>>,
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Records a completed operation. Its outcome must have been processed already.
+    /// Records a completed operation. Must be called after its outcome has been processed.
     pub(super) fn record_operation(&mut self, id: NodeId, txn: TxnId, ended: Ended<D::Value>) {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
             ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == txn => ValueState::Removed,
-            // The value was observed in the kernel and is now as desired.
+            // The value had been observed in the kernel, and is now as desired.
             ValueState::Discovered => ValueState::Configured,
             state => state,
         };
@@ -46,7 +46,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records a state change without an operation, for a node with nothing left to do.
+    /// Records the state of a node with nothing left to do, if the state has changed without an operation.
     pub(super) fn note(&mut self, id: NodeId) {
         let state = self.state_of(id);
         let trace = &self.graph[id].trace;
@@ -90,8 +90,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Records, for a resync that reads the kernel, that a value is still waiting.
     ///
-    /// These records show clients which values are missing. Repeated confirmations within one resync are merged when its record
-    /// is closed.
+    /// These records show clients which values are missing. If a value is recorded several times, these records are merged when
+    /// the resync completes.
     fn confirm_waiting(&mut self, id: NodeId, state: ValueState) {
         let txn = self.graph[id].place.cause();
         let resync = self.tracker.get(txn).map(|open| open.options.resync);
@@ -123,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         self.tracker.keep(txn, operation);
     }
 
-    /// Records that a value was observed in the kernel, or has disappeared from the kernel.
+    /// Records that a value was observed in the kernel, or that it is no longer in the kernel.
     pub(super) fn record_sight(&mut self, id: NodeId, state: ValueState, before: Option<D::Value>) {
         let txn = self.queue.current();
         let verb = if state == ValueState::Missing { Verb::Delete } else { Verb::Create };

@@ -1,4 +1,4 @@
-//! Reports status changes. No status is reported twice in a row, and PENDING is reported with a delay.
+//! Reports status changes. The same status is never reported twice in a row, and PENDING is reported with a delay.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     status::{CHECKED, LastReport, Status, StatusChange, ValueState, Verb},
 };
 
-/// Delay before PENDING is reported while operations are in flight.
+/// Maximum time for which a PENDING report is delayed while operations are in flight.
 const PENDING_DELAY: Duration = Duration::from_millis(500);
 
 /// Statuses to report, and the data needed to update reported statuses.
@@ -21,7 +21,7 @@ const PENDING_DELAY: Duration = Duration::from_millis(500);
 pub(super) struct Reports<K> {
     /// Base values whose status is to be checked.
     due: Vec<NodeId>,
-    /// Nodes whose PENDING report is delayed, with the start of the delay.
+    /// Nodes whose PENDING report is delayed, each with the time at which its delay started.
     postponed: VecDeque<(Duration, NodeId)>,
     /// Nodes whose status depends on operations on other nodes. They are checked again in the next step.
     undecided: Vec<NodeId>,
@@ -44,14 +44,15 @@ impl<K: Key> Reports<K> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Returns when a delayed status is reported, even if operations are still in flight.
+    /// Returns the time at which the first delayed status is reported even if operations are still in flight; `None` if none is
+    /// delayed.
     pub fn postponed_until(&self) -> Option<Duration> {
         self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
     }
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Turns the marked base values into status changes.
+    /// Checks the status of all marked base values, and records the changes.
     pub(super) fn report(&mut self) {
         if !self.reports.mentions.is_empty() {
             let mentioning = |id: &NodeId| self.graph.get(*id).into_iter().flat_map(|node| self.reports.mentions.by(&node.key));
@@ -62,7 +63,7 @@ impl<D: Domain> Scheduler<D> {
         for id in std::mem::take(&mut self.reports.undecided) {
             self.report_later(id);
         }
-        // Changed nodes and their prefixes, to which explanations of other values may refer.
+        // Changed nodes and their prefixes. Explanations of other values may refer to them.
         let mut changed = Vec::new();
         while !self.reports.due.is_empty() {
             let mut due = std::mem::take(&mut self.reports.due);
@@ -87,7 +88,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the base value of a node for a status check.
+    /// Marks the base value of a node, so that its status is checked at the end of the step.
     pub(super) fn mark_reported(&mut self, id: NodeId) {
         let base = self.base_of(id);
         self.report_later(base);
@@ -143,7 +144,7 @@ impl<D: Domain> Scheduler<D> {
         );
         let reported = match &self.graph[id].status {
             LastReport::Nothing => false,
-            // `is_reported_as_configured` has already excluded an equal status.
+            // An equal status was already excluded above by `is_reported_as_configured`.
             LastReport::Configured { .. } if status.state == ValueState::Configured && status.last_repair.is_none() => false,
             reported => reported.status().is_some_and(|last| last.same(&status)),
         };
@@ -156,7 +157,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether the last reported status is CONFIGURED and there is nothing to add.
+    /// Returns whether the last reported status is CONFIGURED and still correct.
     ///
     /// This is by far the most frequent case, so it is checked without building a status.
     fn is_reported_as_configured(&self, id: NodeId) -> bool {
@@ -203,7 +204,8 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
-    /// Checks the nodes whose PENDING report has been delayed long enough, or all of them if no operation is in flight.
+    /// Marks for a check the nodes whose PENDING report has been delayed long enough, or all delayed ones if no operation is in
+    /// flight.
     fn take_up_postponed(&mut self) {
         while let Some((since, id)) = self.reports.postponed.front().copied()
             && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)

@@ -1,7 +1,7 @@
 //! Retries of failed values.
 //!
 //! A derived value uses the retry policy of its base value. A value with no retries left stays FAILED until it is changed,
-//! resynced or probed, or until a dependency changes: see [`Scheduler::wake`].
+//! resynced or probed, or until a dependency changes (see [`Scheduler::wake`]).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     transaction::{Kind, Options, Retry},
 };
 
-/// Retry time meaning that no retry will take place.
+/// Retry time of a value that has no retries left.
 pub(super) const NEVER: Duration = Duration::MAX;
 /// Minimum time between a failure and a retry triggered by a changed dependency.
 pub(super) const WAKE_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,9 +55,9 @@ impl<D: Domain> Scheduler<D> {
 
     /// Retries a blocked value because a dependency has changed.
     ///
-    /// A waiting value is retried immediately. So is a failed value, but at most once per [`WAKE_INTERVAL`]. The number of
-    /// attempts is kept, so a dependency that keeps changing does not reset the back-off. If an operation is in flight, the retry
-    /// takes place after that operation has failed.
+    /// A waiting value is retried immediately, and a failed value at most once per [`WAKE_INTERVAL`]. The number of attempts is
+    /// kept, so a dependency that keeps changing does not reset the back-off. If an operation is in flight, the retry takes place
+    /// after that operation has failed.
     pub(super) fn wake(&mut self, id: NodeId) {
         let now = self.now;
         let Some(node) = self.graph.get_mut(id) else { return };
@@ -85,7 +85,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Marks the values whose retry is due. Values that first failed in the same transaction and have the same number of attempts
-    /// share one transaction.
+    /// are retried in one transaction.
     pub(super) fn wake_retries(&mut self) {
         let mut attempts: BTreeMap<(u64, u32), TxnId> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {

@@ -24,7 +24,7 @@ use super::{
 /// A node normally needs only a few evaluations. A step that exceeds the limit would probably never end.
 const EVALUATIONS_PER_NODE: usize = 64;
 const EVALUATIONS_MIN: usize = 10_000;
-/// Pause after a step that was cut short.
+/// Time until the next step after a step that was cut short.
 const OVERRUN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Scheduler for desired values. All times are durations since the Unix epoch and must not go backwards.
@@ -131,7 +131,8 @@ impl<D: Domain> Scheduler<D> {
         self.overrun
     }
 
-    /// Returns descriptions of the impossible events since the last call. These events were ignored.
+    /// Returns descriptions of the defects found since the last call: impossible events, which were ignored, and operations that
+    /// failed because a descriptor returned no usable effect.
     ///
     /// Each one indicates a defect in the scheduler, in a descriptor or in the caller.
     pub fn take_defects(&mut self) -> Vec<String> {
@@ -148,7 +149,8 @@ impl<D: Domain> Scheduler<D> {
         self.queue.is_idle()
     }
 
-    /// Ends the deferral of deletions whose missing dependencies will not appear. Returns `true` if there were any.
+    /// Ends the deferral of deletions whose missing dependencies will not become available. Returns `true` if there were such
+    /// deletions.
     ///
     /// Does nothing while an operation is in flight. Without this function, such a deletion would wait for an unrelated event.
     fn release_deferred(&mut self) -> bool {
@@ -213,7 +215,8 @@ impl<D: Domain> Scheduler<D> {
                     Decision::Create => self.create(id),
                     Decision::Update => self.update(id),
                     Decision::ClearAway => self.clear_away(id),
-                    // The event that completed the cycle may have marked only this member. Mark the member to be created first.
+                    // The event that completed the cycle may have marked only this member. Mark the member that must be created
+                    // before it.
                     Decision::After(leader) => self.mark(leader),
                     _ => self.retire(id),
                 }

@@ -23,7 +23,7 @@ const STEPS_MAX: usize = 100_000;
 pub struct Planned<K, V> {
     /// Operation and its expected result.
     pub operation: OperationRecord<K, V>,
-    /// Reason for the operation: how the value differed from the desired one before it.
+    /// Reason for the operation: how the value differed from the desired one before the operation.
     ///
     /// Empty for new values, for values that are no longer desired, and for later operations on the same value.
     pub comparison: Comparison,
@@ -78,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Runs steps until nothing is left to do. Every operation succeeds.
+    /// Runs steps until nothing is left to do, and reports success for every operation.
     fn work_off(&mut self) {
         for operation in self.queue.operations() {
             let outcome = self.supposed_outcome(operation);

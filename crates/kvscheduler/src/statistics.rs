@@ -19,15 +19,15 @@ pub struct Statistics {
     pub transactions: u64,
     /// Number of open transactions.
     pub open: usize,
-    /// Number of operations by verb.
+    /// Number of recorded operations in completed transactions, by verb.
     pub operations: BTreeMap<Verb, u64>,
-    /// Number of operations by resulting state.
+    /// Number of recorded operations in completed transactions, by resulting state.
     pub states: BTreeMap<ValueState, u64>,
-    /// Number of impossible events: see [`super::Scheduler::take_defects`].
+    /// Number of defects found (see [`super::Scheduler::take_defects`]).
     pub defects: u64,
-    /// Number of failures of single values in completed transactions.
+    /// Number of recorded failures of single values in completed transactions.
     pub errors: u64,
-    /// Transaction durations by transaction kind.
+    /// Durations of completed transactions, by transaction kind.
     pub durations: BTreeMap<&'static str, Durations>,
 }
 

@@ -9,7 +9,7 @@ use super::{
     moment::Moment,
 };
 
-/// Enables checks of invariants: in debug builds, and in all simulator builds.
+/// True if invariants are checked at run time, as in debug builds and in all simulator builds.
 pub(super) const CHECKED: bool = cfg!(any(debug_assertions, feature = "checked"));
 
 /// Value state. Names and numbers match those of `ligato.kvscheduler.ValueState`.
@@ -68,7 +68,7 @@ impl fmt::Display for ValueState {
 /// Operation on a value. Names and numbers match those of `ligato.kvscheduler.TxnOperation`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Verb {
-    /// No operation yet.
+    /// No operation has been performed yet.
     Undefined = 0,
     /// Check of the applied value.
     Verify = 1,
@@ -102,7 +102,7 @@ impl fmt::Display for Verb {
 /// Reason why a requested value cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// `Invalid`, or `Unimplemented` for a kind of value that the agent knows but does not handle.
+    /// `Invalid`, or `Unimplemented` for a kind of value that the agent knows but does not implement.
     pub state: ValueState,
     /// Stable CamelCase reason.
     pub reason: &'static str,
@@ -115,27 +115,27 @@ pub struct Rejection {
 /// Published status of a base value, that is, a value not derived from another.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status<K> {
-    /// State of the value including all derived values: CONFIGURED means that all of them are in the kernel.
+    /// State of the value together with all derived values: CONFIGURED means that all of them are in the kernel.
     pub state: ValueState,
     /// Last operation on the value.
     pub last_operation: Verb,
     /// Labels of unsatisfied dependencies (PENDING) or names of invalid fields (INVALID).
     pub details: Vec<String>,
-    /// Error text; empty unless INVALID, FAILED or RETRYING.
+    /// Error text; empty unless the state is INVALID, FAILED or RETRYING.
     pub error: String,
-    /// Stable CamelCase reason; empty when CONFIGURED.
+    /// Stable CamelCase reason; empty if the state is CONFIGURED.
     pub reason: String,
-    /// Human-readable explanation; empty when CONFIGURED.
+    /// Human-readable explanation; empty if the state is CONFIGURED.
     pub message: String,
-    /// When state, reason, details or error last changed (since the Unix epoch).
+    /// Time at which state, reason, details or error last changed (since the Unix epoch).
     pub since: Duration,
     /// Store revision of the value to which this status applies; 0 if the value is not from the store.
     pub revision: i64,
     /// Time of the next retry (since the Unix epoch); `None` if no retry is scheduled.
     pub next_retry: Option<Duration>,
-    /// The contents of `message` as data. `None` when CONFIGURED, or if `message` contains everything.
+    /// Contents of `message` as data. `None` if the state is CONFIGURED, or if the data would not add anything to `message`.
     pub explanation: Option<Box<Explanation<K>>>,
-    /// Last repair after other programs changed or removed the value or a value derived from it.
+    /// Last repair after other programs changed or removed the value or a value derived from it; `None` if there was none.
     pub last_repair: Option<Repair>,
 }
 
@@ -157,7 +157,7 @@ impl<K: PartialEq> Status<K> {
         }
     }
 
-    /// Returns whether the status is the same as one created by [`Self::configured`].
+    /// Returns whether [`Self::configured`] could have created this status.
     fn is_plain(&self) -> bool {
         self.state == ValueState::Configured
             && (self.details.is_empty() && self.error.is_empty() && self.reason.is_empty() && self.message.is_empty())
@@ -171,7 +171,7 @@ impl<K: PartialEq> Status<K> {
             && self.same_condition(other)
     }
 
-    /// Returns whether state, reason, details and error are equal. The explanations may differ.
+    /// Returns whether state, reason, details and error of both statuses are equal. The explanations may differ.
     pub(super) fn same_condition(&self, other: &Status<K>) -> bool {
         (self.state, &self.reason, &self.details, &self.error) == (other.state, &other.reason, &other.details, &other.error)
     }

@@ -2,8 +2,8 @@
 //!
 //! The tracker does not influence decisions about values.
 //!
-//! A transaction gets its sequence number when it is accepted. A notification gets one only once it has an effect; otherwise it
-//! leaves no trace. The pending count of each transaction is kept in the work queue, see [`super::queue`].
+//! A transaction gets its sequence number when it is accepted. A notification gets a sequence number only when it has an effect;
+//! otherwise, it leaves no trace. The work queue keeps the pending count of each transaction (see [`super::queue`]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -35,7 +35,7 @@ pub(super) struct Trace {
     pub state: ValueState,
     /// Last transaction that named the key.
     pub requested_by: TxnId,
-    /// Transaction in which the value is being re-created.
+    /// Last transaction in which the value was deleted in order to be created again.
     pub recreated_in: TxnId,
     /// Time of the last record (since the Unix epoch).
     pub since: Moment,
@@ -50,7 +50,7 @@ pub(super) enum Phase {
     Reverting,
 }
 
-/// Progress of the kernel read that a transaction may need.
+/// Progress of reading the kernel on behalf of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
     NotNeeded,
@@ -70,9 +70,9 @@ pub(super) struct Open<K, V> {
     /// True if the kernel must be read once everything is applied.
     read_at_end: bool,
     pub values: Vec<ValueRecord<K, V>>,
-    /// Nodes named by the transaction. Kept only if the caller waits for the result.
+    /// Nodes named by the transaction. Recorded only if the caller waits for the result.
     pub named: Vec<NodeId>,
-    /// Previous desired values, in case they must be restored.
+    /// Previous desired values, which are restored if the transaction is reverted.
     pub previous: Vec<(K, Option<Requested<V>>)>,
     pub planned: Option<Vec<OperationRecord<K, V>>>,
     pub operations: Vec<OperationRecord<K, V>>,
@@ -86,10 +86,10 @@ pub(super) struct TransactionTracker<K, V> {
     /// Open transactions, indexed by transaction id starting at `first`.
     open: VecDeque<Option<Box<Open<K, V>>>>,
     first: TxnId,
-    /// Allocation left by a notification that had no effect, kept for reuse because nearly every step has one.
+    /// Allocation left by a notification that had no effect. It is reused, because nearly every step has such a notification.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
-    /// Transaction that collects notifications until the next step.
+    /// Transaction to which all notifications until the next step are assigned.
     pub notification: Option<TxnId>,
     pub to_revert: Vec<TxnId>,
     pub finished: Vec<TransactionResult<K>>,
@@ -193,7 +193,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         self.open.iter().flatten().count()
     }
 
-    /// Returns whether the history has room for another operation of a transaction. If not, further operations are only counted.
+    /// Returns whether the history has room for another operation of a transaction. If not, the operation is only counted.
     pub fn has_room(&self, txn: TxnId) -> bool {
         let most = self.history.settings().of_one();
         self.get(txn).is_some_and(|open| open.operations.len() < most)
@@ -216,7 +216,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a value that a transaction names.
+    /// Records a value named by a transaction, if the history has room for it.
     pub fn keep_value(&mut self, txn: TxnId, value: impl FnOnce() -> ValueRecord<K, V>) {
         let most = self.history.settings().of_one();
         if let Some(open) = self.get_mut(txn)
@@ -226,7 +226,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a node named by a transaction, to report when the transaction ends whether the node is waiting.
+    /// Records a node named by a transaction, so that the result can tell whether the node was still waiting at the end.
     pub fn name(&mut self, txn: TxnId, id: NodeId) {
         if let Some(open) = self.get_mut(txn)
             && open.options.awaited
@@ -235,7 +235,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a failure. The first failure in a transaction with `revert` starts the revert.
+    /// Records a failure. In a transaction with `revert`, the first failure with `of_the_transaction` starts the revert.
     pub fn keep_error(&mut self, txn: TxnId, error: KeyError<K>, of_the_transaction: bool) {
         let Some(open) = self.get_mut(txn) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;
@@ -245,7 +245,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Requests another kernel read before the transaction can complete.
+    /// Requests that the kernel be read before the transaction completes.
     pub fn read_at_end(&mut self, txn: TxnId) {
         if let Some(open) = self.get_mut(txn) {
             open.read_at_end = true;
@@ -280,7 +280,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Completes a transaction with nothing left to do, unless it needs a kernel read. Returns `true` if it completed.
+    /// Completes a transaction that has nothing left to do, unless it needs a kernel read. Returns `true` if it completed.
     pub fn finish(&mut self, txn: TxnId, now: Duration) -> bool {
         let Some(open) = self.get_mut(txn).filter(|open| open.reading == Reading::NotNeeded) else {
             return false;
@@ -386,7 +386,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Reports that the read is complete and that everything observed or lost has been reported.
     ///
-    /// The transactions continue in the next step.
+    /// The transactions that waited for the read continue in the next step.
     pub fn read_again(&mut self) {
         for (txn, open) in self.tracker.all_open() {
             if open.reading == Reading::UnderWay {
@@ -402,19 +402,19 @@ impl<D: Domain> Scheduler<D> {
         let trace = &mut self.graph[id].trace;
         trace.requested_by = txn;
         if trace.state == ValueState::Invalid {
-            // A repeated request must report the error again.
+            // If the same invalid value is requested again, the error must be reported again.
             self.graph[id].replace_error(None);
         }
     }
 
-    /// Opens a transaction and acts on its behalf.
+    /// Opens a transaction and makes it the current one.
     pub(super) fn begin(&mut self, kind: Kind, options: Options) -> TxnId {
         let txn = self.queue.open();
         self.tracker.begin(txn, kind, options);
         txn
     }
 
-    /// Acts on behalf of the current notification from now on, and opens one if there is none.
+    /// Makes the open notification the current transaction. Opens a notification if there is none.
     pub(super) fn notify(&mut self) {
         match self.tracker.notification {
             Some(txn) => self.queue.act_on_behalf_of(txn),
@@ -422,17 +422,18 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Sets the start time of new transactions. Called at the start of a step.
+    /// Sets the start time of new transactions. Called at the start of each step.
     pub(super) fn start_transactions(&mut self) {
         self.notify();
         self.tracker.start_all(self.now);
     }
 
-    /// Completes transactions with nothing left to do. Called at the end of a step.
+    /// Completes transactions that have nothing left to do. Called at the end of each step.
     pub(super) fn finish_transactions(&mut self) {
         self.tracker.notification = None;
         if self.idle() && self.operations.is_empty() {
-            // No operation is in flight, so the waiting nodes depend only on timers and future events.
+            // No operation is in flight, so the nodes that were waiting for one can now change only because of timers or later
+            // events.
             for id in self.queue.take_waiting(&mut self.graph) {
                 self.leave(id);
             }

@@ -26,7 +26,7 @@ pub struct Transaction<K, V> {
     pub options: Options,
 }
 
-/// Transaction options. By default: no resync, best effort, and each value keeps its retry policy.
+/// Transaction options. By default, there is no resync and no revert, and each value keeps its retry policy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// Scope of the resync.
@@ -35,15 +35,15 @@ pub struct Options {
     pub verbose: bool,
     /// Retry policy for the values in this transaction from now on. `None` keeps each value's current policy.
     pub retry: Option<Retry>,
-    /// Restore all previous values if any value fails.
+    /// True if all previous values are to be restored when a value fails.
     pub revert: bool,
-    /// Read the kernel again after the last operation, and report differences as errors.
+    /// True if the kernel is to be read again after the last operation, and differences are to be reported as errors.
     pub verify: bool,
-    /// Simulate the transaction first, and store the plan in its record.
+    /// True if the transaction is to be simulated first. Its record then contains the planned operations.
     pub simulate: bool,
-    /// The caller waits for the result, to be returned by [`super::Scheduler::take_finished`].
+    /// True if the caller waits for the result, which [`super::Scheduler::take_finished`] returns.
     pub awaited: bool,
-    /// Description to store in the transaction record.
+    /// Description that is stored in the transaction record.
     pub description: String,
 }
 
@@ -75,7 +75,7 @@ pub struct Retry {
 }
 
 impl Default for Retry {
-    /// Unlimited retries, after 1 s, 2 s, 4 s … 60 s.
+    /// Returns a policy with unlimited retries after 1 s, 2 s, 4 s and so on, up to 60 s.
     fn default() -> Self {
         Retry {
             first: Duration::from_secs(1),
@@ -87,7 +87,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Returns the delay before the next retry after this number of consecutive `failures`.
+    /// Returns the delay before the next retry. `failures` is the number of consecutive failures before the latest one.
     ///
     /// Returns `None` if there are no more retries.
     pub(super) fn delay(&self, failures: u32) -> Option<Duration> {
@@ -105,7 +105,7 @@ pub enum Unacceptable {
     /// A downstream resync applies the existing desired values, so it must not contain changes.
     #[error("downstream resync combined with data changes in one transaction")]
     DownstreamWithChanges,
-    /// A resync has no single previous state to restore.
+    /// A resync has no single previous state to restore, so it cannot be combined with `revert`.
     #[error("it is not supported to combine resync with revert")]
     ResyncWithRevert,
 }
@@ -128,10 +128,10 @@ impl<K, V> Transaction<K, V> {
         Transaction { changes, options }
     }
 
-    /// Checks that the options are compatible with each other.
+    /// Checks that the options can be combined.
     ///
     /// # Errors
-    /// See [`Unacceptable`].
+    /// Fails for the reasons listed in [`Unacceptable`].
     pub fn check(&self) -> Result<(), Unacceptable> {
         match self.options.resync {
             Resync::Downstream if !self.changes.is_empty() => Err(Unacceptable::DownstreamWithChanges),
@@ -145,19 +145,19 @@ impl<K, V> Transaction<K, V> {
 /// Failure of a single value in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError<K> {
-    /// Key of the failed value. It may be derived from a value of the transaction, or depend on one.
+    /// Key of the failed value. The value may be one of the transaction's values, be derived from one, or depend on one.
     pub key: K,
     /// Operation that failed.
     pub operation: Verb,
     /// State of the value after the failure.
     pub state: ValueState,
-    /// Error text.
+    /// Error text for people.
     pub error: String,
     /// True if the failure happened while previous values were being restored.
     pub in_revert: bool,
 }
 
-/// Reason why a value named by the transaction is PENDING.
+/// A PENDING value that was named by the transaction, and the reason why it is PENDING.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyWait<K> {
     /// Key of the value named by the transaction.
@@ -175,7 +175,7 @@ pub struct TransactionResult<K> {
     pub seq: u64,
     /// Failures, in the order they happened. PENDING is not a failure.
     pub errors: Vec<KeyError<K>>,
-    /// Values named by the transaction that are PENDING when it ends, in key order. These are not failures.
+    /// Values named by the transaction that were PENDING when it ended, in key order. These are not failures.
     pub waiting: Vec<KeyWait<K>>,
     /// True if the previous values were restored.
     pub reverted: bool,
@@ -200,7 +200,7 @@ pub enum Kind {
     Retry {
         /// Sequence number of the transaction in which the values first failed.
         of: u64,
-        /// Retry attempt number, starting at 1.
+        /// Number of this retry, starting at 1. Zero for the delayed repair of a value that other programs keep changing.
         attempt: u32,
     },
     /// A descriptor became available for values that had none.

@@ -25,8 +25,7 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].is_terminating() {
             self.on(id, Event::Resume);
             if self.graph[id].last_operation == Verb::Delete {
-                // The deletion failed and is no longer needed. Decisions made while the deletion was backing off must be made
-                // again.
+                // The deletion failed and is no longer needed. Decisions made while the deletion was backing off are made again.
                 self.graph[id].last_operation = Verb::Undefined;
                 self.unblock(id);
                 self.mark(id);
@@ -38,7 +37,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records the desired value as applied, with its derived values, after a comparison found no difference.
+    /// Records the desired value as applied and updates its derived values, after a comparison has found no difference.
     pub(super) fn settle(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let (Some(applied), Some(desired), false) = (node.applied(), node.desired(), node.is_in_sync()) else {
@@ -61,7 +60,7 @@ impl<D: Domain> Scheduler<D> {
         self.refresh_children(id);
     }
 
-    /// Sets the applied value. `event` is the lifecycle event that describes its origin.
+    /// Sets the applied value. `event` is the constructor of the lifecycle event that tells where the value comes from.
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         let domain = self.domain.clone();
         let key = &self.graph[id].key;
@@ -75,7 +74,7 @@ impl<D: Domain> Scheduler<D> {
         self.put_in_force(id, value, event);
     }
 
-    /// Marks the values that use the same object as an applied value.
+    /// Marks the values that use the same object as the applied `value` of `id`.
     fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
         for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
             if let Some(concerned) = self.graph.find(&key) {
@@ -91,7 +90,8 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.forget_error();
         if node.last_operation == Verb::Delete {
-            // The value was read from the kernel, not produced by an operation.
+            // No operation on the value itself has applied it: it was observed in the kernel, or created along with another
+            // value.
             node.last_operation = Verb::Undefined;
         }
         self.unblock(id);
@@ -124,7 +124,7 @@ impl<D: Domain> Scheduler<D> {
         self.release_claims(id, &[]);
         self.refresh_children(id);
         if self.graph[id].rejected().is_some() {
-            // Without an applied value, the values that it implied, such as its namespace, are no longer desired.
+            // Without an applied value, the values that it implied (such as its namespace) are no longer desired.
             self.desired_changed(id);
         }
         self.mark(id);
@@ -184,7 +184,7 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            // A drift block is always kept, and a back-off only if the derived value is unchanged.
+            // A block because of drift is always kept. A back-off is kept only if the derived value is unchanged.
             let descriptor = self.domain.descriptor(&key).filter(|_| node.blocked.is_some());
             let same = (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| {
                 let old = descriptor.as_applied(&key, None, old);
@@ -211,9 +211,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns whether a child belongs to the desired value, but is damaged and currently not repaired.
+    /// Returns whether a child is derived from the desired value, but was damaged and is currently not repaired.
     ///
-    /// The applied value then lacks the child only because of the damage.
+    /// Such a child is missing from the values derived from the applied value only because of the damage.
     fn is_left_damaged(&self, id: NodeId, child: NodeId) -> bool {
         let node = &self.graph[id];
         let is_damaged = self.graph[child].blocked.as_deref().is_some_and(Blocked::is_about_drift) && !node.is_terminating();
@@ -233,7 +233,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Unlinks a child that no longer exists from its parent, and drops the node if nothing needs it.
     ///
-    /// The child stays linked until then, so the parent can wait for it.
+    /// Until then, the child stays linked, so that the parent can wait for its deletion.
     pub(super) fn retire(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         if node.desire.derived.is_none()
@@ -338,13 +338,14 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Notifies the dependents that the availability of a node may have changed.
+    /// Notifies the dependents of a node that its availability may have changed.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.notify_around(id, Notify::All);
     }
 
-    /// Like [`Self::mark_interested`], for a node whose availability or value did change. Blocked dependents are retried.
+    /// Like [`Self::mark_interested`], for a node whose availability or value has definitely changed. Blocked dependents are
+    /// retried.
     fn wake_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.notify_around(id, Notify::Changed);
@@ -364,7 +365,7 @@ impl<D: Domain> Scheduler<D> {
         for (hub, txn) in notified.iter().copied() {
             let whom = self.queue.spread(&mut self.graph, hub, txn);
             if whom != Notify::No {
-                // Marking does not change the set of dependents.
+                // The set can be taken out of the node for the loop, because marking does not change the set of dependents.
                 let dependents = std::mem::take(&mut self.graph[hub].dependents);
                 for dependent in &dependents {
                     if whom == Notify::Changed {

@@ -40,7 +40,7 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key)?.applied()
     }
 
-    /// Returns the desired value, the applied value and the in-flight flag of `key` with a single lookup.
+    /// Returns the desired value, the applied value and the in-flight flag of `key`, using only one lookup.
     pub fn known(&self, key: &D::Key) -> Known<'a, D> {
         let node = self.node(key);
         Known {
@@ -50,7 +50,7 @@ impl<'a, D: Domain> View<'a, D> {
         }
     }
 
-    /// Returns the value that the creation or update in flight applies; `None` if there is none.
+    /// Returns the value that the creation or update in flight applies to `key`; `None` if no creation or update is in flight.
     pub fn coming(&self, key: &D::Key) -> Option<&'a D::Value> {
         self.node(key)?.in_flight.as_ref()?.action.value()
     }
@@ -70,22 +70,23 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
-    /// Returns whether a desired value is not applied yet although nothing known prevents it.
+    /// Returns whether a desired value has not been applied yet, although nothing that is known prevents it.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         self.graph.may_be_created(id) && !self.graph[id].is_impossible()
     }
 
-    /// Returns the desired keys under `prefix` that are not applied yet although nothing known prevents it, in key order.
+    /// Returns, in key order, the keys under `prefix` whose desired value has not been applied yet, although nothing that is
+    /// known prevents it.
     ///
-    /// It is not known yet which objects the kernel has for these keys.
+    /// The objects that the kernel has for these keys are not known yet.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| graph.may_be_created(*id) && graph[*id].blocked.is_none();
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
-    /// Returns whether the last operation on the desired value reported that something it needs does not exist. See
+    /// Returns whether the last operation on the desired value reported that something that it needs does not exist. See
     /// [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));
@@ -138,12 +139,13 @@ impl<'a, D: Domain> View<'a, D> {
         self.graph.holder(claim).map(|id| &self.graph[id].key)
     }
 
-    /// Returns whether an operation on the value is in flight. A snapshot may then be older than the outcome of that operation.
+    /// Returns whether an operation on the value is in flight. If so, a snapshot taken now may not show the outcome of that
+    /// operation.
     pub fn in_flight(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.in_flight.is_some())
     }
 
-    /// Returns whether the value is being deleted.
+    /// Returns whether a deletion of the value is in flight.
     pub fn is_being_deleted(&self, key: &D::Key) -> bool {
         let deletes = |node: &Node<D>| node.in_flight.as_ref().is_some_and(|flight| flight.action.verb() == Verb::Delete);
         self.node(key).is_some_and(deletes)

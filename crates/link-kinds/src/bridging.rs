@@ -19,8 +19,8 @@ pub struct PortSpec {
     pub member: &'static str,
     /// Table of the port settings.
     pub attributes: Table,
-    /// Setting of the master that contains the VLAN assigned to new ports and to the master itself; `None` if the kind has no
-    /// such setting.
+    /// Setting of the master that contains the VLAN to which new ports and the master itself are assigned; `None` if the kind has
+    /// no such setting.
     pub default_vlan: Option<&'static Attribute>,
     /// Field that contains the VLANs of a port; `None` if ports have no VLANs.
     pub vlans: Option<&'static str>,
@@ -31,7 +31,7 @@ pub struct PortSpec {
 pub struct Port {
     /// Kind of the master, as named in `Interface.Type`.
     pub of: &'static str,
-    /// Port settings that the kind of the master supports.
+    /// Values of the port settings that the master's kind supports.
     pub settings: Settings,
     /// VLANs of the port; empty if the kind of the master has no port VLANs.
     pub vlans: Vec<VlanRange>,
@@ -46,7 +46,7 @@ pub struct VlanRange {
     pub last: u16,
     /// `true` if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
-    /// `true` if frames of these VLANs are untagged on egress.
+    /// `true` if frames of the VLANs in this range are untagged on egress.
     pub untagged: bool,
 }
 
@@ -57,7 +57,7 @@ impl Port {
         kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
     }
 
-    /// Returns the port settings of a port for which the user sets none; `None` if links of this kind have no ports.
+    /// Returns the default settings of a port, for a user who sets none; `None` if links of the kind `of` have no ports.
     pub fn bare(of: &KindSpec) -> Option<Port> {
         let ports = of.ports?;
         Some(Port {
@@ -67,13 +67,13 @@ impl Port {
         })
     }
 
-    /// Checks and reads port settings.
+    /// Reads the port settings from a message and checks them.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
     pub fn parse(member: &str, message: &DynamicMessage) -> Result<Port, Invalid> {
         let Some((of, ports)) = Port::kind_of(member) else {
-            let text = format!("no interface type has ports with {member}");
+            let text = format!("no interface type has port settings named {member}");
             return Err(Invalid::new("PortMismatch", &[member], text));
         };
         Ok(Port {
@@ -99,7 +99,7 @@ impl Port {
 }
 
 impl VlanRange {
-    /// Formats the range for use in a key: `10`, `20-29`.
+    /// Formats the range for use in a key, such as `10` or `20-29`.
     pub fn id(&self) -> String {
         match self.first == self.last {
             true => self.first.to_string(),
@@ -108,7 +108,7 @@ impl VlanRange {
     }
 }
 
-/// Checks and reads the VLANs in a field of a message.
+/// Reads the VLANs from a field of a message and checks them.
 pub(super) fn vlans(message: &DynamicMessage, field: &str) -> Result<Vec<VlanRange>, Invalid> {
     let Some(list) = message.get_field_by_name(field) else {
         return Ok(Vec::new());
@@ -124,7 +124,7 @@ pub(super) fn vlans(message: &DynamicMessage, field: &str) -> Result<Vec<VlanRan
         }
         if let Some(other) = ranges.iter().find(|other| other.pvid && range.pvid) {
             let text = format!(
-                "both VLAN {} and VLAN {} are the PVID; a port has at most one",
+                "both VLAN {} and VLAN {} are the PVID; a port can have only one PVID",
                 other.first, range.first
             );
             return Err(Invalid::new("VlanPvidTwice", &[&format!("{field}[{at}].pvid")], text));

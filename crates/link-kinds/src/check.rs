@@ -1,18 +1,18 @@
-//! Validates an interface against the table and the rules of its kind. Looks only at the interface itself, not at other values or
+//! Validates an interface against the table and the rules of its kind. The checks need no other values and no information about
 //! the system.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, ReflectMessage, Value};
 
 use super::spec::{Attribute, KindSpec, LinkKind, Scale, Unset};
 
-/// Why a value is invalid.
+/// Reason why a value is invalid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invalid {
     /// Stable CamelCase identifier for programs.
     pub reason: &'static str,
     /// Names of the fields that the user must change.
     pub fields: Vec<String>,
-    /// The problem and what to write instead.
+    /// Message for people: the problem, and what to write instead.
     pub message: String,
 }
 
@@ -26,14 +26,14 @@ impl Invalid {
         }
     }
 
-    /// Creates the error for a member of `link` that belongs to another kind.
+    /// Creates the error for an interface that sets a member of `link` belonging to another kind.
     pub(super) fn link_mismatch(type_name: &str) -> Self {
         let message = format!("Linux interface reference does not match the interface type {type_name}");
         Invalid::new("LinkMismatch", &["link"], message)
     }
 }
 
-/// Properties of an interface that the rules of its kind check.
+/// Properties of an interface that are checked by the rules of its kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// `true` if any member of `link` is set.
@@ -115,21 +115,21 @@ fn check_member(spec: &KindSpec, given: &Given<'_>) -> Result<(), Invalid> {
             None => Ok(()),
             Some(field) => {
                 let (name, member) = (spec.type_name, spec.member);
-                let message = format!("{name} interface defined without {member}; give {member} with {field}");
+                let message = format!("{name} interface defined without {member}; set {member} and its field {field}");
                 Err(Invalid::new("LinkMissing", &["link"], message))
             }
         },
     }
 }
 
-/// Returns the name of the first field that the kind requires; `None` if all fields are optional.
+/// Returns the name of one field that the kind requires; `None` if all fields are optional.
 fn first_needed(spec: &KindSpec) -> Option<&'static str> {
     let reference = spec.references.first().map(|reference| reference.field);
     let mut required = spec.attributes.iter().filter(|attribute| attribute.unset == Unset::Required);
     reference.or_else(|| required.next().map(|attribute| attribute.field))
 }
 
-/// Checks that a field is present if required, and that its value is in the range given in the table.
+/// Checks that a field is set if it is required, and that its value is in the range given in the table.
 pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> Result<(), Invalid> {
     let Attribute { field, title, range, .. } = attribute;
     let (min, max) = *range;
@@ -146,7 +146,7 @@ pub(super) fn check_attribute(attribute: &Attribute, link: &DynamicMessage) -> R
         let message = format!("unknown {title} {number}; expected {known}");
         return Err(Invalid::new("UnknownEnumValue", &[field], message));
     }
-    // A field without presence tracking counts as unset if it is 0.
+    // A field that cannot distinguish 0 from unset (no presence tracking) counts as unset if it is 0.
     let is_unset = number == 0 && attribute.unset != Unset::Required && !descriptor.is_some_and(|field| field.supports_presence());
     if !is_unset && !(min..=max).contains(&number) {
         let message = format!("the {title} {number} is out of range; expected {min} to {max}");

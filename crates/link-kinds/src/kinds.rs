@@ -23,5 +23,5 @@ pub static KINDS: &[&dyn LinkKind] = &[
     &vlan::Vlan,
 ];
 
-/// Kind of links that other programs manage and the agent only refers to.
+/// Kind of the links that other programs manage and that the agent only refers to.
 pub(super) static REFERRED: &dyn LinkKind = &existing::Existing;

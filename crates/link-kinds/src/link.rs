@@ -23,7 +23,7 @@ pub struct Link {
     pub own_vlans: Vec<VlanRange>,
 }
 
-/// Two links are equal if they have the same kind, settings, references and VLANs.
+/// Compares kind, settings, references and VLANs.
 impl PartialEq for Link {
     fn eq(&self, other: &Self) -> bool {
         self.is_of(other.kind)
@@ -55,8 +55,8 @@ impl Link {
         }
     }
 
-    /// Checks an interface against the rules of its kind and reads its settings. The caller must check the names of other
-    /// interfaces.
+    /// Checks an interface against the rules of its kind, and reads its settings. The caller must check the names of the
+    /// interfaces that it refers to.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -103,7 +103,7 @@ impl Link {
         self.spec().life_cycle
     }
 
-    /// Returns each reference of the kind with the name of the interface that this link refers to.
+    /// Returns the references of the kind, each with the name of the interface that this link refers to.
     pub fn references(&self) -> impl Iterator<Item = (&'static Reference, &str)> {
         self.spec().references.iter().zip(self.references.iter().map(String::as_str))
     }
@@ -113,12 +113,12 @@ impl Link {
         references.find(|(reference, _)| role(&reference.role)).map(|(_, name)| name)
     }
 
-    /// Returns the logical name of the other end of the pair.
+    /// Returns the logical name of the other end of the pair; `None` if the link is not part of a pair.
     pub fn peer(&self) -> Option<&str> {
         self.named(Role::is_peer)
     }
 
-    /// Returns the logical name of the parent interface.
+    /// Returns the logical name of the parent interface; `None` if the kind has no parent.
     pub fn parent(&self) -> Option<&str> {
         self.named(|role| matches!(role, Role::Parent { .. }))
     }
@@ -131,7 +131,7 @@ impl Link {
         })
     }
 
-    /// Returns the kernel name of the link before the agent takes it over.
+    /// Returns the kernel name that the link had before the agent took it over; `None` for kinds that are not taken over by name.
     pub fn original(&self) -> Option<&str> {
         self.named(|role| matches!(role, Role::Original))
     }
@@ -159,17 +159,18 @@ impl Link {
         Some((unique.reason, format!("{} {}", unique.title, numbers.join(" "))))
     }
 
-    /// Returns the words that follow the logical name in the ownership mark on the link, each after a slash.
+    /// Returns the words that follow the logical name in the link's ownership mark. In the mark, each word is preceded by a
+    /// slash.
     pub fn mark_words(&self) -> Vec<&str> {
         let words = |(reference, name): (&'static Reference, _)| match reference.role {
             Role::Peer { .. } | Role::Parent { .. } => vec![name],
-            // Ligato vpp-agent writes the name of the TAP followed by its original name.
+            // This is the format of ligato vpp-agent: the name of the TAP, followed by its original name.
             Role::Original => vec![name, name],
         };
         self.references().flat_map(words).collect()
     }
 
-    /// Sets the references of the link to the words that follow the logical name in its ownership mark.
+    /// Sets the references of the link, given the words that follow the logical name in its ownership mark.
     pub fn with_mark_words(mut self, words: &str) -> Self {
         if let (Some(reference), Some(name)) = (self.spec().references.first(), self.references.first_mut()) {
             *name = match reference.role {
@@ -188,7 +189,7 @@ impl Link {
         }
     }
 
-    /// Returns the settings that differ from those of the desired link; empty if the kinds differ. For `set`, see
+    /// Returns the settings that differ from those of the desired link; empty if the links are of different kinds. For `set`, see
     /// [`Settings::differences`].
     pub fn differences(&self, desired: &Link, set: u64) -> Vec<Difference> {
         match self.is_of(desired.kind) {
@@ -201,12 +202,12 @@ impl Link {
     pub fn what_differs(&self, desired: &Link) -> Vec<String> {
         if !self.is_of(desired.kind) {
             let (found, wanted) = (self.spec().type_name, desired.spec().type_name);
-            return vec![format!("it is of type {found} instead of {wanted}")];
+            return vec![format!("the type is {found} instead of {wanted}")];
         }
         let pairs = self.references().zip(&*desired.references);
         let other = pairs.filter(|((_, found), wanted)| found != wanted);
         other
-            .map(|((reference, found), wanted)| format!("its {} is `{found}` instead of `{wanted}`", reference.field))
+            .map(|((reference, found), wanted)| format!("{} is `{found}` instead of `{wanted}`", reference.field))
             .collect()
     }
 

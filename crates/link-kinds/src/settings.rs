@@ -1,6 +1,6 @@
 //! Link and port settings as kernel numbers: reads them from a message, encodes them for creation and changes, and compares them.
 //!
-//! Everything here is a loop over a [`Table`] and independent of the kind.
+//! All functions loop over a [`Table`] and do not depend on the kind.
 
 use std::fmt;
 
@@ -57,7 +57,7 @@ pub struct Difference {
     pub to: u32,
 }
 
-/// Compares the settings in effect: setting a default explicitly is the same as leaving the field unset.
+/// Compares the settings that are in effect: setting a default explicitly is the same as leaving the field unset.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.table, other.table) && self.numbers == other.numbers
@@ -83,7 +83,7 @@ impl Settings {
         }
     }
 
-    /// Checks and reads the settings in a message. Without a message, all settings are unset.
+    /// Reads the settings from a message and checks them. Without a message, all settings are unset.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -120,7 +120,7 @@ impl Settings {
                 Kind::Enum(_) => Value::EnumNumber(number.cast_signed()),
                 _ => Value::U32(number),
             };
-            // This fails only if the message has no such field. A test ensures that it has all fields of the table.
+            // This fails only if the message has no such field. A test ensures that each message has all fields of its table.
             let _ = message.try_set_field(&field, value);
         }
     }
@@ -134,7 +134,8 @@ impl Settings {
         self.numbers[self.position(attribute)?]
     }
 
-    /// Returns whether a setting has an effect. It has none if the setting in its `only_with` is 0 or unknown.
+    /// Returns whether a setting has an effect. A setting has no effect if the other setting named in `only_with` is 0 or
+    /// unknown.
     fn counts(&self, attribute: &Attribute) -> bool {
         let other = attribute.only_with.map(|other| self.get(other));
         other.is_none_or(|number| number.is_some_and(|number| number != 0))
@@ -166,7 +167,7 @@ impl Settings {
             })
     }
 
-    /// Returns the features for which the settings contain a state, each with that state.
+    /// Returns each feature whose state is known from the settings, together with that state.
     pub fn features(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all().filter_map(|(_, attribute, number)| match attribute.at {
             At::Feature(feature) => Some((feature, number? != 0)),
@@ -182,7 +183,7 @@ impl Settings {
         attrs(decided.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// Replaces the numbers with those that the kernel reports. Other numbers stay unchanged.
+    /// Replaces each number with the one that the kernel reports. A number that the kernel does not report stays unchanged.
     pub fn observe(&mut self, observed: &Observed<'_>) {
         for (attribute, believed) in self.table.iter().zip(&mut self.numbers) {
             let shown = match attribute.at {
@@ -206,7 +207,7 @@ impl Settings {
 
     /// Returns the settings that differ from the desired ones.
     ///
-    /// `set` is a bit set of the settings that the agent has set earlier. Those that are no longer desired are reset.
+    /// `set` is a bit set of the settings that the agent has set earlier. If such a setting is no longer desired, it is reset.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
         let mut found = Vec::new();
         for ((at, attribute, to), from) in desired.all().zip(&*self.numbers) {
@@ -218,7 +219,8 @@ impl Settings {
             };
             let is_same = match *from {
                 Some(from) => from.abs_diff(to) <= attribute.rounding,
-                // A setting that the kernel does not report is assumed to have its default.
+                // A setting that the kernel does not report is assumed to have its default, so it differs only if the user sets
+                // it explicitly.
                 None => desired.explicit >> at & 1 == 0,
             };
             if !is_same {
@@ -232,7 +234,7 @@ impl Settings {
         found
     }
 
-    /// Returns the changes that reset all explicitly set settings to their defaults.
+    /// Returns the changes that reset explicitly set settings to their defaults. Settings without a default stay unchanged.
     pub fn resets(&self) -> Vec<Difference> {
         let set = self.all().filter(|(at, ..)| self.explicit >> at & 1 == 1);
         let differing = set.filter_map(|(_, attribute, from)| {
@@ -246,7 +248,7 @@ impl Settings {
         differing.collect()
     }
 
-    /// Returns a bit set of the explicitly set settings that the agent would leave alone if they were unset
+    /// Returns a bit set of the settings that the user sets explicitly and that the agent would otherwise leave alone
     /// ([`Unset::LeftAlone`]).
     pub fn set_bits(&self) -> u64 {
         let set = self.all().filter(|(at, attribute, _)| {
@@ -267,7 +269,7 @@ impl Difference {
     }
 }
 
-/// Returns the attributes that change the link as desired. Omits settings that cannot be changed on an existing link.
+/// Returns the attributes that remove the given differences. Omits settings that cannot be changed on an existing link.
 pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     let in_place = differences
         .iter()
@@ -275,15 +277,15 @@ pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     attrs(in_place.map(|difference| (difference.attribute, difference.to)))
 }
 
-/// Describes the difference, as in "its VLAN id is 10 instead of 20" or "receive checksum offloading is not on".
+/// Describes the difference, as in "the VLAN id is 10 instead of 20" or "receive checksum offloading is not on".
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Attribute { title, at, .. } = self.attribute;
         let shown = |number| self.attribute.shown(number);
         match (at, self.from) {
             (At::Feature(_), _) => write!(f, "{title} is not {}", if self.to != 0 { "on" } else { "off" }),
-            (At::Info(..), Some(from)) => write!(f, "its {title} is {} instead of {}", shown(from), shown(self.to)),
-            (At::Info(..), None) => write!(f, "its {title} is not {}", shown(self.to)),
+            (At::Info(..), Some(from)) => write!(f, "the {title} is {} instead of {}", shown(from), shown(self.to)),
+            (At::Info(..), None) => write!(f, "the {title} is not {}", shown(self.to)),
         }
     }
 }

@@ -8,7 +8,8 @@ use super::{
     settings::Table,
 };
 
-/// A link kind. Its table is returned by `spec`; other methods implement rules that a table cannot express. All methods are pure.
+/// A link kind. `spec` returns its table, and the other methods implement rules that a table cannot express. All methods are
+/// pure.
 pub trait LinkKind: Sync {
     /// Returns the table that describes this kind.
     fn spec(&self) -> &'static KindSpec;
@@ -51,7 +52,7 @@ pub struct KindSpec {
     pub ports: Option<&'static PortSpec>,
     /// Field that contains the VLANs of the bridge itself; `None` for kinds other than bridges.
     pub own_vlans: Option<&'static str>,
-    /// Settings whose combination must be unique among the links on one parent; `None` if links may have equal settings.
+    /// Settings whose combination must be unique among the links on one parent; `None` if links may have the same settings.
     pub unique: Option<Unique>,
     /// Namespace sysctls (name and value) that must be set before such a link is created.
     pub sysctls: &'static [(&'static str, &'static str)],
@@ -109,11 +110,11 @@ impl KindSpec {
 pub enum LifeCycle {
     /// The agent creates and deletes the links.
     Created,
-    /// Other programs create the links. The agent takes them over and gives them back.
+    /// Other programs create the links. The agent takes them over, and gives them back when they are no longer desired.
     TakenOver,
     /// Each namespace has one link of this kind, with this name. The agent changes it but never deletes it.
     Builtin(&'static str),
-    /// The agent only refers to the links and never changes them.
+    /// The agent refers to the links but never changes them.
     Referred,
 }
 
@@ -183,16 +184,16 @@ impl Wire {
 /// Conversion between the number in a field and the number in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scale {
-    /// Both numbers are the same.
+    /// The kernel uses the same number as the field.
     One,
-    /// Both numbers are the same; 1 means on and 0 means off.
+    /// The kernel uses the same number as the field; 1 means on and 0 means off.
     Switch,
     /// The kernel's number is the field's number multiplied by this factor.
     Times(u32),
     /// The kernel's number is the field's number divided by this divisor.
     Over(u32),
-    /// Pairs of field number and kernel number, for example for an enum. If several pairs have the same kernel number, the first one is
-    /// shown.
+    /// Pairs of field number and kernel number, for example for an enum. If several pairs have the same kernel number, the first
+    /// one determines the field number to show.
     Table(&'static [(u32, u32)]),
 }
 
@@ -218,19 +219,19 @@ impl Scale {
     }
 }
 
-/// Meaning of an unset field. Defaults are numbers as in the kernel.
+/// Meaning of an unset field. The numbers are those of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unset {
     /// There is no default, so the field must be set.
     Required,
-    /// An unset field means the kernel's default, which is this number. The agent does not send it on creation. A link with a
-    /// different number has drifted.
+    /// An unset field means the kernel's default, which is this number. The agent does not send it when it creates a link. A link
+    /// with a different number has drifted.
     KernelDefault(u32),
-    /// An unset field means the agent's default, which is this number. The agent sends it on creation, because the kernel's
-    /// default differs.
+    /// An unset field means the agent's default, which is this number. The agent sends it when it creates a link, because the
+    /// kernel's default differs.
     AgentDefault(u32),
     /// An unset field means that any number is accepted. If the agent has set a number earlier, it resets the setting to this
-    /// number.
+    /// number when the field becomes unset.
     LeftAlone(u32),
 }
 
@@ -254,20 +255,22 @@ pub struct Attribute {
     pub at: At,
     /// Conversion from the number in the field to the number in the kernel.
     pub scale: Scale,
-    /// Smallest and largest number that the field accepts. Unless the field is required, 0 is also accepted and means "not set".
+    /// Smallest and largest number that the field accepts. Unless the field is required, it also accepts 0, which means "not
+    /// set".
     pub range: (u32, u32),
     /// Meaning of an unset field.
     pub unset: Unset,
     /// How the setting is changed on an existing link.
     pub change: Change,
-    /// Largest difference, in the kernel's numbers, that is attributed to rounding by the kernel.
+    /// Largest difference between two kernel numbers that is ignored, because the kernel may have rounded one of them.
     pub rounding: u32,
-    /// Another setting that must not be 0 for this setting to take effect. If it is 0, the kernel may even reject this setting.
+    /// Another setting without which this setting has no effect: it must not be 0. If it is 0, the kernel may even reject this
+    /// setting.
     pub only_with: Option<&'static Attribute>,
 }
 
 impl Attribute {
-    /// Creates a setting whose field is 0 when unset, and that can be changed on an existing link.
+    /// Creates a setting whose default in the kernel is 0, and that can be changed on an existing link.
     pub const fn new(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute {
             field,
@@ -297,7 +300,7 @@ impl Attribute {
         Attribute { range: (min, max), ..self }
     }
 
-    /// Sets the meaning of the unset field.
+    /// Sets what an unset field means.
     pub const fn unset(self, unset: Unset) -> Self {
         Attribute { unset, ..self }
     }
@@ -310,12 +313,12 @@ impl Attribute {
         }
     }
 
-    /// Sets the largest difference that is attributed to rounding by the kernel.
+    /// Sets the largest difference that is ignored because the kernel may have rounded the number.
     pub const fn rounded(self, rounding: u32) -> Self {
         Attribute { rounding, ..self }
     }
 
-    /// Formats a kernel number of this setting, for messages.
+    /// Formats a kernel number of this setting for use in messages.
     pub fn shown(&self, number: u32) -> String {
         match self.scale {
             Scale::Table(_) => format!("0x{number:x}"),
@@ -364,14 +367,15 @@ pub struct Reference {
 /// Relation of a named interface to the interface that names it.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
-    /// The other end of a pair. Each end names the other, and a single netlink request creates both.
+    /// The other end of a pair. Each end names the other one, and a single netlink request creates both.
     Peer {
         /// Number of the attribute inside IFLA_INFO_DATA that describes the other end.
         attribute: u16,
     },
     /// The parent, that is, the link below this one (IFLA_LINK). If the parent is deleted, the kernel deletes this link too.
     Parent {
-        /// Setting that must not be 0 for the link to be up while its parent is down; `None` if the parent must always be up.
+        /// Setting that must not be 0 for the link to be up while its parent is down; `None` if the link can only be up while its
+        /// parent is up.
         up_unless: Option<&'static Attribute>,
     },
     /// The name that a link has before the agent takes it over.

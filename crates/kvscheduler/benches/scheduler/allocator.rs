@@ -15,7 +15,7 @@ static ALLOCATOR: Counting = Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
 /// Returns the size of the block that mimalloc uses for an allocation. Block sizes are multiples of 16 bytes. From 128 bytes on,
-/// there are four sizes between consecutive powers of two.
+/// there are four block sizes for each doubling of the size.
 fn taken(size: usize) -> usize {
     size.next_multiple_of((size.next_power_of_two() / 8).max(16))
 }

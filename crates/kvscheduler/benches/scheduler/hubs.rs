@@ -8,7 +8,7 @@ use crate::{
 
 /// Largest number of dependents of a hub.
 const LARGEST: usize = 100_000;
-/// Chain lengths. In a real configuration, chains have only a few links.
+/// Lengths of the measured dependency chains. Chains in a real configuration consist of only a few values.
 const LENGTHS: &[usize] = &[10, 100, 1_000];
 
 fn dependent(index: usize) -> Key {
@@ -19,8 +19,8 @@ fn member(index: usize) -> Key {
     Key::from(format!("config/toy/v1/member/{index:07}"))
 }
 
-/// One key with many dependents, such as a namespace with many interfaces: the key appears, single dependents are updated, and the
-/// key disappears.
+/// Measures a fact with many dependents (like a namespace with many interfaces): the fact appears, single dependents are updated,
+/// and the fact disappears.
 fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     let hub = Key::from("fact/hub");
     let mut world = World::new();
@@ -34,7 +34,7 @@ fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     assert_eq!(world.applied_under("config/"), 0, "all dependents must be deleted with the hub");
     vec![
         (
-            "one key: all dependents wait for it",
+            "one key: all dependents wait for the key",
             Cost {
                 operations: size,
                 ..waiting
@@ -46,7 +46,7 @@ fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     ]
 }
 
-/// A prefix with many values, and as many dependents. Each dependent needs any one value with the prefix.
+/// Measures a prefix with many values, and as many dependents, each of which needs any one of these values.
 fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));
@@ -61,11 +61,11 @@ fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     vec![
         ("one prefix: create members and dependents", create),
         ("one prefix: update all members", update),
-        ("one prefix: delete all members, and with them the dependents", delete),
+        ("one prefix: delete all members and therefore all dependents", delete),
     ]
 }
 
-/// A chain in which each value needs the previous one.
+/// Measures a chain in which each value needs the previous one.
 fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let start = Key::from("fact/start");
@@ -76,21 +76,25 @@ fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     let waiting = world.transaction(links.collect(), false);
     let come = world.fact(&start, true);
     let gone = world.fact(&start, false);
-    assert_eq!(world.applied_under("config/"), 0, "all links must be deleted with the start");
+    assert_eq!(
+        world.applied_under("config/"),
+        0,
+        "all links must be deleted together with the start of the chain"
+    );
     vec![
         (
-            "one chain: all links wait for its start",
+            "one chain: all links wait for the start of the chain",
             Cost {
                 operations: size,
                 ..waiting
             },
         ),
-        ("one chain: its start appears", come),
-        ("one chain: its start disappears", gone),
+        ("one chain: the start of the chain appears", come),
+        ("one chain: the start of the chain disappears", gone),
     ]
 }
 
-/// Runs all hub scenarios, each at all sizes.
+/// Runs all hub scenarios, each with several graph sizes.
 pub fn run(sizes: &[usize], report: &mut Report) {
     let sizes: Vec<usize> = sizes.iter().copied().filter(|size| *size <= LARGEST).collect();
     measure(one_key, &sizes, report);

@@ -25,11 +25,11 @@ use report::{Report, Row};
 use toy::{Key, Toy, delete, put, value};
 use world::{Cost, World, cpu_time};
 
-/// Numbers of base values in the graph, unless specified on the command line.
+/// Graph sizes to measure, as numbers of base values, unless sizes are given on the command line.
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
 /// Maximum number of updates or deletions of single values in one run.
 const SINGLE_CHANGES_MAX: usize = 20_000;
-/// Total number of values to create for each graph size. Small sizes are run several times.
+/// Total number of values to create for each graph size, so that small graphs are measured in several runs.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
 /// Wall-clock time after which no further run of a size is started, so the whole benchmark takes only a few minutes.
@@ -51,7 +51,7 @@ impl Numbers {
     }
 }
 
-/// Costs of one graph life cycle, from creation to deletion.
+/// Costs of one life cycle of a graph, from its creation to its deletion.
 struct Life {
     bytes: usize,
     /// Bytes used by the keys and values passed to the scheduler; included in `bytes`.
@@ -61,7 +61,7 @@ struct Life {
 
 /// Runs all scenarios on a graph of `n` base values, from its creation to its deletion.
 fn life(n: usize) -> Life {
-    // Put all values in key order, as in a listing of the store.
+    // All values are put in key order, as in a listing of the store.
     let all = |content: u32| {
         let mut changes: Vec<_> = (0..n).map(|index| put(value(index, content))).collect();
         changes.sort_by(|a, b| a.key.cmp(&b.key));
@@ -96,21 +96,21 @@ fn life(n: usize) -> Life {
     step("single changes");
     let single_changes = n.min(SINGLE_CHANGES_MAX);
     let singles = (0..single_changes).map(|change| vec![put(value(numbers.below(n), 3 + change as u32))]);
-    costs.push(("single update of any value", world.transactions(singles.collect())));
+    costs.push(("update of one random value", world.transactions(singles.collect())));
     let mut remade = Vec::new();
     for _ in 0..single_changes / 2 {
         let index = numbers.below(n);
         remade.push(vec![delete(value(index, 0).0)]);
         remade.push(vec![put(value(index, 0))]);
     }
-    costs.push(("single deletion of any value, and re-creation", world.transactions(remade)));
+    costs.push(("deletion and re-creation of one random value", world.transactions(remade)));
 
     step("delete all");
     let deletions = all(0).into_iter().map(|change| delete(change.key));
     costs.push(("delete all", world.transaction(deletions.collect(), false)));
     assert_eq!(world.applied_under(""), 0, "all values must be deleted");
     costs.push((
-        "benchmark overhead in update and resync: dropping the old value",
+        "benchmark overhead of update and resync: dropping the old values",
         give_up(all(2), all(3)),
     ));
     Life { bytes, given, costs }

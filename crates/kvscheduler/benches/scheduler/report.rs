@@ -39,7 +39,8 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds the memory used by a graph of `size` base values: `bytes` in total, of which `given` are keys and values as passed.
+    /// Adds the memory used by a graph of `size` base values: `bytes` in total, including `given` bytes for the keys and values
+    /// that were passed to the scheduler.
     pub fn add_memory(&mut self, size: usize, bytes: usize, given: usize) {
         self.memory.push((size, bytes, given));
     }
@@ -80,7 +81,7 @@ impl Report {
                 );
             }
         }
-        println!("\n| N | bytes per value | of which key and value as passed |\n|--:|--:|--:|");
+        println!("\n| N | bytes per value | bytes of key and value as passed |\n|--:|--:|--:|");
         for (size, bytes, given) in &self.memory {
             println!("| {size} | {} | {} |", bytes / size, given / size);
         }

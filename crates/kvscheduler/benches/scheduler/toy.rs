@@ -10,7 +10,7 @@ pub type Key = Arc<str>;
 /// Toy value. Clones share the dependencies and derived values.
 #[derive(Clone, Debug)]
 pub struct Toy {
-    /// Content of the value. Changing it requires an update.
+    /// Content of the value. A value whose content changes must be updated.
     pub content: u32,
     links: Arc<Links>,
 }
@@ -59,7 +59,7 @@ impl Toy {
 #[derive(Clone)]
 pub struct ToyDomain;
 
-/// Operation without contents, because nothing is performed.
+/// Operation. It needs no contents, because the benchmark does not perform operations.
 #[derive(Clone, Debug)]
 pub struct Something;
 
@@ -82,7 +82,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
     fn compare(&self, _: &Key, applied: &Toy, desired: &Toy) -> Comparison {
         let differs = applied.content != desired.content;
         differs
-            .then(|| Difference::in_place("its content was changed"))
+            .then(|| Difference::in_place("the content was changed"))
             .into_iter()
             .collect()
     }
@@ -181,7 +181,7 @@ impl Cell {
     }
 }
 
-/// Returns the key and value at an index of the configuration.
+/// Returns the key and the value at position `index` of the benchmark configuration.
 pub fn value(index: usize, content: u32) -> (Key, Toy) {
     Cell(index / CELL).value(content, index % CELL)
 }

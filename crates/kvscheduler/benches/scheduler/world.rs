@@ -1,4 +1,5 @@
-//! Runs a scheduler whose operations all succeed immediately, and measures its time. Creating the input is not measured.
+//! Runs a scheduler whose operations all succeed immediately, and measures the processor time that it uses. The time to create
+//! its input is not included.
 
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl World {
         }
     }
 
-    /// Measures one transaction until nothing is left to do.
+    /// Performs one transaction until nothing is left to do, and returns its cost.
     pub fn transaction(&mut self, changes: Vec<Change<Key, Toy>>, full: bool) -> Cost {
         self.measured(|world| {
             world.scheduler.transaction(changes, full);
@@ -73,7 +74,8 @@ impl World {
         })
     }
 
-    /// Measures consecutive transactions. Each starts when nothing is left to do for the previous one.
+    /// Performs consecutive transactions and returns their total cost. Each starts when nothing is left to do for the previous
+    /// one.
     pub fn transactions(&mut self, transactions: Vec<Vec<Change<Key, Toy>>>) -> Cost {
         self.measured(|world| {
             for changes in transactions {
@@ -83,7 +85,7 @@ impl World {
         })
     }
 
-    /// Measures the appearance or disappearance of a fact.
+    /// Reports that a fact appears or disappears, and returns the cost of processing this change.
     pub fn fact(&mut self, key: &Key, exists: bool) -> Cost {
         self.measured(|world| {
             world.scheduler.fact(key, exists.then(|| Toy::plain(0)));

@@ -1,6 +1,6 @@
 //! Copies of values, value states and history, for readers.
 //!
-//! Taking a copy is cheap, because values and records are shared. Everything else, such as reconstructing revisions from the
+//! Taking a copy is cheap, because values and records are shared. All further work, such as reconstructing revisions from the
 //! records, is done outside the scheduler, and only when a reader needs it.
 
 use std::{
@@ -47,7 +47,7 @@ pub struct Sighting<K, V> {
     pub applied: Option<V>,
     /// Desired value, if it is valid.
     pub desired: Option<V>,
-    /// Error at the time the state was last recorded.
+    /// Error text of the value when its state was last recorded; `None` if it had no error.
     pub error: Option<Arc<str>>,
     /// Last operation on the value. If there was none, the operation that the value is waiting for.
     pub last_operation: Verb,
@@ -123,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the state of a value, or `None` if the key is only mentioned by other values.
+    /// Returns the state of a value; `None` if other values merely mention its key.
     fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
@@ -165,7 +165,7 @@ impl<D: Domain> Pick<D> {
     pub fn into_extract(self) -> Extract<D> {
         let Pick(mut extract) = self;
         extract.values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        // A value may be listed twice: as a requested key, and as a value derived from another one.
+        // A value is listed twice if its key was selected and it is also derived from another selected value.
         extract.values.dedup_by(|one, other| one.key == other.key);
         extract
     }
@@ -221,7 +221,8 @@ impl<D: Domain> Extract<D> {
         self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
-    /// Returns the revisions of all values that are, or were, derived from the value `key`, sorted by key and then by time.
+    /// Returns the revisions of all values that are, or were, derived from the value `key`. They are sorted by key and then by
+    /// time.
     pub fn timelines_of_derived(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
         let Some(descriptor) = self.domain.descriptor(key) else {
             return Vec::new();
@@ -243,7 +244,8 @@ impl<D: Domain> Extract<D> {
         timelines.flatten().collect()
     }
 
-    /// Returns the revision of each key at `time` (since the Unix epoch), in key order. `None` selects the current revisions.
+    /// Returns the revision of each key at `time` (since the Unix epoch), in key order. If `time` is `None`, returns the current
+    /// revisions.
     pub fn snapshot(&self, time: Option<Duration>) -> Vec<Revision<D::Key, D::Value>> {
         let revisions = self.all_revisions();
         match time {
@@ -252,7 +254,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// Counts each text of a flag in all known revisions of the keys for which `counts` returns `true`.
+    /// Counts how often each text of `flag` occurs in the known revisions of the keys for which `counts` returns `true`.
     pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&D::Key) -> bool) -> FlagStatistics {
         let mut statistics = FlagStatistics::default();
         for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
@@ -282,7 +284,8 @@ impl<D: Domain> Extract<D> {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }
-        // Transactions are in completion order, so the operations on a key may not be in time order yet.
+        // The records are in the order in which the transactions completed. The operations on one key must first be sorted by
+        // time.
         changes
             .values_mut()
             .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));
@@ -308,7 +311,8 @@ impl<D: Domain> Extract<D> {
         revisions
     }
 
-    /// Completes the last revision with the current state of the value, or adds one if the history no longer contains it.
+    /// Completes the last revision with the current state of the value. Adds a revision if the history no longer contains the
+    /// current one.
     fn complete(&self, value: &Sighting<D::Key, D::Value>, revisions: &mut Vec<Revision<D::Key, D::Value>>) {
         if value.state == ValueState::Nonexistent {
             return;
@@ -347,7 +351,7 @@ impl<D: Domain> Extract<D> {
         self.value(key).is_some_and(|value| value.available)
     }
 
-    /// Returns the dependencies that a value has under this key. Empty if `value` is `None` or the key has no descriptor.
+    /// Returns the dependencies of `value` under `key`. Empty if `value` is `None` or the key has no descriptor.
     pub fn dependencies(&self, key: &D::Key, value: Option<&D::Value>) -> Vec<Dependency<D::Key>> {
         match (self.domain.descriptor(key), value) {
             (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),

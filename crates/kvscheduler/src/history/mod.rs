@@ -15,12 +15,12 @@ use record::TransactionRecord;
 pub struct HistorySettings {
     /// True if a history is kept.
     pub enabled: bool,
-    /// Maximum age: transactions that ended longer ago than this are dropped.
+    /// Maximum age. Transactions that ended longer ago than this are dropped.
     pub age: Duration,
     /// Maximum number of transactions to keep.
     pub transactions: usize,
-    /// Maximum number of operations to keep over all transactions. Planned operations, named values and errors count as well. A
-    /// single transaction keeps at most a quarter of this number of operations.
+    /// Maximum number of operations to keep over all transactions. Planned operations, named values and errors count towards this
+    /// limit as well. A single transaction keeps at most a quarter of this number of operations.
     pub operations: usize,
 }
 
@@ -47,7 +47,7 @@ impl HistorySettings {
 #[derive(Clone)]
 pub struct History<K, V> {
     settings: HistorySettings,
-    /// Records are shared, so readers need no copy.
+    /// The records are shared, so that readers need not copy them.
     records: VecDeque<Arc<TransactionRecord<K, V>>>,
     operations: usize,
 }
@@ -109,14 +109,15 @@ impl<K, V> History<K, V> {
         self.records.iter().map(Arc::as_ref)
     }
 
-    /// Like [`Self::records`], but returns shared references that stay valid when transactions are dropped.
+    /// Like [`Self::records`], but returns shared references, which stay valid when the history drops transactions.
     pub fn shared(&self) -> Vec<Arc<TransactionRecord<K, V>>> {
         self.records.iter().cloned().collect()
     }
 
     /// Returns the transaction with this sequence number.
     pub fn get(&self, seq: u64) -> Option<&TransactionRecord<K, V>> {
-        // Transactions are nearly in sequence number order, with recent ones at the end.
+        // The records are in completion order, which is only roughly the order of the sequence numbers. Recent ones are at the
+        // end.
         self.records().rev().find(|record| record.seq == seq)
     }
 }

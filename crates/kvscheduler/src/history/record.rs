@@ -86,7 +86,7 @@ pub struct Side<V> {
 /// Properties of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OperationFlags {
-    /// True if nothing was changed in the kernel.
+    /// True if the operation changed nothing in the kernel.
     pub noop: bool,
     /// True if the value is derived from another value and has a descriptor.
     pub derived: bool,
@@ -94,9 +94,9 @@ pub struct OperationFlags {
     pub property: bool,
     /// True if the operation restored a previous value.
     pub revert: bool,
-    /// True if the operation was a retry.
+    /// True if the operation was part of a retry of failed values.
     pub retry: bool,
-    /// True if the operation is the deletion or the creation of a re-creation.
+    /// True if the operation was one of the two steps of a re-creation, that is, its deletion or its creation.
     pub recreate: bool,
     /// True if nothing was performed and only the scheduler's knowledge changed, such as when a value was observed in the kernel.
     /// The record is part of the key's timeline, but does not count as an executed operation of the transaction.
@@ -129,7 +129,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Returns the origin implied by a state.
+    /// Returns the origin of a value that is in the given state.
     pub fn of(state: ValueState) -> Self {
         match state {
             ValueState::Nonexistent => Origin::Unknown,
@@ -157,9 +157,9 @@ pub struct TransactionRecord<K, V> {
     pub kind: Kind,
     /// Transaction options.
     pub options: Options,
-    /// When work on the transaction started (since the Unix epoch).
+    /// Time at which work on the transaction started (since the Unix epoch).
     pub start: Duration,
-    /// When no work was left to do (since the Unix epoch).
+    /// Time at which no work on the transaction was left to do (since the Unix epoch).
     pub stop: Duration,
     /// Values named by the transaction, in the order in which they were recorded. Empty for a downstream resync.
     pub values: Vec<ValueRecord<K, V>>,
@@ -167,11 +167,11 @@ pub struct TransactionRecord<K, V> {
     pub planned: Option<Vec<OperationRecord<K, V>>>,
     /// Operations in completion order, including quiet ones.
     pub operations: Vec<OperationRecord<K, V>>,
-    /// Number of operations omitted because they exceed the history limit for a single transaction.
+    /// Number of operations that are not in the record because they exceed the history limit for a single transaction.
     pub omitted: usize,
     /// Failures, in the order in which they happened.
     pub errors: Vec<KeyError<K>>,
-    /// True if the previous values were restored.
+    /// True if the transaction was reverted, that is, the previous values were restored.
     pub reverted: bool,
 }
 
@@ -184,7 +184,7 @@ impl<K, V> TransactionRecord<K, V> {
 
 /// Merges consecutive operations on a key if one of them only led to PENDING.
 ///
-/// A creation that ended PENDING is merged with a later creation, and the deletion of a PENDING value is merged with the
+/// A creation that ended in the state PENDING is merged with a later creation. The deletion of a PENDING value is merged with the
 /// preceding deletion.
 pub fn compress<K: Key, V>(mut operations: Vec<OperationRecord<K, V>>) -> Vec<OperationRecord<K, V>> {
     let waited = |operation: &OperationRecord<K, V>| [operation.before.state, operation.after.state].contains(&ValueState::Pending);

@@ -12,9 +12,9 @@ use super::super::{
 /// State of a key during a period of time.
 #[derive(Clone, Debug)]
 pub struct Revision<K, V> {
-    /// Start of the period (since the Unix epoch). Zero means before the history begins.
+    /// Start of the period (since the Unix epoch). Zero means that the period began before the recorded history.
     pub since: Duration,
-    /// End of the period. `None` means that this is the current state.
+    /// End of the period (since the Unix epoch). `None` means that this is the current state.
     pub until: Option<Duration>,
     /// Key of the value.
     pub key: K,
@@ -24,7 +24,7 @@ pub struct Revision<K, V> {
     pub value: Option<V>,
     /// State of the value.
     pub state: ValueState,
-    /// True if dependents could rely on the value, judging by its state.
+    /// True if dependents could rely on the value in this period. For a past revision, this follows from the state alone.
     pub available: bool,
     /// Error text of the value; `None` if it had no error.
     pub error: Option<Arc<str>>,
@@ -45,9 +45,9 @@ pub struct Revision<K, V> {
 pub struct RevisionTarget<K> {
     /// Kind of the reference.
     pub relation: Relation,
-    /// Label of the dependency, or the derived key.
+    /// Label of the dependency, or the key of the derived value.
     pub label: Label,
-    /// Expected key, or a description of the expected keys.
+    /// Key of the target, or a description of the keys that would satisfy the dependency.
     pub expected: Label,
     /// Matching keys that are available now. Empty for a past revision.
     pub matching: Vec<K>,
@@ -56,9 +56,9 @@ pub struct RevisionTarget<K> {
 /// Kind of a reference between values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// The target must be available first.
+    /// The value depends on the target.
     DependsOn,
-    /// The target exists exactly as long as the value is applied.
+    /// The target is derived from the value.
     Derives,
 }
 
@@ -72,7 +72,7 @@ impl Relation {
     }
 }
 
-/// Property of a node other than its value. Numbers and names match those of ligato vpp-agent.
+/// Property of a revision, other than the value itself. Numbers and names match those of the node flags of ligato vpp-agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Flag {
     /// Last transaction that changed the value.
@@ -118,17 +118,17 @@ impl Flag {
     }
 }
 
-/// How often each text of a flag occurs.
+/// Statistics of one flag over a set of revisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlagStatistics {
     /// Number of revisions that have the flag.
     pub total_count: usize,
-    /// Number of revisions for each text.
+    /// Number of revisions for each text of the flag.
     pub per_value_count: BTreeMap<String, usize>,
 }
 
 impl<K: Key, V> Revision<K, V> {
-    /// Returns the flags of the revision with their texts.
+    /// Returns the flags of the revision, each with its text.
     pub fn flags(&self) -> Vec<(Flag, String)> {
         let flags = [
             (Flag::LastUpdate, self.seq.map(|seq| format!("TXN-{seq}"))),

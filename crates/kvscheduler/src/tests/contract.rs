@@ -1,4 +1,5 @@
-//! Guarantees of ligato vpp-agent to its clients, and its known weaknesses, as far as no other test covers them.
+//! Tests of the guarantees that ligato vpp-agent gives to its clients, and of its known weaknesses, unless another module tests
+//! them.
 
 use super::*;
 use crate::history::record::Origin;
@@ -301,7 +302,7 @@ fn foreign_object_under_a_former_key_is_left_alone() {
     let mut world = World::new();
     world.commit(vec![put("a", toy(1))], Options::default());
     world.commit(vec![remove("a")], Options::default());
-    // Only objects with the ownership mark are reported as observed, so this foreign object is not.
+    // Only objects with the ownership mark are reported as observed. This foreign object does not have the mark.
     world.kernel.insert("a".into(), toy(9));
     world
         .scheduler

@@ -19,12 +19,12 @@ impl World {
         self.run();
     }
 
-    /// Restores a value in the kernel and reports it to the scheduler.
+    /// Restores a value in the kernel and reports this change to the scheduler.
     fn undo(&mut self, text: &str, value: Toy) {
         self.tamper(text, value);
     }
 
-    /// Advances the time until a value is repaired, and returns how long it took.
+    /// Advances the time until a value is repaired, and returns how long the repair took.
     fn broken_for(&mut self, text: &str) -> Duration {
         let start = self.now;
         while !self.kernel.contains_key(text) {
@@ -54,7 +54,7 @@ fn repeated_damage_is_repaired_with_doubling_delays() {
             let status = &world.statuses["a"];
             assert_eq!((status.state, status.reason.as_str()), (ValueState::Retrying, "Contended"));
             assert!(
-                status.message.contains("others keep changing") && status.next_retry.is_some(),
+                status.message.contains("another program keeps changing") && status.next_retry.is_some(),
                 "{status:?}"
             );
         }
@@ -136,7 +136,8 @@ fn loss_together_with_the_namespace_is_not_contention() {
     }
 }
 
-/// Creates a link, its address, and a neighbour that the kernel removes along with either of them.
+/// Creates a link, its address, and a neighbour. The tests remove the neighbour along with the link or the address, as a kernel
+/// does.
 fn link_with_neighbour() -> World {
     let mut world = World::new();
     let link = Toy {
@@ -221,7 +222,7 @@ fn pair_lost_together_is_counted_for_one_end() {
     );
 }
 
-/// The right end cannot be created without the left one, which must not be repaired.
+/// The right end cannot be created without the left end, which must not be repaired.
 #[test]
 fn other_end_of_an_unrepaired_pair_is_pending() {
     let mut world = World::new();

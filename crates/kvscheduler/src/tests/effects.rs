@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::*;
 
-/// Domain whose values are text. An applied value ends with one `|` for each write.
+/// Domain whose values are text. An applied value ends with one `|` for each time that it was written.
 #[derive(Clone)]
 struct Counter;
 
@@ -66,7 +66,7 @@ impl World {
         World(scheduler)
     }
 
-    /// Changes the value `a`, and returns the resulting operations.
+    /// Sets or deletes the desired value of `a`, and returns the resulting operations.
     fn want(&mut self, value: Option<&str>) -> Vec<String> {
         let change = Change {
             key: "a".to_owned(),

@@ -178,7 +178,7 @@ fn repaired_damage_is_reported_in_the_status() {
         lost: vec!["a/0".into()],
     };
     assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
-    // A derived value that is as desired when observed needs no repair. A changed value does.
+    // Observing a derived value that is as desired is not reported as a repair, unlike the repair of a changed value.
     world.scheduler.found(vec![(key("a/0"), Toy::default())]);
     world.run();
     assert_eq!(world.statuses["a"].last_repair, Some(repair));

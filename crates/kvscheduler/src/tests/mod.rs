@@ -28,7 +28,7 @@ use super::*;
 
 type Key = String;
 
-/// Test value: its dependencies, its derived values, and two kinds of contents (a change of `shape` requires re-creation).
+/// Test value: its dependencies, its derived values, and two kinds of contents. A change of `shape` requires re-creation.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Toy {
     content: u32,
@@ -121,7 +121,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         };
         [
             (applied.shape != desired.shape).then(|| Difference::again("its shape was changed")),
-            (applied.content != desired.content).then(|| as_usual("it was changed")),
+            (applied.content != desired.content).then(|| as_usual("changed in the kernel")),
             (rest(applied) != rest(desired)).then(|| as_usual("its dependencies were changed")),
         ]
         .into_iter()
@@ -188,24 +188,24 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
-/// Decides which operations fail and how.
+/// Function that returns the fault if an operation is to fail.
 type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
 
-/// Decides which operations have to wait and why.
+/// Function that returns the reason if an operation has to wait.
 type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
 
 /// Test environment: a scheduler on top of a toy kernel.
 struct World {
     scheduler: Scheduler<ToyDomain>,
     kernel: BTreeMap<String, Toy>,
-    /// Values that the kernel removed along with another one.
+    /// Values that the kernel removed along with another value.
     taken: BTreeSet<String>,
     facts: BTreeMap<String, ()>,
     /// Returns a fault if the operation is to fail.
     fail: Sabotage,
     /// Returns a wait if the operation has to wait.
     waits: Missing,
-    /// Operations that were started but not performed yet.
+    /// Operations that were started but have not been completed.
     under_way: VecDeque<Operation<Key, Do>>,
     log: Vec<Do>,
     now: Duration,
@@ -307,7 +307,7 @@ impl World {
     /// Runs one step and performs the first `count` operations in flight.
     fn round_of(&mut self, count: usize) -> bool {
         if self.under_way.is_empty() {
-            // Like the engine, serve a requested read before starting any operation.
+            // As in the engine, a requested read of the kernel takes place before any operation is started.
             self.serve_reading();
         }
         let operations = self.scheduler.step(self.now);
@@ -330,7 +330,8 @@ impl World {
         }
     }
 
-    /// Passes the contents of the kernel to the scheduler if a transaction requests it and no operation is in flight.
+    /// Passes the contents of the kernel to the scheduler if a transaction has requested a read. Called while no operation is in
+    /// flight.
     fn serve_reading(&mut self) {
         if !self.scheduler.take_reading() {
             return;
@@ -366,7 +367,7 @@ impl World {
         );
     }
 
-    /// Advances the time until no retries are left.
+    /// Advances the time from deadline to deadline until no retries are left.
     fn run_out_retries(&mut self) {
         self.run();
         for _ in 0..200 {
@@ -426,7 +427,8 @@ impl World {
                 .view()
                 .desired(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
-            // The dependency may have changed after the scheduler chose the operation, so partners always count as a cycle.
+            // The dependency may have changed after the scheduler chose the operation, so values that can be partners are always
+            // accepted.
             let in_cycle = in_cycle || random::are_partners(text, need);
             assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
         }

@@ -29,7 +29,7 @@ enum Step {
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
-    /// A round that performs only this number of operations in flight.
+    /// A round that performs only this number of the operations in flight.
     Part(u8),
     /// A transaction with several values, reverted on failure if the flag is set.
     Commit(Vec<(usize, Option<Toy>)>, bool),
@@ -40,7 +40,7 @@ enum Step {
     Time,
 }
 
-/// Indexes of two values on which no other value depends, so a deletion may take them along.
+/// Indexes of two values on which no other value depends, so that deleting another value may remove them as well.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
 /// Generates a value. It depends on facts, on lower pairs, or on its partner in the pair, so every cycle has two members.
@@ -107,8 +107,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Returns the largest set of desired values whose dependencies are all in the set. It removes values until no dependency is
-/// unmet.
+/// Returns the expected contents of the kernel: the largest set of desired values whose dependencies are all in the set or among
+/// the facts, together with their derived and implied values.
 fn model(desired: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeMap<String, u32> {
     let mut alive: BTreeMap<String, &Toy> = desired.iter().map(|(key, value)| (key.clone(), value)).collect();
     loop {
@@ -163,7 +163,7 @@ fn planned(operations: &[OperationRecord<Key, Toy>]) -> Vec<String> {
         .collect()
 }
 
-/// A world, its desired values, and the number of upcoming operations that fail.
+/// A world, its desired values, and the number of operations that are still to fail.
 struct Trial {
     world: World,
     desired: BTreeMap<String, Toy>,
@@ -193,8 +193,8 @@ impl Trial {
                 world.put(&name(index), value);
             }
             Step::Reject(index) => {
-                // A rejected value may leave the applied value in place, depending on timing. The model does not predict this, so
-                // the value is deleted.
+                // Whether the applied value stays in place after a rejection depends on timing. The model does not predict this,
+                // so the value is deleted.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
                 self.desired.remove(&name(index));
@@ -332,7 +332,8 @@ fn links(needs: &[&str], any: &[&str], derives: &[&str]) -> Toy {
     }
 }
 
-/// Runs a sequence found by [`any_sequence_ends_in_the_state_of_the_model`] until operations no longer fail.
+/// Runs a sequence of steps, as found by [`any_sequence_ends_in_the_state_of_the_model`], and then runs until no retries are
+/// left.
 fn world_after(steps: impl IntoIterator<Item = Step>) -> World {
     let mut trial = Trial::new();
     steps.into_iter().for_each(|step| trial.take(step));
@@ -361,7 +362,7 @@ fn cycle_member_that_can_no_longer_be_created_is_pending() {
     assert_eq!(world.state("v/03"), Some(ValueState::Pending));
 }
 
-/// Regression: the deletion failed before the missing fact appeared, and the value stayed RETRYING without another attempt.
+/// Regression: the deletion failed before the missing fact appeared. The value then stayed RETRYING without another attempt.
 #[test]
 fn obsolete_failed_deletion_does_not_block_the_value() {
     let world = world_after([
@@ -376,7 +377,8 @@ fn obsolete_failed_deletion_does_not_block_the_value() {
     assert_eq!(world.state("v/00"), Some(ValueState::Configured), "{status:?}");
 }
 
-/// Regression: the update that accompanied a failed deletion was never performed, so the derived values were missing.
+/// Regression: when the deletion had failed and was no longer needed, the pending update was never performed, so the derived
+/// values were missing.
 #[test]
 fn update_is_performed_after_an_obsolete_failed_deletion() {
     let world = world_after([

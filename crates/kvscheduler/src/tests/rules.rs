@@ -390,7 +390,7 @@ fn observed_value_stays_while_a_provider_is_about_to_be_created() {
         needs_any: vec!["p/".into()],
         ..Toy::default()
     };
-    // The provider is created immediately, after a retry, or after its own dependency.
+    // Cases: the provider is created immediately, after a retry, or after its own dependency.
     for (fails, needs) in [(false, None), (true, None), (false, Some("z"))] {
         let mut world = World::new();
         world.kernel.insert("b".into(), user.clone());
@@ -744,7 +744,7 @@ fn values_taken_along_stay_if_the_deletion_fails() {
     assert_eq!(world.log.len(), 3, "{:?}", world.log);
 }
 
-/// An operation in flight completes even if its value is no longer desired, so the dependencies must stay until then.
+/// An operation in flight completes even if its value is no longer desired. Until then, its dependencies must stay.
 #[test]
 fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     let mut world = World::new();

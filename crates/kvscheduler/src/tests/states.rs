@@ -28,7 +28,7 @@ fn apply(world: &mut World, value: Toy) {
     world.run();
 }
 
-/// Simulates a change to the value by another program, and reports it to the scheduler.
+/// Changes the value in the kernel as another program would, and reports the change to the scheduler.
 fn spoil(world: &mut World) {
     world.kernel.insert("a".into(), toy(99));
     world.scheduler.found(vec![(key("a"), toy(99))]);

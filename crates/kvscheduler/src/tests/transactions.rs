@@ -726,7 +726,8 @@ fn verification_reports_differences_to_the_kernel() {
     assert_eq!(kernel, [("a", 1), ("b", 1), ("c", 1)], "differences must be repaired");
 }
 
-/// The kernel chooses settings that a value leaves unset. The choice is observed, but does not count as a difference.
+/// The kernel chooses the settings that a value leaves unset. These settings are part of the observed value, but do not count as
+/// a difference.
 #[test]
 fn verification_accepts_an_observed_value_that_is_as_desired() {
     let mut world = World::new();

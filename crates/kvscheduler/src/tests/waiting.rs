@@ -106,7 +106,7 @@ fn waiting_value_is_tried_immediately_when_a_dependency_changes() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// The creation of `b` uses `a` as it was when the attempt started.
+/// The creation of `b` that is in flight still uses the old content of `a`.
 #[test]
 fn update_of_a_dependency_waits_for_the_attempt_and_triggers_another() {
     let mut world = World::new();
@@ -291,7 +291,7 @@ fn claiming(needs: &[&str]) -> Toy {
     }
 }
 
-/// After a restart, `b` still exists in a place that is not open yet when `a` could be created.
+/// After a restart, `a` could be created while the place that contains `b` is not open yet. `b` still exists and holds the claim.
 #[test]
 fn claim_is_reserved_for_values_in_a_place_that_is_being_opened() {
     let mut world = World::new();

@@ -52,7 +52,7 @@ static ISOLATED: Attribute = Attribute::switch("isolated", "isolation", At::Info
 static HAIRPIN: Attribute = Attribute::switch("hairpin", "hairpin mode", At::Info(4, Wire::U8));
 static LEARNING: Attribute = Attribute::switch("learning", "learning", At::Info(8, Wire::U8)).unset(Unset::LeftAlone(1));
 static UNICAST_FLOOD: Attribute = Attribute::switch("unicast_flood", "unicast flooding", At::Info(9, Wire::U8)).unset(Unset::LeftAlone(1));
-/// The kernel derives the path cost from the link speed; it is 2 for a veth (10 Gbit/s).
+/// Unless it is set, the kernel derives the path cost from the link speed; for a veth (10 Gbit/s), it is 2.
 static PATH_COST: Attribute = Attribute::new("path_cost", "path cost", At::Info(3, Wire::U32))
     .range(1, 65_535)
     .unset(Unset::LeftAlone(2));
@@ -97,7 +97,7 @@ static BRIDGE: KindSpec = KindSpec {
     ],
     ports: Some(&PORTS),
     own_vlans: Some("self_vlans"),
-    // By default, the kernel uses the smallest MTU of the ports.
+    // By default, the kernel uses the smallest MTU of the bridge's ports.
     mtu: Mtu {
         default: MtuDefault::LeftAlone,
         ..Mtu::ETHERNET
@@ -120,12 +120,14 @@ impl LinkKind for Bridge {
     }
 
     fn check(&self, given: &Given<'_>) -> Result<(), Invalid> {
-        // Bits 0 to 2 are STP, pause frames and link aggregation, which no bridge may forward (`BR_GROUPFWD_RESTRICTED`).
+        // Bits 0 to 2 stand for the frames of STP, pause and link aggregation, which no bridge may forward
+        // (`BR_GROUPFWD_RESTRICTED`).
         let mask = given.number("group_fwd_mask").unwrap_or_default();
         match mask & 0x7 {
             0 => Ok(()),
             _ => {
-                let message = format!("the group forwarding mask {mask} sets one of the bits 0 to 2, which the kernel refuses; clear them");
+                let message =
+                    format!("the group forwarding mask {mask} has one of the bits 0 to 2 set, which the kernel rejects; clear these bits");
                 Err(Invalid::new("SettingOutOfRange", &["group_fwd_mask"], message))
             }
         }

@@ -1,4 +1,4 @@
-//! LOOPBACK: the `lo` of a namespace. It is part of the namespace and cannot be deleted.
+//! LOOPBACK: the link `lo` of a namespace. It exists as long as the namespace and cannot be deleted.
 
 use crate::{KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
 
@@ -16,7 +16,7 @@ static LOOPBACK: KindSpec = KindSpec {
     ..KindSpec::created("LOOPBACK", "", "")
 };
 
-/// The `lo` of a namespace.
+/// The link `lo` of a namespace.
 pub(super) struct Loopback;
 
 impl LinkKind for Loopback {

@@ -28,7 +28,7 @@ static VLAN: KindSpec = KindSpec {
             up_unless: Some(&LOOSE_BINDING),
         },
         missing: "ParentMissing",
-        missing_text: "VLAN interface defined without a parent; give parent_if_name",
+        missing_text: "VLAN interface defined without a parent; set parent_if_name",
         itself: Some((
             "ParentIsSelf",
             "is its own parent; name the interface that carries the tagged frames",

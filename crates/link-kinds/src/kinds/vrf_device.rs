@@ -47,7 +47,7 @@ impl LinkKind for VrfDevice {
         let table = given.link.map(|_| given.number("routing_table").unwrap_or_default());
         match table {
             Some(table) if table == 0 || RESERVED_TABLES.contains(&table) => {
-                let message = format!("a VRF cannot use the routing table {table}; expected a number from 1 other than 253, 254 and 255");
+                let message = format!("a VRF cannot use routing table {table}; expected a number greater than 0, except 253, 254 and 255");
                 Err(Invalid::new("RoutingTableInvalid", &["routing_table"], message))
             }
             _ => Ok(()),
