@@ -55,7 +55,7 @@ impl DataDir {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let problem = "is being created by another process".to_owned();
-                    let remedy = "stop one of the two agents, or choose another --data-dir".to_owned();
+                    let remedy = "stop the other agent, or choose another --data-dir".to_owned();
                     return Err(unsafe_path(&self.path_of(name), problem, remedy));
                 }
                 Err(errno) => return Err(system("lock", &self.path_of(&temporary), errno)),

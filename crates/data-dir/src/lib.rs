@@ -1,8 +1,9 @@
-//! Directory for files that must survive a restart and that only the agent's user may read or write.
+//! Directory for files that must survive a restart and that only the agent's user can read or write.
 //!
-//! Opening the directory gives it mode 0700, and opening a file in it gives the file mode 0600, whatever the umask. Symbolic links are
-//! never followed. A directory or file that another user owns or can write to is rejected, because its contents determine what the agent
-//! does as root. Files are opened through the directory's descriptor, so replacing a component of its path later has no effect.
+//! Opening the directory gives it mode 0700, and opening a file in it gives the file mode 0600, whatever the umask. Symbolic
+//! links are never followed. A directory or file that another user owns or can write to is rejected, because its contents
+//! determine what the agent does as root. Files are opened through the directory's descriptor, so replacing a component of the
+//! directory's path later has no effect.
 
 use std::{
     ffi::OsString,
@@ -79,7 +80,7 @@ impl From<DataDirError> for io::Error {
 pub struct OpenFile {
     /// Open file.
     pub file: File,
-    /// `true` if opening the file has created it.
+    /// `true` if the file did not exist and was created.
     pub created: bool,
 }
 
@@ -117,7 +118,7 @@ impl DataDir {
                     permissions(&status)
                 ),
                 format!(
-                    "remove files that the agent did not write and run: chmod 700 {}; or choose another --data-dir",
+                    "remove the files that the agent did not write, then run: chmod 700 {}; or choose another --data-dir",
                     path.display()
                 ),
             ));
@@ -203,7 +204,7 @@ impl DataDir {
 
     fn open_checked(&self, name: &str, flags: OFlags) -> Result<File, DataDirError> {
         let path = self.path_of(name);
-        let remedy = || "remove it if the agent did not write it, or choose another --data-dir".to_owned();
+        let remedy = || "remove the file if the agent did not write it, or choose another --data-dir".to_owned();
         let file = match self.open_raw(name, flags) {
             Ok(file) => file,
             Err(Errno::LOOP) => return Err(unsafe_path(&path, link_problem(&self.directory, Path::new(name)), remedy())),
@@ -214,10 +215,10 @@ impl DataDir {
         if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
             return Err(unsafe_path(&path, "is not a regular file".to_owned(), remedy()));
         }
-        check_owner(&path, &status, "remove it if the agent did not write it")?;
+        check_owner(&path, &status, "remove the file if the agent did not write it")?;
         if status.st_nlink > 1 {
             let problem = format!(
-                "has {} names (hard links), so writing to it would change another file",
+                "has {} hard links, so a write would also change the file under its other names",
                 status.st_nlink
             );
             return Err(unsafe_path(&path, problem, remedy()));
@@ -228,7 +229,10 @@ impl DataDir {
                 "can be written by other users (mode {:04o}), so its contents cannot be trusted",
                 permissions(&status)
             );
-            let remedy = format!("check its contents and run: chmod 600 {}; or remove it", path.display());
+            let remedy = format!(
+                "check the contents of the file, then run: chmod 600 {}; or remove the file",
+                path.display()
+            );
             return Err(unsafe_path(&path, problem, remedy));
         }
         restrict(&file, &path, mode, FILE_MODE, false)?;
@@ -250,7 +254,7 @@ fn create(path: &Path) -> Result<(), DataDirError> {
             })?;
     }
     match mkdirat(CWD, path, DIRECTORY_MODE) {
-        // EEXIST: another process created it in the meantime. It is checked like any other directory.
+        // EEXIST: another process created the directory in the meantime. It is checked like any existing directory.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(system("create the data directory", path, errno)),
     }
@@ -262,7 +266,7 @@ fn cannot_open_directory(path: &Path, errno: Errno) -> DataDirError {
         Ok(_) => unsafe_path(
             path,
             link_problem(CWD, path),
-            "specify the directory itself with --data-dir".to_owned(),
+            "set --data-dir to the target of the symbolic link".to_owned(),
         ),
         Err(_) => system("open the data directory", path, errno),
     }
@@ -281,12 +285,12 @@ fn check_owner(path: &Path, status: &Stat, otherwise: &str) -> Result<(), DataDi
     if status.st_uid == own {
         return Ok(());
     }
-    let problem = format!("belongs to user {}, and the agent runs as user {own}", status.st_uid);
-    let remedy = format!("if you trust its contents, run: chown {own} {}; or {otherwise}", path.display());
+    let problem = format!("belongs to user {}, but the agent runs as user {own}", status.st_uid);
+    let remedy = format!("if you trust the contents, run: chown {own} {}; or {otherwise}", path.display());
     Err(unsafe_path(path, problem, remedy))
 }
 
-/// Removes permissions that other users have because of an older release or the user's umask.
+/// Sets the permission bits to `wanted`, in case an older release or the user's umask left others.
 fn restrict(file: &File, path: &Path, mode: Mode, wanted: Mode, created: bool) -> Result<(), DataDirError> {
     if mode.intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO) == wanted {
         return Ok(());

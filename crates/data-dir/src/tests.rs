@@ -8,7 +8,7 @@ use std::{
 
 use super::*;
 
-/// User ID that no test runs with.
+/// User ID under which no test runs.
 const OTHER_USER: u32 = 54_321;
 
 fn mode(path: &Path) -> u32 {

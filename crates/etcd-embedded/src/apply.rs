@@ -42,7 +42,8 @@ impl State {
     }
 
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        // As in etcd, the lease is checked first here, but last for a put in a transaction: the client sees only the first error.
+        // As in etcd, the lease is checked first here, but last for a put in a transaction. The order matters, because the client
+        // sees only the first error.
         check_lease(&self.lessor, request.lease)?;
         check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
@@ -119,7 +120,7 @@ pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Resu
 
 /// Estimates the size of a range response in bytes from its keys and values, without copying them.
 pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> usize {
-    // A single value, by far the most frequent case, is no larger than a request and needs no reservation.
+    // A single value, by far the most frequent case, is no larger than a request, so no memory is reserved for it.
     if request.range_end.is_empty() || request.count_only || request.keys_only {
         return 0;
     }
@@ -286,7 +287,7 @@ fn header(revision: i64) -> Option<PbResponseHeader> {
 
 /// Chooses the branches of a transaction and of its nested transactions, depth first.
 ///
-/// As in etcd, all of them are chosen by the store contents before the outermost transaction.
+/// As in etcd, all branches are chosen from the store contents before the outermost transaction.
 fn choose(mvcc: &Mvcc, current: i64, request: &PbTxnRequest, path: &mut Vec<bool>) {
     let succeeded = request.compare.iter().all(|compare| holds(mvcc, current, compare));
     path.push(succeeded);
@@ -302,7 +303,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // For a missing key, version, revisions and lease compare as 0, and a comparison of values is false.
+        // A missing key has version, revisions and lease 0. A comparison of its value is always false.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -310,7 +311,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
 
 fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
     let union = compare.target_union.as_ref();
-    // If the request sets a different `target_union` than `target` requires, etcd compares with zero or an empty value.
+    // As in etcd, compare with zero or an empty value if `target_union` does not match `target`.
     let ordering = match (compare.target(), union) {
         (PbCompareTarget::Version, Some(PbTargetUnion::Version(wanted))) => kv.version.cmp(wanted),
         (PbCompareTarget::Version, _) => kv.version.cmp(&0),
@@ -339,7 +340,7 @@ type Path<'a> = std::slice::Iter<'a, bool>;
 fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &PbTxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let mut pass = path.clone();
     if let Some(lessor) = lessor {
-        // Checks all puts before all ranges: if several checks fail, the client sees the same error as from etcd.
+        // As in etcd, check all puts before all ranges, so that the client sees the same error if several checks fail.
         each_chosen(request, &mut pass, &mut |operation| match operation {
             PbTxnOpRequest::RequestPut(put) => {
                 check_previous(mvcc, put)?;

@@ -62,7 +62,7 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
 
 /// Checks the number of operations.
 ///
-/// A nested transaction may use only what its parent leaves of the limit, which also bounds the nesting depth.
+/// A nested transaction gets only the part of the limit that its parent does not use. This also bounds the nesting depth.
 fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
     let count = request.compare.len().max(request.success.len()).max(request.failure.len());
     if count > limit {
@@ -102,7 +102,8 @@ impl<'a> Writes<'a> {
         })
     }
 
-    /// Adds a put. Fails if the branch already writes the key, except if only the alternative branch (`exclusive`) puts it.
+    /// Adds a put. Fails if the branch already puts or deletes the key. It is no conflict if the same key is put in `exclusive`,
+    /// the alternative branch of a nested transaction.
     fn add_put(&mut self, key: &'a [u8], exclusive: Option<&HashSet<&'a [u8]>>) -> Result<(), Refusal> {
         let taken = self.puts.contains(key) && !exclusive.is_some_and(|other| other.contains(key));
         if taken || self.deletes_key(key) {

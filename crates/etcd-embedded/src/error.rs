@@ -15,7 +15,7 @@ pub enum StartError {
     /// Another process already listens on the address.
     #[error(
         "embedded store: {listen} is already in use by another process (an etcd or another agent?); \
-         choose another --embedded-listen, or name that server with --etcd-endpoints"
+         choose another --embedded-listen, or connect to that server with --etcd-endpoints"
     )]
     AddressInUse {
         /// Listen address from the settings.
@@ -33,14 +33,15 @@ pub enum StartError {
     #[error("embedded store: {0}")]
     DataDir(#[from] DataDirError),
     /// Another running agent has locked the store file.
-    #[error("embedded store: {} is locked by another running agent; stop it, or give this one its own --data-dir", path.display())]
+    #[error("embedded store: {} is locked by another running agent; stop that agent, or give this agent its own \
+             --data-dir", path.display())]
     Locked {
         /// Path of the store file.
         path: PathBuf,
     },
     /// The contents of the store file are invalid.
     #[error(
-        "embedded store: {} is damaged ({detail}); restore it from a copy, or move it away to start with an empty store",
+        "embedded store: {} is damaged ({detail}); restore the file from a backup, or move it away to start with an empty store",
         path.display()
     )]
     Corrupt {
@@ -127,7 +128,7 @@ pub(super) enum Refusal {
     #[error("embedded store: cannot write to disk: {0}")]
     Disk(String),
     /// The request needs a part of the etcd API that the embedded store does not support. etcd has no such error.
-    #[error("embedded store: {0} is not supported; point the agent to an etcd with --etcd-endpoints if you need it")]
+    #[error("embedded store: {0} is not supported; if you need it, connect the agent to an etcd server with --etcd-endpoints")]
     Unsupported(&'static str),
 }
 

@@ -87,7 +87,7 @@ pub(super) fn row_value_bytes(version: &Version) -> usize {
 
 /// Returns the hash of all versions up to a revision, like etcd's HashKV.
 ///
-/// Of the compacted versions, only those that are live at `revision` are included.
+/// Compacted versions are included only if they are live at `revision`.
 pub(super) fn hash_kv(mvcc: &Mvcc, revision: i64) -> u32 {
     let mut hash = Crc32c::new();
     hash.write(BUCKET);

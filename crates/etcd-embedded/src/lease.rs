@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::error::Refusal;
 use super::quota::LEASE_OVERHEAD;
 
-/// Minimum TTL in seconds, derived by etcd from its default election timeout of one second.
+/// Minimum TTL in seconds. etcd derives the same value from its default election timeout of one second.
 pub(super) const TTL_MIN: i64 = 2;
 /// Maximum TTL in seconds (etcd's `lease.MaxLeaseTTL`).
 const TTL_MAX: i64 = 9_000_000_000;
@@ -49,7 +49,7 @@ impl Lessor {
         Ok(ttl.max(TTL_MIN))
     }
 
-    /// Adds a lease that expires one TTL after `now`, even if it was loaded from disk.
+    /// Adds a lease that expires one TTL after `now`. A lease that was loaded from disk also gets its full TTL.
     pub(super) fn insert(&mut self, id: i64, ttl: i64, now: Instant) {
         let expires = now + lifetime(ttl);
         self.by_expiry.insert((expires, id));

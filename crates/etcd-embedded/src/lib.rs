@@ -67,7 +67,8 @@ pub struct Options {
 pub struct StoreLimits {
     /// Maximum number of client connections.
     pub connections: usize,
-    /// Maximum total size of keys, values and leases in bytes, including history. A write that would exceed it raises the NOSPACE alarm.
+    /// Maximum total size of keys, values and leases in bytes, including history. A write that would exceed the quota raises the
+    /// NOSPACE alarm.
     pub quota: usize,
     /// Time limit for each step in which the server waits for the client.
     pub step: Duration,
@@ -92,7 +93,7 @@ pub struct Retention {
     pub revisions: usize,
     /// Maximum total size in bytes of the keys and values written by the retained revisions.
     pub bytes: usize,
-    /// Maximum age of a revision. Ages are checked eight times in this period.
+    /// Maximum age of a revision. Ages are checked at intervals of one eighth of this time.
     pub age: Duration,
 }
 
@@ -106,7 +107,7 @@ impl Default for Retention {
     }
 }
 
-/// Time for open calls to end before [`Store::shutdown`] aborts their connections.
+/// Time that open calls have to end before [`Store::shutdown`] aborts their connections.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 /// A running store. Dropping it stops the store without waiting; [`shutdown`](Store::shutdown) waits until the file is closed.
@@ -131,7 +132,8 @@ impl Store {
     pub fn start_with(options: Options, retention: Retention) -> Result<Store, StartError> {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let Options { listen, data_dir, limits } = options;
-        // Binds the address first: if a second agent has the same settings, an error about the address is the easiest to understand.
+        // Bind the address first: if a second agent has the same settings, an error about the address is the easiest to
+        // understand.
         let listener = bind(listen).map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => StartError::AddressInUse { listen },
             _ => StartError::Listen { listen, source },
@@ -177,7 +179,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.send_replace(true);
-        // An error is harmless: after `shutdown`, the queue is closed. If it is full, the writer ends when the last connection ends.
+        // An error is harmless: after `shutdown`, the queue is closed, and if the queue is full, the writer ends when the last
+        // connection ends.
         let _ = self.shared.commands.try_send(Command::Stop(oneshot::channel().0));
     }
 }

@@ -3,9 +3,9 @@
 //! The index contains every key with its retained versions. The log contains every retained revision with its changes; watches read it. The
 //! writer applies changes here *before* they are durable, so readers must not read beyond the last durable revision.
 //!
-//! The compaction revision and the start of the log advance separately. `compacted` is the compaction revision of the API: clients can
-//! neither read below it nor start a watch there. The log may reach further back, so a compaction does not cancel a running watch that is
-//! only slightly behind.
+//! The compaction revision and the start of the log advance separately. `compacted` is the compaction revision of the API:
+//! clients can neither read below it nor start a watch there. The log can reach further back, so a compaction does not cancel a
+//! running watch that is only slightly behind.
 //!
 //! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch may start at `compacted`. (After a restart,
 //! deletions at the compaction revision itself are missing.)
@@ -343,7 +343,7 @@ impl Mvcc {
         self.compacted = self.compacted.max(revision);
     }
 
-    /// Returns the changes with `after` < main <= `upto` that are still in the log.
+    /// Returns the changes after revision `after`, up to and including `upto`, that are still in the log.
     fn between(&self, after: i64, upto: i64) -> impl Iterator<Item = &Change> {
         let skip = self
             .log
@@ -353,10 +353,10 @@ impl Mvcc {
         revisions.flat_map(|revision| revision.changes.iter())
     }
 
-    /// Returns the highest revision that must be compacted to meet the retention limits, and true if no later revision must be.
+    /// Returns the highest revision that must be compacted to meet the retention limits, and whether the search is complete.
     ///
-    /// A revision must be compacted if it was written before `oldest`, or if the log from this revision on exceeds `limits` (revisions,
-    /// bytes). One call examines at most `step` revisions.
+    /// A revision must be compacted if it was written before `oldest`, or if the log from this revision on exceeds `limits`
+    /// (revisions, bytes). One call examines at most `step` revisions, so a later call may find more.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
         let spared = self.spared();
         let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
@@ -379,7 +379,7 @@ impl Mvcc {
         usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
 
-    /// Returns the time at which the oldest revision that retention may drop was written.
+    /// Returns when the oldest revision that retention can drop was written.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.log.get(self.spared()).map(|revision| revision.at)
     }
@@ -414,7 +414,7 @@ impl Writing<'_> {
         self.mvcc
     }
 
-    /// Writes a key. Returns the version that it replaces, and the revision of the write.
+    /// Writes a key. Returns the replaced version, if any, and the revision of the write.
     pub(super) fn put(&mut self, key: Vec<u8>, value: Vec<u8>, lease: i64) -> (Option<Arc<Version>>, i64) {
         let previous = self.mvcc.live(&key);
         let (create_revision, version) = previous.map_or((self.main, 1), |live| (live.kv.create_revision, live.kv.version + 1));

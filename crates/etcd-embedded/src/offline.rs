@@ -138,7 +138,7 @@ impl Replica {
                 let kv = event.kv.expect("an event must have a key");
                 assert!(
                     kv.mod_revision >= self.revision,
-                    "an event of revision {} came out of order",
+                    "an event of revision {} arrived out of order",
                     kv.mod_revision
                 );
                 self.revision = kv.mod_revision;
@@ -220,7 +220,7 @@ impl Offline {
             }
             self.write();
         }
-        panic!("a call must not wait for anything but the writer");
+        panic!("a call must wait only for the writer");
     }
 
     /// Lets the writer execute all queued commands as one batch.
@@ -253,9 +253,16 @@ impl Offline {
             }
         };
         if lease_is_over {
-            assert!(current >= before + writes, "the revision went from {before} to {current}");
+            assert!(
+                current >= before + writes,
+                "the revision rose by less than the number of writes: from {before} to {current}"
+            );
         } else {
-            assert_eq!(current, before + writes, "the revision was {before}");
+            assert_eq!(
+                current,
+                before + writes,
+                "the revision must rise from {before} by the number of writes"
+            );
         }
         self.revision = current;
     }
@@ -351,7 +358,10 @@ impl Offline {
                     .reported
                     .insert(response.watch_id, kv.mod_revision)
                     .expect("events must come after the creation of their watch");
-                assert!(reported <= kv.mod_revision && kv.mod_revision <= revision, "events out of order");
+                assert!(
+                    reported <= kv.mod_revision && kv.mod_revision <= revision,
+                    "events arrived out of order"
+                );
             }
             if response.canceled {
                 self.reported.remove(&response.watch_id);

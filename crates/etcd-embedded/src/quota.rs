@@ -59,7 +59,8 @@ pub(super) fn put(request: &PbPutRequest) -> usize {
     VERSION_OVERHEAD + request.key.len() + request.value.len()
 }
 
-/// Returns the cost of a transaction in bytes: that of its more expensive branch. Deletions cost nothing, because they free space.
+/// Returns the cost of a transaction in bytes, which is the cost of its more expensive branch. Deletions cost nothing, because
+/// they free space.
 pub(super) fn txn(request: &PbTxnRequest) -> usize {
     branch(&request.success).max(branch(&request.failure))
 }

@@ -78,7 +78,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Returns the place that a client's request names by key and creation revision.
+    /// Returns the place with the key and the creation revision that a client has sent in a request.
     pub(super) fn named(shared: &Arc<Shared>, key: Vec<u8>, revision: i64, lease: i64) -> Self {
         Place {
             shared: Arc::clone(shared),
@@ -89,7 +89,7 @@ impl Place {
         }
     }
 
-    /// Waits until this place is first in the queue. Returns a revision at which it is.
+    /// Waits until this place is the first in the queue. Returns a revision at which it was the first.
     pub(super) async fn turn(&self, name: &[u8]) -> Result<i64, Refusal> {
         let range = range(name);
         let mut committed = self.shared.committed.subscribe();
@@ -161,7 +161,7 @@ impl Place {
         Ok(revision(&response))
     }
 
-    /// Keeps the key when this place is dropped. Returns the key, its creation revision and its lease.
+    /// Prevents the key from being deleted when this place is dropped. Returns the key, its creation revision and its lease.
     pub(super) fn keep(mut self) -> (Vec<u8>, i64, i64) {
         self.kept = true;
         (std::mem::take(&mut self.key), self.revision, self.lease)

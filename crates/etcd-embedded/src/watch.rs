@@ -46,7 +46,7 @@ struct Watcher {
     from: i64,
     lagging: bool,
     options: Create,
-    /// True if the watcher had no events since the last progress notification was due.
+    /// True if the watcher has had no events since the last progress notification was due.
     quiet: bool,
     /// Memory reserved for the watcher, released on drop.
     _room: OwnedSemaphorePermit,
@@ -95,7 +95,7 @@ pub(super) struct WatchStream {
     by_key: HashMap<Vec<u8>, Vec<i64>>,
     /// IDs of the watchers of key ranges.
     ranges: Vec<i64>,
-    /// IDs of the watchers that still need revisions before `cursor`. They read the log in turn.
+    /// IDs of the watchers that still need revisions before `cursor`. They take turns reading the log.
     lagging: VecDeque<i64>,
     /// First revision not yet reported to the watchers that keep up (all except `lagging`).
     cursor: i64,
@@ -172,7 +172,7 @@ impl WatchStream {
             return self.push_compacted(id, compacted);
         }
         if self.watchers.is_empty() {
-            // Without other watchers, nobody needs the changes before this point.
+            // There are no other watchers, so nobody needs the changes before this point.
             self.cursor = current + 1;
         }
         let from = if start > 0 { start } else { current + 1 };
@@ -222,7 +222,7 @@ impl WatchStream {
         self.progress_requested = true;
     }
 
-    /// Queues a progress notification for each watch that requested them and had no events since the last call.
+    /// Queues a progress notification for each watch that requested them and has had no events since the last call.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
         let mut quiet = Vec::new();
@@ -278,12 +278,14 @@ impl WatchStream {
         !self.outbox.is_empty()
     }
 
-    /// Returns the number of queued responses. At a limit, the service stops reading requests until the client reads responses.
+    /// Returns the number of queued responses. If there are too many, the service stops reading requests until the client has
+    /// read responses.
     pub(super) fn outgoing(&self) -> usize {
         self.outbox.len()
     }
 
-    /// Reads the next part of the log: first for the watchers that keep up, then for one lagging watcher. Returns false at the end.
+    /// Reads the next part of the log: first for the watchers that keep up, then for one lagging watcher. Returns false if there
+    /// was nothing to read or report.
     ///
     /// Must only be called while no responses are queued, which bounds the memory of a slow stream.
     pub(super) fn fill(&mut self) -> bool {

@@ -26,7 +26,7 @@ use super::shared::Shared;
 /// Channel for the result of a command. The result is sent once it is durable.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Request to the writer. `Defragment` and `Stop` are executed between batches, all others in a batch.
+/// Request to the writer. `Defragment` and `Stop` are executed between batches, and all other requests as part of a batch.
 pub(super) enum Command {
     Put(PbPutRequest, Reply<PbPutResponse>),
     Delete(PbDeleteRequest, Reply<PbDeleteResponse>),
@@ -152,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// Returns the next time at which the writer has work even without a command, such as an expired lease.
+    /// Returns the next time at which the writer has something to do even without a command, for example because a lease expires.
     fn next_wake(&self) -> Option<Instant> {
         if self.disk.is_none() {
             return Some(Instant::now() + REOPEN_INTERVAL);
@@ -228,7 +228,8 @@ impl Writer {
         let Some(disk) = &self.disk else { return Err(Refusal::Stopped) };
         let Err(error) = disk.commit(batch) else { return Ok(()) };
         tracing::error!(file = %disk.path().display(), %error, "embedded store: commit failed; reopening the file on the next write");
-        // Memory contains changes that are not on disk. With `None`, the next batch reads the file again.
+        // Memory now contains changes that are not on disk. Closing the file makes the next batch reopen it and load its
+        // contents.
         self.disk = None;
         Err(Refusal::Disk(error.to_string()))
     }

@@ -34,7 +34,7 @@ impl Activity {
         Busy(self.clone())
     }
 
-    /// Waits until no call has been in flight for at least `limit`.
+    /// Waits until the connection has had no call in flight for the duration `limit`.
     pub async fn idle(&self, limit: Duration) {
         loop {
             let (calls, since) = self.change(|state| (state.calls, state.since));

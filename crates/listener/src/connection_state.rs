@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::refusal::PREFACE;
 
-/// Reads until it is clear whether the client speaks HTTP/2. If it does, the returned bytes are equal to [`PREFACE`]. Prepend them to the
-/// rest of the stream with [`Prefixed`](crate::Prefixed).
+/// Reads the first bytes of a connection, until it is clear whether the client speaks HTTP/2. If it does, the returned bytes are
+/// equal to [`PREFACE`]. The caller must put the bytes back in front of the stream with [`Prefixed`](crate::Prefixed).
 ///
 /// # Errors
 /// Returns the stream's error, or `UnexpectedEof` if the stream ends before the first byte.
@@ -28,8 +28,8 @@ pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<
     Ok(bytes[..length].to_vec())
 }
 
-/// Serves a connection until it ends. Once `stop` completes, requests in flight may finish. Once `idle` completes, the connection is shut
-/// down gracefully, and dropped if the client has not closed it within `drain_timeout`.
+/// Serves a connection until it ends. Once `stop` completes, requests in flight can still finish. Once `idle` completes, the
+/// connection is shut down gracefully, and dropped if the client has not closed it within `drain_timeout`.
 ///
 /// # Errors
 /// Returns the connection's error.

@@ -32,9 +32,9 @@ pub use self::{
     stream::{Prefixed, TimeLimited},
 };
 
-/// Time in which open connections can finish their requests when the agent stops.
+/// Time that open connections have to finish their requests when the agent stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum number of clients above the connection limit that are sent an error message at the same time.
+/// Maximum number of clients above the connection limit to which an error message is being sent at the same time.
 ///
 /// The connections of further clients are closed without an error message.
 const REFUSALS_MAX: usize = 32;
@@ -78,9 +78,10 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     /// Protocol name for log messages.
     const NAME: &'static str;
     /// Error message for clients above the connection limit.
-    const TOO_MANY: &'static str = "too many connections; close some, or see --http-connections-max";
+    const TOO_MANY: &'static str = "too many connections; close some, or raise --http-connections-max";
 
-    /// Serves a connection until it ends. Once `stop` becomes true, requests in flight may finish, and no new ones are accepted.
+    /// Serves a connection until it ends. Once `stop` becomes true, requests in flight can still finish, but no new ones are
+    /// accepted.
     fn serve<S>(self, stream: TimeLimited<S>, peer: SocketAddr, stop: watch::Receiver<bool>) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
@@ -206,14 +207,15 @@ async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream:
     let length = stream.peek(&mut beginning).await?;
     let beginning = &beginning[..length];
     if beginning.first().is_some_and(|first| *first != TLS_HANDSHAKE) {
-        let words = "this port speaks TLS; use https (netns-agent: --tls, or --ca with its CA certificate)";
+        let words = "this port requires TLS; use https (for the netns-agent command: --tls, or --ca with the agent's CA certificate)";
         refusal::tell(stream, &protocol.refusal(beginning, "400 Bad Request", words)).await;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
     }
     match TlsAcceptor::from(config).accept(stream).into_fallible().await {
         Ok(stream) => Ok(stream),
         Err((error, stream)) => {
-            // Closing a socket with unread data resets the connection, and the client would not receive the TLS alert with the reason.
+            // Closing a socket with unread data would reset the connection, and the client would not receive the TLS alert with
+            // the reason.
             refusal::tell(stream, &[]).await;
             Err(error)
         }
@@ -243,7 +245,7 @@ impl Serving {
     /// Stops accepting requests, and gives those in flight a short time to finish.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        // An error means only that the task was cancelled. It has ended in either case.
+        // An error only means that the task was cancelled. The task has ended in either case.
         let _ = (&mut self.task).await;
     }
 }

@@ -39,7 +39,7 @@ pub fn http2(words: &str) -> Vec<u8> {
 /// Client connection preface of HTTP/2 (RFC 9113 §3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Encodes an error in the client's protocol: HTTP/2 if `beginning` is the start of its preface, otherwise HTTP/1.1.
+/// Encodes an error in the client's protocol: HTTP/2 if `beginning` is the start of the HTTP/2 preface, otherwise HTTP/1.1.
 pub fn as_begun(beginning: &[u8], status: &str, words: &str) -> Vec<u8> {
     let speaks_http2 = beginning.iter().eq(PREFACE.iter().take(beginning.len()));
     match speaks_http2 {
@@ -54,7 +54,8 @@ fn frame(kind: u8, length: usize) -> Vec<u8> {
     vec![high, middle, low, kind, 0, 0, 0, 0, 0]
 }
 
-/// Writes the bytes, then discards what the client sends until it closes the connection or the time limit expires.
+/// Writes the bytes, then discards everything that the client sends until the client closes the connection or the time limit
+/// expires.
 ///
 /// Closing a socket with unread data would reset the connection, and the client would not receive the bytes.
 pub async fn tell(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) {

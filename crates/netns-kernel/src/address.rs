@@ -24,7 +24,7 @@ pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
-/// Returns the network part of an IPv4 address; `None` for an IPv6 address, which is never secondary.
+/// Returns the network part of an IPv4 address; `None` for an IPv6 address, because only IPv4 addresses can be secondary.
 pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     match spec.address {
         IpAddr::V4(address) => Some(u32::from(address) & u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0)),
@@ -34,7 +34,8 @@ pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
 
 /// Returns the RTM_NEWADDR request that adds an address to the link with this index.
 ///
-/// With `take_over`, an existing address gets the agent's mark. Otherwise, the request fails with EEXIST if the address exists.
+/// With `take_over`, an existing address is marked as the agent's. Without it, the request fails with EEXIST if the address
+/// exists.
 pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address
@@ -88,14 +89,14 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
         match kind {
             libc::IFA_LOCAL => local = read_ip(family, value),
             libc::IFA_ADDRESS => address = read_ip(family, value),
-            // The message header has room for only the first eight flags.
+            // This attribute contains all flags. The message header has room for only the first eight.
             libc::IFA_FLAGS => flags = read_u32(value, 0)?,
             IFA_PROTO => protocol = value.first().copied().unwrap_or(0),
             _ => {}
         }
     }
-    // On a point-to-point link, IFA_ADDRESS is the peer's address and IFA_LOCAL is the link's own. For other links, IPv6 does not
-    // send IFA_LOCAL.
+    // If the address has a peer, IFA_ADDRESS is the peer's address and IFA_LOCAL is the link's own. Without a peer, the kernel
+    // sends no IFA_LOCAL for IPv6.
     let address = AddressSpec {
         address: local.or(address)?,
         prefix_len,

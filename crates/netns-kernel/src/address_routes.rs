@@ -1,8 +1,8 @@
 //! Determines the routes that the kernel creates for an address, and restores missing ones.
 //!
-//! The kernel creates a local route for each address, so that packets to the address are delivered on this host, and usually the
-//! connected route of its subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel does not
-//! recreate them by itself.
+//! For each address, the kernel creates a local route, which delivers packets to the address on this host. It usually also
+//! creates the connected route of the subnet. Any program can delete these routes (`ip route flush dev eth0`), and the kernel
+//! does not recreate them by itself.
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -23,9 +23,9 @@ const LOCAL: u32 = 255;
 const SECONDARY: u32 = 0x01;
 const NO_PREFIX_ROUTE: u32 = 0x200;
 
-/// Returns the routes that the kernel is certain to have for an address; empty while the link is down.
+/// Returns the routes that must exist in the kernel for an address. Empty if the link is down.
 ///
-/// `vrf_table` is the routing table of the link if it is a VRF, or of the VRF that contains the link.
+/// `vrf_table` is the routing table of the VRF device that the link is or belongs to; `None` if there is no such device.
 ///
 /// Follows `fib_add_ifaddr` in net/ipv4/fib_frontend.c and `inet6_addr_add` in net/ipv6/addrconf.c.
 pub fn routes_of_address(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
@@ -93,20 +93,20 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
 
 /// Returns whether the agent reads and checks the kernel's routes for an address.
 ///
-/// It does so for its own addresses, and for addresses without a protocol number (all addresses before Linux 5.18), except those
-/// that the kernel assigns to a link by itself.
+/// The agent reads them for its own addresses. Before Linux 5.18, no address has a protocol number, so the agent also reads them
+/// for addresses without one, except for addresses of link or host scope, which the kernel assigns by itself.
 pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// Maximum number of foreign routes for which a namespace is read with one unfiltered dump. With more foreign routes, two
-/// filtered dumps are faster.
+/// If a namespace has more foreign routes than this, its routes are read with two filtered dumps, which are then faster than a
+/// single unfiltered one.
 const OTHERS_MAX: usize = 500;
 
 /// Reads the agent's routes in a namespace. For each address family in which the agent has addresses, also reads the routes that
 /// the kernel created for addresses.
 ///
-/// `others` is the number of foreign routes found by the last unfiltered dump, and is updated.
+/// `others` is the number of foreign routes in the namespace, as of the last unfiltered dump. This function updates the number.
 pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others: &mut usize) -> Result<Routes, Refusal> {
     let mut routes = Routes::default();
     for ipv4 in [true, false] {
@@ -121,8 +121,8 @@ pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others:
             route::dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
         }
     }
-    // Filtered dumps do not count foreign routes, so a namespace that once had too many foreign routes is always read with two
-    // dumps.
+    // Never lower the number, because a filtered dump contains no foreign routes to count. A namespace that once had too many of
+    // them is always read with filtered dumps from then on.
     *others = routes.others.max(*others);
     Ok(routes)
 }
@@ -139,7 +139,7 @@ impl Worker {
             self.on_link(on, action, |index| address::add(index, spec, detection, true))?;
         }
         let missing = self.missing_routes(on, spec)?;
-        // The local route must be restored first, because the source address of the connected route must be local.
+        // Restore the local route first, because the source address of the connected route must be local.
         for route in &missing {
             self.on_link(on, action, |_| route::add_of_address(route, spec.address))?;
         }

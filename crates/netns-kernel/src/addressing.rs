@@ -1,4 +1,4 @@
-//! Adds link addresses, deletes them, and checks whether they are usable.
+//! Adds IP addresses to links, deletes them, and checks whether they are usable.
 //!
 //! Never deletes or takes over foreign addresses on a shared link.
 
@@ -40,7 +40,7 @@ impl Worker {
             let other = addresses.iter().find(|state| state.address.address == spec.address);
             return added.map_err(|failure| match other {
                 Some(other) => failure::exists(format!(
-                    "cannot {} in {place}: the link already has {}, and IPv6 keeps an address only once on a link, with one prefix \
+                    "cannot {} in {place}: the link already has {}, and a link can have an IPv6 address only once, with one prefix \
                      length; delete the existing address first",
                     action(),
                     address::show(&other.address)
@@ -59,7 +59,7 @@ impl Worker {
 
     /// Performs a change like [`Self::on_link`], and enables IPv6 on the link if the change needs it.
     ///
-    /// The address family of `about` tells whether the change needs IPv6.
+    /// The change needs IPv6 if `about` is an IPv6 address.
     pub(super) fn on_enabled_link(
         &mut self,
         on: On<'_>,
@@ -183,8 +183,8 @@ impl Worker {
 
     /// Performs [`super::KernelOp::MakePrimary`].
     ///
-    /// Turns on the sysctl `promote_secondaries` while the other addresses are deleted and added again. Therefore the link always
-    /// has an address and keeps its routes.
+    /// The sysctl `promote_secondaries` is on while the other addresses are deleted and added again. With it, deleting the
+    /// primary address does not delete the secondary ones, so the link always has an address and keeps its routes.
     pub(super) fn make_primary(&mut self, on: On<'_>, spec: &AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let (netns, link, _) = on;
         let found = self.require(netns, link, &format!("make address {} the primary one of", address::show(spec)))?;

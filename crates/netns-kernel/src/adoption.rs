@@ -1,7 +1,7 @@
-//! Adopts an existing foreign link if the value for the link allows adoption.
+//! Adopts an existing foreign link instead of creating a new one, if the desired value allows adoption.
 //!
-//! A link that does not meet all conditions is left unchanged. The link is addressed by its index, which was read together with
-//! the checked properties. The kernel does not give the index to another link while this link exists.
+//! A link that does not meet all conditions for adoption is left unchanged. Requests identify the link by its index, which was
+//! read together with the checked properties. The kernel does not give the index to another link while this link exists.
 //!
 //! An adoption may be incomplete: the agent may be killed between adopting the two ends of a pair, or the kernel may refuse a
 //! setting of an adopted link. Therefore a link that already carries the agent's mark is accepted.
@@ -34,9 +34,9 @@ impl Worker {
         }
         check_info(&found, &create.info, &refused)?;
         if let Some((netns, name)) = &create.parent {
-            let parent = self.require(*netns, name, "find the parent,")?;
+            let parent = self.require(*netns, name, "find the parent")?;
             if !self.is_linked((new.netns, &found), (*netns, &parent))? {
-                return Err(unfit(&refused, &format!("link \"{name}\" in {netns} is not its parent")));
+                return Err(unfit(&refused, &format!("the parent of the link is not \"{name}\" in {netns}")));
             }
         }
         self.take_over(new.netns, &found, alias)
@@ -51,11 +51,14 @@ impl Worker {
             let Some(alias) = &end.adopt else {
                 return Err(unfit(
                     &refused,
-                    &format!("the value of its other end \"{}\" does not set `adopt`", end.name),
+                    &format!("the value of the other end \"{}\" does not set `adopt`", end.name),
                 ));
             };
             let Some(link) = self.find(end.netns, &end.name)? else {
-                return Err(unfit(&refused, &format!("there is no link \"{}\" for its other end", end.name)));
+                return Err(unfit(
+                    &refused,
+                    &format!("the other end of the pair, link \"{}\", does not exist", end.name),
+                ));
             };
             if link::is_of_same_agent(&link, end) && link.alias != *alias {
                 return Err(refused);
@@ -69,7 +72,7 @@ impl Worker {
         if one.linked != Some(other.index) || !self.is_linked((*b, other), (*a, one))? {
             return Err(unfit(
                 &refused,
-                &format!("\"{}\" and \"{}\" are not the ends of one pair", one.name, other.name),
+                &format!("\"{}\" and \"{}\" are not the two ends of the same pair", one.name, other.name),
             ));
         }
         found
@@ -77,7 +80,7 @@ impl Worker {
             .try_for_each(|(netns, link, alias)| self.take_over(netns, &link, alias))
     }
 
-    /// Returns whether `other` is the other end or the parent of `link`.
+    /// Returns whether `other` is the peer or the parent of `link`.
     ///
     /// Compares the namespaces too, because an index is unique only within a namespace.
     fn is_linked(&mut self, (netns, link): (NetnsId, &LinkState), (there, other): (NetnsId, &LinkState)) -> Result<bool, Failure> {
@@ -119,7 +122,7 @@ impl Worker {
 fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(), Failure> {
     if found.kind != info.kind {
         let kind = if found.kind.is_empty() { "none" } else { &found.kind };
-        return Err(unfit(refused, &format!("its kind is {kind} and not {}", info.kind)));
+        return Err(unfit(refused, &format!("the link is of kind {kind}, not {}", info.kind)));
     }
     for attr in info.data.iter().filter(|attr| attr.immutable) {
         let has = found.attribute(attr.number).unwrap_or_default();

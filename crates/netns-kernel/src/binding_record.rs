@@ -27,11 +27,11 @@ pub fn boot_id() -> String {
 #[derive(Serialize, Deserialize, Default)]
 struct Contents {
     boot_id: String,
-    /// Start time of the bound process, in clock ticks after boot, for each reference.
+    /// For each reference, the start time of its process in clock ticks after boot.
     bindings: BTreeMap<String, u64>,
 }
 
-/// Record of the process to which each namespace reference is bound. Written to a file if there is a path.
+/// Record of the process to which each namespace reference is bound. Saved to a file if `path` is set.
 #[derive(Default)]
 pub(super) struct BindingRecord {
     path: Option<PathBuf>,
@@ -47,7 +47,10 @@ impl BindingRecord {
         let found = path.as_deref().and_then(|path| match read(path) {
             Ok(contents) => contents,
             Err(error) => {
-                warn!("cannot read {}: {error}; PIDs are bound to their current processes", path.display());
+                warn!(
+                    "cannot read {}: {error}; binding each PID to the process that has it now",
+                    path.display()
+                );
                 None
             }
         });
@@ -81,7 +84,7 @@ impl BindingRecord {
         let Some(path) = &self.path else { return };
         if let Err(error) = replace(path, &self.contents) {
             warn!(
-                "cannot write {}: {error}; a reused PID may not be detected after a restart of the agent",
+                "cannot write {}: {error}; after a restart, the agent may not detect that a PID was reused",
                 path.display()
             );
         }

@@ -29,7 +29,7 @@ const UNTAGGED: u16 = 4;
 const RANGE_BEGIN: u16 = 8;
 const RANGE_END: u16 = 16;
 
-/// Returns the RTM_SETLINK that adds a VLAN range to a link, or the RTM_DELLINK that removes it.
+/// Returns the RTM_SETLINK request that adds a VLAN range to a link, or the RTM_DELLINK request that removes the range.
 ///
 /// `itself` is `true` if the link is the bridge and not one of its ports.
 pub(super) fn change(index: u32, vlan: &BridgeVlan, itself: bool, present: bool) -> Change {

@@ -25,14 +25,14 @@ impl Worker {
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
         if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
-            // All settings are requested for a link that may have been adopted. Leave out settings that already have the desired
-            // value, because a kernel built without a setting refuses every request for it.
+            // For a link that may have been adopted, the request contains all settings of the link kind. Drop those that already
+            // have the desired value, because a kernel that was built without a setting refuses every request that contains it.
             self.links.remove(&(netns, name.to_owned()));
             found = self.require(netns, name, "change")?;
             info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));
         }
         changes.info = changes.info.filter(|info| !info.data.is_empty());
-        // Keep the adoption mark in the alias.
+        // If the alias differs from the desired one only by the adoption mark, leave the alias unchanged.
         changes.alias = changes.alias.filter(|alias| adopted.as_ref() != Some(alias));
         let reply = if adopted.is_some() && changes.alias.is_none() {
             Reply::Adopted
@@ -71,7 +71,7 @@ impl Worker {
 
     /// Renames and moves the link as desired. Returns the new namespace and state of the link.
     ///
-    /// If the link had to be set down, sets `changes.up` so that it is set up again.
+    /// If the link had to be set down, sets `changes.up`, so that a later request sets the link up again.
     fn relocate(&mut self, netns: NetnsId, found: LinkState, changes: &mut LinkChanges) -> Result<(NetnsId, LinkState), Failure> {
         let rename = changes.rename.take().filter(|to| *to != found.name);
         let move_to = changes.move_to.take().filter(|to| *to != netns);
@@ -84,7 +84,8 @@ impl Worker {
         let action = format!("{verb} link \"{}\" to \"{name}\"", found.name);
         let there = &self.namespaces.get_mut(target)?.place.clone();
         let descriptor = self.namespaces.descriptor(target)?;
-        // Check the name before the move, because the kernel moves the link first and refuses the new name only then.
+        // Check that the name is free before the move. Otherwise, the kernel would move the link and refuse the new name only
+        // afterwards.
         if let Some(other) = self.find(target, &name)? {
             let ours = link::mark(&other).is_some_and(|mark| link::mark(&found) == Some(mark));
             let blame = if ours { failure::exists } else { failure::foreign };
@@ -122,7 +123,7 @@ impl Worker {
         }
         if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
             if found.up {
-                // Set the link up again. The first failure is the one to report.
+                // Set the link up again, but report the earlier refusal even if this fails too.
                 let (message, flags) = set_up(true);
                 let _ = pinned.route.change(message, flags);
             }
@@ -140,9 +141,9 @@ impl Worker {
         Ok((target, relocated))
     }
 
-    /// Sends the remaining changes in one request.
+    /// Sends all changes in one request.
     ///
-    /// If the kernel refuses the request, sends the changes one by one to find the refused property.
+    /// If the kernel refuses the request, sends the changes one by one to find the property that the kernel refuses.
     fn apply(&mut self, netns: NetnsId, found: &LinkState, request: LinkRequest) -> Result<(), Failure> {
         let name = found.name.clone();
         if request == LinkRequest::default() {
@@ -160,7 +161,8 @@ impl Worker {
                     failure::refused(&action, &pinned.place, &refusal)
                 })?;
             }
-            // All changes succeeded one by one. The refusal was temporary, unless it says that the link no longer exists.
+            // All changes succeeded when they were sent one by one, so the refusal was temporary. The exception is ENODEV, which
+            // means that the link no longer exists.
             return if refusal.is(Errno::ENODEV) {
                 Err(missing(&format!("change link \"{}\"", found.name), &found.name, &pinned.place))
             } else {

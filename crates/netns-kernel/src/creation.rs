@@ -30,7 +30,8 @@ impl Worker {
         }
     }
 
-    /// Returns the descriptors and indices that a creation request contains. Discards cached links that have the new names.
+    /// Returns the descriptors and indices that a creation request contains. Also removes links with the new names from the
+    /// cache.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));
@@ -40,7 +41,7 @@ impl Worker {
             None => None,
         };
         let parent = match &create.parent {
-            Some((netns, name)) => Some(self.require(*netns, name, "find the parent,")?.index),
+            Some((netns, name)) => Some(self.require(*netns, name, "find the parent")?.index),
             None => None,
         };
         Ok(link::Places {
@@ -72,17 +73,17 @@ impl Worker {
 
     /// Creates a link under a temporary name, then renames it in its namespace.
     ///
-    /// Before Linux 6.15 the kernel also looks up the new name in the sender's namespace, and refuses to create the link if an
-    /// unrelated link there has that name.
+    /// Before Linux 6.15, the kernel also looks up the new name in the namespace of the sending socket, and refuses to create the
+    /// link if an unrelated link in that namespace has the name.
     fn create_under_another_name(&mut self, create: &CreateLink, places: &link::Places, refusal: &Refusal) -> Result<(), Failure> {
         let mut other = create.clone();
         other.end.name = format!("na-{:08x}", provisional_group(&format!("{}{}", create.end.netns, create.end.name)));
         let (message, flags) = link::create(&other, places);
         if self.sender(create)?.change(message, flags).is_err() {
-            // The link name was not the cause, so report the first refusal.
+            // The creation fails under another name as well, so report the first refusal.
             return Err(self.creation_failure(create, refusal));
         }
-        let found = self.require(create.end.netns, &other.end.name, "find the new")?;
+        let found = self.require(create.end.netns, &other.end.name, "find the newly created")?;
         self.links.remove(&(create.end.netns, other.end.name));
         let rename = LinkRequest {
             rename: Some(create.end.name.clone()),
@@ -108,14 +109,16 @@ impl Worker {
         }
     }
 
-    /// Returns the failure for a refused creation. It names the missing kernel support or the conflicting link.
+    /// Returns the failure for a refused creation. The failure names the missing kernel module or the conflicting link, if one of
+    /// them is the cause.
     fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
         let LinkInfo { kind, module, .. } = &create.info;
         let action = match &create.peer {
             Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
             None => format!("create link \"{}\" of kind {kind}", create.end.name),
         };
-        // Older kernels send no text for an unknown link kind. Any other text is about a property of the link.
+        // For an unknown link kind, newer kernels send this text and older kernels send none. Any other text is about a property
+        // of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
             let place = self.place(create.end.netns);
@@ -124,7 +127,8 @@ impl Worker {
                 errno: Some(refusal.errno),
                 kernel_text: failure::kernel_text(refusal),
                 message: format!(
-                    "cannot {action} in {place}: the kernel has no link kind \"{kind}\": load its module (modprobe {module}); {}",
+                    "cannot {action} in {place}: the kernel does not know link kind \"{kind}\": load the kernel module (modprobe \
+                     {module}); {}",
                     failure::kernel_words(refusal)
                 ),
             };
@@ -153,7 +157,7 @@ impl Worker {
 
     /// Returns the failure to report if an existing link has the new name as an alternative name.
     ///
-    /// The agent does not otherwise read alternative names.
+    /// A `LinkState` does not contain alternative names, so this function asks the kernel for a link by the name.
     fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {
         if !refusal.is(Errno::EEXIST) {
             return None;
@@ -162,8 +166,8 @@ impl Worker {
             let pinned = self.namespaces.get_mut(new.netns).ok()?;
             let holder = link::find_by_alternative_name(&mut pinned.route, &new.name).ok()??;
             Some(failure::foreign(format!(
-                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or delete it: ip link property del \
-                 dev {} altname {}",
+                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or delete the alternative \
+                 name: ip link property del dev {} altname {}",
                 pinned.place,
                 new.name,
                 holder.name,

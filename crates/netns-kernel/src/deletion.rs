@@ -1,8 +1,8 @@
 //! Deletes many links at once.
 //!
 //! The kernel takes about 18 ms for each deletion request (`rcu_barrier`), no matter how many links it deletes, and concurrent
-//! requests share this time. Therefore the links in one namespace are put into a temporary group and deleted with a single
-//! request, and several threads process the namespaces in parallel. A link is deleted only if its guard allows it.
+//! requests share this time. Therefore the links in one namespace are put into a temporary interface group and deleted with a
+//! single request, and several threads process the namespaces in parallel. A link is deleted only if its guard allows it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -71,7 +71,7 @@ pub(super) fn delete_links(namespaces: &mut Namespaces, tasks: &[Task]) -> Vec<O
             failures[task].get_or_insert(failure);
         }
     }
-    // The sockets in these namespaces could not be opened. Requesting each namespace again returns the reason.
+    // The sockets in these namespaces could not be opened. Request each namespace again to get the reason.
     for (netns, to_delete) in to_delete {
         let failed = match namespaces.get_mut(netns) {
             Ok(pinned) => delete_all(vec![Job { pinned, to_delete }], group),
@@ -137,7 +137,7 @@ fn select(
     Ok(links)
 }
 
-/// Puts the links of a namespace into the temporary group, unless only one link is to be deleted.
+/// Puts the links of a namespace into the temporary group if there are several links to delete.
 ///
 /// A link without an alias is left out: its group is its only ownership mark, which must not be lost if the agent is killed
 /// before the deletion.
@@ -195,8 +195,8 @@ fn delete_in_namespace(job: Job<'_>, group: u32, failures: &mut Vec<(usize, Fail
         let (message, flags) = link::delete_group(group);
         match pinned.route.change(message, flags) {
             Ok(()) => true,
-            // ENODEV means that all links were deleted together with their peers. After any other error, none of the links was
-            // deleted, because one of them cannot be.
+            // ENODEV means that the group is empty, because its links were deleted together with their peers. Any other error
+            // means that the kernel cannot delete one of the links and has therefore deleted none of them.
             Err(refusal) => refusal.is(Errno::ENODEV),
         }
     };
@@ -230,8 +230,8 @@ fn delete_one(socket: &mut RouteSocket, to_delete: &ToDelete) -> Result<(), Refu
 
 /// Returns the number of a new temporary group.
 ///
-/// After a crash between grouping and deletion, links in the old group may be in use again. They must not be deleted together
-/// with a later batch.
+/// Each batch uses a new group. After a crash between grouping and deletion, the links in the old group may be in use again, and
+/// a later batch must not delete them.
 fn fresh_group() -> u32 {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
     // The highest bit distinguishes temporary groups from provisional groups.

@@ -5,8 +5,8 @@
 //!
 //! # Guarantees
 //!
-//! No other thread is ever in a namespace other than the agent's own, except threads that create a namespace and end in it. If
-//! this thread cannot return, it ends, and a new thread enters the next namespace.
+//! All other threads stay in the agent's own namespace, except threads that create a namespace and end in it. If this thread
+//! cannot return to the agent's namespace, it ends, and a new thread enters the next namespace.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, setns};
 
 /// Namespaces to enter one after the other, and the work to do in each.
 ///
-/// If a namespace cannot be entered, the work is called with the error.
+/// `work` is called once for each namespace, with an error if the namespace could not be entered.
 struct Visit {
     namespaces: Vec<Arc<OwnedFd>>,
     work: Box<dyn Fn(io::Result<()>) + Send>,
@@ -32,7 +32,7 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// Starts the thread. `home` is the namespace of the calling thread, to which the thread returns after each visit.
+    /// Starts the thread. `home` is the namespace of the calling thread, to which the new thread returns after each visit.
     pub fn start(home: Arc<OwnedFd>) -> io::Result<Self> {
         let running = Some(spawn(Arc::clone(&home))?);
         Ok(Self { home, running })
@@ -65,8 +65,8 @@ impl Entrance {
             let _ = answer.send(entered.and_then(|()| work()));
         });
         if let Some(visit) = self.hand_over(Visit { namespaces, work: run }) {
-            // The thread ended because it could not return. A new thread starts in the namespace of the calling thread, which is
-            // the agent's own.
+            // The thread ended because it could not return to the agent's namespace. A new thread starts in the namespace of the
+            // calling thread, which is the agent's namespace.
             self.stop();
             match spawn(Arc::clone(&self.home)) {
                 Ok(running) => self.running = Some(running),

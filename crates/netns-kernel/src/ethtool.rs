@@ -30,8 +30,8 @@ impl Checksum {
         }
     }
 
-    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. Its number is that of the reading command
-    /// plus 1.
+    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. The number of this command is one higher than
+    /// that of the reading command.
     fn set(self) -> u32 {
         self.get() + 1
     }

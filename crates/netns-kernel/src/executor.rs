@@ -34,7 +34,7 @@ use super::{
 
 /// Maximum time for which dropping the executor waits for the current batch.
 ///
-/// After this time, unfinished work is left in the same state as after a crash.
+/// Operations that are unfinished by then leave the network in the same state as a crash of the agent would.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Executor settings.
@@ -54,7 +54,7 @@ pub struct ExecutorConfig {
     /// Maximum number of namespaces whose sockets are kept open, subject to the open-file limit. In other namespaces, sockets are
     /// opened on demand.
     pub awake_max: usize,
-    /// How the open-file limit is divided.
+    /// Shares into which the open-file limit is divided.
     pub open_files: OpenFiles,
 }
 
@@ -89,8 +89,8 @@ pub struct StartError {
 ///
 /// # Guarantees
 ///
-/// Batches are performed one after the other, in the order of the calls. The only exception is a path that does not respond when
-/// it is opened: its outcome is reported later and it does not delay other operations.
+/// Batches are performed one after the other, in the order of the calls. The only exception is a task that opens a path that does
+/// not respond: its outcome is reported later, and it does not delay other tasks.
 ///
 /// Dropping the executor waits up to 5 s for the current batch, then ends its threads and closes all descriptors. A thread that
 /// hangs in a system call ends with the process. The network stays unchanged.
@@ -105,7 +105,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Starts the threads. The namespace of the calling thread becomes the agent's own, and the calling thread stays in it.
+    /// Starts the threads. The current namespace of the calling thread becomes the agent's own namespace.
     ///
     /// # Errors
     /// Fails without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
@@ -115,8 +115,8 @@ impl Executor {
             awake: config.awake_max,
             descriptors: open_files.namespaces,
         };
-        let own_file = namespace::current().map_err(start_error("open its own network namespace"))?;
-        let own = namespace::identity(&own_file).map_err(start_error("identify its own network namespace"))?;
+        let own_file = namespace::current().map_err(start_error("open the agent's own network namespace"))?;
+        let own = namespace::identity(&own_file).map_err(start_error("identify the agent's own network namespace"))?;
         let creation_socket = namespace::private().map_err(start_error("create a private network namespace"))?;
         let monitor =
             Monitor::start(config.watched_max.min(open_files.watches), config.event_sender).map_err(start_error("watch namespaces"))?;
@@ -151,12 +151,13 @@ impl Executor {
 
     /// Performs tasks and reports the outcome of each.
     ///
-    /// Tasks are performed in the given order, except that tasks that open a file come last. A failed task does not affect the
-    /// others. The operations of a task run in order until the first failure.
+    /// Tasks are performed in the given order, except that tasks that open a file are performed last. A failed task does not
+    /// affect the others. The operations of a task run in order until the first failure.
     ///
-    /// Normally, one main answer contains all outcomes. Some outcomes of a large batch may come earlier, and those of
-    /// long-running tasks later. `tell` is called on the executor's thread (or on the calling thread if the executor's thread has
-    /// ended) and must not block. Answers come in the order in which the tasks were performed, even across callers.
+    /// Normally, one main answer contains all outcomes. For a large batch, some outcomes may be reported earlier. Outcomes of
+    /// long-running tasks are reported later. `tell` is called on the executor's thread (or on the calling thread if the
+    /// executor's thread has ended) and must not block. Answers come in the order in which the tasks were performed, even across
+    /// callers.
     pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
         let caller = Caller::new(&tasks, Box::new(tell));
         // If the thread has ended, `send` returns the batch, and dropping it reports the failure to the caller.
@@ -169,7 +170,7 @@ impl Executor {
     pub async fn perform(&self, tasks: Vec<Task>) -> Vec<Outcome> {
         let places: HashMap<u64, usize> = tasks.iter().enumerate().map(|(place, task)| (task.id, place)).collect();
         let (sender, mut answers) = unbounded_channel();
-        // Sending fails only if the future was dropped, so nobody needs the outcomes.
+        // Sending fails only if the future was dropped. In that case, nobody needs the outcomes.
         self.submit(tasks, move |answer| drop(sender.send(answer)));
         let mut outcomes = Vec::with_capacity(places.len());
         while let Some(answer) = answers.recv().await {
@@ -236,7 +237,7 @@ impl Drop for Executor {
         let _ = self.messages.send(Message::End);
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_LIMIT);
         if ended == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!("executor stopped without waiting for operations that the kernel has not finished in {END_LIMIT:?}");
+            tracing::warn!("executor stopped without waiting for operations that the kernel did not finish within {END_LIMIT:?}");
         } else if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

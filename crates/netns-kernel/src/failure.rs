@@ -72,7 +72,7 @@ pub(super) fn foreign(message: String) -> Failure {
     }
 }
 
-/// Returns a failure that was detected before any request to the kernel.
+/// Returns a failure of the kind `Other`, for a problem that the kernel did not report.
 pub(super) fn other(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Other,
@@ -109,7 +109,7 @@ pub(super) fn kernel_words(refusal: &Refusal) -> String {
     }
 }
 
-/// Returns the kernel's text for programs: the extended acknowledgement text or, without one, the errno(3) text.
+/// Returns only the kernel's own text: the extended acknowledgement text or, without one, the errno(3) text.
 pub(super) fn kernel_text(refusal: &Refusal) -> String {
     let words = || Errno::from_raw(refusal.errno).desc().to_owned();
     refusal.text.clone().unwrap_or_else(words)
@@ -119,20 +119,20 @@ pub(super) fn kernel_text(refusal: &Refusal) -> String {
 fn remedy(errno: i32) -> Option<&'static str> {
     Some(match Errno::from_raw(errno) {
         Errno::EPERM | Errno::EACCES => {
-            "run the agent as root, or with the capabilities that `netns-agent doctor` names, in the initial user namespace"
+            "run the agent in the initial user namespace, as root or with the capabilities that `netns-agent doctor` lists"
         }
         Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
-            "the gateway must be in the subnet of an address on that link, and the link must be up: configure these first"
+            "the gateway must be in the subnet of an address on the link, and the link must be up: configure the address and the link first"
         }
         Errno::ENETDOWN => "set the link up first",
-        Errno::ENODEV => "the link no longer exists: it comes back when the agent repairs it or its owner creates it again",
+        Errno::ENODEV => "the link no longer exists: wait until the agent or the owner of the link creates it again",
         Errno::EMFILE => "raise the agent's open-file limit (LimitNOFILE= of its service, or ulimit -n)",
         Errno::ENFILE => "raise the system's open-file limit (sysctl fs.file-max)",
         Errno::ENOSPC => "raise the namespace limit (sysctl user.max_net_namespaces) or remove unused namespaces",
-        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is out of memory: free some memory, or configure less at once",
-        Errno::EAFNOSUPPORT => "the kernel does not support that address family: check that IPv6 is not disabled on its command line",
-        Errno::ETIMEDOUT | Errno::EMSGSIZE => "it is unknown whether the change took effect: a resync reads the state back",
-        Errno::EBUSY => "another program is using it: the agent retries",
+        Errno::ENOMEM | Errno::ENOBUFS => "the kernel is out of memory: free some memory, or apply fewer changes at once",
+        Errno::EAFNOSUPPORT => "the kernel does not support the address family: check that it was not booted with ipv6.disable=1",
+        Errno::ETIMEDOUT | Errno::EMSGSIZE => "the change may or may not have taken effect: a resync reads the state from the kernel",
+        Errno::EBUSY => "another program is using the object: the agent retries",
         _ => return None,
     })
 }

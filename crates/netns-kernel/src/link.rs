@@ -30,7 +30,7 @@ const NSID_HEADER_BYTES: usize = 4;
 
 /// Properties to set in one RTM_SETLINK; `None` leaves a property unchanged.
 ///
-/// The kernel applies them in the order of these fields, whatever their order in the message (`do_setlink` in
+/// The kernel applies the properties in the order of these fields, regardless of their order in the message (`do_setlink` in
 /// net/core/rtnetlink.c).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct LinkRequest {
@@ -178,7 +178,7 @@ pub(super) fn show_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Encodes attributes one after the other, as in a nested attribute.
+/// Encodes attributes one after the other, as the contents of a nested attribute.
 pub(super) fn encode(data: &[Attr]) -> Vec<u8> {
     let attributes: Vec<DefaultNla> = data.iter().map(|attr| DefaultNla::new(attr.number, attr.value.clone())).collect();
     let mut bytes = vec![0; attributes.as_slice().buffer_len()];
@@ -228,10 +228,10 @@ pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     LinkAttribute::LinkInfo(attributes)
 }
 
-/// Returns the attributes that are common to all requests that create links.
+/// Returns a message with the attributes that all requests for new links have in common.
 ///
-/// Requests one queue in each direction. More queues would use memory and make creation slower, and several veth queues are
-/// useful only if as many CPUs send.
+/// The link gets one queue in each direction. More queues would use memory and make the creation slower. On a veth, several
+/// queues are useful only if several CPUs send at the same time.
 fn new_link(link: &NewLink, namespace: RawFd) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![
@@ -279,7 +279,7 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
     }
 }
 
-/// Reads the routing table of a VRF, or of the VRF that contains the link; `None` for other links.
+/// Reads the number of the routing table of the VRF device that the link is or belongs to; `None` if there is no such device.
 pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
     let Some(master) = link.master.filter(|_| link.vrf_table().is_none()) else {
         return Ok(link.vrf_table());
@@ -310,7 +310,7 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// Reads the id (nsid) that the socket's namespace has assigned to the namespace of a descriptor; `None` if it has assigned none.
+/// Reads the id (nsid) by which the socket's namespace refers to the namespace of a descriptor; `None` if no id is assigned.
 pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
@@ -404,7 +404,7 @@ pub(super) fn describe(link: &LinkState) -> String {
     }
     match mark(link) {
         Some(mark) => format!(
-            "kind {kind}, alias \"{}\": it probably belongs to the agent {}",
+            "kind {kind}, alias \"{}\", which probably belongs to the agent {}",
             link.alias,
             mark[AGENTS.len()..].trim_end_matches('/')
         ),

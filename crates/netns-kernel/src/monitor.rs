@@ -5,9 +5,9 @@
 //!
 //! # Guarantees
 //!
-//! At most one event is sent for a namespace until [`Watches::rearm`]. A change in the meantime causes an event immediately after
-//! `rearm`. Therefore no change is missed, whether the namespace is read before or after `rearm`, and a burst of changes causes a
-//! single event.
+//! At most one event is sent for a namespace until [`Watches::rearm`]. If the namespace changes before `rearm`, the next event is
+//! sent immediately after `rearm`. No change is missed, whether the namespace is read before or after `rearm`, and a burst of
+//! changes causes a single event.
 //!
 //! # Caveats
 //!
@@ -58,10 +58,11 @@ const STOP: u64 = u64::MAX;
 const DATAGRAMS_MAX: usize = 256;
 /// Size of the receive buffer, in bytes. A notification that does not fit is treated as relevant.
 const NOTIFICATION_BYTES: usize = 16 * 1024;
-/// Epoll flags that report a socket once, and then not again until it is rearmed.
+/// Epoll flags with which a socket is reported once, and not again until it is rearmed.
 const ONCE: EpollFlags = EpollFlags::EPOLLIN.union(EpollFlags::EPOLLONESHOT);
 
-/// Opens a subscribed socket in the namespace of the calling thread. From then on, the socket queues all changes.
+/// Opens a socket in the namespace of the calling thread and subscribes it to changes. From then on, all changes are queued on
+/// the socket.
 pub(super) fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, all_groups()))?;
@@ -148,7 +149,7 @@ impl Watches {
         self.0.limit.saturating_sub(self.sockets().len())
     }
 
-    /// Returns whether the namespace should be added: it is not watched yet, and the limit is not reached.
+    /// Returns whether the namespace can be added, that is, it is not watched yet and the limit is not reached.
     pub fn wants(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         sockets.len() < self.0.limit && !sockets.contains_key(&netns)
@@ -176,8 +177,8 @@ impl Watches {
     pub fn listen(&self, on: bool) {
         let mut sockets = self.sockets();
         if self.0.deaf.swap(!on, Ordering::Relaxed) == on {
-            // A socket that cannot be paused only costs time. A socket that cannot be resumed is closed, and its namespace is
-            // read periodically instead.
+            // A socket that cannot be paused is harmless: it only costs time. A socket that cannot be resumed is closed, and its
+            // namespace is read periodically instead.
             sockets.retain(|_, socket| set_subscribed(socket, on).is_ok() || !on);
         }
     }
@@ -201,7 +202,7 @@ impl Watches {
     }
 
     fn sockets(&self) -> MutexGuard<'_, HashMap<NetnsId, Socket>> {
-        // The map is consistent after every statement, so it can still be used after a panic while it was locked.
+        // The map is consistent after every statement, so it can still be used if a thread panicked while it had the lock.
         self.0.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -253,7 +254,7 @@ impl Watches {
 fn matters(message: &Received<'_>) -> bool {
     match message.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK | libc::RTM_NEWADDR | libc::RTM_DELADDR => true,
-        // A route that replaced another one may have replaced a route of the agent.
+        // This route replaced another one, possibly a route of the agent.
         libc::RTM_NEWROUTE if i32::from(message.flags) & libc::NLM_F_REPLACE != 0 => true,
         libc::RTM_DELROUTE if is_of_address(message.payload) => true,
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => message.payload.get(5) == Some(&PROTOCOL),
@@ -273,8 +274,8 @@ fn is_of_address(payload: &[u8]) -> bool {
 /// Returns whether a neighbour notification is relevant. Notifications of bridge entries arrive in the same group and are
 /// ignored.
 ///
-/// An entry of the agent keeps its protocol when another program deletes or changes it, which distinguishes it from learnt
-/// entries. A permanent foreign entry may have replaced an entry of the agent.
+/// Entries with the agent's protocol are relevant, because they keep this protocol even when another program deletes or changes
+/// them. Permanent foreign entries are relevant, because they may have replaced an entry of the agent. Learnt entries are not.
 fn matters_neighbour(payload: &[u8]) -> bool {
     let family = payload.first().map_or(0, |family| i32::from(*family));
     (family == libc::AF_INET || family == libc::AF_INET6)

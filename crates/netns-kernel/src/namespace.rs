@@ -1,6 +1,7 @@
 //! Identifies namespace files and manages the named namespaces of `ip netns`.
 //!
-//! Never enters an existing namespace. Each new namespace is created on a thread that stays in it and ends afterwards.
+//! Never enters an existing namespace. New namespaces are created on temporary threads, which never return to the agent's
+//! namespace.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -31,14 +32,14 @@ use super::{
     operation::{Failure, NetnsId},
 };
 
-/// Time to wait until a namespace is mounted on an existing file. `ip netns add` creates the file shortly before the mount.
+/// Time to wait for a namespace to be mounted on an existing file, because `ip netns add` creates the file shortly before the
+/// mount.
 const MOUNT_WAIT: Duration = Duration::from_millis(50);
 /// Maximum number of attempts to create a name while another program creates and deletes the same name.
 const ATTEMPTS_MAX: usize = 8;
-/// First word of the placeholder file under a name that the agent creates.
+/// First word in a placeholder, which is the file on which the agent mounts a new namespace.
 ///
-/// The namespace is mounted on the placeholder and hides it. The placeholder becomes visible only if the agent is killed before
-/// the mount.
+/// The mounted namespace hides the placeholder. The placeholder stays visible only if the agent is killed before the mount.
 const PLACEHOLDER_TAG: &str = "netns-agent ";
 /// Maximum number of bytes to read from a placeholder.
 const PLACEHOLDER_BYTES_MAX: u64 = 4096;
@@ -147,10 +148,10 @@ impl NamedDirectory {
         Ok(self.path.join(name))
     }
 
-    /// Opens a named namespace. Creates it if it does not exist or its file is stale.
+    /// Opens a named namespace. Creates it if the name does not exist, or if no namespace is mounted on its file.
     ///
     /// In a new namespace, `lo` is set up and gets `mark` as its alias before the name becomes visible. `inside` runs in the new
-    /// namespace to open sockets there. Its result is returned only if a namespace was created.
+    /// namespace, to open sockets. Its result is returned only if a namespace was created.
     ///
     /// May leave the calling thread in another namespace, so the thread must end without doing anything else.
     pub fn open_or_create<T>(&self, name: &str, mark: &str, inside: impl Fn() -> io::Result<T>) -> Result<(File, Option<T>), Failure> {
@@ -201,31 +202,31 @@ impl NamedDirectory {
         inside: &impl Fn() -> io::Result<T>,
     ) -> Result<(File, T), (&'static str, Refusal)> {
         let step = |step: &'static str| move |refusal: Refusal| (step, refusal);
-        self.prepare().map_err(step("prepare its directory"))?;
+        self.prepare().map_err(step("prepare the directory"))?;
         unshare(CloneFlags::CLONE_NEWNET).map_err(Refusal::from).map_err(step("unshare"))?;
         mark_loopback(mark).map_err(step("set lo up and set its alias"))?;
-        let opened = inside().map_err(Refusal::from).map_err(step("open sockets in it"))?;
+        let opened = inside().map_err(Refusal::from).map_err(step("open sockets in the namespace"))?;
         let file = current().map_err(Refusal::from).map_err(step("open it"))?;
         if !stale && let Err(refusal) = write_placeholder(path, mark) {
             if refusal.is(Errno::ENOENT) {
                 self.prepared.store(false, Ordering::Relaxed);
             }
-            return Err(("create its name", refusal));
+            return Err(("create the file for the name", refusal));
         }
         if let Err(errno) = mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
             if !stale {
                 // Failure is harmless, because a remaining placeholder is recognised by its contents.
                 let _ = fs::remove_file(path);
             }
-            return Err(("mount it on its name", errno.into()));
+            return Err(("mount the namespace on the file", errno.into()));
         }
         Ok((file, opened))
     }
 
     /// Prepares the directory like `ip netns add` does.
     ///
-    /// The directory has mode 0755 and is a shared mount, so new names appear in existing mount namespaces. A lock on the
-    /// directory excludes other programs that do the same.
+    /// The directory gets mode 0755 and becomes a shared mount, so that new names also appear in existing mount namespaces. A
+    /// lock on the directory keeps other programs from preparing it at the same time.
     fn prepare(&self) -> Result<(), Refusal> {
         if self.prepared.load(Ordering::Relaxed) && self.path.is_dir() {
             return Ok(());
@@ -263,13 +264,13 @@ impl NamedDirectory {
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         let path = self.path_of(name)?;
         let refused = |refusal: Refusal| failure::system(&format!("remove the network namespace {}", path.display()), &refusal);
-        // Do not follow a symbolic link, because it may lead to a namespace with another name, which must stay.
+        // Do not follow a symbolic link: it may lead to a namespace with another name, which must not be unmounted.
         match umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // EINVAL means that nothing is mounted on the path.
             Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
             Err(errno) => return Err(refused(errno.into())),
         }
-        // Symbolic links and files with content are foreign and must stay.
+        // Do not delete symbolic links or files with foreign contents.
         match is_vacant(&path) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -311,7 +312,7 @@ impl NamedDirectory {
         })
     }
 
-    /// Deletes a name that an agent with this mark created without mounting a namespace. Returns whether such a name existed.
+    /// Deletes a name if its file is a placeholder of an agent with this mark. Returns whether the name was deleted.
     pub fn remove_orphan(&self, name: &str, mark: &str) -> Result<bool, Failure> {
         let path = self.path_of(name)?;
         let refused = |error: io::Error| failure::system(&format!("delete the orphaned file {}", path.display()), &error.into());
@@ -330,7 +331,7 @@ impl NamedDirectory {
 
 /// Creates a network namespace without a name and opens a socket in it.
 ///
-/// The namespace exists as long as the socket.
+/// The namespace exists as long as the socket is open.
 pub(super) fn private() -> io::Result<RouteSocket> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("netns-create".to_owned()).spawn_scoped(scope, || {
@@ -381,7 +382,7 @@ fn read_placeholder(path: &Path) -> io::Result<Option<String>> {
         .map(|mark| mark.trim_end_matches('\n').to_owned()))
 }
 
-/// Returns whether a name is a file without foreign contents: an empty file, as created by `ip netns`, or a placeholder.
+/// Returns whether the file at a path has no foreign contents: it is empty, as created by `ip netns`, or a placeholder.
 fn is_vacant(path: &Path) -> io::Result<bool> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.file_type().is_file() {
@@ -404,8 +405,8 @@ enum Place {
 
 /// Examines a path at which a namespace may be created.
 ///
-/// Rejects every foreign file, because mounting a namespace over the file would hide it, and removing the name would delete it.
-/// Also rejects a symbolic link that does not lead to a namespace, because its target is outside of the directory.
+/// Rejects every foreign file: a namespace mounted on the file would hide it, and deleting the name later would delete the file.
+/// Also rejects a symbolic link that does not lead to a namespace, because its target may be outside the directory.
 fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
     let shown = path.display();
     let failed = |error: io::Error| failure::system(&format!("open the network namespace {shown}"), &error.into());
@@ -453,7 +454,7 @@ fn wait_for_mount(path: &Path, deadline: Instant) -> bool {
         return true;
     };
     loop {
-        // Check the file before the wait, so that a later mount ends the wait.
+        // `mounts` is already open, so a mount after this check ends the wait below.
         if !matches!(probe(path), Ok(Probe::RegularFile)) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! Neighbour entries (ARP, NDP) as rtnetlink messages: translates to and from RTM_*NEIGH.
+//! Neighbour entries (ARP, NDP) as rtnetlink messages: builds and parses RTM_*NEIGH.
 
 use std::net::IpAddr;
 
@@ -34,15 +34,14 @@ pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> C
     (RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | existing)
 }
 
-/// Returns why the kernel would store a different entry than the given one on this link; `None` if it would store the entry
-/// unchanged.
+/// Returns the reason why the kernel would not store this entry unchanged on the link; `None` if no reason is known.
 pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static str> {
     match link {
         LinkState { mac: None, .. } => Some("the link (a tunnel or TUN device) has no MAC address, so its neighbours cannot have one"),
         LinkState {
             single_neighbour: true, ..
         } if address.is_ipv4() => {
-            Some("it is a loopback or point-to-point link, on which the kernel keeps one entry 0.0.0.0 for all IPv4 neighbours")
+            Some("on a loopback or point-to-point link, the kernel keeps a single entry, 0.0.0.0, for all IPv4 neighbours")
         }
         _ => None,
     }
@@ -84,7 +83,8 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
 
 /// Reads the permanent entries that carry the agent's protocol.
 ///
-/// The kernel cannot filter by state or protocol, and it walks a table that all namespaces share.
+/// The entries are filtered here, because the kernel cannot filter them by state or protocol. For each dump, the kernel walks a
+/// table that all namespaces share.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
     let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
     socket.dump(&message, |payload, found: &mut Vec<_>| {
@@ -96,7 +96,7 @@ pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refu
     })
 }
 
-/// The relevant fields of a neighbour entry in any state.
+/// The fields of a neighbour entry that the agent uses. The entry can be in any state.
 pub(super) struct Entry {
     link: u32,
     address: Option<IpAddr>,
@@ -108,12 +108,13 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns whether another program created the entry. Entries learnt by the kernel are not permanent.
+    /// Returns whether another program created the entry. Entries that the kernel has learnt are not permanent and do not count
+    /// as foreign.
     pub fn is_foreign(&self) -> bool {
         self.permanent && self.protocol != PROTOCOL
     }
 
-    /// Returns whether this is the permanent entry with this address and MAC address.
+    /// Returns whether the entry is permanent and has this address and this MAC address.
     pub fn is_as_set(&self, address: IpAddr, mac: [u8; 6]) -> bool {
         self.permanent && (self.address, self.mac) == (Some(address), Some(mac))
     }

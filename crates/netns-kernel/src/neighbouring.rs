@@ -62,7 +62,7 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Compares the entry in the kernel with the desired one. Deletes a different entry unless it is foreign.
+    /// Checks that the kernel has stored the desired entry. Otherwise, deletes the stored entry unless it is foreign, and fails.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {
@@ -71,12 +71,12 @@ impl Worker {
         if !entry.as_ref().is_some_and(Entry::is_foreign) {
             self.delete_neighbour(on, address)?;
         }
-        let instead = entry.map_or("does not have the entry afterwards".to_owned(), |entry| {
-            format!("has a different entry afterwards ({})", entry.describe())
+        let instead = entry.map_or("the entry was missing when the agent read it back".to_owned(), |entry| {
+            format!("the agent read back a different entry ({})", entry.describe())
         });
         let place = self.place(on.0);
         Err(failure::unsupported(format!(
-            "cannot {} in {place}: the kernel accepted it, but {instead}; put the entry on another interface, or delete it",
+            "cannot {} in {place}: the kernel accepted the entry, but {instead}; put the entry on another interface, or delete it",
             action()
         )))
     }

@@ -362,7 +362,7 @@ impl RouteSocket {
                 Ok(length) if length > room => {
                     return Err(Refusal {
                         errno: libc::EMSGSIZE,
-                        text: Some(format!("a reply of {length} bytes was truncated to {room}")),
+                        text: Some(format!("a reply of {length} bytes was truncated to {room} bytes")),
                     });
                 }
                 Ok(_) => return Ok(datagram),
@@ -378,7 +378,7 @@ impl RouteSocket {
         }
     }
 
-    /// Discards the remaining replies of an abandoned exchange, so the kernel does not refuse a dump with EBUSY.
+    /// Discards the remaining replies of an abandoned exchange, so that the kernel does not refuse the next dump with EBUSY.
     fn settle(&mut self) {
         if !self.unclean {
             return;

@@ -8,7 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Number of descriptors that the process itself needs: standard streams, event loops, store files, threads that enter
 /// namespaces, and outgoing connections.
 const OWN: usize = 48;
-/// Smallest and largest share for connections and [`OWN`]. Within these bounds, the share is a quarter of the open-file limit.
+/// Smallest and largest number of descriptors that are reserved for connections and for [`OWN`]. Between these bounds, a quarter
+/// of the open-file limit is reserved.
 const RESERVED_MIN: usize = 96;
 const RESERVED_MAX: usize = 4096;
 /// Number of listeners that share the descriptors for connections: REST, gRPC and the embedded store.
@@ -30,7 +31,7 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Raises the soft limit of the process to its hard limit, and divides the limit.
+    /// Raises the soft open-file limit of the process to its hard limit, and divides it into shares.
     pub fn of_process() -> Self {
         OpenFiles::divide(raise_limit().map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)))
     }

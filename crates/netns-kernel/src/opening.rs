@@ -90,7 +90,7 @@ pub(super) struct Finder {
     pub bindings: Bindings,
     /// Directory of the named namespaces.
     pub directory: Arc<NamedDirectory>,
-    /// Results of opening files on other threads, because opening a file could hang.
+    /// Results of opening files. Other threads open the files, because opening a file could hang.
     pub opened: HashMap<PathBuf, Opening>,
     own_file: Arc<OwnedFd>,
     own: NetnsId,
@@ -133,7 +133,7 @@ impl Finder {
     }
 
     fn opened(&self, path: &Path) -> Result<Found, Failure> {
-        let unknown = || Err(failure::other(format!("{} was not opened before its use", path.display())));
+        let unknown = || Err(failure::other(format!("{} was used before it was opened", path.display())));
         let OpenedFile { file, netns } = self.opened.get(path).cloned().unwrap_or_else(unknown)?;
         Ok(Found {
             file,
@@ -162,7 +162,7 @@ impl Finder {
         let found = Found::new(process.file, reference)?;
         if found.netns == self.own {
             return Err(failure::unavailable(format!(
-                "{} shares the agent's own network namespace ({}): to configure the agent's own namespace, omit the namespace",
+                "{} shares the agent's own network namespace ({}): to configure the agent's own namespace, omit `namespace`",
                 describe(reference),
                 found.netns
             )));
@@ -173,7 +173,7 @@ impl Finder {
         })
     }
 
-    /// Opens named namespaces. Creates those that do not exist, each with its mark.
+    /// Opens named namespaces, given as pairs of name and mark. Creates the missing ones with their marks.
     ///
     /// The results are in the order of the names.
     pub fn open_or_create(&self, names: &[(&str, &str)], subscribe: bool) -> Vec<Result<Found, Failure>> {

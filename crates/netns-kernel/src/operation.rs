@@ -29,7 +29,8 @@ pub enum NamespaceRef {
     Own,
     /// A named namespace, as used by `ip netns` (`/run/netns/<name>`); [`KernelOp::OpenNamespace`] can create it.
     Named(String),
-    /// The namespace of a process. Once a PID is bound, the reference does not follow the PID to another process.
+    /// The namespace of the process with this PID. Once the reference is bound to a process, it does not follow the PID to
+    /// another one.
     Process(i32),
     /// A namespace file. `/proc/<pid>/ns/net` is treated like [`NamespaceRef::Process`].
     File(PathBuf),
@@ -58,8 +59,8 @@ pub struct NewLink {
     pub mac: Option<[u8; 6]>,
     /// Interface group: the agent's [`provisional_group`].
     pub group: u32,
-    /// Alias to set if an existing foreign link is adopted instead of creating a new one. Ends with [`ADOPTED_MARK`]; `None`
-    /// forbids adoption.
+    /// Alias to set if an existing foreign link is adopted instead of a new one being created. It ends with [`ADOPTED_MARK`].
+    /// `None` forbids adoption.
     ///
     /// The existing link must have the same name, kind, parent and immutable attributes. Both ends of a pair must exist, be peers
     /// of each other and allow adoption.
@@ -108,7 +109,8 @@ pub struct CreateLink {
     pub info: LinkInfo,
     /// The other end of a pair; `None` if the link is not a pair.
     pub peer: Option<NewPeer>,
-    /// Namespace and kernel name of the parent link (IFLA_LINK), if there is one. The request is sent from that namespace.
+    /// Namespace and kernel name of the parent link (IFLA_LINK), if there is one. The creation request is sent from the parent's
+    /// namespace.
     pub parent: Option<(NetnsId, String)>,
 }
 
@@ -142,8 +144,8 @@ pub enum Guard {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// Like [`Guard::Owned`], but an adopted link ([`ADOPTED_MARK`]) is left unchanged and the operation succeeds, because the
-    /// link existed before the failed creation.
+    /// Like [`Guard::Owned`], but used to delete a link after a failed creation. If the link is an adopted one
+    /// ([`ADOPTED_MARK`]), the operation leaves it unchanged and succeeds, because the link existed before the creation.
     OwnCreation {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
@@ -155,7 +157,7 @@ pub enum Guard {
         /// Prefix that the aliases of all agents share: `/vnf-agent/`.
         agents_prefix: String,
     },
-    /// The link has this index and carries no agent's ownership mark. Used for a link of the agent that has lost its ownership
+    /// The link has this index and carries no agent's ownership mark. Used for a link that belongs to the agent but has lost its
     /// mark.
     ///
     /// The kernel does not give the index to another link while this link exists.
@@ -200,8 +202,8 @@ pub struct LinkChanges {
 }
 
 impl LinkChanges {
-    /// Returns whether the only change is to release the link from its master. If the link does not exist, nothing needs to be
-    /// done.
+    /// Returns whether the only change is to release the link from its master. If the link does not exist, such a change succeeds
+    /// without doing anything.
     pub fn only_releases(&self) -> bool {
         let release = LinkChanges {
             master: Some(None),
@@ -228,8 +230,8 @@ pub enum AddressDetection {
     Default,
     /// No detection (IFA_F_NODAD).
     Off,
-    /// The address can be used during detection (RFC 4429). Sets IFA_F_OPTIMISTIC and the sysctl `optimistic_dad`, which that
-    /// flag requires.
+    /// The address can be used during detection (RFC 4429). Sets IFA_F_OPTIMISTIC, and the sysctl `optimistic_dad`, without which
+    /// the kernel ignores the flag.
     Optimistic,
 }
 
@@ -253,8 +255,9 @@ pub struct RouteSpec {
 /// Returns the interface group for the agent's links that do not have an alias yet.
 ///
 /// The kernel ignores IFLA_IFALIAS in a request that creates a link, but honours IFLA_GROUP (`rtnl_create_link` in
-/// net/core/rtnetlink.c). The group marks the link as the agent's until its alias is set, so the link can be recognised even if
-/// the agent is killed in between. The request that sets the alias also sets the group back to 0.
+/// net/core/rtnetlink.c). The group marks the link as the agent's until the alias is set, so that a restarted agent recognises
+/// the link even if the previous one was killed before it set the alias. The request that sets the alias also sets the group back
+/// to 0.
 ///
 /// The group is derived from the agent's alias prefix, so an agent does not mistake another agent's unfinished link for its own
 /// orphan.
@@ -428,7 +431,7 @@ pub enum KernelOp {
     /// order.
     ///
     /// Does nothing if the address is already primary, or if the subnet has an address that is not in `others` or not marked with
-    /// [`PROTOCOL`]: deleting a primary address can delete the other addresses.
+    /// [`PROTOCOL`], because deleting a primary address can delete the other addresses of the subnet.
     MakePrimary {
         /// Namespace of the link.
         netns: NetnsId,
@@ -544,7 +547,8 @@ pub struct Task {
 pub struct Outcome {
     /// Id of the task ([`Task::id`]).
     pub id: u64,
-    /// Failure that ended the task, or the last reply other than [`Reply::Done`] (`Done` if all replies are `Done`).
+    /// Failure that ended the task. If all operations succeeded, the last reply other than [`Reply::Done`], or `Done` if there is
+    /// no other reply.
     pub result: Result<Reply, Failure>,
 }
 
@@ -603,8 +607,8 @@ pub struct Snapshot {
     pub bridge_vlans: Vec<BridgeVlan>,
     /// All addresses of all links.
     pub addresses: Vec<AddressState>,
-    /// Unicast routes in all tables that carry [`PROTOCOL`]. Other routes are omitted, because they are not needed and there may
-    /// be very many of them.
+    /// Unicast routes with [`PROTOCOL`], from all tables. Other routes are omitted, because they are not needed and there can be
+    /// very many of them.
     pub routes: Vec<RouteState>,
     /// Permanent neighbour entries that carry [`PROTOCOL`].
     pub neighbours: Vec<NeighbourState>,
@@ -638,9 +642,9 @@ pub struct LinkState {
     pub group: u32,
     /// Index of the master; `None` if the link has none.
     pub master: Option<u32>,
-    /// Index of the other end of a pair, or of the parent, in the namespace of that link (IFLA_LINK).
+    /// Index of the peer or of the parent (IFLA_LINK). The index is valid in the namespace of that other link.
     pub linked: Option<u32>,
-    /// Id (nsid) of the namespace that contains `linked` (IFLA_LINK_NETNSID); `None` if it is the same namespace.
+    /// Id (nsid) of the namespace in which `linked` is valid (IFLA_LINK_NETNSID); `None` if it is the namespace of this link.
     pub linked_netnsid: Option<i32>,
     /// Attributes of the link's kind, as sent by the kernel (IFLA_INFO_DATA); see [`Self::attribute`].
     pub info: Vec<u8>,
@@ -668,7 +672,7 @@ impl LinkState {
         attributes(&self.port).find(|(found, _)| *found == number).map(|(_, value)| value)
     }
 
-    /// Returns the routing table of a VRF device and its ports; `None` if the link is not a VRF device.
+    /// Returns the routing table that a VRF device and its ports use; `None` if the link is not a VRF device.
     pub fn vrf_table(&self) -> Option<u32> {
         let table = self.attribute(VRF_TABLE).filter(|_| self.kind == "vrf");
         table.and_then(|table| read_u32(table, 0))
@@ -696,7 +700,7 @@ pub struct LinkDetails {
 
 /// Link counters for display, from `struct rtnl_link_stats64` (linux/if_link.h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "the names are those of the kernel")]
+#[allow(missing_docs, reason = "the fields have the names that the kernel uses")]
 pub struct LinkCounters {
     pub rx_packets: u64,
     pub tx_packets: u64,
@@ -766,7 +770,7 @@ impl AddressState {
 
     /// Returns the progress of detection, derived from the flags.
     ///
-    /// Detection of an optimistic address counts as over if `requested` is optimistic.
+    /// An optimistic address may be used during detection, so its progress is [`Progress::Over`] if `requested` is optimistic.
     pub fn progress(&self, requested: AddressDetection) -> Progress {
         match self.flags {
             flags if flags & DAD_FAILED != 0 => Progress::Failed,
@@ -839,7 +843,7 @@ pub enum FailureKind {
     TimedOut,
     /// A foreign object has the same name or key, and was left unchanged.
     Foreign,
-    /// Duplicate address detection is still in progress. An event reports its end.
+    /// Duplicate address detection is still in progress. The end of detection causes an event for the namespace.
     Tentative,
     /// Another host on the link has the same address.
     Duplicate,

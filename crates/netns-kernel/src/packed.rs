@@ -1,12 +1,12 @@
 //! The bulk path: performs the operations of many tasks with as few requests to the kernel as possible.
 //!
-//! Anything unusual is left to the normal path. After a refused request or an unexpected state, a task continues on its own from
-//! the failed operation, as if there were no bulk path.
+//! Unusual cases are left to the normal path: if a request is refused or a link is in an unexpected state, the task continues on
+//! its own from the failed operation, as if there were no bulk path.
 //!
 //! # Expected flow
-//! The first operations of all tasks are sent, then the second ones, and so on. One socket creates all links. All other requests
-//! are sent through the socket of their namespace. Before each round, the links that it needs are read, one namespace at a time,
-//! so each guard is checked against a state that was read since the batch began.
+//! The first operations of all tasks are sent, then the second ones, and so on. All links are created through one socket. All
+//! other requests are sent through the socket of their namespace. Before each round, the links that the round needs and that are
+//! not cached are read, one namespace at a time, so that their guards can be checked.
 //!
 //! # Guarantees
 //! Each task gets its own outcome. The operations of a task are performed in order. Operations at the same position in one
@@ -26,7 +26,7 @@ use super::{
 
 /// Minimum number of tasks that are packed.
 ///
-/// Packing sends a refused request twice, and a small repair should need few writes.
+/// A small repair should need few writes, but packing sends a refused request twice.
 pub(super) const TASKS_MIN: usize = 8;
 
 /// State of a task within the batch.
@@ -50,7 +50,7 @@ struct Request {
 pub(super) fn is_packable(op: &KernelOp) -> bool {
     match op {
         KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => true,
-        // A link with a parent is created from the parent's namespace, sometimes under a temporary name.
+        // A link with a parent cannot be packed, because it is created through a socket in the parent's namespace.
         KernelOp::CreateLink(create) => create.parent.is_none(),
         KernelOp::SetLink { changes, .. } => is_simple(changes),
         KernelOp::AddAddress { detection, shared, .. } => *detection != AddressDetection::Optimistic && !shared,
@@ -155,7 +155,7 @@ impl Worker {
             }
         }
         if !failed.is_empty() {
-            // The cached states of the namespace's links may be wrong, whatever the reason for the failure.
+            // After any failure, the cached states of the links in this namespace may be wrong.
             self.links.retain(|(place, _), _| *place != netns);
         }
         failed
@@ -210,11 +210,11 @@ impl Worker {
 fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState>)> {
     let index = found.index;
     let change = match op {
-        // Changes to an adopted link must keep the adoption mark and be reported as [`Reply::Adopted`].
+        // Only the normal path keeps the adoption mark of a link and returns [`Reply::Adopted`].
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
         KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
-        // On links of this kind, the kernel may store a different entry, so the entry must be read back.
+        // On links of this kind, the kernel may store a different entry. Only the normal path reads the entry back.
         KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),

@@ -66,7 +66,7 @@ impl Namespaces {
         let files: Vec<Arc<OwnedFd>> = unvisited.iter().map(|found| Arc::clone(&found.file)).collect();
         let sockets = self.entrance.visit_all(files, move || Sockets::open(subscribe));
         for (found, sockets) in unvisited.iter_mut().zip(sockets) {
-            // If this fails, `pin` opens the sockets again and reports the failure.
+            // If the sockets could not be opened, `pin` tries again and reports the failure.
             found.sockets = sockets.ok();
         }
         self.prepared = names.iter().map(|(name, _)| (*name).to_owned()).zip(answers).collect();
@@ -116,7 +116,7 @@ impl Namespaces {
         Ok(entered)
     }
 
-    /// Returns the contents of a namespace that was entered. Releases the namespace if it could not be read.
+    /// Completes [`Self::enter`]: returns the contents of the namespace, or releases the namespace if it could not be read.
     fn settle(&mut self, reference: &NamespaceRef, entered: Entered, contents: Result<Snapshot, Failure>) -> Result<Reply, Failure> {
         let Entered { netns, created, process } = entered;
         let contents = contents.inspect_err(|_| {
@@ -148,7 +148,7 @@ impl Namespaces {
             return prepared;
         }
         let mut answers = self.finder.open_or_create(&[(name, mark)], self.watches.room() > 0);
-        // For one name, there is always one result.
+        // There is always exactly one result for one name.
         answers.pop().unwrap_or_else(|| self.finder.find(reference))
     }
 
@@ -157,7 +157,7 @@ impl Namespaces {
         match self.finder.find(reference) {
             Ok(found) if found.netns == netns => Ok(Reply::Same),
             Ok(found) => Ok(Reply::Changed(format!(
-                "{} is now {}; it was {netns}",
+                "{} is now {} instead of {netns}",
                 describe(reference),
                 found.netns
             ))),
@@ -231,8 +231,8 @@ impl Namespaces {
     /// Leaves out namespaces that are not pinned or whose sockets cannot be opened.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         for netns in wanted {
-            // Opening the sockets of one namespace does not close those of another, because this call marks each namespace as
-            // used. A caller that needs the reason for a failure requests the namespace separately.
+            // Opening the sockets of one of these namespaces does not close those of another one, because this call marks each
+            // namespace as recently used. A caller that needs the reason for a failure requests the namespace separately.
             let _ = self.get_mut(*netns);
         }
         self.table.several_mut(wanted)
@@ -303,7 +303,7 @@ impl Namespaces {
         }
         match self.finder.find(&NamespaceRef::Named(name.to_owned())) {
             Ok(now) if now.netns == netns => self.finder.directory.remove(name),
-            // The name leads to another namespace, so it must stay.
+            // The name now leads to another namespace, so do not delete it.
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Unusable) => Ok(()),
             Err(failure) => Err(failure),

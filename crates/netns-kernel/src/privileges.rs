@@ -55,11 +55,11 @@ pub const LOW_PORTS: Capability = Capability {
     purpose: "an API on a port below 1024",
 };
 
-/// Error of [`reduce`].
+/// Error returned by [`reduce`].
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// The process has this many threads, of which only one would drop its capabilities.
-    #[error("the process already has {0} threads, of which only one would drop its capabilities")]
+    #[error("the process already has {0} threads, but only one of the threads would drop its capabilities")]
     Threads(usize),
     /// The kernel refused a step.
     #[error("{what}: {error}")]
@@ -86,7 +86,8 @@ pub struct Reduced {
 /// Permanently drops all capabilities that the agent does not need, and sets no_new_privs for child processes.
 ///
 /// # Errors
-/// Fails if there are other threads, or if the kernel refuses. The process may then have more capabilities than it needs.
+/// Fails if the process has other threads, or if the kernel refuses a step. After a failure, the process may have more
+/// capabilities than it needs.
 pub fn reduce(with_low_ports: bool) -> Result<Reduced, PrivilegeError> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {

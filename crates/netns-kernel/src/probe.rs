@@ -30,10 +30,10 @@ pub struct LinkKindTrial {
 
 /// Creates one link of each kind in a temporary namespace.
 ///
-/// Returns one result for each kind, in the same order. On failure, the result is the kernel's own words.
+/// Returns one result for each kind, in the same order. A failure is described in the kernel's own words.
 ///
 /// # Errors
-/// Fails if the caller may not create a network namespace, or cannot open a netlink socket in it.
+/// Fails if the caller is not allowed to create a network namespace, or cannot open a netlink socket in it.
 pub fn try_link_kinds(trials: Vec<LinkKindTrial>) -> io::Result<Vec<Result<(), String>>> {
     // Only this thread is in the namespace, so the namespace is deleted with it.
     let trial = thread::Builder::new().name("link-kinds".to_owned()).spawn(move || {
@@ -55,12 +55,14 @@ fn parent(socket: &mut RouteSocket) -> Result<u32, String> {
         LinkAttribute::IfName(PARENT.to_owned()),
         LinkAttribute::LinkInfo(vec![InfoAttribute::Kind(InfoKind::Veth)]),
     ];
-    let reported = |refusal| format!("cannot create a veth as its parent: {}", failure::explain(&refusal));
+    let reported = |refusal| format!("cannot create a veth as the parent of the link: {}", failure::explain(&refusal));
     socket
         .change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
         .map_err(reported)?;
     let found = find(socket, PARENT).map_err(reported)?;
-    found.map(|found| found.index).ok_or_else(|| "its parent disappeared".to_owned())
+    found
+        .map(|found| found.index)
+        .ok_or_else(|| "the parent of the link disappeared".to_owned())
 }
 
 fn attempt(socket: &mut RouteSocket, number: usize, trial: &LinkKindTrial, parent: &Result<u32, String>) -> Result<(), String> {

@@ -71,7 +71,7 @@ impl std::fmt::Display for ProcessPath {
 
 /// Unique identity of a process.
 ///
-/// PID and start time may both be reused. The pidfd shows whether the process has exited.
+/// A later process can have the same PID, and even the same start time. The pidfd shows whether this process has exited.
 pub(super) struct Identity {
     /// Start time in clock ticks after boot; one tick is 10 ms.
     start_time: u64,
@@ -151,12 +151,13 @@ pub(super) struct Found {
 
 /// Opens the network namespace of a process.
 ///
-/// `meant` is the expected process, if known. `remedy` tells the user what to do if the PID now belongs to another process. The
-/// file is certain to belong to the process: a pidfd that was opened before it shows that the process had not exited by then.
+/// `meant` is the expected process, if known. `remedy` tells the user what to do if the PID now belongs to another process. A
+/// pidfd is opened before the namespace file and checked afterwards: if the process has not exited by then, the file is certain
+/// to belong to this process.
 pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(
-            "{path} does not exist or has ended: the agent retries when such a process starts"
+            "{path} does not exist or has ended: the agent retries when a process with this PID starts"
         ))
     };
     let pid = Pid::from_raw(path.pid).ok_or_else(|| failure::other(format!("{} is not a valid PID", path.pid)))?;
@@ -179,7 +180,7 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
         Err(error) if is_gone(&error) => return Err(ended()),
         Err(error) => return Err(failure::system(&format!("open the network namespace of {path}"), &error.into())),
     };
-    // Older kernels have no pidfds for threads, so the start time is read a second time instead.
+    // On older kernels, a pidfd cannot refer to a single thread, so compare the start time as well.
     let after = read_stat(path)?.filter(|stat| !stat.ended());
     if has_exited(&pidfd) || after.map(|stat| stat.start_time) != Some(before.start_time) {
         return Err(ended());
@@ -195,7 +196,7 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
 
 fn reused(path: ProcessPath, now: &ProcessStat, remedy: &str) -> Failure {
     failure::unavailable(format!(
-        "{path} ended and now belongs to another process (`{}`); {remedy}",
+        "{path} was reused and now belongs to another process (`{}`); {remedy}",
         now.comm
     ))
 }

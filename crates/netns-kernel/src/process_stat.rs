@@ -11,7 +11,7 @@ const TICK_MS: u64 = 10;
 /// State of a process, as in `/proc/PID/stat`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessStat {
-    /// Command name: at most 15 bytes, in which any character is possible.
+    /// Command name: at most 15 bytes, which can contain any character.
     pub comm: String,
     /// State letter: R, S, D, Z (zombie), …
     pub state: char,

@@ -42,7 +42,7 @@ impl Namespaces {
         let mut contents = self.read_all(&wanted);
         let mut outcome = |task: &Task| {
             let netns = netns_of(task)?;
-            // A namespace is read separately if it is requested twice or is not pinned.
+            // Read the namespace separately if an earlier task has taken its contents, or to get the failure if it is not pinned.
             let read = contents.remove(&netns).unwrap_or_else(|| self.read(netns));
             let result = read.map(|found| Reply::Contents(Box::new(found)));
             Some(Outcome { id: task.id, result })

@@ -99,7 +99,8 @@ fn message(index: u32, spec: &RouteSpec) -> RouteMessage {
     message.header.destination_prefix_length = spec.prefix_len;
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Unicast;
-    // The header has room only for table numbers up to 255, and the attribute takes precedence over it.
+    // The header has room only for table numbers up to 255. Larger numbers need the attribute, which takes precedence over the
+    // header.
     message.header.table = u8::try_from(spec.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
     if message.header.table == RouteHeader::RT_TABLE_UNSPEC {
         message.attributes.push(RouteAttribute::Table(spec.table));
@@ -150,7 +151,7 @@ pub(super) fn dump_table(socket: &mut RouteSocket, table: u32, ipv4: bool) -> Re
 /// Routes in a namespace that are relevant to the agent.
 #[derive(Default)]
 pub(super) struct Routes {
-    /// Unicast routes in all tables that carry the agent's protocol.
+    /// Unicast routes with the agent's protocol, from all tables.
     pub own: Vec<RouteState>,
     /// Routes that the kernel created for addresses.
     pub of_addresses: Vec<AddressRoute>,
@@ -237,14 +238,14 @@ fn family(ipv4: bool) -> AddressFamily {
 /// Describes a conflicting route, for messages.
 pub(super) fn describe(state: &RouteState) -> String {
     let owner = match state.protocol {
-        1 => "redirect: the kernel, after an ICMP redirect",
-        2 => "kernel: created for an address",
+        1 => "redirect: added by the kernel after an ICMP redirect",
+        2 => "kernel: added by the kernel for an address",
         3 => "boot: added with `ip route`",
-        4 => "static: an administrator",
-        9 => "ra: the kernel, from a router advertisement",
+        4 => "static: added by an administrator",
+        9 => "ra: added by the kernel from a router advertisement",
         11 => "zebra: FRR",
         12 => "bird",
-        16 => "dhcp: a DHCP client",
+        16 => "dhcp: added by a DHCP client",
         18 => "keepalived",
         186 => "bgp",
         188 => "ospf",

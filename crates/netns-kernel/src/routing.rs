@@ -1,8 +1,8 @@
 //! Adds and replaces routes.
 //!
-//! An existing route is read before it is replaced. A foreign route is replaced only if the value allows it, and a route of the
-//! kernel never. One dump of the table serves all routes in a batch, so a change of very many routes reads the table only a few
-//! times.
+//! An existing route is read before it is replaced. A foreign route is replaced only if the desired value allows it. A route that
+//! the kernel created is never replaced. All routes in a batch share one dump of the table, so even a change of very many routes
+//! reads the table only a few times.
 
 use std::{
     collections::HashMap,
@@ -85,11 +85,11 @@ impl Worker {
         let here = self.find(netns, link).ok().flatten().is_some_and(|here| here.index == found.link);
         let place = self.place(netns);
         let message = match here && spec.gateway == found.route.gateway {
-            true => "the kernel created this route itself for an address of that link, and deletes it with the address; the value is not \
-                 needed: delete it, or set another metric to get a second route"
+            true => "the kernel itself added this route for an address of that link, and deletes the route with the address; delete the \
+                     value, because it is not needed, or set another metric to get a second route"
                 .to_owned(),
             false => format!(
-                "a route to the same destination with the same metric exists already, which the kernel created itself for an address of \
+                "the kernel has already added a route to the same destination with the same metric, for an address of \
                  {}; choose another metric, or change that address",
                 if here { "that link" } else { "another link" }
             ),

@@ -27,7 +27,7 @@ use super::{
     netlink::{Refusal, RouteSocket},
 };
 
-/// File with the last PID that the kernel assigned. The kernel then assigns the next higher free PID.
+/// File with the last PID that the kernel assigned. The next process gets the next higher free PID.
 ///
 /// The owner of the PID namespace may write to the file (CONFIG_CHECKPOINT_RESTORE).
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
@@ -83,16 +83,16 @@ pub fn leave() -> Result<Rights, SandboxError> {
 
 /// Sets up the new namespaces: `/proc` of the PID namespace, an empty `/run` (with its own `/run/netns`), and loopback.
 ///
-/// Must be called by the first process of the PID namespace, which is from then on killed when its parent ends. Returns the PID
-/// of this process as seen from outside of the sandbox.
+/// Must be called by the first process of the PID namespace. From then on, the kernel kills this process when its parent ends.
+/// Returns the PID of this process as seen from outside the sandbox.
 ///
 /// # Errors
 /// Fails if a mount fails or loopback cannot be set up.
 pub fn set_up() -> Result<u32, SandboxError> {
-    set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("set its parent-death signal", errno.into()))?;
+    set_pdeathsig(Signal::SIGKILL).map_err(|errno| refused("set the parent-death signal", errno.into()))?;
     if std::process::id() != 1 || parent_id() != 0 {
         let cause = format!(
-            "this process is PID {}, not the first of a PID namespace; run `netns-agent demo` instead",
+            "this process has PID {} and is not the first process of a PID namespace; run `netns-agent demo` instead",
             std::process::id()
         );
         return Err(SandboxError {
@@ -100,14 +100,14 @@ pub fn set_up() -> Result<u32, SandboxError> {
             cause,
         });
     }
-    // The old `/proc` still shows the PID of this process outside of the sandbox.
+    // The old `/proc` is still mounted, so it shows the PID that this process has outside the sandbox.
     let outside = fs::read_link("/proc/self")
         .ok()
         .and_then(|pid| pid.to_str()?.parse().ok())
         .unwrap_or_default();
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-        .map_err(|errno| no_user_namespace("make its mounts private", errno.into()))?;
+        .map_err(|errno| no_user_namespace("make all mounts private", errno.into()))?;
     let secure = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), secure, none).map_err(|errno| no_user_namespace("mount /proc", errno.into()))?;
     let run = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -166,9 +166,9 @@ fn refused(step: &'static str, error: io::Error) -> SandboxError {
     }
 }
 
-/// Returns an error that lists all remedies for EPERM. The kernel does not say which of the many causes it has.
+/// Returns an error that lists the remedies for all causes of EPERM, because the kernel does not say which cause applies.
 fn no_user_namespace(step: &'static str, error: io::Error) -> SandboxError {
-    let remedy = "run it as root; or allow all users to create user namespaces, by setting each of the following sysctls that exists: \
+    let remedy = "run the command as root; or allow all users to create user namespaces: set those of the following sysctls that exist: \
                   sysctl -w user.max_user_namespaces=10000, sysctl -w kernel.unprivileged_userns_clone=1, \
                   sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; a container needs CAP_SYS_ADMIN (docker run --privileged)";
     SandboxError {

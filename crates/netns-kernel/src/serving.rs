@@ -1,6 +1,6 @@
 //! The thread that performs batches one after the other. Paths whose opening may hang are opened on other threads.
 //!
-//! The thread never waits longer than [`GRACE`] for an operation that may hang.
+//! The thread never waits longer than [`GRACE`] for a path that may hang.
 //!
 //! When a batch is done, the outcomes of all tasks are reported, except for tasks whose path does not respond. The outcome of
 //! such a task is reported when its path responds, or after [`LIMIT`]. For a large batch, the outcomes available so far are
@@ -25,7 +25,7 @@ use super::{
 
 /// Time for which a batch waits for its paths to be opened.
 ///
-/// A path that responds at all usually responds much faster, so that all outcomes are reported together.
+/// A path that responds at all usually responds much faster, so all outcomes are usually reported together.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// Message to the thread.
@@ -120,7 +120,7 @@ impl Serving {
         }
     }
 
-    /// Performs batches until [`Message::End`]. Tasks that still wait for a path then fail.
+    /// Performs batches until [`Message::End`]. Tasks that are still waiting for a path at that time fail.
     pub fn run(mut self) {
         loop {
             self.give_up_on_overdue();
@@ -137,7 +137,7 @@ impl Serving {
         }
     }
 
-    /// Returns the time at which to act even if no message arrives; `None` if there is nothing to wait for.
+    /// Returns the time at which the thread must act even if no message arrives; `None` if it only waits for messages.
     fn deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.iter().flat_map(|waiting| &waiting.tasks);
         waiting.map(|(_, _, since)| *since + LIMIT).chain(self.worker.deadline()).min()
@@ -180,7 +180,7 @@ impl Serving {
         let writes = write_count::total() - writes;
         if writes > 0 {
             let took_us = began.elapsed().as_micros();
-            tracing::debug!(tasks = count, writes, took_us, "asked the kernel for changes");
+            tracing::debug!(tasks = count, writes, took_us, "sent changes to the kernel");
         }
         outcomes.extend(overdue(&mut waiting.tasks));
         waiting.caller.answer(outcomes);
@@ -209,9 +209,9 @@ impl Serving {
         }
     }
 
-    /// Performs the tasks that wait for a path, after it was opened or could not be opened.
+    /// Performs the tasks that were waiting for a path, once opening the path has succeeded or failed.
     ///
-    /// If all these tasks have already timed out, the file is closed without any effect.
+    /// If all of these tasks have already timed out, the opened file is closed and has no effect.
     fn opened(&mut self, path: &Path, opening: Opening) {
         self.opens.end(path);
         for waiting in &mut self.waiting {

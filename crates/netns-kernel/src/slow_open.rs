@@ -1,7 +1,7 @@
 //! Opens files on other threads, because opening a file may hang.
 //!
-//! On a file system whose server does not respond (a remote one, FUSE, an automounter), opening a path may never return and
-//! cannot be cancelled. No other thread ever waits for an opening thread, and no path is opened by two threads at once.
+//! On a remote file system, FUSE or an automounter, opening a path can hang forever if the server does not respond, and cannot be
+//! cancelled. No other thread ever waits for an opening thread, and no path is opened by two threads at once.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ use super::{
     operation::{Failure, FailureKind, NetnsId},
 };
 
-/// Time after which opening a path has timed out.
+/// Time after which opening a path is treated as timed out.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
 /// Maximum number of paths that are opened at the same time, each on its own thread.
 const PATHS_MAX: usize = 64;
@@ -44,15 +44,15 @@ pub(super) struct SlowOpens {
 impl SlowOpens {
     /// Starts opening a path, unless it is already being opened. Returns the time at which the open started.
     ///
-    /// When the path has been opened, or the open has failed, `tell` is called with the result on another thread. The caller must
-    /// then call [`Self::end`].
+    /// Once opening the path has succeeded or failed, another thread calls `tell` with the result. The caller must then call
+    /// [`Self::end`].
     pub fn begin(&mut self, path: &Path, tell: impl FnOnce(PathBuf, Opening) + Send + 'static) -> Result<Instant, Failure> {
         if let Some(since) = self.since.get(path) {
             return Ok(*since);
         }
         if self.since.len() >= PATHS_MAX {
             return Err(failure::other(format!(
-                "cannot open {}: {PATHS_MAX} other paths are being opened and do not respond; the agent retries",
+                "cannot open {}: {PATHS_MAX} other paths are being opened, and their file systems do not respond; the agent retries",
                 path.display()
             )));
         }

@@ -10,8 +10,8 @@ use super::{
 
 /// Reads the namespace in which the sockets were opened.
 ///
-/// The dumps run one after the other, because the kernel rejects a second dump in the same send with EBUSY. For `other_routes`,
-/// see [`address_routes::dump`].
+/// The dumps run one after the other, because the kernel rejects a second dump in the same send with EBUSY. `other_routes` is
+/// passed on to [`address_routes::dump`].
 pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, other_routes: &mut usize) -> Result<Snapshot, Refusal> {
     let mut links = link::dump(route_socket)?;
     links.iter_mut().for_each(|link| read_offloads(link, ethtool));
@@ -28,7 +28,8 @@ pub(super) fn read(route_socket: &mut RouteSocket, ethtool: &EthtoolSocket, othe
     })
 }
 
-/// Reads the checksum offloading of a link with a kind and an alias. The agent does not manage other links.
+/// Reads whether checksum offloading of a link is on. Skips links without a kind or an alias, because the agent does not manage
+/// them.
 ///
 /// Leaves the state unset if the link disappears in the meantime.
 fn read_offloads(link: &mut LinkState, ethtool: &EthtoolSocket) {

@@ -57,7 +57,8 @@ impl Pinned {
     }
 }
 
-/// Number of namespaces that may always be awake, because some operations need several namespaces at the same time.
+/// Number of namespaces that can always be awake, that is, have open sockets, because some operations need several namespaces at
+/// the same time.
 const AWAKE_MIN: usize = 4;
 /// Descriptors reserved for [`AWAKE_MIN`] awake namespaces and for namespaces that are being opened.
 const HEADROOM: usize = 4 * AWAKE_MIN;
@@ -90,10 +91,10 @@ impl Table {
         }
     }
 
-    /// Returns the number of namespaces that may currently be awake.
+    /// Returns the maximum number of namespaces that can currently be awake.
     ///
-    /// Their sockets may use half of the descriptors that the pinned files leave over, because namespaces that are being opened
-    /// are not in the table yet.
+    /// Their sockets may use only half of the descriptors that the pinned files leave free. The other half is for namespaces that
+    /// are being opened and are not in the table yet.
     fn awake_max(&self) -> usize {
         let left = self.bounds.descriptors.saturating_sub(self.pinned());
         self.bounds.awake.min(left / 4).max(AWAKE_MIN)

@@ -25,7 +25,7 @@ use super::{
 const PARTS_MAX: usize = 4;
 const PART_MIN: usize = 250;
 
-/// Minimum number of tasks in a large batch, which is assumed to be part of a large change.
+/// Minimum number of tasks in a large batch. Such a batch is assumed to be part of a change that consists of several batches.
 const LARGE_MIN: usize = 100;
 /// Time for which links that were read in a large batch are kept for the next large batch.
 const KEPT: Duration = Duration::from_millis(50);
@@ -39,8 +39,8 @@ pub(super) struct Worker {
     pub namespaces: Namespaces,
     /// Socket in an empty namespace that nothing else uses, for creating links.
     ///
-    /// Through this socket, the kernel looks up the name of a new link only in the link's own namespace, and never finds a link
-    /// in the agent's namespace.
+    /// Before Linux 6.15, the kernel also looks up the name of a new link in the namespace of the sending socket. In an empty
+    /// namespace, it finds no unrelated link with that name.
     pub creation_socket: RouteSocket,
     /// Links by namespace and name, read in this batch or kept from the previous batch.
     pub links: HashMap<(NetnsId, String), LinkState>,
@@ -81,10 +81,10 @@ impl Worker {
     /// requests can be packed. While a very large group is being packed, the outcomes available so far are passed to `early`.
     pub fn perform(&mut self, tasks: Vec<Task>, early: &mut dyn FnMut(Vec<Outcome>)) -> Vec<Outcome> {
         let large = tasks.len() >= LARGE_MIN;
-        // Links may have changed since the last batch, so they are looked up again. A large change keeps them between its
-        // batches, because looking up each link in each batch took a tenth of the total time. A link that was replaced in the
-        // meantime is detected: its index is not reused soon, so the kernel refuses the request and the task looks the link up
-        // again.
+        // Links may have changed since the last batch, so they are read again. During a large change, they are kept from one
+        // batch to the next, because reading each link again in each batch took a tenth of the total time. If a link was replaced
+        // in the meantime, the kernel refuses the request, because the old index is not reused soon, and the task looks the link
+        // up again.
         if !(large && self.kept_until.is_some_and(|until| Instant::now() < until)) {
             self.links.clear();
         }
@@ -116,7 +116,8 @@ impl Worker {
                 Some(SharedWork::Opening) if group.len() > 1 => {
                     let mut rest = group;
                     while !rest.is_empty() {
-                        // Each namespace that is opened leaves fewer descriptors for the next one.
+                        // Get the maximum again for each chunk, because each open namespace leaves fewer descriptors for the
+                        // others.
                         let (together, later) = rest.split_at(rest.len().min(self.namespaces.together_max()));
                         outcomes.extend(self.open_all(together));
                         rest = later;
@@ -137,7 +138,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks that use a path that was opened in advance.
+    /// Performs tasks that need a path, with the result of opening the path in advance.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
         let outcomes = self.perform(tasks, &mut |_| {});
@@ -394,7 +395,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link; `None` if it does not exist. Each link is read only once per batch.
+    /// Returns a link, from the cache if it was read before; `None` if the link does not exist.
     pub fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
         let key = (netns, name.to_owned());
         if let Some(found) = self.links.get(&key) {
@@ -448,7 +449,7 @@ enum SharedWork {
 
 /// Splits a large group of tasks into parts that are packed one after the other.
 ///
-/// If there were more parts, too few requests for one namespace would be packed together.
+/// With more parts, too few requests to the same namespace would be packed together.
 fn in_parts(tasks: &[Task]) -> impl Iterator<Item = &[Task]> {
     tasks.chunks(tasks.len().div_ceil(PARTS_MAX).max(PART_MIN))
 }

@@ -1,7 +1,7 @@
 //! Counts the changes that this process requests from the kernel: netlink requests, changes of checksum offloading and sysctl
 //! writes.
 //!
-//! The log shows the count for each batch, which tells how much a repair costs. No decision depends on it.
+//! The log shows the count for each batch, so that users can see how much a repair costs. No decision depends on the count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

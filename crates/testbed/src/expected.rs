@@ -1,7 +1,8 @@
 //! Test oracle: computes the expected links, addresses, neighbours and routes for a configuration, and the expected state of each value.
 //!
-//! The result follows from the specification alone, in one pass and without any history. The simulator, the endurance run and the tests on
-//! a real kernel use this oracle. It never calls the agent's code and never reads its tables, so it cannot repeat their errors.
+//! The result follows from the specification alone, in one pass and without any history. The simulator, the endurance run and the
+//! tests on a real kernel use this oracle. It never calls the agent's code and never reads its tables, so it cannot repeat the
+//! agent's errors.
 
 mod objects;
 mod rules;
@@ -50,7 +51,7 @@ impl Verdict {
 /// Foreign link in the agent's own namespace. It is up, and EXISTING interfaces can use it.
 #[derive(Clone, Default, Debug)]
 pub struct Nic {
-    /// Addresses on the link that others added.
+    /// Addresses on the link that other programs added.
     pub foreign: Vec<String>,
     /// Addresses on the link that the agent added.
     pub marked: Vec<String>,
@@ -93,10 +94,11 @@ pub struct Expected<'a, N> {
     values: &'a [Value],
     interfaces: BTreeMap<&'a str, &'a Interface>,
     surroundings: &'a Surroundings<N>,
-    /// EXISTING interfaces that the agent has reported as INVALID because they conflict with another interface on their link. An earlier
-    /// version may still be applied.
+    /// EXISTING interfaces that the agent has reported as INVALID because they conflict with another interface on their link. An
+    /// earlier version of such an interface may still be applied.
     refused: BTreeSet<&'a str>,
-    /// VLANs that the agent has reported as INVALID because another VLAN on the same parent has the same id. They have no link.
+    /// VLANs that the agent has reported as INVALID because another VLAN on the same parent has the same id. Such VLANs have no
+    /// link.
     taken: BTreeSet<&'a str>,
 }
 
@@ -158,7 +160,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
 
     /// Returns the kernel names of links on which EXISTING interfaces conflict.
     ///
-    /// The order of changes decides which of the interfaces is applied, and a restarted agent may decide differently.
+    /// Which of the interfaces is applied depends on the order of changes, and can change when the agent is restarted.
     pub fn contested(&self) -> BTreeSet<String> {
         let losers = self.conflicts().into_iter().map(|(one, _)| one);
         let existing = losers.filter(|interface| interface.is_existing());
@@ -168,7 +170,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
     /// Checks that exactly one of the interfaces in each conflict is applied.
     ///
     /// # Errors
-    /// Fails if the published states show two applied interfaces, or none, in a conflict.
+    /// Fails if, according to the published states, both interfaces in a conflict are applied, or neither of them.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let conflicts = self.conflicts();
         let loses = |name: &str| self.refused.contains(name) || self.taken.contains(name);

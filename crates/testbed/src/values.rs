@@ -132,7 +132,7 @@ pub struct Interface {
     pub enabled: bool,
     /// Addresses with a prefix length, in canonical form.
     pub addresses: Vec<String>,
-    /// `true` if others add the addresses and the agent only waits for them.
+    /// `true` if other programs add the addresses and the agent only waits for them.
     pub link_only: bool,
     /// `true` if the kernel performs duplicate address detection. Tests of other features disable it to avoid waiting.
     pub detects_duplicates: bool,
@@ -288,7 +288,7 @@ pub struct Route {
     pub scope: &'static str,
     /// Metric; 0 means the default of the kernel.
     pub metric: u32,
-    /// `true` to adopt a foreign route if the kernel already has the same one.
+    /// `true` to adopt an equal foreign route if the kernel already has one.
     pub adopt: bool,
 }
 
@@ -340,7 +340,7 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// Creates a desired neighbour that is not adopted.
+    /// Creates a desired neighbour that does not adopt a foreign entry.
     pub fn new(interface: &str, address: &str, mac: &str) -> Self {
         Self {
             interface: interface.to_owned(),

@@ -40,7 +40,7 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/2 flow control windows: unacknowledged bytes that a client may send per call, and per connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Number of reset streams above which a connection counts as an attack. Dropping a thousand watches at once is normal.
+/// Number of reset streams above which a connection is treated as an attack. Dropping a thousand watches at once is normal.
 const RESETS_MAX: usize = 100_000;
 /// Path of the only call whose messages can exceed the decoder's nesting limit.
 const TXN: &str = "/etcdserverpb.KV/Txn";

@@ -17,7 +17,7 @@ const API_VERSION: &str = "3.4.0";
 const UNIMPLEMENTED: u32 = 12;
 /// Error message for all requests to etcd's HTTP/JSON gateway.
 const NO_GATEWAY: &str = "the embedded store serves gRPC only, without etcd's HTTP/JSON gateway; use a gRPC client such as etcdctl, \
-                          or point the agent to an etcd with --etcd-endpoints";
+                          or connect the agent to an etcd server with --etcd-endpoints";
 
 /// Returns the response to an HTTP/1.1 request.
 pub(super) fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {

@@ -22,7 +22,7 @@ use crate::writer::Command;
 
 /// Server version. Clients parse it as etcd 3.4, and people can see that the server is not etcd.
 pub(super) const VERSION: &str = "3.4.0-netns-agent";
-/// Size in bytes at which a snapshot message is sent. Messages contain whole pages of the backup, so they can be larger.
+/// Number of bytes after which a snapshot message is sent. A message contains whole pages of the backup, so it can be larger.
 const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 /// Values of the etcd enum `AlarmRequest.AlarmAction`.
 const ALARM_GET: i32 = 0;

@@ -28,9 +28,11 @@ use listener::{Limits, Listener};
 
 /// Maximum size of a gRPC message in bytes.
 ///
-/// As in etcd, it is half a MiB above the request size limit, so that a slightly larger request gets the error of that limit.
+/// As in etcd, it is half a MiB above the request size limit, so that a slightly larger request is still decoded and gets the
+/// error for the request size.
 const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
-/// Memory reserved for a response until the client has received it. The service adds it to the response as an extension.
+/// Memory reserved for a response until the client has received it. The service attaches the reservation to the response as an
+/// extension.
 #[derive(Clone)]
 struct Reserved {
     _room: Arc<OwnedSemaphorePermit>,
@@ -42,7 +44,7 @@ pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Converts an error of a lock or election call. In these calls, etcd reports a missing lease without a gRPC code.
+/// Converts an error of a lock or election call. For these calls, etcd reports a missing lease with the code Unknown.
 fn passed_on(refusal: Refusal) -> Status {
     match refusal {
         Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),

@@ -41,7 +41,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
     let stopped = shared.stopped();
     tokio::pin!(stopped);
     loop {
-        // Marks the revision as seen before reading the log, so a change in between wakes the loop again.
+        // Mark the revision as seen before reading the log, so that a change in between wakes the loop again.
         committed.borrow_and_update();
         let idle = !stream.has_outgoing() && !stream.fill();
         tokio::select! {
@@ -60,7 +60,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             },
             changed = committed.changed(), if idle => if changed.is_err() { return },
             _ = progress.tick(), if stream.wants_progress() => stream.progress_due(),
-            // The log has more revisions to read, but none so far was for this client. Let other tasks run.
+            // The log has more revisions to read, but those read so far contained no events for this client. Let other tasks run.
             () = tokio::task::yield_now(), if !idle && !stream.has_outgoing() => {}
         }
     }

@@ -35,7 +35,7 @@ pub struct Link {
     pub group: u32,
 }
 
-/// Expected route. The ordering only allows routes to be kept in a set.
+/// Expected route. Routes are ordered only so that they can be kept in a set.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RouteEntry {
     /// Name of the outgoing link.

@@ -72,7 +72,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         self.surroundings.lacks.contains(identity(interface).kind)
     }
 
-    /// Returns the interface if its link could exist, without regard to other values.
+    /// Returns the interface if its link could exist, regardless of other values.
     fn possible(&self, name: &str) -> Option<&'a Interface> {
         let interface = *self.interfaces.get(name)?;
         if !interface.has_own_link() {
@@ -124,7 +124,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns true if others have added the addresses of a `link_only` interface.
+    /// Returns true if other programs have added the addresses for which a `link_only` interface waits.
     fn has_expected(&self, interface: &Interface) -> bool {
         let there = self.surroundings.nics.get(interface.host());
         there.is_some_and(|there| interface.addresses.iter().all(|address| there.foreign.contains(address)))
@@ -186,9 +186,9 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the interface if the agent has reported `key` on it as CONFIGURED.
+    /// Returns the interface if the agent has reported `key`, a value that depends on the interface, as CONFIGURED.
     ///
-    /// This is possible because an earlier version of the interface may still be applied.
+    /// Such a value can be configured on an invalid interface, because an earlier version of the interface may still be applied.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
         let is_configured = self.surroundings.reported.get(key) == Some(&"CONFIGURED");
         self.alive(name).filter(|_| is_configured)
