@@ -2,11 +2,12 @@
 //!
 //! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do; it never waits and never reads a clock.
 //! [`Engine::run`] is the loop that waits for events and passes them to the core, together with the time. The engine acts on the
-//! system only through [`Effects`] and [`Performer`], so it does not depend on the kinds of value.
+//! system only through [`Effects`] and [`Performer`], so it is independent of the kinds of values.
 //!
-//! Only one piece of work is in flight at a time, with two exceptions: operations that take long may complete late, and a large
-//! change may continue before all its operations have completed. Events that arrive while work is in flight are only recorded.
-//! The core decides on all of them together when the work has completed, so a backlog is processed in fewer and larger batches.
+//! Normally, one piece of work is in flight at a time. There are two exceptions: a slow operation may complete after the work
+//! that it belongs to, and a large change may start further operations before the earlier ones have completed. Events that arrive
+//! while work is in flight are only recorded. When the work has completed, the core decides on all of them together, so a backlog
+//! of events is processed in a few large batches.
 
 mod core;
 
@@ -26,7 +27,7 @@ use crate::scheduler::{Domain, Planned, Scheduler, Transaction, TransactionResul
 
 /// Performs the work that [`Core::advance`] returns.
 pub trait Performer<E: Effects>: Send + 'static {
-    /// Starts a piece of work and returns immediately. Sends the results to `done`, in the order that [`Core`] requires.
+    /// Starts a piece of work and returns immediately. Sends the results to `done` in the order in which they happened.
     fn start(&self, work: Work<E>, done: &DoneSender<E>);
 }
 
@@ -88,7 +89,8 @@ impl<D: Domain<Key = Key>> Client<D> {
     /// Applies a transaction and waits until it is finished. The transaction continues if the caller stops waiting.
     ///
     /// # Errors
-    /// Fails if the transaction is rejected or the engine has stopped. The result lists the values that failed.
+    /// Fails if the transaction is rejected or the engine has stopped. A failed value is not an error; the result lists such
+    /// values.
     pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
         self.begin(transaction).await
     }
@@ -104,7 +106,8 @@ impl<D: Domain<Key = Key>> Client<D> {
         async { Ok(answer.await.map_err(|_| CommitError::Closed)??) }
     }
 
-    /// Applies a transaction without waiting for its result. Calls of this method and [`Self::begin`] are applied in order.
+    /// Applies a transaction without waiting for its result. Transactions passed to this method and to [`Self::begin`] are
+    /// applied in the order of the calls.
     pub fn submit(&self, transaction: Transaction<D::Value>) {
         (self.0)(Request::Desired(transaction, None));
     }
@@ -208,8 +211,8 @@ impl<E: Effects, P: Performer<E>> Engine<E, P> {
         (engine, Handle(sender))
     }
 
-    /// Runs until all handles are dropped. The future may be dropped at any time, because all important state is in the kernel
-    /// and in the store.
+    /// Runs until all handles are dropped. It is safe to drop the future at any time, because all important state is in the
+    /// kernel and in the store.
     pub async fn run(mut self) {
         loop {
             let now = self.clock.now();

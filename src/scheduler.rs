@@ -7,9 +7,9 @@ pub use kvscheduler::{
     Outcome, Place, Refusal, Rejection, Remedy, Repair, Resync, Retry, Scheduler, Unacceptable, ValueState, Verb, View, Wait, statistics,
 };
 
-/// Change of the desired state.
+/// Change to one desired value.
 pub type Change<V> = kvscheduler::Change<Key, V>;
-/// Condition for a value to be applied.
+/// Condition that must be met while a value is applied.
 pub type Dependency = kvscheduler::Dependency<Key>;
 /// Value that is currently blocked.
 pub type Held = kvscheduler::held::Held<Key>;
@@ -25,11 +25,11 @@ pub type On = kvscheduler::On<Key>;
 pub type Operation<O> = kvscheduler::Operation<Key, O>;
 /// Operation that a dry run predicts.
 pub type Planned<V> = kvscheduler::Planned<Key, V>;
-/// Predicate that selects keys under a prefix.
+/// Selects the keys under a prefix that can satisfy a dependency.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Suggestion for an unmet dependency.
 pub type Suggestion = kvscheduler::Suggestion<Key>;
-/// Published status of a base value.
+/// Published status of a base value, which is a value that is not derived from another one.
 pub type Status = kvscheduler::Status<Key>;
 /// Change of the status of a value.
 pub type StatusChange = kvscheduler::StatusChange<Key>;
@@ -54,7 +54,7 @@ pub mod history {
 
         pub use kvscheduler::history::extract::{Extract, Pick};
 
-        /// Values to copy, and whether to copy the history as well.
+        /// Scope of a copy: the values to include, and whether to include the history.
         pub type Scope = kvscheduler::history::extract::Scope<Key>;
         /// Current state of a value, as copied from the scheduler.
         pub type Sighting<V> = kvscheduler::history::extract::Sighting<Key, V>;

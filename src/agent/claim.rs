@@ -1,14 +1,14 @@
-//! Ensures that only one agent per label uses a store, regardless of the machine or namespaces that it runs in.
+//! Ensures that only one agent per label uses a store, regardless of the machines and namespaces in which the agents run.
 //!
 //! The agent claims its label by writing a key under a lease. The locks of [`label`](super::label) protect only against agents
 //! that are visible on the same machine; the key protects against every agent that uses the same store. The agent writes the key
 //! before it follows the store, even if the store is unreachable at startup. An agent that later loses the store or the lease
-//! claims the label again as soon as it can. If another agent has the label by then, the agent exits. The network stays unchanged
-//! in both cases.
+//! claims the label again as soon as it can. If another agent has the label by then, the agent exits. Neither the loss of the
+//! label nor the exit changes the network.
 //!
-//! After a restart, the agent does not wait for the lease of its former process: [`Claimant::has_ended`] proves that the process is gone.
-//! Without that proof (the former process ran on another machine, or before a reboot) the agent watches the lease, which either expires or
-//! is renewed by its holder.
+//! After a restart, the agent does not wait for the lease of its former process to expire if [`Claimant::has_ended`] proves that
+//! the process is gone. Without that proof, because the former process ran on another machine or before a reboot, the agent
+//! watches the lease until it either expires or is renewed by its holder.
 //!
 //! An agent with an embedded store always has the label in that store.
 
@@ -35,14 +35,14 @@ pub const KEY: &str = "holder";
 const TTL: Duration = Duration::from_secs(10);
 /// How long startup waits for the first response of the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// How long the agent waits for a readable store to report who has the label. Longer than the lease of a dead agent.
+/// How long the agent waits for a readable store to report who has the label. Longer than the lease of a dead agent lasts.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// Interval at which the agent reads the lease of another agent.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long shutdown waits for the store.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
-/// Another agent has the label in this store.
+/// Error returned if another agent has the label in this store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another agent with label {label} uses this store: {holder}; stop it, or give this agent another --microservice-label")]
 pub struct Taken {
@@ -102,7 +102,7 @@ impl Claim {
             lease: 0,
             progress: progress_sender,
         };
-        // An error means that the [`Claim`] was dropped, which aborts this task anyway.
+        // The wait fails only if the [`Claim`] was dropped, which aborts this task anyway.
         let stopped = async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         };
@@ -122,7 +122,8 @@ impl Claim {
         })
     }
 
-    /// Waits until this process may start. If the store does not respond, returns `Ok`, and [`Self::allowed`] decides later.
+    /// Waits until this process may start. If the store does not respond in time, returns `Ok`; [`Self::allowed`] then decides
+    /// whether the process may follow the store.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -145,8 +146,8 @@ impl Claim {
 
     /// Waits until this process may follow the store. Never returns if another agent has the label.
     ///
-    /// The wait has a time limit that starts when the future is first polled, so await the future only after the store has
-    /// responded.
+    /// The wait ends after [`KNOWN_LIMIT`] even if it is not known who has the label. The limit starts when the future is first
+    /// polled, so await the future only after the store has responded.
     pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
         let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
         async move {
@@ -158,7 +159,8 @@ impl Claim {
                 Ok(Ok(progress)) => matches!(*progress, Progress::Taken(_)),
                 _ => {
                     warn!(
-                        "the store can be read but does not report who has the label; another agent with this label may not notice this one"
+                        "the store can be read but does not report which agent has the label; another agent with this label may not \
+                         detect this agent"
                     );
                     false
                 }
@@ -239,10 +241,10 @@ impl Claimer {
             let was_held = matches!(*self.progress.borrow(), Progress::Held);
             let is_refusal = !matches!(error.kind(), StoreErrorKind::Unreachable | StoreErrorKind::LeaseNotFound);
             match is_refusal {
-                // The source and the publisher already report an unreachable store.
+                // The source and the publisher already report that the store is unreachable.
                 false => debug!(%error, "label claim interrupted"),
                 true if std::mem::replace(&mut refused, true) => debug!(%error, "cannot claim the label"),
-                true => warn!(%error, "cannot claim the label in the store; another agent with this label will not notice this one"),
+                true => warn!(%error, "cannot claim the label in the store; another agent with this label will not detect this agent"),
             }
             self.progress
                 .send_replace(if is_refusal { Progress::Refused } else { Progress::Unreachable });
@@ -308,7 +310,7 @@ impl Claimer {
 
     async fn read(&self, session: &Session) -> Result<(Option<Found>, i64), StoreError> {
         let mut kv = session.kv();
-        let answer = session.call("reading who has the label", kv.get(self.key.as_str(), None)).await?;
+        let answer = session.call("reading the label claim", kv.get(self.key.as_str(), None)).await?;
         let revision = answer.header().map_or(0, |header| header.revision());
         let found = answer.kvs().first().map(|kv| Found {
             claimant: Claimant::parse(kv.value()),
@@ -319,7 +321,7 @@ impl Claimer {
     }
 
     /// Returns whether the key may be replaced, because no other running agent can have written it. An agent always writes its
-    /// key with a lease.
+    /// key with a lease, so a key without a lease may be replaced.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }
@@ -352,8 +354,8 @@ impl Claimer {
         }
     }
 
-    /// Writes the key under a new lease if its revision is still `mod_revision` (0 if the key does not exist). Returns `None` if
-    /// it is not.
+    /// Writes the key under a new lease, provided that the key's revision is still `mod_revision` (0 if the key does not exist).
+    /// Returns `None` if the revision has changed.
     async fn write(&mut self, session: &Session, mod_revision: i64) -> Result<Option<Kept>, StoreError> {
         let ttl = i64::try_from(TTL.as_secs()).unwrap_or(i64::MAX);
         let lease = session.call("granting a lease", session.lease().grant(ttl, None)).await?.id();
@@ -391,7 +393,7 @@ impl Claimer {
         }
     }
 
-    /// Returns whether a change affects the claim key, and not only a longer key that starts with the same characters.
+    /// Returns whether a change affects the claim key itself, not just a longer key that begins with it.
     fn concerns_key(&self, change: &WatchResponse) -> bool {
         let mut keys = change.events().iter().filter_map(|event| Some(event.kv()?.key()));
         keys.any(|key| key == self.key.as_bytes())

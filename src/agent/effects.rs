@@ -54,7 +54,7 @@ pub enum Signal {
     Microservice(MicroserviceChange),
     /// True if orphans must be kept, false if they may be deleted again.
     HoldOrphans(bool),
-    /// Values that are kept because removals are on hold, each with the time since which its removal has been on hold.
+    /// Values that are kept because removals are on hold, each with the time at which its removal was put on hold.
     HeldValues(BTreeMap<Key, Duration>),
 }
 
@@ -115,7 +115,7 @@ pub struct NetworkEffects {
     housekeeping: Vec<Task>,
     /// Orphans that are kept because removals are on hold.
     held: HeldOrphans,
-    /// True if a resync deletes foreign addresses from managed links.
+    /// True if foreign addresses are deleted from managed links at startup, when a namespace is opened, and during a resync.
     strict: bool,
 }
 
@@ -148,7 +148,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Makes a resync delete foreign addresses from links that the agent created and from the links of EXISTING interfaces.
+    /// Makes the agent delete foreign addresses from links that it created and from the links of EXISTING interfaces. It does so
+    /// at startup, when it opens a namespace, and during a resync.
     pub fn strict(self) -> Self {
         NetworkEffects { strict: true, ..self }
     }
@@ -185,7 +186,8 @@ impl NetworkEffects {
         let in_flight = InFlight::new(&operation, replaces_foreign);
         if let Some(netns) = in_flight.closes().filter(|netns| self.held.are_in(*netns)) {
             held::keep_namespace(&mut operation.steps);
-            // The namespace is closed but not deleted. Once it is closed, the startup scan must read it again.
+            // The namespace contains held orphans, so it is closed but not deleted. After it is closed, the startup scan must
+            // read it again.
             self.namespaces.set_attribution(netns, Attribution::Unattributed);
         }
         self.in_flight.insert(operation.id, in_flight);
@@ -197,7 +199,7 @@ impl NetworkEffects {
     }
 }
 
-/// Allows the creation of a route or neighbour to replace an existing one.
+/// Allows an operation that creates a route or neighbour to replace an existing foreign one.
 fn replace_foreign(op: &mut KernelOp) {
     if let KernelOp::AddRoute { adopt, .. } | KernelOp::SetNeighbour { adopt, .. } = op {
         *adopt = true;
@@ -218,13 +220,13 @@ impl Effects for NetworkEffects {
     }
 
     fn goes_together(operation: &Operation<KernelOp>) -> bool {
-        // All namespaces opened together must be known before the agent can tell which namespace a link belongs to.
+        // The agent can tell which namespace a link belongs to only after all namespaces that are opened together are known.
         !is_change(operation)
     }
 
     fn prepare(&mut self, operations: Vec<Operation<KernelOp>>, now: Duration) -> Vec<Task> {
-        // Opening a namespace changes nothing in it, so it does not count. Otherwise, a restart without changes would read each
-        // namespace twice.
+        // Opening a namespace changes nothing in it and therefore does not count as a change. Otherwise, a restart without
+        // changes would read each namespace twice.
         let changes = operations.iter().filter(|operation| is_change(operation)).count();
         if self.plan.batch(changes, now) {
             self.begin_bulk_change(now);
@@ -249,7 +251,7 @@ impl Effects for NetworkEffects {
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome));
-        // All namespaces opened together must be known before the agent can tell which namespace a link belongs to.
+        // The agent can tell which namespace a link belongs to only after all namespaces that are opened together are known.
         let opened: Vec<_> = opened.collect();
         for opened in &opened {
             self.inspect_opened(scheduler, opened);
@@ -280,8 +282,8 @@ impl Effects for NetworkEffects {
         match signal {
             Signal::Namespace(netns) => match self.namespaces.changed(netns) {
                 true => self.plan.changed(netns),
-                // The namespace is not open yet. It will be read again after its opening, which may have read it before the
-                // change.
+                // The namespace is not open yet. It will be read again after it is opened, because the operation that opens it
+                // may read it before the change.
                 false => self.host.rearm(netns),
             },
             Signal::Microservice(change) => self.microservice(scheduler, change),
@@ -289,7 +291,7 @@ impl Effects for NetworkEffects {
             Signal::HoldOrphans(holding) => {
                 if self.held.hold(holding) && !holding {
                     self.reporter.held_orphans(Vec::new());
-                    // The orphans are found, and deleted, when their namespaces are read again.
+                    // The orphans are found again, and then deleted, when their namespaces are read.
                     self.mark_all_dirty(now);
                 }
             }
@@ -337,7 +339,7 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
-        // Must come before a status is deleted, because the deletion tells users that the agent no longer knows the value.
+        // Must come before any status is deleted, because a deleted status tells users that the agent has forgotten the value.
         self.drop_unused_references(scheduler);
         self.update_scan(scheduler);
         self.namespaces.learn();

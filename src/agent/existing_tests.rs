@@ -70,7 +70,7 @@ impl World {
         self.restart_with(desired, Disk::of_known_store(1))
     }
 
-    /// Restarts the agent without its note about the store, so it puts orphans on hold.
+    /// Restarts the agent without the file in which it recorded the state of the store. The agent then puts orphans on hold.
     pub(super) fn restart_holding(self, desired: &Desired) -> Self {
         self.restart_with(desired, Disk::default())
     }
@@ -133,7 +133,7 @@ impl World {
         panic!("the agent does not become idle: {:#?}", self.log());
     }
 
-    /// Returns the operations that changed something since the last call.
+    /// Returns the kernel operations that have changed something since the last call.
     pub(super) fn log(&self) -> Vec<KernelOp> {
         std::mem::take(&mut self.machine.get().kernel.log)
     }
@@ -188,7 +188,8 @@ fn spec(text: &str) -> AddressSpec {
     }
 }
 
-/// Returns a machine with a NIC that has an address, a VRF device with table 30, and a NIC in that VRF, none created by the agent.
+/// Returns a machine with a NIC that has an address, a VRF device with table 30, and a NIC in that VRF. The agent created none of
+/// these links.
 pub(super) fn machine() -> Kernel {
     let mut kernel = Kernel::new();
     let vrf = kernel.add_foreign_link(OWN, "vrf0", "vrf");
@@ -201,7 +202,7 @@ pub(super) fn machine() -> Kernel {
     kernel
 }
 
-/// Description of a configuration, and its keys and values.
+/// Name of a test configuration, and its keys with their values.
 type Form = (&'static str, Vec<(String, String)>);
 
 /// Returns configurations with all ways to use EXISTING interfaces, and with values that depend on the interfaces.
@@ -344,7 +345,7 @@ fn reading_own_changes_leads_to_no_operation() {
     }
 }
 
-/// The routing table of a foreign VRF device is read from the kernel, and routes follow its changes.
+/// The routing table of a foreign VRF device is read from the kernel, and routes move when it changes.
 #[test]
 fn routes_move_when_vrf_is_recreated_with_another_table() {
     for form in [3, 4] {
@@ -435,7 +436,7 @@ fn moved_existing_interface_leaves_no_address_on_old_link() {
     assert_eq!(world.state(&key), (ValueState::Configured, String::new()));
 }
 
-/// An EXISTING interface needs no operation, so no kernel event leads to a read of its namespace.
+/// An EXISTING interface needs no operation, so there is no kernel event. The agent must read the namespace without one.
 #[test]
 fn foreign_addresses_of_existing_link_satisfy_dependencies_at_once() {
     let mut world = World::start(machine(), &Desired::new());

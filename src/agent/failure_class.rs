@@ -22,7 +22,7 @@ pub(super) enum Subject {
     Object,
 }
 
-/// Returns the class of a failure and its CamelCase reason.
+/// Returns the class of a failure and the reason to publish, in CamelCase.
 pub(super) fn classify(kind: FailureKind, subject: Subject) -> (Class, &'static str) {
     let failed = Class::Failed;
     match (kind, subject) {

@@ -26,10 +26,10 @@ impl HeldOrphans {
         self.holding
     }
 
-    /// Puts removals on hold or ends the hold. Returns whether that is a change.
+    /// Puts removals on hold or ends the hold. Returns whether the state has changed.
     pub fn hold(&mut self, holding: bool) -> bool {
         let changed = std::mem::replace(&mut self.holding, holding) != holding;
-        // If the store loses its contents again during a hold, the recorded orphans stay.
+        // If the store loses its contents again during a hold, the recorded orphans must not be cleared.
         if changed {
             self.found.clear();
             self.empty.clear();
@@ -37,7 +37,7 @@ impl HeldOrphans {
         changed
     }
 
-    /// Records whether an empty namespace of an earlier run is kept. Returns whether that is a change.
+    /// Records whether an empty namespace of an earlier run is kept. Returns whether the set of kept namespaces changed.
     pub fn keep_empty(&mut self, netns: NetnsId, name: &NamespaceName, stays: bool) -> bool {
         let place = (netns, name.clone());
         match stays {
@@ -90,7 +90,7 @@ impl HeldOrphans {
         borne.flat_map(|orphan| orphan.removal.clone()).collect()
     }
 
-    /// Returns a user-readable description of each held orphan.
+    /// Returns user-readable descriptions of all held orphans, including empty namespaces.
     pub fn texts(&self) -> Vec<String> {
         let places = self
             .found

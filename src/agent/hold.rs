@@ -18,13 +18,13 @@ use crate::{
 pub enum Action {
     /// Report that removals are on hold, and keep orphans.
     Hold(Reason),
-    /// Report the store revision after which an acceptance of the removals is valid.
+    /// Report the store revision of the loss. Only an acceptance that a user puts after this revision is valid.
     Date(Reason),
-    /// Write the note about the store.
+    /// Save the [`Note`] about the store to disk, so that the next process can detect that the store has lost its contents.
     WriteNote,
-    /// Apply the listing and delete values that are not in it.
+    /// Apply the listing of the store, and delete the values that it does not contain.
     Apply,
-    /// Apply the listing and keep values that are not in it as desired.
+    /// Apply the listing of the store. Values that it does not contain stay desired.
     ApplyWithoutRemovals,
     /// Delete the held values.
     Accept,
@@ -47,7 +47,7 @@ pub struct Present {
 pub struct Hold {
     policy: OnStoreLoss,
     reason: Option<Reason>,
-    /// Number of times that the store lost its contents, as far as this agent has been notified.
+    /// Number of store losses of which this process has been notified.
     losses: u64,
 }
 
@@ -74,8 +74,8 @@ impl Hold {
 
     /// Decides at startup, before the store is read.
     ///
-    /// Under [`OnStoreLoss::Hold`], orphans are on hold if they were before the restart, or if nothing is known about the store's
-    /// previous contents.
+    /// Under [`OnStoreLoss::Hold`], orphans are put on hold if removals were on hold before the restart, or if the store's
+    /// previous contents are unknown.
     pub fn begin(&mut self, remembered: &Remembered, holds_values: bool) -> Vec<Action> {
         if self.policy == OnStoreLoss::Apply {
             return if holds_values { vec![Action::Accept] } else { Vec::new() };
@@ -96,7 +96,7 @@ impl Hold {
 
     /// Decides after a complete listing of the store was read.
     ///
-    /// `accepted_at` is the revision of the newest acceptance in the store, and `note` is the note about the store.
+    /// `accepted_at` is the revision of the newest acceptance in the store, and `note` describes the current state of the store.
     pub fn listed(&mut self, revision: i64, reason: &SnapshotReason, accepted_at: Option<i64>, note: Option<&Note>) -> Vec<Action> {
         self.losses = note.map_or(self.losses, |note| note.losses);
         let mut actions = match reason {
@@ -108,7 +108,8 @@ impl Hold {
             _ => vec![Action::WriteNote, Action::Apply],
         };
         match &mut self.reason {
-            // The revision of the loss is unknown, so only acceptances put from now on can refer to the loss.
+            // The revision at which the store lost its contents is unknown, so only an acceptance that is put from now on can
+            // refer to this loss.
             Some(reason) if reason.revision == 0 => {
                 reason.revision = revision;
                 actions.extend([Action::Date(reason.clone()), Action::WriteNote]);
@@ -135,10 +136,10 @@ impl Hold {
         vec![Action::Release, Action::WriteNote]
     }
 
-    /// Returns the note to write, which records the hold as well.
+    /// Returns the note to save, which also records the hold.
     ///
-    /// Returns `None` if `note` describes a store whose loss has not been reported yet. A process that starts with such a note
-    /// would mistake the store without the lost contents for the previous store.
+    /// Returns `None` if `note` was made after a store loss that has not been reported yet. A process that starts with such a
+    /// note would not notice that contents are missing.
     pub fn note(&self, note: &Note) -> Option<Note> {
         (note.losses <= self.losses).then(|| Note {
             held: self.reason.clone(),

@@ -89,7 +89,7 @@ impl Host for Executor {
 
 /// Watches namespace references; see [`Watcher`].
 pub trait ReferenceWatcher: Send {
-    /// Sends a notification as soon as `target` resolves to something other than `binding`, possibly at once.
+    /// Sends a notification as soon as `target` resolves to something other than `binding`, which may already be the case.
     fn watch(&self, key: String, target: Target, binding: Binding);
 
     /// Stops watching a key.
@@ -114,9 +114,9 @@ pub trait StatusStore: Send + Sync {
     /// Deletes a key.
     fn remove(&self, key: &str);
 
-    /// Called once everything to be published has been set. Keys of an earlier run may then be deleted.
+    /// Called after all current statuses have been set. All other keys that an earlier run published may then be deleted.
     fn retain_only_current(&self);
 
-    /// Called once all desired values have been processed as far as possible.
+    /// Called whenever all desired values have been processed as far as possible.
     fn settled(&self) {}
 }

@@ -44,7 +44,7 @@ pub struct LabelLock {
     socket: Option<UnixListener>,
 }
 
-/// Another agent has the label.
+/// Error returned if another agent on this machine has the label.
 #[derive(Debug, thiserror::Error)]
 #[error("another agent with label {label} runs on this machine: {holder}; stop it, or give this agent another --microservice-label")]
 pub struct Taken {
@@ -77,7 +77,7 @@ impl fmt::Display for Holder {
 }
 
 impl LabelLock {
-    /// Takes a label. If a check cannot be made, logs this and continues.
+    /// Takes a label. If a check cannot be performed, a message is logged and the check is skipped.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -86,7 +86,7 @@ impl LabelLock {
     }
 
     /// Returns whether this process has bound the abstract socket of the label. If so, no other process in its network namespace
-    /// has.
+    /// has bound it.
     pub fn has_socket(&self) -> bool {
         self.socket.is_some()
     }
@@ -111,7 +111,10 @@ impl LabelLock {
                 if let Some(holder) = peer(&name) {
                     return Err(taken(holder));
                 }
-                warn!("cannot bind the abstract socket {name}: {error}; an agent with this label elsewhere will not notice this one");
+                warn!(
+                    "cannot bind the abstract socket {name}: {error}; an agent with this label in another network namespace will not \
+                     detect this agent"
+                );
                 None
             }
         };
@@ -203,13 +206,13 @@ fn started(pid: i32) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
 }
 
-/// Returns whether an agent can run as this user. Any user can bind the socket name of a label, but must not be able to prevent
-/// an agent from starting.
+/// Returns whether a process of this user can be an agent. Processes of other users are ignored: any user can bind the socket
+/// name of a label, but must not be able to prevent an agent from starting.
 fn may_be_agent(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }
 
-/// Returns the process that has bound the abstract name in this process's network namespace.
+/// Returns the process that has bound the abstract socket name in this process's network namespace.
 fn peer(name: &str) -> Option<Holder> {
     let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name).ok()?).ok()?;
     let credentials = getsockopt(&stream, PeerCredentials).ok()?;
@@ -217,7 +220,7 @@ fn peer(name: &str) -> Option<Holder> {
         warn!(
             uid = credentials.uid(),
             pid = credentials.pid(),
-            "an unprivileged process has bound the abstract socket {name}; it is ignored"
+            "an unprivileged process has bound the abstract socket {name}; the agent ignores that process"
         );
         return None;
     }
@@ -232,7 +235,7 @@ fn peer(name: &str) -> Option<Holder> {
     }
 }
 
-/// Returns an agent that has bound the abstract name in the network namespace of another process.
+/// Returns an agent that has bound the abstract socket name in the network namespace of another process.
 ///
 /// `own_inode` is the inode number of this process's socket.
 fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {

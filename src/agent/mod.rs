@@ -116,7 +116,7 @@ impl Reporting {
 
 /// A running agent. Dropping it stops all parts and leaves the network unchanged.
 pub struct Agent {
-    /// The embedded store, if no endpoints were given.
+    /// Embedded store; `None` if the settings name the endpoints of an etcd.
     store: Option<embedded::Store>,
     claim: Claim,
     publisher: Publisher,

@@ -22,7 +22,7 @@ impl KernelPerformer {
 impl Performer<NetworkEffects> for KernelPerformer {
     fn start(&self, work: Work<NetworkEffects>, done: &DoneSender<NetworkEffects>) {
         let done = done.clone();
-        // A closed channel means that the engine has ended and needs no results.
+        // Sending fails only if the engine has ended, and then no results are needed.
         let tell = move |what| drop(done.send(what));
         match work {
             Work::Perform(tasks) => self.executor.submit(tasks, move |answer| {

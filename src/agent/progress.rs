@@ -10,7 +10,7 @@ use netns_kernel::Executor;
 /// Interval between reports, and minimum duration of a bulk change that is reported.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reports the progress of each long-running bulk change. Runs as long as the agent.
+/// Reports the progress of each long-running bulk change. Runs until the agent stops.
 pub async fn report(health: Arc<Health>, executor: Arc<Executor>) {
     let mut bulk = health.bulk();
     loop {

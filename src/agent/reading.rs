@@ -28,7 +28,7 @@ impl KernelReader for Executor {
                         snapshot: *snapshot,
                         links,
                     }),
-                    // The namespace was closed after the request, so it contains no managed objects.
+                    // The namespace has been closed since the request, so it contains no managed objects.
                     (Err(failure), _) | (_, Err(failure)) if failure.kind == FailureKind::Unavailable => Ok(Contents::default()),
                     (Err(failure), _) | (_, Err(failure)) => Err(failure.message),
                     (Ok(other), _) => Err(format!("unexpected reply {other:?}")),

@@ -1,7 +1,7 @@
 //! Follows the store, and puts removals on hold if the store lost its contents.
 //!
-//! [`Hold`] makes the decisions, based on the events of the source. A listing is applied only after the note has been written by
-//! which the next process recognizes the store.
+//! [`Hold`] makes the decisions, based on the events of the source. Before a listing of the store is applied, a note is saved to
+//! disk, by which the next process can recognize the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Interval at which the note about the store is written while the store changes.
+/// Time after a change of the store at which the note about the store is saved. One save covers all changes during that time.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Task that passes the contents of the store to the desired state, and puts removals on hold.
@@ -49,7 +49,7 @@ pub struct Parts {
     pub handle: AgentHandle,
     /// Metrics, in which reads of the store are recorded.
     pub metrics: Arc<Metrics>,
-    /// Orphans that are kept because removals are on hold, described for users.
+    /// User-readable descriptions of the orphans that are kept because removals are on hold.
     pub orphans: watch::Receiver<Vec<String>>,
     /// True once everything that was desired at startup has been processed.
     pub in_sync: watch::Receiver<bool>,
@@ -177,7 +177,8 @@ impl Removals {
                     .metrics
                     .read_changes(revision, items.iter().map(|item| item.mod_revision));
                 let (accepts, items): (Vec<RawChange>, _) = items.into_iter().partition(|item| item.key.as_bytes() == ACCEPT_KEY);
-                // A note without keys cannot reveal lost keys, so the note is written before the first keys are applied.
+                // If the saved note lists no keys, a loss of keys could not be detected later. Therefore, a new note is saved
+                // before the first keys are applied.
                 if self.file.is_of_nothing() {
                     self.write_note(noted);
                 }
@@ -198,7 +199,8 @@ impl Removals {
         match &reason {
             SnapshotReason::StoreReplaced { evidence } if self.hold.holds(&reason) => error!(
                 revision,
-                count, %evidence, "the store may have lost its contents; missing values stay applied until `netns-agent removals accept`"
+                count, %evidence, "the store may have lost its contents; missing values stay applied until you run `netns-agent removals \
+                                   accept`"
             ),
             SnapshotReason::StoreReplaced { evidence } => warn!(
                 revision,

@@ -102,12 +102,12 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Watches the start time of the bulk change in progress; `None` if there is none.
+    /// Returns a receiver for the start time of the bulk change in progress; its value is `None` if there is none.
     pub fn bulk(&self) -> watch::Receiver<Option<Duration>> {
         self.bulk.subscribe()
     }
 
-    /// Watches the orphans that are kept because removals are on hold.
+    /// Returns a receiver for the descriptions of the orphans that are kept because removals are on hold.
     pub fn held_orphans(&self) -> watch::Receiver<Vec<String>> {
         self.held_orphans.subscribe()
     }
@@ -191,7 +191,7 @@ pub struct Reporter {
     health: Arc<Health>,
     /// Published links by namespace and logical name.
     links: HashMap<NetnsId, BTreeMap<String, InterfaceState>>,
-    /// Values that are kept because removals are on hold, each with the time since which its removal has been on hold.
+    /// Values that are kept because removals are on hold, each with the time at which its removal was put on hold.
     held_values: BTreeMap<Key, Duration>,
     in_sync: watch::Sender<bool>,
 }
@@ -230,7 +230,7 @@ impl Reporter {
         self.publisher.set(status_key.to_string(), Published::Value(published.into()));
     }
 
-    /// Publishes which values are kept because removals are on hold, and since when.
+    /// Publishes which values are kept because removals are on hold, and when the removal of each value was put on hold.
     ///
     /// Writes only the statuses that change.
     pub fn held_values(&mut self, view: &View<'_, Network>, held: BTreeMap<Key, Duration>) {
@@ -257,7 +257,7 @@ impl Reporter {
         let now: BTreeMap<String, InterfaceState> = states.collect();
         let before = self.links.remove(&netns).unwrap_or_default();
         for name in before.keys().filter(|name| !now.contains_key(*name)) {
-            // The link may have been created in another namespace in the meantime.
+            // The interface may have a link in another namespace by now, in which case the key must stay.
             if self.links.values().all(|links| !links.contains_key(name)) {
                 self.publisher.remove(&link_key(name));
             }
@@ -293,12 +293,12 @@ impl Reporter {
         self.publisher.set(namespace_key(&name.key()), Published::Namespace(status));
     }
 
-    /// Deletes the key of a namespace reference.
+    /// Deletes the published status of a namespace reference.
     pub fn namespace_gone(&self, name: &NamespaceName) {
         self.namespace_key_gone(&name.key());
     }
 
-    /// Deletes the key of a namespace reference, given its scheduler key.
+    /// Deletes the published status of a namespace reference, given the scheduler key of the namespace.
     pub fn namespace_key_gone(&self, key: &Key) {
         self.publisher.remove(&namespace_key(key));
     }
@@ -316,7 +316,7 @@ impl Reporter {
         self.publisher.set(microservice_key(&service.label), Published::Microservice(state));
     }
 
-    /// Deletes the key of a microservice.
+    /// Deletes the published status of a microservice.
     pub fn microservice_gone(&self, label: &str) {
         self.publisher.remove(&microservice_key(label));
     }
@@ -329,17 +329,17 @@ impl Reporter {
         }
     }
 
-    /// Announces the start time of a bulk change; `None` if the bulk change is over.
+    /// Notifies watchers of the start time of a bulk change, or of its end (`None`).
     pub fn bulk(&self, since: Option<Duration>) {
         self.health.bulk.send_replace(since);
     }
 
-    /// Announces the orphans that are kept because removals are on hold.
+    /// Notifies watchers of the orphans that are kept because removals are on hold. `texts` describes each of them.
     pub fn held_orphans(&self, texts: Vec<String>) {
         self.health.held_orphans.send_replace(texts);
     }
 
-    /// Called once all desired values have been processed.
+    /// Called whenever all desired values have been processed. The first call declares the agent in sync.
     pub fn settled(&self) {
         self.publisher.settled();
         if !*self.in_sync.borrow() {
@@ -472,7 +472,7 @@ mod tests {
     use crate::scheduler::{Change, Scheduler};
     use crate::{desired::decode, sources::etcd::RawKey};
 
-    /// Published status keys, each with the time since which the removal has been on hold.
+    /// Published status keys, each with the time at which the removal of the value was put on hold.
     #[derive(Default)]
     struct Recorded(Mutex<Vec<(String, Option<i64>)>>);
 

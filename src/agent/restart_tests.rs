@@ -25,7 +25,7 @@ fn restart_reads_each_namespace_once() {
 
     let world = world.restart(&desired);
     desired.keys().for_each(|key| world.assert_configured(key));
-    // Each namespace is read when it is opened; no operation follows that requires another read.
+    // Each namespace is read when it is opened, which is not counted. No operation follows that requires another read.
     assert_eq!(world.machine.get().kernel.readings, before);
     assert_eq!(world.log(), []);
 }

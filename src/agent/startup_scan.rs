@@ -13,7 +13,7 @@ use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply,
 
 use super::host::Host;
 
-/// Id of a task that belongs to no single candidate.
+/// Id of a task that concerns several candidates. Ids of other tasks are indices of candidates.
 const NO_CANDIDATE: u64 = u64::MAX;
 
 /// Records the namespaces that the startup scan has skipped because the desired state refers to them.
@@ -93,7 +93,8 @@ impl StartupScan {
     }
 }
 
-/// Lists the named namespaces, and the identities of these namespaces.
+/// Returns the named namespaces, and the set of their identities. Removes names that this agent left behind when their creation
+/// was interrupted.
 fn named(
     host: &dyn Host,
     marks: &Marks,

@@ -29,7 +29,7 @@ pub struct Told {
 }
 
 impl Told {
-    /// Creates a status store that writes to `publisher`, notifies watchers of `statuses`, and counts in `metrics`.
+    /// Creates a status store that writes to `publisher`, notifies watchers of `statuses`, and counts statuses in `metrics`.
     pub fn new(publisher: Publisher, statuses: Statuses, metrics: Arc<Metrics>) -> Self {
         Told {
             publisher,

@@ -9,7 +9,8 @@ use crate::sources::etcd::{Source, SourceEvent, note::Note};
 /// Stream of store events. Events with contents are delayed until the agent may follow the store.
 pub struct StoreEvents {
     source: Source,
-    /// Completes when the agent may follow the store. First polled when there are contents to deliver.
+    /// Future that completes when the agent may follow the store; `None` afterwards. It is first polled when there are contents
+    /// to deliver.
     allowed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -33,8 +34,8 @@ impl StoreEvents {
         self.source.recv().await
     }
 
-    /// Watches the note by which a later process recognizes the store. The note is never older than the event that was returned
-    /// last.
+    /// Returns a receiver for the note by which a later process can recognize the store. The note is at least as recent as the
+    /// event that was returned last.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.source.noted()
     }

@@ -1,6 +1,6 @@
 //! Interface addresses. Each address is a value derived from its interface.
 //!
-//! Never changes or deletes an address that no model names.
+//! An address that no value contains is never changed or deleted.
 
 use std::sync::Arc;
 
@@ -40,8 +40,8 @@ pub fn is_address(key: &Key) -> bool {
 
 /// Returns the part after `linux/interface/` in the key of a value derived from a managed interface.
 ///
-/// Interface names never contain a path element `address` or `vrf` (validation rejects them), so a simple search suffices. This runs in
-/// every descriptor lookup, so it must be fast.
+/// Interface names never contain a path element `address` or `vrf` (validation rejects them), so callers can search the returned
+/// part for these words. This runs in every descriptor lookup, so it must be fast.
 pub(super) fn derived_part(key: &Key) -> Option<&str> {
     let part = key.as_str().strip_prefix("linux/interface/")?;
     (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
@@ -64,7 +64,7 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Returns whether the agent shares the link with others, who may have added addresses to it.
+/// Returns whether the link of an interface also belongs to others, who may have added addresses to it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
@@ -78,10 +78,10 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// Returns the address to add. If there is none that the agent must add, returns the effect to use instead.
+/// Returns the address that the agent must add. If there is no such address, returns the effect to use instead.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
-        (Some(_), _) => Err(Effect::Noop("the address is added by others; the agent only waits for it")),
+        (Some(_), _) => Err(Effect::Noop("another program adds the address; the agent only waits for it")),
         (None, Some(spec)) => Ok(spec),
         (None, None) => Err(Effect::Impossible(format!("no address was allocated for {}", address.text))),
     }
@@ -123,11 +123,12 @@ fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a 
     others
 }
 
-/// Makes an address the primary one of its subnet, if other addresses of the subnet are already applied.
+/// Returns the effect that makes an address the primary one of its subnet. Does nothing if no other address of the subnet is
+/// applied.
 fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let others: Vec<AddressSpec> = others_in_subnet(address, view).into_iter().filter_map(|other| other.spec).collect();
     let Some(spec) = address.spec.filter(|_| !others.is_empty()) else {
-        return Effect::Noop("it is the only address of its subnet");
+        return Effect::Noop("the address is the only one in its subnet");
     };
     on_link(view, &address.interface, |interface, netns| {
         Effect::one(KernelOp::MakePrimary {
@@ -140,7 +141,7 @@ fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> E
     })
 }
 
-/// Makes another address of the subnet the primary one before an address is deleted.
+/// Returns the effect that makes another address of the subnet the primary one before `address` is deleted.
 ///
 /// Otherwise, the kernel would delete the secondary addresses of the subnet together with the primary one.
 fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
@@ -148,18 +149,18 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ef
     let first = others.find(|other| other.expected.is_none() && view.desired(&other.key).is_some());
     match first {
         Some(first) => make_primary(marks, first, view),
-        None => Effect::Noop("no other address of its subnet remains"),
+        None => Effect::Noop("no other address of the subnet remains"),
     }
 }
 
-/// Another IPv4 address on a link.
+/// IPv4 address on a link, other than the address that an operation is about.
 enum OtherAddress {
     Stays,
     /// The address with this key is being added or deleted.
     Changes(Key),
 }
 
-/// Returns the IPv4 addresses on the link of an interface, except for the address `spec` under `key`.
+/// Returns the IPv4 addresses on the link of an interface, other than the address `spec`, whose key is `key`.
 fn beside<'a>(
     interface: &Interface,
     key: &'a Key,
@@ -179,7 +180,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // Foreign addresses that the desired interface expects are not among the observed facts, so they are added here.
+    // The observed facts do not include the foreign addresses that the desired interface expects, so these are added here.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
@@ -205,27 +206,28 @@ impl Kind for AddressKind {
             (applied.spec != desired.spec).then(|| Difference::again("the address differs")),
             (applied.expected != desired.expected).then(|| {
                 Difference::again(match desired.expected {
-                    Some(_) => "it was added by the agent instead of by others",
-                    None => "it was added by others instead of by the agent",
+                    Some(_) => "the address was added by the agent instead of by another program",
+                    None => "the address was added by another program instead of by the agent",
                 })
             }),
-            // A link that enters or leaves a VRF goes down and up again, and the kernel then deletes its IPv6 addresses.
-            (applied.vrf != desired.vrf).then(|| Difference::again(format!("its VRF is {} instead of {}", vrf(applied), vrf(desired)))),
+            // When a link enters or leaves a VRF, the kernel takes it down and up again, and deletes its IPv6 addresses.
+            (applied.vrf != desired.vrf).then(|| Difference::again(format!("the VRF is {} instead of {}", vrf(applied), vrf(desired)))),
             (is_skipped(applied) != is_skipped(desired)).then(|| {
                 Difference::again(match is_skipped(desired) {
-                    true => "the kernel performs duplicate address detection for it",
-                    false => "the kernel performs no duplicate address detection for it",
+                    true => "the kernel performs duplicate address detection for the address",
+                    false => "the kernel performs no duplicate address detection for the address",
                 })
             }),
-            (!applied.routed && desired.routed).then(|| Difference::in_place("the routes that the kernel created for it were deleted")),
-            (!applied.leads && desired.leads).then(|| Difference::in_place("it is not the primary address of its subnet")),
+            (!applied.routed && desired.routed)
+                .then(|| Difference::in_place("the routes that the kernel created for the address were deleted")),
+            (!applied.leads && desired.leads).then(|| Difference::in_place("the address is not the primary one of its subnet")),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
-    /// The order matters, because the kernel makes the first address of a subnet the primary one.
+    /// Addresses are added in the order of the model, because the kernel makes the first address of a subnet the primary one.
     fn place(&self, key: &Key, address: &Arc<Address>) -> Option<Place> {
         let group = key.as_str().find(ADDRESS)? + ADDRESS.len();
         Some(Place {

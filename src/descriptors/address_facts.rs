@@ -1,4 +1,4 @@
-//! Facts about foreign addresses on the links of managed interfaces, on which routes and ARP entries may depend.
+//! Facts about foreign addresses on the links of managed interfaces. Routes and ARP entries may depend on these facts.
 //!
 //! The agent neither adds nor removes these addresses. It only reports that they exist, because they make gateways reachable.
 
@@ -12,12 +12,13 @@ const PART: &str = "observed-address/";
 const SCOPE_LINK: u8 = 253;
 /// IFA_F_NOPREFIXROUTE, linux/if_addr.h: the kernel creates no route to the subnet, so only the address itself is reachable.
 const NO_PREFIX_ROUTE: u32 = 0x200;
-/// Maximum number of facts per link. Bounds the work, because others decide how many addresses a link has.
+/// Maximum number of facts per link. Limits the work, because others can add any number of addresses to a link.
 pub const FACTS_MAX: usize = 1_000;
 
 /// Returns the key prefix of the facts about foreign addresses on the link of an interface.
 ///
-/// The prefix is below that of the interface's on-link routes, because the kernel creates an on-link route for each address.
+/// The prefix begins with that of the interface's on-link routes, so a dependency on these routes includes the facts. This is
+/// correct, because the kernel creates an on-link route for each address.
 pub fn observed_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_link_local_route_of(interface) + PART)
 }

@@ -58,7 +58,8 @@ impl World {
         operations
     }
 
-    /// Performs operations until none are left; all of them succeed. `adopt` selects the operations that adopt a foreign object.
+    /// Performs operations until none are left; all of them succeed. `adopt` returns whether the operation on a key adopts a
+    /// foreign object.
     fn run(&mut self, adopt: impl Fn(&Key) -> bool) -> Vec<KernelOp> {
         let mut performed = Vec::new();
         loop {
@@ -207,7 +208,7 @@ fn closest_existing_values_are_suggested() {
         world.suggestions("config/linux/l3/v2/route/10.5.0.0/16/uplink-web"),
         ["the agent's own namespace exists, but interface uplink-web is not in it yet"]
     );
-    // Human-readable names must not contain internal keys.
+    // Status messages must not contain internal keys.
     let network = Network::new("test");
     assert!(
         world

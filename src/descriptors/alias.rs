@@ -1,10 +1,10 @@
 //! Interface aliases: the ownership mark by which the agent recognises its links.
 //!
-//! An alias is `/vnf-agent/<label>/` followed, as in ligato vpp-agent, by the logical name: `<name>/<peer>` for a VETH,
-//! `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP. Names may contain `/`, so an
-//! alias can only be matched against known names. The alias of `lo` in a namespace that the agent created ends with `//netns`; a
-//! logical name cannot end like this, because empty path elements are invalid. The alias of an adopted link ends with
-//! `//adopted`.
+//! As in ligato vpp-agent, an alias consists of `/vnf-agent/<label>/`, the logical name, and the names that the link refers to:
+//! `<name>/<peer>` for a VETH, `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP.
+//! Names may contain `/`, so the logical name in an alias can be recognised only if it is already known. The alias of `lo` in a
+//! namespace that the agent created ends with `//netns`; a logical name cannot end like this, because empty path elements are
+//! invalid. The alias of an adopted link ends with `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
@@ -34,7 +34,7 @@ pub struct Mark<'a> {
     pub created_namespace: bool,
     /// True if the link was adopted.
     pub adopted: bool,
-    /// Bits of the settings that the agent has set on the link; see [`link_kinds::Settings::set_bits`].
+    /// Bit set of the settings that the agent has set on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
 }
 
@@ -106,7 +106,7 @@ impl<'a> Mark<'a> {
         cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
     }
 
-    /// Returns the names that the link refers to, which follow the logical name `name` in the mark. Empty if the mark contains
+    /// Returns the names that the link refers to: the part of the mark after the logical name `name`. Empty if the mark contains
     /// another logical name.
     pub fn words_after(&self, name: &str) -> &'a str {
         self.subject.strip_prefix(name).unwrap_or_default().trim_start_matches('/')

@@ -69,9 +69,9 @@ impl Kind for ArpKind {
         let (applied, desired) = (applied.value(), &desired.value);
         let mac = |arp: &Arp| MacAddress(arp.mac);
         [
-            (applied.address != desired.address).then(|| Difference::again("its IP address differs")),
+            (applied.address != desired.address).then(|| Difference::again("the IP address differs")),
             (applied.mac != desired.mac)
-                .then(|| Difference::in_place(format!("its MAC address is {} instead of {}", mac(applied), mac(desired)))),
+                .then(|| Difference::in_place(format!("the MAC address is {} instead of {}", mac(applied), mac(desired)))),
         ]
         .into_iter()
         .flatten()
@@ -95,7 +95,8 @@ impl Kind for ArpKind {
         dependencies
     }
 
-    /// The kernel has only one neighbour per address and link, and several EXISTING interfaces may share a link.
+    /// Claims the address on the link, because the kernel has only one neighbour per address and link, and several EXISTING
+    /// interfaces may share a link.
     fn claims(&self, arp: &Arp, view: &View<'_, Network>) -> Vec<Claim> {
         let on = applied_interface(view, &arp.interface).zip(arp.address);
         let name = on.map(|((interface, netns), address)| format!("neighbour {address} on link {} in {netns}", interface.host_name));

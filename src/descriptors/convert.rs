@@ -26,8 +26,8 @@ use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Returns the rejection of a model that passed validation but cannot be converted. This happens only if the validation has a
-/// gap.
+/// Returns the rejection of a model that passed validation but cannot be converted. This happens only if the validation is
+/// incomplete.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     let message = format!("{field}: {message}");
     Rejection {
@@ -185,7 +185,8 @@ fn rejection(error: ValidationError) -> Rejection {
     }
 }
 
-/// Numbers the addresses in the order of the model, and marks the first address of each IPv4 subnet with several addresses.
+/// Numbers the addresses in the order of the model, and sets `leads` for the first address of each IPv4 subnet that contains
+/// several.
 fn order(addresses: &mut [Address]) {
     let mut first: HashMap<(IpAddr, u8), usize> = HashMap::new();
     for at in 0..addresses.len() {

@@ -58,7 +58,7 @@ impl Kind for DetectionKind {
 
     const NAME: &'static str = "linux-interface-address-detection";
 
-    /// Nothing to compare: the key contains the whole desired value, and a completed detection is not repeated.
+    /// There is never a difference, because the key contains the whole desired value, and a completed detection is not repeated.
     fn compare(&self, _: &Arc<Address>, _: &Arc<Address>) -> Comparison {
         Comparison::same()
     }
@@ -85,6 +85,6 @@ impl Kind for DetectionKind {
     }
 
     fn delete(&self, _: &Arc<Address>, _: DeleteCause, _: &View<'_, Network>) -> Effect {
-        Effect::Noop("the agent only waits for a detection, so there is nothing to stop")
+        Effect::Noop("the agent only waits for the detection, so it has nothing to stop")
     }
 }

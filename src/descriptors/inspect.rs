@@ -39,12 +39,13 @@ pub struct Findings<'s> {
     pub found: Vec<(Key, Value)>,
     /// Applied values that do not exist.
     pub lost: Vec<Key>,
-    /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create them deletes the link first.
+    /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create such an interface first
+    /// deletes that link.
     pub unfinished: Vec<Key>,
     /// True if a link in this namespace may belong to a namespace that is not open yet. The inspection must then be repeated when
     /// more namespaces are open.
     pub undecided: bool,
-    /// Waiting values that must be tried again, because what they wait for has happened.
+    /// Values that must be retried now: the duplicate address detection that each of them waits for has failed.
     pub probes: Vec<Key>,
     /// True if duplicate address detection is still in progress for an address. A kernel event usually reports the end of the
     /// detection, but the event may be lost.
@@ -85,8 +86,8 @@ struct Inspection<'a, 's> {
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
-/// Managed links that earlier inspections of a namespace found, by interface index. They identify a link after its ownership mark
-/// was removed.
+/// Managed links that earlier inspections of a namespace found, by interface index. With this record, a link can still be
+/// identified after its ownership mark was removed.
 #[derive(Default, Debug)]
 pub struct KnownLinks(HashMap<u32, KnownLink>);
 
@@ -102,7 +103,7 @@ impl KnownLinks {
     pub fn add(&mut self, links: &[(String, ObservedInterface<'_>)]) {
         let states = links.iter().map(|(name, link)| (name, link.state));
         let marked = states.filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
-        // If a link has several values, the first one is the interface that created the link.
+        // If several interfaces share a link, the first one is recorded, which is the interface that created the link.
         let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
                 name: name.clone(),
@@ -116,20 +117,21 @@ impl KnownLinks {
 
     /// Returns the logical name of a known link.
     ///
-    /// A new link can have the same index only if its creator chose the index. Such a link has another kind, peer or parent.
+    /// The link must still have the recorded kind and the recorded peer or parent. Otherwise it is a new link with the same
+    /// index, which is possible if its creator chose the index.
     fn name_of(&self, link: &LinkState) -> Option<&str> {
         let known = self.0.get(&link.index)?;
         ((&known.kind, known.linked) == (&link.kind, link.linked)).then_some(&known.name)
     }
 }
 
-/// Additional input of an inspection.
+/// Additional input for an inspection.
 pub struct Background<'a> {
     /// Links that earlier inspections found.
     pub known: &'a KnownLinks,
-    /// True to delete foreign addresses from links that the agent created and from the links of EXISTING interfaces.
+    /// True if foreign addresses are deleted from links that the agent created and from the links of EXISTING interfaces.
     pub strict: bool,
-    /// True to keep orphans, because the store may have lost their values.
+    /// True if orphans are kept, because the store may have lost the values that they belong to.
     pub holding: bool,
 }
 
@@ -177,8 +179,8 @@ impl<'s> Inspection<'_, 's> {
     /// Returns the logical name of the interface that created a link or took it over, according to the link's alias.
     fn logical_name(&self, link: &ObservedInterface<'_>) -> Option<String> {
         let name = self.known_name(link)?;
-        // While removals are on hold, one end of a pair stays unmanaged if the store may have lost the other end. Otherwise its
-        // interface would wait for the other end, and both ends would be deleted.
+        // While removals are on hold, one end of a pair stays unmanaged if the store may have lost the value of the other end.
+        // Otherwise, the interface of this end would wait for that value, and both ends would be deleted.
         let stays = self.holding && self.has_lost_end(link, name);
         (!stays).then(|| name.to_owned())
     }
@@ -197,7 +199,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns whether a link of interface `name` is one end of a pair and the store may have lost the value of the other end.
     ///
-    /// This is the case if no value of the other end is known and `name` is not desired as anything else.
+    /// This is the case if no value of the other end is known, and interface `name` is neither applied nor desired as anything
+    /// but this end.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -210,8 +213,8 @@ impl<'s> Inspection<'_, 's> {
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
-        // An agent that was killed may have left a second link for a value. If so, the link with the host name of the value is
-        // used.
+        // An agent that was killed may have left two links for one interface. If so, the link that has the interface's host name
+        // is used.
         let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
         for link in self.observed.links() {
             if let Some(name) = self.logical_name(link) {
@@ -312,8 +315,8 @@ impl<'s> Inspection<'_, 's> {
     }
 }
 
-/// Returns facts about the agent's own namespace that values can depend on: TAPs, and links that are up with their addresses and
-/// VRFs.
+/// Returns facts about the agent's own namespace that values can depend on: the TAPs that can be taken over, the links that are
+/// up, and the addresses and VRFs of these links.
 pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut facts = BTreeMap::new();
     let mut tell = |key: TypedKey, value: Value| facts.insert(key.to_key(), value);

@@ -4,8 +4,8 @@
 //! is being taken over.
 //!
 //! Links are created in their final namespace and with their final name, because moving a link later takes a hundred times as
-//! long. One request creates both ends of a veth pair. It belongs to the end that comes first in key order, and the other end is
-//! co-created. Afterwards, each end sets its own alias and clears the provisional group.
+//! long. One request creates both ends of a veth pair. The request belongs to the end that comes first in key order, and the
+//! other end is co-created. Afterwards, each end sets its own alias and clears the provisional group.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
 }
 
 /// Reason why no operation is needed for an EXISTING interface.
-const BY_OTHERS: &str = "others create and change the link of an EXISTING interface";
+const BY_OTHERS: &str = "the agent does not create or change the link of an EXISTING interface";
 
 fn not_open(namespace: &NamespaceName) -> Effect {
     Effect::Impossible(format!("{namespace} is not open"))
@@ -86,7 +86,8 @@ impl InterfaceKind {
         }
         let mut guard = owned(&self.marks);
         if interface.is_loopback() {
-            // The kernel creates `lo` together with the namespace, so `lo` has no provisional group, and no ownership mark yet.
+            // The kernel creates `lo` together with the namespace, so `lo` is not in the provisional group and has no ownership
+            // mark yet.
             (changes.alias, changes.group, guard) = (Some(self.loopback_alias(interface, view)), None, not_others(&self.marks));
             changes.up = Some(interface.enabled);
         }
@@ -144,8 +145,8 @@ impl InterfaceKind {
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
             return Effect::Impossible("the original link is unknown, or the agent's own namespace is not open".to_owned());
         };
-        // The ownership mark is set first, in a separate operation. If the agent is killed before the link has been moved, it
-        // recognises the link by the mark.
+        // The ownership mark is set first, in a separate operation. If the agent is killed before the link has been moved, it can
+        // still recognise the link after its restart.
         let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             ..LinkChanges::default()
@@ -223,8 +224,8 @@ impl InterfaceKind {
         if !is_marked || circumstances.set != is_to_be.link.settings.set_bits() {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
-        // Without addresses, the interface may be intended as a port of a foreign bridge. With addresses it cannot work as a
-        // port, so it is removed.
+        // A link without desired addresses may be meant to be a port of a foreign bridge. A link with addresses cannot work as a
+        // port, so it is removed from its master.
         if circumstances.enslaved && is_to_be.vrf.is_none() && is_to_be.port_of.is_none() && !desired.addresses.is_empty() {
             changes.master = Some(None);
         }
@@ -274,8 +275,8 @@ fn mutual_peer<'a>(
     }
 }
 
-/// Returns whether the agent still has to create the link of an interface, so that no other link can be on it. Returns false
-/// while the interface's namespace is not open.
+/// Returns whether the agent still has to create the link of an interface. Until then, no link can have it as its parent. Returns
+/// false while the interface's namespace is not open.
 fn has_to_be_created(name: &str, view: &View<'_, Network>) -> bool {
     let known = view.known(&interface_key(name));
     let desired = known.desired.and_then(Value::interface).filter(|_| known.applied.is_none());
@@ -314,13 +315,14 @@ fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     link::set_all(changes, &interface.link);
 }
 
-/// Returns the differences that require a new link: in kind, references, immutable settings or namespace.
+/// Returns the differences that require a new link: in kind, references, immutable settings or namespace, or in the host name of
+/// an EXISTING interface.
 fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Iterator<Item = Difference> + 'a {
     let kind = applied.link.what_differs(&desired.link);
     let moved =
-        (applied.namespace != desired.namespace).then(|| format!("it is in {} instead of {}", applied.namespace, desired.namespace));
+        (applied.namespace != desired.namespace).then(|| format!("the link is in {} instead of {}", applied.namespace, desired.namespace));
     let is_other = desired.is_existing() && applied.host_name != desired.host_name;
-    let other = is_other.then(|| format!("its link is {} instead of {}", applied.host_name, desired.host_name));
+    let other = is_other.then(|| format!("the link is {} instead of {}", applied.host_name, desired.host_name));
     let settings = applied.link.differences(&desired.link, 0).into_iter();
     let immutable = settings.map(|setting| link::difference(&setting));
     let again = kind.into_iter().chain(moved).chain(other).map(Difference::again);
@@ -335,20 +337,20 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
     }
     let (circumstances, is, is_to_be) = (applied.circumstances, &*applied.interface, &*desired.interface);
     let mut reported = Vec::new();
-    reported.extend(changes.rename.map(|name| format!("its name is {} instead of {name}", is.host_name)));
+    reported.extend(changes.rename.map(|name| format!("the name is {} instead of {name}", is.host_name)));
     reported.extend(changes.alias.map(|_| match circumstances.known_by {
-        KnownBy::Mark => "its alias, the ownership mark, does not record the desired settings".to_owned(),
-        KnownBy::Group | KnownBy::Index(_) => "its alias, the ownership mark, was removed".to_owned(),
+        KnownBy::Mark => "the alias (the ownership mark) does not record the desired settings".to_owned(),
+        KnownBy::Group | KnownBy::Index(_) => "the alias (the ownership mark) was removed".to_owned(),
     }));
     reported.extend(changes.mtu.map(|mtu| match is.effective_mtu() {
-        Some(found) => format!("its MTU is {found} instead of {mtu}"),
-        None => format!("its MTU is not {mtu}"),
+        Some(found) => format!("the MTU is {found} instead of {mtu}"),
+        None => format!("the MTU is not {mtu}"),
     }));
     reported.extend(changes.mac.map(|mac| match (is.mac.map(MacAddress), MacAddress(mac)) {
-        (Some(found), mac) => format!("its MAC address is {found} instead of {mac}"),
-        (None, mac) => format!("its MAC address is not {mac}"),
+        (Some(found), mac) => format!("the MAC address is {found} instead of {mac}"),
+        (None, mac) => format!("the MAC address is not {mac}"),
     }));
-    reported.extend(changes.master.map(|_| "it has a master that is not desired".to_owned()));
+    reported.extend(changes.master.map(|_| "the link has a master that is not desired".to_owned()));
     let settings = is.link.differences(&is_to_be.link, circumstances.set).into_iter();
     reported.extend(
         settings
@@ -356,8 +358,8 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
             .map(|setting| setting.to_string()),
     );
     reported.extend(changes.up.map(|up| match up {
-        true => "it is DOWN instead of UP".to_owned(),
-        false => "it is UP instead of DOWN".to_owned(),
+        true => "the link is DOWN instead of UP".to_owned(),
+        false => "the link is UP instead of DOWN".to_owned(),
     }));
     reported.into_iter().map(Difference::in_place).collect()
 }
@@ -395,7 +397,7 @@ impl Kind for InterfaceKind {
         Value::AppliedInterface(applied)
     }
 
-    /// Labels an interface with its logical name.
+    /// Returns the logical name of the interface.
     fn label(&self, key: &Key) -> String {
         let text = key.as_str();
         text.rsplit_once('/').map_or(text, |(_, name)| name).to_owned()
@@ -425,7 +427,7 @@ impl Kind for InterfaceKind {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
                 Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
-                // The fact ends when the TAP is taken over, so only the creation may depend on it.
+                // The fact no longer holds once the TAP is taken over, so only the creation may depend on it.
                 Role::Original => {
                     let host_name = name.to_owned();
                     Dependency {
@@ -490,8 +492,8 @@ impl Kind for InterfaceKind {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    /// A namespace that has not been read yet may contain a link from before a restart that holds the claim, such as a VLAN id on
-    /// the same parent.
+    /// A namespace that has not been read since a restart may contain a link that already holds the claim, for example a VLAN
+    /// with the same id on the same parent.
     fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
         let Some(claim) = unique_claim(&desired.interface, view) else {
             return false;
@@ -552,7 +554,7 @@ impl Kind for InterfaceKind {
         let interface = &*attempted.interface;
         let Some(netns) = netns_of(view, &interface.namespace) else {
             return Effect::Noop(
-                "its namespace is closed; the link was deleted with the namespace, or will be an orphan when the namespace is opened again",
+                "the namespace is closed; the link was deleted with the namespace, or will be an orphan when the namespace is opened again",
             );
         };
         match interface.link.life_cycle() {
@@ -560,12 +562,12 @@ impl Kind for InterfaceKind {
                 let alias_prefix = self.marks.prefix().to_owned();
                 Self::remove(interface, netns, Guard::OwnCreation { alias_prefix })
             }
-            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before and is taken over again as it is"),
+            LifeCycle::TakenOver | LifeCycle::Builtin(_) => Effect::Noop("the link existed before; the next attempt takes it over"),
             LifeCycle::Referred => Effect::Noop(BY_OTHERS),
         }
     }
 
-    /// The link that a failed creation left behind is found only by its host name.
+    /// A link that a failed creation left behind can be found only by its host name, so the host name must not have changed.
     fn recovers_alike(&self, attempted: &Arc<AppliedInterface>, desired: &Arc<DesiredInterface>) -> bool {
         attempted.interface.host_name == desired.interface.host_name
     }

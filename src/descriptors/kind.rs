@@ -89,7 +89,7 @@ pub trait Kind: Send + Sync {
 
     /// See [`Descriptor::recover`].
     fn recover(&self, _attempted: &Self::Applied, _view: &View<'_, Network>) -> Effect {
-        Effect::Noop("a single request creates it, so a failed creation leaves nothing behind")
+        Effect::Noop("a single request creates the object, so a failed creation leaves nothing behind")
     }
 
     /// See [`Descriptor::recovers_alike`].
@@ -115,7 +115,7 @@ pub trait Kind: Send + Sync {
 
     /// See [`Descriptor::verify`].
     fn verify(&self, _applied: &Self::Applied) -> Effect {
-        Effect::Noop("reading its namespace shows whether it exists")
+        Effect::Noop("the agent must read the namespace to determine whether the object exists")
     }
 
     /// See [`Descriptor::stale`].
@@ -234,7 +234,7 @@ impl<K: Kind> Descriptor<Network> for Typed<K> {
     fn compare(&self, key: &Key, applied: &Value, desired: &Value) -> Comparison {
         match (Self::applied(key, applied), Self::expected(key, desired, K::desired)) {
             (Some(applied), Some(desired)) => self.0.compare(applied, desired),
-            _ => Difference::again("it is of another kind").into(),
+            _ => Difference::again("the value is of another kind").into(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Converts the settings of all kinds of link to the attributes and features of the kernel crate, with the tables of
+//! Converts the settings of all kinds of link to the attributes and features of the kernel crate, using the tables of
 //! `link_kinds`.
 //!
 //! The module `observed` converts in the other direction.
@@ -25,7 +25,7 @@ pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     }
 }
 
-/// Returns the part of a request that sets port settings; `None` if there are none.
+/// Returns the part of a request that sets port settings; `None` if there are no attributes to set.
 pub(super) fn port_info(port: &Port, attributes: Vec<Attr>) -> Option<LinkInfo> {
     let spec = link_kinds::by_type(port.of)?.spec();
     (!attributes.is_empty()).then(|| info_of(spec, attributes))

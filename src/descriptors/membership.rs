@@ -106,14 +106,19 @@ impl MembershipKind {
         }
     }
 
-    /// Makes a link a port, and then sets the port settings, which the kernel accepts only for a port.
+    /// Returns the effect that adds a link to its master, and then sets the port settings, which the kernel accepts only for a
+    /// port.
     fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Effect {
         let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
         self.set_master(member, Some(master.host_name.clone()), view)
             .then(self.set_port(member, settings, view))
     }
 
-    /// Waits until others have added an EXISTING interface to a VRF, because the agent must not do so.
+    /// Accepts the membership of an EXISTING interface if others have added its link to this VRF. The agent must not add the link
+    /// itself.
+    ///
+    /// # Errors
+    /// Fails if the link is in another VRF.
     fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let fact = TypedKey::HostInterfaceVrf {
             host_name: host_name.to_owned(),
@@ -194,8 +199,8 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
 
 /// Returns the port settings that have to change.
 ///
-/// If no settings are desired, these are the settings that the agent has changed from the kernel's defaults. If no settings are
-/// known to be applied, these are the settings that the desired value gives explicitly.
+/// If no settings are desired, all settings that the agent has set are reset to the kernel's defaults. If no applied settings are
+/// known, only the settings that the desired value gives explicitly are set.
 fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
     match (applied.port(), desired.port()) {
         (Some(applied), Some(desired)) => applied.settings.differences(&desired.settings, applied.settings.set_bits()),
@@ -256,7 +261,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // The applied value may have had no port settings, so it is not known yet whether the master accepts them.
+            // If the applied value has no port settings, it has not been checked yet whether the master accepts them.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));

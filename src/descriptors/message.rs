@@ -103,7 +103,7 @@ fn port_member(port: &Port) -> Option<interface::Port> {
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// Returns the message from which a value was converted; the normal form of the value if there is no such message.
+/// Returns the message from which a value was converted, or the normal form of the value if there is no such message.
 fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
     terms.original.message().unwrap_or_else(in_normal_form)
 }
@@ -150,8 +150,8 @@ fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option
     }
 }
 
-/// Returns the message of an applied interface as observed in the kernel. Fields that the kernel does not report are those of the
-/// applied value.
+/// Returns the message of an applied interface as observed in the kernel. Fields that the kernel does not report are copied from
+/// the applied value.
 pub fn observed_interface(
     applied: &AppliedInterface,
     observed: &ObservedInterface<'_>,

@@ -43,9 +43,9 @@ use self::{
     value::{DriftPolicy, Interface, NamespaceName, Value, interface_key},
 };
 
-/// Dependency label of values that need a named, process or file namespace.
+/// Label of a dependency on a named, process or file namespace.
 pub const NAMESPACE_AVAILABLE: &str = "namespace-available";
-/// Dependency label of values that need the container of a microservice.
+/// Label of a dependency on the container of a microservice.
 pub const MICROSERVICE_AVAILABLE: &str = "microservice-available";
 
 /// Scheduler domain of netns-agent: the values and kernel operations of one agent.
@@ -138,7 +138,7 @@ impl Domain for Network {
         }
     }
 
-    /// A microservice may become known late, because Docker may respond long after the start.
+    /// A microservice may become known late, because Docker may respond long after the agent has started.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
     }
@@ -194,7 +194,7 @@ pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'
 
 /// Returns the effect of an operation on the link of an interface.
 ///
-/// Use it only for a value that depends on the interface, because the interface must be applied.
+/// The interface must be applied, so use this function only for a value that depends on the interface.
 pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match applied_interface(view, name) {
         Some((interface, netns)) => effect(interface, netns),
@@ -204,7 +204,7 @@ pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interf
 
 /// Returns the effect that removes something from the link of an interface.
 ///
-/// Nothing has to be removed if the link was deleted, because the kernel has removed everything on it.
+/// If the link was deleted, nothing has to be removed, because the kernel has already removed everything on it.
 pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match view.applied(&interface_key(name)) {
         Some(_) => on_link(view, name, effect),

@@ -4,7 +4,8 @@
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
-/// Returns a human-readable name for the value with this key, or the key itself if there is no better name. It can start a sentence.
+/// Returns a human-readable name for the value with this key, or the key itself if there is no better name. The name may be used
+/// at the start of a sentence.
 pub fn name(key: &Key) -> String {
     if let Some(orphan) = key.as_str().strip_prefix("linux/orphan/") {
         let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));

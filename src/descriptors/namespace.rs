@@ -46,7 +46,7 @@ pub fn microservice_key(label: &str) -> Key {
     TypedKey::Microservice { label: label.to_owned() }.to_key()
 }
 
-/// Returns the applied value that a namespace would have if it were opened, for a dry run. Returns `None` if the namespace
+/// Returns, for a dry run, the applied value that a namespace would have if it were opened. Returns `None` if the namespace
 /// belongs to a microservice that is not running.
 ///
 /// The inode number is made up and differs from that of every real namespace.
@@ -71,10 +71,10 @@ impl Kind for NamespaceKind {
 
     fn compare(&self, applied: &Namespace, desired: &NamespaceName) -> Comparison {
         let differs = applied.name != *desired;
-        differs.then(|| Difference::again("its name differs")).into_iter().collect()
+        differs.then(|| Difference::again("the name differs")).into_iter().collect()
     }
 
-    /// A namespace that is open stays open.
+    /// Keeps the former value, so that an open namespace stays open.
     fn as_applied(&self, former: Option<&Namespace>, desired: &NamespaceName) -> Namespace {
         former.cloned().unwrap_or_else(|| Namespace {
             name: desired.clone(),

@@ -46,8 +46,8 @@ impl std::fmt::Debug for ObservedInterface<'_> {
 }
 
 impl<'a> ObservedInterface<'a> {
-    /// Returns the kind of link. An unsupported kind is treated as that of EXISTING interfaces, whose links the agent never
-    /// changes.
+    /// Returns the kind of link. A link of an unsupported kind is treated like that of an EXISTING interface, which the agent
+    /// never changes.
     pub fn kind_or_referred(&self) -> &'static dyn LinkKind {
         self.kind.unwrap_or_else(link_kinds::referred)
     }
@@ -83,7 +83,7 @@ impl<'a> ObservedInterface<'a> {
         self.state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default()
     }
 
-    /// Replaces the settings that the kernel reports. All other settings stay unchanged.
+    /// Updates the settings that the kernel reports. All other settings stay unchanged.
     pub fn correct(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.attribute(number),
@@ -94,7 +94,7 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Replaces the port settings that the kernel reports. All other settings stay unchanged.
+    /// Updates the port settings that the kernel reports. All other settings stay unchanged.
     pub fn correct_port(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.port_attribute(number),
@@ -102,7 +102,7 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Returns the link as far as its state and its ownership mark describe it.
+    /// Returns the kind and settings of the link, as far as they are known from its state and its ownership mark.
     ///
     /// A link of an unsupported kind is returned as the link of an EXISTING interface, which the agent never changes.
     pub fn link(&self) -> Link {
@@ -129,7 +129,7 @@ impl<'a> ObservedInterface<'a> {
 
 /// Contents of a namespace, sorted for fast lookups.
 ///
-/// Most namespaces have few objects, which are sorted faster than hash tables are built.
+/// Most namespaces contain few objects, and sorting them is faster than building hash tables.
 pub struct ObservedNamespace<'a> {
     /// Links in kernel order.
     links: Vec<ObservedInterface<'a>>,
@@ -177,7 +177,7 @@ impl<'a> ObservedNamespace<'a> {
         self.link(link.state.master?)
     }
 
-    /// Returns the routing table for the addresses of a link, if it is not the main table.
+    /// Returns the routing table that the kernel uses for the addresses of a link; `None` for the main table.
     pub fn table_of(&self, link: &ObservedInterface<'_>) -> Option<u32> {
         link.state.vrf_table().or_else(|| self.master_of(link)?.state.vrf_table())
     }
@@ -197,7 +197,7 @@ impl<'a> ObservedNamespace<'a> {
         &rest[..rest.partition_point(|state| state.link == link)]
     }
 
-    /// Returns whether a route exists that the kernel creates for an address.
+    /// Returns whether the namespace has this route, which the kernel creates for an address.
     pub fn has_address_route(&self, route: &AddressRoute) -> bool {
         self.address_routes.binary_search(route).is_ok()
     }

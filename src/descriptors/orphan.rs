@@ -34,7 +34,7 @@ impl Kind for OrphanKind {
 
     const NAME: &'static str = "linux-orphan";
 
-    /// Nothing to compare, because orphans are never desired.
+    /// There is never a difference, because orphans are never desired.
     fn compare(&self, _: &Arc<Orphan>, _: &Arc<Orphan>) -> Comparison {
         Comparison::same()
     }

@@ -157,15 +157,15 @@ impl Kind for RouteKind {
         let via = |route: &Route| specified(route.gateway).map_or("without a gateway".to_owned(), |gateway| format!("via {gateway}"));
         let shown = |metric: Option<u32>| metric.unwrap_or_default();
         [
-            (destination(from) != destination(to)).then(|| Difference::again("its destination differs")),
+            (destination(from) != destination(to)).then(|| Difference::again("the destination differs")),
             (metric(from) != metric(to)).then(|| {
                 let (from, to) = (shown(metric(from)), shown(metric(to)));
-                Difference::again(format!("its metric is {from} instead of {to}"))
+                Difference::again(format!("the metric is {from} instead of {to}"))
             }),
             (specified(from.gateway) != specified(to.gateway))
-                .then(|| Difference::in_place(format!("it goes {} instead of {}", via(from), via(to)))),
-            (from.gateway_reference != to.gateway_reference).then(|| Difference::in_place("its gateway refers to another IP allocation")),
-            (scope(from) != scope(to)).then(|| Difference::in_place(format!("its scope is {} instead of {}", from.scope, to.scope))),
+                .then(|| Difference::in_place(format!("the route goes {} instead of {}", via(from), via(to)))),
+            (from.gateway_reference != to.gateway_reference).then(|| Difference::in_place("the gateway refers to another IP allocation")),
+            (scope(from) != scope(to)).then(|| Difference::in_place(format!("the scope is {} instead of {}", from.scope, to.scope))),
         ]
         .into_iter()
         .flatten()
@@ -224,7 +224,7 @@ impl Kind for RouteKind {
         vec![(key.to_key(), Value::Present)]
     }
 
-    /// The kernel has only one route per namespace, table, destination and metric.
+    /// Claims the route, because the kernel has only one route per namespace, table, destination and metric.
     fn claims(&self, route: &Route, view: &View<'_, Network>) -> Vec<Claim> {
         let (Some(to), Some((interface, netns))) = (route.destination, applied_interface(view, &route.interface)) else {
             return Vec::new();

@@ -155,10 +155,10 @@ fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&
 
 /// Returns the versions of other interfaces on the link that an EXISTING interface must not contradict.
 ///
-/// If another EXISTING interface is about to change, its applied version does not count. Its desired version counts only if it
-/// precedes `interface` in key order and if the change is possible. So if two interfaces change at once, the first in key order
-/// is changed. A change is not possible if it contradicts `interface`, and `interface` is applied and does not change its own
-/// requirements on the link.
+/// If another EXISTING interface is about to change, its applied version is ignored. Its desired version is included only if it
+/// precedes `interface` in key order and the change is possible. So if two interfaces change at once, the first one in key order
+/// wins. A change is impossible if it contradicts a version that is already included. It is also impossible if it contradicts
+/// `interface`, provided that `interface` is applied and does not change its own requirements on the link.
 fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let (mut deciding, mut changes) = (Vec::new(), Vec::new());
     for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
@@ -192,7 +192,7 @@ pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Opti
 /// Checks that an EXISTING interface does not contradict any other interface on its link.
 ///
 /// # Errors
-/// Fails with a refusal that names the first interface that it contradicts.
+/// Fails if it contradicts one. The refusal names the first such interface.
 pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(), Refusal> {
     let other = contradicted(view, interface);
     let Some((other, (asks, has))) = other.and_then(|other| Some((other, contradiction(interface, other)?))) else {
@@ -209,9 +209,10 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 
 /// Returns whether an EXISTING interface has to leave its link.
 ///
-/// It has to leave if its applied and its desired version both contradict the interface that created the link, or an EXISTING
-/// interface that precedes it in key order and is as desired. The latter happens if this interface was changed while a change of
-/// the preceding interface was refused, and that refused change is then withdrawn.
+/// It has to leave if both its applied and its desired version contradict another interface on the link: either the interface
+/// that created the link, or an EXISTING interface that precedes it in key order and is applied as desired. The second case
+/// arises if this interface was changed while a change of the preceding interface was refused, and that refused change is then
+/// withdrawn.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -257,8 +258,8 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// Returns the values on an EXISTING interface that must check their dependencies again because another link has replaced the
-/// interface's link.
+/// Returns the keys of the values on an EXISTING interface that must check their dependencies again, because another link has
+/// replaced the interface's link. `fact` is the key of the fact about the link.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view
         .dependents(fact)

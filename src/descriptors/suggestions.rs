@@ -12,7 +12,7 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of keys before a missing name, and after it, that are compared with the name.
+/// Number of keys to compare with a missing name on each side of it in key order.
 const NEIGHBOURS: usize = 4;
 /// Maximum edit distance of similar names. The limit is lower for short names.
 const EDITS_MAX: usize = 2;
@@ -61,7 +61,8 @@ fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
 
 /// Returns suggestions for values with similar names under the same prefix, among the nearest keys in key order.
 ///
-/// A similar value that appears later is suggested only after the waiting value, or a value in the current suggestions, has changed.
+/// A similar value that is added later is suggested only after the waiting value, or a value in the current suggestions, has
+/// changed.
 fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let near = view.near(prefix, &format!("{prefix}{name}"), NEIGHBOURS);
     let mut found: Vec<(usize, Suggestion)> = near
@@ -79,7 +80,7 @@ fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion
     found.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
-/// Returns the addresses that a link in the agent's own namespace has as suggestions for a missing address.
+/// Returns suggestions for an address that a link in the agent's own namespace lacks: the addresses that the link has.
 fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let present = view.applied_under(&TypedKey::any_host_address_of(host_name));
     let suggestion = |(key, _): (&Key, &Value)| Suggestion {

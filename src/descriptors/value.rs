@@ -70,9 +70,10 @@ pub struct Orphan {
     pub namespace: NamespaceName,
     /// Operations that delete the object.
     pub removal: Vec<KernelOp>,
-    /// Claim for the host name of the object, which keeps interfaces from using the name until the object is deleted.
+    /// Claim for the host name of the object, which keeps interfaces from using the name until the object is deleted. `None` if
+    /// the object is not a link.
     pub claim: Option<String>,
-    /// Key of an interface that must not be deleted before the orphan.
+    /// Key of an interface that must not be deleted before the orphan; `None` if there is none.
     pub provider: Option<Key>,
     /// True if the value to which the object belonged is now desired in another form.
     ///

@@ -11,10 +11,10 @@
 //! outcome of that operation.
 //!
 //! # Expected flow
-//! One piece of work is in flight at a time, so the core decides on events in quick succession together. A large change of plain
-//! operations ([`Effects::is_plain`]) is an exception: as long as all of them succeed, the core makes further decisions after
-//! early outcomes, so the next operations are ready before the previous ones have completed. After the first failure or any other
-//! event, the core waits until all operations in flight have completed.
+//! One piece of work is in flight at a time. The core decides together on all events that arrive in the meantime. A large change
+//! of plain operations ([`Effects::is_plain`]) is an exception: as long as all of them succeed, the core makes further decisions
+//! as soon as some outcomes have arrived, so the next operations are ready before the previous ones have completed. After a
+//! failure, or an event other than a query, the core waits until all operations in flight have completed.
 //!
 //! A large change is handed out in portions, so that a later decision waits for at most two portions.
 
@@ -44,10 +44,10 @@ use crate::{
     telemetry::defect,
 };
 
-/// Delay after which an overdue refresh takes precedence over operations.
+/// Delay of a read after which it takes precedence over new operations.
 const OVERDUE: Duration = Duration::from_millis(20);
-/// Number of operations per portion. The executor needs about 10 ms for a portion, far longer than the core needs to decide what
-/// comes next.
+/// Number of operations per portion. The executor needs about 10 ms for a portion, far longer than the core needs to decide on
+/// the next operations.
 const PORTION: usize = 1_000;
 /// Maximum number of portions in flight. The second one keeps the executor busy while the core decides.
 const AHEAD: usize = 2;
@@ -65,7 +65,7 @@ pub enum Event<D: Domain<Key = Key>, S> {
         /// Changes to the desired state. Until the first full or upstream resync, they are recorded but not applied.
         transaction: Transaction<D::Value>,
         /// Callback that receives the result of the transaction, or the reason why it was rejected. If `None`, the result is only
-        /// in the history.
+        /// recorded in the history.
         reply: Option<Reply<TransactionResult>>,
     },
     /// A client requests a dry run of a transaction.
@@ -77,7 +77,7 @@ pub enum Event<D: Domain<Key = Key>, S> {
     },
     /// A query about states, the history or a timeline, which is answered immediately.
     Ask(Question<D>),
-    /// Facts about the system that have changed, in order. `None` means that the fact no longer holds.
+    /// Changed facts about the system, in the order of the changes. `None` means that the fact no longer holds.
     Facts(Vec<(Key, Option<D::Value>)>),
     /// All facts that exist at startup have been reported.
     FactsSettled,
@@ -91,7 +91,7 @@ pub enum Event<D: Domain<Key = Key>, S> {
 pub trait Effects: Send + 'static {
     /// Defines the values and operations of the scheduler.
     type Domain: Domain<Key = Key>;
-    /// Signal that [`Self::signal`] processes.
+    /// Signal from outside the engine, which [`Self::signal`] processes.
     type Signal: Send;
     /// Operation in the form that a performer executes.
     type Task: Send;
@@ -110,7 +110,8 @@ pub trait Effects: Send + 'static {
     /// Returns whether an operation must be in the same portion as all operations that were decided together with it.
     fn goes_together(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
-    /// Converts operations that do not depend on each other to tasks. May add tasks that belong to no operation.
+    /// Converts operations that do not depend on each other to tasks. The result may also contain tasks that belong to no
+    /// operation.
     fn prepare(&mut self, operations: Vec<Operation<<Self::Domain as Domain>::Operation>>, now: Duration) -> Vec<Self::Task>;
 
     /// Returns the id of the operation that an outcome belongs to.
@@ -140,7 +141,8 @@ pub trait Effects: Send + 'static {
     /// Returns the time at which the next read is due; `None` if no read is planned.
     fn refresh_deadline(&self) -> Option<Duration>;
 
-    /// Records that the desired state has changed. Objects whose owner was unknown must be read again before any operation.
+    /// Records that the desired state has changed. Objects whose owner was unknown must be read again before any operation is
+    /// started.
     fn desired_changed(&mut self);
 
     /// Marks everything as possibly changed, so that the next [`Self::refresh`] requests a read of everything.
@@ -160,21 +162,22 @@ pub trait Effects: Send + 'static {
 pub enum Work<E: Effects> {
     /// Tasks to perform. None of them depends on another.
     Perform(Vec<E::Task>),
-    /// Request to read. Only late operations may be in flight at the same time.
+    /// Request to read the system. Only late operations may be in flight during the read.
     ReadRequest(E::ReadRequest),
 }
 
-/// Result of [`Work`].
+/// Result of a piece of [`Work`].
 pub enum Done<E: Effects> {
     /// End of a [`Work::Perform`], with the outcomes of its operations.
     ///
-    /// Operations whose outcomes were reported early are left out, and so are operations that take long. The latter complete
-    /// late: they block only their dependents, and the core decides on other operations in the meantime. Therefore an operation
-    /// may complete late only if no other operation can invalidate it, such as the opening of a namespace that nothing uses yet.
+    /// Outcomes that were reported early are left out, and so are those of slow operations, which are reported later
+    /// ([`Done::Late`]). A slow operation blocks only its dependents, while the core decides on other operations. An operation
+    /// may therefore complete late only if no other operation can invalidate it. An example is the opening of a namespace that
+    /// nothing uses yet.
     Performed(Vec<E::Outcome>),
     /// Outcomes of some operations of a [`Work::Perform`], while its other operations are still being performed.
     Early(Vec<E::Outcome>),
-    /// Outcomes of operations that took longer than the [`Work::Perform`] they belong to.
+    /// Outcomes of slow operations, which completed after the [`Work::Perform`] that they belong to.
     Late(Vec<E::Outcome>),
     /// Result of a [`Work::ReadRequest`].
     Seen(E::Seen),
@@ -186,9 +189,9 @@ pub struct Core<E: Effects> {
     effects: E,
     phase: Phase,
     in_flight: BTreeSet<u64>,
-    /// Decided operations that have not been handed out yet.
+    /// Operations that have been decided on but not handed out yet.
     backlog: Backlog<E>,
-    /// Replies for unfinished transactions, by sequence number.
+    /// Reply callbacks of unfinished transactions, by the sequence number of the transaction.
     waiting: BTreeMap<u64, Reply<TransactionResult>>,
 }
 
@@ -218,7 +221,7 @@ impl<E: Effects> Core<E> {
         self
     }
 
-    /// Processes an event. The work that follows from the event is started by [`Self::advance`].
+    /// Processes an event. [`Self::advance`] then returns the resulting work.
     pub fn take(&mut self, event: Event<E::Domain, E::Signal>, now: Duration) {
         self.scheduler.set_time(now);
         if !matches!(event, Event::Simulate { .. } | Event::Ask(_)) {
@@ -243,7 +246,7 @@ impl<E: Effects> Core<E> {
                 self.waiting.insert(seq, reply);
             }
             (Err(refused), Some(reply)) => return reply(Err(refused)),
-            // Without a reply, failures are visible in the statuses only, and a rejection is not reported at all.
+            // Without a reply callback, failures are visible only in the statuses, and a rejection is not reported at all.
             (Ok(_), None) => {}
             (Err(_), None) => return,
         }
@@ -253,7 +256,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Replies to the callers of finished transactions.
+    /// Calls the reply callbacks of finished transactions.
     fn reply(&mut self) {
         for result in self.scheduler.take_finished() {
             if let Some(reply) = self.waiting.remove(&result.seq) {
@@ -262,7 +265,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Processes the result of work.
+    /// Processes the result of a piece of work.
     pub fn done(&mut self, done: Done<E>) {
         match done {
             Done::Performed(outcomes) => {
@@ -294,8 +297,9 @@ impl<E: Effects> Core<E> {
 
     /// Returns the work to start now, if there is any.
     ///
-    /// Must be called after each event, after each result and at the [deadline](Self::deadline), each time until it returns
-    /// `None`. The last call publishes the new statuses while the work is already in flight.
+    /// After each event, after each result and at the [deadline](Self::deadline), the caller must call this method repeatedly
+    /// until it returns `None`. The last of these calls publishes the new statuses. By then, the work that the earlier calls
+    /// returned is already in flight.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -305,7 +309,8 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Decides on operations that early outcomes have made possible, and hands them out while other work is still in flight.
+    /// Decides on the operations that can start, given the outcomes received so far, and hands them out while other work is still
+    /// in flight.
     fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
         if self.phase.take_fresh_outcomes() {
             let operations = self.step(now);
@@ -316,7 +321,7 @@ impl<E: Effects> Core<E> {
         {
             return Some(work);
         }
-        // Publishing takes place while operations are in flight, so it delays none of them.
+        // Statuses are published while operations are in flight, so that publishing delays none of them.
         if self.phase.take_unpublished() {
             self.publish();
         }
@@ -341,7 +346,7 @@ impl<E: Effects> Core<E> {
         if let Some(work) = self.read_all(now) {
             return Some(work);
         }
-        // Under constant change there is always another operation to start, which must not delay reads forever.
+        // If changes arrive constantly, there is always another operation to start. This must not delay reads forever.
         if self.is_refresh_overdue(now)
             && let Some(work) = self.refresh(now)
         {
@@ -367,7 +372,9 @@ impl<E: Effects> Core<E> {
         let operations = self.scheduler.step(now);
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
         if self.scheduler.has_overrun() {
-            error!("decisions about some values do not terminate, so other decisions are delayed by one second; please report this");
+            error!(
+                "the scheduler does not finish deciding on some values, so other decisions are delayed by one second; please report this"
+            );
         }
         for what in self.scheduler.take_defects() {
             defect(&format!("inconsistency in the scheduler: {what}"));
@@ -375,9 +382,9 @@ impl<E: Effects> Core<E> {
         operations
     }
 
-    /// Hands out more of the backlog. Operations for new events go first.
+    /// Hands out the next portion of the backlog. First decides on new operations, which may overtake those in the backlog.
     ///
-    /// If a read is requested or overdue, no operations are added, so the backlog empties and the read can start.
+    /// While a read is requested or overdue, no new operations are added, so that the backlog empties and the read can start.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
         if self.scheduler.is_reading_requested() || self.is_refresh_overdue(now) {
             return self.hand_out(Flow::Draining, now);
@@ -392,6 +399,7 @@ impl<E: Effects> Core<E> {
     }
 
     /// Hands out the next portion. If all its operations are plain, `flow` determines what may start before they have completed.
+    /// Otherwise, nothing may start before then.
     fn hand_out(&mut self, flow: Flow, now: Duration) -> Option<Work<E>> {
         let operations = self.backlog.take();
         if operations.is_empty() {
@@ -402,7 +410,7 @@ impl<E: Effects> Core<E> {
         Some(Work::Perform(self.effects.prepare(operations, now)))
     }
 
-    /// Publishes new statuses and replies to the callers of finished transactions.
+    /// Publishes new statuses and calls the reply callbacks of finished transactions.
     fn publish(&mut self) {
         let changes = self.scheduler.take_status_changes();
         if !changes.is_empty() {
@@ -421,7 +429,7 @@ impl<E: Effects> Core<E> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns the ids of the operations that have been decided and have not completed.
+    /// Returns the ids of the operations that have been decided on but have not completed.
     pub fn in_flight(&self) -> impl Iterator<Item = u64> + '_ {
         self.in_flight.iter().copied()
     }

@@ -71,7 +71,8 @@ pub struct UpdateBatch<T> {
 }
 
 struct Entry<T> {
-    /// Sequence number of the change that created this entry. A watcher below this number has never received the key.
+    /// Sequence number of the change that created this entry. A watcher that has not reached this number has never received the
+    /// key.
     first: u64,
     /// Sequence number of the latest change.
     last: u64,
@@ -177,7 +178,7 @@ impl<T: Clone> Watcher<T> {
     /// immediately, even if it is empty. Cancel-safe: no update is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<UpdateBatch<T>> {
         loop {
-            // Changes published from here on wake the watcher.
+            // A change that is published after this line wakes the watcher.
             self.head.borrow_and_update();
             if let Some(batch) = self.take(UPDATES_MAX) {
                 return Some(batch);

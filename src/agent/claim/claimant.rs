@@ -1,5 +1,5 @@
-//! Contents of the claim key. They identify the process that claims the label, so that another process can tell whether it has
-//! ended.
+//! Contents of the claim key. They identify the process that claims the label, so that other processes can tell whether that
+//! process has ended.
 
 use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
 
@@ -42,7 +42,8 @@ impl fmt::Display for Claimant {
 }
 
 impl Claimant {
-    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty and prove nothing.
+    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty; an empty field
+    /// proves nothing.
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
@@ -80,16 +81,16 @@ impl Claimant {
         self.has_ended_by(own, start_time)
     }
 
-    /// Returns whether there is one of two proofs that the claimant has ended: this process has the socket that the claimant had,
-    /// or no process with the claimant's PID and start time exists.
+    /// Returns whether one of two proofs shows that the claimant has ended: this process has the socket that the claimant had, or
+    /// no process with the claimant's PID and start time exists.
     ///
     /// Both proofs require that the kernel has not been rebooted since. The kernel may reuse the inode number of a namespace, but
-    /// only after all processes in the namespace have ended.
+    /// only after all processes in the former namespace, including the claimant, have ended.
     fn has_ended_by(&self, own: &Self, start_time: impl Fn(i32) -> io::Result<u64>) -> bool {
         if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
             return false;
         }
-        // Only one process at a time can have the socket, so the claimant no longer has it.
+        // This process has the socket that the claimant had. Only one process at a time can have it, so the claimant has ended.
         let had_socket =
             self.has_socket && own.has_socket && self.network_namespace != 0 && self.network_namespace == own.network_namespace;
         let is_visible = self.pid_namespace != 0 && self.pid_namespace == own.pid_namespace;

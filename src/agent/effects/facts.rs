@@ -25,7 +25,7 @@ type Existing = (String, Vec<Option<AddressSpec>>);
 /// Facts about the agent's own namespace, as reported so far.
 #[derive(Default)]
 pub(super) struct HostFacts {
-    /// Facts that the scheduler knows.
+    /// Facts that have been reported to the scheduler.
     reported: BTreeMap<Key, Value>,
     /// Applied EXISTING interfaces.
     existing: BTreeMap<Key, Existing>,

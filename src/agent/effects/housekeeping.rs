@@ -5,7 +5,7 @@ use models::key::Key;
 use crate::descriptors::value::{NamespaceName, OpenNamespace};
 use netns_kernel::{KernelOp, NamespaceRef, Task};
 
-/// Id of a task whose outcome is ignored. Operations are numbered from 1.
+/// Id of a task whose outcome is ignored. No operation has this id, because operations are numbered from 1.
 const NO_OPERATION: u64 = 0;
 
 fn task(key: &Key, op: KernelOp) -> Task {

@@ -32,7 +32,8 @@ fn orphan_text(key: &Key) -> &str {
 }
 
 impl NetworkEffects {
-    /// Inspects a namespace that was read again, once for each name under which it is open.
+    /// Inspects a namespace after it was read again. The inspection is repeated for each name under which the scheduler knows the
+    /// namespace.
     pub(super) fn inspect_all(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot, resync: bool) {
         if netns == self.host.own_namespace() {
             self.report_host_facts(scheduler, snapshot);
@@ -67,8 +68,8 @@ impl NetworkEffects {
 
     /// Inspects a namespace under one name, and reports the findings to the scheduler.
     ///
-    /// `resync` is true for an opening, for the startup scan and for a resync. Only then does the strict mode delete foreign
-    /// addresses.
+    /// `resync` is true if the namespace was read because it was opened, for the startup scan, or for a resync. Strict mode
+    /// deletes foreign addresses only in these cases.
     fn inspect_as<'s>(
         &mut self,
         scheduler: &mut Scheduler<Network>,
@@ -115,7 +116,8 @@ impl NetworkEffects {
 
     /// Plans a read of each namespace that contains the other end of a lost pair.
     ///
-    /// The other end is reported as lost as well. If it still exists after all, it prevents the creation of a new pair.
+    /// The other end is reported as lost as well. If it still exists after all, it prevents the creation of a new pair, so the
+    /// read must find it again.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
@@ -163,7 +165,7 @@ impl NetworkEffects {
         self.attribute(scheduler, name, scanned, &contents);
     }
 
-    /// Decides again about the names under which only the startup scan has opened a namespace.
+    /// Calls [`Self::attribute`] for each name under which only the startup scan has opened a namespace.
     fn attribute_scanned(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, contents: &Snapshot) {
         for (name, scanned) in self.namespaces.scanned_names(netns) {
             self.attribute(scheduler, name, scanned, contents);
@@ -172,8 +174,8 @@ impl NetworkEffects {
 
     /// Passes a namespace that the startup scan has opened to the scheduler, which then deletes the orphans in it and closes it.
     ///
-    /// Keeps the namespace while an object in it may belong to a desired value, and while removals are on hold. Releases the
-    /// namespace if it has become desired.
+    /// Keeps the namespace open instead while an object in it may belong to a desired value, or if it must be kept because
+    /// removals are on hold. Releases the namespace if it has become desired.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
@@ -211,7 +213,7 @@ impl NetworkEffects {
         self.inspect_as(scheduler, &name, netns, contents, true);
     }
 
-    /// Releases a namespace that the startup scan has opened and that has become desired, because the scheduler opens it again.
+    /// Releases a namespace that the startup scan has opened and that has become desired. The scheduler opens it again by itself.
     fn give_back(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, open: OpenNamespace, is_open: bool) {
         let netns = open.netns;
         if self.held.keep_empty(netns, name, false) {
@@ -231,7 +233,7 @@ impl NetworkEffects {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);
-        // It is unknown for which value an empty namespace was created, and the store may have lost that value.
+        // It is not known for which value an empty namespace was created, and the store may have lost that value.
         let stays = self.held.is_holding() && (has_orphans || !scanned.explained);
         changed |= self.held.keep_empty(netns, name, stays && !has_orphans && scanned.open.owned);
         if changed {

@@ -13,8 +13,8 @@ use netns_kernel::NetnsId;
 
 /// State of one namespace.
 enum ManagedNamespace {
-    /// Not open, but a change has been reported. After it is opened, the namespace must be read again, because the opening may
-    /// have read it before the change.
+    /// Not open, but a change has been reported. After it is opened, the namespace must be read again, because the operation that
+    /// opened it may have read it before the change.
     Announced,
     /// Open under at least one name.
     Open(Box<OpenState>),
@@ -33,8 +33,8 @@ struct OpenState {
 enum NameState {
     /// The scheduler manages the value with this name.
     Managed,
-    /// Only the startup scan has opened the namespace under this name. The scheduler would close the namespace, so it is not
-    /// notified before the owners of all objects in the namespace are known.
+    /// Only the startup scan has opened the namespace under this name. The scheduler would close the namespace at once, so it
+    /// does not learn of it before the owners of all objects in the namespace are known.
     Scanned(ScannedName),
 }
 
@@ -61,10 +61,11 @@ pub enum Attribution {
 /// Known namespaces, by identity.
 pub struct Namespaces {
     all: HashMap<NetnsId, ManagedNamespace>,
-    /// Open namespaces with [`Attribution::Unattributed`]. Listed separately, because each change of the desired state needs
-    /// them.
+    /// Open namespaces with [`Attribution::Unattributed`]. Kept as a separate set, because every change of the desired state
+    /// needs all of them.
     unattributed: BTreeSet<NetnsId>,
-    /// True if an operation or decision since the last read of the unattributed namespaces may have revealed an owner.
+    /// True if an operation or decision since the last read of the unattributed namespaces may have revealed the owner of an
+    /// object.
     learned: bool,
 }
 

@@ -190,7 +190,7 @@ impl NetworkEffects {
             // The watcher triggers another attempt as soon as the reference can be resolved.
             Some((name, NamespaceAction::Open)) if may_appear => {
                 debug!(key = %key, "waiting: {message}");
-                // The agent creates a missing named namespace, so if opening failed, something else has the name.
+                // The agent creates a missing named namespace. If that failed, something other than a namespace has the name.
                 let obstructed = matches!(name, NamespaceName::Named(_));
                 let binding = if obstructed { Binding::Obstructed } else { Binding::Missing };
                 self.references.watch(key, name, binding);
@@ -203,7 +203,7 @@ impl NetworkEffects {
                 self.references.watch(key, name, Binding::Bound { inode: netns.0 });
             }
             _ if class == Class::Waiting => debug!(key = %key, "waiting: {message}"),
-            // A warning follows when the status with the failure is published.
+            // A warning is logged later, when the status with this failure is published.
             _ if has_status(key) => debug!(key = %key, errno = failure.errno, "failed: {message}"),
             _ => warn!(key = %key, errno = failure.errno, "failed: {message}"),
         }
@@ -269,7 +269,7 @@ impl NetworkEffects {
     pub(super) fn drop_unused_references(&mut self, scheduler: &Scheduler<Network>) {
         for key in self.references.unwatch_unused(&scheduler.view()) {
             self.reporter.namespace_key_gone(&key);
-            // A value that refers to the same PID later means the process that has the PID then.
+            // If a value refers to the same PID later, it means the process that has the PID at that time.
             self.housekeeping.extend(housekeeping::forget_process(&key));
         }
     }

@@ -10,14 +10,15 @@ use std::{
 use super::super::bulk::Bulk;
 use netns_kernel::NetnsId;
 
-/// Delay between the first event in a namespace and the read, so that one read covers the changes that follow.
+/// Delay between the first event in a namespace and the read, so that the read also covers changes that follow shortly after.
 const SETTLE: Duration = Duration::from_millis(5);
 /// Minimum time between two event-triggered reads of a namespace.
 const READ_INTERVAL: Duration = Duration::from_millis(30);
-/// Minimum time between two event-triggered reads of a large namespace, per object in it. Used if the product exceeds
-/// [`READ_INTERVAL`].
+/// Minimum time between two event-triggered reads of a large namespace, per object in it. Used if it results in a longer time
+/// than [`READ_INTERVAL`].
 ///
-/// Reading takes a few microseconds per object, so a namespace with constant events uses at most a quarter of the time.
+/// Reading takes a few microseconds per object, so reading a namespace with constant events takes up at most a quarter of the
+/// time.
 const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
 /// Delay before a failed read of a namespace is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -156,7 +157,7 @@ impl ReadingPlan {
 
     /// Records that the agent is idle. Returns whether a bulk change has ended.
     ///
-    /// At the end of a bulk change, plans a read of each watched namespace, because notifications were disabled.
+    /// At the end of a bulk change, plans a read of each watched namespace, because notifications were disabled in the meantime.
     pub fn idle(&mut self, now: Duration, is_watched: impl Fn(NetnsId) -> bool) -> bool {
         self.now = now;
         let ended = self.bulk.idle(now);
@@ -198,7 +199,7 @@ impl ReadingPlan {
         std::mem::take(&mut timing.resync)
     }
 
-    /// Returns the time at which the bulk change ends, if there is one, or else the time of the next read.
+    /// Returns the time at which the bulk change in progress ends; if there is none, returns the time of the next read.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.bulk.over_at().or_else(|| self.queue.first().map(|(due, _)| *due))
     }

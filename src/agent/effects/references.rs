@@ -27,13 +27,13 @@ impl References {
         }
     }
 
-    /// Watches a reference, which is reported when it resolves to something other than `binding`.
+    /// Watches a reference. The watcher sends a notification when the reference resolves to something other than `binding`.
     pub fn watch(&mut self, key: &Key, name: &NamespaceName, binding: Binding) {
         let target = match name {
             NamespaceName::Named(name) => Some(Target::Named(name.clone())),
             NamespaceName::Process(pid) => Some(Target::Process(*pid)),
             NamespaceName::File(path) => Some(Target::File(path.into())),
-            // The container registry reports changes of containers.
+            // Changes of containers are reported by the container registry instead.
             NamespaceName::Microservice(_) => None,
             // The agent's own namespace never changes.
             NamespaceName::Own => return,

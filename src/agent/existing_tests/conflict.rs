@@ -113,7 +113,7 @@ fn second_conflicting_value_on_a_link_is_invalid() {
             assert_conflict(&world);
         }
 
-        // The conflict ends as soon as the values agree or the other one is deleted.
+        // The conflict ends as soon as the values agree or the other value is deleted.
         world.put(&corrected.0, &corrected.1);
         world.rest();
         world.assert_configured(&second.0);
@@ -187,7 +187,8 @@ fn same_change_of_two_values_is_no_conflict() {
     }
 }
 
-/// If two interfaces are changed so that they conflict, the first in key order is changed, whatever the order of the requests.
+/// If two interfaces are changed so that they conflict, the change of the first one in key order is applied, whatever the order
+/// of the requests.
 #[test]
 fn first_key_wins_if_two_changes_conflict() {
     let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
@@ -235,8 +236,8 @@ fn change_of_addresses_only_is_no_conflict() {
 }
 
 /// An interface whose change is refused does not block other interfaces on its link. If its old value is desired again, it takes
-/// precedence over interfaces with later keys: one that was configured in the meantime and conflicts with it is removed from the
-/// link.
+/// precedence over interfaces with later keys. Such an interface is removed from the link if it was configured in the meantime
+/// and conflicts with the old value.
 #[test]
 fn value_that_returns_to_applied_state_takes_precedence_by_key() {
     let addressed = |name: &str, rest: &str, address: &str| existing(name, &format!(r#"{rest},"ip_addresses":["{address}/24"]"#));
@@ -285,7 +286,8 @@ fn restart_removes_objects_of_interface_in_conflict() {
     assert_eq!(world.log(), []);
 }
 
-/// The interface that creates a link takes precedence: a foreign change of the link is not a conflict, but a new desired value is.
+/// The interface that creates a link takes precedence: a foreign change of the link is not a conflict, but a change of the
+/// interface's desired value is.
 #[test]
 fn interface_that_creates_the_link_wins_conflicts() {
     let desired: Desired = pair(1400).into_iter().chain([beside(1400)]).collect();

@@ -16,9 +16,9 @@ use super::{
 };
 
 impl<'s> Inspection<'_, 's> {
-    /// Returns the managed master of a port, with the port settings that the kernel has.
+    /// Returns the managed master of a port, with the port settings as observed in the kernel.
     ///
-    /// `expected` is the port of the applied interface.
+    /// `expected` is the `port_of` property of the applied interface.
     pub(super) fn port_of(&self, link: &ObservedInterface<'s>, expected: Option<&PortOf>) -> Option<PortOf> {
         let device = self.observed.master_of(link)?;
         if device.state.vrf_table().is_some() {
@@ -39,7 +39,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Records the memberships and the VLANs of an interface.
     pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
-        // The agent does not choose the VRF of an EXISTING interface, so its link may be in another VRF than desired.
+        // Others choose the VRF of an EXISTING interface, so its link may be in a VRF other than the desired one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
         for (key, mut member) in memberships(found) {
             match &mut member.role {
@@ -77,7 +77,8 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Records the VLANs that a bridge or port has, desired or not, except for a default VLAN that is not desired.
+    /// Records all VLANs that a bridge or port has, whether desired or not. The default VLAN is recorded only if it is desired or
+    /// applied.
     fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, requested: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
         for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
@@ -100,8 +101,8 @@ impl<'s> Inspection<'_, 's> {
                 there.remove(&vid);
             });
         }
-        // VLANs that are not desired were left by an agent that was killed or added by others. They would connect networks that
-        // must stay separate.
+        // The remaining VLANs are not desired: they were left by an agent that was killed, or added by others. They are recorded
+        // so that they are deleted, because they could connect networks that must stay separate.
         for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
             let range = VlanRange {
                 first: vid,

@@ -37,7 +37,7 @@ pub(super) struct OnLink<'a> {
 /// Identity of a route in the kernel: table, network, prefix length and metric.
 type RouteIdentity = (u32, IpAddr, u8, u32);
 
-/// Returns the first value with an identity. The values must be sorted by identity.
+/// Returns the first value that has the given identity in the kernel. The values must be sorted by identity.
 fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option<(&'a Key, &'a Value)> {
     let (found, key, value) = values.get(values.partition_point(|(other, ..)| other < identity))?;
     (found == identity).then_some((*key, *value))
@@ -68,7 +68,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
             }
         }
-        // The sort is stable, so that `owner` returns the value that became known first.
+        // The sort must be stable: if several values have the same identity, `owner` returns the one that was added first.
         on.neighbours.sort_by_key(|(address, ..)| *address);
         on.routes.sort_by_key(|(identity, ..)| *identity);
         let on = Rc::new(on);
@@ -76,7 +76,7 @@ impl<'a, 's> Inspection<'a, 's> {
         Some(on)
     }
 
-    /// Returns whether objects with the agent's protocol number on a link must belong to this agent.
+    /// Returns whether it is certain that objects on a link belong to this agent if they have the agents' protocol number.
     ///
     /// All agents use the same protocol number, so the link itself must belong to this agent: it has this agent's alias, or this
     /// agent manages the link and no other agent owns it.
@@ -109,7 +109,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.view.rejected(&key).then(|| (key, Value::AppliedArp(Applied::unasked(arp))))
     }
 
-    /// Returns the key and the applied value of a route whose desired value is now invalid. See [`Self::rejected_neighbour`].
+    /// Returns the key and the applied value of a route whose desired value is now invalid, like [`Self::rejected_neighbour`].
     fn rejected_route(&self, state: &RouteState) -> Option<(Key, Value)> {
         let outgoing_interface = self.first_on(state.link)?.to_owned();
         let (address, prefix_len) = (state.route.destination, state.route.prefix_len);
@@ -133,7 +133,8 @@ impl<'a, 's> Inspection<'a, 's> {
             .then(|| (key, Value::AppliedRoute(Applied::unasked(route))))
     }
 
-    /// Returns whether a value is known for one of the interfaces on a link. `key` returns the key of the value for an interface.
+    /// Returns whether one of the interfaces on a link has a certain value, desired or applied. `key` returns the key of that
+    /// value, given the name of an interface.
     fn has_known(&self, link: u32, key: impl Fn(String) -> TypedKey) -> bool {
         let mut keys = self.residents(link).iter().map(|name| key(name.clone()).to_key());
         keys.any(|key| self.is_known(&key))
@@ -216,8 +217,8 @@ impl<'a, 's> Inspection<'a, 's> {
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.desired(&key)).and_then(Value::interface);
-        // An EXISTING interface uses the table of its VRF only if its value names that VRF: others may have put the link into a
-        // different one.
+        // The VRF that contains an EXISTING interface is considered only if the interface's value names it, because others may
+        // have put the link into a different one.
         let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);

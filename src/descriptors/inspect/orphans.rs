@@ -50,7 +50,7 @@ impl<'s> Inspection<'_, 's> {
         self.orphan(what, orphan);
     }
 
-    /// Returns an orphan in this namespace, with defaults for all other fields.
+    /// Returns an orphan in this namespace that `removal` deletes. All other fields have their defaults.
     fn orphan_of(&self, removal: Vec<KernelOp>) -> Orphan {
         Orphan {
             namespace: self.name.clone(),
@@ -82,8 +82,8 @@ impl<'s> Inspection<'_, 's> {
 
     pub(super) fn orphan_link(&mut self, link: &ObservedInterface<'s>) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        // If the link itself is not deleted, its addresses must be deleted before its ownership mark. Otherwise, an agent that is
-        // killed in between would leave them behind.
+        // A link that is not deleted only loses its ownership mark. Its addresses must be deleted before that, because an agent
+        // that is killed in between would otherwise leave them behind.
         let changed = |changes: LinkChanges| {
             let mut ops: Vec<KernelOp> = self.marked_addresses(link).map(|state| self.address_removal(link, state)).collect();
             ops.push(KernelOp::SetLink {
@@ -125,7 +125,7 @@ impl<'s> Inspection<'_, 's> {
         self.report_orphan_link(link, removal, superseded);
     }
 
-    /// Reports a link as an orphan. No interface can be created under its host name until it is deleted.
+    /// Reports a link as an orphan. Until the link is deleted, no interface can be created under its host name.
     fn report_orphan_link(&mut self, link: &ObservedInterface<'s>, removal: Vec<KernelOp>, superseded: bool) {
         let orphan = Orphan {
             claim: Some(host_name_claim(self.netns, &link.state.name)),
@@ -181,7 +181,7 @@ impl<'s> Inspection<'_, 's> {
         states.filter(|state| state.protocol == PROTOCOL)
     }
 
-    /// Returns the guard for a deletion of something on a link.
+    /// Returns the guard for the deletion of an object on a link.
     pub(super) fn guard(&self, link: &ObservedInterface<'s>) -> Guard {
         match link.mark {
             Some(_) => owned(self.marks),
@@ -202,7 +202,8 @@ impl<'s> Inspection<'_, 's> {
     pub(super) fn orphan_address(&mut self, link: &ObservedInterface<'s>, state: &AddressState) {
         let removal = self.address_removal(link, state);
         let what = format!("address/{}/{}/{}", link.state.name, state.address.address, state.address.prefix_len);
-        // In the agent's own namespace, the address may belong to an unknown EXISTING interface on this link.
+        // In the agent's own namespace, the address may belong to an EXISTING interface on this link whose value the store has
+        // lost.
         let superseded = netns_of(self.view, &NamespaceName::Own) != Some(self.netns);
         self.orphan_on(link, &what, removal, superseded);
     }
@@ -241,7 +242,7 @@ impl<'s> Inspection<'_, 's> {
         left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
-    /// Reports foreign addresses on a link that no value desires as orphans.
+    /// Reports as orphans the foreign addresses on a link that no value desires.
     ///
     /// Addresses that the kernel assigned by itself are not reported.
     pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {

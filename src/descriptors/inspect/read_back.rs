@@ -88,7 +88,8 @@ impl<'s> Inspection<'_, 's> {
     /// Returns the applied (`believed`) and desired addresses of an interface that exist on the link.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // An address that others must add counts only while the link is up, as does the fact that the address exists.
+        // An address that others must add is included only while the link is up, because the fact that it exists is reported only
+        // then.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -167,7 +168,8 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // If a failed detection is not applied, it is tried once more, so that its failure is published.
+                // If the detection has failed and its value is still waiting, the value is retried, so that the failure is
+                // published.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}
                     Some(_) => self.findings.lost.push(key),
@@ -178,9 +180,11 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns whether the kernel has another address of the interface as the primary one of the subnet of `address`.
+    /// Returns whether the kernel treats `address` as secondary, so that another address of the interface is the primary one of
+    /// the subnet.
     ///
-    /// Returns false if the subnet contains a foreign address, because a change of the order could delete the foreign address.
+    /// Returns false if the subnet contains a foreign address, because making `address` the primary one could delete the foreign
+    /// address.
     fn is_misplaced(&self, link: u32, address: &Address, desired: &[Arc<Address>]) -> bool {
         let Some(spec) = address.spec else { return false };
         let subnet = self
@@ -199,7 +203,7 @@ impl<'s> Inspection<'_, 's> {
         secondary && of_interface
     }
 
-    /// Returns the desired addresses that exist on the link without the routes that the kernel creates for an address.
+    /// Returns the desired addresses that exist on the link but lack the routes that the kernel creates for each address.
     ///
     /// On a shared link, addresses that others added are not checked.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
@@ -224,7 +228,8 @@ impl<'s> Inspection<'_, 's> {
             .filter(is_unrouted)
             .filter_map(|address| address.spec)
             .collect();
-        // A secondary address has no subnet route of its own. Its gateways are reached through the route of the primary address.
+        // A secondary address has no subnet route of its own. Gateways in its subnet are reached through the route of the primary
+        // address.
         let rests_on_unrouted = |spec: &AddressSpec| {
             let state = self.observed.address(link.state.index, *spec);
             let is_secondary = state.is_some_and(|state| state.is_secondary() && is_own(state));
@@ -288,8 +293,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the logical name of the VRF device that a link is in.
     ///
-    /// If several interfaces share the device, `expected` is preferred. The device does not count if an earlier run left it
-    /// behind, even if it has the mark of an interface that is desired in another namespace.
+    /// If several interfaces share the device, `expected` is preferred. A device that an earlier run left behind is ignored, even
+    /// if it has the mark of an interface that is desired in another namespace.
     pub(super) fn vrf_of(&self, link: &ObservedInterface<'s>, expected: Option<&str>) -> Option<String> {
         self.name_among(self.residents(self.vrf_device_of(link)?.state.index), expected)
     }
@@ -302,7 +307,7 @@ impl<'s> Inspection<'_, 's> {
         named.or(names.first()).map(|name| (*name).clone())
     }
 
-    /// Returns whether an interface is in this namespace, or whether its namespace is not known yet.
+    /// Returns whether an interface is in this namespace, or may be in it because its namespace is not known yet.
     fn may_be_here(&self, name: &str) -> bool {
         let known = self.view.known(&interface_key(name));
         let Some(interface) = known.applied.or(known.desired).and_then(Value::interface) else {

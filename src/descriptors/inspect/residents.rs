@@ -25,10 +25,10 @@ pub(super) type Residents = Vec<String>;
 enum Verdict {
     /// The interface exists in this state.
     Present(AppliedInterface),
-    /// The interface is not applied on the link, because a condition for it is not met.
+    /// The interface cannot be applied on the link, because the link is down, or because the interface contradicts another one.
     Absent,
-    /// Not decided yet, because an operation on the interface is in flight, its namespace is not open yet, or it has yet to move
-    /// to this link.
+    /// The result is not known yet: an operation on the interface is in flight, its namespace is not open yet, or the interface
+    /// still has to move to this link.
     Unsettled,
     /// The link has the ownership mark of a value that is not desired in this namespace.
     Orphan,
@@ -117,7 +117,8 @@ impl<'a, 's> Inspection<'a, 's> {
         let desired_addresses = stays.map_or(basis.addresses.clone(), |desired| desired.addresses.clone());
         let mut found = self.believe(basis, &desired_addresses, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
-            // While an interface is being removed from the link, its former addresses may stay on the link for another interface.
+            // While an interface is being removed from the link, some of its addresses may stay there for another interface.
+            // Those that are no longer applied are left out.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
             found.addresses = found.addresses.iter().filter(is_kept).cloned().collect();
         }
@@ -133,7 +134,7 @@ impl<'a, 's> Inspection<'a, 's> {
         Verdict::Present(found)
     }
 
-    /// Returns the state that an interface is expected to have, which is then corrected by what its link shows.
+    /// Returns the expected state of an interface, which the caller then corrects by the observed state of the link.
     ///
     /// This is the applied version, or else the desired version as if it had just been applied.
     ///
@@ -153,14 +154,14 @@ impl<'a, 's> Inspection<'a, 's> {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
             },
-            // A link that is down counts as absent here, as it does in the dependencies of an EXISTING interface.
+            // A link that is down is treated as absent here, as in the dependencies of an EXISTING interface.
             (Some(desired), None) if desired.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
             (Some(desired), None) if let Some(other) = self.contradicted(&desired.interface, present) => {
                 if !self.has_left_addresses(link, &desired.addresses) {
                     return Err(Verdict::Absent);
                 }
-                // Before the restart, an earlier version of the interface was applied that did not contradict the other one. Its
-                // addresses stay, as they would have without the restart.
+                // The addresses on the link show that, before the restart, an earlier version of the interface was applied that
+                // did not contradict the other one. The addresses stay, as they would have stayed without the restart.
                 let earlier = Interface {
                     mtu: 0,
                     mac: None,
@@ -194,12 +195,13 @@ impl<'a, 's> Inspection<'a, 's> {
         netns_of(self.view, &applied.interface.namespace) == Some(self.netns)
     }
 
-    /// Returns whether an interface is applied in another open namespace. The caller has ruled out this namespace.
+    /// Returns whether an interface is applied in another open namespace. The caller must already know that it is not applied in
+    /// this namespace.
     fn is_elsewhere(&self, applied: Option<&Arc<AppliedInterface>>) -> bool {
         applied.is_some_and(|applied| netns_of(self.view, &applied.interface.namespace).is_some())
     }
 
-    /// Returns an interface on the same link that an EXISTING interface contradicts, in `present` or among the applied
+    /// Returns an interface that contradicts an EXISTING interface on the same link. Searches `present` and the applied
     /// interfaces.
     fn contradicted<'p>(&self, desired: &Interface, present: &'p [AppliedInterface]) -> Option<&'p Interface>
     where
@@ -219,7 +221,7 @@ impl<'a, 's> Inspection<'a, 's> {
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has one of these addresses, and an agent added it.
+    /// Returns whether the link has one of these addresses, and whether that address was added by an agent.
     fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
             addresses

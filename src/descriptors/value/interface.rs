@@ -65,7 +65,7 @@ pub struct AppliedInterface {
 pub struct Circumstances {
     /// How the agent recognises the link.
     pub known_by: KnownBy,
-    /// Bits of the settings that the agent has set explicitly on the link; see [`link_kinds::Settings::set_bits`].
+    /// Bit set of the settings that the agent has set explicitly on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
     /// True if the link was adopted.
     pub adopted: bool,
@@ -76,11 +76,11 @@ pub struct Circumstances {
 /// How the agent recognises a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KnownBy {
-    /// By its alias, or by its name if the interface is EXISTING.
+    /// The agent recognises the link by its alias, or by its name if the interface is EXISTING.
     Mark,
-    /// Only by its provisional group, because the link has just been created.
+    /// The agent recognises the link only by its provisional group, because the link has just been created.
     Group,
-    /// By its interface index, because its alias was removed.
+    /// The agent recognises the link by its interface index, because its alias was removed.
     Index(u32),
 }
 
@@ -135,12 +135,12 @@ impl Interface {
         interface_key(&self.name)
     }
 
-    /// Returns whether others create the link and the agent only refers to it (EXISTING).
+    /// Returns whether the interface is EXISTING: others create the link, and the agent only refers to it.
     pub fn is_existing(&self) -> bool {
         self.link.life_cycle() == LifeCycle::Referred
     }
 
-    /// Returns whether the link is part of its namespace (LOOPBACK).
+    /// Returns whether the interface is a LOOPBACK, whose link is a fixed part of its namespace.
     pub fn is_loopback(&self) -> bool {
         matches!(self.link.life_cycle(), LifeCycle::Builtin(_))
     }

@@ -113,6 +113,6 @@ pub struct Microservice {
     pub container_name: String,
     /// PID of the container's main process.
     pub pid: i32,
-    /// Start time of the main process, in clock ticks after boot.
+    /// Start time of the main process, in clock ticks since boot.
     pub start_time: u64,
 }

@@ -12,7 +12,7 @@ use netns_kernel::AddressSpec;
 /// Handling of an IPv6 address during duplicate address detection (RFC 4862 §5.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Detection {
-    /// The address is not regarded as available before the detection has ended.
+    /// The agent waits for the end of the detection before it regards the address as available.
     #[default]
     Wait,
     /// The kernel performs no detection.
@@ -32,7 +32,7 @@ pub struct Address {
     pub spec: Option<AddressSpec>,
     /// Address as written in the model, for display.
     pub text: String,
-    /// Logical name of the VRF that the interface must join before the address is added; `None` without a VRF.
+    /// Logical name of the VRF that the interface must join before the address is added; `None` if the interface joins no VRF.
     pub vrf: Option<String>,
     /// Key of the fact that the address exists, if others must add it to an EXISTING interface and the agent only waits for it.
     /// `None` if the agent adds the address.
@@ -51,7 +51,7 @@ pub struct Address {
     pub routed: bool,
 }
 
-/// Port of a bridge, as a property of the interface that becomes the port.
+/// Bridge that an interface is a port of, with the port settings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortOf {
     /// Logical name of the bridge.

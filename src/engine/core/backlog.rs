@@ -1,4 +1,4 @@
-//! Queue of decided operations, from which a large change is handed out in portions.
+//! Queue of operations that have been decided on, from which a large change is handed out in portions.
 //!
 //! Operations of a later decision overtake those of a large change if they act in other places (network namespaces). Operations
 //! in the same place keep their order. No operation is ever dropped.
@@ -10,14 +10,14 @@ use crate::scheduler::{Domain, Operation};
 
 type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Operation>;
 
-/// Queued operations that were decided together, or in succession.
+/// Queued operations from one decision, or from several decisions in succession.
 struct Decided<E: Effects> {
     operations: VecDeque<Op<E>>,
     /// True if all these operations must be in one portion.
     together: bool,
 }
 
-/// Queue of decided operations; see the [module documentation](self).
+/// Queue of operations that have been decided on; see the [module documentation](self).
 pub(super) struct Backlog<E: Effects> {
     decided: VecDeque<Decided<E>>,
     /// Number of queued operations per place; `None` until [`Self::add_first`] needs the numbers.
@@ -69,7 +69,8 @@ impl<E: Effects> Backlog<E> {
         for operation in operations {
             match self.is_apart(&operation) {
                 true => first.push(operation),
-                // Later operations of the same decision in this place are then appended as well, so they keep their order.
+                // Appending this operation causes later operations of the same decision in the same place to be appended too, so
+                // they keep their order.
                 false => self.insert(vec![operation], false, false),
             }
         }

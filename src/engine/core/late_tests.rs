@@ -34,7 +34,7 @@ impl Descriptor<Plain> for Plain {
     }
     fn compare(&self, _: &Key, applied: &Needs, desired: &Needs) -> Comparison {
         let differs = applied != desired;
-        differs.then(|| Difference::again("it was changed")).into_iter().collect()
+        differs.then(|| Difference::again("changed in the kernel")).into_iter().collect()
     }
     fn dependencies(&self, _: &Key, value: &Needs) -> Vec<Dependency> {
         value.iter().map(|need| Dependency::key(*need, Key::new(need))).collect()
@@ -116,7 +116,7 @@ impl Effects for Passing {
     }
 }
 
-/// Core whose operations are slow for every value whose name begins with `slow`.
+/// Core in which an operation completes late if the name of its value begins with `slow`.
 struct World {
     core: Core<Passing>,
     now: Duration,
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    /// Returns the operations that the core starts now, with their keys, without performing them.
+    /// Returns the ids and keys of the operations that the core starts now. Does not perform the operations.
     fn handed_out(&mut self) -> Option<Vec<(u64, String)>> {
         match self.core.advance(self.now)? {
             Work::Perform(tasks) => Some(tasks.into_iter().map(|(id, key, _)| (id, key)).collect()),

@@ -43,7 +43,7 @@ pub(super) enum Flow {
 }
 
 impl Flow {
-    /// Streaming, before any outcome has arrived.
+    /// Initial state of [`Flow::Streaming`], before any outcome has arrived.
     pub const STREAMING: Flow = Flow::Streaming { fresh_outcomes: false };
 }
 
@@ -60,7 +60,7 @@ impl Phase {
         }
     }
 
-    /// Returns whether the startup scan is due, and marks it as done.
+    /// Returns whether the startup scan is due, and marks it as started.
     pub fn take_scan_due(&mut self) -> bool {
         let due = *self == Phase::ScanDue;
         if due {
@@ -124,8 +124,8 @@ impl Phase {
 
     /// Records outcomes of operations.
     ///
-    /// If there are any and all of them are successes, the core may decide again without waiting for the operations that are
-    /// still in flight.
+    /// If there are outcomes (`any`) and all of them are successes, the core may decide again without waiting for the operations
+    /// that are still in flight.
     pub fn take_outcomes(&mut self, any: bool, all_succeeded: bool) {
         if !all_succeeded {
             self.disturb();
@@ -139,7 +139,7 @@ impl Phase {
         }
     }
 
-    /// Records an event on which the core must not decide before all operations in flight have completed.
+    /// Records an event. The core must not decide on it before all operations in flight have completed.
     pub fn disturb(&mut self) {
         if let Phase::Performing { flow, .. } = self {
             *flow = Flow::Draining;

@@ -31,7 +31,7 @@ impl Descriptor<Numbers> for Numbers {
     }
     fn compare(&self, _: &Key, applied: &u32, desired: &u32) -> Comparison {
         let differs = applied != desired;
-        differs.then(|| Difference::in_place("it was changed")).into_iter().collect()
+        differs.then(|| Difference::in_place("changed in the kernel")).into_iter().collect()
     }
     fn create(&self, key: &Key, value: &u32, _: &View<'_, Numbers>) -> Result<Effect<Write>, Refusal> {
         Ok(Effect::one((key.clone(), Some(*value))))
@@ -134,7 +134,7 @@ impl Effects for MapEffects {
 struct Drive {
     core: Core<MapEffects>,
     kernel: Kernel,
-    /// True to make kernel reads fail.
+    /// True if kernel reads fail.
     blind: bool,
     reads: usize,
 }
@@ -347,7 +347,7 @@ impl Drive {
         drive
     }
 
-    /// Starts all work that can be started. Returns the keys written by each portion.
+    /// Starts all work that can be started. Returns the keys that each portion writes, separated by spaces.
     fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) -> Vec<String> {
         let mut portions = Vec::new();
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {

@@ -146,7 +146,7 @@ fn stuck_watcher_costs_bounded_memory_and_misses_nothing() {
     updates.publish((0..10).map(|number| (key(number), Some(0))));
     let mut stuck = Seen::new(&updates, Selector::All);
     stuck.drain();
-    // This watcher has not even read the first ten changes.
+    // This watcher never reads anything, not even the first ten changes.
     let dead = updates.watch(Selector::All);
     let mut lively = Seen::new(&updates, Selector::All);
     for number in 0..10_000 {
