@@ -23,7 +23,7 @@ use netns_agent::simulation::{self, mutation::Mutation, scenario::Scenario};
 
 /// Maximum number of failing seeds to list.
 const LISTED_MAX: usize = 40;
-/// Number of seeds within which each mutation must be detected.
+/// Number of seeds to try for each mutation. One of these seeds must detect the mutation.
 const MUTATION_SEEDS: u64 = 10_000;
 
 #[derive(Parser)]
@@ -148,7 +148,7 @@ fn check_the_checker(jobs: usize) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Shrinks a failing seed's scenario and writes it to a file whose first comment is the violated rule.
+/// Shrinks the scenario of a failing seed, and writes it to a file that begins with the violated rule as a comment.
 fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<PathBuf> {
     let small = simulation::shrink(&Scenario::of_seed(seed), mutation);
     let rule = simulation::run(&small, mutation).err().unwrap_or_default();

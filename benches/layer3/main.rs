@@ -5,11 +5,10 @@
 //! cargo bench --bench layer3 -- --routes 8000
 //! ```
 //!
-//! Prints how long the kernel takes to list the routes, and how long the agent takes to compare them with the applied state. The
-//! sum must stay below 100 ms for 20,000 routes, because the agent does nothing else in the meantime. The first line of the
-//! output is the time for 100 namespaces with 20 links each, as in the W1 benchmark. The second line shows how long the executor
-//! was busy adding the routes: during that time, no other value is applied.
-//! Needs root.
+//! Prints how long the kernel takes to list the routes, and how long the agent takes to compare them with the applied state. For
+//! 20,000 routes, the sum of both times must stay below 100 ms, because the agent does nothing else in the meantime. The first
+//! line of the output is the time for 100 namespaces with 20 links each, as in the W1 benchmark. The second line shows how long
+//! the executor was busy adding the routes. The agent applies no other values during that time. Needs root.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -35,14 +34,14 @@ const LIMIT: Duration = Duration::from_secs(600);
 const TARGET: Duration = Duration::from_millis(100);
 /// Default number of routes on one interface.
 const ROUTES: u32 = 20_000;
-/// Number of rounds; the median of all rounds is printed.
+/// Number of rounds. The benchmark prints the median of all rounds.
 const ROUNDS: usize = 11;
 
 fn main() {
     support::isolation::run_program("layer3", LIMIT, run);
 }
 
-/// The parts of the agent that are measured: the scheduler with the applied state, and the executor.
+/// Measured components of the agent: the scheduler, which contains the applied state, and the executor.
 struct Parts {
     network: Network,
     scheduler: Scheduler<Network>,
@@ -182,7 +181,8 @@ async fn run() {
     }
 }
 
-/// Measures how long `times` reads and `times` inspections of the namespace take. Returns the median of each over all rounds.
+/// Measures how long it takes to read the namespace `times` times, and how long to inspect it `times` times. Returns the median
+/// of each over all rounds.
 async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, Duration) {
     let (mut read, mut inspected) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -20,10 +20,11 @@ use crate::{
     support::{agent::Agent, store::StoreKind},
 };
 
-/// Agent arguments that allow enough connections for all clients. `--http-time-limit` also applies to idle REST connections.
+/// Agent arguments that allow enough connections for all clients and keep idle connections open. (`--http-time-limit` also
+/// applies to idle REST connections.)
 const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
 
-/// Times that were measured in one run of W1.
+/// Wall-clock time and CPU time that one run of W1 took.
 struct Turn {
     applied: Duration,
     agent_ms: f64,

@@ -26,14 +26,14 @@ const IN_FLIGHT: usize = 128;
 pub struct Fixture {
     /// Running etcd.
     pub store: Store,
-    /// Address of the Docker daemon that is passed to the agents.
+    /// Docker daemon address that is passed to the agents.
     pub docker_host: String,
 }
 
 impl Fixture {
     /// Starts an empty etcd.
     pub async fn new() -> Self {
-        // The default quota would be exceeded within an hour.
+        // The benchmark would exceed etcd's default storage quota within an hour.
         let store = Store::start_etcd(&["--quota-backend-bytes=8589934592"]).await;
         Self {
             store,

@@ -1,11 +1,12 @@
-//! API clients in a separate process: many that are only connected, and some that send requests at a fixed rate.
+//! API clients in a separate process: many idle clients that only keep a connection open, and some busy clients that send
+//! requests at a fixed rate.
 //!
 //! The process reads one command per line from standard input, and answers each with one line of JSON. See [`Generator`] and
 //! [`generate`].
 //!
-//! Half of the [`IDLE`] idle clients keep a REST connection open. The other half subscribe to the state of one link each, each
-//! over its own connection. With `W1_FOLLOW=all` in the environment they subscribe to all states, which means about two million
-//! messages per run of W1.
+//! Half of the [`IDLE`] idle clients keep a REST connection open. Each client in the other half subscribes to the state of one
+//! link over its own connection. With `W1_FOLLOW=all` in the environment, it subscribes to all states instead. The agent then
+//! sends about two million messages per run of W1.
 //!
 //! Each of the [`BUSY`] busy clients starts at a different moment and sends [`RATE`] requests per second, taken in turn from
 //! [`MIX`]. A client never exceeds this rate, no matter how fast the agent responds. Most requests are cheap, but one in twenty
@@ -44,7 +45,7 @@ pub const BUSY: usize = 50;
 /// Requests per second of each busy client.
 pub const RATE: u32 = 10;
 
-/// Environment variable that makes this process run the clients instead of the benchmark.
+/// Environment variable that makes the program run the clients instead of the benchmark.
 const PART: &str = "W1_CLIENTS";
 const REST: &str = "127.0.0.1:9191";
 const GRPC: &str = "http://127.0.0.1:9111";
@@ -100,7 +101,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Starts the process without connecting any client.
+    /// Starts the client process, without connecting any client yet.
     pub fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().expect("get the path of the benchmark"))
             .env(PART, "1")
@@ -126,7 +127,7 @@ impl Generator {
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    /// Connects all clients. The busy clients start to send requests at once.
+    /// Connects all clients. The busy clients then start to send requests.
     pub async fn connect(&mut self) {
         let load = self.command("connect\n").await;
         assert_eq!(load.failed, 0, "a client failed to connect: {}", load.words);
@@ -182,7 +183,7 @@ pub fn generate() {
 
 async fn obey() {
     let (sender, mut commands) = mpsc::unbounded_channel();
-    // When the benchmark ends, its end of the pipe is closed, and this process ends as well.
+    // When the benchmark exits, the pipe to standard input is closed, and the client process exits as well.
     std::thread::spawn(move || {
         std::io::stdin()
             .lines()
@@ -283,7 +284,7 @@ async fn follow(number: usize, mut client: Grpc<Channel>) {
 async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
     client.ready().await.map_err(|error| error.to_string())?;
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
-    // The response contains all of W1, which exceeds the default size limit. `ask` raises the limit.
+    // The response contains all of W1, which is larger than tonic's default message limit. `ask` raises the limit.
     let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
     let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
     answer.map(drop).map_err(|status| status.to_string())

@@ -1,6 +1,6 @@
 //! First baseline: `ip -batch`, run by `ip-batch.sh`.
 //!
-//! Writing the files that the script reads is not part of the measured time. See [`Script::write`].
+//! The measured time does not include writing the files that the script reads. See [`Script::write`].
 
 use std::{
     fmt::Write,
@@ -14,7 +14,7 @@ use crate::network::{Network, PAIR_PREFIX, ROUTE_PREFIX, show_mac};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/w1/ip-batch.sh");
 
-/// Maximum number of veth pairs per `ip` process. The process leaves two file descriptors open for each pair.
+/// Maximum number of veth pairs per `ip` process. `ip` leaves two file descriptors open for each pair.
 const LINKS_MAX: usize = 5_000;
 
 /// Directory with the `ip` commands that create and delete workload W1.
@@ -23,7 +23,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Writes the files with the commands. Only the first `deleted` pairs get a command that deletes them.
+    /// Writes the files with the `ip` commands. The commands create all pairs, but delete only the first `deleted` ones.
     pub fn write(network: &Network, deleted: usize) -> Self {
         let folder = PathBuf::from("/run/live/ip-batch");
         if folder.exists() {
@@ -53,7 +53,7 @@ impl Script {
         let mut rest = vec![String::new(); network.namespaces.len()];
         let mut deletions = vec![String::new(); network.namespaces.len()];
         for (number, pair) in network.pairs.iter().enumerate() {
-            // Writing into a string cannot fail.
+            // Writing to a `String` cannot fail, so the results are ignored.
             for end in &pair.ends {
                 let _ = writeln!(up[end.netns], "link set {} alias {} up", end.name, end.alias);
                 let _ = writeln!(rest[end.netns], "address add {}/{PAIR_PREFIX} dev {}", end.address, end.name);

@@ -1,6 +1,6 @@
-//! Counts the objects in the kernel, and removes them. See [`check`] and [`clear`].
+//! Counts the objects in the kernel, and deletes them. See [`check`] and [`clear`].
 //!
-//! No measured time includes this work.
+//! This work is not included in any measured time.
 
 use std::{
     fs::{self, File},
@@ -20,12 +20,12 @@ use crate::{
     wire::WireSocket,
 };
 
-/// Time limit for the kernel to clean up deleted namespaces.
+/// Maximum time to wait until the kernel has cleaned up deleted namespaces.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 /// Namespace that is deleted last. Once its link is gone, the kernel has cleaned up all namespaces.
 const CANARY: &str = "canary";
 
-/// Numbers of objects in all named namespaces.
+/// Number of objects of each kind in all named namespaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// Named namespaces.

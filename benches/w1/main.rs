@@ -8,14 +8,15 @@
 //! cargo bench --bench w1 -- --json FILE                           # writes the figures as JSON too
 //! ```
 //!
-//! The environment variable `W1_LOG` sets the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which its log is copied.
+//! The environment variable `W1_LOG` sets the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which the agent's log
+//! is copied.
 //!
 //! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and iproute2,
 //! and Docker for `container`.
 //!
-//! Everything runs in separate namespaces, with an etcd that keeps its data in memory. In each round the agent and all its baselines take
-//! turns, in a different order each time, so that disturbances affect both sides. After each turn the objects in the kernel are counted.
-//! See [`scenarios`].
+//! Everything runs in separate namespaces, with an etcd that keeps its data in memory. In each round, the agent and all its
+//! baselines take turns, in a different order each time, so that disturbances do not always affect the same one. After each turn,
+//! the objects in the kernel are counted. See [`scenarios`].
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -112,7 +113,7 @@ fn main() {
     if generator::is_wanted() {
         return generator::generate();
     }
-    // A wrong argument must end the program before the sandbox is set up.
+    // Read the arguments before the sandbox is set up, so that a wrong argument ends the program at once.
     let arguments = Arguments::read();
     support::isolation::run_program("w1", LIMIT, || run(arguments));
 }
@@ -152,7 +153,7 @@ async fn run(arguments: Arguments) {
     }
 }
 
-/// Copies the log out of the sandbox, which is removed when the benchmark ends.
+/// Copies the log out of the sandbox if `W1_LOG_FILE` is set. The sandbox is removed when the benchmark ends.
 fn keep_log() {
     if let Ok(path) = std::env::var("W1_LOG_FILE") {
         std::fs::copy(support::agent::LOG, &path).unwrap_or_else(|error| panic!("{path}: {error}"));

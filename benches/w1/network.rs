@@ -18,7 +18,7 @@ pub const LABEL: &str = "w1";
 const NAMESPACES: usize = 100;
 /// Number of pairs at size 1.
 const PAIRS: usize = 1_000;
-/// First network of the pairs (a /29 for each), and first network behind the gateways (a /24 for each).
+/// First network of the pairs (each pair has a /29), and first network behind the gateways (each route has a /24).
 const PAIR_NETWORKS: u32 = 10 << 24;
 const ROUTE_NETWORKS: u32 = 20 << 24;
 
@@ -38,7 +38,7 @@ pub struct End {
 /// A veth pair with a route at its left end and an ARP entry at its right end.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// Left end and right end.
+    /// The left end and the right end.
     pub ends: [End; 2],
     /// Destination of the left end's route, with prefix length [`ROUTE_PREFIX`]. The gateway is the address of the right end.
     pub route: Ipv4Addr,
@@ -127,7 +127,7 @@ impl Pair {
         Self {
             ends: [end(0), end(1)],
             route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
-            // An ARP entry for the address of the other end would make that end unreachable.
+            // This is not the address of the other end, which an ARP entry with this MAC address would make unreachable.
             neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
         }
     }

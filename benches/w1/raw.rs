@@ -1,9 +1,9 @@
 //! Second baseline: raw netlink requests in the fastest known order.
 //!
 //! Two threads create the namespaces. Many requests are packed into each send. All pairs are created from a private namespace,
-//! directly in their final namespaces and with preset indexes. Then all links of each namespace are set up and given their
-//! alias, and finally addresses, routes and neighbours are added. Only the last request of each send is acknowledged. See
-//! [`make`] and [`delete_grouped`].
+//! directly in their final namespaces and with preset indexes. Then all links of each namespace are set up and given their alias.
+//! Finally, addresses, routes and neighbours are added. Only the last request of each send is acknowledged. See [`make`] and
+//! [`delete_grouped`].
 
 use std::{
     fs::File,
@@ -27,9 +27,9 @@ use crate::{
     wire::{Batch, WireSocket},
 };
 
-/// Index of the first link. Both ends of each pair get an index that is free in every namespace.
+/// Index of the first link. Each end of a pair gets an index that no other link has in any namespace.
 const FIRST_INDEX: u32 = 1_000_000;
-/// Number of threads that wait for deletions.
+/// Number of threads that delete links in parallel.
 const DELETERS: usize = 32;
 /// Link group (IFLA_GROUP) of the links to delete.
 const DELETED: u32 = 4711;
@@ -86,8 +86,8 @@ pub fn make(network: &Network) -> Duration {
 
 /// Deletes all pairs, and returns how long that took.
 ///
-/// Puts the left ends in each namespace into a link group. Many threads then delete the groups, so that their waits for the
-/// kernel overlap. Relies on the link indexes that [`make`] assigned.
+/// Many threads take the namespaces one by one, put the left ends in a namespace into a link group, and delete the group. The
+/// waits of the threads for the kernel overlap. Relies on the link indexes that [`make`] assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(

@@ -1,5 +1,5 @@
-//! Report of the measurements as Markdown and JSON: first the ratios with their targets, then the series from which they were
-//! computed.
+//! Report of the measurements as Markdown and JSON. It contains the performance targets with their measured values, followed by
+//! the series from which these were computed.
 //!
 //! The two sides of a ratio are always measured in the same run. See [`Report`].
 
@@ -76,7 +76,7 @@ impl Report {
         self.series.extend(series);
     }
 
-    /// Returns how much each series grew compared with its smallest workload size. 1 means linear growth.
+    /// Returns the growth of each series relative to the same series at the smallest workload size. A growth of 1 is linear.
     fn growth(&self) -> Vec<(&Series, f64)> {
         let smallest = |series: &Series| {
             let same = self.series.iter().filter(|other| other.name == series.name);

@@ -1,7 +1,7 @@
-//! The measurements and their baselines.
+//! All measurements, each together with its baselines.
 //!
-//! In each round the agent and its baselines take turns. After each turn the objects in the kernel are counted and removed.
-//! See [`apply`].
+//! In each round, the agent and its baselines take turns. After each turn, the objects in the kernel are counted and deleted. See
+//! [`apply`].
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use crate::{
     support::{agent::Agent, command::ip, config::Reference, container_restarts, ping::Stream},
 };
 
-/// Number of veth pairs that the part `pair` creates.
+/// Number of veth pairs that the measurement `pair` creates.
 const PAIRS: usize = 200;
-/// Number of container restarts in the part `container`.
+/// Number of container restarts in the measurement `container`.
 const RESTARTS: u64 = 100;
-/// The baseline deletes one in this many pairs one by one, because deleting all pairs would take 20 s per round.
+/// The baseline deletes only one in this many pairs, because deleting all pairs one by one would take 20 s per round.
 const DELETED_PART: usize = 10;
 
 /// Fixture for all measurements at one workload size.
@@ -33,7 +33,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Starts the store and writes the script.
+    /// Starts the store and writes the commands for the `ip -batch` baseline.
     pub async fn new(network: Network, size: usize, rounds: usize) -> Self {
         let script = Script::write(&network, network.pairs.len() / DELETED_PART);
         Self {
@@ -50,10 +50,11 @@ impl Setting {
         Series::new(name, unit, self.size)
     }
 
-    /// Checks that all objects of W1 exist. The first round compares them with the output of `ip`, later rounds only count them.
+    /// Checks that all objects of W1 exist, by counting them. At size 1, the first round also compares them with the output of
+    /// `ip`.
     fn check(&self, who: &str, round: usize) {
         kernel::check(who, Counts::of(&self.network));
-        // The complete check starts a process for each namespace, so it is done only once.
+        // The complete check starts a process for each namespace, so it is performed only once.
         if round == 0 && self.size == 1 {
             let checked = self.network.config().check(LABEL);
             checked.unwrap_or_else(|difference| panic!("{who} created a different state:\n{difference}"));
@@ -268,7 +269,7 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
     report.add([latency, used]);
 }
 
-/// Measures the time from Docker's event `start` until the container's interface is complete.
+/// Measures the time from Docker's `start` event until the interface of the container is complete.
 ///
 /// Uses a separate fixture with its own etcd and agent.
 pub async fn container(report: &mut Report) {

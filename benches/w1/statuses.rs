@@ -21,9 +21,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 pub struct Progress {
     /// Number of values that have a status now.
     pub present: usize,
-    /// Number of values whose latest status since the watch began is CONFIGURED.
+    /// Number of values whose latest status is CONFIGURED. Only statuses since the start of the watch count.
     pub configured: usize,
-    /// Number of statuses since the watch began that report an operation.
+    /// Number of statuses since the start of the watch that report an operation on the value.
     pub operated: usize,
     /// When the last status arrived.
     pub at: Instant,
@@ -52,7 +52,7 @@ impl Statuses {
         let next = all.header().map_or(0, |header| header.revision()) + 1;
         let from = WatchOptions::new().with_start_revision(next);
         let mut states: HashMap<Vec<u8>, bool> = all.kvs().iter().map(|entry| (entry.key().to_vec(), false)).collect();
-        // The store sends everything that a slow watcher has missed in a single message.
+        // A slow watcher receives all events that it has missed in a single message, which can be of any size.
         let mut watch_client = client.watch_client().max_decoding_message_size(usize::MAX);
         let statuses = watch_client.watch(prefix, Some(from.clone().with_prefix())).await;
         let mut statuses = statuses.expect("watch the statuses");
@@ -73,7 +73,7 @@ impl Statuses {
                         next.at = Instant::now();
                     }
                     response = message(&mut health) => {
-                        // The JSON also contains the states of the agent's parts, so a text search is not enough.
+                        // The JSON also contains the states of the agent's components, so a text search is not enough.
                         let state = |value: &[u8]| serde_json::from_slice::<serde_json::Value>(value).unwrap_or_default()["state"].clone();
                         let fine = |value: &[u8]| state(value) == "OK";
                         if response.events().iter().filter_map(|event| event.kv()).any(|entry| fine(entry.value())) {

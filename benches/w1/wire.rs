@@ -1,14 +1,14 @@
 //! Raw rtnetlink messages, for the raw baseline and for counting objects.
 //!
-//! This minimal message builder and socket use none of the agent's code, so the baseline does not change with the agent. See
-//! [`Batch`].
+//! The message builder and the socket are minimal and use none of the agent's code, so that the baseline does not change with the
+//! agent. See [`Batch`].
 
 use std::io;
 
 use nix::libc;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Maximum number of messages per send. Replies to all of them fit into the default receive buffer.
+/// Maximum number of messages per send. The socket's receive buffer has room for replies to all of them.
 const MESSAGES_MAX: usize = 200;
 /// Size in bytes of the receive buffer and of the send buffer.
 const BUFFER_BYTES: usize = 1 << 20;

@@ -1,8 +1,8 @@
 //! Docker tracker: reports which container a microservice label refers to.
 //!
 //! Maintains the connection to the daemon, holds a pidfd of each container's main process, and reports changes over a channel. If
-//! the daemon cannot be reached, the tracker reports this and retries forever. [`registry`] makes the decisions, [`api`] sends
-//! the requests.
+//! the daemon cannot be reached, the tracker reports this and retries forever. [`registry`] makes the decisions, and [`api`]
+//! sends the requests.
 //!
 //! A container is a microservice if its environment contains `MICROSERVICE_LABEL=<label>`, or if it has the container label
 //! `io.ligato.microservice-label`. The environment takes precedence. A container in the agent's own network namespace (such as
@@ -34,18 +34,19 @@ use self::{
 };
 use super::process::{self, PinnedProcess};
 
-/// First pause before reconnecting to the daemon. It doubles up to [`BACKOFF_MAX`].
+/// First pause before reconnecting to the daemon. The pause doubles with each attempt, up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Maximum pause before reconnecting to the daemon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Interval at which the daemon's list is compared with the known containers, to notice lost events and dead connections.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
-/// Overlap when events are requested again: the request starts this many nanoseconds before the last observed event. The daemon's
-/// clock may differ from the agent's, and its events may be out of order.
+/// Overlap of event requests, in nanoseconds: each request starts this long before the last observed event (the first one, before
+/// the current time). The overlap is needed because events can arrive out of order, and because the daemon's clock can differ
+/// from the agent's.
 const REPLAY_NS: i64 = 1_000_000_000;
 /// Maximum number of concurrent inspections.
 const INSPECTIONS_MAX: usize = 8;
-/// Maximum number of main processes to watch. Each takes one file descriptor.
+/// Maximum number of main processes to watch. Each watched process takes one file descriptor.
 const PROCESSES_MAX: usize = 4096;
 
 /// Message if the daemon closes the event stream without an error.
@@ -107,8 +108,8 @@ pub enum GoneReason {
 impl fmt::Display for GoneReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ProcessEnded => f.write_str("its main process ended"),
-            Self::NotRunning => f.write_str("Docker reports that it is not running"),
+            Self::ProcessEnded => f.write_str("the main process of the container ended"),
+            Self::NotRunning => f.write_str("Docker reports that the container is not running"),
             Self::Superseded { by } => write!(f, "the newer container {} has the same label", by.get(..12).unwrap_or(by)),
         }
     }
@@ -119,7 +120,8 @@ impl fmt::Display for GoneReason {
 pub enum MicroserviceChange {
     /// The label now refers to this container.
     Available(Microservice),
-    /// The label no longer refers to this container. If another container takes over, its `Available` follows.
+    /// The label no longer refers to this container. If it now refers to another container, an `Available` for that container
+    /// follows.
     Gone {
         /// The microservice label.
         label: String,
@@ -130,8 +132,8 @@ pub enum MicroserviceChange {
     },
     /// The daemon's list of running containers has been processed completely. Sent once for each connection to the daemon.
     Synced,
-    /// The daemon cannot be reached. Labels stay available while the main processes of their containers run. Sent again only if
-    /// the message changes.
+    /// The daemon cannot be reached. Labels stay available while the main processes of their containers run. During one outage,
+    /// this change is sent again only if the message differs.
     Disconnected {
         /// Error message from the client.
         message: String,
@@ -208,7 +210,7 @@ struct Driver {
     own_netns_inode: u64,
     changes: UnboundedSender<MicroserviceChange>,
     registry: ContainerRegistry,
-    /// Watched main process of each container, by container id. `deaths` has a future for each of them.
+    /// Watched main process of each container, by container id. `deaths` has a future for each of these processes.
     watched: BTreeMap<String, ProcessIdentity>,
     /// One future for each watched process. It completes when the process has ended.
     deaths: FuturesUnordered<BoxFuture<'static, (String, ProcessIdentity)>>,
@@ -226,7 +228,8 @@ impl Driver {
             let socket = self.host.socket().and_then(|path| SocketWatch::install(path).ok());
             let began = Instant::now();
             let SessionEnd::Lost(message) = self.session().await else { return };
-            // Keep the back-off if the session was short. For example, a proxy that forbids events ends each session at once.
+            // Do not reset the back-off after a short session. For example, a proxy that forbids events ends each session at
+            // once.
             if began.elapsed() >= BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
             }
@@ -242,8 +245,8 @@ impl Driver {
         }
     }
 
-    /// Waits before the next attempt, and returns true if the daemon's socket has appeared. Handles ended processes in the
-    /// meantime.
+    /// Waits before the next connection attempt, and handles ended processes in the meantime. Returns true if the daemon's socket
+    /// appeared during the wait.
     async fn pause(&mut self, backoff: Duration, mut socket: Option<SocketWatch>) -> Result<bool, EventsLost> {
         let mut over = pin!(sleep(backoff));
         let changes = self.changes.clone();
@@ -279,8 +282,8 @@ impl Driver {
 
     /// Requests the events and then the container list, and processes the responses until the connection is lost.
     ///
-    /// The daemon subscribes a client to events only after it has sent the response header. Therefore the event request starts at
-    /// a time before the list, so that the daemon replays the events in between.
+    /// The daemon subscribes a client to events only after it has sent the response header. Therefore, the agent requests the
+    /// events from a time before the list, so that the daemon replays those in between.
     async fn follow(&mut self, api: &Api) -> Result<SessionEnd, SessionEnd> {
         let changes = self.changes.clone();
         let since = self.last_event_ns.unwrap_or_else(now_ns).saturating_sub(REPLAY_NS);
@@ -340,7 +343,7 @@ impl Driver {
         if let (Inspection::Running(microservice), Some(pin)) = (&found, pin) {
             let identity = ProcessIdentity::of(microservice);
             if pin.has_ended() {
-                found = Inspection::Failed(format!("its main process {} ended while the container was inspected", pin.pid()));
+                found = Inspection::Failed(format!("the main process {} ended while the container was inspected", pin.pid()));
             } else if self.watched.get(&container_id) != Some(&identity) {
                 if self.deaths.len() < PROCESSES_MAX {
                     self.watched.insert(container_id.clone(), identity);
@@ -356,7 +359,7 @@ impl Driver {
         self.step(Input::Inspected { container_id, found })
     }
 
-    /// Passes an input to the container registry and carries out its actions.
+    /// Passes an input to the container registry and carries out the actions that the registry returns.
     fn step(&mut self, input: Input) -> Result<(), EventsLost> {
         for action in self.registry.step(input) {
             match action {

@@ -37,7 +37,7 @@ use super::process::PinnedProcess;
 
 pub use self::observation::Target;
 
-/// Maximum number of open pidfds, each of which takes a file descriptor. All further processes are polled.
+/// Maximum number of open pidfds, which limits the number of file descriptors. Processes beyond this limit are polled.
 const PINS_MAX: usize = 1024;
 
 /// [`Watcher`] configuration.
@@ -57,7 +57,8 @@ pub enum Binding {
     },
     /// The reference resolved to no namespace that the engine could use.
     Missing,
-    /// The engine could not create the namespace, because something else has the name. Creation is possible once that is gone.
+    /// The engine could not create the namespace, because something that is not a namespace has its name. The engine can create
+    /// the namespace once the name is free.
     Obstructed,
 }
 
@@ -104,13 +105,13 @@ impl Watcher {
 
     /// Watches `target` under `key`, replacing any earlier target of the key.
     ///
-    /// The key is sent once the target resolves to something other than `binding`, now or later.
+    /// The key is sent as soon as the target resolves to something other than `binding`, which may be the case already.
     pub fn watch(&self, key: String, target: Target, binding: Binding) {
-        // Fails only if the task has ended, which only happens once the receiver is closed.
+        // This fails only if the watcher task has ended. The task runs until the receiver of keys is closed.
         let _ = self.commands.send(Command::Watch { key, target, binding });
     }
 
-    /// Stops watching a key. The key may be sent once more if a notification was already queued.
+    /// Stops watching a key. If a notification was already queued, the key is still sent once.
     pub fn unwatch(&self, key: &str) {
         let _ = self.commands.send(Command::Unwatch { key: key.to_owned() });
     }
@@ -137,7 +138,7 @@ impl Drop for Pin {
     }
 }
 
-/// An entry with its timer and the pidfd of its process.
+/// An entry, with the time of its next check and the pidfd of its process (if any).
 struct Watched {
     entry: Entry,
     /// Time of the next check, as in [`Watch::due`].
@@ -288,7 +289,7 @@ impl Watch {
         keys.iter().try_for_each(|key| self.take_in(key, seen))
     }
 
-    /// Checks one entry. A file is checked on another thread, so its observation arrives later.
+    /// Checks one entry. A file is checked on another thread, so the result of its check arrives later.
     fn check(&mut self, key: &str) -> Result<(), EventsLost> {
         let Some(watched) = self.entries.get(key) else { return Ok(()) };
         if let Target::File(path) = &watched.entry.target {
@@ -337,7 +338,7 @@ fn is_named(watched: &Watched) -> bool {
     matches!(watched.entry.target, Target::Named(_))
 }
 
-/// Opens a pidfd of an observed process. Returns `None` if that fails or the PID has been reused; the process is then polled.
+/// Opens a pidfd of an observed process. Returns `None` if that fails or if the PID has been reused. The process is then polled.
 fn pin(process: (i32, Option<u64>), key: &str) -> Option<(Pin, Abortable<BoxFuture<'static, String>>)> {
     let (pid, start_time) = process;
     let pinned = PinnedProcess::open(pid)

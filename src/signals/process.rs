@@ -1,6 +1,6 @@
 //! Processes referred to by a pidfd (pidfd_open(2)), so that a reused PID is never mistaken for the original process.
 //!
-//! Only waits for processes to end, and reads what identifies them. Sends no signals and enters no namespaces.
+//! This module only waits for processes to end and reads their identity. It sends no signals and enters no namespaces.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Error of opening a pidfd.
+/// Why a pidfd could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// There is no such process, or it has ended and is waiting to be reaped.
@@ -54,7 +54,7 @@ impl PinnedProcess {
     /// Returns [`PinError::Ended`] if there is no running process with this PID, and [`PinError::Kernel`] for any other error.
     pub fn open(pid: i32) -> Result<Self, PinError> {
         let kernel = |action, source| PinError::Kernel { action, pid, source };
-        // `Pid::from_raw` asserts that its argument is not negative, so this is checked first.
+        // `Pid::from_raw` panics in debug builds if its argument is negative, so negative numbers are rejected first.
         let wanted = (pid > 0).then(|| Pid::from_raw(pid)).flatten().ok_or(PinError::Ended { pid })?;
         let pidfd = match pidfd_open(wanted, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
@@ -62,8 +62,8 @@ impl PinnedProcess {
             Err(errno) => return Err(kernel("open a pidfd of", errno.into())),
         };
         let start_time = start_time(pid);
-        // If the process is still alive after the read, the start time belongs to it and not to a later process with the same
-        // PID.
+        // If the process is still alive after the start time was read, this start time is its own, and not that of a later
+        // process with the same PID.
         if has_ended(&pidfd) {
             return Err(PinError::Ended { pid });
         }

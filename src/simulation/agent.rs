@@ -1,6 +1,7 @@
-//! Agent process in a simulated world: its core, and its work in flight.
+//! Simulated agent process: the agent's core, and the work that it has in flight.
 //!
-//! This state is lost when the agent is killed. Work that the real agent does in threads and tasks is done here in single steps.
+//! All of this is lost when the agent is killed. Here, the agent does in single steps what the real agent does in threads and
+//! tasks.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -48,27 +49,28 @@ pub type AgentEvent = Event<Network, Signal>;
 pub struct Manner {
     /// True if the agent uses Docker.
     pub docker: bool,
-    /// True if the core receives some outcomes before their batch is complete.
+    /// True if the core receives the outcomes of some tasks before the rest of the batch is complete.
     pub reports_early: bool,
-    /// True if the core hands out one task at a time.
+    /// True if the core hands out its tasks one by one instead of in large batches.
     pub one_by_one: bool,
 }
 
-/// Contents of an [`Outbox`]: statuses to publish, and statuses that were set so far.
+/// Contents of an [`Outbox`]: the state of the publisher, and the statuses that the agent has set.
 #[derive(Default)]
 pub struct OutboxContent {
     /// State of the agent's status publisher.
     pub state: State,
-    /// True if a status changed since the writer was notified.
+    /// True if a status has changed since the writer was last notified.
     pub changed: bool,
-    /// Status keys that must be in the store in the end, with their encoded statuses.
+    /// Status keys that must be in the store at the end of a run, each with its encoded status.
     pub shadow: BTreeMap<String, Arc<[u8]>>,
-    /// Keys and revisions of the values that were reported as CONFIGURED since this list was last emptied.
+    /// Key and revision of each value that was reported as CONFIGURED since the simulator last checked such reports.
     pub claims: Vec<(String, i64)>,
 }
 
 impl OutboxContent {
-    /// Returns true if a status repeats CONFIGURED and differs from the previous one only in `removal_held_since`.
+    /// Returns true if a status has the same state and revision as the previous status of the key, but another
+    /// `removal_held_since`.
     fn has_said(&self, key: &str, status: &ValueStatus) -> bool {
         let former = self.shadow.get(key).and_then(|former| ValueStatus::decode(&**former).ok());
         former.is_some_and(|former| {
@@ -135,7 +137,7 @@ enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// Close the scanned namespaces. Contains those that stay open.
+    /// Close namespaces that the startup scan has opened. Contains the scanned namespaces that stay open.
     Closing(Vec<Scanned>),
 }
 
@@ -143,7 +145,7 @@ enum Purpose {
 struct UnderWay {
     purpose: Purpose,
     tasks: VecDeque<Task>,
-    /// Number of operations of the first task that are complete.
+    /// Number of completed operations of the first task.
     position: usize,
     answer: Result<Reply, Failure>,
     outcomes: Vec<Outcome>,
@@ -151,9 +153,9 @@ struct UnderWay {
 
 /// Result of performing one operation of the work in flight.
 pub enum Progress {
-    /// More operations follow.
+    /// More operations remain.
     More,
-    /// More operations follow. The core has already received the outcomes of the completed tasks.
+    /// More operations remain, but the core has already received the outcomes of the completed tasks.
     Told,
     /// The core has received all outcomes.
     Finished,
@@ -165,11 +167,11 @@ pub struct Agent {
     pub core: Core<NetworkEffects>,
     /// Events that the core has not processed yet.
     pub events: VecDeque<AgentEvent>,
-    /// Time of the next planned wake-up.
+    /// Time of the core's next planned wake-up.
     pub wake_at: Option<Duration>,
     /// Time of the next planned check of the watched references.
     pub look_at: Option<Duration>,
-    /// Statuses for the writer.
+    /// Statuses that the writer publishes.
     pub outbox: Outbox,
     /// Connection of the reader of desired values.
     pub reader: ReaderLink,
@@ -233,7 +235,7 @@ impl Agent {
         }
     }
 
-    /// Lets the core process its events and start work. Returns true if there is work now and was none before.
+    /// Lets the core process its events and start work. Returns true if no work was in flight before and some is now.
     pub fn wake(&mut self, now: Duration) -> bool {
         while let Some(event) = self.events.pop_front() {
             self.core.take(event, now);
@@ -320,7 +322,7 @@ impl Agent {
         !self.work.is_empty()
     }
 
-    /// Returns true if nothing is in flight and nothing is pending in the core.
+    /// Returns true if no work is in flight, no event is waiting for the core, and the core's scheduler is idle.
     pub fn is_idle(&self) -> bool {
         self.work.is_empty() && self.events.is_empty() && self.core.scheduler().idle()
     }

@@ -1,7 +1,7 @@
-//! Delays and random choices in a running world. Each of them is drawn at a named site.
+//! Delays and random yes/no choices of a simulated run. Each is drawn at a site, which is a named place in the simulator.
 //!
-//! With a seed, every draw is random. A scenario file lists only the draws that matter; all other draws have the default of their
-//! site. Draws are numbered per site, so that existing files keep their meaning when a site is added.
+//! With a seed, every draw is random. A scenario file lists some draws, and every other draw has the default of its site. Draws
+//! are numbered separately for each site, so that a new site does not change the meaning of existing scenario files.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,15 +32,15 @@ pub enum Site {
     Perform,
     /// Delay until the next batch begins.
     PerformNext,
-    /// Delay until the next operation of a batch that [`Site::Pause`] has interrupted.
+    /// Delay before a batch continues that was interrupted at [`Site::Pause`].
     PerformLater,
     /// Delay until the agent is notified that a namespace reference may have changed.
     Probe,
     /// Delay until the watcher checks a reference.
     Check,
-    /// Delay before a listing of desired values arrives.
+    /// Delay until the reader receives a listing of all desired values.
     Listed,
-    /// Delay before the listing for a comparison of revisions arrives.
+    /// Delay until the reader receives the revisions of all keys, which it compares with those that it knows.
     Compared,
     /// Delay of a watch response.
     WatchAnswer,
@@ -48,17 +48,17 @@ pub enum Site {
     Deliver,
     /// Delay until a writer request reaches the store.
     Request,
-    /// Delay between the timeout of a hanging request and its arrival at the store.
+    /// Time from the timeout of a hanging request until the request reaches the store.
     LateRequest,
     /// Delay of a response to the writer.
     WriterAnswer,
-    /// Delay of the notification about deleted status keys.
+    /// Delay until the writer is notified of deleted status keys.
     DeletionTold,
     /// Delay until a lease renewal reaches the store.
     Renewal,
     /// Delay of the response to a lease renewal.
     RenewalAnswer,
-    /// Delay before a list of containers arrives.
+    /// Delay until the Docker tracker receives a list of containers.
     DockerList,
     /// Delay of the response to an inspection.
     DockerAnswer,
@@ -68,15 +68,15 @@ pub enum Site {
     Hint,
     /// Delay of the notification that a process ended.
     Ended,
-    /// Choice: duplicate address detection finds the address on another host.
+    /// Yes if duplicate address detection finds the address on another host.
     Duplicate,
-    /// Choice: a watch response contains only one revision.
+    /// Yes if a watch response contains only one revision.
     PartialAnswer,
-    /// Choice: a watch response repeats earlier revisions.
+    /// Yes if a watch response repeats earlier revisions.
     RepeatedAnswer,
-    /// Choice: a writer request hangs.
+    /// Yes if a request of the writer hangs.
     HangingRequest,
-    /// Choice: other events occur between two operations of a batch.
+    /// Yes if other events occur between two operations of a batch.
     Pause,
 }
 
@@ -119,7 +119,7 @@ impl Site {
         Site::Pause,
     ];
 
-    /// Returns true if this site draws yes or no instead of a delay.
+    /// Returns true if a draw at this site is a yes/no decision, and false if it is a delay.
     pub fn is_choice(self) -> bool {
         matches!(
             self,
@@ -127,13 +127,13 @@ impl Site {
         )
     }
 
-    /// Returns the FNV-1a hash of the site's name. It does not change when sites are added.
+    /// Returns the FNV-1a hash of the site's name, which stays the same when other sites are added.
     fn salt(self) -> u64 {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         kebab(&self).bytes().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
-    /// Returns the site's default draw: a delay in microseconds, or 0 (no) for a choice.
+    /// Returns the default draw of the site: a delay in microseconds, or 0 (no) for a yes/no decision.
     fn default_draw(self) -> u64 {
         match self {
             Site::Wake => 50,
@@ -153,7 +153,7 @@ pub type Listed = BTreeMap<(Site, u32), u64>;
 pub enum Draws {
     /// Random draws with this seed.
     OfSeed(u64),
-    /// Listed draws; a draw that is not listed has the site's default.
+    /// Listed draws. A draw that is not listed has the default of its site.
     Listed(Listed),
 }
 
@@ -172,7 +172,7 @@ pub struct Choices {
 }
 
 impl Choices {
-    /// Creates the choices of a world. If `recorded` is true, all draws that differ from their defaults are recorded.
+    /// Creates the source of all draws of a run. If `recorded` is true, it records the draws that differ from their defaults.
     pub fn new(draws: &Draws, recorded: bool) -> Self {
         let source = match draws {
             Draws::OfSeed(seed) => Source::Random(Site::ALL.iter().map(|site| Random::new(seed ^ site.salt())).collect()),
@@ -210,7 +210,8 @@ impl Choices {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a delay that is usually short. It is below 600 ms, or below 60 ms if `calm` is true (all faults have ended).
+    /// Draws a delay that is usually short. The delay is below 600 ms, or below 60 ms if `calm` is true, which means that all
+    /// faults have ended.
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,
@@ -222,7 +223,7 @@ impl Choices {
         Duration::from_micros(self.draw(site, micros))
     }
 
-    /// Decides whether other events occur between two operations of a batch, with a probability of 15 %.
+    /// Decides whether the current batch is interrupted, so that other events can occur. The probability is 15 %.
     pub fn pause(&mut self) -> bool {
         self.draw(Site::Pause, |random| (!random.percent(85)).into()) != 0
     }

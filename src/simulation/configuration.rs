@@ -1,7 +1,7 @@
 //! Random desired values for the simulated store: interfaces in six namespaces, with neighbours and routes on them.
 //!
-//! No two values conflict with each other, so the result does not depend on the order of changes. Exceptions are EXISTING interfaces of
-//! the same link and VLANs with the same id. The values are written as JSON and use none of the agent's types.
+//! Apart from EXISTING interfaces of the same link and VLANs with the same id, no two values conflict with each other, so the
+//! result does not depend on the order of changes. The values are written as JSON, without the agent's types.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use super::random::Random;
 
 /// Number of places. A place is a number that stands for a namespace reference.
 ///
-/// The first five refer to different namespaces. The last one refers to the foreign namespace by the path of its file.
+/// The first five places stand for different namespaces. The sixth stands for the foreign namespace again, but refers to it by
+/// the path of its file.
 pub const PLACES: usize = 6;
 /// Place of the agent's own namespace.
 pub const OWN_PLACE: usize = 0;
@@ -30,7 +31,7 @@ pub const FILE_PLACE: usize = 5;
 pub const FOREIGN_NAME: &str = "red";
 /// Name of the namespace that the agent creates.
 pub const CREATED_NAME: &str = "blue";
-/// Path of a namespace file. It refers to the foreign namespace.
+/// Path of a namespace file that refers to the foreign namespace.
 pub const FILE: &str = "/run/netns/red";
 /// PID of the process that has its own namespace.
 pub const PID: i32 = 100;
@@ -54,15 +55,15 @@ pub fn is_nic(name: &str) -> bool {
     name == TENANT || NICS.contains(&name)
 }
 
-/// Set of possible values. Each value has a slot, which is a number: the interfaces come first, then two neighbours and three
-/// routes for each carrier.
+/// Set of the values that a configuration can contain. Each value has a number, its slot. The interfaces come first, followed by
+/// two neighbours and three routes for each interface in `carriers`.
 pub struct Inventory {
-    /// Interface names. The first letter gives the kind: two consecutive `w` are a veth pair, `d` is a dummy, `v` a VRF, `l` a `lo`,
-    /// `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
+    /// Interface names. The first letter determines the kind: two consecutive names with `w` are a veth pair, `d` is a dummy, `v`
+    /// a VRF, `l` a `lo`, `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
-    /// Slots of the carriers, which are the interfaces with neighbours and routes.
+    /// Slots of the interfaces on which there can be neighbours and routes.
     pub carriers: &'static [usize],
-    /// Interfaces that are always in the same place: slot and place of each.
+    /// Slot and place of each interface that is always in the same place.
     pub settled: &'static [(usize, usize)],
     /// Slots of interfaces that are never in a VRF.
     pub without_vrf: &'static [usize],
@@ -109,7 +110,7 @@ pub enum Kind {
 pub struct Interface {
     /// Logical name, which is also in the key.
     pub name: &'static str,
-    /// Kind, with the settings of this kind.
+    /// Kind of the interface, with the settings that are specific to the kind.
     pub kind: Kind,
     /// Place of the namespace that contains the interface.
     pub place: usize,
@@ -123,7 +124,7 @@ pub struct Interface {
     pub mac: Option<u8>,
     /// Name of the VRF device that the interface belongs to.
     pub vrf: Option<&'static str>,
-    /// Name of the bridge that the interface is a port of, and true if the port is isolated.
+    /// Bridge that the interface is a port of: its name, and true if the port is isolated.
     pub bridge: Option<(&'static str, bool)>,
     /// VLANs of the bridge port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
@@ -140,7 +141,7 @@ pub struct Arp {
     pub address: String,
     /// Last byte of the neighbour's MAC address.
     pub mac: u8,
-    /// True if the agent may adopt a foreign entry for the same address.
+    /// True if the agent is allowed to adopt a foreign entry for the same address.
     pub adopt: bool,
 }
 
@@ -157,7 +158,7 @@ pub struct Route {
     pub scope: &'static str,
     /// Metric; 0 means unset.
     pub metric: u32,
-    /// True if the agent may adopt a foreign route to the same destination.
+    /// True if the agent is allowed to adopt a foreign route to the same destination.
     pub adopt: bool,
 }
 
@@ -170,14 +171,14 @@ pub enum Item {
     Arp(Arp),
     /// A route.
     Route(Route),
-    /// An invalid value under this key.
+    /// An invalid value, stored under this key.
     Unusable(String),
 }
 
 /// Desired values by key.
 pub type Configuration = BTreeMap<String, Item>;
 
-/// Formats the MAC address with this last byte.
+/// Formats a MAC address that ends with this byte.
 pub fn mac_text(last: u8) -> String {
     format!("02:00:00:00:00:{last:02x}")
 }
@@ -195,7 +196,7 @@ pub fn reference(place: usize) -> Reference {
 }
 
 impl Item {
-    /// Returns the key below the agent's `config/`.
+    /// Returns the key of the value, relative to the agent's `config/` prefix.
     pub fn key(&self) -> String {
         match self {
             Item::Interface(Interface { name, .. }) => interface_key(name),
@@ -282,7 +283,7 @@ impl Interface {
     }
 }
 
-/// Draws an EXISTING interface. As there are only a few links, two interfaces often refer to the same one.
+/// Draws an EXISTING interface. Because there are only a few foreign links, two interfaces often refer to the same link.
 fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let link_only = random.percent(30);
     let pool = [
@@ -290,7 +291,7 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
         format!("10.{slot}.0.2/24"),
         format!("fd00:a{slot}::1/64"),
         "10.5.6.1/24".to_owned(),
-        // This subnet contains a gateway that the routes on all EXISTING interfaces may use.
+        // The routes on all EXISTING interfaces can use a gateway in this subnet.
         format!("10.5.7.{slot}/24"),
     ];
     let mut chosen: Vec<String> = pool.into_iter().filter(|_| random.percent(40)).collect();
@@ -323,7 +324,7 @@ fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     }
 }
 
-/// Draws the VLANs of a port, which has at most one PVID.
+/// Draws the VLANs of a bridge port or bridge. At most one of them is the PVID.
 fn vlans(random: &mut Random) -> Vec<PortVlan> {
     let pvid = random.pick(&[0, 10, 20]);
     let vids = [10, 20, 30].into_iter().filter(|_| random.percent(40)).collect::<Vec<u16>>();
@@ -350,16 +351,16 @@ impl Inventory {
         self.names.iter().copied().filter(|name| name.starts_with('v')).collect()
     }
 
-    /// Returns the key of a slot.
+    /// Returns the key of the value in a slot.
     pub fn key(&self, slot: usize) -> String {
         if slot < self.interfaces() {
             return interface_key(self.names[slot]);
         }
-        // The key does not depend on random numbers.
+        // Any seed will do, because the key of a value does not depend on random numbers.
         self.item(slot, &[OWN_PLACE], &mut Random::new(0)).key()
     }
 
-    /// Draws a value for a slot. Interfaces are in one of `places`.
+    /// Draws a value for a slot. An interface is in one of `places`, unless `settled` contains its slot.
     pub fn item(&self, slot: usize, places: &[usize], random: &mut Random) -> Item {
         if slot < self.interfaces() {
             return Item::Interface(self.interface(slot, places, random));
@@ -374,8 +375,8 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
-                // A slot either always or never allows adoption. Tampering replaces only entries that may be adopted, so a
-                // foreign entry never blocks a value.
+                // All values for a slot either allow adoption or do not. Tampering replaces only entries whose values allow it,
+                // so a foreign entry never blocks a value.
                 adopt: part == 1,
             }),
             _ => Item::Route(self.route(carrier, part, random)),
@@ -401,7 +402,7 @@ impl Inventory {
             },
             b'n' => Kind::Vlan {
                 parent: random.pick(&["w0a", "w1b", "d0"]),
-                // All VLANs can get the id 7, so two of them may conflict.
+                // Every VLAN can get the id 7, so that two VLANs sometimes conflict.
                 id: random.pick(&[7, 10 * u16::try_from(slot).unwrap_or(0), 10 * u16::try_from(slot).unwrap_or(0) + 1]),
                 loose: random.percent(50),
             },
@@ -435,7 +436,8 @@ impl Inventory {
             place: match self.settled.iter().find(|(settled, _)| *settled == slot) {
                 Some((_, place)) => *place,
                 None => match random.pick(places) {
-                    // Open issue: VRF devices and bridges never use the second reference to the foreign namespace.
+                    // Open issue: VRF devices and bridges refer to the foreign namespace only by its name, and never by the path
+                    // of its file.
                     FILE_PLACE if matches!(kind, Kind::Vrf(_) | Kind::Bridge { .. }) => FOREIGN_PLACE,
                     place => place,
                 },
@@ -458,7 +460,8 @@ impl Inventory {
 
     fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
         let metric = random.pick(&[0, 0, 5, 1024]);
-        // Gateways in the subnet of an address that users add, or of an address of another EXISTING interface.
+        // On EXISTING interfaces, the gateway can be in the subnet of the address that users add, or of an address of another
+        // EXISTING interface.
         let of_link = if self.names[carrier].starts_with('e') {
             random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")])
         } else {

@@ -1,6 +1,7 @@
 //! Connections between the agent and the store, with the messages in flight.
 //!
-//! The agent's own `sources::etcd::reading` and `publish::lease_state` make all decisions. [`super::world`] executes the steps.
+//! The agent's own code makes all decisions (`sources::etcd::reading` and `publish::lease_state`). [`super::world`] executes the
+//! steps.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,22 +22,22 @@ pub struct ReaderLink {
     pub buffer: CoalescingBuffer,
     /// Back-off between attempts to connect.
     pub backoff: Backoff,
-    /// Number of the current connection. Messages of earlier connections are discarded.
+    /// Number of the current connection. Messages from earlier connections are discarded.
     pub connection: u64,
     /// Revision up to which the watch has reported changes; `None` if there is no watch.
     pub watched: Option<i64>,
-    /// When the connection was established; `None` without a connection.
+    /// When the current connection was established; `None` while there is none.
     pub established: Option<Duration>,
     /// True while a watch response is in flight.
     pub answering: bool,
     /// True if an event is about to be delivered to the core.
     pub delivering: bool,
-    /// True if the note about the store is about to be written.
+    /// True if the agent is about to write the note by which it recognizes the store after a restart.
     pub noting: bool,
 }
 
 impl ReaderLink {
-    /// Creates a reader without a connection. The note identifies the expected store.
+    /// Creates a reader without a connection. `note` identifies the store that the agent read before its restart.
     pub fn new(note: Option<Note>) -> Self {
         ReaderLink {
             reading: Reading::recognizing(note),
@@ -62,25 +63,26 @@ pub enum ReaderStep {
     Answer,
     /// The reader requests the revisions of all keys, to compare them with those that it knows.
     Compare,
-    /// The requested revisions arrive: that of the store, and that of each key.
+    /// The requested revisions arrive: the revision of the store, and the mod revision of each key.
     Compared(i64, BTreeMap<RawKey, i64>),
 }
 
 /// Connection over which the agent writes statuses.
 pub struct WriterLink {
-    /// State of the agent's lease, and of its requests to the store.
+    /// State of the agent's lease and of the writer's requests to the store.
     pub lease_state: LeaseState,
     /// Back-off between attempts to connect.
     pub backoff: Backoff,
-    /// Number of the current connection. Responses on earlier connections are discarded.
+    /// Number of the current connection. Responses from earlier connections are discarded.
     pub connection: u64,
     /// True while the writer is connected.
     pub connected: bool,
-    /// When the connection was established; `None` without a connection.
+    /// When the current connection was established; `None` while there is none.
     pub established: Option<Duration>,
     /// True if a lease renewal has not been answered yet.
     pub unanswered: bool,
-    /// Revision up to which deletions are reported or in flight; `None` while they are not watched.
+    /// Revision up to which the writer has been or is about to be notified of deleted keys; `None` while it does not watch the
+    /// keys.
     pub watched: Option<i64>,
 }
 
@@ -107,7 +109,7 @@ pub enum WriterAnswer {
     Granted(i64),
     /// All status keys, and the revision at which they were listed.
     Listed(i64, Vec<Found>),
-    /// A transaction with this batch has completed.
+    /// The transaction with this batch has ended, with this result.
     Completion(Batch, Completion),
     /// A previous lease was revoked.
     Revoked,
@@ -119,19 +121,20 @@ pub enum WriterAnswer {
 pub enum WriterStep {
     /// The writer tries to connect to the store.
     Connect,
-    /// The watch reports deleted keys with the revisions of their deletions.
+    /// The watch reports deleted status keys, each with the revision of its deletion.
     Deleted(Vec<(Arc<str>, i64)>),
-    /// The writer compares all status keys in the store with those that should be there.
+    /// The writer compares all status keys in the store with those that the store should contain.
     Audit,
     /// The writer checks for statuses to write.
     Write,
-    /// A request with the current lease arrives at the store, even if the connection was cut in the meantime.
+    /// A request arrives at the store, even if the connection was cut in the meantime. The number is the writer's lease at the
+    /// time of sending.
     Arrive(Request, i64),
     /// A response arrives.
     Answer(WriterAnswer),
     /// The writer renews the lease.
     Renew,
-    /// The renewal arrives at the store.
+    /// A request to renew this lease arrives at the store.
     RenewalArrives(i64),
     /// A request times out.
     Timeout,

@@ -16,7 +16,7 @@ use crate::signals::docker::{
     registry::{ContainerRegistry, Inspection, ListedContainer, ProcessIdentity},
 };
 
-/// PID of the first container. Each container has its own PID, and keeps it across restarts.
+/// PID of the main process of the first container. Each container has a PID of its own, and keeps it across restarts.
 const PIDS: i32 = 500;
 
 /// Simulated container.
@@ -37,7 +37,8 @@ pub struct Daemon {
     pub containers: BTreeMap<usize, Container>,
     /// Number of upcoming changes for which the daemon sends no event.
     pub losing: usize,
-    /// True if a change caused no event, so that the agent cannot notice it before it lists the containers again.
+    /// True if the daemon sent no event for a change, so that the agent notices the change only when it lists the containers
+    /// again.
     pub untold: bool,
     clock: u64,
 }
@@ -92,7 +93,7 @@ impl Daemon {
         running.max_by_key(|(_, container)| container.created).map(|(number, _)| *number)
     }
 
-    /// Returns the result of an inspection, including the attempt to open a pidfd of the container's main process.
+    /// Returns the result of inspecting a container and opening a pidfd of its main process.
     pub fn inspect(&self, kernel: &Kernel, container_id: &str) -> Inspection {
         let found = self.containers.iter().find(|(number, _)| Self::id(**number) == container_id);
         let Some((number, container)) = found else {
@@ -122,13 +123,13 @@ impl Daemon {
 pub struct Tracker {
     /// The agent's container registry.
     pub registry: ContainerRegistry,
-    /// Number of the current connection. Messages of earlier connections are discarded.
+    /// Number of the current connection. Messages from earlier connections are discarded.
     pub connection: u64,
     /// True while the tracker is connected.
     pub connected: bool,
     /// Delay before the next connection attempt.
     pub pause: Duration,
-    /// Processes of which the tracker holds a pidfd, by container id.
+    /// Main processes for which the tracker holds a pidfd, by container id.
     pub pinned: BTreeMap<String, ProcessIdentity>,
 }
 

@@ -1,7 +1,7 @@
 //! Compares the simulated machine with the expected result of a configuration.
 //!
-//! The test oracle (`testbed::expected`) computes the expected result. Additional checks cover the existence of namespaces and the
-//! kernel's own routes. The comparison does not call the agent's code.
+//! The test oracle (`testbed::expected`) computes the expected result. Additional checks cover the existence of namespaces and
+//! the routes that the kernel adds for addresses. None of this calls the agent's code.
 
 mod machine;
 mod nics;
@@ -25,7 +25,8 @@ use self::{
     nics::nics,
 };
 
-/// Describes the machine to the oracle, as if no foreign objects blocked values. `places` contains the namespace of each place.
+/// Returns a description of the machine for the test oracle, on the assumption that no foreign object blocks a value. `places`
+/// contains the namespace of each place.
 pub fn surroundings(kernel: &Kernel, places: &[Option<NetnsId>]) -> Surroundings<NetnsId> {
     let found = places
         .iter()
@@ -67,7 +68,8 @@ fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings
     }
 }
 
-/// Checks that the kernel's routes for the agent's addresses exist. If others delete such a route, the agent must restore it.
+/// Checks that the routes that the kernel adds for the agent's addresses exist. If someone else deletes such a route, the agent
+/// must restore it.
 fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) -> Result<(), String> {
     for (netns, space) in &kernel.spaces {
         let Some(expected) = expected.get(netns) else { continue };
@@ -87,7 +89,8 @@ fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) ->
     Ok(())
 }
 
-/// Returns the names of the links whose applied interface depends on the history. A restarted agent may apply another interface.
+/// Returns the names of the links on which EXISTING interfaces conflict. The order of changes decides which of these interfaces
+/// is applied, and a restarted agent may decide differently.
 pub fn contested(configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> BTreeSet<String> {
     Expected::of(&values(configuration), surroundings).contested()
 }
@@ -107,7 +110,7 @@ pub fn judge(
     rules.check_conflicts()?;
     let expected = rules.spaces();
     let mut found = spaces(kernel, &expected, configuration);
-    // Addresses from an earlier version of an INVALID interface may still exist.
+    // Addresses may remain from an earlier version of an interface that is now INVALID.
     if let Some(space) = found.get_mut(&OWN) {
         let is_expected = |address: &_| expected.get(&OWN).is_some_and(|space| space.addresses.contains(address));
         space

@@ -1,7 +1,7 @@
-//! Passes desired values from the source to the core, and holds removals after a store loss.
+//! Passes desired values from the source to the core, and holds removals after the store has lost its contents.
 //!
-//! Does the work of the agent's `agent::removals` and `desired` in single steps. Decisions (`agent::hold`) and the merging of
-//! sources (`sources::merge`) are the agent's own code.
+//! Does in single steps what `agent::removals` and `desired` do in the real agent. The decisions (`agent::hold`) and the merging
+//! of sources (`sources::merge`) are left to the agent's own code.
 
 use std::{
     cell::RefCell,
@@ -40,13 +40,14 @@ struct DesiredValue {
 /// State that survives a restart of the agent.
 #[derive(Default)]
 pub struct Disk {
-    /// Note about the store that was last read.
+    /// Note that describes the store as the agent last read it.
     pub note: Option<Note>,
     held: BTreeMap<Key, DesiredValue>,
 }
 
 impl Disk {
-    /// Creates the disk of an agent that has read this store while it was empty. Such an agent holds no removals when it starts.
+    /// Creates the disk of an agent that has read the store with this cluster id while the store was empty. An agent that starts
+    /// with this disk holds no removals.
     pub fn of_known_store(cluster_id: u64) -> Self {
         let note = Note {
             cluster: format!("{cluster_id:x}"),
@@ -58,7 +59,7 @@ impl Disk {
         }
     }
 
-    /// Returns true if the removal of a value stays on hold across a restart. The key has no `config/` prefix.
+    /// Returns true if the removal of a value would still be on hold after a restart. `key` is without the `config/` prefix.
     pub fn holds(&self, key: &str) -> bool {
         self.held.keys().any(|held| below_config(held) == key)
     }
@@ -72,7 +73,7 @@ pub struct Following {
     unaccepted: bool,
     /// Revision of the last store event.
     revision: i64,
-    /// Keys whose removals were held at the last check.
+    /// Keys of the values whose removals were held at the last check.
     values: BTreeSet<Key>,
     orphans: watch::Receiver<Vec<String>>,
     in_sync: watch::Receiver<bool>,
@@ -80,7 +81,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// Starts with the contents of the disk. Also returns the first events for the core.
+    /// Creates the state of a starting agent from the contents of its disk. Also returns the first events for the core.
     pub fn start(
         disk: &mut Disk,
         orphans: watch::Receiver<Vec<String>>,
@@ -112,7 +113,8 @@ impl Following {
         (following, events)
     }
 
-    /// Processes an event from the source, and returns events for the core. `note` describes the store that was read.
+    /// Processes an event from the source, and returns events for the core. `note` describes the store from which the event was
+    /// read.
     pub fn take(&mut self, event: SourceEvent, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         match event {
             SourceEvent::Snapshot { revision, reason, items } => {
@@ -148,8 +150,8 @@ impl Following {
         }
     }
 
-    /// Ends the hold on removals if it is no longer needed, and returns events for the core. Called after every event that can
-    /// end the hold.
+    /// Stops holding removals if there is no reason for it any more, and returns events for the core. Must be called after every
+    /// event that can remove the reason.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
@@ -173,13 +175,13 @@ impl Following {
         events
     }
 
-    /// Returns the event that reports the held values. Its times are zero, because no test checks them.
+    /// Returns the event that reports the held values. The times in the event are zero, because no test checks them.
     fn held_values(&self) -> AgentEvent {
         let values = self.values.iter().map(|key| (key.clone(), Duration::ZERO));
         Event::Signal(Signal::HeldValues(values.collect()))
     }
 
-    /// Writes the note that lets a later process recognize the store.
+    /// Writes the note by which the agent recognizes the store after a restart.
     pub fn write_note(&self, note: Option<&Note>, disk: &mut Disk) {
         if let Some(note) = note.and_then(|note| self.hold.note(note)) {
             disk.note = Some(note);
@@ -214,7 +216,7 @@ impl Following {
         same && stored.next().is_none() && self.revision >= revision
     }
 
-    /// Returns the keys of the held values.
+    /// Returns the keys of the held values, without the `config/` prefix.
     pub fn held(&self) -> impl Iterator<Item = &str> {
         let held = self.merge.held_by(HELD);
         held.map(|(key, _)| below_config(key))
@@ -269,8 +271,8 @@ impl Following {
 
     /// Converts an update to an event for the core. Returns `None` if the update changes nothing.
     ///
-    /// While removals of orphans are held, the event is a full resync. If a value is put again, the agent then reads its existing
-    /// objects instead of creating them.
+    /// While removals of orphans are held, the event is a full resync. When a lost value is put again, the resync lets the agent
+    /// find the value's existing objects instead of creating them.
     fn desired(&self, update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
         if update.is_empty() || self.orphans.borrow().is_empty() {
             return desired(update, revision);
@@ -326,7 +328,7 @@ fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, 
     (key, desired_update)
 }
 
-/// Converts an update to an event for the core; `None` if the update changes nothing. Removed values get the revision `revision`.
+/// Converts an update to an event for the core; `None` if the update changes nothing. `revision` is the revision of removals.
 fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;

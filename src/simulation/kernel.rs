@@ -51,7 +51,7 @@ struct Subscription {
     pending: bool,
 }
 
-/// Simulated kernel. It outlives the agent, except for the namespaces that only the agent keeps open.
+/// Simulated kernel. Everything in it survives the end of the agent, except for namespaces that only the agent keeps open.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// Contents of each namespace, including foreign routes and neighbours.
@@ -62,17 +62,17 @@ pub struct Kernel {
     pub dangling: BTreeSet<String>,
     /// Processes by PID.
     pub processes: BTreeMap<i32, Process>,
-    /// Start time of the process to which each reference is bound. These records outlive the agent.
+    /// Start time of the process to which each reference is bound. The records survive a restart of the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
     /// Namespaces whose changes the monitor is about to report.
     pub reported: Vec<NetnsId>,
-    /// Operations that changed or tried to change something.
+    /// Operations that change the network, including those that failed.
     pub log: Vec<KernelOp>,
-    /// Number of times that a namespace was read after it had been opened.
+    /// Number of times that the agent has read an open namespace.
     pub readings: usize,
-    /// Number of changing operations until the agent is killed; `None` if it is not killed.
+    /// Number of changing operations that the agent can still perform before it is killed; `None` if there is no limit.
     pub fuel: Option<usize>,
-    /// Failures to inject. Each consists of the number of changing operations before the one that fails, and its errno.
+    /// Failures to inject: the number of changing operations that precede the one to fail, and the errno of the failure.
     pub failing: Vec<(usize, i32)>,
     /// Namespaces that the agent must not change, because they belong to foreign processes with a reused PID.
     pub foreign_processes: BTreeSet<NetnsId>,
@@ -80,10 +80,10 @@ pub struct Kernel {
     pub violations: Vec<String>,
     /// Counter that increases with every change that may affect namespace references.
     pub references: u64,
-    /// True if an operation affected other objects as well: other addresses of a subnet, another reference with the same name, or the
-    /// former name of a link that other operations in the batch still use.
+    /// True if an operation also affected something other than its target: other addresses of a subnet, another reference with
+    /// the same name, or the former name of a link that other operations in the batch still use.
     pub side_effects: bool,
-    /// True if `bindings` are ignored (a deliberate bug).
+    /// True to ignore `bindings`, which simulates a bug in the agent.
     pub forgetful: bool,
     /// Maximum number of watched namespaces.
     pub watched_max: usize,
@@ -95,7 +95,7 @@ pub struct Kernel {
     missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
-    /// Parent of each link that has a parent, both by namespace and index.
+    /// Parent of each link that has one. Both links are identified by namespace and index.
     parents: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,
     pins: BTreeMap<NetnsId, usize>,
     subscriptions: BTreeMap<NetnsId, Subscription>,
@@ -106,7 +106,7 @@ pub struct Kernel {
     next_start_time: u64,
 }
 
-/// Error: the agent was killed before an operation.
+/// Error: the agent was killed before it could perform the operation.
 #[derive(Debug)]
 pub struct Killed;
 
@@ -227,7 +227,7 @@ impl Kernel {
         matches!(op, KernelOp::OpenNamespace { reference: NamespaceRef::Named(name), mark: Some(_) } if !self.is_taken(name))
     }
 
-    /// Records a violation if the operation breaks a rule for all operations.
+    /// Records a violation if the operation would affect a foreign link, or the namespace of a foreign process.
     fn check(&mut self, op: &KernelOp) {
         if let Some(netns) = op.works_in().into_iter().find(|netns| self.foreign_processes.contains(netns)) {
             self.violations
@@ -273,7 +273,7 @@ impl Kernel {
                 self.readings += 1;
                 return Ok(Reply::Contents(Box::new(self.read(*netns))));
             }
-            // Only the APIs use this operation.
+            // Only the agent's APIs, which are not simulated, use this operation.
             KernelOp::ReadLinks { .. } => return Ok(Reply::Links(Vec::new())),
             KernelOp::CloseNamespace {
                 reference,

@@ -21,7 +21,8 @@ use crate::{
 };
 use netns_kernel::{Failure, NamedTarget, NamespaceRef, NetnsId};
 
-/// Watched reference, with the time of its next check. The time is `None` if nothing has changed since the last check.
+/// Watched namespace reference, with the time of its next check. The time is `None` if no check is necessary because the agent
+/// knows the current state.
 struct Watched {
     entry: Entry,
     due: Option<Duration>,
@@ -54,7 +55,7 @@ impl SharedMachine {
         })))
     }
 
-    /// Locks and returns the machine. Do not hold the guard while calling the agent.
+    /// Locks and returns the machine. Do not hold the guard while calling the agent, which locks the machine as well.
     pub fn get(&self) -> MutexGuard<'_, Machine> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +89,7 @@ impl Machine {
         self.watched.values().filter_map(|watched| watched.due).min()
     }
 
-    /// Checks the references that are due, and returns the keys to report to the agent.
+    /// Checks the references whose next check is due, and returns the keys to report to the agent.
     pub fn look(&mut self) -> Vec<String> {
         let (now, origin) = (self.now, self.origin);
         let mut reported = Vec::new();
@@ -109,7 +110,7 @@ impl Machine {
         reported
     }
 
-    /// Drops the watched references after the agent has ended.
+    /// Closes all namespaces and drops all watched references of an agent that has ended.
     pub fn agent_gone(&mut self) {
         self.kernel.agent_gone();
         self.watched.clear();
@@ -216,7 +217,8 @@ fn reference(place: usize) -> Option<NamespaceRef> {
     })
 }
 
-/// Returns the current namespace of each place, if it exists. `container` is the main process of the container with the label.
+/// Returns the current namespace of each place, if it exists. `container` is the PID of the main process of the container with
+/// the label.
 pub fn places(kernel: &Kernel, container: Option<i32>) -> Vec<Option<NetnsId>> {
     let place = |place| match reference(place) {
         Some(reference) => kernel.find(&reference).ok().map(|(netns, _)| netns),

@@ -4,9 +4,9 @@
 //! happens, and `world::judgement` contains the rules that must hold. The simulator is not part of a normal build; the feature `simulation`
 //! enables it.
 //!
-//! A seed determines the whole run, so a failure is reproducible by its seed. A run begins with interference and faults, during which only
-//! safety properties are checked. Then all faults end, and the world must converge to the result of the test oracle ([`expectation`]).
-//! After that, a restart of the agent must change nothing.
+//! A seed determines the whole run, so that a failure can be reproduced. A run begins with interference and faults, during which
+//! only safety properties are checked. Then all faults end, and the world must converge to the result of the test oracle
+//! ([`expectation`]). After that, a restart of the agent must change nothing.
 //!
 //! In tests, `histories` uses the same kernel, values and rules with only the agent's core and effects.
 
@@ -56,7 +56,8 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
     (result, world.trace().to_vec())
 }
 
-/// Returns the scenario with all its draws listed, so that removing one part does not affect the others.
+/// Runs a scenario, and returns it with an explicit list of its draws. If a part of such a scenario is removed, the other draws
+/// stay the same.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
     // Only the recorded draws matter, and not the result of the run.

@@ -21,13 +21,13 @@ pub enum Mutation {
     DeafToNamespaces,
     /// Ignores changes of names and processes.
     DeafToReferences,
-    /// Mistakes a process with a reused PID for the former process.
+    /// Mistakes a new process with a reused PID for the original process.
     ForgetBindings,
     /// Skips the startup scan.
     SkipStartupScan,
     /// Never retries failed operations.
     NeverRetry,
-    /// Treats a later full listing as changes, so values missing from the listing are kept.
+    /// Treats each full listing after the first one as a set of changes, and thus keeps values that are missing from the listing.
     ListingAsChanges,
     /// Ignores deletions of desired values.
     ForgetDeletions,

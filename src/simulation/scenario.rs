@@ -17,7 +17,7 @@ use super::{
     tampering::Tampering,
 };
 
-/// Interface in the namespace of the process, in scenarios that end the process and reuse its PID.
+/// Interface whose value always refers to the process, in scenarios in which the process ends and its PID is reused.
 pub const KEEPER: &str = INVENTORY.names[KEEPER_SLOT];
 const KEEPER_SLOT: usize = 5;
 /// Slot that sometimes has an invalid value.
@@ -72,17 +72,17 @@ pub enum Change {
 /// Step of a scenario.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
-    /// A user writes a transaction.
+    /// A user makes these changes in one transaction.
     Put(Vec<Change>),
     /// A user puts the value of a key again, unchanged.
     PutAgain(String),
     /// A user tampers with one of the agent's objects. The number selects the object.
     Tamper(Tampering, usize),
-    /// A user adds a named namespace.
+    /// A user adds a named namespace, unless the name is in use.
     AddName(&'static str),
     /// A user removes a named namespace.
     RemoveName(&'static str),
-    /// A user replaces the name of a namespace with a dangling symbolic link.
+    /// A user creates a dangling symbolic link with this name, unless the name is in use.
     Dangle(&'static str),
     /// A foreign link appears in the agent's own namespace.
     AddNic(&'static str),
@@ -108,9 +108,9 @@ pub enum Step {
     StopDocker,
     /// The Docker daemon starts.
     StartDocker,
-    /// The Docker daemon sends no event for this number of changes.
+    /// The Docker daemon sends no events for this many of the following changes.
     LoseDockerEvents(usize),
-    /// The store is unreachable for this time.
+    /// The store is unreachable for this long.
     CutStore(Duration),
     /// The reader's connection is cut, and messages in flight are lost.
     CutReader,
@@ -124,14 +124,14 @@ pub enum Step {
     LoseStatus(usize),
     /// A user overwrites every n-th status key.
     OverwriteStatus(usize),
-    /// Another agent with the same label writes all status keys again, unchanged. After this time, that agent ends, and its lease
-    /// deletes the keys.
+    /// Another agent with the same label writes all status keys again, unchanged. After this time, that agent shuts down, and the
+    /// keys are deleted with its lease.
     SecondPublisher(Duration),
     /// The store is replaced with another one that has the same values at a lower (true) or higher (false) revision.
     ReplaceStore(bool),
     /// The store loses its contents.
     EmptyStore(Loss),
-    /// The store is restored from a snapshot that was taken this number of changes ago.
+    /// The store is restored from a snapshot that was taken this many changes ago.
     RestoreStore(usize),
     /// A user puts the lost values again.
     PutBack,
@@ -139,9 +139,9 @@ pub enum Step {
     AcceptRemovals,
     /// The watch loses the event for the next transaction.
     LoseWatch,
-    /// An operation fails with this errno. Before that, this number of operations is performed.
+    /// After this number of changing operations, the next one fails with this errno.
     Fail(usize, i32),
-    /// The agent is killed after this number of operations.
+    /// The agent is killed after this number of changing operations.
     KillAtOperation(usize),
     /// The agent is killed.
     Kill,
@@ -174,14 +174,14 @@ impl Step {
 /// Error numbers for failing operations: ENOMEM, EBUSY, ENETDOWN, ENOBUFS and EPERM (errno(3)).
 const ERRORS: [i32; 5] = [12, 16, 100, 105, 1];
 
-/// Initial state of a world, and its events.
+/// Initial state of a simulated world, and the steps that happen in it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Scenario {
     /// Delays and random choices.
     pub draws: Draws,
-    /// True if the core receives some outcomes before their batch is complete.
+    /// True if the core receives the outcomes of some tasks before the rest of the batch is complete.
     pub reports_early: bool,
-    /// True if the core hands out one task at a time.
+    /// True if the core hands out its tasks one by one instead of in large batches.
     pub one_by_one: bool,
     /// Maximum number of namespaces that are watched for events. All others are read periodically.
     pub watched_max: usize,
@@ -189,7 +189,7 @@ pub struct Scenario {
     pub docker: bool,
     /// True if the namespace `red` exists before the agent starts.
     pub foreign_name: bool,
-    /// True if the process exists before the agent starts.
+    /// True if the process with its own namespace exists before the agent starts.
     pub process: bool,
     /// True if requests to the store sometimes hang.
     pub slow_store: bool,
@@ -199,7 +199,7 @@ pub struct Scenario {
     pub accepts: bool,
     /// Desired values that are in the store before the agent starts.
     pub initial: Vec<Item>,
-    /// Steps, each with the pause before it.
+    /// Steps of the scenario, each with the pause that precedes it.
     pub steps: Vec<(Duration, Step)>,
 }
 
@@ -306,10 +306,10 @@ impl Scenario {
     }
 }
 
-/// Removes steps that change values after the store was emptied.
+/// Removes the steps that change values after the store was emptied or restored.
 ///
-/// If a lost value is put again with another kernel name or address after a restart of the agent, its link is an orphan. It is
-/// not specified yet what must happen to such a link while removals of orphans are held.
+/// If a lost value is put again with another kernel name or address after a restart of the agent, the link of its former version
+/// is an orphan. It is not specified yet what must happen to such a link while removals of orphans are held.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -354,7 +354,8 @@ impl Repertoire {
 
     /// Returns true if an interface always stays on the same foreign link.
     ///
-    /// Foreign links have no ownership mark. If no value names such a link any more, a restarted agent cannot recognize its objects there.
+    /// Foreign links have no ownership mark. If no value names such a link any more, a restarted agent cannot recognize the
+    /// objects that it added to the link.
     fn settles(&self, slot: usize) -> bool {
         self.kills && (FIRST_EXISTING..INTERFACES).contains(&slot)
     }
@@ -416,8 +417,8 @@ impl Repertoire {
 
     /// Draws a kind of tampering, except for `Rename`.
     ///
-    /// A renamed link could not get its name back if a foreign link had taken it. Open issue: if a link is renamed and its value
-    /// is deleted before the agent notices, the link stays until the next start.
+    /// A renamed link could not get its name back if a foreign link had taken the name. Open issue: if a link is renamed and its
+    /// value is deleted before the agent notices, the link remains until the agent is restarted.
     fn tamper(&self, random: &mut Random) -> Step {
         let tampering = random.pick(&Tampering::ALL);
         let tampering = match tampering {

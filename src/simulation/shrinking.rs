@@ -1,4 +1,4 @@
-//! Reduces scenarios: removes steps, values and draws and rounds times, as long as a given property still holds.
+//! Reduces scenarios: removes steps, values and draws, and rounds delays, as long as a given property still holds.
 
 use std::time::Duration;
 

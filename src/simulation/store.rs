@@ -10,7 +10,7 @@ use crate::{
     sources::etcd::{RawChange, RawItem, RawKey, note::Past},
 };
 
-/// Time to live of a lease that is not renewed.
+/// Time to live of a lease, counted from its last renewal.
 pub const TTL: Duration = Duration::from_secs(10);
 
 /// Kind of data loss: which cluster and revision the store has afterwards.
@@ -108,14 +108,14 @@ impl Store {
         self.revision
     }
 
-    /// Replaces the store with another one that contains only the same desired values.
+    /// Replaces the store with another one that contains the same desired values and nothing else.
     pub fn replace(&mut self, revision: i64) {
         self.cluster_id += 1;
         self.config.values_mut().for_each(|(mod_revision, _)| *mod_revision = revision);
         self.start_again(revision);
     }
 
-    /// Continues at a revision. Keeps the desired values, but no statuses, leases or history.
+    /// Continues at this revision, with the desired values, but without statuses, leases and history.
     fn start_again(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();
@@ -308,14 +308,13 @@ impl Store {
         found.collect()
     }
 
-    /// Executes a transaction of the publisher. Returns true if its guards were satisfied, and `None` if its lease does not
-    /// exist.
+    /// Executes a transaction of the publisher. Returns whether its guards were satisfied, or `None` if its lease does not exist.
     pub fn write(&mut self, lease: i64, batch: &Batch) -> Option<bool> {
         let holds = |(key, write): &(Arc<str>, Write)| match (write, self.status.get(key)) {
             (Write::Put(_), _) => true,
             (Write::Delete(Guard::Lease(lease)), Some(status)) => status.lease == *lease,
             (Write::Delete(Guard::Revision(revision)), Some(status)) => status.mod_revision == *revision,
-            // No guard is satisfied, because a missing key has lease 0 and revision 0.
+            // A missing key has lease 0 and revision 0, so it satisfies no guard.
             (Write::Delete(_), None) => false,
         };
         if !batch.iter().all(holds) {

@@ -1,6 +1,6 @@
-//! Actions of others on the machine: tampering with the agent's objects, and foreign objects.
+//! Changes that others make on the machine: they tamper with the agent's objects, and add and remove foreign objects.
 //!
-//! Objects are selected from the simulated kernel, and not from what the agent knows.
+//! The objects are selected from those in the simulated kernel, and not from those that the agent knows.
 
 use super::{
     configuration::{TAP, TENANT},
@@ -104,7 +104,7 @@ impl Tampering {
                 let all = |space: &Snapshot| space.routes.iter().filter(adoptable).cloned().collect();
                 on_any(kernel, number, all, |kernel, netns, state| {
                     let link = name_of(kernel, netns, state.link);
-                    // Fails if the link is down, like `ip`.
+                    // Like `ip`, this fails if the link is down.
                     drop(kernel.add_route(netns, &link, &state.route, true, OTHER_PROTOCOL));
                 });
             }
@@ -159,7 +159,7 @@ fn on_any<T>(kernel: &mut Kernel, number: usize, all: impl Fn(&Snapshot) -> Vec<
     }
 }
 
-/// Returns the agent's links except for `lo`, which cannot be deleted.
+/// Returns the agent's links, except for `lo`, which cannot be deleted.
 fn own_links(space: &Snapshot) -> Vec<LinkState> {
     let links = space.links.iter();
     links

@@ -47,7 +47,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(61);
 /// Minimum duration of duplicate address detection.
 const DETECTION: Duration = Duration::from_secs(1);
 
-/// Planned event. Its `u64` numbers identify the agent's life and the connection to which it belongs, if any.
+/// Planned event. The first `u64` of a variant is the number of the agent's run to which the event belongs, and the second that
+/// of the connection.
 enum Occurrence {
     /// The scenario step with this index is executed.
     Step(usize),
@@ -61,7 +62,7 @@ enum Occurrence {
     Told(u64, NetnsId),
     /// The core receives an event.
     Event(u64, Box<AgentEvent>),
-    /// The watcher checks references.
+    /// The watcher checks namespace references.
     ReadRequest(u64),
     /// The links of ended namespaces are deleted.
     Reap,
@@ -71,13 +72,13 @@ enum Occurrence {
     Expire,
     /// The store is reachable again.
     StoreBack,
-    /// A second publisher ends, and its lease is revoked.
+    /// A second publisher shuts down, and its lease is revoked.
     Leave(i64),
     /// Event on the reader's connection.
     Reader(u64, u64, ReaderStep),
     /// The next desired values are delivered to the core.
     Deliver(u64),
-    /// The agent writes the note about the store.
+    /// The agent writes the note by which it recognizes the store after a restart.
     Note(u64),
     /// Event on the writer's connection.
     Writer(u64, u64, WriterStep),
@@ -123,16 +124,16 @@ pub struct World {
     machine: SharedMachine,
     store: Store,
     daemon: Daemon,
-    /// Values in the store, and values that the store has lost although nobody deleted them.
+    /// Values that are in the store, and values that the store has lost although no user deleted them.
     configuration: Configuration,
     /// Values that the store has lost.
     losses: Losses,
     /// State that survives a restart of the agent.
     disk: Disk,
-    /// Values that were put at each revision. The revision may have been used by several stores in succession.
+    /// Values that were put at each revision. Several stores in succession may have used the same revision.
     versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
-    /// Number of the agent's current life, or of its next one while it is not running.
+    /// Number of the agent's current run, or of its next run while the agent is not running.
     life: u64,
     /// True if the watch loses the event for the next transaction.
     losing_watch: bool,
@@ -143,7 +144,7 @@ pub struct World {
     started: Duration,
     /// When an event last disturbed the agent, such as tampering or a kill.
     disturbed: Duration,
-    /// True if a foreign link has permanently taken a kernel name.
+    /// True if a foreign link has permanently taken the kernel name of an interface.
     squatted: bool,
     /// First violated rule.
     failure: Option<String>,
@@ -223,7 +224,7 @@ impl World {
         self.end_losses()?;
         self.come_to_rest()?;
         if self.expect_idle().is_err() {
-            // A failed deletion may still be waiting for its retry although the object has disappeared.
+            // A failed deletion may still be waiting for its retry, although its object has disappeared in the meantime.
             self.run_until(self.now + LONGEST_RETRY)?;
             self.come_to_rest()?;
         }
@@ -232,12 +233,12 @@ impl World {
         self.restart(&contested)?;
         match contested.is_empty() {
             true => Ok(()),
-            // A second restart makes the same decisions as the first.
+            // A second restart makes the same decisions as the first, so it must not change any link.
             false => self.restart(&BTreeSet::new()),
         }
     }
 
-    /// Restarts the agent. The restart must change nothing except the links `but_for` in its own namespace.
+    /// Restarts the agent, which must change nothing except the links `but_for` in its own namespace.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
@@ -499,7 +500,7 @@ impl World {
                     }
                     break;
                 }
-                // Usually, the agent performs several operations without other events in between.
+                // In most cases, the agent performs several operations without other events in between.
                 Ok(Progress::More) if !self.choices.pause() => {}
                 Ok(Progress::More) => {
                     let after = self.moment(Site::PerformLater);

@@ -23,14 +23,14 @@ use super::{HostError, registry::ListedContainer};
 /// Maximum time for a response from the daemon. A daemon that is starting accepts connections long before it responds: it first stops the
 /// containers that survived its predecessor, which takes 10 s each.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Environment variable that makes a container a microservice.
+/// Environment variable of a container that makes it a microservice.
 const LABEL_VARIABLE: &str = "MICROSERVICE_LABEL=";
-/// Container label that makes a container a microservice if the environment does not.
+/// Container label that makes a container a microservice if its environment does not.
 const LABEL_LABEL: &str = "io.ligato.microservice-label";
 /// Events after which a container may have started or stopped, or may have another name.
 const ACTIONS: [&str; 6] = ["start", "die", "destroy", "stop", "kill", "rename"];
 
-/// Error of a request to the daemon.
+/// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     /// The daemon could not be reached, or returned an error.
@@ -208,8 +208,8 @@ async fn answer<T>(host: &str, action: &'static str, request: impl Future<Output
     }
 }
 
-/// Converts a client error. The messages of all its sources are appended, because the error's own message omits the cause
-/// ("client error (Connect)").
+/// Converts a client error. Appends the messages of all its sources, because the error's own message (such as "client error
+/// (Connect)") omits the cause.
 fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiError {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -227,8 +227,8 @@ fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiEr
     }
 }
 
-/// Returns the newest API version that the client and the daemon support. If there is none, returns the daemon's oldest version.
-/// It is the most likely to work, because newer responses only have additional fields.
+/// Returns the newest API version that the client and the daemon support. If there is none, returns the daemon's oldest version,
+/// which is the most likely to work, because newer versions only add fields to the responses.
 fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     let parse = |version: &str| {
         let (major, minor) = version.split_once('.')?;
@@ -245,8 +245,8 @@ fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
 
 /// Adds the API version to the path of a request, unless the client has already added it.
 ///
-/// The client intends to add the version, but loses it when it joins an absolute path to its base URL. Requests without a version
-/// are deprecated, and the daemon answers them in its newest version.
+/// The client library intends to add the version, but loses it when it joins an absolute path to its base URL. Requests without a
+/// version are deprecated, and the daemon responds to them with its newest version.
 fn with_version(mut request: BollardRequest, prefix: &str) -> BollardRequest {
     let uri = request.uri();
     let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
@@ -277,7 +277,7 @@ fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'stati
     let created = inspection.created.as_deref().and_then(parse_time).ok_or("Created")?;
     let running = state.running.unwrap_or_default();
     let pid = match state.pid {
-        // A container that is waiting for its restart counts as running, with PID 0.
+        // Docker reports a container that is waiting to be restarted as running with PID 0.
         None | Some(0) => None,
         Some(pid) if running => Some(i32::try_from(pid).map_err(|_| "State.Pid")?),
         Some(_) => None,

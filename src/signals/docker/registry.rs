@@ -1,10 +1,10 @@
 //! Container registry: decides which running container has which microservice label.
 //!
-//! Performs no I/O and reads no clock: facts are passed in as [`Input`], decisions are returned as [`Action`]
-//! ([`ContainerRegistry::step`]).
+//! Performs no I/O and reads no clock: [`ContainerRegistry::step`] receives facts as [`Input`] and returns decisions as
+//! [`Action`].
 //!
-//! Docker's events serve only as hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong state. The
-//! result of an inspection is valid until the container's main process ends or a later inspection differs.
+//! Docker's events serve only as hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong
+//! state. The result of an inspection is valid until the container's main process ends or a later inspection has another result.
 //!
 //! # Guarantees
 //!
@@ -20,7 +20,7 @@ use super::{GoneReason, Microservice, MicroserviceChange};
 
 /// Maximum number of consecutive failed inspections of a container. After that, only another hint or list triggers an inspection.
 const ATTEMPTS_MAX: u32 = 6;
-/// Pause before the first retry. It doubles each time, so all retries together take about 300 ms.
+/// Pause before the first retry. The pause doubles with each retry, so that all retries together take about 300 ms.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// A container in the daemon's list.
@@ -67,7 +67,7 @@ pub(crate) enum Input {
     Connected,
     /// The daemon's list of running containers.
     Listed(Vec<ListedContainer>),
-    /// The daemon reported an event of this container, so the container must be inspected again.
+    /// The daemon has reported an event of this container, which must therefore be inspected again.
     Hint { container_id: String },
     /// Result of [`Action::Inspect`].
     Inspected { container_id: String, found: Inspection },
@@ -93,7 +93,7 @@ pub(crate) enum Action {
 struct Outstanding {
     /// Number of consecutive failed inspections of this container.
     failures: u32,
-    /// True if a hint arrived after the request, so the response may be outdated.
+    /// True if a hint has arrived since the inspection was requested, so that its result may be outdated.
     repeat: bool,
 }
 
@@ -113,7 +113,7 @@ enum Sync {
 pub(crate) struct ContainerRegistry {
     /// Microservices whose main process is watched and not known to have ended, by container id.
     running: BTreeMap<String, Microservice>,
-    /// Creation times and ids of the containers in `running`, by label. The last container of a label is the newest, and should
+    /// Creation times and ids of the containers in `running`, by label. The last container in each set is the newest, and should
     /// hold the label.
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
     /// Container that was last reported as the holder of each label.
@@ -123,11 +123,11 @@ pub(crate) struct ContainerRegistry {
     dismissed: BTreeSet<String>,
     outstanding: BTreeMap<String, Outstanding>,
     sync: Sync,
-    /// True once a list was processed. No container is reported before that. Otherwise, an older container with the same label
-    /// could be reported only because it was inspected first.
+    /// True once a list has been processed. No container is reported before that, because the first container to be inspected may
+    /// not be the newest one with its label.
     synced_once: bool,
     connected: bool,
-    /// Last reported error message of the current outage, so that it is not reported twice. `None` while connected.
+    /// Error message that was last reported in the current outage, so that it is not reported twice. `None` while connected.
     outage: Option<String>,
 }
 
@@ -148,7 +148,7 @@ impl Default for ContainerRegistry {
 }
 
 impl ContainerRegistry {
-    /// Processes an input and returns the actions, in order.
+    /// Processes an input, and returns the actions to carry out in this order.
     pub(crate) fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
@@ -179,8 +179,8 @@ impl ContainerRegistry {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with the known containers. Inspects every container that is missing on one side, because the
-    /// list may be older than the events that arrived in the meantime.
+    /// Compares the daemon's list with the known containers. Inspects every container that is only listed or only known, because
+    /// the list may be older than events that have already arrived.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {
@@ -274,7 +274,8 @@ impl ContainerRegistry {
         self.connected = false;
         self.outstanding.clear();
         self.sync = Sync::Done;
-        // Changes that wait for the comparison are reported now, because the daemon may be unreachable for a long time.
+        // Report the changes that were waiting for the end of the comparison, because the daemon may be unreachable for a long
+        // time.
         self.debounce_all(actions);
         if self.outage.as_ref() != Some(&message) {
             self.outage = Some(message.clone());
@@ -317,8 +318,8 @@ impl ContainerRegistry {
         self.debounce(&label, actions);
     }
 
-    /// Returns whether labels may get new holders now. They may not before the first list has been processed, and not during a
-    /// comparison with a list. The loss of a holder is always reported at once.
+    /// Returns whether a label may be assigned to another container now. This must wait until the first list has been processed,
+    /// and until a running comparison with a list is complete. That a label has lost its container is always reported at once.
     fn may_debounce(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }
@@ -330,7 +331,7 @@ impl ContainerRegistry {
         }
     }
 
-    /// Makes the newest running container the holder of its label.
+    /// Makes the newest running container with this label its holder.
     fn debounce(&mut self, label: &str, actions: &mut Vec<Action>) {
         if !self.may_debounce() {
             return;

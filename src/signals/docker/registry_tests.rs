@@ -55,7 +55,7 @@ fn disconnected(message: &str) -> Input {
     }
 }
 
-/// Passes `inputs` to the registry and returns the actions in a short notation.
+/// Passes `inputs` to the registry, and returns the resulting actions in a short notation.
 fn updates(registry: &mut ContainerRegistry, inputs: impl IntoIterator<Item = Input>) -> Vec<String> {
     inputs
         .into_iter()
@@ -377,8 +377,8 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    /// Checks that each label alternates between available and gone for any sequence of inputs, and ends up with the newest
-    /// running container.
+    /// Checks that, for any sequence of inputs, each label alternates between available and gone, and refers to the newest
+    /// running container in the end.
     #[test]
     fn available_and_gone_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
         let mut registry = ContainerRegistry::default();

@@ -16,13 +16,14 @@ impl SocketWatch {
     ///
     /// # Errors
     ///
-    /// Fails if the directory does not exist or no inotify instance is available; the caller then polls.
+    /// Fails if the directory does not exist, or if no inotify instance is available. The caller must then poll.
     pub(super) fn install(socket: &Path) -> io::Result<Self> {
         let (Some(directory), Some(file_name)) = (socket.parent(), socket.file_name()) else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
         let inotify = Inotify::init()?;
-        // A daemon may create its socket under a temporary name and rename it, or may change the owner of the socket last.
+        // Creation events alone are not enough: a daemon may create its socket under a temporary name and rename it, or may
+        // change the owner of the socket later.
         inotify.watches().add(
             directory,
             WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ATTRIB | WatchMask::ONLYDIR,

@@ -17,9 +17,9 @@ const BUFFER_BYTES: usize = 4096;
 /// Change in the directory of named namespaces.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum DirectoryEvent {
-    /// This name may have changed.
+    /// The entry with this name may have changed.
     Name(String),
-    /// Any name may have changed: events were lost, or the directory itself appeared or disappeared.
+    /// Any entry may have changed, because events were lost, or because the directory itself appeared or disappeared.
     Anything,
 }
 
@@ -38,7 +38,7 @@ struct Installed {
     identity: (u64, u64),
 }
 
-/// The watched directory.
+/// Watch on the directory of named namespaces or, while that does not exist, on its parent.
 pub(super) struct Directory {
     path: PathBuf,
     events: EventStream<[u8; BUFFER_BYTES]>,
@@ -46,7 +46,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Starts watching. The directory, and even its parent, may be missing.
+    /// Starts watching the directory. Neither the directory nor its parent needs to exist.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Moves the watch if the path now refers to another directory, and returns true in this case, because events may have been
+    /// Moves the watch if the path now refers to another directory. Returns true in this case, because events may have been
     /// missed.
     ///
     /// Must be called periodically: there is no event if another file system is mounted over the directory, or if its parent
@@ -74,7 +74,7 @@ impl Directory {
             return false;
         }
         if let Some(installed) = self.installed.take() {
-            // The kernel removes the watch itself if its directory is gone, in which case this call fails.
+            // This call fails if the directory was deleted, because the kernel has then already removed the watch.
             let _ = self.events.watches().remove(installed.watch);
         }
         if let Some((place, identity, path)) = found {
@@ -135,7 +135,7 @@ impl Directory {
                     return DirectoryEvent::Anything;
                 }
                 (Some(Place::Itself), Some(name)) => {
-                    // A reference is always UTF-8, so a name that is not UTF-8 matches none.
+                    // Names in references are always UTF-8, so no reference can match any other name.
                     if let Ok(name) = name.into_string() {
                         return DirectoryEvent::Name(name);
                     }

@@ -11,13 +11,14 @@ use super::{
     observation::{Observation, Target},
 };
 
-/// Check interval for references without events. For example, the start of a process causes no event.
+/// Check interval for references whose changes cause no event. For example, the start of a process causes none.
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
-/// Check interval for references with events, because some changes cause no event.
+/// Check interval for references whose changes usually cause an event. Checks are still needed, because some changes cause none.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
-/// Maximum duration of frequent checks after an event. A name appears shortly before its namespace is mounted on it.
+/// Maximum duration of frequent checks after an event. They are needed because a name appears shortly before its namespace is
+/// mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
-/// First pause between two checks in a burst: the resolution of Tokio's timer. The pause doubles each time.
+/// First pause between two checks in a burst, which is the resolution of Tokio's timer. The pause doubles after each check.
 const BURST_STEP: Duration = Duration::from_millis(1);
 
 /// A short period of frequent checks.
@@ -39,7 +40,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Creates an entry for a reference. `before` is the entry that it replaces, if any.
+    /// Creates an entry for a reference. `before` is the entry that the new one replaces, if any.
     pub(crate) fn new(target: Target, binding: Binding, before: Option<Self>) -> Self {
         let known = match binding {
             Binding::Bound { inode } => Observation::Present { inode, start_time: None },
@@ -66,8 +67,8 @@ impl Entry {
             self.burst = None;
         }
         if (seen, self.known) == (Observation::Obstructed, Observation::Absent) {
-            // The engine still cannot use the reference. A notification follows once the object is deleted, because the engine
-            // may then create the namespace.
+            // The engine still cannot use the reference. It is notified once the obstructing object is deleted, because it can
+            // then create the namespace.
             self.known = seen;
             return false;
         }
@@ -129,7 +130,8 @@ impl Entry {
         }
     }
 
-    /// Returns the PID and the observed start time of the process for which to hold a pidfd, if the entry refers to one.
+    /// Returns the PID and the observed start time of the process whose end should be watched through a pidfd. Returns `None` if
+    /// the entry does not refer to a running process.
     pub(crate) fn process(&self) -> Option<(i32, Option<u64>)> {
         match (&self.target, self.known) {
             (Target::Process(pid), Observation::Present { start_time, .. }) => Some((*pid, start_time)),
@@ -142,7 +144,7 @@ impl Entry {
     }
 }
 
-/// Returns the first point of a grid after `now`. The points of the grid are `period` apart, starting at `origin`.
+/// Returns the first point after `now` of a time grid that starts at `origin`. Its points are `period` apart.
 fn on_grid(now: Instant, origin: Instant, period: Duration) -> Instant {
     let elapsed = now.saturating_duration_since(origin).as_nanos();
     let into_period = elapsed % period.as_nanos();

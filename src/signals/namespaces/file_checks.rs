@@ -1,7 +1,7 @@
 //! Checks namespace files on blocking threads instead of in the watcher task.
 //!
-//! A check may block forever if the file is on a file system whose server does not respond. It must not delay other checks. A
-//! path is never checked twice at the same time.
+//! A check can block forever if the file is on a file system whose server does not respond, and must not delay other checks. At
+//! most one check of each path is in flight.
 
 use std::{
     collections::{HashSet, VecDeque},

@@ -1,7 +1,7 @@
 //! Resolves a namespace reference without entering the namespace.
 //!
-//! Reads `/proc` and namespace files. Keeps no descriptor open, so it keeps no namespace or process alive. An observation may be outdated
-//! immediately.
+//! Reads `/proc` and namespace files. Keeps no file descriptor open, and therefore keeps no namespace alive. An observation can
+//! be outdated as soon as it is made.
 
 use std::{
     fs, io,
@@ -50,7 +50,7 @@ fn process_of(path: &Path) -> Option<i32> {
 pub(crate) enum Observation {
     /// The target does not exist.
     Absent,
-    /// The target exists but is not a namespace (yet): a file without a mount, or a dangling symlink.
+    /// The target exists, but is not (or not yet) a namespace. It is a file on which nothing is mounted, or a dangling symlink.
     Obstructed,
     /// The target is a namespace.
     Present {
@@ -64,7 +64,7 @@ pub(crate) enum Observation {
 }
 
 impl Observation {
-    /// Returns whether two observations differ. An unknown start time equals any other.
+    /// Returns whether two observations differ. An unknown start time is considered equal to any other.
     pub(crate) fn differs_from(self, other: Self) -> bool {
         match (self, other) {
             (
@@ -87,7 +87,7 @@ impl Observation {
     }
 }
 
-/// Resolves `target` now. May block if the target is a file and its file system blocks.
+/// Resolves `target` now. Can block if the target is a file on a file system that does not respond.
 pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),
@@ -97,7 +97,7 @@ pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     }
 }
 
-/// Returns whether a name is a plain file name, so that it cannot lead out of its directory.
+/// Returns whether a name is a plain file name, which cannot refer to anything outside of its directory.
 fn is_file_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
@@ -112,7 +112,7 @@ fn observe_process(pid: i32) -> Observation {
     }
 }
 
-/// Resolves a namespace file. O_PATH opens only the name: no device or FIFO is opened, and no permission on the file itself is needed.
+/// Resolves a namespace file. Uses O_PATH, which does not open devices or FIFOs and needs no permission on the file itself.
 pub(super) fn observe_file(path: &Path) -> Observation {
     let check = || -> rustix::io::Result<Option<u64>> {
         let file = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

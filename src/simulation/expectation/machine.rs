@@ -16,7 +16,7 @@ use crate::simulation::{
 const PREFIX: &str = "/vnf-agent/vpp1/";
 /// Suffix of the `lo` alias in a namespace that the agent created.
 const CREATED: &str = "//netns";
-/// Alias of a foreign link that takes an interface's kernel name.
+/// Alias of a foreign link that occupies the kernel name of an interface.
 pub const SQUATTER: &str = "squatter";
 /// IFLA_BRPORT_ISOLATED of linux/if_link.h.
 const ISOLATED: u16 = 33;
@@ -31,7 +31,7 @@ pub fn spaces(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>, configuratio
     spaces.filter(|(_, space)| *space != Space::default()).collect()
 }
 
-/// Snapshot of a namespace, with the indexes of the links to ignore.
+/// Snapshot of a namespace, and the indexes of the links that the comparison ignores.
 struct Reading<'a> {
     snapshot: &'a Snapshot,
     ignored: BTreeSet<u32>,
@@ -92,7 +92,7 @@ impl<'a> Reading<'a> {
         space
     }
 
-    /// Returns true if an address is the primary one of an IPv4 subnet that has several addresses.
+    /// Returns true if an address is the primary address of an IPv4 subnet that has several addresses.
     fn is_primary_of_several(&self, state: &AddressState) -> bool {
         let subnet = network((state.address.address, state.address.prefix_len));
         let of_subnet = self.snapshot.addresses.iter().filter(|other| {
@@ -150,7 +150,7 @@ fn setting(link: &LinkState, name: &str) -> Option<u64> {
     }
 }
 
-/// Returns true if a link belongs to an interface and does not have to be re-created.
+/// Returns true if a link belongs to an interface, and need not be re-created to apply it.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let identity = identity(&interface.value());
     let mut settings = identity.settings.iter();
@@ -165,7 +165,8 @@ pub fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
 }
 
-/// Returns the interfaces with invalid values. Their links may or may not exist, because the last valid version stays applied.
+/// Returns the names of the interfaces whose value is invalid. Such an interface has a link if an earlier, valid version of it
+/// was applied.
 pub fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
     let names = configuration.values().filter_map(|item| match item {
         Item::Unusable(key) => key.strip_prefix(&*interface_key("")),
@@ -179,12 +180,13 @@ pub fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
     subject(link).is_some_and(|subject| names.contains(subject.split("//").next().unwrap_or_default()))
 }
 
-/// Returns the ownership mark of a link without the agent's prefix.
+/// Returns the part of a link's alias that follows the agent's prefix; `None` if the alias does not have this prefix.
 fn subject(link: &LinkState) -> Option<&str> {
     link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
 }
 
-/// Returns true if a link is foreign: neither the agent's nor left behind by an interrupted creation.
+/// Returns true if a link is foreign. A link that an interrupted creation has left behind is not foreign, although it lacks the
+/// agent's ownership mark.
 fn is_foreign(link: &LinkState) -> bool {
     link.name.starts_with("foreign")
         || is_nic(&link.name)

@@ -14,8 +14,8 @@ fn name_of(space: &Snapshot, index: u32) -> String {
         .expect("a link")
 }
 
-/// Describes a link and everything on it as text. Contains the name of the master instead of its index, which changes if the
-/// master is re-created.
+/// Describes a link and everything on it as text. The text contains the name of the link's master and not its index, because the
+/// index changes if the master is re-created.
 fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) -> String {
     let mut text = format!(
         "{:?}",
@@ -51,8 +51,8 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
     text + &states.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the links that differ between two states of the machine, and the links on top of them, which a repair sets down and
-/// up.
+/// Returns the links that differ between two states of the machine, and the links on top of those. A repair of a link also sets
+/// the links on top of it down and up.
 pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();

@@ -15,7 +15,7 @@ fn end(name: &'static str, peer: &'static str, place: usize) -> Item {
     Item::Interface(Interface::plain(name, Kind::Veth(peer), place))
 }
 
-/// Returns a veth pair whose end `a` is in place `a` and whose end `b` is in place `b`.
+/// Returns a veth pair with the ends `a` and `b`. The parameters are the places of the two ends.
 fn pair(a: usize, b: usize) -> Configuration {
     Configuration::from([end("a", "b", a), end("b", "a", b)].map(|item| (item.key(), item)))
 }

@@ -11,17 +11,18 @@ use crate::simulation::{
     tampering::Tampering,
 };
 
-/// Places for interfaces. Without Docker and a watcher for names, a place must always exist or be created by the agent.
+/// Possible places of interfaces. Here, there is neither Docker nor a watcher for names, so each place must exist from the
+/// beginning or be created by the agent.
 const PLACES: [usize; 4] = [OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE, PROCESS_PLACE];
 
-/// Possible values. There are many interfaces, so that many operations are in flight at once.
+/// Values that a configuration can contain. They include many interfaces, so that many operations are in flight at once.
 const INVENTORY: Inventory = Inventory {
     names: &[
         "w0a", "w0b", "w1a", "w1b", "w2a", "w2b", "w3a", "w3b", "w4a", "w4b", "d0", "d1", "d2", "d3", "v0", "v1", "v2", "l0", "l1", "l2",
         "b0", "n0", "n1",
     ],
     carriers: &[0, 1, 4, 10, 12, 21],
-    // One `lo` per place, so that no two of them conflict.
+    // Each `lo` interface has a place of its own, so that no two of them conflict.
     settled: &[(17, FOREIGN_PLACE), (18, CREATED_PLACE), (19, PROCESS_PLACE)],
     without_vrf: &[],
 };
@@ -29,7 +30,7 @@ const INVENTORY: Inventory = Inventory {
 /// Number of values.
 pub const SLOTS: usize = INVENTORY.slots();
 
-/// Number of random numbers to generate for each value. No value needs more.
+/// Number of random numbers to generate for each value. No value needs more than this.
 const NUMBERS: usize = 24;
 
 /// Returns the machine before the agent starts.
@@ -40,7 +41,7 @@ pub fn machine() -> Kernel {
     kernel
 }
 
-/// Returns the key of a slot.
+/// Returns the key of the value in a slot.
 pub fn key(slot: usize) -> String {
     INVENTORY.key(slot)
 }

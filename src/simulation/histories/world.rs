@@ -1,4 +1,5 @@
-//! Agent on a simulated machine without a store. Desired values and operations have no delay, and time passes only between them.
+//! One agent on a simulated machine, without a store. Desired values arrive at once, operations take no time, and the clock
+//! advances only while the agent waits.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use crate::{
 use netns_kernel::{Failure, LinkState, NetnsId};
 use testbed::expected::Surroundings;
 
-/// Maximum number of rounds in which the agent must become idle.
+/// Number of rounds within which the agent must become idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -38,7 +39,7 @@ const RETRIES_MAX: usize = 8;
 /// One agent on a simulated machine.
 pub struct World {
     pub machine: SharedMachine,
-    /// Failed operations, for use in messages.
+    /// All failed operations, each with a description. Shown if a test fails.
     pub failures: Vec<(String, Failure)>,
     agent: Agent,
     now: Duration,
@@ -115,8 +116,8 @@ impl World {
         self.agent.events.push_back(Event::Probe(key.clone()));
     }
 
-    /// Notifies the agent of all changes in namespaces, and lets it start work. Returns true if there is work now and was none
-    /// before.
+    /// Notifies the agent of all changes in namespaces, and lets it start work. Returns true if no work was in flight before and
+    /// some is now.
     pub fn decide(&mut self) -> bool {
         let reported = std::mem::take(&mut self.machine.get().kernel.reported);
         self.suspect(reported);

@@ -14,7 +14,7 @@ const VLAN_FLAGS: u16 = 2;
 const LOOSE_BINDING: u8 = 4;
 
 impl Kernel {
-    /// Checks that a new VLAN has an unused id on its parent.
+    /// Checks that no other VLAN device on the same parent has the id and protocol of the new one.
     pub(super) fn check_vlan(&self, create: &CreateLink, parent: Option<(NetnsId, u32)>) -> Result<(), Failure> {
         if create.info.kind != "vlan" {
             return Ok(());
@@ -66,7 +66,8 @@ impl Kernel {
         flags.unwrap_or_default() & LOOSE_BINDING != 0
     }
 
-    /// Sets the VLANs on a link up or down together with the link (`vlan_device_event` in net/8021q/vlan.c).
+    /// Sets the VLAN devices on top of a link up or down together with the link, unless their binding is loose
+    /// (`vlan_device_event` in net/8021q/vlan.c).
     pub(super) fn follow_parent(&mut self, netns: NetnsId, index: u32, up: bool) {
         let is_above = |upper: &&(NetnsId, u32)| self.parents.get(*upper) == Some(&(netns, index));
         let uppers: Vec<(NetnsId, u32)> = self.parents.keys().filter(is_above).copied().collect();

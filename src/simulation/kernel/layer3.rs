@@ -54,14 +54,14 @@ fn routes_of(space: &Snapshot, state: &AddressState) -> Vec<AddressRoute> {
 }
 
 impl Kernel {
-    /// Returns the routes that the kernel added for addresses in a namespace, without those that were deleted.
+    /// Returns the routes that the kernel added for addresses in a namespace, except for those that have since been deleted.
     pub fn routes_of_addresses(&self, netns: NetnsId) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns) else { return Vec::new() };
         let routes = space.addresses.iter().flat_map(|state| routes_of(space, state));
         routes.filter(|route| !self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Returns the routes that the kernel adds for an address, including those that were deleted.
+    /// Returns the routes that the kernel adds for an address, including those that have since been deleted.
     pub fn routes_of(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
         self.spaces.get(&netns).map(|space| routes_of(space, state)).unwrap_or_default()
     }
@@ -72,7 +72,7 @@ impl Kernel {
         routes.retain(|state| (state.link, state.route.table) != (index, table));
     }
 
-    /// Returns the routes that the kernel added for an address and that were deleted.
+    /// Returns the routes that the kernel added for an address and that have since been deleted.
     pub fn missing_routes(&self, netns: NetnsId, state: &AddressState) -> Vec<AddressRoute> {
         let Some(space) = self.spaces.get(&netns).filter(|_| !self.missing.is_empty()) else {
             return Vec::new();
@@ -81,7 +81,7 @@ impl Kernel {
         routes.filter(|route| self.missing.contains(&(netns, *route))).collect()
     }
 
-    /// Returns true if any address lacks a route that the kernel adds for it.
+    /// Returns true if any route that the kernel added for an address has been deleted.
     pub fn lacks_address_routes(&self) -> bool {
         let mut spaces = self.spaces.iter();
         spaces.any(|(netns, space)| space.addresses.iter().any(|state| !self.missing_routes(*netns, state).is_empty()))
@@ -107,7 +107,7 @@ impl Kernel {
         self.changed(netns);
     }
 
-    /// Restores the deleted routes that the kernel adds for an address.
+    /// Restores those routes of an address that the kernel added and that have since been deleted.
     pub(super) fn restore_routes(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let same = |state: &&AddressState| (state.link, state.address) == (found.index, address);
@@ -120,7 +120,7 @@ impl Kernel {
         }
     }
 
-    /// Restores the routes that the kernel adds for all addresses on a link when the link is set up.
+    /// Restores the routes that the kernel adds for the addresses on a link, as the kernel does when the link is set up.
     pub(super) fn restore_all_routes(&mut self, netns: NetnsId, index: u32) {
         self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
     }
@@ -214,7 +214,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Begins duplicate address detection if the link performs it. Without a carrier, an IPv6 address stays tentative.
+    /// Begins duplicate address detection for an IPv6 address if links of this kind perform it. The address stays tentative while
+    /// the link has no carrier.
     pub(super) fn begin_detection(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Result<(), Failure> {
         let found = self.require(netns, link)?;
         if ["veth", "tun"].contains(&&*found.kind) && address.address.is_ipv6() {
@@ -247,7 +248,7 @@ impl Kernel {
         addresses.any(|state| state.link == index && state.flags & TENTATIVE != 0)
     }
 
-    /// Ends duplicate address detection for an address. Without a carrier, the address stays tentative.
+    /// Ends duplicate address detection for an address. If the link has no carrier any more, the address stays tentative.
     pub fn end_detection(&mut self, of: Asked, duplicate: bool) {
         let links = self.spaces.get(&of.0).map(|space| space.links.as_slice()).unwrap_or_default();
         if links.iter().any(|link| link.index == of.1 && link.oper_state == NO_CARRIER) {
@@ -342,7 +343,7 @@ impl Kernel {
             .retain(|entry| (entry.link, entry.address) != (found.index, address));
     }
 
-    /// Checks that there is no foreign entry for an address, or that the entry may be adopted.
+    /// Fails if there is a foreign neighbour entry for the address, unless `adopt` is true.
     pub(super) fn adopt_neighbour(&mut self, netns: NetnsId, link: &str, address: IpAddr, adopt: bool) -> Result<Reply, Failure> {
         let link = self.require(netns, link)?.index;
         let neighbours = &self.space(netns).neighbours;
@@ -350,7 +351,7 @@ impl Kernel {
         adopted(there.map(|entry| entry.protocol), adopt)
     }
 
-    /// Checks that there is no foreign route to the same destination, or that the route may be adopted.
+    /// Fails if there is a foreign route to the same destination, unless `adopt` is true.
     pub(super) fn adopt_route(&mut self, netns: NetnsId, route: &RouteSpec, adopt: bool) -> Result<Reply, Failure> {
         let same = |state: &&RouteState| same_place(&state.route, route) && state.route.metric == stored_metric(route);
         let there = self.space(netns).routes.iter().find(same);

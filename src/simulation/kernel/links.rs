@@ -46,7 +46,7 @@ impl Kernel {
         index
     }
 
-    /// Returns the links of a namespace; none if the namespace does not exist.
+    /// Returns the links of a namespace, or no links if the namespace does not exist.
     fn space_of(&self, netns: NetnsId) -> impl Iterator<Item = &LinkState> {
         self.spaces.get(&netns).into_iter().flat_map(|space| &space.links)
     }
@@ -133,7 +133,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Renames or moves a link. The link is taken down first, which deletes its routes and neighbours, and brought up again afterwards.
+    /// Renames or moves a link. A link that is up is first set down, which deletes its routes and neighbours, and then set up
+    /// again.
     fn relocate(&mut self, netns: NetnsId, found: &LinkState, changes: &LinkChanges) -> Result<(NetnsId, u32), Failure> {
         let name = changes.rename.clone().unwrap_or_else(|| found.name.clone());
         let target = changes.move_to.unwrap_or(netns);
@@ -161,7 +162,7 @@ impl Kernel {
         self.finish_relocation(netns, found.index, name, found.up)
     }
 
-    /// Updates the parent records of a moved link and of the links on top of it.
+    /// Updates `parents` after a link was moved, for the link itself and for the links on top of it.
     fn move_in_parents(&mut self, from: (NetnsId, u32), to: (NetnsId, u32)) {
         if let Some(parent) = self.parents.remove(&from) {
             self.parents.insert(to, parent);
@@ -178,7 +179,8 @@ impl Kernel {
         Ok((netns, index))
     }
 
-    /// Sets the MAC address. A change deletes all neighbours on the link, including permanent ones (`neigh_changeaddr`).
+    /// Sets the MAC address of a link. If the address changes, all neighbours on the link are deleted, including permanent ones
+    /// (`neigh_changeaddr`).
     pub fn set_mac(&mut self, netns: NetnsId, index: u32, mac: [u8; 6]) {
         let link = self.link_mut(netns, index);
         if link.mac != Some(mac) {
@@ -204,7 +206,8 @@ impl Kernel {
         }
     }
 
-    /// Sets the master of a link. Entering or leaving a VRF, but not a bridge, sets the link down and up, and deletes its IPv6 addresses.
+    /// Sets the master of a link. If the link enters or leaves a VRF (but not a bridge), it is set down and up again and loses
+    /// its IPv6 addresses.
     pub fn set_master(&mut self, netns: NetnsId, index: u32, master: Option<u32>) {
         let link = self.link_mut(netns, index);
         if link.master == master {
@@ -234,7 +237,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes a link, everything on it, its peer and the links on top of it, and releases its ports.
+    /// Deletes a link together with everything on it, its peer, and the links on top of it. Its ports are released.
     pub fn remove_link(&mut self, netns: NetnsId, index: u32) {
         let slaves: Vec<u32> = self
             .space(netns)

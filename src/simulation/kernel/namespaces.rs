@@ -66,7 +66,7 @@ impl Kernel {
         }
     }
 
-    /// Closes the namespaces and subscriptions of an agent that has ended. The network stays as it is.
+    /// Closes the namespaces and subscriptions of an agent that has ended. Namespaces that only the agent kept open end as well.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
         self.reported.clear();
@@ -149,7 +149,7 @@ impl Kernel {
                     _ => self.bindings.get(reference).copied(),
                 };
                 if meant.is_some_and(|meant| meant != process.start_time) && !self.forgetful {
-                    return Err(unavailable(format!("PID {pid} ended and now belongs to another process")));
+                    return Err(unavailable(format!("PID {pid} was reused and now belongs to another process")));
                 }
                 if process.netns == OWN {
                     return Err(unavailable(format!("PID {pid} shares the agent's own network namespace")));
@@ -168,7 +168,7 @@ impl Kernel {
                 let netns = self.new_space(mark);
                 self.names.insert(name.clone(), netns);
                 self.references += 1;
-                // The new namespace also changes what a file reference with this name resolves to.
+                // A reference to the namespace file of this name now resolves to the new namespace as well.
                 self.side_effects = true;
                 (netns, None)
             }
@@ -225,7 +225,7 @@ impl Kernel {
         }
     }
 
-    /// Re-arms the subscription to a namespace. If there was a change in the meantime, reports it at once instead.
+    /// Re-arms the subscription to a namespace. If there was a change in the meantime, reports the change at once instead.
     pub fn rearm(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.pending) {
@@ -236,7 +236,7 @@ impl Kernel {
         }
     }
 
-    /// Returns true if changes in a namespace are reported.
+    /// Returns true if the agent has a subscription to the changes in a namespace.
     pub fn is_watched(&self, netns: NetnsId) -> bool {
         self.subscriptions.contains_key(&netns)
     }

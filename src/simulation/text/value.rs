@@ -36,7 +36,7 @@ pub(super) fn show_key(key: &str) -> String {
     }
 }
 
-/// Parses the short form of [`show_key`].
+/// Parses the short form that [`show_key`] prints.
 pub(super) fn parse_key(text: &str) -> Result<String, String> {
     let (kind, rest) = halves(text, " ")?;
     match kind {

@@ -1,4 +1,4 @@
-//! Events between the Docker tracker and the daemon, and the processes of which the tracker holds a pidfd.
+//! Events between the Docker tracker and the daemon, and the ends of processes for which the tracker holds a pidfd.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ impl World {
         }
     }
 
-    /// Plans the response to a list request. The list also shows changes for which there was no event.
+    /// Plans the response to a list request. The list also reflects changes for which the daemon sent no event.
     fn list(&mut self, after: Duration) {
         if std::mem::take(&mut self.daemon.untold) {
             self.disturbed = self.now;
@@ -91,7 +91,7 @@ impl World {
             if alive == Some(microservice.process_start_time) {
                 agent.tracker.pinned.insert(container_id.clone(), ProcessIdentity::of(microservice));
             } else {
-                found = Inspection::Failed("its main process ended during the inspection".to_owned());
+                found = Inspection::Failed("the main process ended during the inspection".to_owned());
             }
         }
         self.step_registry(Input::Inspected { container_id, found });
@@ -138,7 +138,7 @@ impl World {
         self.disturbed = self.now;
         {
             let kernel = &mut self.machine.get().kernel;
-            // Only a running daemon can start containers, but containers can end without it.
+            // Only a running daemon can start containers, but containers can also stop while the daemon is down.
             match runs && self.daemon.up {
                 true => self.daemon.start(kernel, number),
                 false if runs => return,
@@ -153,12 +153,12 @@ impl World {
             let after = self.moment(Site::Hint);
             self.plan_docker(after, DockerStep::Hint(Daemon::id(number)));
         } else if self.daemon.up {
-            // Without a connection, the tracker learns of the change from the list after the next connection.
+            // The tracker learns of this change only from the next list of containers.
             self.daemon.untold = true;
         }
     }
 
-    /// Plans the notifications for ended processes of which the tracker holds a pidfd.
+    /// Plans the notifications for ended processes for which the tracker holds a pidfd.
     fn processes_changed(&mut self) {
         let Some(agent) = &self.agent else { return };
         let ended = |process: &ProcessIdentity| {

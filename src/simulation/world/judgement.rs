@@ -23,11 +23,12 @@ use crate::simulation::{
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 use testbed::expected::{Surroundings, Verdict};
 
-/// Time within which the agent notices a change in the kernel: the interval of its slowest check for changes without an event.
+/// Time within which the agent notices a change in the kernel. It is longer than the interval of the agent's checks for changes
+/// that cause no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 /// Time within which the agent notices a change in a namespace that is not watched for events.
 const SWEPT_WITHIN: Duration = Duration::from_secs(14);
-/// Time after the start of the agent within which it has scanned the namespaces of an earlier run.
+/// Time within which a starting agent has scanned the namespaces that an earlier run may have left.
 const SCANNED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Times in seconds after the last interference at which the world is checked. The later checks allow for retries and
@@ -114,7 +115,7 @@ impl World {
         }
     }
 
-    /// Returns the names of the links to which a restarted agent may apply another interface than before.
+    /// Returns the names of the links to which the agent may apply a different interface after a restart.
     pub(super) fn contested(&self) -> BTreeSet<String> {
         let places = self.places();
         let blocked = self.blocked(&places);
@@ -231,7 +232,7 @@ impl World {
     }
 
     /// Checks that operations failed only because of interference. Any other failure means that an operation was performed before
-    /// its dependencies.
+    /// its dependencies were available.
     pub(super) fn judge_failures(&mut self, failed: Vec<(String, Failure)>) {
         for (what, failure) in failed {
             let desired = failure.message.contains("injected by the simulation");
@@ -293,7 +294,7 @@ impl World {
         }
     }
 
-    /// Returns why a value is wrongly reported as CONFIGURED; `None` if the report is true.
+    /// Returns why a value is wrongly reported as CONFIGURED; `None` if the report is correct.
     fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
         let short = key.strip_prefix("config/").unwrap_or(key);
         let versions = self.versions.get(&revision)?.iter().filter(|item| item.key() == short);
@@ -302,7 +303,7 @@ impl World {
         Some(format!("{key} at revision {revision} is reported as CONFIGURED, but {wrong}"))
     }
 
-    /// Returns why a version of a value is not applied; `None` if it is.
+    /// Returns why a version of a value is not applied; `None` if it is applied.
     fn falsehood(&self, places: &[Option<NetnsId>], item: &Item) -> Option<String> {
         let Item::Interface(interface) = item else { return None };
         if matches!(interface.kind, Kind::Existing { .. }) {

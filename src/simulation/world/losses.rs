@@ -1,7 +1,7 @@
 //! Rules for a store that loses its contents.
 //!
-//! The agent must not delete anything because of the loss before the removals are accepted. In the end, the lost values are put
-//! again or their removal is accepted, so that the final state is known.
+//! Until a user accepts the removals, the agent must not delete anything because of the loss. At the end of a run, the lost
+//! values are put again or their removal is accepted, so that the final state is known.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,8 +16,8 @@ use netns_kernel::NetnsId;
 
 /// Time within which the agent lists the store again after losing the connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// Time within which the agent notices a loss that only a comparison reveals. Either the watch lost events, or it continues at
-/// the revision at which the store lost its contents.
+/// Time within which the agent notices a loss that only a comparison reveals. This is the case if the watch lost events, or if it
+/// continues at the revision at which the store lost its contents.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
 /// Key below `config/` that accepts held removals.
@@ -30,7 +30,7 @@ pub(super) struct Losses {
     /// True if the agent must hold exactly the removals of the lost values, because it knew all values and no lost value has been
     /// changed since.
     certain: bool,
-    /// True if the store was emptied, restored or replaced, or may not have reported a change to the agent.
+    /// True if the store was emptied, restored or replaced, or may have failed to report a change to the agent.
     happened: bool,
     /// True if the store was emptied at least once.
     emptied: bool,
@@ -65,7 +65,7 @@ impl Losses {
         self.lost.contains(key)
     }
 
-    /// Returns true if the agent may have given up values that no user deleted.
+    /// Returns true if the agent may have removed values that no user deleted.
     pub(super) fn may_be_given_up(&self) -> bool {
         self.happened
     }
@@ -99,7 +99,8 @@ impl Losses {
         self.certain &= !self.happened;
     }
 
-    /// Records that a restarted agent may hold objects of a lost value's former version as orphans.
+    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then hold objects of the
+    /// value's former version as orphans.
     fn note_superseded(&mut self) {
         self.certain &= !(self.put_again && self.killed);
     }
@@ -116,7 +117,7 @@ impl World {
     /// Empties the store.
     pub(super) fn empty_store(&mut self, loss: Loss) {
         let usable = self.configuration.values().all(|item| !matches!(item, Item::Unusable(_)));
-        // The removal of an invalid value is not held across a restart.
+        // After a restart, the agent does not hold the removal of an invalid value any more.
         self.losses.certain &= usable && self.agent_knows_all();
         let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
             && (self.agent.is_none() || self.agent_knows_all())
@@ -130,7 +131,7 @@ impl World {
         self.losses.emptied = true;
         self.losses.lost = self.configuration.keys().cloned().collect();
         self.store.empty(loss);
-        // The agent may give up values that refer to a process, and with them its binding to the process.
+        // The agent may remove values that refer to a process, and then forgets its binding to the process.
         self.machine.get().kernel.foreign_processes.clear();
         self.lose_connections("the store was emptied");
     }
@@ -163,7 +164,7 @@ impl World {
         self.cut_writer();
     }
 
-    /// Records that the agent was killed. It may not have noticed a loss yet.
+    /// Records that the agent was killed, possibly before it noticed a loss.
     pub(super) fn note_kill(&mut self) {
         if let Some(agent) = &self.agent {
             let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
@@ -174,7 +175,7 @@ impl World {
         }
     }
 
-    /// Returns true if there is a namespace that the agent created and the configuration does not refer to.
+    /// Returns true if there is a namespace that was created by the agent and that the configuration does not refer to.
     fn has_unwanted_namespace(&self) -> bool {
         let places = self.places();
         let kernel = &self.machine.get().kernel;

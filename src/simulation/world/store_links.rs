@@ -16,11 +16,11 @@ use crate::{
     sources::etcd::{SnapshotReason, SourceEvent, note::Past, reading::Compared},
 };
 
-/// Interval at which the reader compares all revisions, as in the agent.
+/// Interval at which the reader compares all revisions, the same as in the real agent.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
-/// Delay before a comparison with a doubtful result is repeated, as in the agent.
+/// Delay before a comparison with a doubtful result is repeated, the same as in the real agent.
 const SECOND_CHECK: Duration = Duration::from_secs(2);
-/// Delay before the note about the store is written, as in the agent.
+/// Delay before the agent writes the note by which it recognizes the store. The same as in the real agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the writer audits the status keys. It is much shorter than in the agent, to shorten runs.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ impl World {
                 link.watched = Some(revision);
                 let past = match link.reading.doubts(revision, cluster_id, &items) {
                     Some(earlier) => self.store.past(earlier),
-                    None => Past::Unknown("it was not needed".to_owned()),
+                    None => Past::Unknown("the history was not needed".to_owned()),
                 };
                 link.reading.established(revision, cluster_id, items, &past);
                 self.plan_delivery();
@@ -160,7 +160,7 @@ impl World {
         agent.following.write_note(agent.reader.reading.note().as_ref(), &mut self.disk);
     }
 
-    /// Lets the agent check whether its hold on removals ends.
+    /// Lets the agent check whether it can stop holding back removals.
     pub(super) fn judge_hold(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let note = agent.following.is_holding().then(|| agent.reader.reading.note()).flatten();
@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    /// Plans the notification about newly deleted keys.
+    /// Plans the notification of the writer about newly deleted status keys.
     pub(super) fn wake_writer(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let Some(watched) = &mut agent.writer.watched else { return };
@@ -294,7 +294,7 @@ impl World {
             let lease = link.lease_state.lease().unwrap_or_default();
             let mut after = self.choices.moment(Site::Request, self.calm_since.is_some());
             if self.calm_since.is_none() && self.scenario.slow_store && self.choices.choose(Site::HangingRequest, 3) {
-                // The server hangs. It executes the received requests only after they have timed out.
+                // The server hangs, and executes a received request only after the request has timed out.
                 after = TIME_LIMIT + self.choices.millis(Site::LateRequest, 3000);
                 self.plan_write(TIME_LIMIT, WriterStep::Timeout);
             }
