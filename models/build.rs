@@ -20,14 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let mut sources = Vec::new();
     collect_protos(root, &mut sources)?;
-    // The order of directory entries depends on the file system, but the output must not.
+    // Sort the files, because the order of directory entries depends on the file system, and the build output must not.
     sources.sort();
 
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true).open_files(&sources)?;
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
-    // Write the encoded set: the typed `FileDescriptorSet` would lose custom options. The embedded set has no comments, because
-    // those that the program shows are in a separate table.
+    // Write the set as encoded bytes, because the type `FileDescriptorSet` would lose custom options. The set contains no
+    // comments: the comments that the program shows are in a separate table.
     fs::write(out_dir.join(DESCRIPTOR_SET), embedded_set(root, &sources)?)?;
 
     let mut config = prost_build::Config::new();
@@ -49,16 +49,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Generates a function for each of the oneofs `link` and `port` of an interface. It returns the field name of the set member,
-/// and the member's message as a dynamic message.
+/// Generates one function for each of the oneofs `link` and `port` of an interface. The function returns the field name of the
+/// member that is set, and the member's message as a dynamic message.
 ///
-/// Generating these functions means that a new link kind needs no code here.
+/// Because the functions are generated, a new link kind needs no change here.
 fn members(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     let files = set.file.iter().filter(|file| file.package() == "ligato.linux.interfaces");
     let interface = files
         .flat_map(|file| &file.message_type)
         .find(|message| message.name() == "Interface");
-    let interface = interface.ok_or("no message ligato.linux.interfaces.Interface")?;
+    let interface = interface.ok_or("message ligato.linux.interfaces.Interface not found")?;
     let mut code = String::new();
     for (oneof, variants) in [("link", "Link"), ("port", "Port")] {
         let position = interface.oneof_decl.iter().position(|declared| declared.name() == oneof);

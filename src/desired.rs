@@ -1,7 +1,8 @@
-//! Desired state: decodes, validates and merges the values of all sources, and submits them to the engine.
+//! Decodes, validates and merges the desired values of all sources, and submits the result to the engine.
 //!
-//! An invalid value is never dropped silently: it becomes a rejection under its own key and still belongs to its source. A client's request
-//! is saved on disk before it is applied, or when it is confirmed if it requires confirmation. [`Desired`] is the entry point.
+//! An invalid value is never dropped silently: it becomes a rejection under its own key and still belongs to its source. A
+//! client's request is saved to disk before it is applied. A request that requires confirmation is saved only when it is
+//! confirmed. [`Desired`] is the entry point.
 
 use std::{
     collections::BTreeMap,
@@ -38,22 +39,23 @@ use tokio::sync::watch;
 use undo::Confirmations;
 pub use undo::{Confirmation, ConfirmationError, UnconfirmedChange};
 
-/// Status reason of a value that waits for the end of duplicate address detection.
+/// Status reason of a value that waits until duplicate address detection has finished.
 pub const TENTATIVE: &str = "AddressTentative";
 /// Maximum time that an atomic request waits for duplicate address detection.
 ///
-/// By default, duplicate address detection takes the kernel two seconds.
+/// With the kernel's default settings, duplicate address detection takes up to two seconds.
 const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Prefix of configuration keys in the store, after the prefix of the agent.
+/// Prefix of configuration keys in the store. It follows the agent's own prefix.
 pub const CONFIG: &str = "config/";
 
-/// Value that one source has for a key. Clones are cheap, because they share large values.
+/// Value that one source provides for a key. Clones are cheap, because they share the large parts.
 #[derive(Clone, PartialEq)]
 struct Item {
-    /// Store revision at which the value was put; 0 if it is not from the store.
+    /// Store revision at which the value was put; 0 if the value does not come from the store.
     revision: i64,
-    /// Number of the client's request; 0 for other sources. It makes putting the same value again count as a change.
+    /// Number of the client request that put the value; 0 if the source is not a client. Each request has a different number, so
+    /// putting the same value again counts as a change.
     request: u64,
     value: Result<Value, Rejection>,
     /// Protobuf encoding of the value; `None` if the value cannot be decoded.
@@ -79,13 +81,14 @@ impl Item {
 pub struct ClientRequest {
     /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// True to delete all values of the source whose keys are not in `changes`.
+    /// True if all values of the source whose keys are not in `changes` are deleted.
     pub replace: bool,
     /// Keys with their new values; `None` deletes the value of the key. If a key occurs twice, the last change wins.
     pub changes: Vec<(Key, Option<ClientItem>)>,
-    /// True to roll back all changes if one of them fails.
+    /// True if all changes are rolled back when one of them fails.
     pub atomic: bool,
-    /// Time within which the request must be confirmed. Otherwise, or if the agent restarts in the meantime, it is rolled back.
+    /// Time within which the client must confirm the request; `None` if no confirmation is required. If the client does not
+    /// confirm in time, or the agent restarts first, the request is rolled back.
     pub confirm_within: Option<Duration>,
     /// Description shown in the transaction history.
     pub description: String,
@@ -122,24 +125,25 @@ impl ClientRequest {
 pub enum Committed {
     /// The request was applied. The result lists the values that failed, which the agent retries.
     Applied(TransactionResult),
-    /// The request was applied, and must be confirmed with the sequence number of its transaction.
+    /// The request was applied, but the client must still confirm it, by the sequence number of its transaction.
     Unconfirmed(TransactionResult),
-    /// The request was saved. The agent applies it together with the values of the store, once it has read the store.
+    /// The request was saved, but the store has not been read yet. The agent will apply the request together with the values of
+    /// the store.
     Kept,
 }
 
 /// Reason why a client's request was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The request was not applied, because it could not be saved on disk.
+    /// The request was not applied, because it could not be saved to disk.
     #[error("request not accepted: {0}")]
     NotKept(#[from] ClientStoreError),
-    /// The name is reserved for a source that is not a client, such as the store.
+    /// The source name is empty, or reserved for a source that is not a client, such as the store.
     #[error("source {0:?} is reserved; omit the name, or choose another")]
     ReservedSource(String),
     /// The request may have to be rolled back, which is not possible before the agent has read the store.
     #[error(
-        "the store has not been read yet, so a change cannot be applied with rollback; retry later, or without atomic and confirm-within"
+        "the agent has not read the store yet, so it cannot apply a change with rollback; retry later, or omit atomic and confirm-within"
     )]
     TooEarly,
     /// The engine rejected the request or has stopped.
@@ -164,14 +168,14 @@ pub struct DesiredItem {
 pub trait Verdicts: Send + Sync {
     /// Waits until the kernel has reported a result for each of these keys.
     ///
-    /// Returns the keys, each with an error if its value has failed.
+    /// Returns each key with the error of its value, or with `None` if the value has not failed.
     fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>>;
 }
 
 /// Desired state of all sources, submitted to the engine whenever it changes.
 pub struct Desired {
-    // A std mutex suffices: it is held only for map operations and for submitting changes to the engine, which never waits. The changes
-    // stay in order because they are submitted under the lock.
+    // A std mutex suffices: it is held only for map operations and for submitting changes to the engine, neither of which waits.
+    // Submitting the changes under the lock keeps them in order.
     merge: Mutex<Merge<Item>>,
     /// Locked while a client's request is saved and submitted, so that requests are applied in the order in which they are saved. A tokio
     /// mutex, because saving waits for the disk.
@@ -180,7 +184,7 @@ pub struct Desired {
     confirmations: Confirmations,
     /// Keys in the store that belong to no model.
     foreign: Mutex<Foreign>,
-    /// Removals on hold, because the store may have lost its contents.
+    /// Removals that are on hold because the store may have lost its contents.
     held: watch::Sender<Held>,
     /// True once the complete desired state has been submitted.
     begun: AtomicBool,
@@ -189,7 +193,9 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Reads the saved client values from `data_dir`. The engine receives nothing until the store has been read.
+    /// Creates the desired state with the client values saved in `data_dir`.
+    ///
+    /// Nothing is submitted to the engine until the store has been read.
     ///
     /// # Errors
     /// Fails if the saved values cannot be read.
@@ -223,7 +229,7 @@ impl Desired {
 
     /// Replaces the values of the store with its complete contents at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
-        // Decoding takes long, so it is done before taking the lock.
+        // Decoding is slow, so it is done before the lock is taken.
         let decoded = decoded(self.without_foreign(items));
         self.hand_over(revision, |merge| merge.stored(decoded));
         self.note_put_again();
@@ -238,7 +244,7 @@ impl Desired {
         items
     }
 
-    /// Applies all changes of the store up to a revision.
+    /// Processes the changes of the store up to and including a revision.
     pub fn changed(&self, revision: i64, mut items: Vec<RawChange>) {
         {
             let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
@@ -255,7 +261,7 @@ impl Desired {
             let overridden = merge.overridden(DATASYNC, put);
             if let Some((key, source)) = overridden.first() {
                 let count = overridden.len();
-                warn!(count, %key, source, "values of the store are not used: another source has values under their keys");
+                warn!(count, %key, source, "values from the store are not used, because another source has values under the same keys");
             }
             merge.store_changed(decoded)
         });
@@ -276,7 +282,8 @@ impl Desired {
     /// Returns when all operations of the request have completed. If the caller stops waiting, the request continues.
     ///
     /// # Errors
-    /// Fails if the request was not accepted. In this case, nothing has changed. Values that failed are listed in the result instead.
+    /// Fails if the request was not accepted or the engine has stopped. A value that cannot be applied is not an error; the
+    /// result lists it.
     pub async fn commit(self: &Arc<Self>, request: ClientRequest) -> Result<Committed, RequestError> {
         let desired = self.clone();
         let done = tokio::spawn(desired.take(request));
@@ -301,7 +308,7 @@ impl Desired {
             return Ok(Committed::Kept);
         };
         let Some(undo) = undo else {
-            // Later requests need not wait until this request is applied, because the engine keeps the order.
+            // Later requests need not wait until this request is applied, because the engine applies requests in order.
             drop(clients);
             return Ok(Committed::Applied(transaction.await?));
         };
@@ -335,7 +342,7 @@ impl Desired {
         if undecided.is_empty() {
             return false;
         }
-        // On a link without carrier, duplicate address detection never ends.
+        // On a link without carrier, duplicate address detection never finishes.
         let Ok(verdicts) = tokio::time::timeout(DETECTION_LIMIT, self.verdicts.of(undecided)).await else {
             return false;
         };
@@ -372,7 +379,8 @@ impl Desired {
         if !self.begun.load(Ordering::Relaxed) {
             return None;
         }
-        // Submitted while holding the lock, to keep the order of changes. The caller awaits the result without the lock.
+        // The transaction is submitted while the lock is held, so that changes stay in order. The caller awaits the result
+        // without the lock.
         Some(self.engine.begin(Transaction {
             changes: changes_of(update, 0),
             options: options_of(request),
@@ -381,7 +389,8 @@ impl Desired {
 
     /// Returns the operations that a request would cause, without performing them.
     ///
-    /// The request is simulated with a request number that no real request has.
+    /// The simulated request has a number that no real request has, so that putting an unchanged value counts as a change here,
+    /// too.
     ///
     /// # Errors
     /// Fails if the engine has stopped.
@@ -409,7 +418,7 @@ impl Desired {
         self.engine.simulate(Transaction::of(changes)).await
     }
 
-    /// Returns the names of the sources that have a value for a key, the one in effect first.
+    /// Returns the names of the sources that have a value for a key. The first source is the one whose value is in effect.
     pub fn sources_of(&self, key: &Key) -> Vec<String> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         merged.holders(key).map(|(source, _)| source.to_owned()).collect()
@@ -436,7 +445,7 @@ impl Desired {
         applying.into_iter().map(item).collect()
     }
 
-    /// Merges an update of a source and submits the resulting changes. `revision` is recorded for deleted values.
+    /// Merges an update of a source and submits the resulting changes. `revision` is the store revision to record for deletions.
     fn hand_over(&self, revision: i64, merge: impl FnOnce(&mut Merge<Item>) -> Update<Item>) {
         let mut merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let mut update = merge(&mut merged);
@@ -446,12 +455,12 @@ impl Desired {
         if update.full {
             self.begun.store(true, Ordering::Relaxed);
         } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
-            // The object of a value that is put again may still exist as an orphan on hold. With a full transaction, the agent finds the
-            // object instead of creating it again.
+            // The kernel object of a value that is put again may still exist, as an orphan whose removal is on hold. A full
+            // transaction makes the agent find that object instead of creating a new one.
             update = merged.everything();
         }
         let full = update.full;
-        // A partial update needs no resync: the agent already knows the objects in the kernel and notices changes of them.
+        // A partial update needs no resync: the agent already knows the objects in the kernel and notices changes to them.
         let resync = if full { Resync::Full } else { Resync::None };
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;
@@ -521,7 +530,7 @@ fn config_key(raw: &RawKey) -> Key {
 /// Decodes and validates one value from the store.
 ///
 /// # Errors
-/// Returns a [`Rejection`] if the value cannot be used.
+/// Returns a [`Rejection`] if the key or the value is invalid.
 pub fn decode(raw: &RawKey, key: &Key, value: &[u8]) -> Result<Value, Rejection> {
     usable(&decode_model(raw, key, value)?)
 }

@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum response size in bytes. The client's default of 4 MiB is too small for a page of large values.
 const MESSAGE_SIZE_MAX: usize = 1 << 30;
-/// Number of keys that each page of a listing contains.
+/// Maximum number of keys in one page of a listing.
 const PAGE_KEYS: i64 = 1_000;
 
 /// Store addresses and connection settings.
@@ -83,7 +83,7 @@ impl Password {
         Self(text.into())
     }
 
-    /// Returns the password in clear text. Only for the authentication call.
+    /// Returns the password in clear text. Must only be used for the authentication call.
     fn expose(&self) -> &str {
         &self.0
     }
@@ -108,12 +108,12 @@ impl Connector {
     /// There must be at least one endpoint, all endpoints must be valid, and the TLS files must be readable.
     ///
     /// # Errors
-    /// Fails with [`StoreErrorKind::Configuration`] and names the endpoint or file.
+    /// Fails with [`StoreErrorKind::Configuration`] if a check fails. The message names the endpoint or file.
     pub fn new(config: StoreConfig) -> Result<Self, StoreError> {
         if config.endpoints.is_empty() {
             return Err(StoreError::configuration(
                 "the list of etcd endpoints",
-                "it is empty; specify at least one, for example http://host:2379",
+                "the list is empty; specify at least one endpoint, for example http://host:2379",
             ));
         }
         let tls = read_tls(config.tls.as_ref())?;
@@ -126,10 +126,10 @@ impl Connector {
 
     /// Connects to the first endpoint that responds to a read of the key `probe`, which the user must be allowed to read.
     ///
-    /// Tries each endpoint once, beginning with the endpoint that responded last. Callers that retry must wait between two calls.
+    /// Tries each endpoint once, beginning with the current one. Callers that retry must wait between two calls.
     ///
     /// # Errors
-    /// Fails with the error of the last endpoint.
+    /// Fails if no endpoint responds, with the error of the endpoint that was tried last.
     pub async fn connect(&mut self, probe: &[u8]) -> Result<Session, StoreError> {
         let count = self.config.endpoints.len();
         let mut last = None;
@@ -159,7 +159,8 @@ impl Connector {
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            // Without this option, a cluster member that has lost contact with the others keeps watches open that never report anything.
+            // Without this option, a cluster member that has lost contact with the others would keep watches open without ever
+            // reporting a change.
             .with_require_leader(true);
         if let Some(credentials) = &self.config.credentials {
             options = options
@@ -207,7 +208,7 @@ impl Place {
 pub struct Listing {
     /// Store revision at which all keys were read.
     pub revision: i64,
-    /// Cluster id in the response header, or 0 if the server does not report one.
+    /// Cluster ID in the response header. 0 if the server does not report one, and always 0 in a listing at a given revision.
     pub cluster_id: u64,
     /// The keys, in ascending order.
     pub items: Vec<KeyValue>,
@@ -224,7 +225,7 @@ impl Session {
         self.place.clone()
     }
 
-    /// Returns a client for keys, which accepts large responses.
+    /// Returns a client for reading and writing keys. It accepts large responses.
     pub fn kv(&self) -> KvClient {
         self.client.kv_client().max_decoding_message_size(MESSAGE_SIZE_MAX)
     }
@@ -253,7 +254,7 @@ impl Session {
         }
     }
 
-    /// Converts an error of one of this session's streams (watch or lease keep-alive).
+    /// Converts an error of one of this session's streams (watch or lease keep-alive) to a [`StoreError`].
     pub fn stream_error(&self, action: &'static str, error: &etcd_client::Error) -> StoreError {
         StoreError::from_client(self.endpoint(), action, error)
     }
@@ -261,7 +262,8 @@ impl Session {
     /// Lists the keys under `prefix` in pages, all at the revision of the first page.
     ///
     /// # Errors
-    /// Returns the errors of [`Session::call`]. Also fails if the revision is compacted between two pages; in this case, list again.
+    /// Returns the errors of [`Session::call`]. Also fails if the revision is compacted between two pages; the caller should then
+    /// list again.
     pub async fn list(&self, prefix: &[u8], keys_only: bool) -> Result<Listing, StoreError> {
         self.list_at(prefix, keys_only, 0).await
     }
@@ -330,7 +332,7 @@ impl Session {
     }
 }
 
-/// Delay before the next attempt to connect: 100 ms, doubled after each failure up to 5 s.
+/// Delay before the next attempt to connect: 100 ms at first, then doubled after each failure, up to 5 s.
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
@@ -348,8 +350,9 @@ impl Backoff {
 
     /// Returns the delay before the next attempt. `worked` is how long the last session worked, or zero if it was never established.
     ///
-    /// A session that worked for more than a second resets the delay. A shorter session limits the delay to [`Self::FLAPPING`]. That delay
-    /// is long enough not to overload the store with listings, and short enough for a flapping network.
+    /// After a session that worked for more than a second, the delay starts at 100 ms again. After a shorter session, the delay
+    /// is at most [`Self::FLAPPING`]. That is long enough not to overload the store with listings, and short enough to recover
+    /// quickly on a flapping network.
     pub fn after(&mut self, worked: Duration) -> Duration {
         if worked > Duration::from_secs(1) {
             self.next = Self::FIRST;
@@ -427,7 +430,10 @@ fn endpoint_url(endpoint: &str, tls: bool) -> Result<String, StoreError> {
 
 fn check_endpoint(url: &str, tls: Option<&TlsOptions>) -> Result<(), StoreError> {
     let wrong = |words: &dyn fmt::Display| {
-        StoreError::configuration(format!("etcd endpoint {url:?}"), format!("{words}; write it as http://host:2379"))
+        StoreError::configuration(
+            format!("etcd endpoint {url:?}"),
+            format!("{words}; write the endpoint as http://host:2379"),
+        )
     };
     let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned()).map_err(|e| wrong(&e))?;
     let uri = endpoint.uri();
@@ -460,7 +466,10 @@ fn read_pem(path: &PathBuf, label: &str) -> Result<Vec<u8>, StoreError> {
     let text = std::fs::read(path).map_err(|error| StoreError::configuration(what(), error.to_string()))?;
     let is_label = |line: &[u8]| line.starts_with(b"-----BEGIN ") && line.windows(label.len()).any(|part| part == label.as_bytes());
     if !text.split(|&byte| byte == b'\n').any(is_label) {
-        return Err(StoreError::configuration(what(), format!("it contains no PEM block \"{label}\"")));
+        return Err(StoreError::configuration(
+            what(),
+            format!("the file contains no PEM block \"{label}\""),
+        ));
     }
     Ok(text)
 }
@@ -493,7 +502,7 @@ mod tests {
             ("https://a:2379", "--etcd-ca"),
             ("a", "port is missing"),
             ("http://a:1/x", "only scheme, host and port"),
-            ("", "write it as http://host:2379"),
+            ("", "write the endpoint as http://host:2379"),
             ("http://user:pw@a:1", "only scheme, host and port"),
         ] {
             let error = Connector::new(StoreConfig::plain([endpoint])).expect_err(endpoint);

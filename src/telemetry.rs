@@ -1,7 +1,8 @@
 //! Logging, log levels and metrics ([`metrics`]) of the agent.
 //!
-//! Log levels can be changed at run time with [`LogFilter::set`]. A logger is either one of the agent's modules, named without the crate
-//! (`engine`, `sources`, `kernel`), or any other target by its full name (`hyper`). `default` covers everything without its own level.
+//! Log levels can be changed at run time with [`LogFilter::set`]. Each module of the agent has a logger, named without the crate
+//! (`engine`, `sources`, `kernel`). Any other tracing target is a logger under its full name (`hyper`). The level of `default`
+//! applies to all loggers without a level of their own.
 
 pub mod calls;
 mod defects;
@@ -38,7 +39,7 @@ pub const LOGGERS: &[&str] = &[
     "store",
 ];
 
-/// Accepted level names, which are those of ligato vpp-agent, each with its level in this agent.
+/// Accepted level names, each with the corresponding level in this agent. The names are those of ligato vpp-agent.
 const LEVELS: &[(&str, &str)] = &[
     ("trace", "trace"),
     ("debug", "debug"),
@@ -81,7 +82,7 @@ pub enum LogFilterError {
     Subscriber(String),
 }
 
-/// Starts logging to standard error, with levels that [`log_filter`] can change. Called once, by `main`.
+/// Starts logging to standard error. The filter that [`log_filter`] returns can change the levels. Called once, by `main`.
 pub fn start_logging(directives: &str) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
     let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
@@ -93,7 +94,7 @@ pub fn start_logging(directives: &str) {
     }
 }
 
-/// Returns the layer that writes log lines and escapes foreign text in them.
+/// Returns the layer that writes log lines and escapes untrusted text in them.
 fn lines<S>(colors: bool) -> fmt_layer::Layer<S, visible::VisibleFields>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
@@ -101,7 +102,7 @@ where
     fmt_layer::layer().fmt_fields(visible::VisibleFields::default()).with_ansi(colors)
 }
 
-/// Returns the log filter of this process. Without [`start_logging`], changing the filter has no effect.
+/// Returns the log filter of this process. Changing it has no effect if [`start_logging`] was not called.
 pub fn log_filter() -> LogFilter {
     STARTED.get().cloned().unwrap_or_else(|| LogFilter::new("info", |_| Ok(())))
 }
@@ -118,7 +119,8 @@ impl LogFilter {
         }
     }
 
-    /// Returns the level of each logger: the default, the modules in [`LOGGERS`], and all others with a level of their own.
+    /// Returns the level of each logger: the default logger, the modules in [`LOGGERS`], and all other loggers that have their
+    /// own level.
     pub fn list(&self) -> BTreeMap<String, String> {
         let levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = BTreeMap::from([(DEFAULT_LOGGER.to_owned(), "error".to_owned())]);
@@ -167,7 +169,7 @@ impl fmt::Debug for LogFilter {
     }
 }
 
-/// Returns the logger name for a tracing target: for a module of the agent, without the crate name.
+/// Returns the logger name for a tracing target. For modules of the agent, this is the target without the crate name.
 fn logger(target: &str) -> &str {
     target.strip_prefix("netns_agent::").unwrap_or(target)
 }

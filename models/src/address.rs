@@ -1,7 +1,7 @@
 //! Parsing and printing of IP addresses, MAC addresses and references to allocated addresses.
 //!
-//! This module defines the accepted syntax and the canonical form of each of them. [`crate::validation`] decides whether an address is
-//! allowed in a field.
+//! This module defines the accepted syntax and the canonical form of each kind of text. [`crate::validation`] decides whether an
+//! address is allowed in a field.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ pub enum AddressError {
         /// Largest prefix length: 32 for IPv4, 128 for IPv6.
         max: u8,
     },
-    /// The text is an IPv4-mapped IPv6 address. The kernel does not treat it as the IPv4 address.
+    /// The text is an IPv4-mapped IPv6 address. The kernel does not treat such an address as the IPv4 address that it contains.
     #[error("`{0}` is an IPv4-mapped IPv6 address; write it as an IPv4 address")]
     Ipv4Mapped(String),
     /// The text is not six hexadecimal octets.
@@ -57,7 +57,7 @@ pub struct IpPrefix {
     pub address: IpAddr,
     /// Prefix length in bits: 0 to 32 for IPv4, 0 to 128 for IPv6.
     pub prefix_len: u8,
-    /// `true` if the text contained a prefix length. If `false`, `prefix_len` is 32 or 128, for a single address.
+    /// `true` if the text contained a prefix length. If `false`, the text was a single address, and `prefix_len` is 32 or 128.
     pub had_mask: bool,
 }
 

@@ -1,8 +1,8 @@
 //! Configuration documents: values of all models in a single text, for the initial configuration file, REST and the CLI.
 //!
-//! A document is a `ligato.configurator.Dynamic_config` message. This message is not in `proto/`, because it is derived from the table of
-//! models: it has one member per group (`linuxConfig`), which has one repeated member per model (`interfaces`). Documents can be read from
-//! any serde format; they are written as JSON.
+//! A document is a `ligato.configurator.Dynamic_config` message. This message is not in `proto/`, because it is derived from the
+//! table of models: it has one member per group (`linuxConfig`), and each group has one repeated member per model (`interfaces`).
+//! Documents can be read from any serde format; they are written as JSON.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,8 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
-/// Member for the configuration of a VPP dataplane. Documents exported by clients contain this member, and it must be empty.
+/// Member for the configuration of a VPP dataplane. Documents that clients have exported contain this member. The agent only
+/// accepts it if it is empty.
 const VPP_MEMBER: &str = "vppConfig";
 const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
 const VPP_FILE: &str = "ligato/vpp/vpp.proto";
@@ -101,8 +102,8 @@ fn values_of(document: &DynamicMessage, member: Member) -> Vec<DynamicMessage> {
     values.iter().filter_map(Value::as_message).cloned().collect()
 }
 
-/// Writes values as a JSON document, with lower camel case names and without defaults. Keeps the order of the values of each
-/// model.
+/// Writes values as a JSON document, with field names in lower camel case. Omits fields that have their default value. The values
+/// of each model stay in the given order.
 ///
 /// # Errors
 /// Fails if a value has no JSON form. This cannot happen for values that were read from a document.
@@ -131,7 +132,7 @@ fn push(document: &mut DynamicMessage, model: &Model) -> Result<(), String> {
 
 /// Converts a field path to the spelling of documents: `hw_address` becomes `hwAddress`.
 ///
-/// Path elements that are not fields of the message stay unchanged.
+/// Leaves path elements that are not fields of the message unchanged.
 pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     let mut message = message.cloned();
     let parts = path.split('.').map(|part| {
@@ -171,7 +172,7 @@ pub fn document_descriptor() -> &'static MessageDescriptor {
 static DESCRIPTOR: LazyLock<MessageDescriptor> = LazyLock::new(|| {
     let mut pool: DescriptorPool = descriptor_pool().clone();
     pool.add_file_descriptor_proto(file())
-        .expect("the file must only refer to messages in the pool; a test builds it");
+        .expect("the file must refer only to messages in the pool (a test checks this)");
     let message = pool.get_message_by_name(&format!("{PACKAGE}.{MESSAGE}"));
     message.expect("the message was just added")
 });

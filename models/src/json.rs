@@ -32,7 +32,7 @@ pub enum EncodeError {
     #[error("the agent does not define the message {0}")]
     UnknownMessage(String),
     /// The message contains an out-of-range timestamp, or an `Any` of an unknown type.
-    #[error("a {message} cannot be written as JSON")]
+    #[error("a message of type {message} cannot be written as JSON")]
     NotRepresentable {
         /// Full message name.
         message: String,
@@ -41,8 +41,8 @@ pub enum EncodeError {
     },
 }
 
-/// Encodes a message as JSON, with the field names of the `.proto` file. Omits defaults; writes 64-bit integers as strings and
-/// enum values by name.
+/// Encodes a message as JSON, with the field names of the `.proto` file. Omits fields that have their default value. Writes
+/// 64-bit integers as strings, and enum values by name.
 ///
 /// # Panics
 /// Panics if the message is not defined in `proto/`, or if it contains an out-of-range timestamp or an `Any` of an unknown type.
@@ -54,7 +54,7 @@ pub fn encode<M: Message + Name>(message: &M) -> String {
     }
 }
 
-/// Encodes a message as JSON, like [`encode`], but in either spelling and with errors instead of panics.
+/// Encodes a message as JSON, like [`encode`], but in either spelling. Returns an error where [`encode`] would panic.
 ///
 /// # Errors
 /// Fails if the message is not defined in `proto/`, or if a part of it has no JSON form.

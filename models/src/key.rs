@@ -101,7 +101,7 @@ impl From<&TypedKey> for Key {
 
 /// Returns the key prefix of one agent: `/vnf-agent/<label>/`.
 ///
-/// The link alias with which an agent marks its links begins with the same text.
+/// The alias that the agent sets on its links, as the ownership mark, begins with the same text.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
@@ -112,7 +112,7 @@ pub fn status_key(key: &str) -> Option<Key> {
         .map(|rest| Key::from(format!("{STATUS_PREFIX}{rest}")))
 }
 
-/// Returns the key of the value that a status key is about. The inverse of [`status_key`].
+/// Returns the key of the value that a status key is about. This is the inverse of [`status_key`].
 pub fn config_key_of_status(key: &str) -> Option<Key> {
     key.strip_prefix(STATUS_PREFIX)
         .map(|rest| Key::from(format!("{CONFIG_PREFIX}{rest}")))
@@ -124,7 +124,7 @@ pub fn config_key_of_status(key: &str) -> Option<Key> {
 pub struct LabelError {
     /// Invalid label, with control characters escaped.
     pub label: String,
-    /// Violated rule, as the part of the error message after the label.
+    /// Violated rule, worded so that it follows the label in the error message.
     pub problem: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Decodes configuration values: from the bytes stored under a key to a typed message.
+//! Decodes configuration values: converts the bytes stored under a key to a typed message.
 //!
 //! The key determines the message type, and the content determines the encoding. A value is rejected if any part of its key or content is
 //! unknown.
@@ -43,7 +43,7 @@ pub enum Model {
 impl Model {
     /// Decodes the value stored under `key` (without the agent prefix), from protobuf JSON or binary protobuf.
     ///
-    /// Checks only the form of the value; [`Model::validate`] checks the rest.
+    /// Checks only the form and the key of the value; [`Model::validate`] checks all other rules.
     ///
     /// # Errors
     /// Fails if no model has keys of this form, the bytes are not a message of the model, a key field is invalid, or the value
@@ -98,8 +98,8 @@ impl Model {
 
     /// Unsets `optional` fields that have their default value.
     ///
-    /// Otherwise they would be encoded, and clients of ligato vpp-agent do not know these fields. A field that is not `optional`
-    /// is never encoded with its default value.
+    /// An `optional` field that is set is encoded even if it has its default value, and clients of ligato vpp-agent do not know
+    /// these fields. Other fields are never encoded with their default value.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -272,9 +272,9 @@ fn unknown_key(key: &str) -> DecodeError {
 
 /// Decodes JSON or binary protobuf, depending on the content.
 ///
-/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If it begins with whitespace and is not JSON, it
-/// may be binary: a newline is also the tag of a string field with number 1. All other content is decoded as binary. If that
-/// fails and the content is text, the error is about JSON.
+/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If such content begins with whitespace and is not
+/// JSON, it could be binary, because a newline is also the tag of a string field with number 1. All other content is decoded as
+/// binary. If that fails and the content is text, the error says that a JSON object was expected.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
     let descriptor = json::descriptor_of::<M>().ok_or_else(|| {
         DecodeError::new(

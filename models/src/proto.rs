@@ -14,7 +14,7 @@ pub use encoded::Encoded;
     missing_docs,
     clippy::all,
     rustdoc::all,
-    reason = "generated code, and protobuf packages have no comments"
+    reason = "the code is generated, and protobuf packages have no comments"
 )]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/packages.rs"));
@@ -78,7 +78,7 @@ pub mod ligato {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/netns_agent.fds"));
 
 static DESCRIPTOR_POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set of the build script must be valid; a test decodes it")
+    DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("the descriptor set from the build script must be valid (a test checks this)")
 });
 
 /// Returns the descriptors of all messages. They are built on first use.

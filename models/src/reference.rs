@@ -1,6 +1,6 @@
 //! Configuration reference: message fields, with their types and their comments from the `.proto` files.
 //!
-//! `netns-agent model show` and the pages about values in `docs/` are made from this reference.
+//! `netns-agent model show` and the pages about values in `docs/` are generated from this reference.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 

@@ -1,7 +1,7 @@
 //! Validates single values by all rules that do not depend on a running system or on other values.
 //!
-//! Rules that ligato vpp-agent also has keep its error messages, because clients may depend on them. The other rules follow the
-//! kernel's checks, so that the agent rejects a value that the kernel would refuse before it changes anything.
+//! Rules that ligato vpp-agent has as well use its error messages, because clients might depend on them. The other rules follow
+//! the kernel's checks: if the kernel would refuse a value, the agent rejects the value without changing anything.
 
 mod interface;
 mod iptables;
@@ -99,7 +99,8 @@ fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }
 
-/// Parses a reference to an allocated address, and checks the names in the reference, because it can become part of a key.
+/// Parses a reference to an allocated address, and checks the names in the reference, because the reference can become part of a
+/// key.
 fn check_reference(field: &str, text: &str, own_interface: Option<&str>) -> Result<AllocReference, ValidationError> {
     let as_error = |error| ValidationError::address(field, &error);
     let reference: AllocReference = text.parse().map_err(as_error)?;

@@ -1,4 +1,4 @@
-//! Invalid values. Each row contains a value, the reason of the error, and the fields that the error names.
+//! Invalid values. Each row contains a value, the expected error reason, and the fields that the error must name.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 

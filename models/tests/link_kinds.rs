@@ -1,6 +1,7 @@
 //! Checks that the link kind tables match the messages.
 //!
-//! The agent would silently ignore a field that is missing in a table, and no other test would notice a row without a field.
+//! The agent would silently ignore a field that is missing from its table, and no other test would notice a row that has no
+//! field.
 
 use std::collections::BTreeSet;
 

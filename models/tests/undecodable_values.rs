@@ -1,4 +1,4 @@
-//! Values that cannot be decoded. Each row contains a key, the bytes stored under it, and the reason of the error.
+//! Values that cannot be decoded. Each row contains a key, the bytes stored under the key, and the expected error reason.
 
 #![allow(clippy::too_many_lines, reason = "tables are long by repetition, not by branching")]
 

@@ -1,7 +1,7 @@
 //! Foreign keys: keys in the store that belong to no model.
 //!
-//! Others may put any number of foreign keys. Up to a limit, each gets a status with an error. Further foreign keys are only counted, and
-//! the count is logged each time it has doubled.
+//! Clients can put any number of foreign keys. Up to a limit, each foreign key gets a status that contains an error. Keys beyond
+//! the limit are only counted, and their number is logged each time it has doubled.
 
 use std::{
     collections::HashSet,
@@ -35,7 +35,7 @@ impl Foreign {
         self.others.clear();
     }
 
-    /// Records that a key was put or deleted. Returns true if the change is to be processed further.
+    /// Records that a key was put or deleted. Returns true if the change must be processed further.
     pub fn admits(&mut self, key: &RawKey, put: bool) -> bool {
         if model_of_key(&format!("{CONFIG}{key}")).is_some() {
             return true;
@@ -64,7 +64,8 @@ impl Foreign {
             warn!(
                 count,
                 reported = self.reported.len(),
-                "keys below {CONFIG} belong to no model and have no status of their own; delete them, or put values under the keys of their models"
+                "keys below {CONFIG} belong to no model and have no status of their own; delete them, or put their values under keys that \
+                 belong to a model"
             );
         }
     }

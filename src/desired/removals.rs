@@ -18,13 +18,13 @@ use crate::sources::{
 
 /// Key below `config/`. Putting any value under this key accepts the removals on hold.
 pub const ACCEPT_KEY: &[u8] = b"removals/accept";
-/// Label with the time at which the removal of a saved value was put on hold, in seconds since 1970-01-01T00:00:00Z.
+/// Label of a saved value whose removal is on hold: the time at which the hold started, in seconds since 1970-01-01T00:00:00Z.
 const SINCE: &str = "held-since";
 
 /// Removals that are on hold.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Held {
-    /// Evidence that the store has lost its contents; `None` while new removals are not put on hold.
+    /// Evidence that the store has lost its contents; `None` if there is no such evidence, so removals are not on hold.
     pub evidence: Option<String>,
     /// Store revision at which the loss was noticed.
     pub revision: i64,
@@ -75,7 +75,8 @@ impl Desired {
         self.held.subscribe()
     }
 
-    /// Puts removals on hold because of `evidence`, noticed at the store revision `revision`. Without evidence, ends the hold.
+    /// Records why removals are on hold: `evidence` that the store has lost its contents, noticed at `revision`. `None` ends the
+    /// hold.
     pub fn hold(&self, evidence: Option<String>, revision: i64) {
         self.held.send_if_modified(|held| {
             let changed = held.evidence != evidence || held.revision != revision;
@@ -90,12 +91,13 @@ impl Desired {
             .send_if_modified(|held| std::mem::replace(&mut held.orphans, orphans.clone()) != orphans);
     }
 
-    /// Like [`Desired::stored`], but values that the store no longer has stay desired. Their removal is on hold since `now`.
+    /// Like [`Desired::stored`], but values that the store no longer has stay desired. Their removals are put on hold, starting
+    /// at `now`.
     pub async fn stored_without_removals(&self, now: Duration, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
-        // Only this task changes the store's values, so they do not change before they are merged below.
+        // Only this task changes the store's values, so they cannot change between this line and the merge below.
         let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
-        // Times are saved in whole seconds. Rounding here as well keeps them the same after a restart.
+        // Times are saved to disk in whole seconds. Because of this rounding, the time is the same before and after a restart.
         let since = Duration::from_secs(now.as_secs());
         let kept = lost.iter().filter_map(|(key, item)| dated(key, item, since));
         if let Err(error) = self.keep_held(false, kept.collect()).await {
@@ -108,7 +110,7 @@ impl Desired {
     /// Accepts the removals that are on hold, so the values and orphans are deleted.
     ///
     /// # Errors
-    /// Fails if the acceptance cannot be saved on disk. In this case, nothing is deleted.
+    /// Fails if the acceptance cannot be saved to disk. In this case, nothing is deleted.
     pub async fn accept_removals(&self) -> Result<Accepted, RequestError> {
         self.keep_held(true, Vec::new()).await?;
         let held = self.held.borrow().clone();
@@ -131,12 +133,12 @@ impl Desired {
         self.keep(&clients, &request).await
     }
 
-    /// Ends the hold of values that were put again. [`Desired::forget_put_again`] deletes their saved copies.
+    /// Ends the hold on values that were put again. [`Desired::forget_put_again`] deletes their saved copies.
     pub(super) fn note_put_again(&self) {
         self.note_held(|_| {});
     }
 
-    /// Updates the map of values on hold with `add`, then drops values that are no longer on hold.
+    /// Calls `add` to update the map of values on hold, then drops the values that are no longer on hold.
     fn note_held(&self, add: impl FnOnce(&mut BTreeMap<Key, Duration>)) {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         self.held.send_if_modified(|held| {
@@ -157,19 +159,22 @@ impl Desired {
             held.collect::<Vec<_>>()
         };
         if let Err(error) = self.keep_held(true, held).await {
-            error!("cannot save which removals are still on hold; after a restart, values that were put again would be on hold: {error}");
+            error!(
+                "cannot save which removals are still on hold; after a restart, values that were put again would be on hold again: {error}"
+            );
         }
     }
 }
 
-/// Returns the copy of a value on hold that is saved on disk, or `None` if the value cannot be decoded.
+/// Returns the copy of a value on hold to save to disk, with the start of the hold as a label. Returns `None` if the value cannot
+/// be decoded.
 fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
     let mut kept = client_item(key, item)?;
     kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
     Some((key.clone(), Some(kept)))
 }
 
-/// Removes from saved values the label with the time at which their removal was put on hold, and returns these times by key.
+/// Removes the label `SINCE` from all saved values, and returns the time in each label by key.
 pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
     let date = |(key, item): (&Key, &mut ClientItem)| {
         let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());

@@ -1,10 +1,11 @@
 //! Rolls back a client's request if one of its changes failed or if it was not confirmed in time.
 //!
-//! The previous values are kept as long as they may have to be restored. Values that clients have changed after the request are not
-//! restored.
+//! The previous values are kept for as long as they might have to be restored. Values that clients have changed since the request
+//! are not restored.
 //!
-//! A change that waits for confirmation is applied but not saved on disk. If the agent stops in the meantime, the next start restores the
-//! previous values. Clients identify the change by the sequence number of its transaction, which is also its number in the history.
+//! A change that waits for confirmation is applied but not yet saved to disk. If the agent stops before the confirmation, it
+//! restores the previous values when it starts again. Clients identify the change by the sequence number of its transaction,
+//! which is also its number in the history.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +33,8 @@ pub enum Confirmation {
     Confirmed,
     /// The change was not confirmed in time, and the previous values were restored.
     RolledBack,
-    /// The change was not confirmed in time, and restoring some of the previous values failed. These values are retried.
+    /// The change was not confirmed in time, and some of the previous values could not be restored. The agent retries these
+    /// values.
     PartlyRolledBack(Vec<KeyError>),
     /// The change was not confirmed in time and could not be rolled back. It stays applied until the next restart.
     RollbackFailed(String),
@@ -41,13 +43,13 @@ pub enum Confirmation {
 /// Change that is applied and waits for confirmation.
 #[derive(Clone, Debug)]
 pub struct UnconfirmedChange {
-    /// Sequence number of its transaction, with which the change is confirmed.
+    /// Sequence number of the change's transaction. Clients confirm the change by this number.
     pub seq: u64,
-    /// Source of the values.
+    /// Name of the source whose values were changed.
     pub source: String,
     /// Description given by the client.
     pub description: String,
-    /// Keys of the values that the client named.
+    /// Keys that the request names. Keys that were deleted only because the request replaces all values are not included.
     pub keys: Vec<Key>,
     /// Time at which the change is rolled back.
     pub deadline: SystemTime,
@@ -60,30 +62,31 @@ pub enum ConfirmationError {
     #[error("change {0} was not confirmed in time and has been rolled back; apply it again")]
     Late(u64),
     /// No change with this number is waiting for confirmation.
-    #[error("no change {0} waits for confirmation; it was already confirmed, or the agent was restarted and rolled it back")]
+    #[error("change {0} is not waiting for confirmation: it was already confirmed, or the agent was restarted and rolled it back")]
     Unknown(u64),
     /// The confirmed request could not be saved on disk.
     #[error(transparent)]
     NotKept(#[from] RequestError),
 }
 
-/// Changes that wait for confirmation, and the outcomes of earlier ones, by the sequence number of their transaction.
+/// Changes that wait for confirmation, and changes that were confirmed or rolled back, by the sequence number of their
+/// transaction.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
 struct Entry {
     state: Confirmation,
-    /// Ends the wait for confirmation; `None` once the change no longer waits.
+    /// Wakes the task that waits for the confirmation; `None` once the change was confirmed or the rollback has ended.
     confirmed: Option<oneshot::Sender<()>>,
     /// Number of the request that made the change.
     number: u64,
-    /// Request to save on disk when the change is confirmed; `None` once the time to confirm it is over.
+    /// Request to save to disk when the change is confirmed; `None` once the change can no longer be confirmed.
     request: Option<ClientRequest>,
     before: Before,
     deadline: SystemTime,
 }
 
-/// Values before a request, which are restored if the request is rolled back.
+/// Values that a source had before a request. They are restored if the request is rolled back.
 pub(super) struct Undo {
     source: String,
     /// Number of the request.
@@ -93,13 +96,13 @@ pub(super) struct Undo {
     before: Before,
 }
 
-/// Values before a request, by key.
+/// Values that keys had before a request.
 ///
 /// Shared with the entry in [`Confirmations`], because rolling back an earlier request changes the values that a later request has to
 /// restore.
 type Before = Arc<Mutex<BTreeMap<Key, Previous>>>;
 
-/// Value of a key before a request.
+/// Value that a key had before a request.
 #[derive(Clone)]
 struct Previous {
     /// The value; `None` if the key had no value.
@@ -132,7 +135,7 @@ impl Desired {
         }
     }
 
-    /// Restores the values before a request, except for keys that clients have changed again.
+    /// Restores the values from before a request, except for keys that clients have changed since.
     ///
     /// `seq` is the sequence number of the request's transaction.
     pub(super) async fn roll_back(
@@ -158,11 +161,12 @@ impl Desired {
 
     /// Returns the previous values of the keys that have not changed since the request.
     ///
-    /// If a later request has put the same key and still waits for confirmation, its rollback will restore this previous value.
+    /// If a later request that waits for confirmation has put the same key, that request takes over the previous value and
+    /// restores it if it is rolled back.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
-        // Cloned, because `inherit` locks the values of all waiting requests, which may include these.
+        // The map is cloned, because `inherit` locks the maps of all waiting requests, possibly including this one.
         let before = undo.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut changes = Vec::new();
         for (key, previous) in &before {
@@ -225,7 +229,7 @@ impl Desired {
         self.confirmations.ended(seq, state);
     }
 
-    /// Confirms the change with this sequence number: it stays applied, and is saved on disk to survive a restart.
+    /// Confirms the change with this sequence number: it stays applied, and is saved to disk to survive a restart.
     ///
     /// # Errors
     /// Fails if the change is not waiting for confirmation or cannot be saved.
@@ -241,7 +245,7 @@ impl Desired {
         Ok(())
     }
 
-    /// Returns the changes of a request that clients have not overridden since. Only these are saved when the request is confirmed.
+    /// Returns the changes to save when a request is confirmed: those that clients have not overridden since.
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();
@@ -299,7 +303,8 @@ impl Confirmations {
         waiting.collect()
     }
 
-    /// Replaces the value that waiting requests would restore for `key` with `previous`, if the request `of` put that value.
+    /// Updates all requests that wait for confirmation: if they would restore the value of `key` that the request `of` put, they
+    /// will restore `previous` instead.
     fn inherit(&self, of: u64, key: &Key, previous: &Previous) {
         let entries = self.entries();
         for entry in entries.values().filter(|entry| entry.state == Confirmation::Waiting) {
@@ -329,14 +334,14 @@ impl Confirmations {
         if let Some(entry) = self.entries().get_mut(&seq) {
             (entry.state, entry.request) = (Confirmation::Confirmed, None);
             if let Some(confirmed) = entry.confirmed.take() {
-                // Ends the task that waits for the confirmation. If the time has already expired, the task finds that the request is
-                // confirmed.
+                // The task that waits for the confirmation ends. If its deadline has just passed, it finds that the change is
+                // confirmed and does not roll it back.
                 let _ = confirmed.send(());
             }
         }
     }
 
-    /// Ends the time for confirmation. Returns true if the change was not confirmed.
+    /// Makes later confirmations of a change fail. Returns true if the change has not been confirmed, so it must be rolled back.
     fn time_is_over(&self, seq: u64) -> bool {
         let mut entries = self.entries();
         let waiting = entries.get_mut(&seq).filter(|entry| entry.state == Confirmation::Waiting);

@@ -1,7 +1,7 @@
 //! Contents of a key: a message or text.
 //!
-//! A message is encoded only when it is sent or compared with text. Encoding each message at once would delay the caller,
-//! although most states are replaced before they are written.
+//! A message is encoded only when it is sent or compared with text. Encoding each message at once would delay the caller, usually
+//! for nothing: most states are replaced before they are written.
 
 use std::{borrow::Cow, sync::Arc};
 

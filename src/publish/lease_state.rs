@@ -37,7 +37,7 @@ pub(crate) enum Request {
 pub(crate) enum Completion {
     /// The store carried out the transaction at this revision.
     Written(i64),
-    /// A guard did not hold, because another client has written the key. Nothing was changed.
+    /// The guard of a deletion did not hold, because another client has changed the key. The transaction had no effect.
     NotAsLeft,
     /// The store rejects the transaction permanently.
     Refused,
@@ -54,12 +54,12 @@ pub(crate) struct LeaseState {
     /// Former leases under which transactions with unknown outcomes were sent.
     former: Vec<i64>,
     uncertain: bool,
-    /// State of the current connection. [`Self::connected`] resets it and the fields below.
+    /// State of the current connection. [`Self::connected`] resets this field and the fields below.
     connection: Connection,
     /// Number of operations to send in transactions of their own, to find the operation that the store rejects.
     single: usize,
-    /// Sequence number of the last change when this connection first listed the keys. Once that change is stored, all keys have
-    /// been written under the current lease.
+    /// Sequence number of the newest change at the time of this connection's first listing. Once that change is stored, all keys
+    /// have been written under the current lease.
     fence_at: Option<u64>,
 }
 
@@ -135,7 +135,7 @@ impl LeaseState {
     fn answered(&mut self, asking: Connection, next: Connection) {
         match self.connection == asking {
             true => self.connection = next,
-            false => defect(&format!("response to {asking:?} in state {:?}", self.connection)),
+            false => defect(&format!("unexpected response to {asking:?} in state {:?}", self.connection)),
         }
     }
 
@@ -189,7 +189,7 @@ impl LeaseState {
                 in_flight: in_flight @ 1..,
                 ..
             } => *in_flight -= 1,
-            connection => defect(&format!("completed transaction in state {connection:?}")),
+            connection => defect(&format!("a transaction completed in the unexpected state {connection:?}")),
         }
         match outcome {
             Completion::Written(revision) => state.written(batch, revision),
@@ -214,7 +214,7 @@ impl LeaseState {
 
     /// Requests a new listing of the keys once no transaction is in flight.
     pub fn audit(&mut self) {
-        // In every other state, a listing comes next anyway.
+        // In every other state, a listing is in progress or will follow anyway.
         if let Connection::Writing { listing_due, .. } = &mut self.connection {
             *listing_due = true;
         }
@@ -230,12 +230,12 @@ impl LeaseState {
         self.lease
     }
 
-    /// Returns `true` if no transaction under a former lease can still take effect, so that written keys count as stored.
+    /// Returns `true` if no transaction under a former lease can still take effect, so written keys count as stored.
     pub fn is_fenced(&self) -> bool {
         self.former.is_empty()
     }
 
-    /// Takes the current lease and all former leases, for revocation at shutdown.
+    /// Takes the current lease and all former leases, to revoke them at shutdown.
     pub fn give_up(&mut self) -> Vec<i64> {
         let mut leases = std::mem::take(&mut self.former);
         leases.extend(self.lease.take());

@@ -1,4 +1,4 @@
-//! Messages to publish, which are encoded later. The agent's `report` module creates these messages.
+//! Messages to publish. The agent's `report` module creates them, and the publisher encodes them later.
 
 use models::{
     json,

@@ -42,8 +42,8 @@ pub const OWN_KEY_SPACES: [&str; 3] = ["check/status/", "config-status/", "statu
 /// Publisher settings.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// Time after which the keys of an agent that has died are deleted; at least 1 s. The lease is renewed after each third of
-    /// this time.
+    /// Time after which the keys of an agent that has died are deleted; at least 1 s. The agent renews the lease three times
+    /// within this time.
     pub ttl: Duration,
 }
 
@@ -79,7 +79,8 @@ pub struct Stopped;
 
 /// Handle to the publisher; cheap to clone.
 ///
-/// The publisher ends with [`Publisher::shutdown`], or when the last handle is dropped. In the latter case the lease expires by itself.
+/// The publisher stops when [`Publisher::shutdown`] is called or the last handle is dropped. In the latter case, the lease is not
+/// revoked and expires by itself.
 #[derive(Clone)]
 pub struct Publisher {
     inner: Arc<Inner>,
@@ -110,7 +111,7 @@ impl Shared {
 impl Publisher {
     /// Starts publishing below `prefix` (`/vnf-agent/<label>/`).
     ///
-    /// Must be called within a Tokio runtime. States are kept until the store can be reached.
+    /// Must be called within a Tokio runtime. States are kept in memory until the store can be reached.
     ///
     /// # Errors
     /// Fails if the configuration is unusable. An unreachable store is not an error.
@@ -135,7 +136,7 @@ impl Publisher {
         })
     }
 
-    /// Publishes a message, or JSON, under `key` (below the prefix, within [`OWN_KEY_SPACES`]).
+    /// Publishes a message or text under `key`, which is relative to the agent prefix and must be in one of [`OWN_KEY_SPACES`].
     ///
     /// Returns at once: the message is encoded and written later.
     pub fn set(&self, key: &str, content: impl Into<Content>) {
@@ -145,7 +146,7 @@ impl Publisher {
         }
     }
 
-    /// Deletes `key`. Returns at once.
+    /// Deletes `key` from the store. Returns at once: the deletion is sent later.
     pub fn remove(&self, key: &str) {
         if owned(key) {
             self.inner.shared.state().remove(key);
@@ -153,17 +154,18 @@ impl Publisher {
         }
     }
 
-    /// Deletes the keys in [`OWN_KEY_SPACES`] that an earlier run left, including keys that only a later listing shows.
+    /// Deletes the keys in [`OWN_KEY_SPACES`] that an earlier run left in the store, including keys that are found later.
     ///
-    /// Must be called after all keys that exist in this run have been set.
+    /// Must not be called before this run has set all its keys, because all other keys are deleted.
     pub fn retain_only_current(&self) {
         self.inner.shared.state().retain_only_current();
         self.inner.shared.changed.notify_one();
     }
 
-    /// Waits until all changes made before this call are in the store, or newer states of the same keys.
+    /// Waits until the store has all changes made before this call, or newer states of the same keys.
     ///
-    /// Does not wait for values that the store rejects permanently (because they are too large); these are logged.
+    /// Does not wait for values that the store rejects permanently, for example because they are too large. Such values are
+    /// logged.
     ///
     /// # Errors
     /// Returns [`Stopped`] if the publisher was shut down.
@@ -176,7 +178,7 @@ impl Publisher {
         reached.ok().and_then(|settled| *settled).map(|_| ()).ok_or(Stopped)
     }
 
-    /// Returns a watch on the state of the store connection.
+    /// Returns a receiver that is notified when the state of the store connection changes.
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
         self.inner.health.clone()
     }
@@ -204,7 +206,8 @@ impl Drop for Inner {
     }
 }
 
-/// Returns `true` if the publisher owns `key`. Other keys must not be written: they could be configuration, and are never listed.
+/// Returns `true` if the publisher owns `key`. Other keys must not be written: they could be configuration keys, and the
+/// publisher never lists them.
 fn owned(key: &str) -> bool {
     let owned = OWN_KEY_SPACES.iter().any(|space| key.starts_with(space));
     if !owned {

@@ -60,7 +60,7 @@ struct Entry {
     stored: Stored,
     /// Store revision at which `stored` was last written.
     revision: i64,
-    /// Store revision of the last deletion of the key that the store reported.
+    /// Store revision of the last deletion of the key that a watch reported; 0 if none was reported.
     deleted_at: i64,
     /// `true` if an earlier run wrote the key and this run has not set it. Such a key is kept until
     /// [`State::retain_only_current`] is called.
@@ -120,7 +120,7 @@ impl State {
         self.touch(&key);
     }
 
-    /// Deletes the keys that an earlier run left in the store, including keys that only a later listing shows.
+    /// Deletes the keys that an earlier run left in the store, including keys that are found later.
     pub fn retain_only_current(&mut self) {
         self.retain = true;
         let left_over: Vec<Arc<str>> = self
@@ -166,7 +166,7 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Queues a key if it has to be written. Must be called after each change of an entry that is not in flight.
+    /// Queues a key if it has to be written. Must be called after each change to an entry that is not in flight.
     fn settle_or_queue(&mut self, key: &Arc<str>, number: u64) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.is_clean(self.lease) {
@@ -205,7 +205,7 @@ impl State {
             let write = match (&entry.desired, &entry.stored) {
                 (Some(value), _) => Write::Put(value.clone()),
                 (None, Stored::Present(_, guard)) => Write::Delete(*guard),
-                // The key has not been listed yet. The listing queues the key again if necessary.
+                // It is not known yet whether the store has the key. The next listing queues the key again if it must be deleted.
                 (None, _) => continue,
             };
             bytes += key.len() + write.size();
@@ -268,8 +268,8 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Processes a transaction that was certainly not carried out. Its keys are written first in the next batches, with their
-    /// newest contents.
+    /// Processes a transaction that was certainly not carried out. Puts its keys back at the front of the queue, so that the next
+    /// batches write their newest contents.
     pub fn not_written(&mut self, batch: Batch) {
         for (key, _) in batch.into_iter().rev() {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
@@ -283,7 +283,7 @@ impl State {
         }
     }
 
-    /// Records the end of the session. Returns `true` if a write was in flight, the outcome of which is unknown.
+    /// Records the end of the session. Returns `true` if writes were in flight, so their outcomes are unknown.
     pub fn interrupt(&mut self) -> bool {
         let mut uncertain = false;
         for entry in self.entries.values_mut() {
@@ -300,7 +300,7 @@ impl State {
         uncertain
     }
 
-    /// Processes a listing of the store, and queues the keys that differ. No write may be in flight.
+    /// Processes a listing of the store, and queues the keys that must be written. Must not be called while a write is in flight.
     pub fn adopt(&mut self, lease: i64, found: impl IntoIterator<Item = Found>) {
         self.listed = true;
         self.lease = lease;
@@ -383,7 +383,7 @@ impl Entry {
         }
     }
 
-    /// Returns `true` if the entry holds no information and can be removed.
+    /// Returns `true` if the entry contains no information and can be removed.
     fn is_void(&self) -> bool {
         self.desired.is_none() && self.stored == Stored::Absent && !self.queued && !self.in_flight
     }

@@ -1,4 +1,5 @@
-//! Task that writes status to the store. It keeps a session and renews the lease; `lease_state` decides which requests to send.
+//! Task that writes status to the store. It keeps a session open and renews the lease. `lease_state` decides which requests to
+//! send.
 
 use std::{sync::Arc, time::Duration};
 
@@ -71,7 +72,8 @@ impl Writer {
         loop {
             let Err(error) = self.session().await;
             self.lease_state.interrupted(&mut self.shared.state());
-            // Keys may be missing from the store until the next session has checked them.
+            // Until the next session has listed the keys, any of them could be missing from the store, so no change counts as
+            // stored.
             self.shared.settled.send_replace(Some(0));
             let message = error.to_string();
             let news = self.health.send_if_modified(|health| {
@@ -81,7 +83,7 @@ impl Writer {
                 differs
             });
             if news {
-                tracing::warn!(%error, "status not published; it will be written when the store can be reached");
+                tracing::warn!(%error, "status not published; the agent writes it when it can reach the store");
             }
             // All endpoints of a cluster share leases, so the next endpoint can continue with the same lease.
             if error.kind() != StoreErrorKind::LeaseNotFound {
@@ -120,8 +122,8 @@ impl Writer {
                         let listed = self.list(&session).await?;
                         if self.established.is_none() {
                             self.establish(&session);
-                            // Open the watches while writes continue. Each watch starts right after the revision of its listing,
-                            // so it may be opened late.
+                            // Open the watches while writes continue. No deletion is missed in the meantime, because each watch
+                            // starts right after the revision of its listing.
                             opening.extend(
                                 listed
                                     .into_iter()
@@ -186,7 +188,7 @@ impl Writer {
         }
     }
 
-    /// Records that the session works, after all stored keys were listed.
+    /// Records that the session works. Called once all stored keys have been listed.
     fn establish(&mut self, session: &Session) {
         self.established = Some(Instant::now());
         let endpoint = session.endpoint().to_owned();

@@ -6,7 +6,8 @@
 //! |---|---|---|
 //! | `items` | source, key of the value | `ligato.generic.UpdateItem`: model, message and labels |
 //!
-//! Values of the source `held` have a single label, which contains the start of the hold (see `desired::removals`).
+//! Each value of the source `held` has a single label, which contains the time at which its removal was put on hold (see
+//! `desired::removals`).
 
 use std::{
     collections::BTreeMap,
@@ -46,7 +47,7 @@ pub struct ClientItem {
 /// All values of one source, by key.
 pub type SourceItems = BTreeMap<Key, ClientItem>;
 
-/// Error of the file that stores the values of API clients.
+/// Error in using the file that stores the values of API clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientStoreError {
     /// The data directory or the file cannot be opened, or is not safe to use.
@@ -68,7 +69,7 @@ pub enum ClientStoreError {
     },
     /// The contents of the file are invalid.
     #[error(
-        "API client values: {} is damaged ({detail}); restore it from a copy, or move it away and let the clients put their \
+        "API client values: {} is damaged ({detail}); restore the file from a backup, or move it away and let the clients put their \
          values again",
         path.display()
     )]
@@ -90,8 +91,8 @@ impl ClientStore {
     /// Opens or creates the file in a directory, locks it, and reads the values of each source.
     ///
     /// # Errors
-    /// Fails if the directory or the file cannot be used. The agent must then not start: without the values, it would delete
-    /// everything that they have configured.
+    /// Fails if the directory or the file cannot be used. In this case, the agent must not start: without the values, it would
+    /// delete everything that clients have configured.
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -146,7 +147,7 @@ impl ClientStore {
     /// Returns when the changes are on disk, which may take milliseconds.
     ///
     /// # Errors
-    /// Fails if the file cannot be written. Nothing was stored then.
+    /// Fails if the file cannot be written. In this case, none of the changes is stored.
     pub fn keep(&self, source: &str, replace: bool, changes: &[(Key, Option<ClientItem>)]) -> Result<(), ClientStoreError> {
         self.write(source, replace, changes).map_err(|error| file_error(&self.path, error))
     }
@@ -219,11 +220,11 @@ pub fn any_of(model: &Model) -> prost_types::Any {
 
 fn decode(bytes: &[u8]) -> Result<ClientItem, String> {
     let message = UpdateItem::decode(bytes).map_err(|error| error.to_string())?;
-    let item = message.item.ok_or("it has no item")?;
+    let item = message.item.ok_or("the entry has no item")?;
     let model = item.id.map(|id| id.model).unwrap_or_default();
     let info = model_by_name(&model).ok_or_else(|| format!("unknown model {model:?}"))?;
     let Some(Union::Any(any)) = item.data.and_then(|data| data.union) else {
-        return Err("it has no data".to_owned());
+        return Err("the item has no data".to_owned());
     };
     Ok(ClientItem {
         model: Model::from_protobuf(info.kind, &any.value).map_err(|error| error.to_string())?,
@@ -251,7 +252,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("create a temporary directory");
         std::fs::write(directory.path().join("clients.redb"), "").expect("write the file");
         let error = ClientStore::open(directory.path()).err().map(|error| error.to_string());
-        assert!(error.is_some_and(|error| error.contains("clients.redb is damaged (it has 0 bytes); restore it from a copy")));
+        assert!(error.is_some_and(|error| error.contains("clients.redb is damaged (it has 0 bytes); restore the file from a backup")));
     }
 
     #[test]
@@ -315,7 +316,7 @@ mod tests {
         assert!(matches!(error, ClientStoreError::Content { .. }), "{error:?}");
         let reported = error.to_string();
         assert!(
-            reported.contains("clients.redb is damaged") && reported.contains("restore it from a copy, or move it away"),
+            reported.contains("clients.redb is damaged") && reported.contains("restore the file from a backup, or move it away"),
             "{reported}"
         );
         assert!(std::error::Error::source(&error).is_none());

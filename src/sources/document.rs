@@ -39,8 +39,8 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     Ok(items)
 }
 
-/// Returns the parser limits for a text of this length. The text cannot have more nodes than bytes, and the caller limits its
-/// length. Aliases keep the default limits, because they can expand to much more than the text.
+/// Returns the parser limits for a text of this length, which the caller has limited. A text cannot have more nodes than bytes.
+/// The default limits for aliases stay, because aliases can expand to much more than the length of the text.
 fn limits(length: usize) -> serde_saphyr::Options {
     let budget = serde_saphyr::Budget::default();
     let budget = serde_saphyr::budget! {
@@ -68,7 +68,7 @@ fn refuse_doubles(items: &[Item]) -> Result<(), DocumentError> {
     Ok(())
 }
 
-/// Writes values as a document, in the given order.
+/// Writes values as a document. The values of each model stay in the given order.
 ///
 /// # Errors
 /// Fails if a value has no JSON form. This cannot happen for values that were read from a document, the store or a client.

@@ -159,7 +159,7 @@ pub enum SourceEvent {
 pub struct SourceOptions {
     /// Interval at which the revisions of all keys are compared with the delivered ones.
     pub compare_interval: Duration,
-    /// Note of an earlier process about the store that it read; `None` if there is none.
+    /// Note that an earlier process has saved about the store that it read; `None` if there is no such note.
     pub note: Option<Note>,
 }
 
@@ -229,8 +229,8 @@ impl Source {
         }
     }
 
-    /// Returns a watch on the note by which a later process recognizes the store. The note is never older than the last delivered
-    /// event.
+    /// Returns a receiver for the note by which a later process recognizes the store. The note is never older than the last
+    /// delivered event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.noted.clone()
     }
@@ -238,7 +238,7 @@ impl Source {
 
 #[cfg(test)]
 impl Source {
-    /// Creates a source without a store, and the buffer into which a test posts events.
+    /// Creates a source without a store, and the buffer to which a test can post events.
     pub(crate) fn scripted() -> (Self, Arc<CoalescingBuffer>) {
         let buffer = Arc::new(CoalescingBuffer::default());
         let (_, noted) = watch::channel(None);
@@ -295,7 +295,7 @@ impl Reader {
         }
     }
 
-    /// Connects to the store, lists the keys and watches them until the connection ends.
+    /// Connects to the store, lists the keys, and watches them until the session ends.
     async fn session(&mut self) -> Result<ListAgain, StoreError> {
         let session = self.connector.connect(&self.prefix).await?;
         let listing = session.list(&self.prefix, false).await?;
@@ -303,7 +303,7 @@ impl Reader {
         let items = position::strip(&self.prefix, listing.items);
         let past = match self.reading.doubts(revision, cluster_id, &items) {
             Some(earlier) => self.past(&session, earlier).await?,
-            None => Past::Unknown("it was not needed".to_owned()),
+            None => Past::Unknown("the history was not needed".to_owned()),
         };
         let watch = session.watch(&self.prefix, revision + 1).await?;
         self.established = Some(Instant::now());
@@ -335,7 +335,7 @@ impl Reader {
         let prefix = &*self.prefix.clone();
         let mut compare_at = Instant::now() + self.compare_interval;
         loop {
-            // Each listing runs concurrently with the watch, which must not wait.
+            // The listing runs concurrently with the watch, so that no watch response is delayed.
             let compared = async move {
                 sleep_until(compare_at).await;
                 session.list(prefix, true).await

@@ -1,6 +1,6 @@
 //! Reads and follows the initial configuration file.
 //!
-//! Deleting the file or making it unreadable does not delete its values: the last contents stay in effect.
+//! If the file is deleted or becomes unreadable, its last contents stay in effect.
 
 use std::{
     ffi::OsString,
@@ -27,7 +27,7 @@ pub enum FileError {
         source: io::Error,
     },
     /// The file is not a configuration document.
-    #[error("the initial configuration {}: {source}", path.display())]
+    #[error("the initial configuration {} is invalid: {source}", path.display())]
     Document {
         /// Path of the file.
         path: PathBuf,

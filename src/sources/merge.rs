@@ -20,14 +20,14 @@ pub const DATASYNC: &str = "datasync";
 pub const CONFIG_FILE: &str = "config-file";
 /// Source name of gRPC and REST clients that do not set another name.
 pub const GRPC: &str = "grpc";
-/// Source name of values that the store lost although no client deleted them. Weaker than all other sources, whatever their
-/// names.
+/// Source name of values that the store lost although no client deleted them. This source is weaker than all others, whatever
+/// their names.
 pub const HELD: &str = "held";
 
 /// Values of all sources, merged by precedence.
 ///
-/// `V` is the type of the values. It may represent an unusable value, which takes precedence over values of weaker sources as well. Clones
-/// of `V` should be cheap, because each reported change is a clone.
+/// `V` is the type of the values. It can also represent an invalid value, which takes precedence over values of weaker sources
+/// like any other value. Clones of `V` should be cheap, because each reported change contains a clone.
 pub struct Merge<V> {
     /// Values by source, weakest source first. Contains only sources that have values.
     held: BTreeMap<Rank, BTreeMap<Key, V>>,
@@ -37,14 +37,14 @@ pub struct Merge<V> {
     begun: bool,
 }
 
-/// Source in the order of precedence: a greater rank takes precedence.
+/// Rank of a source. The source with the greater rank takes precedence.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Rank {
     strength: Strength,
     name: Arc<str>,
 }
 
-/// Precedence of a source; names decide between sources of the same strength.
+/// Strength of a source. Between sources of the same strength, the names decide.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Strength {
     Held,
@@ -58,7 +58,7 @@ pub struct Update<V> {
     /// `true` if `changes` contains all desired values, as in the first update and in [`Merge::everything`]; `false` if it
     /// contains only differences.
     pub full: bool,
-    /// Keys with the values that now apply, or `None` if no source has a value for the key.
+    /// Keys with the values that are now in effect; `None` if no source has a value for the key.
     pub changes: Vec<(Key, Option<V>)>,
 }
 
@@ -136,7 +136,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// Replaces all values of the store. Keys that are in the store again are no longer held.
+    /// Replaces all values of the store. Keys that the store has again leave the source [`HELD`].
     pub fn stored(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let put_again = self.put_again(items.iter().map(|(key, _)| key));
         let update = self.replace(DATASYNC, items);
@@ -145,7 +145,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// Changes values of the store. Keys that are in the store again are no longer held.
+    /// Changes values of the store. Keys that the store has again leave the source [`HELD`].
     pub fn store_changed(&mut self, items: Vec<(Key, Option<V>)>) -> Update<V> {
         let put = items.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
         let put_again = self.put_again(put);
@@ -154,7 +154,8 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// Replaces all values of a store that has lost its contents: like [`Merge::stored`], but missing values become held.
+    /// Replaces all values of a store that has lost its contents. Like [`Merge::stored`], but moves missing values to the source
+    /// [`HELD`].
     pub fn stored_without_removals(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let lost: Vec<_> = self.lost(&items).into_iter().map(|(key, value)| (key, Some(value))).collect();
         self.change(HELD, lost);
@@ -168,7 +169,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         lost.map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Returns the changes that remove these keys from the held values.
+    /// Returns the changes that remove these keys from the source [`HELD`].
     fn put_again<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<(Key, Option<V>)> {
         if self.held_by(HELD).next().is_none() {
             return Vec::new();
@@ -198,8 +199,8 @@ impl<V: Clone + PartialEq> Merge<V> {
         overridden.collect()
     }
 
-    /// Returns the value that would apply to a key if `source` had `value` for it. The outer `None` means that nothing would
-    /// change, and the inner `None` that no source would have a value.
+    /// Returns the value that would be in effect for a key if `source` had `value` for the key. The outer `None` means that
+    /// nothing would change, and the inner `None` that no source would have a value.
     pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
         let rank = self.rank(source);
         if self.covered(&rank, key) {
@@ -220,7 +221,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.held.get(&self.rank(source)).is_some_and(|held| held.contains_key(key))
     }
 
-    /// Returns all values that apply, in key order.
+    /// Returns all values that are in effect, in key order.
     pub fn applying(&self) -> BTreeMap<&Key, &V> {
         // Sources are in ascending order of precedence, so values of stronger sources replace those of weaker ones.
         self.held.values().flatten().collect()

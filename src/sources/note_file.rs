@@ -1,4 +1,4 @@
-//! Keeps the store's [`Note`] in the data directory, in the file `store.json`.
+//! Keeps the [`Note`] about the store in the data directory, in the file `store.json`.
 
 use std::{
     fs::{self, OpenOptions},
@@ -21,7 +21,7 @@ pub struct NoteFile {
 /// Contents of the file `store.json`.
 #[derive(Serialize, Deserialize)]
 struct Content {
-    /// Key prefix that the note is about, `/vnf-agent/<label>/`.
+    /// Prefix of the keys that the note is about: `/vnf-agent/<label>/`.
     prefix: String,
     #[serde(flatten)]
     note: Note,
@@ -30,7 +30,7 @@ struct Content {
 /// Result of reading the file.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Remembered {
-    /// A note of an earlier process.
+    /// The file contains a usable note, which an earlier process has saved.
     Note(Note),
     /// There is no usable note. Contains the reason: the file is missing, damaged, or about another label.
     Nothing(String),
@@ -59,14 +59,18 @@ impl NoteFile {
                 self.written = Some(content.note.clone());
                 Remembered::Note(content.note)
             }
-            Ok(content) => Remembered::Nothing(format!("{path} is about the keys below {}", content.prefix)),
+            Ok(content) => Remembered::Nothing(format!(
+                "{path} describes the keys below {}, which is not the prefix of this agent",
+                content.prefix
+            )),
             Err(error) => Remembered::Nothing(format!("{path} is damaged: {error}")),
         }
     }
 
     /// Replaces the contents of the file if the note has changed.
     ///
-    /// The file is not synced to disk. After a crash of the machine, the note is not needed, because the kernel has no orphans.
+    /// The file is not synced to disk. If the machine crashes, the note is not needed, because the kernel has no orphans after a
+    /// reboot.
     ///
     /// # Errors
     /// Fails if the file cannot be written.

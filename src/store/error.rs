@@ -14,7 +14,7 @@ pub struct StoreError {
     words: String,
 }
 
-/// Error classification, which determines whether and how to retry.
+/// Class of an error. It determines whether and how the call is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// A setting or file is invalid. Settings and files are checked at startup and again before each connection.
@@ -40,9 +40,9 @@ pub enum StoreErrorKind {
 impl StoreErrorKind {
     fn advice(self) -> &'static str {
         match self {
-            Self::Unreachable => " (is the store running there and reachable? the agent keeps trying)",
+            Self::Unreachable => " (is the store running and reachable? the agent keeps trying)",
             Self::Unauthenticated => " (check --etcd-user and its password)",
-            Self::PermissionDenied => " (grant the user's role readwrite on this prefix: etcdctl role grant-permission --prefix)",
+            Self::PermissionDenied => " (grant the user's role readwrite access to this prefix: etcdctl role grant-permission --prefix)",
             Self::LeaseNotFound => " (the agent obtains a new lease and publishes everything again)",
             Self::Exhausted => " (free space in the store: compact, defragment, then `etcdctl alarm disarm`)",
             Self::Configuration | Self::Refused | Self::Compacted | Self::Other => "",

@@ -1,4 +1,4 @@
-//! gRPC call metrics, with the names that most gRPC servers use, including ligato vpp-agent.
+//! Metrics of gRPC calls. They have the same names as in most gRPC servers, including ligato vpp-agent.
 //!
 //! Only calls of existing methods are counted, so clients cannot create arbitrary label values.
 
@@ -58,7 +58,7 @@ impl Calls {
         }
     }
 
-    /// Returns the completed calls of a service, by method name.
+    /// Returns the number and duration of the completed calls of a service, by method name.
     pub fn handled(&self, service: &str) -> BTreeMap<String, Handled> {
         let families = self.handling.collect();
         let metrics = families.iter().flat_map(|family| family.get_metric());
@@ -81,14 +81,14 @@ impl Calls {
         of_service.collect()
     }
 
-    /// Counts the end of a call. `code` is the name of its gRPC status code.
+    /// Counts a completed call and its duration. `code` is the name of the call's gRPC status code.
     pub fn end(&self, [kind, service, name]: MethodLabels<'_>, call: &Call, code: &str, lasted: Duration) {
         self.handled.with_label_values(&[kind, service, name, code]).inc();
         call.handling.observe(lasted.as_secs_f64());
     }
 }
 
-/// Completed calls of one method.
+/// Number and duration of the completed calls of one method.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Handled {
     /// Number of completed calls.

@@ -8,7 +8,7 @@ use prometheus::IntCounter;
 use tracing::error;
 
 static COUNT: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Impossible states of the agent; each one is logged";
+    let help = "Impossible states that the agent detected; each one is logged";
     IntCounter::new("netns_agent_defects", help).expect("the name is valid")
 });
 

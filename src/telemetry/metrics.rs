@@ -1,7 +1,7 @@
-//! Metrics of the agent that count events as they happen.
+//! Metrics of the agent that are updated as events happen.
 //!
-//! Counting never blocks for long: each call is a lookup and an addition. Metrics that the scheduler knows at any time are not counted
-//! here. The API reads them when metrics are requested.
+//! Updates never block for long: each update is a lookup and an addition. Numbers that the scheduler can provide at any time are
+//! not kept here: the API reads them from the scheduler when a client requests metrics.
 
 use std::{
     collections::BTreeMap,
@@ -65,7 +65,7 @@ impl Metrics {
         let apply = HistogramVec::new(latency.buckets(LATENCY_BOUNDS.to_vec()), &["kind"]);
         let repairs = Opts::new(
             "netns_agent_drift_repairs",
-            "Repairs of values that others had changed or deleted, by kind of value",
+            "Repairs of values that another program had changed or deleted, by kind of value",
         );
         let repairs = IntCounterVec::new(repairs, &["kind"]);
         let values = IntGaugeVec::new(Opts::new("netns_agent_values", "Desired values, by state"), &["state"]);
@@ -101,7 +101,7 @@ impl Metrics {
         self.registry.gather()
     }
 
-    /// Sets the metric that says whether the store is reachable.
+    /// Sets the metric that says whether status can be written to the store.
     pub fn set_connected(&self, connected: bool) {
         self.connected.set(i64::from(connected));
     }

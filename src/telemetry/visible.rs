@@ -1,4 +1,4 @@
-//! Escapes foreign text in logs, messages and terminal output, so that it cannot forge a line or control a terminal.
+//! Escapes untrusted text in logs, messages and terminal output, so that it cannot forge a log line or control a terminal.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Escapes all characters that would affect a terminal, for example as `\\u{1b}`.
+/// Replaces all characters that would affect a terminal with escape sequences such as `\u{1b}`.
 pub fn visible(text: &str) -> String {
     escaped(text).unwrap_or_else(|| text.to_owned())
 }

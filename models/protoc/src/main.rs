@@ -20,10 +20,13 @@ fn run() -> Result<(), String> {
             "--include_imports" | "--include_source_info" | "--experimental_allow_proto3_optional" => {}
             "-I" | "--proto_path" => includes.push(value(&arg)?.into()),
             "-o" | "--descriptor_set_out" => output = Some(PathBuf::from(value(&arg)?)),
-            _ => match (arg.strip_prefix("-I").or(arg.strip_prefix("--proto_path=")), arg.strip_prefix("--descriptor_set_out=")) {
+            _ => match (
+                arg.strip_prefix("-I").or(arg.strip_prefix("--proto_path=")),
+                arg.strip_prefix("--descriptor_set_out="),
+            ) {
                 (Some(path), _) => includes.push(path.into()),
                 (_, Some(path)) => output = Some(path.into()),
-                _ if arg.starts_with('-') => return Err(format!("option {arg} is not supported by this replacement; install protoc")),
+                _ if arg.starts_with('-') => return Err(format!("this protoc replacement does not support {arg}; install protoc")),
                 _ => files.push(arg.into()),
             },
         }

@@ -19,7 +19,8 @@ pub enum FieldNames {
     OnlyJson,
 }
 
-/// Returns the schema of the configuration document. Its `definitions` contain the messages by full name.
+/// Returns the schema of the configuration document. The schema of each message is in `definitions`, under the full name of the
+/// message.
 pub fn schema(names: FieldNames) -> Value {
     let root = document_descriptor();
     let mut definitions = Map::new();

@@ -52,7 +52,8 @@ pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deseriali
     })
 }
 
-/// Reason and path of the error, if any. The path is only built while an error is returned, so valid input does not pay for it.
+/// Reason and path of the error, if any. The path is built only while an error is returned, so reading valid input is not slowed
+/// down.
 #[derive(Default)]
 struct Context {
     path: RefCell<FieldPath>,
@@ -126,7 +127,10 @@ impl MessageSeed<'_> {
 
     fn member<'de, A: MapAccess<'de>>(&mut self, map: &mut A, field: &FieldDescriptor, seen: &mut Seen) -> Result<(), A::Error> {
         if !seen.first_time(field) {
-            let text = format!("the field `{}` is set twice; set it once, in either spelling", field.name());
+            let text = format!(
+                "the field `{}` is set twice; set it once, with its protobuf name or its JSON name",
+                field.name()
+            );
             return Err(self.context.refuse(reason::DUPLICATE_FIELD, text));
         }
         let set = map.next_value_seed(FieldSeed {
@@ -275,7 +279,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 }
 
-/// Output buffer, with the number and kind that values have as fields of the message.
+/// Output buffer for the values of one field, with the number and the kind of the field.
 struct Target<'a> {
     kind: &'a Kind,
     number: u32,

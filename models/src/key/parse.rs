@@ -82,8 +82,8 @@ fn named(key: &str, name: &str, expected: &'static str) -> Result<String, KeyErr
 
 /// Parses `<interface>/<address>`.
 ///
-/// Interface name and address may both contain slashes. A reference begins at `/alloc:`; any other address is searched for from
-/// the end.
+/// The interface name and the address can both contain slashes. If `rest` contains `/alloc:`, the address is a reference that
+/// begins there. Any other address is found by searching from the end.
 fn parse_arp(rest: &str) -> Option<TypedKey> {
     let (interface, ip_address) = if let Some(start) = rest.find("/alloc:") {
         (&rest[..start], &rest[start + 1..])
@@ -107,7 +107,7 @@ fn parse_arp(rest: &str) -> Option<TypedKey> {
 
 /// Parses `<network>/<prefix length>/<interface>` or `<reference>/<interface>`.
 ///
-/// References and interface names may both contain slashes. Therefore, only the last path element after a reference is taken as
+/// References and interface names can both contain slashes. Therefore, only the last path element after a reference is taken as
 /// the interface.
 fn parse_route(rest: &str) -> Option<TypedKey> {
     let (destination, outgoing_interface) = if is_alloc_reference(rest) {
@@ -165,7 +165,7 @@ fn parse_host_interface(rest: &str) -> Option<TypedKey> {
     }
 }
 
-/// Parses `<interface>/<state>`. The state is the last path element, because the interface name may contain slashes.
+/// Parses `<interface>/<state>`. The state is the last path element, because the interface name can contain slashes.
 fn parse_state(rest: &str) -> Option<TypedKey> {
     let (name, state) = rest.rsplit_once('/')?;
     let up = match state {
@@ -178,8 +178,8 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
 
 /// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
 ///
-/// An address follows the path element `address`, and a VRF follows `vrf`. A key with both elements is rejected. A master or a
-/// VLAN follows an empty path element; ligato vpp-agent has no such keys.
+/// An address follows the path element `address`, and a VRF follows `vrf`. A key that contains both elements is rejected. Masters
+/// and VLANs follow an empty path element; ligato vpp-agent does not have such keys.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {

@@ -162,8 +162,8 @@ pub enum RouteDestination {
     },
     /// Reference to an allocated address, including the prefix `alloc:`.
     Allocation(String),
-    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, because clients compute it in this
-    /// way.
+    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, because this is how clients
+    /// compute it.
     Invalid,
 }
 
@@ -346,8 +346,8 @@ impl TypedKey {
 
     /// Returns the key of the interface from which the value with the key `text` is derived.
     ///
-    /// `text` is the key of a state, address, membership or VLAN of an interface, or the key prefix of all its addresses
-    /// ([`TypedKey::any_address_of`]). Returns `None` for all other keys.
+    /// `text` is the key of a state, address, membership or VLAN of an interface, or the key prefix of all addresses of an
+    /// interface ([`TypedKey::any_address_of`]). Returns `None` for all other keys.
     pub fn provider(text: &str) -> Option<Self> {
         let name = match Self::parse(text) {
             Ok(Self::InterfaceState { name, .. }) => name,

@@ -133,14 +133,14 @@ fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationE
         return Ok(());
     }
     let message = format!(
-        "an interface of type {} cannot be adopted, because the agent does not create this type; omit `adopt`",
+        "`adopt` is not supported for type {}: it applies only to types that the agent can create; omit `adopt`",
         spec.type_name
     );
     Err(ValidationError::new("AdoptNotSupported", &["type", "adopt"], message))
 }
 
 /// Checks the names of the interfaces that the link refers to. Each name must be valid, differ from the interface's own name, and
-/// fit into the link alias together with it.
+/// fit into the link alias together with the interface's own name.
 fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<(), ValidationError> {
     for (reference, name) in link.references() {
         check_interface_name(reference.field, name)?;
@@ -158,13 +158,14 @@ fn check_references(interface: &Interface, link: &link_kinds::Link) -> Result<()
     Ok(())
 }
 
-/// Checks that the names fit into the link alias (the ownership mark), even after the longest possible agent prefix.
+/// Checks that the link alias (the ownership mark) has room for these names, even if the agent prefix has its maximum length.
 fn check_alias(field: &str, parts: &[&str]) -> Result<(), ValidationError> {
     let room = ALIAS_MAX_BYTES - agent_prefix("").len() - LABEL_MAX_BYTES - ADOPTED_MARK_BYTES;
     let length = parts.join("/").len();
     if length > room {
-        let message =
-            format!("name and {field} are {length} bytes long together, but a link alias has room for {room}; choose shorter names");
+        let message = format!(
+            "the values of name and {field} have {length} bytes in total, but a link alias has room for only {room}; choose shorter names"
+        );
         return Err(ValidationError::new("AliasTooLong", &["name", field], message));
     }
     Ok(())
@@ -195,13 +196,13 @@ fn check_masters(interface: &Interface) -> Result<(), ValidationError> {
             "vrf_master_interface",
             interface.vrf_master_interface.as_str(),
             "VrfMasterIsSelf",
-            "its own VRF; specify an interface of type VRF_DEVICE",
+            "is its own VRF; specify an interface of type VRF_DEVICE",
         ),
         (
             "master_interface",
             interface.master_interface(),
             "MasterIsSelf",
-            "a port of itself; specify an interface of type BRIDGE",
+            "is a port of itself; specify an interface of type BRIDGE",
         ),
     ] {
         if master.is_empty() {
@@ -230,7 +231,7 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
         let kind = if mac.is_zero() {
             "all zero"
         } else {
-            "a multicast address (its first octet is odd)"
+            "a multicast address (the first octet is odd)"
         };
         let message = format!("the MAC address {mac} is {kind}; an interface requires a unicast address");
         return Err(ValidationError::new("MacAddressNotUnicast", &[field], message));
@@ -238,7 +239,7 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Interface address in a form that is equal for all spellings, to find duplicates.
+/// Interface address in a form in which all spellings of an address are equal, for finding duplicates.
 #[derive(PartialEq)]
 enum Identity {
     /// IPv6 addresses that differ only in the prefix length are duplicates, so only IPv4 addresses have a prefix length here.
@@ -257,7 +258,8 @@ fn check_addresses(interface: &Interface, spec: &KindSpec) -> Result<(), Validat
         let identity = check_address(&field, text, &interface.name)?;
         if matches!(identity, Identity::Ip(IpAddr::V6(Ipv6Addr::LOCALHOST), _)) && !takes_loopback {
             let message = format!(
-                "`{text}` is the IPv6 loopback address, which {} cannot have; use another address, or assign it to a LOOPBACK interface",
+                "`{text}` is the IPv6 loopback address, which an interface of type {} cannot have; use another address, or assign it to a \
+                 LOOPBACK interface",
                 spec.type_name
             );
             return Err(ValidationError::new("IpAddressIsLoopback", &[&field], message));
@@ -313,8 +315,10 @@ fn check_mtu(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationErr
     let managed = !interface.link_only && spec.life_cycle != LifeCycle::Referred;
     match interface.ip_addresses.iter().position(ipv6) {
         Some(index) if managed && mtu != 0 && mtu < MTU_MIN_IPV6 => {
-            let message =
-                format!("an MTU of {mtu} is too small for the IPv6 address in ip_addresses[{index}]; IPv6 needs {MTU_MIN_IPV6} (RFC 8200)");
+            let message = format!(
+                "an MTU of {mtu} is too small for the IPv6 address in ip_addresses[{index}]; IPv6 requires at least {MTU_MIN_IPV6} bytes \
+                 (RFC 8200)"
+            );
             Err(ValidationError::new(
                 "MtuTooSmallForIpv6",
                 &["mtu", &format!("ip_addresses[{index}]")],

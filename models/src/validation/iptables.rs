@@ -8,7 +8,7 @@ use crate::proto::ligato::linux::iptables::{
 
 /// Maximum length of a chain name in bytes (`XT_EXTENSION_MAXNAMELEN` - 1 in linux/netfilter/x_tables.h).
 const CHAIN_NAME_MAX_BYTES: usize = 28;
-/// Names that iptables does not accept for a new chain, because built-in chains or standard targets have them.
+/// Names that iptables does not accept for a new chain, because they are the names of built-in chains or standard targets.
 const RESERVED_CHAIN_NAMES: [&str; 9] = [
     "INPUT",
     "OUTPUT",
@@ -92,7 +92,7 @@ fn check_chain_name(name: &str) -> Result<(), ValidationError> {
     } else {
         return Ok(());
     };
-    let message = format!("the chain name `{}` {problem}; choose another one", name.escape_debug());
+    let message = format!("the chain name `{}` {problem}; choose another name", name.escape_debug());
     Err(ValidationError::new("ChainNameInvalid", &["chain_name"], message))
 }
 
@@ -104,7 +104,7 @@ fn check_policy(table: Table, chain_type: ChainType, policy: Policy) -> Result<(
         Policy::Accept | Policy::Drop => return Ok(()),
         Policy::Queue | Policy::Return => (
             "PolicyRefusedByKernel",
-            "the kernel only accepts ACCEPT or DROP as a chain policy; for another target, add it as the last rule",
+            "the kernel accepts only ACCEPT or DROP as a chain policy; to use another target, add it as the last rule",
         ),
     };
     Err(ValidationError::new(reason, &["default_policy"], message))

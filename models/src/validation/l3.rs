@@ -23,7 +23,7 @@ impl Route {
         }
     }
 
-    /// Returns `true` if the route has a gateway. `0.0.0.0` and `::` mean that there is none.
+    /// Returns `true` if the route has a gateway. `0.0.0.0` and `::` mean that the route has none.
     pub fn has_gateway(&self) -> bool {
         !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
     }

@@ -3,7 +3,7 @@
 use super::ValidationError;
 use crate::key::INVALID;
 
-/// Maximum length of a logical name in bytes. If a link alias contains two names, their total length has a lower limit.
+/// Maximum length of a logical name in bytes. Two names that must fit into one link alias have less room (see `check_alias`).
 pub const NAME_MAX_BYTES: usize = 100;
 
 /// Maximum length of a link's kernel name in bytes (`IFNAMSIZ` - 1 in linux/if.h).
@@ -18,7 +18,7 @@ const RESERVED_ELEMENTS: [&str; 3] = ["vrf", "address", "dest-address"];
 /// Path elements that interface names must not begin with, because keys of link states and of facts begin with them.
 const RESERVED_FIRST_ELEMENTS: [&str; 2] = ["state", "host-name"];
 
-/// Checks the logical name of any kind of value. Joining the name into a key must not change it.
+/// Checks the logical name of any kind of value. The name must stay unchanged when it becomes part of a key.
 ///
 /// # Errors
 /// Fails if the name is empty or too long, contains control characters, or has a path element that is empty, `.` or `..`.
@@ -49,7 +49,7 @@ pub(super) fn check_name(field: &str, name: &str) -> Result<(), ValidationError>
         return invalid("contains a control character");
     }
     if name.split('/').any(|element| matches!(element, "" | "." | "..")) {
-        return invalid("cannot be part of a key: it has a path element that is empty, `.` or `..`");
+        return invalid("cannot be part of a key: an element between slashes is empty, `.` or `..`");
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ pub fn check_host_name(field: &str, name: &str) -> Result<(), ValidationError> {
     } else if name.is_empty() {
         "is empty".to_owned()
     } else if name.len() > HOST_NAME_MAX_BYTES {
-        format!("is {} bytes long, but the kernel allows {HOST_NAME_MAX_BYTES}", name.len())
+        format!("is {} bytes long, but the kernel allows at most {HOST_NAME_MAX_BYTES}", name.len())
     } else if name == "." || name == ".." {
         "is the name of a directory".to_owned()
     } else if name.contains(['/', ':']) {
@@ -102,7 +102,7 @@ pub fn check_host_name(field: &str, name: &str) -> Result<(), ValidationError> {
         return Ok(());
     };
     let message = format!(
-        "`{}` is not a valid kernel interface name: it {problem}; set host_if_name",
+        "`{}` is not a valid kernel interface name: it {problem}; set host_if_name to a valid name",
         name.escape_debug()
     );
     Err(ValidationError::new("HostNameInvalid", &[field], message))

@@ -23,7 +23,8 @@ pub fn check_namespace(namespace: Option<&NetNamespace>) -> Result<(), Validatio
         return Err(ValidationError::new("UnknownEnumValue", &["namespace.type"], message));
     };
     if reference_type == ReferenceType::Undefined || reference.is_empty() {
-        let message = "namespace defined without name: set both type and reference, or omit namespace to use the agent's own";
+        let message =
+            "namespace defined without name: set both type and reference, or omit `namespace` to use the agent's own network namespace";
         return Err(ValidationError::new("NamespaceUndefined", &["namespace"], message));
     }
     let problem = match reference_type {

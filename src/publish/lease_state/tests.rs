@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Returns all requests that may be sent now, each as text and with its batch.
+/// Returns all requests that can be sent now, each as text and with its batch.
 fn requests(lease_state: &mut LeaseState, state: &mut State) -> Vec<(String, Batch)> {
     let mut requests = Vec::new();
     while let Some(request) = lease_state.next(state) {
@@ -31,7 +31,7 @@ fn set(state: &mut State, key: &str) {
     state.set(key, "text".to_owned().into());
 }
 
-/// Returns a lease state under lease 1, with an empty store.
+/// Returns the state of a publisher that has lease 1 and has listed an empty store.
 fn writing() -> (LeaseState, State) {
     let (mut lease_state, mut state) = (LeaseState::default(), State::default());
     lease_state.connected();
@@ -109,7 +109,7 @@ fn rejected_transaction_is_sent_in_parts() {
 }
 
 #[test]
-#[should_panic(expected = "completed transaction in state Unleased")]
+#[should_panic(expected = "a transaction completed in the unexpected state Unleased")]
 fn unexpected_answer_is_a_defect() {
     LeaseState::default().completed(&mut State::default(), Batch::new(), Completion::Written(1));
 }

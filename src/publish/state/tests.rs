@@ -169,7 +169,7 @@ enum Step {
     },
     /// Another client deletes a key.
     Vanish(u8),
-    /// The store reports its pending deletions.
+    /// The store reports all deletions that it has not reported yet.
     Report,
 }
 

@@ -1,6 +1,7 @@
 //! Coalescing buffer between the reader of the store and the receiver of its events.
 //!
-//! Merges events and keeps only the newest state of each key, so a slow receiver costs memory per key and not per change.
+//! Merges events and keeps only the newest state of each key. If the receiver is slow, memory use grows with the number of
+//! changed keys, not with the number of changes.
 
 use std::{
     collections::BTreeMap,
@@ -74,8 +75,9 @@ impl Pending {
     }
 
     fn snapshot(&mut self, revision: i64, reason: SnapshotReason, items: Vec<RawItem>) {
-        // The receiver has not seen the earlier snapshot, so the earlier reason still holds. A replaced or restored store is
-        // reported even if another snapshot follows. A receiver that has no state yet only needs `Initial`.
+        // The receiver has not seen the earlier snapshot, so the reason for that snapshot is still valid. A replaced or restored
+        // store is reported even if another snapshot follows. For a receiver that has no state yet, the reason is always
+        // `Initial`.
         let reason = match (self.snapshot.take(), reason) {
             (Some((_, SnapshotReason::Initial, _)), _) => SnapshotReason::Initial,
             (_, replaced @ SnapshotReason::StoreReplaced { .. }) | (Some((_, replaced @ SnapshotReason::StoreReplaced { .. }, _)), _) => {

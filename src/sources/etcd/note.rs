@@ -1,5 +1,5 @@
-//! Note about the store, which survives a restart. With the note, the agent distinguishes deliberate deletions from a store that
-//! lost its contents.
+//! Note about the store, which survives a restart. If keys are missing after a restart, the agent uses the note to find out
+//! whether they were deleted or the store has lost its contents.
 //!
 //! Performs no I/O. [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
 
@@ -40,7 +40,7 @@ pub struct Reason {
     pub revision: i64,
 }
 
-/// Version of a key, by which the store is recognized.
+/// Version of a key. The agent recognizes the store if the store has the key in this version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     key: String,
@@ -48,7 +48,7 @@ pub struct Evidence {
     value_hash: u64,
 }
 
-/// Keys of a store at an earlier revision.
+/// Keys that the store had at an earlier revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Past {
     /// Modification revision of each key.
@@ -153,7 +153,8 @@ impl Note {
     }
 }
 
-/// Returns the FNV-1a hash of a value. Notes of other program versions contain such hashes, so the algorithm must never change.
+/// Returns the FNV-1a hash of a value. Notes saved by other versions of the agent contain such hashes, so the algorithm must
+/// never change.
 pub(super) fn hash(value: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     value.iter().fold(0xcbf2_9ce4_8422_2325, step)

@@ -1,4 +1,4 @@
-//! State delivered to the receiver so far, to be compared with listings of the store. Performs no I/O.
+//! State that was delivered to the receiver, for comparison with listings of the store. Performs no I/O.
 //!
 //! A position consists of a revision and a fingerprint of each key.
 
@@ -84,9 +84,9 @@ impl Position {
         }
     }
 
-    /// Advances the position to `revision`, once [`Position::apply`] was called for all events up to that revision.
+    /// Advances the position to `revision`. Must be called after [`Position::apply`] for all events up to that revision.
     ///
-    /// The position must not advance between the events of one revision, or the later ones would be ignored.
+    /// The position must not advance between two events of one revision, because the later event would then be ignored.
     pub fn advance(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
@@ -97,10 +97,11 @@ impl Position {
         Note::of(self.cluster_id, self.revision, self.known.len(), known)
     }
 
-    /// Returns the earlier revision that must be listed to find out if missing keys were deleted or lost. Returns `None` if there
-    /// is no doubt.
+    /// Returns the earlier revision that must be listed to find out whether missing keys were deleted or lost. Returns `None` if
+    /// there is no doubt.
     ///
-    /// There is doubt if keys are missing and no known key is unchanged: a store that was wiped and filled again looks the same.
+    /// There is doubt if keys are missing and all other known keys have changed, because a store that was wiped and filled again
+    /// looks the same.
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
             return None;
@@ -137,7 +138,10 @@ impl Position {
             }
             if item.mod_revision <= self.revision {
                 if known.is_some_and(|known| known.mod_revision <= item.mod_revision) {
-                    let evidence = format!("key {} at revision {} differs from what was read", item.key, item.mod_revision);
+                    let evidence = format!(
+                        "key {} at revision {} differs from the version that the agent read earlier",
+                        item.key, item.mod_revision
+                    );
                     return Comparison::Replaced(evidence);
                 }
                 earlier.get_or_insert(item);
@@ -151,7 +155,7 @@ impl Position {
         let evidence = if revision < self.revision {
             Some(format!("the revision is {revision}; it was {} before", self.revision))
         } else {
-            earlier.map(|item| format!("key {} has the earlier revision {}", item.key, item.mod_revision))
+            earlier.map(|item| format!("key {} has revision {}, which is older than expected", item.key, item.mod_revision))
         };
         if let Some(evidence) = evidence {
             return match unchanged || self.known.is_empty() {
@@ -160,7 +164,9 @@ impl Position {
             };
         }
         if let Some(key) = gone.keys().next().filter(|_| revision == self.revision) {
-            return Comparison::Replaced(format!("key {key} is missing at the same revision {revision}"));
+            return Comparison::Replaced(format!(
+                "key {key} is missing, although the agent read it at the same store revision {revision}"
+            ));
         }
         if self.doubts(revision, cluster_id, items).is_some()
             && let Some(evidence) = self.contradicted_by(past)
@@ -179,7 +185,7 @@ impl Position {
         }
     }
 
-    /// Returns `None` if the store's history proves that it once had the known keys, and otherwise the reason to doubt it.
+    /// Returns why it is doubtful that the store once had the known keys, or `None` if the store's history proves it.
     fn contradicted_by(&self, past: &Past) -> Option<String> {
         let lost = format!("every one of the {} known keys has changed", self.known.len());
         let listed = match past {

@@ -24,11 +24,11 @@ pub(crate) enum Compared {
 pub(crate) struct Reading {
     /// Events to deliver to the receiver, in order.
     events: Vec<SourceEvent>,
-    /// Note of an earlier process about the store, if there is one.
+    /// Note that an earlier process has saved about the store; `None` if there is no such note.
     note: Option<Note>,
     /// Delivered state; `None` until the first snapshot.
     position: Option<Position>,
-    /// Reason to deliver the next listing as a snapshot; `None` if the differences are enough.
+    /// Reason to deliver the next listing as a snapshot; `None` if only the differences need to be delivered.
     snapshot_because: Option<SnapshotReason>,
     /// Message of the last reported connection loss; `None` once the store can be reached again.
     reported: Option<String>,
@@ -73,7 +73,7 @@ impl Reading {
 
     /// Processes a complete listing at `revision`, after which the watch starts. `past` is the listing requested by [`Reading::doubts`].
     ///
-    /// Returns `true` if a connection loss was reported before, and the store can be reached again.
+    /// Returns `true` if the receiver had been told that the store cannot be reached.
     pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
         let back = self.reported.take().is_some();
         if back {
@@ -84,7 +84,7 @@ impl Reading {
         back
     }
 
-    /// Adds the events of a listing, and returns the new position.
+    /// Adds the event to deliver for a listing, if any, and returns the new position.
     fn adopt(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> Position {
         let reason = match (self.position.take(), self.snapshot_because.take()) {
             (None, _) => match &self.note {
