@@ -190,7 +190,7 @@ impl RunArgs {
 }
 
 fn label(given: Given) -> Result<String, ConfigError> {
-    let accepted = "expected 1 to 63 bytes without slashes, whitespace and control characters, and not . or ..";
+    let accepted = "expected 1 to 63 bytes without slashes, whitespace or control characters; . and .. are not allowed";
     match check_label(&given.value) {
         Ok(()) => Ok(given.value),
         Err(error) => Err(given.wrong(format!("{:?} {}", given.value, error.problem), accepted)),
@@ -222,7 +222,7 @@ fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
         return Ok(path.into());
     }
     // TCP is refused: the agent cannot open the namespaces of containers on another machine.
-    let accepted = "expected a Unix socket, such as unix:///var/run/docker.sock, because containers must run on this machine";
+    let accepted = "expected a Unix socket, such as unix:///var/run/docker.sock, because the containers must run on this machine";
     Err(given.wrong(format!("{:?} is not an absolute path", given.value), accepted))
 }
 

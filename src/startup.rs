@@ -1,6 +1,6 @@
 //! Error messages for a failed start.
 
-/// End of the error message for EACCES, which the kernel returns for a file that the process may not access.
+/// End of the error message for EACCES, which the kernel returns if the process lacks the permission to access a file.
 const NO_PERMISSION: &str = "(os error 13)";
 const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capability to override permissions (CAP_DAC_OVERRIDE): \
     make root the owner of the file, or start the agent with --keep-privileges";

@@ -4,7 +4,7 @@
 
 use serde_saphyr::Error;
 
-/// Returns the error message for the user. Lines after the first may show the position in the file.
+/// Returns the error message to show to the user. Any lines after the first quote the file.
 pub fn words(error: &Error) -> String {
     let mut cause = error;
     while let Error::WithSnippet { error: inner, .. } = cause {

@@ -59,7 +59,7 @@ pub struct Parts {
     pub started: Duration,
     /// Microservice label of the agent.
     pub label: String,
-    /// Store that the agent follows.
+    /// Store from which the agent reads the desired values.
     pub store: StoreAddress,
     /// Reads the namespaces that the agent has opened.
     pub kernel: Arc<dyn KernelReader>,
@@ -69,7 +69,7 @@ pub struct Parts {
     pub log: LogFilter,
 }
 
-/// Address of the store, for clients that write to it themselves.
+/// Address of the store, for clients that write to the store directly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoreAddress {
     /// URLs or `host:port`, without user and password.
@@ -91,7 +91,7 @@ impl StoreAddress {
     }
 }
 
-/// Copies with fewer values than this are built on the calling thread.
+/// Minimum number of requested keys for which a copy is completed in the background pool instead of on the calling thread.
 const FEW: usize = 100;
 
 impl Api {
@@ -121,7 +121,7 @@ impl Api {
         };
         let (picked, also) = self.engine.ask(question).await?;
         let extract = match whole {
-            // Only `pick` needs the scheduler. The copy is completed in the background pool.
+            // Only `pick` has to run on the engine's thread, so the copy is completed in the background pool.
             true => threads::run_in_background(|| picked.into_extract()).await.ok()?,
             false => picked.into_extract(),
         };

@@ -1,7 +1,7 @@
 //! Reads the managed values back from the kernel.
 //!
-//! Retrieval reads the open namespaces through [`KernelReader`] and converts the objects that the agent has applied in them to messages.
-//! Foreign links are ignored.
+//! Retrieval reads the open namespaces through [`KernelReader`], and converts the objects that belong to applied values to
+//! protobuf messages. Foreign links are ignored.
 
 use std::{collections::BTreeMap, future::Future, pin::Pin};
 
@@ -28,7 +28,7 @@ use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState
 /// Contents of a namespace.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
-    /// Objects in the namespace, as the agent itself uses them.
+    /// Objects in the namespace, in the form that the agent uses internally.
     pub snapshot: Snapshot,
     /// Links, with additional details for users, such as counters.
     pub links: Vec<LinkDetails>,
@@ -127,7 +127,7 @@ impl Retrieval {
     }
 }
 
-/// Copy of the scheduler's state, and contents of the namespaces read from the kernel.
+/// Copy of the scheduler's state, and the contents of the namespaces as read from the kernel.
 struct Look<'a> {
     marks: &'a Marks,
     extract: &'a Extract<Network>,

@@ -16,8 +16,8 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Difference between the nice values of pool threads and of the process. The kernel gives a pool thread about a tenth of the CPU
-/// time of a normal thread that competes for the same CPU.
+/// Amount by which the nice value of pool threads exceeds that of the process. The kernel gives a pool thread about a tenth of
+/// the CPU time of a normal thread that competes for the same CPU.
 const POOL_NICER_BY: i32 = 10;
 /// Largest nice value that the kernel supports.
 const NICEST: i32 = 19;

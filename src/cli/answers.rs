@@ -15,7 +15,7 @@ use super::{
     names, readiness,
 };
 
-/// Status of a value and of its derived values, an element of `/scheduler/status`.
+/// Statuses of a value and its derived values, as listed by `/scheduler/status`.
 #[derive(Deserialize, Clone, Debug, Default)]
 #[serde(default)]
 pub struct BaseStatus {
@@ -50,7 +50,7 @@ impl Status {
         if self.state.is_empty() { "NONEXISTENT" } else { &self.state }
     }
 
-    /// Returns the error, the unmet dependencies or the invalid fields as text.
+    /// Returns the error as text or, if there is none, the unmet dependencies or the invalid fields.
     pub fn words(&self) -> String {
         match (self.error.is_empty(), self.state.as_str()) {
             (false, _) => self.error.clone(),
@@ -81,13 +81,13 @@ pub struct Explanation {
     pub derived: Vec<Part>,
     /// Values that depend on this value or on a value derived from it.
     pub needed_by: Vec<Part>,
-    /// Last operations on the value and on its derived values, newest first.
+    /// Most recent operations on the value and its derived values, newest first.
     pub last_operations: Vec<PastOperation>,
-    /// Sources that have a value under this key, the one in effect first.
+    /// Sources that have a value under this key, starting with the source whose value is in effect.
     pub sources: Vec<String>,
 }
 
-/// The members of a published status that the commands show.
+/// Published status, limited to the members that the commands show.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Published {
@@ -105,7 +105,7 @@ pub struct Published {
     pub unmet: Vec<Unmet>,
     /// Last error as JSON, with the error message in the member `message`.
     pub last_error: Option<Json>,
-    /// Last repair of the object after it was changed or deleted outside the agent.
+    /// Most recent repair, made after the object was changed or deleted outside the agent.
     pub last_repair: Option<Repair>,
     /// True if the agent has adopted a foreign object for this value.
     pub adopted: bool,
@@ -128,7 +128,7 @@ pub struct Repair {
 pub struct Unmet {
     /// Label of the dependency, such as `interface-is-up`.
     pub label: String,
-    /// Expected key. Empty if several keys would satisfy the dependency.
+    /// Expected key. Empty if any of several keys would satisfy the dependency.
     pub expected: String,
     /// Display name of the expected value.
     pub name: String,
@@ -171,7 +171,7 @@ pub struct Part {
     pub key: String,
     /// Name of the state, such as `PENDING`.
     pub state: String,
-    /// Error of the last operation, if it failed.
+    /// Error of the last operation. `None` if there was no error.
     pub error: Option<String>,
 }
 
@@ -189,7 +189,7 @@ pub struct PastOperation {
     pub operation: String,
     /// State of the value after the operation.
     pub state: String,
-    /// Error message, if the operation failed.
+    /// Error message. `None` if the operation succeeded.
     pub error: Option<String>,
 }
 
@@ -205,7 +205,7 @@ pub struct Shown {
     pub data: Json,
 }
 
-/// State of a key during a period, an element of `/scheduler/graph-snapshot` and `/scheduler/key-timeline`.
+/// State of a key during a period, as listed by `/scheduler/graph-snapshot` and `/scheduler/key-timeline`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Node {
@@ -236,7 +236,7 @@ pub struct Target {
     pub matching_keys: Vec<String>,
 }
 
-/// Record of a transaction, an element of `/scheduler/txn-history`.
+/// Record of a transaction, as listed by `/scheduler/txn-history`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Record {
@@ -250,7 +250,7 @@ pub struct Record {
     pub txn_type: String,
     /// Kind of resync, such as `FullResync`. Empty if the transaction is not a resync.
     pub resync_type: String,
-    /// Description provided by the requester. May be empty.
+    /// Description provided by the requester. Empty if there is none.
     pub description: String,
     /// Number of the transaction whose failed operations are retried. 0 if this is not a retry.
     pub retry_for_txn: u64,
@@ -289,19 +289,19 @@ pub struct Operation {
     pub differences: Vec<Difference>,
 }
 
-/// A change that is rolled back unless it is confirmed: `/configuration/unconfirmed`.
+/// Change that will be rolled back unless it is confirmed, as listed by `/configuration/unconfirmed`.
 #[derive(Deserialize, Serialize, Debug, Default)]
 #[serde(default)]
 pub struct Unconfirmed {
-    /// Sequence number of its transaction.
+    /// Sequence number of the transaction that made the change.
     pub id: String,
     /// Seconds until the rollback.
     pub seconds_left: u64,
-    /// Source of the values.
+    /// Name of the source that the changed values belong to.
     pub source: String,
     /// Description provided by the requester.
     pub description: String,
-    /// Keys of the values.
+    /// Keys of the changed values.
     pub keys: Vec<String>,
 }
 
@@ -321,7 +321,7 @@ pub struct Difference {
 pub struct Identity {
     /// Microservice label of the agent.
     pub label: String,
-    /// Store that the agent follows.
+    /// Store from which the agent reads the desired values.
     pub store: StoreAddress,
 }
 
@@ -347,7 +347,7 @@ pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
     list(agent, "/scheduler/status?whole=1").await
 }
 
-/// Age and message of a value, an element of `/scheduler/states`.
+/// Start time and explanation of a value's state, as listed by `/scheduler/states`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Detail {
@@ -360,7 +360,7 @@ pub struct Detail {
     pub removal_held_since: String,
 }
 
-/// Reads the ages and messages of all values and derived values, by key.
+/// Reads the start time and explanation of the state of every value and derived value, and returns them by key.
 pub async fn details(agent: &Agent) -> Result<BTreeMap<String, Detail>, Failure> {
     let all: Vec<Detail> = list(agent, "/scheduler/states").await?;
     Ok(all.into_iter().map(|detail| (detail.key.clone(), detail)).collect())
@@ -371,13 +371,13 @@ pub async fn snapshot(agent: &Agent) -> Result<Vec<Node>, Failure> {
     list(agent, "/scheduler/graph-snapshot").await
 }
 
-/// Reads the details of one key.
+/// Reads the details of the value with this key.
 pub async fn explanation(agent: &Agent, key: &str) -> Result<Explanation, Failure> {
     let whole = explained(agent, key).await?;
     serde_json::from_value(whole).map_err(|error| Failure::new(format!("unexpected response for {key}: {error}")))
 }
 
-/// Reads the details of one key as unparsed JSON.
+/// Reads the details of the value with this key, and returns them as unparsed JSON.
 pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
     let target = target("/scheduler/explain", &[("key", key)]);
     let answer = agent.send(Method::GET, &target, "").await?;
@@ -385,7 +385,7 @@ pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
         StatusCode::NOT_FOUND => {
             readiness::ask(agent)
                 .await?
-                .refuse_to_guess(&format!("whether there is a value {key}"))?;
+                .refuse_to_guess(&format!("whether the value {key} exists"))?;
             let known = values(agent).await.unwrap_or_default();
             let suggestion = names::similar(key, &known);
             Err(Failure::new(format!("there is no value {key}{suggestion}"))

@@ -119,7 +119,7 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Resync(args) => history::resync(args, &agent, output).await,
         ClientCommand::Removals(command) => removals::run(command, &agent, output).await,
         ClientCommand::Log(command) => log::run(command, &agent, output).await,
-        // `kvdb` is handled above, the other three commands in `run`.
+        // Not reached: `kvdb` is handled above, and `run` handles the other three commands.
         ClientCommand::Kvdb(_) | ClientCommand::Model(_) | ClientCommand::Completion(_) | ClientCommand::Man(_) => Ok(0),
     }
 }

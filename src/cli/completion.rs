@@ -24,7 +24,7 @@ pub struct CompletionArgs {
 /// Arguments of `man`.
 #[derive(clap::Args, Debug)]
 pub struct ManArgs {
-    /// Existing directory for one page per command, such as netns-agent-get.1; without it, print the main page
+    /// Existing directory to write the pages to, one per command, such as netns-agent-get.1; by default, the main page is printed
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
 }

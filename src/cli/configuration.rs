@@ -1,6 +1,6 @@
 //! `netns-agent apply`, `delete`, `plan` and `confirm`: changes to the desired values.
 //!
-//! The agent computes plans. This module only displays a plan and derives the exit code from it.
+//! The agent computes the plan. This module merely displays it and derives the exit code from it.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -84,11 +84,11 @@ pub struct PlanArgs {
     #[command(flatten)]
     file: FileArgs,
 
-    /// Plan `apply --replace`
+    /// Show what `apply --replace` would do
     #[arg(long, conflicts_with = "delete")]
     replace: bool,
 
-    /// Plan `delete`
+    /// Show what `delete` would do
     #[arg(long)]
     delete: bool,
 
@@ -115,7 +115,7 @@ struct Changed {
     waiting: Vec<Waiting>,
     values: Vec<Value>,
     confirm: Option<Confirm>,
-    /// Message if the agent has only saved the change, to apply it later. Otherwise empty.
+    /// Explanation if the agent has saved the change but has not applied it yet. Empty otherwise.
     message: String,
 }
 
@@ -207,7 +207,7 @@ impl SourceArgs {
 
 /// Reports PENDING values on standard error.
 ///
-/// The reason of each value is printed only if the output format is `name`, because the other formats contain it.
+/// The reason why each value is PENDING is printed only with the output format `name`. The other formats already contain it.
 fn report_waiting(changed: &Changed, output: &Output) {
     if matches!(output.format, Format::Name) {
         for wait in &changed.waiting {
@@ -216,7 +216,7 @@ fn report_waiting(changed: &Changed, output: &Output) {
     }
     if let Some(first) = changed.waiting.first() {
         eprintln!(
-            "{} of {} PENDING, none failed; `netns-agent wait {}` waits until it is CONFIGURED",
+            "{} of {} PENDING, none failed; `netns-agent wait {}` waits until this value is CONFIGURED",
             changed.waiting.len(),
             changed.values.len(),
             visible(&short(&first.key))
@@ -253,7 +253,7 @@ async fn unconfirmed(agent: &Agent, output: &Output) -> Outcome {
     }
     let changes: Vec<Unconfirmed> = answers::list(agent, target).await?;
     if changes.is_empty() {
-        output.line("no change waits for confirmation")?;
+        output.line("no change is waiting for confirmation")?;
         return Ok(0);
     }
     let mut table = Table::new(["SEQ", "ROLLED BACK IN", "SOURCE", "VALUES", "DESCRIPTION"]);
@@ -276,7 +276,7 @@ async fn keep(agent: &Agent, id: &str) -> Result<(), Failure> {
     let answer = agent.send(Method::POST, &target, "").await?;
     let kept = agent.success(&target, answer);
     kept.map(|_| ())
-        .map_err(|failure| failure.next("after the timeout, the previous values are restored: apply the file again"))
+        .map_err(|failure| failure.next("the previous values are restored after the timeout: apply the file again"))
 }
 
 /// Deletes the values in a file, or the values with the given keys.
@@ -299,7 +299,7 @@ pub async fn delete(args: &DeleteArgs, agent: &Agent, output: &Output, time_limi
             "{} is still desired: it is in the store, in a file, or in another source",
             short(&kept.key)
         ))
-        .next("`netns-agent kvdb del KEY` deletes it from the store; --source selects a source"));
+        .next("`netns-agent kvdb del KEY` deletes a value from the store; --source selects another source"));
     }
     if args.wait {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -324,7 +324,7 @@ async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     Document::of(values)
 }
 
-/// Sends a document. If values have failed (status 422), returns the response and no error.
+/// Sends a document to the agent. A response that reports failed values (status 422) is returned and is not an error.
 async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Result<(Changed, Json), Failure> {
     let answer = agent.send(method, target, text).await?;
     let reported: Option<Json> = serde_json::from_slice(&answer.body).ok();
@@ -358,7 +358,7 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
             }
         }
     }
-    // The agent has only saved the change, so there is no result yet.
+    // The agent has saved the change but has not applied it yet, so there is no result to print.
     if changed.seq_num == 0 && !changed.message.is_empty() {
         remark(&changed.message);
     }
@@ -422,7 +422,7 @@ struct Step {
 
 /// Combines all operations on the same value into one step.
 ///
-/// Deletion followed by creation becomes a change. Creation followed by deletion cancels out.
+/// A deletion followed by a creation becomes a change. A creation and a deletion that follows it cancel out.
 fn steps(operations: &[Operation]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for operation in operations {
@@ -466,9 +466,9 @@ fn part_of_interface(key: &str) -> Option<(String, String)> {
     Some((TypedKey::provider(key)?.to_key().to_string(), part))
 }
 
-/// Adds a step for each interface that does not change itself but has derived values that change, such as addresses.
+/// Adds a step for each interface that is not changed itself, but whose derived values, such as addresses, are changed.
 ///
-/// The changes of the derived values become the differences of the added step.
+/// The changes to the derived values become the differences of the added step.
 fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
     let mut shown: Vec<Step> = Vec::new();
     let planned: BTreeSet<String> = steps.iter().map(|step| step.key.clone()).collect();
@@ -498,8 +498,8 @@ fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
-    // Changes of derived values follow from other changes, so they are hidden by default. An exception is a change in place, such
-    // as new settings of a port.
+    // Changes to derived values are consequences of other changes, so they are hidden by default. In-place changes, such as new
+    // settings of a port, are an exception.
     let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
     let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     let is_shown = |step: &Step| output.is_wide() || is_counted(step);
@@ -529,8 +529,8 @@ fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
     let count = |sign: char| steps.iter().filter(|step| is_counted(step) && step.sign == sign).count();
     let hidden = match steps.iter().filter(|step| !is_counted(step)).count() {
         0 => String::new(),
-        more if output.is_wide() => format!("; {more} more follow from these"),
-        more => format!("; {more} more follow from these (show with -o wide)"),
+        more if output.is_wide() => format!("; {more} more as a consequence of these"),
+        more => format!("; {more} more as a consequence of these (show with -o wide)"),
     };
     output.line(&format!(
         "{} to create, {} to change, {} to delete{hidden}",

@@ -1,6 +1,6 @@
 //! Client of the REST API: HTTP/1.1, one connection per request, optionally with TLS and a token.
 //!
-//! Error messages contain the address of the agent and the flag that changes it, but never a token or a key.
+//! Error messages contain the address of the agent and the flag that sets it, but never a token or a private key.
 
 mod tls;
 
@@ -24,8 +24,8 @@ use tokio::{
 
 use super::{failure::Failure, moment};
 
-/// Options for the connection to the agent. `--ca`, `--cert` and `--key` have ids of their own, because a command may have an
-/// argument `key`.
+/// Options for the connection to the agent. `--ca`, `--cert` and `--key` have explicit clap ids, because some commands have an
+/// argument with the id `key`.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ConnectionArgs {
     /// Host name or address of the agent
@@ -68,7 +68,7 @@ pub struct ConnectionArgs {
     #[arg(long, global = true, help_heading = "Connection")]
     tls: bool,
 
-    /// CA certificates that verify the agent (PEM); implies --tls
+    /// CA certificates for verifying the agent (PEM); implies --tls
     #[arg(
         id = "client_ca",
         long = "ca",
@@ -197,7 +197,7 @@ impl Agent {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/yaml");
         }
-        // The error of the `http` crate does not say which value is invalid, so it is not shown.
+        // The error from the `http` crate is not shown, because it does not say which value is invalid.
         request
             .body(Full::new(body))
             .map_err(|_| Failure::new("invalid request: the host, the key or the token contains characters that HTTP does not allow"))
@@ -210,8 +210,10 @@ impl Agent {
 
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| {
-            Failure::new(format!("cannot reach the agent at {}: {error}", self.url()))
-                .next("start it with `sudo netns-agent run`, or set its address (--http-listen there) with --host and --http-port")
+            Failure::new(format!("cannot reach the agent at {}: {error}", self.url())).next(
+                "start the agent with `sudo netns-agent run`; if it listens elsewhere, pass its --http-listen address with --host \
+                       and --http-port",
+            )
         })?;
         match &self.tls {
             None => Ok(Box::new(stream)),
@@ -227,10 +229,10 @@ impl Agent {
 
     fn broken(&self, error: &hyper::Error) -> Failure {
         let next = match self.tls {
-            None => "if the agent uses TLS (--http-cert there), set --tls or --ca; check that the port belongs to netns-agent",
+            None => "if the agent uses TLS (its option --http-cert), set --tls or --ca; check that the port belongs to netns-agent",
             Some(_) => "if the agent requires client certificates, set --cert and --key; check that the port belongs to netns-agent",
         };
-        // Append the sources of the error, which contain the messages of TLS and of the kernel.
+        // Append the underlying errors, which contain the messages from TLS and from the kernel.
         let mut words = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
@@ -257,7 +259,7 @@ impl Agent {
         })
     }
 
-    /// Returns the response if its status is not an error, and its error message otherwise.
+    /// Returns the response if its status is not an error. Otherwise, fails with the error message from the response.
     pub fn success(&self, target: &str, answer: Answer) -> Result<Answer, Failure> {
         if answer.status.is_success() || answer.status.is_redirection() {
             return Ok(answer);
@@ -292,8 +294,8 @@ fn path_of(target: &str) -> &str {
 
 /// Extracts the message from the body of an error response.
 ///
-/// The message is the member `message`, `Error` or `error`. The messages of a list are joined. Other bodies are returned as they
-/// are.
+/// The message is the member `message`, `Error` or `error` of a JSON object. If the body is a list, the messages of its elements
+/// are joined. Any other body is returned as it is.
 fn words_of(body: &[u8]) -> String {
     let text = |json: &Json| -> Option<String> {
         let message = json
@@ -326,7 +328,7 @@ fn token(args: &ConnectionArgs) -> Result<Option<String>, Failure> {
     match (given.is_empty(), &args.token_file) {
         (false, _) => Ok(Some(given)),
         (true, None) => Ok(None),
-        (true, Some(path)) => Err(Failure::new(format!("token file {}: its first line is empty", path.display()))
+        (true, Some(path)) => Err(Failure::new(format!("token file {}: the first line is empty", path.display()))
             .next("expected a file whose first line is the token")),
     }
 }

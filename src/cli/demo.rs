@@ -37,9 +37,9 @@ use netns_kernel::sandbox::{self, Rights};
 
 use self::{narration::Narration, script::Script};
 
-/// Path of this program. It works even if the file has been rebuilt, or is below `/run`, which the sandbox hides.
+/// Path of this program. It stays valid if the file is rebuilt, or if the file is below `/run`, which is hidden in the sandbox.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// Name of the child processes in process lists.
+/// Name under which the child processes appear in process lists.
 const SHOWN_AS: &str = "netns-agent";
 
 /// Arguments of `demo`.
@@ -82,7 +82,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     })
 }
 
-/// Creates the sandbox and waits for the process in it.
+/// Creates the sandbox, starts the inner process in it, and waits until that process exits.
 fn outside(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let rights = sandbox::leave().context("cannot create temporary namespaces for the demo")?;
     let mut command = Command::new(THIS_PROGRAM);
@@ -153,7 +153,7 @@ async fn unless<S: Future + Unpin, W: Future>(stop: &mut S, work: W) -> Option<W
 
 fn interruption(narration: &Narration) -> ExitCode {
     narration.line("\nCtrl-C: demo interrupted; everything has been removed.");
-    // 128 + SIGINT, as shells report it.
+    // 128 + SIGINT, the exit code that shells report for a command stopped with Ctrl-C.
     ExitCode::from(130)
 }
 
@@ -163,7 +163,7 @@ fn way_in(outside_pid: u32, user_namespace: bool) -> String {
     format!("nsenter --target {outside_pid} {user}--mount --net --pid")
 }
 
-/// Waits in its own network namespace until standard input is closed.
+/// Waits until standard input is closed. In the meantime, the demo's agent configures the network namespace of this process.
 fn workload() -> anyhow::Result<ExitCode> {
     let mut rest = Vec::new();
     std::io::stdin()

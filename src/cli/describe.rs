@@ -119,7 +119,7 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     });
     optional("Adopted", &|status| {
         if status.adopted {
-            "yes (deleted together with the value)".to_owned()
+            "yes (the kernel object is deleted together with the value)".to_owned()
         } else {
             String::new()
         }
@@ -217,7 +217,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
 struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
-    /// Keys of the values that have been explained. Each is explained only once, because values may wait for each other.
+    /// Keys of the values explained so far. No value is explained twice, because values can wait for each other.
     reported: Vec<String>,
     text: String,
     remedies: Vec<String>,
@@ -233,7 +233,7 @@ impl Reasons<'_> {
             self.reported.push(reported.key.clone());
             let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             if depth > 0 && unmet.is_empty() && sentence(&reported).is_empty() {
-                // A namespace or a fact. The value that waits for it has already given the reason.
+                // This is a namespace or a fact. The reason was printed with the value that waits for it.
                 self.advise(format!("make sure that {} exists", visible(&names::short(&reported.key))));
                 continue;
             }
@@ -249,7 +249,7 @@ impl Reasons<'_> {
             for same in unmet.chunk_by(|one, next| one.state == next.state) {
                 self.because(same, &indent);
             }
-            // Reversed, because the last element of `left` is explained first.
+            // Push the causes in reverse order, because the last element of `left` is explained first.
             for one in unmet.iter().rev().filter(|one| !one.expected.is_empty() && depth < DEPTH_MAX) {
                 left.extend(self.cause(one).await.map(|cause| (cause, depth + 1)));
             }

@@ -25,7 +25,7 @@ pub struct DiffArgs {
     replace: bool,
 }
 
-/// Value that is not the same in the file and in the agent.
+/// Value that differs between the file and the agent.
 struct Difference {
     key: Key,
     old: Option<Model>,

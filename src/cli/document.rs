@@ -1,4 +1,4 @@
-//! Documents that contain many values: files of the user, and the configuration that the agent returns.
+//! Documents that contain many values: the user's files, and the configuration that the agent returns.
 //!
 //! [`models::document`] defines the format.
 
@@ -65,7 +65,8 @@ impl Document {
         });
         let items: Vec<Item> = read.map_err(|error| {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            // The first line contains line and column of the error. The following lines only quote the document.
+            // Keep only the first line, which contains the line and column of the error. The following lines merely quote the
+            // document.
             let words = crate::yaml::words(&error);
             let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Failure::new(format!("{name}: {place}{words}"))

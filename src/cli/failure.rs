@@ -51,7 +51,7 @@ impl Failure {
         self
     }
 
-    /// Creates the result for a closed output pipe: no message, exit code 0.
+    /// Creates the failure for a closed output pipe, which has no message and exit code 0.
     fn unread() -> Self {
         Failure {
             message: String::new(),
@@ -74,7 +74,8 @@ impl Failure {
     }
 }
 
-/// Escapes control characters, because a message may quote keys and values from outside, and a terminal would interpret them.
+/// Escapes control characters, because a message can quote untrusted keys and values, and a terminal would interpret the control
+/// characters in them.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&visible(&self.message))?;

@@ -22,7 +22,7 @@ pub struct GetArgs {
     #[arg(value_name = "KIND|KEY")]
     requested: Vec<String>,
 
-    /// Only values in these states, or with ! in all other states: '!CONFIGURED'
+    /// Only values in these states; a leading ! selects all other states, as in '!CONFIGURED'
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = names::parse_state)]
     state: Vec<String>,
 
@@ -55,7 +55,7 @@ pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
     let values = answers::values(agent).await?;
     for (requested, text) in requested.iter().zip(&args.requested) {
         if !requested.matches_any(&values) {
-            readiness.refuse_to_guess(&format!("whether there is a value {text:?}"))?;
+            readiness.refuse_to_guess(&format!("whether the value {text:?} exists"))?;
             let suggestion = names::similar(text, &values);
             return Err(Failure::new(format!("there is no value {text:?}{suggestion}"))
                 .next("`netns-agent get --all --derived -o name` lists all keys"));

@@ -108,7 +108,7 @@ struct Tree<'a> {
     output: &'a Output,
 }
 
-/// Line of the tree that has not been written yet: a dependency, the label of its edge, and the strokes to its left.
+/// Line of the tree that has yet to be written: a dependency, the label of its edge, and the tree strokes on its left.
 struct Branch<'a> {
     key: &'a str,
     label: &'a str,
@@ -117,7 +117,7 @@ struct Branch<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Writes a value, and its dependencies below it. Expands each node only once, so that cycles end.
+    /// Writes a value, and its dependencies below it. Expands each node only once, because the graph can contain cycles.
     fn write(&self, root: &'a str, text: &mut String) {
         text.push_str(&format!("{}\n", self.node(root)));
         let mut unfolded = BTreeSet::from([root]);
@@ -143,7 +143,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Returns the dependencies of a value in reverse order, because the last one is written first.
+    /// Returns the dependencies of a value in reverse order, because the caller writes the last one first.
     fn needs(&self, key: &str, strokes: &str) -> Vec<Branch<'a>> {
         let targets = self.nodes.get(key).map(|node| node.targets.as_slice()).unwrap_or_default();
         let mut branches: Vec<Branch<'a>> = Vec::new();

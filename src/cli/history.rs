@@ -13,7 +13,7 @@ use super::{
     output::{Cell, Output, Table, Tone, visible},
 };
 
-/// State of a value that disappeared from the kernel.
+/// State of a value whose object has disappeared from the kernel.
 const LOST: &str = "MISSING";
 
 /// Arguments of `history`.
@@ -55,7 +55,7 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
         return Ok(0);
     }
     let mut records: Vec<Record> = answers::list(agent, &target).await?;
-    // Sort by number: a waiting transaction ends later than transactions that started after it.
+    // Sort by number, because a transaction that had to wait can end later than transactions with higher numbers.
     records.sort_by_key(|record| record.seq_num);
     let mut table = Table::new(["SEQ", "TIME", "TOOK", "KIND", "VALUES", "OPERATIONS", "FAILED", "DESCRIPTION"]);
     for record in &records[newest(records.len())..] {
@@ -78,12 +78,14 @@ pub async fn history(args: &HistoryArgs, agent: &Agent, output: &Output) -> Outc
 fn took(record: &Record) -> String {
     match (moment::parse(&record.start), moment::parse(&record.stop)) {
         (Some(start), Some(stop)) if stop > start => moment::duration(stop - start),
-        // Start and end are equal if the transaction took one scheduler step, in which the clock does not advance.
+        // The start and end times are equal if the transaction took a single scheduler step, because the clock does not advance
+        // during a step.
         _ => "-".to_owned(),
     }
 }
 
-/// Returns the number of values that a transaction requested or a repair restored. Returns `-` for a retry, which requests none.
+/// Returns the number of values that a transaction requested, or that a repair restored. Returns `-` for a retry, which requests
+/// no values.
 fn values(record: &Record) -> String {
     let restored: BTreeSet<&str> = record
         .executed
@@ -167,7 +169,7 @@ fn print(record: &Record, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Returns why a transaction records no value for a key: the value was deleted, or it could not be used.
+/// Returns the reason why a transaction has no value for a key: the value was deleted, is invalid, or is not supported.
 fn absence(key: &str, record: &Record) -> &'static str {
     let last = record.executed.iter().rfind(|operation| operation.key == key);
     match last.map(|operation| operation.new_state.as_str()) {
@@ -215,7 +217,7 @@ async fn timeline(key: &str, agent: &Agent, output: &Output) -> Outcome {
         return Ok(0);
     }
     let mut revisions: Vec<Node> = answers::list(agent, &target).await?;
-    // A derived value is shown only while it has a problem.
+    // Show a derived value only while it is in a state that indicates a problem.
     revisions.retain(|node| node.key == key || !matches!(state(node), "CONFIGURED" | "OBTAINED" | "DISCOVERED"));
     revisions.sort_by_key(|node| moment::parse(&node.since));
     if revisions.is_empty() {
@@ -328,7 +330,7 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // The loss of an address in the agent's own namespace is also reported as a lost fact.
+            // If an address disappears from the agent's own namespace, the loss of an observed fact is reported as well.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

@@ -1,7 +1,7 @@
 //! `netns-agent kvdb`: reads and writes keys of the store.
 //!
-//! Unlike the other commands, `kvdb` connects to etcd. On success, it prints the value or `OK`, as the client of the reference
-//! agent does.
+//! Unlike the other commands, `kvdb` connects to etcd. On success, it prints the value or `OK`, as the client of ligato vpp-agent
+//! does.
 
 use std::{fs, io::Read, path::PathBuf, time::Duration};
 
@@ -35,7 +35,7 @@ pub struct KvdbArgs {
     #[arg(long, value_name = "LABEL", env = "MICROSERVICE_LABEL", global = true, help_heading = "Store")]
     microservice_label: Option<String>,
 
-    /// CA certificates that verify the etcd server (PEM)
+    /// CA certificates for verifying the etcd server (PEM)
     #[arg(long, value_name = "FILE", env = "ETCD_CA", global = true, help_heading = "Store")]
     etcd_ca: Option<PathBuf>,
 
@@ -111,7 +111,7 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
     };
     let place = Place::find(args, key, connection).await?;
     let whole = |key: &str| whole_key(key, &place.label);
-    // Validate before connecting: an invalid key is an error with any store.
+    // Validate before connecting, because an invalid key is an error whichever store is used.
     let pair = match &args.command {
         KvdbCommand::Put { key, value, force } => Some(judged(&whole(key), value, *force)?),
         _ => None,
@@ -218,7 +218,7 @@ fn absent(key: &str) -> Failure {
     Failure::new(format!("key does not exist: {key}{}", judge::suggestion(key))).next("`netns-agent kvdb list --keys-only` lists all keys")
 }
 
-/// Returns key, value and mod revision as JSON. A value that is not JSON becomes a string.
+/// Returns the key, the value and the mod revision as JSON. A value that is not JSON becomes a string.
 fn document(pair: &KeyValue) -> Json {
     let text = String::from_utf8_lossy(pair.value()).into_owned();
     let value = serde_json::from_str(&text).unwrap_or(Json::String(text));
@@ -256,7 +256,7 @@ impl Store {
     }
 
     async fn get(&self, key: &str, options: Option<GetOptions>) -> Result<Vec<KeyValue>, Failure> {
-        // The statuses of many values exceed the default message limit of 4 MiB.
+        // With many values, the statuses exceed the default message limit of 4 MiB.
         let mut client = self.client.kv_client().max_decoding_message_size(usize::MAX);
         let mut answer = self.answer("read", client.get(key, options)).await?;
         Ok(answer.take_kvs())
@@ -277,7 +277,7 @@ fn unreachable(endpoints: &str, what: &str, error: &etcd_client::Error) -> Failu
     )
 }
 
-/// Returns the message of the server or the system, without the messages that the client library wraps around it.
+/// Returns the error message of the server or the operating system, without the messages that the client library adds to it.
 pub(super) fn innermost(error: &etcd_client::Error) -> String {
     let words = |outer: &dyn std::error::Error, mut words: String| {
         let mut cause = outer.source();

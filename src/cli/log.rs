@@ -19,7 +19,7 @@ pub enum LogCommand {
     /// List loggers and their levels
     #[command(visible_alias = "ls")]
     List {
-        /// Only this logger
+        /// Show only this logger
         #[arg(value_name = "LOGGER")]
         logger: Option<String>,
     },

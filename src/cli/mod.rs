@@ -110,7 +110,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// clap would confuse arguments with the same id, and fail only when the command is used.
+    /// clap mixes up arguments that have the same id, and does not report this until the command is used.
     #[test]
     fn arguments_of_commands_do_not_clash_with_options_of_the_client() {
         fn look(command: &clap::Command, global: &[clap::Id]) {

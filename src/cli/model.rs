@@ -27,7 +27,7 @@ pub enum ModelCommand {
     /// List the kinds of values and their keys
     #[command(visible_alias = "ls")]
     List,
-    /// Show a kind of values: its key, its place in documents, its fields
+    /// Show a kind of values: its key, where it belongs in a document, and its fields
     #[command(visible_alias = "inspect")]
     Show {
         /// Model name (linux.l3.route) or kind (route)
@@ -70,7 +70,7 @@ fn show(name: &str, output: &Output) -> Result<(), Failure> {
         Failure::new(format!("unknown model {name:?}{suggestion}")).next(format!("models are: {}", known.join(", ")))
     })?;
     let message = descriptor_pool().get_message_by_name(model.proto_name);
-    let message = message.ok_or_else(|| Failure::new(format!("this program has no message {}", model.proto_name)))?;
+    let message = message.ok_or_else(|| Failure::new(format!("this version of netns-agent has no message {}", model.proto_name)))?;
     if output.is_document() {
         return output.document(&document(model, &message));
     }
@@ -138,7 +138,7 @@ fn key(model: &ModelInfo) -> String {
     };
     let replace = |name: String, field: &&str| name.replace(&format!("{{{{.{}}}}}", camel_case(field)), &field.to_uppercase());
     let name = match model.name_template.contains(' ') {
-        // A template that calls functions cannot be filled in here. Such a template joins its fields with `/`.
+        // A template that calls functions cannot be filled in here. All such templates join their fields with `/`.
         true => fields.join("/").to_uppercase(),
         false => fields.iter().fold(model.name_template.to_owned(), replace),
     };

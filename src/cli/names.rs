@@ -98,7 +98,7 @@ impl Requested {
         let (kind, rest) = text.split_once('/').unwrap_or((text, ""));
         match prefix_of(kind) {
             Some(prefix) if rest.is_empty() => Requested::Kind(prefix.to_owned()),
-            // The key of the agent's own namespace ends with an empty reference, which names leave out.
+            // The key of the agent's own namespace ends with `OWN/`, without a reference, but its name is just `OWN`.
             Some(prefix @ "linux/namespace/") if rest == "OWN" => Requested::Key(format!("{prefix}OWN/")),
             Some(prefix) => Requested::Key(format!("{prefix}{rest}")),
             None if text.contains('/') => Requested::Key(text.to_owned()),
@@ -126,7 +126,7 @@ impl Requested {
         Err(Failure::new(format!("unknown kind {first:?}{suggestion}")).next(format!("kinds are: {}, namespace", known.join(", "))))
     }
 
-    /// Returns whether a value or derived value in the list matches. A kind always matches.
+    /// Returns whether any value or derived value in the list matches the request. A request for a kind always matches.
     pub fn matches_any(&self, values: &[BaseStatus]) -> bool {
         let mut keys = values
             .iter()

@@ -178,7 +178,7 @@ impl Output {
         self.format == Format::Wide
     }
 
-    /// Prints external bytes. A terminal gets them with control characters escaped, a pipe or a file gets them unchanged.
+    /// Prints bytes from an external source. Control characters are escaped if the output is a terminal.
     pub fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
         match self.terminal {
             true => write(escaped_lines(&String::from_utf8_lossy(bytes)).as_bytes()),

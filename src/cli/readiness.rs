@@ -33,7 +33,7 @@ pub struct Health {
 pub struct Part {
     /// State of the part, as a number of `ligato.status.OperationalState`.
     pub state: i32,
-    /// Error message. Empty if the part does not fail.
+    /// Error message. Empty if the part has no error.
     pub error: String,
 }
 

@@ -74,7 +74,7 @@ struct Version<'a> {
 }
 
 impl<'a> Version<'a> {
-    /// Selects the members of `/info/version` that have a meaning for this agent.
+    /// Selects the members of `/info/version` that are meaningful for this agent.
     fn of(answer: &'a Json) -> Self {
         let text = |member: &str| answer.get(member).and_then(Json::as_str).unwrap_or_default();
         let built = answer.get("BuildTime").and_then(Json::as_u64).filter(|seconds| *seconds > 0);

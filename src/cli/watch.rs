@@ -1,6 +1,7 @@
 //! `netns-agent watch` and `netns-agent wait`: follow the states of values.
 //!
-//! The REST API has no stream of states, so both commands poll. States between two polls are not shown, but `history` lists them.
+//! The REST API has no stream of states, so both commands poll. They miss states that last only from one poll to the next, but
+//! `history` lists these states.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +21,8 @@ use super::{
 /// Interval between polls while waiting for values.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time for which a value must stay failed before waiting ends. A busy agent publishes a status up to half a second late.
+/// Time for which a value must remain failed before `apply --wait` gives up. A busy agent can publish a status up to half a
+/// second late.
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `watch`.
@@ -68,7 +70,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
         sleep(args.interval).await;
         let now = match look(agent, &counts).await {
             Ok(now) => now,
-            // Keep polling: the agent may be restarting.
+            // Keep polling, because the agent may merely be restarting.
             Err(failure) => {
                 if is_there {
                     remark(&format!(
@@ -82,7 +84,8 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             }
         };
         is_there = true;
-        // An agent that has just started may not know all desired values yet. Missing values have then not been removed.
+        // An agent that has just started might not know all desired values yet, so a missing value has not necessarily been
+        // removed.
         if before.keys().any(|key| !now.contains_key(key)) && !is_ready(agent).await {
             continue;
         }
@@ -200,7 +203,7 @@ async fn keys(args: &WaitArgs, agent: &Agent, deadline: Instant) -> Result<Vec<S
     args.keys.iter().map(|key| names::one_key(key, &known)).collect()
 }
 
-/// Waits until the agent knows all desired values. Until then, its list may be incomplete.
+/// Waits until the agent knows all desired values. Until then, the agent's list of values can be incomplete.
 async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
     loop {
         let readiness = readiness::ask(agent).await?;
@@ -243,7 +246,7 @@ async fn until_unless(
     loop {
         let now = match look(agent, &|key| keys.contains(&key)).await {
             Err(_) if Instant::now() < deadline && !agent.is_listening().await => {
-                // Keep polling: the agent may be restarting.
+                // Keep polling, because the agent may merely be restarting.
                 sleep(WAIT_INTERVAL).await;
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Settings of the REST and gRPC APIs: listen addresses, TLS, authentication and limits.
 //!
-//! Rejects listen addresses that other machines can reach without TLS and authentication. The key, certificate and token files are read
-//! in `api::security`, when the servers start.
+//! Rejects a listen address that other machines can reach, unless it is protected by TLS and authentication, or
+//! `--insecure-listen` is set. The key, certificate and token files are read in `api::security`, when the servers start.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -15,9 +15,9 @@ const DAY: usize = 86_400;
 pub struct HttpSettings {
     /// Listen address of the REST API. `None` if the API is off.
     pub listen: Option<SocketAddr>,
-    /// Files with the server's certificate and private key (PEM). `None` to serve without TLS.
+    /// Files with the server's certificate and private key (PEM). If `None`, the APIs are served without TLS.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// File with the CA certificates that verify clients (PEM). If set, client certificates are mandatory.
+    /// File with the CA certificates for verifying clients (PEM). If set, client certificates are mandatory.
     pub client_ca: Option<PathBuf>,
     /// File with tokens and their roles. If `None`, every client that can connect has full access.
     pub tokens: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct HttpSettings {
 
 /// Validates the settings, and returns them with the gRPC listen address.
 ///
-/// `embedded` is the listen address of the embedded store, or `None` with etcd endpoints.
+/// `embedded` is the listen address of the embedded store, or `None` if etcd endpoints are set.
 pub(super) fn check(
     layers: &Layers<'_>,
     embedded: Option<(&Given, SocketAddr)>,
@@ -47,7 +47,7 @@ pub(super) fn check(
         return Err(lonely.wrong("client certificates require TLS", "also set --http-cert and --http-key"));
     }
     let rate_limit = layers.given(setting!(http_rate_limit))?;
-    let rate_limit: u32 = rate_limit.number("expected requests per second, such as 100; 0 means no limit")?;
+    let rate_limit: u32 = rate_limit.number("expected a number of requests per second, such as 100; 0 means no limit")?;
     let settings = HttpSettings {
         listen: http_listen,
         identity,
@@ -74,7 +74,7 @@ fn refuse_unprotected(given: &Given, listen: Option<SocketAddr>, is_protected: b
         Some(address) if !address.ip().is_loopback() && !is_protected && !insecure => Err(given.wrong(
             format!("other machines can reach {address}, and without authentication could change the network of this machine"),
             "listen on 127.0.0.1, or set --http-cert and --http-key together with --tokens-file or --http-client-ca, or set \
-             --insecure-listen if access is restricted otherwise, for example by a firewall",
+             --insecure-listen if access is restricted in another way, for example by a firewall",
         )),
         _ => Ok(()),
     }
@@ -92,8 +92,8 @@ fn refuse_reachable_store(given: &Given, address: SocketAddr, insecure: bool) ->
             "other machines can reach {address}; the embedded store has neither TLS nor authentication, so they could change the network \
              of this machine"
         ),
-        "listen on 127.0.0.1, or use an etcd with TLS (--etcd-endpoints), or set --insecure-listen if access is restricted otherwise, \
-         for example by a firewall",
+        "listen on 127.0.0.1, or use an etcd with TLS (--etcd-endpoints), or set --insecure-listen if access is restricted in another \
+         way, for example by a firewall",
     ))
 }
 
@@ -115,6 +115,9 @@ pub(super) fn positive(given: &Given) -> Result<usize, ConfigError> {
 fn seconds(given: &Given) -> Result<Duration, ConfigError> {
     match positive(given)? {
         number if number <= DAY => Ok(Duration::from_secs(number as u64)),
-        number => Err(given.wrong(format!("{number} s is more than a day"), "expected seconds from 1 to 86400")),
+        number => Err(given.wrong(
+            format!("{number} s is more than a day"),
+            "expected a number of seconds from 1 to 86400",
+        )),
     }
 }

@@ -1,4 +1,4 @@
-//! Drift settings: how changes by others in managed namespaces are detected and handled.
+//! Drift settings: how the agent detects and handles changes that others make in managed namespaces.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub enum DriftPolicy {
     Report,
 }
 
-/// Action for foreign addresses on managed interfaces. No value configures a foreign address.
+/// Action for foreign addresses on managed interfaces. An address is foreign if no value configures it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForeignAddresses {
     /// The agent keeps foreign addresses.
@@ -59,7 +59,7 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<DriftSettings, ConfigError> {
 }
 
 fn sweep_interval(given: &Given) -> Result<Duration, ConfigError> {
-    let accepted = "expected seconds from 0.1 to 86400, such as 10 or 0.5";
+    let accepted = "expected a number of seconds from 0.1 to 86400, such as 10 or 0.5";
     let seconds: f64 = given.number(accepted)?;
     match (SWEEP_SECONDS_MIN..=SWEEP_SECONDS_MAX).contains(&seconds) {
         true => Ok(Duration::from_secs_f64(seconds)),

@@ -58,7 +58,7 @@ impl Given {
         text.parse().map_err(|error| self.wrong(format!("{text:?}: {error}"), accepted))
     }
 
-    /// Returns the policy whose name is the value.
+    /// Returns the policy that the setting names.
     pub fn policy<P: Copy>(&self, policies: &[(&str, P)], accepted: &'static str) -> Result<P, ConfigError> {
         let text = self.value.trim();
         let named = policies.iter().find(|(name, _)| *name == text);
@@ -154,7 +154,8 @@ impl<'a> Layers<'a> {
             .transpose()
     }
 
-    /// Returns true if a switch is on. Environment and file must contain `true`, `1`, `false` or `0`; a flag takes no value.
+    /// Returns true if a switch is on. An environment variable or file member must be `true`, `1`, `false` or `0`. A flag takes
+    /// no value.
     pub fn is_on(&self, setting: Setting) -> Result<bool, ConfigError> {
         let Some(given) = self.optional(setting)? else { return Ok(false) };
         match given.value.trim() {

@@ -7,7 +7,7 @@ use super::{ConfigError, Layers, setting};
 /// Limits of the transaction history in memory. If either is exceeded, the oldest transactions are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// Age after which a transaction is dropped, counted from its end.
+    /// Age at which a transaction is dropped, counted from the end of the transaction.
     pub age: Duration,
     /// Maximum number of transactions, with up to four times as many operations in total. 0 disables the history.
     pub transactions: usize,
@@ -15,7 +15,7 @@ pub struct HistoryLimits {
 
 pub(super) fn check(layers: &Layers<'_>) -> Result<HistoryLimits, ConfigError> {
     let age = layers.given(setting!(history_age))?;
-    let minutes: u32 = age.number("expected minutes, such as 1440 for a day")?;
+    let minutes: u32 = age.number("expected a number of minutes, such as 1440 for one day")?;
     let max = layers.given(setting!(history_max))?;
     let transactions: u32 = max.number("expected a number of transactions, such as 10000; 0 disables the history")?;
     Ok(HistoryLimits {

@@ -1,4 +1,4 @@
-//! The list of settings: flag, environment variable, member of the configuration file, default and help text of each.
+//! Declares all settings: the flag, environment variable, configuration file member, default and help text of each.
 //!
 //! This module does not validate values: `RunArgs::load` does so after merging the layers.
 
@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer};
 
 /// Settings as given on the command line or in the file. Each field is a flag (with `-` for `_`) and a member of the file.
 ///
-/// Environment variables and defaults are declared as clap attributes, but clap must not apply them, because the file ranks between
-/// them: [`RunArgs`](super::RunArgs) removes them from the command, and [`Layers`](super::given::Layers) looks them up.
+/// Environment variables and defaults are declared as clap attributes, but clap must not apply them, because the file overrides
+/// defaults but not environment variables. Therefore, [`RunArgs`](super::RunArgs) removes them from the command, and
+/// [`Layers`](super::given::Layers) looks them up.
 #[derive(clap::Args, Deserialize, Clone, Debug, Default)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Layer {
@@ -34,7 +35,7 @@ pub(super) struct Layer {
     #[serde(deserialize_with = "list_or_text")]
     pub etcd_endpoints: Option<String>,
 
-    /// CA certificates that verify the etcd server (PEM); required for https endpoints
+    /// CA certificates for verifying the etcd server (PEM); required for https endpoints
     #[arg(long, env = "ETCD_CA", value_name = "FILE", help_heading = "Store")]
     pub etcd_ca: Option<PathBuf>,
 
@@ -125,7 +126,7 @@ pub(super) struct Layer {
     #[arg(long, env = "HTTP_KEY", value_name = "FILE", help_heading = "REST")]
     pub http_key: Option<PathBuf>,
 
-    /// CA certificates that verify clients (PEM); makes client certificates mandatory
+    /// CA certificates for verifying clients (PEM); makes client certificates mandatory
     #[arg(long, env = "HTTP_CLIENT_CA", value_name = "FILE", help_heading = "REST")]
     pub http_client_ca: Option<PathBuf>,
 
@@ -208,7 +209,7 @@ pub(super) struct Layer {
     /// Action for addresses that are not configured: keep or strict
     ///
     /// With strict, the agent removes them at startup and at a resync, from interfaces that it created and from EXISTING
-    /// interfaces, except if a value on the link has link_only.
+    /// interfaces, unless a value on the link has link_only set.
     #[arg(
         long,
         env = "FOREIGN_ADDRESSES",

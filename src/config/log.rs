@@ -29,7 +29,7 @@ const CRATES: [&str; 16] = [
     "tonic",
     "tower",
 ];
-/// Agent modules that log but whose level cannot be changed at run time.
+/// Modules of the agent that write to the log, but whose log level cannot be changed at run time.
 const OTHER_MODULES: [&str; 2] = ["desired", "telemetry"];
 const ACCEPTED: &str = "expected error, warn, info, debug, trace, or a list such as info,netns_agent::sources=debug";
 
@@ -46,7 +46,7 @@ pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
 }
 
 fn directive(text: &str, is_shared: bool) -> Result<String, String> {
-    // `EnvFilter` validates filters on spans and fields.
+    // Filters on spans and fields are not checked here, because `EnvFilter` validates them.
     if text.contains(['[', '{']) {
         return Ok(text.to_owned());
     }

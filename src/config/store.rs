@@ -19,7 +19,7 @@ pub(super) fn on_loss(layers: &Layers<'_>) -> Result<OnStoreLoss, ConfigError> {
     layers.given(setting!(on_store_loss))?.policy(&policies, "expected hold or apply")
 }
 
-/// Returns the validated settings of the etcd cluster to follow, or `None` without endpoints.
+/// Returns the validated settings of the etcd cluster to follow, or `None` if no endpoints are set.
 pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigError> {
     let [endpoints, ca, cert, key, user, password_file] = [
         setting!(etcd_endpoints),
@@ -33,10 +33,10 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
     let (ca, cert, key, user, password_file) = (ca?, cert?, key?, user?, password_file?);
     let password = layers.password()?;
     let Some(endpoints) = endpoints? else {
-        // ETCD_PASSWORD is not an error without endpoints: it may be meant for another program.
+        // Without endpoints, ETCD_PASSWORD is not an error, because it might be meant for another program.
         let idle = [ca, cert, key, user, password_file].into_iter().flatten().next();
         return idle.map_or(Ok(None), |given| {
-            Err(given.wrong("it has no effect without etcd endpoints", "also set --etcd-endpoints"))
+            Err(given.wrong("the setting has no effect without etcd endpoints", "also set --etcd-endpoints"))
         });
     };
     let list: Vec<String> = endpoints
@@ -48,7 +48,7 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
         .collect();
     if list.is_empty() {
         return Err(endpoints.wrong(
-            "it contains no endpoint",
+            "the list contains no endpoint",
             "expected a list such as http://10.0.0.1:2379,http://10.0.0.2:2379",
         ));
     }
@@ -61,7 +61,7 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
     };
     Connector::new(config.clone()).map_err(|error| {
         ConfigError::Together(format!(
-            "{} with its --etcd-ca, --etcd-cert and --etcd-key: {error}",
+            "{} together with --etcd-ca, --etcd-cert and --etcd-key: {error}",
             endpoints.origin
         ))
     })?;

@@ -27,7 +27,7 @@ use crate::{
 };
 use listener::{Activity, Busy, Limits};
 
-/// Maximum number of concurrent calls per allowed connection. High, because most calls are idle streams.
+/// Factor by which the maximum number of concurrent calls exceeds the maximum number of connections. Most calls are idle streams.
 const CALLS_PER_CONNECTION: usize = 4;
 
 /// Handler of gRPC calls: checks, counts and routes them.
@@ -42,7 +42,7 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Creates the semaphore for the maximum number of concurrent calls under these limits.
+    /// Creates a semaphore with one permit for each concurrent call that these limits allow.
     pub fn places(limits: &Limits) -> Arc<Semaphore> {
         let places = limits.connections_max.saturating_mul(CALLS_PER_CONNECTION);
         Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)))
@@ -101,7 +101,8 @@ impl Calls {
             status
         })?;
         let metadata = MetadataMap::from_headers(request.headers().clone());
-        // Methods that change the state check for role `write` themselves.
+        // Every call requires the role `read`. Methods that change state also require the role `write`, which they check
+        // themselves.
         Admission(self.gate.clone()).admit(&metadata, Role::Read)?;
         self.places
             .clone()

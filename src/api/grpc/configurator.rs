@@ -181,7 +181,7 @@ async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Publish
 #[allow(clippy::result_large_err, reason = "tonic requires this type")]
 fn models_of(config: Config) -> Result<impl Iterator<Item = Model>, Status> {
     if config.vpp_config.is_some_and(|vpp| !vpp.is_empty()) {
-        let words = "vpp_config is not empty, but this agent manages Linux networking only; leave it out";
+        let words = "vpp_config is not empty, but this agent manages Linux networking only; omit vpp_config";
         return Err(Status::invalid_argument(words));
     }
     let linux::ConfigData {

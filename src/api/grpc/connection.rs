@@ -28,7 +28,7 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// The gRPC API as a protocol of the crate `listener`.
+/// The gRPC API, as a protocol that the `listener` crate serves.
 #[derive(Clone)]
 pub(super) struct GrpcProtocol {
     /// Handler of all calls.
@@ -53,7 +53,7 @@ impl Protocol for GrpcProtocol {
             }
             Ok(Ok(_)) => (
                 "400 Bad Request",
-                "this port speaks gRPC over HTTP/2; REST is at --http-listen".to_owned(),
+                "this port serves gRPC over HTTP/2; the REST API has its own address (--http-listen)".to_owned(),
             ),
             Ok(Err(error)) => return debug!(%peer, "gRPC: {error}"),
             Err(_) => (

@@ -32,7 +32,7 @@ pub(super) fn change_of(update: UpdateItem) -> Result<(Key, Option<ClientItem>),
             info.ok_or_else(|| Status::invalid_argument(format!("no model has the message {name:?}; KnownModels lists all models")))?;
         if let Some(id) = item.id.filter(|id| !id.model.is_empty() && id.model != info.name) {
             let message = format!(
-                "the item names model {:?}, but its data is a {name} of model {:?}",
+                "the item names model {:?}, but contains a {name}, which belongs to model {:?}",
                 id.model, info.name
             );
             return Err(Status::invalid_argument(message));

@@ -39,7 +39,10 @@ impl MetaService for Meta {
         let file = descriptor_pool().get_file_by_name(&name).ok_or_else(|| {
             let files: BTreeSet<&str> = MODELS.iter().map(|model| model.proto_file).collect();
             let files: Vec<&str> = files.into_iter().collect();
-            Status::not_found(format!("unknown proto file {name:?}; models are in {}", files.join(", ")))
+            Status::not_found(format!(
+                "unknown proto file {name:?}; the files with models are {}",
+                files.join(", ")
+            ))
         })?;
         let (mut imports, mut next) = (BTreeMap::new(), vec![file.clone()]);
         while let Some(importing) = next.pop() {

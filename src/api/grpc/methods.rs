@@ -1,4 +1,5 @@
-//! Table of the gRPC methods that the agent serves. It is built from the service descriptors, so clients cannot add paths.
+//! Table of the gRPC methods that the agent serves. It is built from the service descriptors, so calls to unknown paths do not
+//! add metric labels.
 
 use std::collections::HashMap;
 

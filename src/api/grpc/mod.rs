@@ -70,8 +70,8 @@ pub enum StartError {
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
     let (stop, stopped) = watch::channel(false);
-    // The task runs in the engine's runtime, which wakes it for each status. Waking an API thread instead would take longer than
-    // the task itself.
+    // Run this task in the engine's runtime, which wakes it for each status. Waking an API thread would take longer than the work
+    // of the task.
     let notifications = Notifications::start(&api, stopped);
     let started = threads::serve(async move { start_here(api, listen, &settings, gate, notifications, stop).await }).await;
     started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))

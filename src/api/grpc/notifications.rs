@@ -1,4 +1,4 @@
-//! Numbered notifications about links. A ring buffer keeps the latest ones, for clients that subscribe later.
+//! Numbered notifications about links. A ring buffer keeps the latest notifications for clients that subscribe later.
 
 use std::{
     collections::VecDeque,

@@ -56,7 +56,7 @@ pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
     revisions.iter().map(|revision| Node::of(revision, show)).collect()
 }
 
-/// Number of occurrences of each value of a flag, and their total.
+/// Number of times that each value of a flag occurs, and the total.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Counts {

@@ -43,7 +43,7 @@ use crate::{
 
 pub(super) const YAML: &str = "application/yaml; charset=UTF-8";
 
-/// Maximum time for the confirmation of a change, in seconds (one day).
+/// Maximum value of `confirm-within`, the time allowed for confirming a change, in seconds (one day).
 const CONFIRM_MAX: u64 = 24 * 60 * 60;
 
 const SOURCE: Parameter = Parameter::optional(
@@ -56,7 +56,7 @@ const NUMBER: Parameter = Parameter {
     required: true,
     ..Parameter::number(
         "id",
-        "Number of the change: the id in the response to it, and the sequence number of its transaction",
+        "Number of the change: `id` in the response to the change, and the sequence number of its transaction",
     )
 };
 const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"waiting":[{"key":"config/linux/interfaces/v2/interface/d1","reason":"AddressTentative","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"PENDING","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}]}"#;
@@ -73,7 +73,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         body: Some(YAML),
         parameters: &[
             Parameter::optional("replace", "Delete all other values of the source"),
-            Parameter::optional("atomic", "Revert all values if one of them fails; a PENDING value has not failed"),
+            Parameter::optional(
+                "atomic",
+                "Revert all values if one of them fails; a PENDING value does not count as failed",
+            ),
             Parameter {
                 form: Form::Number(1, CONFIRM_MAX),
                 ..Parameter::optional(
@@ -99,11 +102,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         parameters: &[SOURCE, DESCRIPTION, VERBOSE],
         example: RESULT,
         failures: &[UNREADABLE, FAILED],
-        ..Endpoint::get(
-            "/configuration",
-            "Delete values; only the fields that are part of the key matter",
-            || delete(remove),
-        )
+        ..Endpoint::get("/configuration", "Delete values; only their key fields are used", || delete(remove))
     },
     Endpoint {
         method: Verb::Post,
@@ -178,7 +177,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
 ];
 
 async fn show_all(State(api): State<Api>) -> Answer {
-    // Do not read the items in the low-priority background pool: this holds a lock that the sources may be waiting for.
+    // Read the items here and not in the low-priority background pool, because reading holds a lock that the sources also need.
     let items = api.desired.items();
     answer::elsewhere(move || {
         let models: Vec<Model> = items.into_iter().filter_map(|item| item.model).collect();
@@ -249,7 +248,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
         Committed::Applied(result) => (result, None),
         Committed::Unconfirmed(result) => (result, within),
         Committed::Kept => {
-            let answer = json!({ "kept": true, "message": "saved; applied as soon as the store has been read" });
+            let answer = json!({ "kept": true, "message": "the change was saved; it is applied as soon as the agent has read the store" });
             return if flag(query, "verbose") { answer::json(&answer) } else { nothing() };
         }
     };
@@ -289,7 +288,8 @@ async fn outcome(api: &Api, result: &TransactionResult, keys: &[Key]) -> Result<
     let value = |key: &Key| {
         let reported = extract.value(key).and_then(|value| value.status.as_ref());
         let reported = reported.map_or((ValueState::Nonexistent, ""), |status| (status.state, status.message.as_str()));
-        // The published status may be out of date: PENDING is published late while other operations are in flight.
+        // The published status might be out of date, because PENDING is published with a delay while other operations are in
+        // flight.
         let waits = result.waiting.iter().find(|wait| wait.key == *key);
         let (state, message) = waits.map_or(reported, |wait| (ValueState::Pending, wait.message.as_str()));
         json!({ "key": key.as_str(), "state": state.text(), "message": message })
@@ -373,8 +373,7 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
 }
 
 fn id(query: &Query) -> Result<u64, ApiError> {
-    number(query, "id")?
-        .ok_or_else(|| bad("missing id argument: the id from the response to the change, or from /configuration/unconfirmed".to_owned()))
+    number(query, "id")?.ok_or_else(|| bad("missing id argument: see the response to the change, or /configuration/unconfirmed".to_owned()))
 }
 
 async fn confirm(State(api): State<Api>, query: Query) -> Answer {
@@ -432,7 +431,7 @@ async fn json_schema(query: Query) -> Answer {
     }
 }
 
-/// JSON schemas for all spellings of the field names. Generated on first use.
+/// JSON schemas, one for each accepted spelling of the field names. Generated on first use.
 static SCHEMAS: LazyLock<Vec<(FieldNames, Bytes)>> = LazyLock::new(|| {
     let all = [FieldNames::Both, FieldNames::OnlyProto, FieldNames::OnlyJson].into_iter();
     all.map(|names| (names, format!("{:#}\n", schema(names)).into())).collect()

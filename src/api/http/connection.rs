@@ -24,7 +24,7 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// The REST API as a protocol of the crate `listener`.
+/// The REST API, as a protocol that the `listener` crate serves.
 #[derive(Clone)]
 pub struct Rest {
     /// Router that handles all requests.
@@ -51,7 +51,7 @@ impl Protocol for Rest {
             .header_read_timeout(limits.step)
             .max_buf_size(BUFFER_BYTES)
             .serve_connection(TokioIo::new(stream), service_fn(answer));
-        // Drop the guard that `wait_for` returns at once, because it holds a lock of the channel.
+        // Immediately drop the guard that `wait_for` returns, because the guard locks the channel.
         let reported = async move { stop.wait_for(|stop| *stop).await.map(drop) };
         let ended = tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
@@ -66,7 +66,7 @@ impl Protocol for Rest {
             debug!(%peer, "REST: {error}");
             // A client that has sent nothing gets no response: idle connections are closed silently.
             if parts.read_buf.starts_with(HTTP2) {
-                last_words = refusal::http2("this port speaks HTTP/1.1; gRPC is at --grpc-listen");
+                last_words = refusal::http2("this port serves HTTP/1.1; the gRPC API has its own address (--grpc-listen)");
             } else if error.is_timeout() && !parts.read_buf.is_empty() {
                 let words = format!(
                     "the headers did not arrive within {} s; see --http-time-limit",

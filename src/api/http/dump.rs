@@ -35,7 +35,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     parameters: &[
         Parameter::optional(
             "descriptor",
-            "Descriptor name; without descriptor and key-prefix, the response is an index",
+            "Descriptor name; if descriptor and key-prefix are both absent, the response is an index",
         ),
         Parameter::optional("key-prefix", "Exact key prefix of the descriptor"),
         Parameter::one_of(

@@ -34,7 +34,7 @@ pub struct Endpoint {
     pub handler: fn() -> MethodRouter<Api>,
 }
 
-/// HTTP method. A constant row cannot contain an `http::Method`.
+/// HTTP method of an endpoint. The tables of endpoints are constants, which cannot contain an `http::Method`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verb {
     Get,
@@ -78,7 +78,7 @@ pub struct Parameter {
 }
 
 impl Endpoint {
-    /// Creates a row for a GET endpoint, with defaults for everything optional.
+    /// Creates a row for a GET endpoint, with defaults for all optional fields.
     pub const fn get(path: &'static str, summary: &'static str, handler: fn() -> MethodRouter<Api>) -> Self {
         Endpoint {
             method: Verb::Get,

@@ -57,9 +57,9 @@ struct Explanation {
     depends_on: Vec<Dependency>,
     derived: Vec<Part>,
     needed_by: Vec<Part>,
-    /// Last operations on the value and its derived values, newest first.
+    /// Most recent operations on the value and its derived values, newest first.
     last_operations: Vec<Operation>,
-    /// Names of the sources that have a value under this key, the one in effect first.
+    /// Names of the sources that have a value under this key, starting with the source whose value is in effect.
     sources: Vec<String>,
 }
 
@@ -176,7 +176,7 @@ fn depends_on(extract: &Extract<Network>, key: &Key, desired: Option<&Value>) ->
         .collect()
 }
 
-/// Returns the last operations on the key and on its derived values, newest first.
+/// Returns the most recent operations on the value and its derived values, newest first.
 fn last_operations(extract: &Extract<Network>, key: &Key) -> Vec<Operation> {
     let belongs = |other: &Key| other == key || extract.value(other).is_some_and(|value| value.parent.as_ref() == Some(key));
     let newest = extract.records().iter().rev().flat_map(|record| {

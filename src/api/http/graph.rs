@@ -86,8 +86,8 @@ struct Picture {
 impl Picture {
     /// Creates a graph from the revisions of all keys, one revision for each key.
     ///
-    /// `now` means that the revisions are current. Only current revisions contain the keys that satisfy a dependency. In a past
-    /// graph, a dependency is assumed to be met if the expected key exists.
+    /// `now` is true if the revisions are current. Only current revisions contain the keys that satisfy a dependency. In a graph
+    /// of the past, a dependency is assumed to be met if the expected key exists.
     fn of(revisions: &[Revision<Value>], now: bool) -> Self {
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         for revision in revisions {
@@ -191,7 +191,7 @@ async fn graph(State(api): State<Api>, query: Query) -> Answer {
             Some(number) => {
                 let record = extract.records().iter().find(|record| record.seq == number);
                 let record = record.ok_or_else(|| ApiError::not_found("transaction with such sequence number is not recorded"))?;
-                // One nanosecond after the end, so that the last changes of the transaction are included.
+                // Add one nanosecond to the end time, so that the last changes of the transaction are included.
                 Some(record.stop + std::time::Duration::from_nanos(1))
             }
         };

@@ -35,7 +35,7 @@ const RATE: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-limit");
 const BURST: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-maxburst");
 const DELAY: HeaderName = HeaderName::from_static("x-ligato-ratelimiter-waitdelay");
 
-/// State of the checks.
+/// Access control and limits that apply to every request.
 pub struct Guard {
     /// Access control and rate limits.
     pub gate: Arc<Gate>,

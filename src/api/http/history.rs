@@ -52,7 +52,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             Parameter::number("time", TIME),
             Parameter::optional(
                 "derived",
-                "Append the values of all keys derived from this one; ignored with `time`",
+                "Append the values of all keys derived from this key; ignored if `time` is set",
             ),
         ],
         single: true,

@@ -16,7 +16,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: r#"{"label":"vpp1","store":{"endpoints":["127.0.0.1:2379"],"embedded":true}}"#,
         ..Endpoint::get(
             "/info/agent",
-            "Microservice label of the agent, and the store that it follows",
+            "Microservice label of the agent, and the store that it reads",
             || get(agent),
         )
     },
@@ -50,7 +50,7 @@ struct Version {
     build_user: &'static str,
     build_host: &'static str,
     build_time: i64,
-    /// Always empty. Clients of ligato vpp-agent print it.
+    /// Always empty, but present because clients of ligato vpp-agent print it.
     go_version: &'static str,
     #[serde(rename = "OS")]
     os: &'static str,

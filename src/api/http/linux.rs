@@ -124,7 +124,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Returns whether an interface is listed. An interface that only refers to a foreign link is not.
+/// Returns whether an interface is included in the list. Interfaces that merely refer to foreign links are left out.
 fn is_listed(found: &&RetrievedInterface) -> bool {
     let kind = link_kinds::by_type(found.message.r#type().as_str_name());
     kind.is_none_or(|kind| kind.spec().life_cycle != LifeCycle::Referred)

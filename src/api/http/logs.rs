@@ -21,7 +21,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         method: Verb::Put,
         parameters: &[
-            Parameter::required("logger", "Part of the agent, any other log target, or default"),
+            Parameter::required("logger", "Name of a part of the agent, any other log target, or `default`"),
             Parameter {
                 required: true,
                 ..Parameter::one_of(

@@ -34,7 +34,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[Parameter::required("name", "Name of a metric of /metrics")],
         example: named::EXAMPLE,
-        failures: &[(404, "no metric of this name has a value")],
+        failures: &[(404, "no metric with this name has a value")],
         ..Endpoint::get("/metrics/{name}", "One metric as JSON", || get(named::named))
     },
     Endpoint {

@@ -120,7 +120,7 @@ fn operation(endpoint: &Endpoint) -> Json {
     if let Some((code, example)) = endpoint.reported_with
         && let Some(response) = responses.get_mut(&code.to_string())
     {
-        // Both content types get the same schema. They differ only in a parameter, which many clients ignore.
+        // Both content types get the same schema, because they differ only in the `charset` parameter, which many clients ignore.
         let mut media = json_of(&[example]);
         add_form(&mut media, json!({ "$ref": format!("{SCHEMAS}Error") }));
         response["content"] = json!({ JSON: media, ERROR: media });
@@ -130,7 +130,7 @@ fn operation(endpoint: &Endpoint) -> Json {
         operation["parameters"] = Json::Array(parameters);
     }
     if let Some(content_type) = endpoint.body {
-        // The body may be missing, which means an empty document.
+        // A request without a body is treated like one with an empty document.
         operation["requestBody"] = json!({ "required": false, "content": { content_type: yaml() } });
     }
     operation
@@ -209,7 +209,7 @@ fn add_form(media: &mut Json, form: Json) {
     }
 }
 
-/// Derives a JSON schema from an example: the same types in the same places.
+/// Derives a JSON schema from an example. Each member must have the same type as in the example.
 ///
 /// Members may be missing, and additional ones may be present. A `null` or an empty list in the example leaves the type open. A
 /// member that is an object may also be `null`, because ligato vpp-agent encodes an absent object that way.

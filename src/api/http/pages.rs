@@ -1,4 +1,4 @@
-//! Protects against web pages that use a browser on this machine (cross-site request forgery, DNS rebinding).
+//! Protects the agent from web pages that misuse a browser on this machine (cross-site request forgery, DNS rebinding).
 //!
 //! A browser sends client certificates automatically and can reach addresses that only this machine can reach. A page of another
 //! origin does not know the token of the user, so these checks apply only if no tokens are configured.
@@ -20,7 +20,7 @@ const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// Response header: origins whose pages may include the response (Fetch Standard, Cross-Origin-Resource-Policy).
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Headers of every response, which stop browsers from guessing the content type, and from including the response in pages of
+/// Headers of every response. They stop browsers from guessing the content type, and from including the response in pages of
 /// other origins.
 pub const HEADERS: [(HeaderName, HeaderValue); 2] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -48,13 +48,13 @@ pub fn check_host(headers: &HeaderMap, uri: &Uri) -> Result<(), ApiError> {
     if is_address || !name.contains('.') || name.ends_with(".localhost") {
         return Ok(());
     }
-    let message = format!("host {name:?} refused: without credentials, the host must be an IP address or a local name");
+    let message = format!("host {name:?} rejected: without credentials, the Host header must contain an IP address or a local name");
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
 /// Rejects requests that come from pages of another origin.
 ///
-/// Navigation by the user, such as a click on a link, may come from any page if it only reads.
+/// Navigation by the user, such as a click on a link, is allowed from any page if the request requires only the role `read`.
 ///
 /// # Errors
 /// Fails if a page of another origin caused the request.
@@ -62,7 +62,7 @@ pub fn check_origin(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), A
     let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     let same_site = matches!(site, None | Some(b"same-origin" | b"none"));
     if needs == Role::Read {
-        // The user may follow a link to the agent from any page.
+        // Users are allowed to follow a link to the agent from any page.
         let opened = headers.get(FETCH_MODE).is_some_and(|mode| mode == "navigate");
         return if same_site || opened {
             Ok(())
@@ -84,7 +84,7 @@ pub fn check_origin(headers: &HeaderMap, uri: &Uri, needs: Role) -> Result<(), A
 }
 
 fn foreign(page: &str) -> ApiError {
-    let message = format!("the request comes from {page}; without a token, only the agent's own pages are accepted");
+    let message = format!("the request comes from {page}; without a token, only requests from the agent's own pages are accepted");
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 

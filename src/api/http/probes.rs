@@ -30,7 +30,10 @@ const EXAMPLE: &str = r#"{"build_version":"0.1.0","state":1,"start_time":1696842
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "an essential part of the agent is failing; the body has the same format")],
+        failures: &[(
+            500,
+            "an essential part of the agent is failing; the body has the same format as with status 200",
+        )],
         reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/liveness",
@@ -40,7 +43,10 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         example: EXAMPLE,
-        failures: &[(500, "the agent is not in sync yet, or is failing; the body has the same format")],
+        failures: &[(
+            500,
+            "the agent is not in sync yet, or is failing; the body has the same format as with status 200",
+        )],
         reported_with: Some((500, EXAMPLE)),
         ..Endpoint::get(
             "/readiness",
@@ -120,9 +126,9 @@ fn answer(api: &Api, ready: bool) -> Response {
     response
 }
 
-/// Returns false if an essential part fails, so that a supervisor restarts the agent.
+/// Returns false if an essential part has failed, so that a supervisor restarts the agent.
 ///
-/// Held removals are reported as a failure of etcd, which is ignored because a restart would not help.
+/// While removals are on hold, the agent reports etcd as failed. This failure is ignored, because a restart would not help.
 fn is_alive(agent: &AgentStatus) -> bool {
     let fails = |part: &PluginStatus| {
         let is_needed = part.name != "docker" && !(part.name == "etcd" && agent.held_removals.is_some());

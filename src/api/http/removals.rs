@@ -29,7 +29,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         example: ACCEPTED,
         ..Endpoint::get(
             "/removals/accept",
-            "Accept the held removals: delete their values and orphans, and return the number of each",
+            "Accept the held removals: delete the values and orphans, and return the number of each",
             || post(accept),
         )
     },

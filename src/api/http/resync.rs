@@ -23,7 +23,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
             "Retry values that fail in this transaction; default: keep the retry options of each value",
             &["1", "true"],
         ),
-        Parameter::one_of("verbose", "Flag to store with the transaction", &["1", "true"]),
+        Parameter::one_of("verbose", "Marker to record with the transaction in the history", &["1", "true"]),
     ],
     failures: &[(
         500,

@@ -51,7 +51,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Age and message of a value. `/scheduler/status` does not include them, because ligato vpp-agent does not.
+/// Start time and explanation of a value's state. `/scheduler/status` does not contain them, because ligato vpp-agent does not
+/// report them.
 #[derive(Serialize)]
 struct Detail {
     key: String,
@@ -137,7 +138,7 @@ impl Base {
         }
     }
 
-    /// Returns the values for whose keys `counts` returns true, each with its derived values.
+    /// Returns the statuses of all values whose keys satisfy `counts`, and of their derived values.
     fn all(extract: &Extract<Network>, whole: bool, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
         let values = extract.values().iter();
         let base = values.clone().filter(|value| value.parent.is_none() && counts(&value.key));

@@ -3,7 +3,7 @@
 //! Secrets never appear in the log, in errors or in `Debug` output.
 //!
 //! There is no default password. Without a tokens file, every client that can connect has all roles. Therefore, `config` accepts
-//! only local addresses, unless TLS and credentials protect the listener or the user insists.
+//! only loopback addresses, unless TLS and authentication protect the listener or `--insecure-listen` is set.
 
 pub mod rate;
 pub mod tls;
@@ -74,7 +74,7 @@ impl Denied {
     }
 }
 
-/// Decides whether requests are allowed.
+/// Access control, which decides whether a request is allowed.
 pub struct Access {
     tokens: Option<Tokens>,
 }
@@ -116,7 +116,7 @@ impl Access {
     }
 }
 
-/// Error if a client has exceeded the rate limit.
+/// Error for a client that has exceeded the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {limit} requests per second; try again after {} s, or raise --http-rate-limit", self.seconds())]
 pub struct TooFast {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Number of addresses above which those with a full bucket are dropped, so that only recent clients remain.
+/// Number of tracked addresses at which addresses with a full bucket are dropped, so that only recent clients remain.
 const ADDRESSES_KEPT: usize = 1024;
 
 /// Rate limiter with a token bucket for each client address. The bucket size is the number of requests allowed per second.

@@ -20,7 +20,7 @@ pub enum TlsError {
         /// Description of the problem.
         words: String,
     },
-    /// Certificate and key cannot be used together.
+    /// The certificate and the private key cannot be used together.
     #[error("certificate {certificate} and key {key}: {words}")]
     Together {
         /// Path of the certificate file.
@@ -40,7 +40,7 @@ pub enum TlsError {
 /// Fails if a file cannot be used. The error contains its path.
 pub fn server(certificate: &Path, key: &Path, client_ca: Option<&Path>, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, format!("no private key in PEM form: {error}")))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, format!("not a valid PEM private key: {error}")))?;
     let together = |words: String| TlsError::Together {
         certificate: certificate.display().to_string(),
         key: key.display().to_string(),
@@ -71,9 +71,9 @@ pub fn server(certificate: &Path, key: &Path, client_ca: Option<&Path>, protocol
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
-        Ok(list) if list.is_empty() => Err(file(path, "no certificate in PEM form".to_owned())),
+        Ok(list) if list.is_empty() => Err(file(path, "the file contains no PEM certificate".to_owned())),
         Ok(list) => Ok(list),
-        Err(error) => Err(file(path, format!("no certificate in PEM form: {error}"))),
+        Err(error) => Err(file(path, format!("not a valid PEM certificate: {error}"))),
     }
 }
 

@@ -51,7 +51,7 @@ pub enum TokenError {
         error: io::Error,
     },
     /// Another user can write to the file, and could add a token.
-    #[error("tokens file {path}: {problem}, who could add a token; run `chown {uid} {path}` and `chmod 600 {path}`")]
+    #[error("tokens file {path}: {problem} and could add a token; run `chown {uid} {path}` and `chmod 600 {path}`")]
     Unprotected {
         /// Path of the file.
         path: String,
@@ -71,19 +71,19 @@ pub enum TokenError {
         problem: String,
     },
     /// The file contains no tokens, so nobody could use the API.
-    #[error("tokens file {path}: it contains no tokens; write lines as `NAME read|write TOKEN`")]
+    #[error("tokens file {path} contains no tokens; write lines such as `NAME read|write TOKEN`")]
     Empty {
         /// Path of the file.
         path: String,
     },
 }
 
-/// Version of a file. Differs if the file has changed.
+/// Version of a file, used to detect whether the file has changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Version {
     modified: Option<SystemTime>,
     length: u64,
-    /// Mode, and user ID of the owner.
+    /// File mode, and user ID of the owner.
     access: (u32, u32),
 }
 
@@ -116,7 +116,7 @@ impl Tokens {
     pub fn holder(&self, token: &str) -> Option<Holder> {
         let holders = self.current();
         let shown = hash(token);
-        // Constant time: the token is compared with all known tokens, and each comparison takes the same time.
+        // Compare with all known tokens, and in constant time, so that the duration reveals nothing about the known tokens.
         let mut found = None;
         for (known, holder) in holders.iter() {
             if is_equal(known, &shown) {
@@ -193,9 +193,9 @@ fn unprotected(file: &Metadata) -> Option<String> {
     match (file.mode() & 0o022, file.uid()) {
         (0, 0) => None,
         (0, uid) if uid == own => None,
-        (0, uid) => Some(format!("it belongs to user {uid}")),
-        (mode, _) if mode & 0o002 != 0 => Some("it can be written by every user".to_owned()),
-        _ => Some(format!("it can be written by group {}", file.gid())),
+        (0, uid) => Some(format!("user {uid} owns the file")),
+        (mode, _) if mode & 0o002 != 0 => Some("every user can write to the file".to_owned()),
+        _ => Some(format!("group {} can write to the file", file.gid())),
     }
 }
 
@@ -329,7 +329,7 @@ mod tests {
     fn file_writable_by_others_is_refused_with_a_remedy() {
         let (_folder, path) = file("a read first-token-of-all\n");
         let allow = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("own file");
-        for (mode, part) in [(0o646, "every user"), (0o664, "by group"), (0o666, "every user")] {
+        for (mode, part) in [(0o646, "every user"), (0o664, "group "), (0o666, "every user")] {
             allow(mode);
             let error = Tokens::read(path.clone()).expect_err("unprotected").to_string();
             assert!(
@@ -339,7 +339,7 @@ mod tests {
         }
         allow(0o644);
         let tokens = Tokens::read(path.clone()).expect("protected");
-        // Making the file writable later does not help an attacker.
+        // If the file becomes writable for other users later, its new content is ignored.
         allow(0o666);
         fs::write(&path, "b write second-token-of-them\n").expect("writable");
         assert_eq!(tokens.holder("second-token-of-them"), None);

@@ -15,7 +15,7 @@ use tokio_rustls::{
 
 use crate::cli::failure::Failure;
 
-/// Files with the CA certificates of the system, on Debian, Fedora and Alpine.
+/// Paths of the system's CA certificate file on Debian, Fedora and Alpine.
 const AUTHORITIES: [&str; 3] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -72,7 +72,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         match (roots.add(certificate), ca) {
-            // Invalid certificates are an error in the file of --ca, but are ignored in the files of the system.
+            // An invalid certificate is an error in the file given with --ca, but is ignored in the system's file.
             (Err(error), Some(path)) => return Err(Failure::new(format!("--ca {}: {error}", path.display()))),
             _ => continue,
         }
@@ -85,7 +85,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
         |words: String| Failure::new(format!("{}: {words}", path.display())).next("expected a file with certificates in PEM format");
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match read {
-        Ok(list) if list.is_empty() => Err(wrong("it contains no certificate".to_owned())),
+        Ok(list) if list.is_empty() => Err(wrong("the file contains no certificate".to_owned())),
         Ok(list) => Ok(list),
         Err(error) => Err(wrong(error.to_string())),
     }

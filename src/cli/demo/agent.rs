@@ -1,4 +1,4 @@
-//! The agent of the demo: a process of the same program, started as a user would start it.
+//! Starts and kills the demo's agent, a separate process of this program that is started as a user would start it.
 
 use std::{
     fs::{self, File},
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{SHOWN_AS, THIS_PROGRAM, topology::LABEL};
 
-/// Address of the embedded store, the only listener in the sandbox.
+/// Address of the agent's embedded store.
 pub const ENDPOINT: &str = "127.0.0.1:2379";
 const DATA_DIR: &str = "/run/netns-agent-demo";
 const LOG: &str = "/run/netns-agent-demo.log";
@@ -46,7 +46,7 @@ impl Agent {
             .env_clear()
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot share the agent's log")?)
+            .stdout(log.try_clone().context("cannot duplicate the descriptor of the agent's log")?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
@@ -87,7 +87,8 @@ pub fn shown_command() -> String {
 }
 
 fn arguments() -> [&'static str; 9] {
-    // The sandbox has no Docker, and its own /run. A path outside /run could be a socket of the host.
+    // There is no Docker daemon in the sandbox. The path of its socket is below /run, because the sandbox has a /run of its own.
+    // Any other path could lead to a socket of the host.
     [
         "run",
         "--microservice-label",
@@ -101,7 +102,7 @@ fn arguments() -> [&'static str; 9] {
     ]
 }
 
-/// Returns the last lines of the log, to which all agents of this demo append.
+/// Returns the last lines of the log file, to which every agent of this demo appends.
 pub fn log_tail() -> String {
     let text = fs::read_to_string(LOG).unwrap_or_else(|error| format!("(cannot read {LOG}: {error})"));
     let lines: Vec<&str> = text.lines().collect();

@@ -39,9 +39,9 @@ pub struct Checker {
 /// Network of the demo as sorted lines of text, one for each object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
-    /// Lines that describe the links, addresses, routes and neighbours.
+    /// One line per link, address, route and neighbour, with its settings.
     pub objects: Vec<String>,
-    /// Lines with index and MAC address of each link. Both change when a link is re-created.
+    /// One line per link, with its index and MAC address. Both change when a link is re-created.
     pub links: Vec<String>,
 }
 
@@ -207,7 +207,7 @@ impl Pings {
         })
     }
 
-    /// Stops the pings. Returns the number of pings sent, and how many of them had no reply.
+    /// Stops the pings. Returns the number of pings sent and the number of pings that received no reply.
     pub fn stop(self) -> anyhow::Result<(u32, u32)> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the ping thread panicked"))

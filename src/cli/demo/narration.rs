@@ -58,7 +58,7 @@ impl Narration {
         self.line(&format!("   {text}"));
     }
 
-    /// Prints a result: the state, the duration until it was reached, and an explanation.
+    /// Prints a result: the state, the time that it took to reach it, and an explanation.
     pub fn result(&self, state: &str, took: Duration, explanation: &str) {
         let tone = if state == "PENDING" { Tone::Waiting } else { Tone::Good };
         let head = format!("     {} {:>8}  ", self.paint(tone, &format!("{state:<13}")), milliseconds(took));
@@ -89,7 +89,7 @@ impl Narration {
         );
     }
 
-    /// Prints how to access the agent that keeps running.
+    /// Prints how to access the agent, which keeps running until Ctrl-C.
     pub fn kept(&self, way_in: &str) {
         self.line(&format!(
             "\n{}",
@@ -103,7 +103,7 @@ impl Narration {
         self.line(&format!(
             "  {way_in} etcdctl --endpoints {ENDPOINT} watch --prefix /vnf-agent/demo/config-status/"
         ));
-        self.line("etcdctl is in Debian's package etcd-client; the store listens inside the network namespace of the demo only.");
+        self.line("etcdctl is in Debian's package etcd-client; the store listens only inside the network namespace of the demo.");
     }
 
     /// Prints commands with which the user can try the agent on this machine.
@@ -154,7 +154,7 @@ fn shown_program() -> String {
     let here = std::env::current_dir().ok();
     let below = here.and_then(|here| program.strip_prefix(here).ok().map(std::path::Path::to_path_buf));
     match below {
-        // The shell would search PATH for a name without a slash.
+        // Add a slash to the name, because the shell would search PATH for a name without one.
         Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
         Some(path) => path.display().to_string(),
         None => program.display().to_string(),

@@ -111,7 +111,7 @@ impl Observer {
                     self.describe()
                 );
             };
-            let Some(response) = message.context("the watch on the agent's store broke")? else {
+            let Some(response) = message.context("the watch on the agent's store failed")? else {
                 bail!("expected: {expected}\nobserved: the agent's store ended the watch");
             };
             for event in response.events() {
@@ -136,7 +136,7 @@ impl Observer {
 
     /// Waits until the agent reports that it has applied all values that were desired when it started.
     ///
-    /// Ignores reports up to revision `since`, which are from an earlier agent.
+    /// Ignores reports with revisions up to `since`, because an earlier agent published them.
     pub async fn until_in_sync(&mut self, since: i64) -> anyhow::Result<()> {
         self.until(&format!("the agent is in sync ({HEALTH} is OK)"), |observer| {
             let entry = observer.keys.get(HEALTH).filter(|entry| entry.revision > since)?;
@@ -178,7 +178,7 @@ impl Observer {
     }
 }
 
-/// Waits for the response of the store, with a timeout: a store that accepts no connections would never respond.
+/// Waits for the response of the store. Without the timeout, a store that accepts no connections would block the demo forever.
 async fn answer<T>(expected: &str, request: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     match timeout(TIME_LIMIT, request).await {
         Ok(answer) => answer.with_context(|| format!("expected from the agent's store at {ENDPOINT}: {expected}")),

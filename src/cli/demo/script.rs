@@ -65,7 +65,7 @@ impl<'a> Script<'a> {
         let mut checker = Checker::open().await?;
         let whole = self.break_a_link(&mut checker).await?;
         self.kill_the_agent(&checker, &whole).await?;
-        // Close the namespaces that the checker has open. Otherwise, they would outlive their names.
+        // Close the namespaces that the checker has open. Otherwise, they would continue to exist after their names are deleted.
         drop(checker);
         if keep { Ok(()) } else { self.delete_everything().await }
     }
@@ -73,7 +73,7 @@ impl<'a> Script<'a> {
     async fn ask_for_what_cannot_be(&mut self) -> anyhow::Result<()> {
         self.narration.step(
             1,
-            "Put values in the wrong order: each one is PENDING, and its status names what it waits for",
+            "Put values in the wrong order: each one is PENDING, and its status says what it is waiting for",
         );
         for desired in &DESIRED {
             self.narration.remark(&format!("{}:", desired.title));
@@ -123,7 +123,7 @@ impl<'a> Script<'a> {
     fn ping(&self) -> anyhow::Result<()> {
         self.narration.step(
             3,
-            "Test connectivity: ping from one namespace to the other, through pair, route and ARP entry",
+            "Test connectivity: ping from one namespace to the other, through the veth pair, the route and the ARP entry",
         );
         self.narration.command(&format!("ip netns exec web ping -c 1 {FAR_ADDRESS}"));
         self.narration.result("REPLY", checker::ping()?, &format!("from {FAR_ADDRESS}"));
@@ -134,7 +134,7 @@ impl<'a> Script<'a> {
     async fn break_a_link(&mut self, checker: &mut Checker) -> anyhow::Result<Network> {
         self.narration.step(
             4,
-            "Break it: delete one end, with which the kernel deletes the other end, addresses, route and ARP entry",
+            "Break the network: delete one end of the pair; the kernel then also deletes the other end, addresses, route and ARP entry",
         );
         let before = checker.network().await?;
         let index_of = |observer: &Observer| observer.number(LINK_STATE, "if_index");
@@ -151,7 +151,7 @@ impl<'a> Script<'a> {
             began.elapsed(),
             "all objects exist again in the kernel (measured from the deletion)",
         );
-        let expected = format!("{LINK_STATE} has another if_index than {index}");
+        let expected = format!("{LINK_STATE} has an if_index other than {index}");
         let new_index = self
             .observer
             .until(&expected, |observer| index_of(observer).filter(|new| *new != index))
@@ -222,7 +222,8 @@ impl<'a> Script<'a> {
     async fn delete_everything(&mut self) -> anyhow::Result<()> {
         self.narration.step(
             6,
-            "Delete the values: the agent deletes everything that it created, including the namespace, but not that of the process",
+            "Delete the values: the agent deletes everything that it created, including the named namespace, but not the namespace of the \
+             process",
         );
         self.narration.command("etcdctl del --prefix …/");
         let began = Instant::now();
@@ -242,7 +243,7 @@ impl<'a> Script<'a> {
         let left = std::path::Path::new(NAMESPACE_FILE).exists();
         ensure!(
             !left,
-            "expected: {NAMESPACE_FILE} is deleted with the last value in it\nobserved: it still exists"
+            "expected: {NAMESPACE_FILE} is deleted with the last value in it\nobserved: the file still exists"
         );
         self.narration.result(
             "REMOVED",
@@ -261,7 +262,7 @@ impl<'a> Script<'a> {
 
 /// Starts an agent and waits until it is in sync. Returns the agent, its observer, and the start time.
 ///
-/// Ignores health reports up to revision `last`, which are from an earlier agent.
+/// Ignores health reports with revisions up to `last`, because an earlier agent published them.
 async fn begin_agent(last: i64) -> anyhow::Result<(Agent, Observer, Instant)> {
     let began = Instant::now();
     let agent = Agent::start().await?;

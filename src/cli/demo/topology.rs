@@ -1,6 +1,7 @@
 //! Desired values of the demo: two ends of a veth pair, a route and an ARP entry.
 //!
-//! The values are put in the wrong order: each depends on a later value, and the last one on a process that starts even later.
+//! The demo deliberately puts the values in the wrong order: each value depends on one that is put later, and the last value
+//! depends on a process that is started even later.
 //!
 //! ```text
 //!   named namespace "web"                         namespace of the process 1000
@@ -12,9 +13,9 @@ use std::net::Ipv4Addr;
 
 /// Microservice label of the demo's agent.
 pub const LABEL: &str = "demo";
-/// Prefix of the keys of the desired values.
+/// Key prefix of the desired values.
 pub const CONFIG: &str = "/vnf-agent/demo/config/linux";
-/// Prefix of the keys of the published statuses.
+/// Key prefix of the published statuses.
 pub const STATUS: &str = "/vnf-agent/demo/config-status/linux";
 /// Key under which the agent publishes its health.
 pub const HEALTH: &str = "/vnf-agent/demo/check/status/v1/agent";
@@ -62,7 +63,7 @@ pub const DESIRED: [DesiredValue; 4] = [
         value: r#"{"name":"web-eth0","type":"VETH","enabled":true,"veth":{"peer_if_name":"db-eth0"},"host_if_name":"eth0","ip_addresses":["10.10.0.1/24"],"namespace":{"type":"NSID","reference":"web"}}"#,
     },
     DesiredValue {
-        title: "its other end, in the namespace of a process",
+        title: "the other end of the veth pair, in the namespace of a process",
         key: "/interfaces/v2/interface/db-eth0",
         value: r#"{"name":"db-eth0","type":"VETH","enabled":true,"veth":{"peer_if_name":"web-eth0"},"host_if_name":"eth0","ip_addresses":["10.10.0.2/24","10.20.0.1/16"],"phys_address":"02:00:00:00:00:02","namespace":{"type":"PID","reference":"1000"}}"#,
     },

@@ -17,7 +17,7 @@ const KERNEL_MIN: (u32, u32) = (5, 3);
 /// First kernel version with `IFA_PROTO`, the ownership mark of addresses.
 const KERNEL_FULL: (u32, u32) = (5, 18);
 
-/// Sysctl limits: name, lowest value without a warning, meaning, and recommended value.
+/// Sysctl limits: name, value below which `doctor` warns, meaning, and recommended value.
 const LIMITS: [(&str, u64, &str, u64); 5] = [
     ("user/max_net_namespaces", 64, "network namespaces per user", 10_000),
     ("fs/inotify/max_user_instances", 128, "inotify instances", 512),
@@ -126,7 +126,7 @@ impl Machine {
             .collect();
         match missing.is_empty() {
             true => Finding::ok("capabilities", "this user has all required capabilities"),
-            // Not a problem: the agent may run as another user, who has the missing capabilities.
+            // This is not reported as a problem, because the agent might run as another user that has the missing capabilities.
             false => Finding::new("capabilities", Verdict::Unknown, format!("this user lacks {}", missing.join(", "))).remedy(
                 "run `sudo netns-agent doctor`; run the agent as root, or with these capabilities (as packaging/netns-agent.service does)",
             ),
@@ -250,7 +250,7 @@ impl Machine {
 /// Returns whether the mount that contains a path is shared, or `None` if that mount is unknown.
 ///
 /// The fields of a line in `mounts` are ID, parent ID, device, root, mount point, options, and optional fields up to "-"
-/// (proc_pid_mountinfo(5)). The path is resolved from the root, because a mount may hide another one.
+/// (proc_pid_mountinfo(5)). The mounts are followed from the root down to the path, because one mount can hide another.
 fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
     let mut ancestors: Vec<&Path> = path.ancestors().collect();

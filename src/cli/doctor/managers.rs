@@ -24,11 +24,11 @@ const NETWORKD: [&str; 4] = [
 const GREEDY: [(&str, &str); 2] = [
     (
         "dhcpcd",
-        "list the links that it may configure: allowinterfaces in /etc/dhcpcd.conf",
+        "list the links that dhcpcd may configure: allowinterfaces in /etc/dhcpcd.conf",
     ),
     (
         "connmand",
-        "exclude links of the agent: NetworkInterfaceBlacklist in /etc/connman/main.conf",
+        "exclude the links of the agent: NetworkInterfaceBlacklist in /etc/connman/main.conf",
     ),
 ];
 
@@ -39,7 +39,14 @@ pub(super) fn findings(machine: &Machine) -> Vec<Finding> {
     findings.extend(networkd(machine));
     findings.extend(udev(machine));
     for (program, remedy) in GREEDY.into_iter().filter(|(program, _)| machine.runs(program)) {
-        findings.push(Finding::new(program, Verdict::Warning, "running; it configures every link in the host namespace").remedy(remedy));
+        findings.push(
+            Finding::new(
+                program,
+                Verdict::Warning,
+                "running, and configures every link in the host namespace",
+            )
+            .remedy(remedy),
+        );
     }
     if findings.is_empty() {
         findings.push(Finding::ok("network managers", "none running"));
@@ -54,11 +61,11 @@ fn network_manager(machine: &Machine) -> Option<Finding> {
     let name = "NetworkManager";
     let left_alone = lines(machine, &NETWORK_MANAGER).any(|line| line.starts_with("unmanaged-devices"));
     Some(match left_alone {
-        true => Finding::ok(name, "running; it is configured to ignore some devices (unmanaged-devices)"),
+        true => Finding::ok(name, "running, and configured to ignore some devices (unmanaged-devices)"),
         false => Finding::new(
             name,
             Verdict::Warning,
-            "running; it may configure links that the agent creates in the host namespace",
+            "running, and may configure links that the agent creates in the host namespace",
         )
         .remedy(
             "add unmanaged-devices=type:veth;type:dummy;type:vrf to section [keyfile] of \
@@ -79,11 +86,11 @@ fn networkd(machine: &Machine) -> Option<Finding> {
         value.is_some_and(|value| ["no", "false", "off", "0"].contains(&value.as_str()))
     });
     Some(match keeps_routes {
-        true => Finding::ok(name, "running; it keeps foreign routes (ManageForeignRoutes)"),
+        true => Finding::ok(name, "running, and keeps foreign routes (ManageForeignRoutes)"),
         false => Finding::new(
             name,
             Verdict::Warning,
-            "running; it removes foreign routes, such as those of the agent, from links that it manages",
+            "running, and removes foreign routes, such as those of the agent, from links that it manages",
         )
         .remedy(
             "add ManageForeignRoutes=no to section [Network] of /etc/systemd/networkd.conf.d/netns-agent.conf, then run: \

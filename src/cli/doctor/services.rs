@@ -105,8 +105,10 @@ async fn the_agent(agent: &Agent, time_limit: Duration) -> Finding {
             format!("not ready at {} ({})", agent.url(), answer.status),
         )
         .remedy("`netns-agent status` shows which part has a problem"),
-        Ok(Err(failure)) => Finding::new("agent", Verdict::Note, failure.message())
-            .remedy("start it with `sudo netns-agent run`, or set its address with --host and --http-port"),
+        Ok(Err(failure)) => Finding::new("agent", Verdict::Note, failure.message()).remedy(
+            "start the agent with `sudo netns-agent run`; if it listens elsewhere, pass its --http-listen address with --host and \
+                     --http-port",
+        ),
         Err(_) => Finding::new(
             "agent",
             Verdict::Warning,

@@ -1,4 +1,4 @@
-//! Validation of keys and values before they are put: the store accepts keys that no agent reads.
+//! Validates keys and values before they are put, because the store would also accept keys that no agent reads.
 
 use models::{
     Model,
@@ -14,9 +14,9 @@ use crate::{
     config::suggest::closest,
 };
 
-/// Key that accepts held removals when it is put, with any value.
+/// Key that a client puts, with any value, to accept the removals that are on hold.
 const ACCEPT_REMOVALS: &str = "config/removals/accept";
-const NEXT: &str = "nothing was written; use --force to put it anyway";
+const NEXT: &str = "nothing was written; use --force to put the key anyway";
 
 /// Rejects a key that no agent reads.
 pub(super) fn check_key(key: &str) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ pub(super) fn check_key(key: &str) -> Result<(), Failure> {
     Err(match below.split('/').next().unwrap_or_default() {
         "config" if below.starts_with("config/vpp/") => wrong("VPP models are not supported"),
         "config" => wrong("no model has this key prefix (`netns-agent model list` shows all prefixes)"),
-        "config-status" | "status" | "check" | "holder" => wrong("only the agent writes such keys"),
+        "config-status" | "status" | "check" | "holder" => wrong("only the agent writes keys with this prefix"),
         first => match Requested::parse(below) {
             Ok(Requested::Name(_) | Requested::Kind(_)) => wrong("expected a kind and a name, such as interface/NAME"),
             _ => wrong(&format!("unknown kind {first:?}")),
@@ -98,7 +98,10 @@ mod tests {
                 "no model has this key prefix (`netns-agent model list` shows all prefixes); did you mean config/linux/interfaces/v2/interface/zz?",
             ),
             ("/vnf-agent/x/config/vpp/v2/interfaces/a", "VPP models are not supported"),
-            ("/vnf-agent/x/config-status/linux/l3/v2/arp/a/b", "only the agent writes such keys"),
+            (
+                "/vnf-agent/x/config-status/linux/l3/v2/arp/a/b",
+                "only the agent writes keys with this prefix",
+            ),
             ("/vnf-agent/a b/config/linux/l3/v2/arp/a/10.0.0.1", "whitespace"),
             ("/other/key", "agent keys begin with /vnf-agent/LABEL/config/"),
         ] {

@@ -22,12 +22,12 @@ const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
 pub(super) struct Place {
     /// Endpoints of the store, separated by commas.
     pub endpoints: String,
-    /// Label of the agent to which keys without a leading `/` belong. Empty if it is not needed.
+    /// Label of the agent to which keys without a leading `/` belong. Can be empty if no such key is used.
     pub label: String,
 }
 
 impl Place {
-    /// Uses the options, and asks the running agent for those that are missing.
+    /// Takes the endpoints and the label from the options, and asks the running agent for whichever is not given.
     pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
         let is_short = key.is_some_and(|key| !key.starts_with('/'));
         let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.microservice_label.as_ref()));
@@ -44,8 +44,10 @@ impl Place {
             (None, Err(_)) if !is_short => String::new(),
             (None, Err(failure)) => {
                 let key = key.unwrap_or_default();
-                return Err(Failure::new(format!("cannot determine the agent of {key}: {}", failure.message()))
-                    .next("set its label with --microservice-label, or specify the full key: /vnf-agent/LABEL/config/…"));
+                return Err(
+                    Failure::new(format!("cannot determine which agent {key} belongs to: {}", failure.message()))
+                        .next("set the label of the agent with --microservice-label, or specify the full key: /vnf-agent/LABEL/config/…"),
+                );
             }
         };
         let endpoints = match (endpoints, identity) {

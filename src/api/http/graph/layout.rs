@@ -156,7 +156,7 @@ fn place(rows: &[Vec<usize>], picture: &Picture) -> Arranged {
     for row in rows {
         let characters = row.iter().map(|node| shortened(&picture.nodes[*node].key).chars().count()).max();
         let width = characters.unwrap_or_default() as f64 * CHARACTER + 2.0 * PADDING;
-        // Spread each row over the whole height.
+        // Spread the nodes of each row over the whole height of the image.
         let step = (height - 2.0 * PADDING) / row.len().max(1) as f64;
         for (at, node) in row.iter().enumerate() {
             let y = PADDING + step * (at as f64 + 0.5) - LINE / 2.0;

@@ -57,7 +57,7 @@ fn draw_node(text: &mut String, node: &Node, place: &Place) {
 
 /// Draws an edge as a curve from the right side of one node to the left side of the other.
 ///
-/// An edge that points backwards, because a cycle was broken, starts at the left side and ends at the right side.
+/// An edge that points backwards, because it closes a cycle, starts at the left side and ends at the right side.
 fn draw_edge(text: &mut String, edge: &Edge, from: &Place, to: &Place) {
     let forward = from.x <= to.x;
     let (x, target_x, bend) = match forward {

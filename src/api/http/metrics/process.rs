@@ -38,7 +38,7 @@ fn read(started: Duration) -> Vec<MetricFamily> {
     [
         Some(gauge(
             "process_start_time_seconds",
-            "Start of the agent since the Unix epoch",
+            "Start time of the agent, in seconds since the Unix epoch",
             started.as_secs_f64(),
         )),
         kibibytes(&status, "VmRSS:").map(|bytes| gauge("process_resident_memory_bytes", "Resident memory", bytes)),
