@@ -1,4 +1,4 @@
-//! Generates the agent's gRPC services from `proto/`. The messages come from the `models` crate.
+//! Generates the agent's gRPC services from `proto/`. The message types are generated in the `models` crate.
 
 use std::error::Error;
 

@@ -54,7 +54,7 @@ impl Demo {
         command
     }
 
-    /// Starts `demo --keep` in its own process group, as a shell does, and reads its output until it waits.
+    /// Starts `demo --keep` in its own process group, as a shell does, and reads its output until the demo waits.
     fn keep(&self) -> Child {
         let mut child = self
             .command()
@@ -64,7 +64,7 @@ impl Demo {
             .spawn()
             .expect("start the demo");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let waits = lines.any(|line| line.expect("readable text").contains("the store listens inside"));
+        let waits = lines.any(|line| line.expect("readable text").contains("the store listens only inside"));
         assert!(waits, "the demo must say how to reach its store before it ends");
         assert_eq!(
             self.processes().len(),
@@ -159,7 +159,7 @@ fn assert_success(output: &Output) {
 #[test]
 fn every_step_is_printed_and_nothing_is_left() {
     let demo = Demo::new();
-    // The user's settings for real agents must not affect the demo's agent.
+    // The user's settings for real agents must not affect the agent of the demo.
     let output = demo
         .command()
         .env("ETCD_ENDPOINTS", "http://192.0.2.1:2379")
@@ -203,7 +203,7 @@ fn kept_processes_do_not_outlive_a_killed_demo() {
 #[test]
 fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
     let demo = Demo::new();
-    // Run in a user namespace that allows no nested ones, without the capabilities of its root.
+    // Run the demo in a user namespace in which no further ones can be created, and without the capabilities of its root.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" demo";
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-c", script])
@@ -213,7 +213,7 @@ fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
     let (reported, complaint) = text(&output);
     assert_eq!(output.status.code(), Some(1), "{reported}\n{complaint}");
     assert!(
-        complaint.contains("cannot create a user namespace") && complaint.contains("run it as root"),
+        complaint.contains("cannot create a user namespace") && complaint.contains("run the command as root"),
         "{complaint}"
     );
     demo.assert_nothing_is_left();

@@ -127,7 +127,7 @@ impl Drop for StandIn {
 
 /// Answers one request and closes the connection.
 ///
-/// The response to `/events` contains one event, and its stream stays open until it is cut.
+/// The response to `/events` contains one event. Its stream stays open until `StandIn::cut` changes.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Mutex<Script>>, mut cuts: watch::Receiver<u32>) -> Option<()> {
     cuts.mark_unchanged();
     let mut stream = BufReader::new(stream);
@@ -181,7 +181,8 @@ impl Drop for Process {
     }
 }
 
-/// Starts a tracker. The inode 0 belongs to no namespace, so the tracker accepts processes in the test's own namespace.
+/// Starts a tracker that accepts processes in the network namespace of the test, because the agent's own namespace is given as
+/// inode 0, which no namespace has.
 fn track(stand_in: &StandIn) -> TestResult<(Tracker, UnboundedReceiver<MicroserviceChange>)> {
     let docker_host = format!("unix://{}", stand_in.socket().display());
     let (sender, changes) = unbounded_channel();
@@ -263,7 +264,7 @@ async fn process_that_ends_before_it_is_pinned_is_inspected_again() -> TestResul
     ended.end()?;
     let stand_in = StandIn::start(Script::with_container(vec![gone, gone, gone, alive.pid()]))?;
     let (_tracker, mut changes) = track(&stand_in)?;
-    // `Synced` arrives after the first inspection. Later inspections then find the live process.
+    // `Synced` arrives after the first inspection, which finds a process that has ended. A later inspection finds the live one.
     assert_eq!(next(&mut changes).await?, MicroserviceChange::Synced);
     assert_eq!(next_available(&mut changes).await?.pid, alive.pid());
     Ok(())

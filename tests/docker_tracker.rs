@@ -20,9 +20,9 @@ use tokio::{
     time::timeout,
 };
 
-/// Time limit for a change to arrive. It is far longer than a passing test needs.
+/// Time limit for a change to arrive. A passing test needs far less.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// Time for which no change may arrive if none is expected.
+/// Period without a change, after which a test concludes that none is coming.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Number of container starts and ends to measure.
 const ROUNDS: usize = 20;
@@ -75,7 +75,7 @@ impl Tracked {
         Ok(change.ok_or("the tracker ended")?)
     }
 
-    /// Returns the next change of a container, and skips changes of the connection to the daemon.
+    /// Returns the next change that affects a container, and skips changes of the connection to the daemon.
     async fn next_about_labels(&mut self) -> TestResult<MicroserviceChange> {
         loop {
             match self.next().await? {
@@ -261,7 +261,8 @@ async fn daemon_started_after_the_tracker_is_found_at_once() -> TestResult {
     let mut tracked = Tracked::start(&daemon)?;
     let message = tracked.expect_disconnected().await?;
     assert!(message.contains(&daemon.host()), "{message}");
-    // Wait until the pauses between attempts have grown, so that only the new socket can end a pause early.
+    // Wait until the tracker pauses for longer between its attempts to connect, so that only the new socket can end a pause
+    // early.
     tracked.expect_silence().await?;
     daemon.launch()?;
     tracked.expect_reconnected().await?;
@@ -314,7 +315,8 @@ async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestRes
 
     daemon.crash()?;
     daemon.launch()?;
-    // The two containers end in any order, and one of them is restarted. Only the order per label is certain.
+    // The two containers end in any order, and one of them restarts. The order of changes is certain only for each label by
+    // itself.
     let mut reported = Vec::new();
     while reported.len() < 3 {
         reported.push(match tracked.next_about_labels().await? {

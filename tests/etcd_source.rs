@@ -283,7 +283,7 @@ async fn wiped_store_is_reported_even_if_it_was_refilled() {
         etcd.wipe();
         etcd.restart().await;
         let mut client = etcd.client().await;
-        // If three keys are put again, their revisions are the same as before, so only the values differ.
+        // If `refill` is 3, the new store has the same revisions as the old one, so only the values differ.
         for index in 0..refill {
             put(&mut client, ["a", "b", "c"][index % 3], "2").await;
         }
@@ -328,8 +328,8 @@ async fn pings_of_an_idle_watch_do_not_close_the_connection() {
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
     follower.converge(&mut client).await;
-    // Long enough for two pings. etcd closes the connection at the third ping that comes too early; with one ping per second,
-    // that took four seconds.
+    // Sleep long enough for two pings. etcd closes the connection after the third ping that arrives too early. With one ping per
+    // second, it did so after four seconds.
     tokio::time::sleep(Duration::from_secs(14)).await;
     put(&mut client, "a", "1").await;
     follower.converge(&mut client).await;
@@ -378,7 +378,7 @@ async fn watch_behind_a_compaction_or_comparison_reaches_the_same_state() {
         ..SourceOptions::default()
     };
     let mut follower = Follower::start_with(etcd.config(), options);
-    // Comparing continuously during writes must never report a difference.
+    // Compare continuously during the writes. No comparison may report a difference.
     for index in 0..500 {
         put(&mut client, &format!("key{}", index % 20), &index.to_string()).await;
         if index % 7 == 0 {
@@ -470,7 +470,7 @@ async fn restricted_user_continues_after_its_token_has_expired() {
     );
     assert!(!message.contains("wrong"), "the password must not be shown: {message}");
 
-    // Compare so rarely that the comparison is the first call after the token has expired.
+    // Compare so rarely that the comparison is the first call to etcd after the token has expired.
     let options = SourceOptions {
         compare_interval: Duration::from_millis(3_500),
         ..SourceOptions::default()
@@ -481,7 +481,8 @@ async fn restricted_user_continues_after_its_token_has_expired() {
     };
     let mut follower = Follower::start_with(config, options);
     follower.converge(&mut root).await;
-    // Wait until the token has expired. etcd announces no expiry, and checks for it once per second.
+    // Wait until the token has expired. etcd does not tell clients that a token has expired, and checks for expired tokens once
+    // per second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     put(&mut root, "a", "2").await;
     follower.converge(&mut root).await;
@@ -566,7 +567,7 @@ async fn random_connection_cuts_lose_repeat_or_reorder_no_change() {
             }
         }
     });
-    // `Follower::next` checks that every event is newer than all earlier ones.
+    // `Follower::next` checks that each event is newer than all earlier ones.
     while !writes.is_finished() {
         let pause = Duration::from_millis(random.below(150) as u64);
         let _ = timeout(pause, async {

@@ -26,12 +26,12 @@ type Answer = Result<PbWatchResponse, Status>;
 
 /// Contents of the fake server, and its scripted responses.
 ///
-/// Each watch sends the next list of responses, and then stays open and silent.
+/// Each new watch sends the next list of responses, and then stays open without sending anything.
 #[derive(Default)]
 struct Script {
     revision: i64,
     items: Vec<PbKeyValue>,
-    /// Items at earlier revisions, oldest first.
+    /// Items at earlier revisions, oldest first. The number is the last revision at which the items were current.
     past: Vec<(i64, Vec<PbKeyValue>)>,
     watches: VecDeque<Vec<PbWatchResponse>>,
     open: Vec<mpsc::UnboundedSender<Answer>>,

@@ -28,9 +28,9 @@ use tokio::{
 
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Time limit for a key to arrive. A passing test never reaches it.
+/// Time limit for a key to arrive. A passing test does not reach it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Time for which no key may arrive if none is expected.
+/// Period without a key, after which a test concludes that none is coming.
 const SILENCE: Duration = Duration::from_millis(350);
 
 /// Runs a test on a thread with its own mount namespace, so its mounts are neither visible outside nor left behind.
@@ -67,7 +67,7 @@ impl Process {
                 .args(["--net", "sh", "-c", "echo && exec sleep 3600"])
                 .stdout(Stdio::piped()),
         )?;
-        // The line is printed inside the new namespace.
+        // Wait for the line that the process prints once it is in the new namespace.
         let mut inside = process.0.stdout.take().ok_or("no pipe")?;
         inside.read_exact(&mut [0])?;
         Ok(process)
@@ -158,7 +158,8 @@ fn missing_name_is_reported_when_its_namespace_is_mounted() -> TestResult {
         let mut took = Vec::new();
         for _ in 0..10 {
             fs::write(directory.path().join("blue"), "")?;
-            // Let the watcher, which runs on this thread, see the plain file first. No event shows that it has ignored the file.
+            // Give the watcher, which runs on this thread, time to see the plain file. No event shows that it has ignored the
+            // file.
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(
                 watched.changed.try_recv().is_err(),
@@ -290,7 +291,7 @@ fn process_in_the_own_namespace_is_reported_again_when_it_leaves() -> TestResult
         let target = Target::Process(process.pid());
         watched.watch("process", target.clone(), Binding::Missing);
         watched.expect("process").await?;
-        // The engine cannot use the agent's own namespace for a process, so it watches the process again.
+        // A process in the agent's own namespace is of no use to the engine, so the engine watches the process again.
         watched.watch("process", target, Binding::Missing);
         watched.expect_silence().await?;
         process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;

@@ -1,5 +1,5 @@
-//! Tests that the compose file, the systemd unit and the files that `packaging/install` installs are well-formed and
-//! consistent with each other.
+//! Tests that the compose file, the systemd unit and the files that `packaging/install` installs are well-formed and consistent
+//! with each other.
 //!
 //! The tests need neither Docker nor systemd. They build and start nothing, and install only into temporary directories. See
 //! [`compose`].
@@ -66,7 +66,7 @@ fn container_and_service_have_the_capabilities_that_the_agent_keeps() {
     assert_eq!(container, needed);
     assert_eq!(unit_setting("CapabilityBoundingSet"), needed);
     assert_eq!(unit_setting("NoNewPrivileges"), BTreeSet::from(["yes".to_owned()]));
-    // Without ambient capabilities, no program that the agent starts gets any.
+    // If there are no ambient capabilities, programs that the agent starts get no capabilities.
     assert_eq!(unit_setting("AmbientCapabilities"), BTreeSet::new());
     assert_eq!(compose()["services"]["agent"]["cap_drop"], serde_json::json!(["ALL"]));
 }

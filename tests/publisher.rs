@@ -1,4 +1,5 @@
-//! Tests the status publisher with a real etcd: whatever happens in between, the store must get what was set last.
+//! Tests the status publisher with a real etcd. Whatever happens in between, the store must contain the values that were set
+//! last.
 mod support;
 
 use std::{
@@ -60,7 +61,7 @@ fn map(items: &[(&str, &str)]) -> BTreeMap<String, String> {
     items.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// Waits until `reached` returns true. Polls, because the store does not announce an expiry to a reader.
+/// Waits until `reached` returns true. Polls, because etcd does not tell readers that a lease has expired.
 async fn eventually<F: Future<Output = bool>>(what: &str, mut reached: impl FnMut() -> F) {
     let limit = Instant::now() + LIMIT;
     while !reached().await {
@@ -127,7 +128,8 @@ async fn keys_deleted_by_others_are_written_again_at_once() {
             started.elapsed()
         );
     }
-    // A key that the publisher deletes stays deleted. A second publisher that ends deletes no key of the first one.
+    // A key that the publisher deletes stays deleted. If a second publisher overwrites a key and shuts down, the first one writes
+    // its own value again.
     publisher.remove("status/b");
     flush(&publisher).await;
     let second = start(etcd.config());
@@ -279,7 +281,7 @@ async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
         }
         flush(&publisher).await;
         etcd.freeze();
-        // These requests wait in the server's socket until the lease has expired.
+        // These requests stay in the server's socket until the lease has expired.
         for index in 0..500 {
             match index % 3 {
                 0 => publisher.remove(&format!("status/{index}")),
@@ -297,7 +299,7 @@ async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
         }
         etcd.thaw();
         flush(&publisher).await;
-        // Give late requests time to arrive. None of them may take effect after the flush.
+        // Give late requests time to arrive. None of them may change a value after the flush.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let stored = stored(&mut etcd.client().await).await;
         assert_eq!(stored.len(), 500);
@@ -365,7 +367,8 @@ async fn publishing_works_with_tls_and_with_expiring_tokens() {
     });
     set(&publisher, "status/a", "1");
     flush(&publisher).await;
-    // Wait until the token has expired. etcd announces no expiry, and checks for it once per second.
+    // Wait until the token has expired. etcd does not tell clients that a token has expired, and checks for expired tokens once
+    // per second.
     tokio::time::sleep(Duration::from_secs(4)).await;
     set(&publisher, "status/a", "2");
     flush(&publisher).await;

@@ -9,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Crates of this repository that the agent's modules may use only if the table allows it. All modules may use `models`.
+/// Crates of this repository that modules of the agent may use only if [`ALLOWED_IMPORTS`] says so. All modules may use `models`.
 const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel", "testbed"];
 
-/// Top-level modules of the agent, and the other modules and crates of this repository that each may use.
+/// Top-level modules of the agent. For each of them, lists the other modules and crates of this repository that it may use.
 ///
-/// `agent` wires everything together and is not listed. Dependencies between crates are in their manifests, so the compiler
-/// enforces them.
+/// `agent` is not listed, because it wires everything together. Dependencies between crates are declared in their manifests, so
+/// the compiler enforces them.
 const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     // Turns flags, environment variables and the settings file into settings for the other modules.
     ("config", &["store", "telemetry", "yaml"]),
@@ -27,14 +27,14 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("engine", &["scheduler", "telemetry"]),
     ("descriptors", &["netns_kernel", "scheduler", "telemetry"]),
     ("signals", &["netns_kernel", "engine", "telemetry"]),
-    // The etcd connection that reading and publishing share.
+    // Contains the etcd connection that `sources` and `publish` share.
     ("store", &["telemetry"]),
     ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
     ("publish", &["engine", "store", "telemetry"]),
     // Converts models to values and passes sources to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),
-    // Uses copies of values and history from the engine, published statuses, and clients' documents and items from `sources`.
-    // From `netns_kernel` it uses only the snapshot types; it reads through `api::retrieval::KernelReader`.
+    // Uses copies of values and of the history from `engine`, published statuses, and the documents and items of clients from
+    // `sources`. Uses only the snapshot types of `netns_kernel`, because it reads through `api::retrieval::KernelReader`.
     (
         "api",
         &[
@@ -50,8 +50,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // Talks to the agent only through its APIs. `config` has the arguments of `run`. From `netns_kernel`, the demo uses the
-    // sandbox and reads the kernel independently of the agent, and the doctor tries link kinds.
+    // Talks to the agent only through its APIs. `config` contains the arguments of `run`. The demo uses the sandbox of
+    // `netns_kernel`, and reads the kernel through it independently of the agent. The doctor uses it to try link kinds.
     ("cli", &["config", "netns_kernel", "telemetry", "yaml"]),
 ];
 
@@ -131,7 +131,7 @@ fn code_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the first path segments after `crate::`, including braces: `use crate::{kernel::X, scheduler}` names two.
+/// Returns the names of the modules that follow `crate::`, also in braces: `use crate::{kernel::X, scheduler}` contains two.
 fn crate_imports(text: &str) -> BTreeSet<String> {
     let code = code_lines(text).join("\n");
     let mut modules = BTreeSet::new();
@@ -150,7 +150,7 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
 
 /// Returns the crates of this repository, except `models`, that the text imports or names in paths.
 ///
-/// A module of the same name in an imported group (`ligato::{kvscheduler::…}`) does not count.
+/// A module with the same name in a braced import (`ligato::{kvscheduler::…}`) is not such a crate.
 fn own_crates(text: &str) -> BTreeSet<String> {
     let lines = code_lines(text);
     let names = |line: &str, name: &str| {
@@ -165,7 +165,7 @@ fn own_crates(text: &str) -> BTreeSet<String> {
     named.map(|name| (*name).to_owned()).collect()
 }
 
-/// Returns the first identifier of each item of a brace group.
+/// Returns the first identifier of each item in braces, such as `kernel` and `scheduler` in `{kernel::X, scheduler}`.
 fn group_heads(group: &str) -> Vec<String> {
     let (mut heads, mut depth, mut at_head) = (Vec::new(), 0, true);
     for (position, character) in group.char_indices() {
@@ -240,7 +240,7 @@ fn modules_import_only_what_the_architecture_allows() {
 
 #[test]
 fn every_module_of_the_crate_is_in_the_table() {
-    // These modules connect all others, so the table does not restrict them.
+    // These modules connect all other modules, so the table does not restrict them.
     let wiring = ["agent", "main", "lib", "bin", "simulation"];
     let mut unknown = Vec::new();
     for entry in fs::read_dir(root().join("src")).expect("src") {
@@ -334,31 +334,32 @@ fn architecture_page_names_every_module() {
     assert!(missing.is_empty(), "src/ARCHITECTURE.md does not mention {missing:?}");
 }
 
-/// Every function in the descriptors that deliberately does nothing, with its file and the reason.
+/// Effects in the descriptors that deliberately do nothing, each with its file, function and reason.
 ///
 /// Operations that are impossible use `Effect::Impossible` instead.
 const NOOPS: &[&str] = &[
-    "address.rs: spec_of: the address is added by others; the agent only waits for it",
-    "address.rs: make_primary: it is the only address of its subnet",
-    "address.rs: keep_others: no other address of its subnet remains",
+    "address.rs: spec_of: another program adds the address; the agent only waits for it",
+    "address.rs: make_primary: the address is the only one in its subnet",
+    "address.rs: keep_others: no other address of the subnet remains",
     "address.rs: update: the routes of the address exist",
     "address.rs: delete: another interface on the link has the same address",
-    "detection.rs: delete: the agent only waits for a detection, so there is nothing to stop",
-    "interface.rs: create: others create and change the link of an EXISTING interface",
-    "interface.rs: recover: its namespace is closed; the link was deleted with the namespace, or will be an orphan when the namespace is opened again",
-    "interface.rs: recover: the link existed before and is taken over again as it is",
-    "interface.rs: recover: others create and change the link of an EXISTING interface",
-    "interface.rs: update: others create and change the link of an EXISTING interface",
-    "interface.rs: delete: others create and change the link of an EXISTING interface",
-    "kind.rs: recover: a single request creates it, so a failed creation leaves nothing behind",
-    "kind.rs: verify: reading its namespace shows whether it exists",
+    "detection.rs: delete: the agent only waits for the detection, so it has nothing to stop",
+    "interface.rs: create: the agent does not create or change the link of an EXISTING interface",
+    "interface.rs: recover: the namespace is closed; the link was deleted with the namespace, or will be an orphan when the namespace is \
+     opened again",
+    "interface.rs: recover: the link existed before; the next attempt takes it over",
+    "interface.rs: recover: the agent does not create or change the link of an EXISTING interface",
+    "interface.rs: update: the agent does not create or change the link of an EXISTING interface",
+    "interface.rs: delete: the agent does not create or change the link of an EXISTING interface",
+    "kind.rs: recover: a single request creates the object, so a failed creation leaves nothing behind",
+    "kind.rs: verify: the agent must read the namespace to determine whether the object exists",
     "membership.rs: set_port: the port has no desired settings",
     "membership.rs: wait_for_vrf: an EXISTING interface can be added to a VRF only by its owner",
     "membership.rs: delete: an EXISTING interface can be added to a VRF only by its owner",
     "mod.rs: off_link: the link was deleted, along with everything on it",
 ];
 
-/// Returns the places in a file where an effect is a `Noop`, with their reasons. A reason may be a constant in the file.
+/// Returns the function and the reason of each `Noop` effect in a file. A reason may be a constant of the file.
 fn noops(text: &str) -> Vec<String> {
     const NOOP: &str = "Effect::Noop(";
     let constant = |name: &str| {

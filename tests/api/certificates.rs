@@ -21,8 +21,8 @@ pub const FOLDER: &str = "/run/live";
 /// Command-line arguments that enable TLS in the agent.
 pub const IDENTITY: [&str; 4] = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
 
-/// Creates a certificate authority (`ca`) that signs a server certificate (`server`), a client certificate (`client`) and an
-/// expired certificate (`expired`). Also creates a second authority (`stranger`), which signs `nobodys`.
+/// Creates a certificate authority (`ca`) and three certificates that it signs: `server`, `client` and `expired`. Also creates a
+/// second authority (`stranger`), which the agent does not trust, and a client certificate that it signs (`nobodys`).
 pub fn make() {
     let script = "set -e
         cd /run/live
@@ -51,7 +51,7 @@ pub fn make() {
 }
 
 /// Returns a TLS client configuration that trusts the authority `ca`. `identity` names the client certificate (`None` for no
-/// certificate), and `protocols` are offered with ALPN.
+/// certificate), and `protocols` lists the protocols to offer with ALPN.
 pub fn config(identity: Option<&str>, protocols: &[&str]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("read the certificate");

@@ -22,7 +22,7 @@ fn document(mtu: u32) -> String {
     )
 }
 
-/// Returns the MTU that the kernel reports for the first end of the pair.
+/// Returns the MTU that the kernel reports for the first end of the veth pair.
 fn mtu() -> String {
     let shown = ip_in(&Reference::named("put").path(), "-o link show one");
     let mut words = shown.split_whitespace();
@@ -106,7 +106,7 @@ async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
 }
 on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
 
-/// A pending value fails neither its change nor a resync, no matter how often it is put.
+/// A pending value causes neither the change that contains it nor a resync to fail, even if it is put repeatedly.
 async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
     bench.start_agent().await;
     let absent = "linuxConfig:\n  interfaces:\n    \
@@ -162,7 +162,7 @@ async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
     assert_eq!(reported, "ROLLED_BACK");
     assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
-    // Neither of these overlapping changes is confirmed, so the value from before both is restored.
+    // Neither of these overlapping changes is confirmed, so the agent restores the value from before the first of them.
     send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
     send("PUT", "/configuration?confirm-within=2", &document(1200)).await;
     bench.until_true("the MTU is that before both changes", || mtu() == "1400").await;

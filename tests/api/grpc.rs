@@ -140,7 +140,7 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
 
-/// A value that waits for its process is accepted on every put, because waiting is not a failure.
+/// A value that waits for its process is accepted on every put, because being pending is not a failure.
 async fn a_value_that_waits_is_accepted(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
@@ -183,7 +183,7 @@ on_one_store!(a_value_that_waits_is_accepted, Embedded, 120);
 async fn the_manager_says_why_it_refuses(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
-    // The call stores an INVALID value, but returns its error.
+    // The agent stores the value, which becomes INVALID, but the call still returns the error.
     let arp = Model::from(ArpEntry {
         interface: "one".to_owned(),
         ip_address: "10.0.0.9".to_owned(),

@@ -24,8 +24,8 @@ fn sample(answer: &Answer, name: &str) -> Option<f64> {
 async fn what_happens_is_counted(mut bench: Bench) {
     world::converged(&mut bench).await;
     let mut before = read().await;
-    // Statuses are published before their transaction is complete, so wait for an empty queue. The test's time limit ends
-    // the wait.
+    // The statuses of a transaction are published before the transaction is complete, so wait until the queue is empty. The time
+    // limit of the test ends the wait.
     while sample(&before, "ligato_kvscheduler_queue_length") != Some(0.0) {
         before = read().await;
     }
@@ -64,7 +64,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
     let repaired = r#"netns_agent_drift_repairs{kind="linux.interfaces.interface"}"#;
     let mut repairs = None;
     while repairs.is_none() {
-        // Wait until the kernel has notified the agent of the deletion. The test's time limit ends the wait.
+        // Wait until the kernel has notified the agent of the deletion. The time limit of the test ends the wait.
         repairs = sample(&read().await, repaired);
     }
     assert!(repairs >= Some(1.0), "{repairs:?}");
@@ -72,7 +72,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
 }
 on_one_store!(what_happens_is_counted, Embedded, 120);
 
-/// Returns the lines of these metrics, except for those that depend on time: sums, and all buckets but the last.
+/// Returns the lines of these metrics, except for those that depend on time: sums, and all histogram buckets but the last.
 fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
     let lines = answer.body.lines().filter(|line| {
         let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
@@ -104,7 +104,7 @@ async fn grpc_calls_are_counted_as_in_the_reference(mut bench: Bench) {
     bench.until_state(world::WAITING, "PENDING").await;
     let subscribe = SubscribeRequest::default();
     client.first(MANAGER, "Subscribe", subscribe, |_: &SubscribeResponse| true).await;
-    // The agent may notice late that the client has cancelled the stream.
+    // The agent needs a moment to notice that the client has cancelled the stream.
     let mut answer = read().await;
     while !answer.body.contains("grpc_code=\"Canceled\"") {
         answer = read().await;
@@ -135,7 +135,7 @@ async fn one_metric_and_the_health_are_told(mut bench: Bench) {
     let version = format!("build_version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let starting = format!("dependency=\"docker\",service=\"{}\"}} 0", bench.label);
     let mut health = Request::get("/health").send().await;
-    // No Docker daemon runs here. The agent needs a moment to notice that.
+    // No Docker daemon is running here. The agent needs a moment to notice that.
     while !health.body.contains("service_dependency_health{dependency=\"docker\"") || health.body.contains(&starting) {
         health = Request::get("/health").send().await;
     }

@@ -1,8 +1,8 @@
 //! Tests that clients of ligato vpp-agent can read every response to their requests.
 //!
-//! The types of these clients are generated from `proto/` without this agent's additions: fields and enum values with
-//! numbers from 100 on, and the package `netns_agent`. A strict JSON reader rejects everything that these types lack, as
-//! ligato vpp-agent's command-line client does.
+//! The types of these clients are generated from `proto/` without the additions of this agent: fields and enum values with
+//! numbers of 100 and above, and the package `netns_agent`. The JSON reader of the tests is strict: like ligato vpp-agent's
+//! command-line client, it rejects everything that these types lack.
 
 use std::collections::HashMap;
 
@@ -58,11 +58,11 @@ fn strip_file(file: &mut FileDescriptorProto) {
 }
 
 fn strip_message(message: &mut DescriptorProto) {
-    // `InterfaceState.statistics` is ligato vpp-agent's only field with a number from 100 on.
+    // `InterfaceState.statistics` is the only field of ligato vpp-agent whose number is 100 or above.
     message
         .field
         .retain(|field| field.number() < FIRST_ADDITION || field.name() == "statistics");
-    // The oneofs of `optional` fields come last, so the indexes of all others stay valid.
+    // Protobuf lists the oneofs of `optional` fields last, so removing them leaves the indexes of all other oneofs valid.
     let used = message.field.iter().filter_map(|field| field.oneof_index).max();
     message.oneof_decl.truncate(used.map_or(0, |index| index as usize + 1));
     message.nested_type.iter_mut().for_each(strip_message);
@@ -93,7 +93,8 @@ fn message_of(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor, St
         .ok_or_else(|| format!("the reference has no message {name}"))
 }
 
-/// Fields that this agent adds must have presence, so that a client that writes unset fields omits them.
+/// Fields that this agent adds must be `optional`. Clients write other unset fields with their default value, but omit unset
+/// `optional` fields.
 #[test]
 fn additions_are_optional_fields() {
     let reference = reference();
@@ -117,7 +118,7 @@ fn additions_are_optional_fields() {
     assert!(additions >= 7, "{additions} additions in {seen:?}");
 }
 
-/// Added fields that have their default value are treated as unset.
+/// If an added field has its default value, the agent treats it as unset.
 #[test]
 fn additions_with_their_default_values_are_omitted() {
     for (model, text) in [
@@ -128,7 +129,7 @@ fn additions_with_their_default_values_are_omitted() {
         let info = MODELS.iter().find(|info| info.name == model).expect(model);
         let descriptor = message_of(descriptor_pool(), info.proto_name).expect(model);
         let additions = descriptor.fields().filter(|field| field.number() >= FIRST_ADDITION as u32);
-        // Skip messages: a message that is present has a meaning even if it is empty.
+        // Skip fields that contain a message, because a message that is present has a meaning even if it is empty.
         let defaults: Vec<String> = additions
             .filter_map(|field| match field.kind() {
                 Kind::Message(_) => None,
@@ -188,7 +189,7 @@ fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     }
 }
 
-/// Puts one value of each kind. Some of them wait, and some set fields explicitly to their default.
+/// Puts one value of each kind. Some of the values stay pending, and some set fields explicitly to their default.
 async fn everything(bench: &mut Bench) {
     world::converged(bench).await;
     let body = "vppConfig: {}\nlinuxConfig:\n  interfaces:\n  - {name: e1, type: VETH, hostIfName: e1, enabled: true, ipAddresses: [10.9.0.1/24], veth: {peerIfName: e2}}\n  \
@@ -341,13 +342,14 @@ async fn values_survive_the_way_through_the_references_client(mut bench: Bench) 
         overwrite_all: false,
     };
     let answer = client.call::<_, Encoded>(MANAGER, "SetConfig", update).await;
-    // Rule chains and allocations are stored but not applied yet.
+    // The agent stores rule chains and allocations, but does not apply them.
     assert!(answer.is_ok() || answer.is_err_and(|status| status.code() == tonic::Code::FailedPrecondition));
     bench.stop_agent().await;
 }
 on_one_store!(values_survive_the_way_through_the_references_client, Embedded, 120);
 
-/// Responses show the scope and the kernel name as given in the value. A filter for VPP matches nothing.
+/// Responses show the scope of a route and the kernel name of an interface as given in the value. Updates with content for VPP
+/// are rejected.
 async fn what_was_written_is_shown(mut bench: Bench) {
     everything(&mut bench).await;
     let key = "config/linux/l3/v2/route/10.10.0.0/16/e1";

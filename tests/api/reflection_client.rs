@@ -20,8 +20,8 @@ const ADDRESS: &str = "127.0.0.1:9111";
 
 /// Returns the Python interpreter of a venv with the packages.
 ///
-/// The venv is created outside the test's namespaces, where the package registry is reachable. Inside them, the venv exists
-/// already.
+/// The first call creates the venv outside the test's namespaces, where the package registry is reachable. The second call,
+/// inside the namespaces, finds the venv installed.
 fn python() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("reflection-client");
     let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));

@@ -1,8 +1,8 @@
 //! Sends bad requests of all kinds to every listener at once, while legitimate clients must be served all the time.
 //!
-//! Each attempt ends when the agent closes the connection; a connection that stays open fails the test. `scan/wire.rs`
-//! contains slow, silent and malformed ways to talk, and `scan/rest.rs` and `scan/grpc.rs` the bad requests in each protocol.
-//! See [`Scan`].
+//! Each attempt ends when the agent closes the connection. A connection that stays open fails the test. `scan/wire.rs` contains
+//! functions that send slowly, send garbage or send nothing. `scan/rest.rs` and `scan/grpc.rs` contain the bad requests of each
+//! protocol. See [`Scan`].
 
 mod grpc;
 mod rest;

@@ -1,7 +1,7 @@
-//! Tests requests that the REST API rejects: wrong, missing and expired credentials, foreign web pages, bodies that are too
-//! long, and clients that are too slow, too many or too fast.
+//! Tests requests that the REST API rejects: with wrong, missing or expired credentials, from foreign web pages, with bodies that
+//! are too long, and from clients that are too slow, too many or too fast.
 //!
-//! Each kind of rejection has its own test; `scan` tests all of them together on every listener. See [`tokens_and_roles`].
+//! Each kind of rejection has its own test. `scan` tests all of them together on every listener. See [`tokens_and_roles`].
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -89,7 +89,7 @@ async fn pages_of_strangers(mut bench: Bench) {
 }
 on_one_store!(pages_of_strangers, Embedded, 120);
 
-/// The flag alone limits the length of a body. The HTTP framework's default limit of 2 MiB does not apply.
+/// Only the flag limits the length of a body. The HTTP framework's default limit of 2 MiB does not apply.
 async fn the_flag_limits_bodies(mut bench: Bench) {
     start(&mut bench, &["--http-body-max", "3000000"]).await;
     let put = |length: usize| Request::new("PUT", "/configuration").body(format!("{}\n", "#".repeat(length - 1)));
@@ -154,12 +154,12 @@ async fn too_many_connections(mut bench: Bench) {
         TcpStream::connect(ADDRESS).await.expect("a connection"),
         TcpStream::connect(ADDRESS).await.expect("a connection"),
     ];
-    // Connections are accepted in order, so the held ones occupy both slots before the next one arrives.
+    // The agent accepts connections in order, so the two open ones are counted against the limit before the next one arrives.
     golden::check("security-connections.json", &Request::get("/").send().await);
     drop(held);
     let mut served = false;
     while !served {
-        // The agent may notice late that the held connections are closed.
+        // The agent needs a moment to notice that the two connections are closed.
         served = Request::get("/").send().await.status == 200;
     }
     bench.stop_agent().await;
@@ -267,7 +267,7 @@ async fn refusals_to_start(bench: Bench) {
     refused(
         1,
         &["--http-listen", "127.0.0.1:0", "--http-cert", TOKENS, "--http-key", TOKENS],
-        &[TOKENS, "no certificate"],
+        &[TOKENS, "no PEM certificate"],
     );
     refused(2, &["--http-listen", "0.0.0.0:9191"], &["other machines", "--insecure-listen"]);
     drop(bench);

@@ -1,5 +1,5 @@
-//! Tests clients that send requests but do not read the responses: they must cost little, be disconnected in the end, and not
-//! affect other clients.
+//! Tests clients that send requests but do not read the responses. They must cost little memory, must be disconnected eventually,
+//! and must not affect other clients.
 //!
 //! They stall in three ways: over REST, over HTTP/2 without reading a byte, and over gRPC without receiving a message. See
 //! [`who_does_not_read_harms_nobody`].
@@ -26,10 +26,10 @@ const STALLED: usize = 20;
 /// Number of values that change, and how often each changes.
 const VALUES: usize = 100;
 const ROUNDS: usize = 25;
-/// Stream window of a gRPC client, in bytes. With a larger window full of small messages, the client library would close the
-/// stream by itself.
+/// Stream window of a gRPC client, in bytes. If a larger window were full of small messages, the client library itself would
+/// close the stream.
 const WINDOW: u32 = 8192;
-/// Number of requests from a REST client that reads no response. All responses together exceed the buffers.
+/// Number of requests that a REST client sends without reading a response. All responses together exceed the buffers.
 const UNREAD: usize = 1000;
 /// Maximum memory that all stalled clients together may cost the agent.
 ///
@@ -43,7 +43,7 @@ async fn small(address: &str) -> TcpStream {
     socket.connect(address.parse().expect("an address")).await.expect("a connection")
 }
 
-/// Sends many REST requests and reads nothing. Stops writing when the agent accepts no more.
+/// Sends many REST requests and reads nothing. Stops writing when the agent accepts no more data.
 async fn stalled_rest() -> TcpStream {
     let stream = small(client::ADDRESS).await;
     let request = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(UNREAD);
@@ -155,7 +155,8 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
     );
     assert!(grown <= MEMORY_MAX_MIB, "the agent uses {grown} MiB more memory");
 
-    // Clients that read nothing are disconnected. Those whose gRPC library still answers stay connected.
+    // Clients that read nothing are disconnected. gRPC clients stay connected, because their library still reads from the
+    // connection.
     let agent = bench.agent().pid();
     let count = || std::fs::read_dir(format!("/proc/{agent}/fd")).map_or(0, Iterator::count);
     bench
@@ -163,7 +164,7 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
         .await;
     for (number, mut stream) in deaf.into_iter().enumerate() {
         let mut reported = Vec::new();
-        // Data that is still in the kernel's buffers arrives before the end of the stream.
+        // Ignore an error: data that arrived before a connection reset is still read.
         let _ = stream.read_to_end(&mut reported).await;
         // Every second client used REST. The others received values over HTTP/2.
         let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };

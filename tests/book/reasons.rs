@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use super::pages::{Page, root};
 
-/// Strings that look like a reason but are not one.
+/// String literals that look like reasons but are not.
 const OTHERS: &[&str] = &[
     "LogFilter",
     "NBTransaction",

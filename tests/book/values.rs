@@ -42,7 +42,7 @@ fn table(page: &mut String, fields: &[Field]) {
     page.push('\n');
 }
 
-/// Writes a section about the values of an enum or the fields of a message, and sections about nested fields.
+/// Writes a section about an enum or a message: a table of its values or fields, and a section for each nested field.
 fn details(page: &mut String, path: &str, field: &Field) {
     if field.values.is_empty() && field.fields.is_empty() {
         return;

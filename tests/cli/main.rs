@@ -1,10 +1,10 @@
 //! Tests of the command line client against a real agent: the exact output of each command.
 //!
-//! The expected output is in the transcripts (`*.trycmd`). Each test runs in namespaces of its own, with the embedded
-//! store. See [`transcripts`].
+//! The expected output is in the transcripts (`*.trycmd`). Each test runs in namespaces of its own, with the embedded store. See
+//! [`transcripts`].
 //!
-//! After an intended change, `TRYCMD=overwrite cargo test --test cli` writes the transcripts again; restore the wildcards
-//! for times and review the difference.
+//! After an intended change, `TRYCMD=overwrite cargo test --test cli` writes the transcripts again. Then put back the wildcards
+//! for times, and review the difference.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,7 +12,8 @@ use crate::{
     support::{bench::Bench, config::Config, etcd::Certificates},
 };
 
-/// Starts an agent and waits until it has converged: the configuration is CONFIGURED, one value waits, and one is INVALID.
+/// Starts an agent and waits until it has converged: the configuration is CONFIGURED, one more value is PENDING, and one is
+/// INVALID.
 async fn converged(bench: &mut Bench) {
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;
@@ -92,7 +93,7 @@ async fn secured(mut bench: Bench) {
 }
 on_one_store!(secured, Embedded, 120);
 
-/// Each change is printed as a line when it happens; a restart of the agent removes nothing.
+/// `watch` prints a line for each change as it happens. It must not report values as removed when the agent restarts.
 async fn watch_follows(mut bench: Bench) {
     converged(&mut bench).await;
     let (arp, route) = ("arp/absent/10.0.0.2", "route/10.12.0.0/16/left");
@@ -120,11 +121,11 @@ async fn watch_follows(mut bench: Bench) {
     until("REMOVED", arp).await;
     bench.stop_agent().await;
     bench.start_agent().await;
-    // After a restart, the status of a value has no last operation, so the value is printed again.
+    // A restarted agent publishes the status without a last operation. That is a change, so the value is printed again.
     until("CONFIGURED", route).await;
     bench.delete("linux/l3/v2/route/10.12.0.0/16/left").await;
     until("REMOVED", route).await;
-    // Once nobody reads its output, the command exits successfully at the next line.
+    // If nobody reads its output any more, the command exits successfully the next time it prints a line.
     drop(lines);
     bench
         .put(

@@ -21,13 +21,14 @@ fn puts(count: usize) -> Step {
 fn steps() -> Vec<Step> {
     let nested = |inner: Txn| Step::Txn(Txn::new().and_then([TxnOp::txn(inner)]));
     vec![
-        // Compaction before anything was written, then at revisions out of range on both sides.
+        // Compactions before anything was written, and at revisions that are too low or too high.
         Step::Compact(-1),
         Step::Compact(0),
         Step::Compact(0),
         Step::Compact(2),
         Step::Compact(1),
-        // Leases: shortest TTL, none, negative, too long, granted again, negative ID, unknown.
+        // Leases whose TTL is minimal, zero, negative or too long, leases whose ID is in use or negative, and requests for leases
+        // that do not exist.
         grant(1, 11),
         grant(0, 12),
         grant(-5, 13),
@@ -43,7 +44,7 @@ fn steps() -> Vec<Step> {
         Step::Put("k", "v".into(), PutOptions::new().with_lease(99)),
         Step::TimeToLive(-3),
         Step::Revoke(-3),
-        // Number of operations in a transaction, and size of a value.
+        // Limits on the number of operations in a transaction, and on the size of a value.
         puts(128),
         puts(129),
         puts(0),

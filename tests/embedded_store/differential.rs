@@ -16,7 +16,8 @@ use testbed::random::Random;
 use super::real_etcd::RealEtcd;
 use super::{fixture, next, within};
 
-/// Keys in use. There are few, so that requests affect each other, and at most a dozen, so that etcd's unstable sort is stable.
+/// Keys in use. They are few, so that requests often affect the same key. With at most a dozen keys, etcd's unstable sort happens
+/// to be stable.
 const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u{0}x"];
 const LEASES: [i64; 4] = [101, 102, 103, 104];
 
@@ -221,7 +222,7 @@ impl Generator {
                 Step::Delete(key, options)
             }
             25..=33 => Step::Txn(self.txn(2)),
-            // Compact rarely, and usually well below the current revision, so that there is some history left to read.
+            // Compact rarely, and usually well below the current revision, so that some history remains to be read.
             34 if self.random.one_in(3) => Step::Compact(self.any_revision() - 10),
             35 | 36 => Step::Grant(lease, 1000 + self.signed_below(9)),
             37 => Step::Revoke(lease),
@@ -322,8 +323,8 @@ async fn watches(client: &mut Client, start: i64) -> Vec<WatchStream> {
     streams
 }
 
-/// Reads a watch up to the event of `last`, or up to its cancellation; returns the events by revision, and the compact
-/// revision if cancelled.
+/// Reads a watch up to the event of revision `last`, or until the watch is cancelled. Returns the events by revision and, if the
+/// watch was cancelled, its compact revision.
 async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<PbEvent>>, Option<i64>) {
     let mut events: BTreeMap<i64, Vec<PbEvent>> = BTreeMap::new();
     loop {
@@ -348,7 +349,7 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
     }
 }
 
-/// Makes final changes that every watch reports, and returns the last revision. Keys are put, then deleted, and one is put
+/// Makes final changes that every watch reports, and returns the last revision. Puts keys, deletes them, and puts one of them
 /// again.
 async fn finish(client: &mut Client) -> i64 {
     client
@@ -395,7 +396,7 @@ async fn compare_run(seed: u64, steps: usize) {
     };
     assert_eq!(hash(&mut embedded.client).await, hash(&mut real).await, "seed {seed}: HashKV");
     println!("seed {seed}: {steps} steps, {kinds:?}, compacted at {compacted}, last revision {last}");
-    // For the watch with NOPUT, the last event is the deletion, one revision before the last put.
+    // The last event of the watch with NOPUT is the deletion, one revision before the last put.
     let lasts = [last, last - 1, last, last];
     let [real_live, embedded_live] = live;
     for (kind, (mut expected, mut found)) in real_live.into_iter().zip(embedded_live).enumerate() {
@@ -407,7 +408,7 @@ async fn compare_run(seed: u64, steps: usize) {
             "seed {seed}, live watch {kind}"
         );
     }
-    // Resume watches from before the compaction, from right after it, and from later revisions.
+    // Resume watches from before the compaction, from just after it, and from later revisions.
     for start in [1, compacted - 1, compacted + 1, compacted + 7, last - 2] {
         let expected = watches(&mut real, start.max(1)).await;
         let found = watches(&mut embedded.client, start.max(1)).await;

@@ -116,7 +116,7 @@ async fn acknowledged_writes_survive_a_kill_at_any_moment() {
                 round * 1_000_000,
             ));
         }
-        // Vary the moment of the kill; there is no event to wait for.
+        // Wait for a random time, so that the kill comes at a different moment in each round.
         tokio::time::sleep(std::time::Duration::from_millis(100 + random.below(200) as u64)).await;
         drop(server);
         writers.join_all().await;

@@ -18,7 +18,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     }
 }
 
-/// Returns the errors that a store without space returns for a put, a transaction with a put, and a lease grant.
+/// Returns the errors for a put, a transaction with a put, and a lease grant from a store that is out of space.
 ///
 /// Deletions and reads must still be possible.
 async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {
@@ -103,7 +103,7 @@ async fn calls_and_connections_are_bounded() {
     };
     assert_eq!(refused.message(), "etcdserver: too many requests");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-    // Open watches continue, and closing one of them makes room for another call.
+    // Open watches continue. Closing one of them makes room for another call.
     streams.pop();
     let put = async {
         loop {
@@ -169,7 +169,7 @@ async fn memory_of_watches_is_bounded() {
     running.client.put("small", "v", None).await.expect("a put");
     let event = within(stream.message()).await.expect("an answer").expect("no end");
     assert_eq!(event.events().len(), 1);
-    // Cancelling a watch makes room for another.
+    // Cancelling a watch makes room for another one.
     watch.cancel(1).await.expect("a request");
     assert!(within(stream.message()).await.expect("an answer").expect("no end").canceled());
     watch.watch(long, Some(WatchOptions::new())).await.expect("a request");

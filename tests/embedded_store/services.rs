@@ -28,7 +28,7 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     response.kvs().iter().map(text).collect()
 }
 
-/// Returns what clients observe of a lock, as text. etcd and the embedded store must give the same text.
+/// Returns what clients observe of a lock, as text. The text must be the same for etcd and the embedded store.
 async fn lock_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     grant(client, 0xab, 600).await;
@@ -61,7 +61,7 @@ async fn lock_story(client: &mut Client) -> Vec<String> {
         tokio::task::yield_now().await;
     }
     seen.push(format!("{:?}", refusal(client.lock("door", with(0x99)).await)));
-    // A lock ends with its lease.
+    // A lock is released when its lease is revoked.
     client.lease_revoke(0xcd).await.expect("an answer");
     let third = within(client.lock("door", with(0xab))).await.expect("a lock");
     seen.push(String::from_utf8_lossy(third.key()).into_owned());

@@ -157,7 +157,7 @@ async fn shutdown_ends_open_watches_and_keep_alives() {
     let (_keeper, mut kept) = running.client.lease_keep_alive(lease).await.expect("a keep-alive");
     within(running.store.shutdown()).await;
     assert!(!matches!(within(stream.message()).await, Ok(Some(_))));
-    // The first response belongs to the request that opened the keep-alive.
+    // Read until the stream ends. The first response answers the request that opened the keep-alive.
     while let Ok(Some(_)) = within(kept.message()).await {}
 }
 

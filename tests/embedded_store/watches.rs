@@ -21,7 +21,7 @@ async fn stalled_watch_blocks_no_writer_and_misses_nothing() {
     let client = &mut running.client;
     let mut stream = client.watch("slow", None).await.expect("a watch");
     assert!(next(&mut stream).await.created());
-    // Far more data than the connection's windows and all buffers can hold.
+    // Write far more data than the flow-control windows of the connection and all buffers can hold.
     let (count, bytes) = (600, 50_000);
     // Use a separate client, because the windows of the first connection are full of unread data.
     let mut writer = super::connect(running.store.local_addr()).await;

@@ -1,8 +1,7 @@
 //! Causes random faults for a long time. After each round of faults, everything must reach the desired state.
 //!
-//! Runs the faults and the checkpoints, and reports what is wrong. All choices come from one seed, but the timing does not,
-//! so a seed does not reproduce how faults coincide with the agent's work. A run ends at the first failed checkpoint. See
-//! [`run`].
+//! Runs the faults and the checkpoints, and reports what is wrong. All choices come from one seed, but the timing does not, so
+//! the same seed need not reproduce a failure. A run stops at the first failed checkpoint. See [`run`].
 
 mod changes;
 mod expectation;
@@ -39,15 +38,16 @@ use expectation::{Expectation, foreign_processes_unchanged};
 use places::{Count, Kind, Places};
 use values::Catalogue;
 
-/// Time limit for a checkpoint after the last fault. It is extended on a loaded machine.
+/// Time limit for a checkpoint, measured from the last fault. It is extended on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Number of namespaces that the agent watches. It reads any others only every ten seconds, so the time limit is then doubled.
+/// Number of namespaces that the agent watches. If there are more, the time limit is doubled, because the agent reads the others
+/// only every ten seconds.
 const WATCHED: usize = 300;
 /// Maximum pause between two faults, in milliseconds.
 const PAUSE_MS: usize = 300;
-/// How much the number of descriptors may grow between two checkpoints, because connections come and go.
+/// Number of descriptors that the agent may use in addition to those at the first checkpoint, because connections come and go.
 const DESCRIPTOR_SLACK: usize = 24;
-/// Maximum number of threads. Usually there are a dozen, but up to 64 more for some seconds after many namespace files were opened.
+/// Maximum number of threads. There are usually a dozen, but opening many namespace files adds up to 64 for some seconds.
 const THREADS_MAX: usize = 96;
 
 /// Maximum number of report lines to print. The saved report has all lines.
@@ -59,7 +59,7 @@ struct Chaos {
     random: Random,
     places: Places,
     catalogue: Catalogue,
-    /// A pair that no fault affects, and the revision of its put.
+    /// A veth pair that no fault affects, and the store revision at which it was put.
     steady: (Config, i64),
     foreign_processes: Vec<String>,
     kernel_has_dummies: bool,
@@ -76,7 +76,7 @@ struct Chaos {
     done: Vec<String>,
 }
 
-/// Returns the pair that no fault affects.
+/// Returns the veth pair that no fault affects.
 fn steady_pair() -> Config {
     let end = |name: &str, peer: &str, host: usize| {
         Interface::veth(name, peer, Reference::named(name))
@@ -99,7 +99,7 @@ fn chaos_leaves_everything_as_it_is_wanted() {
     );
 }
 
-/// Causes faults and checks the state after each round of faults, until the time is up.
+/// Causes faults and checks the state after each round of faults, until the configured time has passed.
 async fn run() {
     let random = Random::from_environment(1);
     let duration = Duration::from_secs(number("ENDURANCE_SECONDS", 15));
@@ -108,8 +108,8 @@ async fn run() {
         containers: number("ENDURANCE_CONTAINERS", 3) as usize,
     };
     let interval = Duration::from_secs(number("ENDURANCE_CHECKPOINT_SECONDS", 6));
-    // Prevent the reuse of PIDs. A reference to a process that the agent has never seen would then mean the next process
-    // with the same PID.
+    // Prevent the reuse of PIDs. Otherwise, a reference to a process that ended before the agent saw it would refer to the next
+    // process with the same PID.
     let _ = std::fs::write("/proc/sys/kernel/pid_max", "4194304");
     let mut chaos = Chaos::set_up(random, count).await;
     let first = chaos.checkpoint("at the beginning", None).await;
@@ -117,12 +117,12 @@ async fn run() {
     let foreign_processes = foreign_processes_unchanged(&chaos.foreign_processes);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
-        // The agent is not killed in every second round and in the last third of the run, so that leaks accumulate.
+        // Do not kill the agent in every second round, nor in the last third of the run, so that its leaks accumulate.
         let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
         let until = Instant::now() + interval;
         while Instant::now() < until {
             chaos.fault(!spared).await;
-            // Sleep, because the pause between faults is one of the random choices.
+            // Sleep, because the pause between two faults is one of the random choices.
             let pause = chaos.random.below(4) * chaos.random.below(PAUSE_MS) / 3;
             tokio::time::sleep(Duration::from_millis(pause as u64)).await;
             chaos.start_what_is_due(false).await;
@@ -241,7 +241,7 @@ impl Chaos {
     }
 
     /// Waits until everything is in the desired state, and panics after a time limit. Also checks that the agent's use of
-    /// resources has not grown since `before`.
+    /// resources has not grown too much since `before`.
     async fn checkpoint(&mut self, name: &str, before: Option<&Figures>) -> Figures {
         let began = Instant::now();
         self.places.look_at_containers();
@@ -249,9 +249,9 @@ impl Chaos {
         let limit = if managed > WATCHED { LIMIT * 2 } else { LIMIT };
         let mut right: BTreeSet<u64> = BTreeSet::new();
         let expectation = loop {
-            // The agent may still create and remove namespaces, so compute the expectation again each time.
+            // The agent may still be creating and removing namespaces, so compute the expectation again in each iteration.
             let expectation = self.expectation();
-            // Read the clock before the checks, so that slow checks do not exceed the limit.
+            // Read the clock before the checks, so that the time spent on checking is not counted.
             let stretched = limit.mul_f64(stretch());
             let in_time = began.elapsed() < stretched;
             let statuses = expectation.wrong_statuses(&self.bench.published());
@@ -267,7 +267,7 @@ impl Chaos {
                 if right.is_empty() {
                     break expectation;
                 }
-                // Check everything once more, because a namespace that was right may have changed since.
+                // Check everything once more, because namespaces that were found correct may have changed since.
                 right.clear();
                 continue;
             }
@@ -279,8 +279,8 @@ impl Chaos {
             if are_reported {
                 right.extend(left.iter().filter(|inode| !contents.contains_key(inode)));
             }
-            // The kernel sends no event for this condition, so poll. Each check starts one process per namespace, so pause
-            // in between.
+            // The kernel sends no event when everything is in the desired state, so poll. Pause between checks, because each
+            // check starts one process per namespace.
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let figures = Figures::of(self.bench.agent().pid());
@@ -297,7 +297,7 @@ impl Chaos {
             self.judge_figures(name, before, &figures);
         }
         self.done.clear();
-        // Truncate the log, because only a failed round needs it.
+        // Truncate the log, because only the log of a failed round is needed.
         let _ = std::fs::File::options().write(true).open(agent::LOG).and_then(|log| log.set_len(0));
         figures
     }
@@ -313,7 +313,8 @@ impl Chaos {
         )
     }
 
-    /// Checks the agent's resources. They depend on the number of managed namespaces, which hardly changes.
+    /// Checks the resources that the agent uses. They depend on the number of managed namespaces, which hardly changes during a
+    /// run.
     fn judge_figures(&self, name: &str, before: &Figures, now: &Figures) {
         let places = self.places.all.len();
         let fewer = |what: &str, now: usize, bound: usize| {
@@ -360,7 +361,7 @@ impl Chaos {
         panic!("{shown}{kept}");
     }
 
-    /// Deletes all values. Only what existed before may remain.
+    /// Deletes all values, and checks that only objects that existed before the run remain.
     async fn finish(mut self, foreign_processes: &[String]) {
         let figures = Figures::of(self.bench.agent().pid());
         println!("before the end: {figures}");

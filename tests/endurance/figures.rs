@@ -6,7 +6,7 @@ use netns_kernel::ProcessStat;
 
 use crate::support::command;
 
-/// Resources of a process and of the agent's own network namespace at one point in time.
+/// Resources that a process uses, and those in the agent's own network namespace, at one point in time.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// Number of open file descriptors.
@@ -15,16 +15,16 @@ pub struct Figures {
     pub resident_kib: u64,
     /// Number of threads.
     pub threads: u64,
-    /// Number of namespaces with an id in the agent's own namespace (`ip netns list-id`).
+    /// Number of namespaces to which the agent's own namespace has assigned an ID (`ip netns list-id`).
     pub nsids: usize,
     /// Number of links in the agent's own namespace.
     pub links: usize,
-    /// Inodes of namespaces that are kept open by a file descriptor.
+    /// Inodes of the namespaces that a file descriptor of the process keeps open.
     pub held: BTreeSet<u64>,
 }
 
 impl Figures {
-    /// Reads the figures of the process with this PID.
+    /// Reads the resources of the process with this PID.
     pub fn of(pid: i32) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("status of process {pid}: {error}"));
         let targets: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
@@ -66,7 +66,7 @@ pub fn effort(pid: i32) -> (u64, u64, u64) {
         .expect("threads of a running process")
         .flatten()
     {
-        // A thread may have ended in the meantime.
+        // Ignore an error: the thread may have ended since the directory was read.
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         switches.0 += status_number(&status, "voluntary_ctxt_switches");
         switches.1 += status_number(&status, "nonvoluntary_ctxt_switches");
@@ -87,7 +87,7 @@ pub fn namespace_inode(link: &str) -> Option<u64> {
     link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Returns the factor by which time limits are extended: the load per CPU, at least 1. Callers print it.
+/// Returns the factor by which time limits are extended: the load per CPU, but at least 1. Callers print it.
 pub fn stretch() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(1.0);

@@ -1,7 +1,7 @@
-//! Measures what an idle agent costs: CPU time, wake-ups, memory, and how much it slows down other programs' netlink writes.
+//! Measures what an idle agent costs: CPU time, wake-ups, memory, and how much it slows down netlink writes by other programs.
 //!
-//! Times are printed and never asserted, because machines differ. The test asserts that an idle agent publishes nothing about
-//! its values. See [`run`].
+//! Times are printed and not asserted, because machines differ. The test asserts that an idle agent publishes nothing but its own
+//! health. See [`run`].
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Namespace that the agent does not use.
+/// A namespace that the agent does not use.
 const BYSTANDER: &str = "/run/netns/bystander";
 /// Number of addresses that one measurement adds and deletes.
 const ADDRESSES: u16 = 1000;
@@ -47,7 +47,7 @@ fn idle_agents_cost_little() {
     );
 }
 
-/// Returns a ring of namespaces, each with a pair to both neighbours.
+/// Returns a configuration in which veth pairs connect namespaces to a ring.
 fn ring(count: usize) -> Config {
     let end = |pair: usize, side: usize| {
         let netns = Reference::named(&format!("ring{}", (pair + side) % count));
@@ -128,7 +128,7 @@ async fn run() {
     bench.stop_agent().await;
 }
 
-/// Lets the agent idle for this many seconds, and prints what it did in the meantime.
+/// Leaves the agent idle for this many seconds, and prints what it did in that time.
 async fn rest(bench: &mut Bench, seconds: u64) {
     let pid = bench.agent().pid();
     let before_idle = statuses(bench);
@@ -217,7 +217,7 @@ fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     bytes
 }
 
-/// Does the same as [`netlink_writes`] with a single `ip` process; returns the time per request in µs.
+/// Does the same as [`netlink_writes`], but with a single `ip` process; returns the time per request in µs.
 fn ip_batch() -> f64 {
     let line = |verb: &str| {
         addresses()

@@ -24,7 +24,7 @@ mod figures;
 mod idle;
 mod restarts;
 
-/// Returns the number in this environment variable, or `default` if it is not set.
+/// Returns the number in this environment variable, or `default` if the variable is not set.
 fn number(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a decimal number: {text:?}")),

@@ -1,10 +1,10 @@
-//! Kernel tests of adopting foreign links, and of refusing links that do not match the request.
+//! Kernel tests of adopting foreign links, and of not adopting links that do not match the request.
 
 use netns_kernel::{ADOPTED_MARK, FailureKind, Guard, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 
 use crate::world::*;
 
-/// Returns a veth end to create, or to adopt if the link exists already.
+/// Returns a veth end that is to be created, or adopted if a link with this name exists already.
 fn adopting(netns: NetnsId, name: &str) -> NewLink {
     NewLink {
         adopt: Some(format!("{PREFIX}{name}{ADOPTED_MARK}")),
@@ -16,7 +16,8 @@ fn pair(a: NewLink, b: NewLink) -> KernelOp {
     create_pair(a, b)
 }
 
-/// Returns the operation that follows a creation: it sets the final alias, the group and the MTU, and sets the link up.
+/// Returns the operation that follows the creation of a link: it sets the final alias, the group and the MTU, and sets the link
+/// up.
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
     let changes = LinkChanges {
         alias: Some(format!("{PREFIX}{name}")),
@@ -55,7 +56,7 @@ fn foreign_pair_is_adopted_changed_and_deleted() {
     });
 }
 
-/// Simulates a setting that the kernel refused: cleaning up after the failed creation must not delete links that existed before.
+/// Simulates a setting that the kernel rejects. Cleaning up after the failed adoption must not delete the adopted links.
 #[test]
 fn failed_adoption_is_repeated_on_the_same_links() {
     in_private_namespaces(|world| {
@@ -102,13 +103,13 @@ fn interrupted_adoption_of_a_pair_is_completed() {
 fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
     in_private_namespaces(|world| {
         let (a, b, c) = (world.open("a"), world.open("b"), world.open("c"));
-        // `x` in a and `y` in b have the indexes that the ends of one pair would have, but are ends of two pairs.
+        // `x` in `a` and `y` in `b` have the indexes that two ends of one pair would have, but they belong to different pairs.
         run("ip", "-n a link add x index 20 type veth peer name elsewhere index 30 netns c");
         run("ip", "-n b link add y index 30 type veth peer name other index 20 netns c");
         run("ip", "-n a link add third type veth peer name fourth");
         run("ip", "-n a link set third alias somebody-else");
         for (op, words) in [
-            (pair(adopting(a, "x"), adopting(b, "y")), "not the ends of one pair"),
+            (pair(adopting(a, "x"), adopting(b, "y")), "not the two ends of the same pair"),
             (pair(adopting(a, "x"), adopting(c, "new")), "no link \"new\""),
             (
                 pair(adopting(a, "third"), new_link(a, "fourth")),
@@ -121,7 +122,7 @@ fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
             assert!(failure.message.contains(words), "{words} in {failure}");
         }
         let dummy = world.try_op(create_link(adopting(a, "x"), "dummy", &[]));
-        // A kernel without dummy links reports the missing kind first.
+        // If the kernel has no dummy links, the failure reports the missing kind instead.
         let failure = dummy.expect_err("a veth is no dummy");
         assert!(
             failure.kind == FailureKind::KindMissing || failure.message.contains("kind is veth and not dummy"),

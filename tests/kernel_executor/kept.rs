@@ -1,4 +1,4 @@
-//! Kernel tests that each write either takes effect, complete and as requested, or fails with the reason.
+//! Kernel tests that each write either takes effect completely as requested, or fails with a reason.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::{
     world::{World, in_private_namespaces, ip_address, route, run},
 };
 
-/// Returns the routes that belong to the agent's addresses but are missing in the snapshot.
+/// Returns the connected and local routes that the agent's addresses should have but the snapshot lacks.
 fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     let mut missing = Vec::new();
     for state in snapshot.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
@@ -67,7 +67,7 @@ fn kernel_makes_exactly_the_expected_routes_of_an_address() {
     });
 }
 
-/// A snapshot contains the routes of a family only if the agent has an address of this family whose routes are checked. A
+/// The executor reads the routes of an address family only if the agent has an address of this family whose routes it checks. A
 /// single address of any form must be enough.
 #[test]
 fn routes_are_read_for_a_single_address_of_any_form() {
@@ -133,7 +133,7 @@ fn adding_an_existing_address_again_restores_only_its_routes() {
     });
 }
 
-/// The agent reads all routes of a namespace at once. If there are very many foreign ones, the kernel filters them instead.
+/// The agent reads all routes of a namespace at once. If very many of them are foreign, it lets the kernel filter them instead.
 #[test]
 fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
     in_private_namespaces(|world| {
@@ -143,7 +143,8 @@ fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
         world.op(add_route(a, "x", route("fd00:9::/64", Some("fd00:1::9"))));
         let of_agent = |snapshot: Snapshot| {
             let mut address_routes = snapshot.address_routes;
-            // Skip the routes that the kernel adds a moment later: local IPv6 routes, and all routes of link-local addresses.
+            // Skip routes that the kernel adds a moment later: local IPv6 routes, and IPv6 routes with prefix length 64, such as
+            // those of link-local addresses.
             address_routes.retain(|route| route.destination.is_ipv4() || !route.local && route.prefix_len != 64);
             address_routes.sort_unstable();
             (snapshot.routes, address_routes)
@@ -162,7 +163,7 @@ fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
         let file = std::path::Path::new("/run/foreign-routes.batch");
         std::fs::write(file, batch).expect("write the batch");
         run("ip", &format!("-n a -batch {}", file.display()));
-        // The first read counts the routes; the second one uses that count.
+        // The first read counts the routes. The second one uses this count to choose how to read.
         for reading in ["first", "second"] {
             assert_eq!(of_agent(world.dump(a)), alone, "{reading} read with foreign routes");
         }
@@ -189,8 +190,8 @@ fn kernel_route_is_not_adopted_and_the_failure_does_not_suggest_adopt() {
                 adopt,
             });
             assert_eq!(failure.kind, FailureKind::Foreign);
-            assert!(failure.message.contains("the kernel created this route itself"), "{failure}");
-            assert!(failure.message.contains("the value is not needed"), "{failure}");
+            assert!(failure.message.contains("the kernel itself added this route"), "{failure}");
+            assert!(failure.message.contains("it is not needed"), "{failure}");
             assert!(!failure.message.contains("adopt"), "{failure}");
         }
         let other = world.refused(add_route(a, "y", connected));
@@ -210,7 +211,7 @@ fn set_neighbour(netns: NetnsId, link: &str, address: &str) -> KernelOp {
     }
 }
 
-/// Sets a neighbour. If that succeeds, asserts that the kernel has stored the neighbour as requested.
+/// Sets a neighbour. If the request succeeds, asserts that the kernel has stored the neighbour as requested.
 fn is_kept(world: &World, netns: NetnsId, link: &str, address: &str) -> Result<(), Failure> {
     world.try_op(set_neighbour(netns, link, address))?;
     let snapshot = world.dump(netns);
@@ -244,7 +245,11 @@ fn neighbour_on_any_kind_of_link_is_set_or_fails_with_a_reason() {
                     (Err(failure), _) => {
                         assert!(matches!(link, "lo" | "tun0"), "{failure}");
                         assert_eq!(failure.kind, FailureKind::Unsupported, "{failure}");
-                        let reason = if link == "lo" { "one entry 0.0.0.0" } else { "no MAC address" };
+                        let reason = if link == "lo" {
+                            "a single entry, 0.0.0.0"
+                        } else {
+                            "no MAC address"
+                        };
                         assert!(failure.message.contains(reason), "{failure}");
                     }
                 }

@@ -35,7 +35,7 @@ fn veth_pair_is_created_in_its_final_namespaces() {
             );
         }
         assert_eq!(link_names(None), ["lo"]);
-        // Link indexes are assigned in ascending order. So the index of the next link shows if the pair was ever in the
+        // Link indexes are assigned in ascending order, so the index of the next link shows whether the pair was ever in the
         // agent's own namespace.
         run("ip", "link add probe0 type veth peer name probe1");
         let index = ip("link show dev probe0")[0]["ifindex"].as_u64().expect("an index");
@@ -182,7 +182,7 @@ fn foreign_link_is_neither_changed_nor_deleted() {
         assert!(failure.message.contains("somebody-else"), "{failure}");
         assert_eq!(ip("-n a link show dev foreign")[0]["mtu"], 1500);
 
-        // A foreign link must also stay if a batch deletes it together with links of the agent.
+        // A foreign link must also stay if one batch deletes both this link and links of the agent.
         world.veth((a, "x"), (a, "y"));
         let results = world.tasks(vec![vec![delete_link(a, "foreign")], vec![delete_link(a, "x")]]);
         assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Foreign));
@@ -230,11 +230,11 @@ fn missing_link_kind_names_its_module() {
         let table = 10_u32.to_ne_bytes();
         for (name, data) in [("dummy", &[][..]), ("vrf", &[(1, &table[..])])] {
             match world.try_op(create_link(new_link(a, "d0"), name, data)) {
-                // The kernel supports this kind, so its absence cannot be tested.
+                // The kernel supports this kind, so the error for a missing kind cannot be tested.
                 Ok(_) => world.op(delete_link(a, "d0")),
                 Err(failure) => {
                     assert_eq!(failure.kind, FailureKind::KindMissing, "{failure}");
-                    let words = format!("the kernel has no link kind \"{name}\": load its module (modprobe {name})");
+                    let words = format!("the kernel does not know link kind \"{name}\": load the kernel module (modprobe {name})");
                     assert!(failure.message.contains(&words), "{failure}");
                     continue;
                 }
@@ -286,7 +286,7 @@ fn deletions_that_exceed_one_send_are_all_done() {
             .tasks(create.collect())
             .into_iter()
             .for_each(|result| assert!(result.is_ok(), "{result:?}"));
-        // Delete both ends, as when both values of a pair are deleted.
+        // Delete both ends of each pair, as happens when both of its values are deleted.
         let delete = (0..pairs).flat_map(|index| {
             [
                 vec![delete_link(a, &format!("x{index}"))],

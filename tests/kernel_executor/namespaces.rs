@@ -29,7 +29,7 @@ fn close(reference: NamespaceRef, netns: NetnsId, remove: bool, forget: bool) ->
     }
 }
 
-/// The name must appear only after `lo` is up and has its alias, so that nobody sees an incomplete namespace.
+/// The name must not appear before `lo` is up and has its alias, so that nobody sees an incomplete namespace.
 #[test]
 fn missing_namespace_is_created_as_by_ip_netns_add() {
     in_private_namespaces(|world| {
@@ -39,7 +39,7 @@ fn missing_namespace_is_created_as_by_ip_netns_add() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
-        // The last line is the topmost mount. If `ip netns` was used on the machine, its mount is below that.
+        // The last line is the topmost mount. If `ip netns` was used on this machine, the mount that it made is below.
         let line = mounts
             .lines()
             .rfind(|line| line.contains(" /run/netns "))
@@ -82,7 +82,7 @@ fn created_namespace_is_removed_only_on_request_and_only_if_same() {
         assert!(!named("ours").exists());
         world.op(close(by_name("ours"), netns, true, false));
 
-        // The name now refers to another namespace, which must not be removed.
+        // The name now refers to another namespace, so closing the old one must not remove the name.
         let netns = world.open("ours");
         run("ip", "netns del ours");
         run("ip", "netns add ours");
@@ -165,7 +165,7 @@ fn dangling_link_is_unavailable_and_waits_for_its_target() {
         symlink(named("other"), named("web")).expect("linked");
         let (netns, created, _) = world.try_open(by_name("web")).expect("opened");
         assert!(!created);
-        // The original name must stay mounted when a reference through a symbolic link is closed.
+        // If a reference through a symbolic link is closed, the name to which the link points must stay mounted.
         world.op(close(by_name("web"), netns, true, false));
         assert_eq!(fs::metadata(named("other")).expect("mounted").ino(), netns.0);
         assert!(fs::symlink_metadata(named("web")).expect("it exists").is_symlink());
@@ -191,7 +191,7 @@ fn file_below_a_namespace_mount_is_deleted_only_if_empty() {
     });
 }
 
-/// Creating a file through a dangling link always fails with EEXIST, as if another program had been faster.
+/// Creating a file through a dangling symbolic link always fails with EEXIST, as if another program had created the file first.
 #[test]
 fn dangling_symbolic_link_is_unavailable_until_its_target_exists() {
     in_private_namespaces(|world| {
@@ -247,8 +247,8 @@ fn namespace_mounted_during_creation_is_opened_instead() {
         fs::write(named("slow"), "").expect("written");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Act like another program that has created the file but not yet mounted a namespace on it. No event ends
-                // this wait.
+                // Simulate another program that has created the file but has not yet mounted a namespace on it. Sleep, because no
+                // event shows that the agent has found the file.
                 std::thread::sleep(Duration::from_millis(5));
                 let (from, to) = (named("theirs"), named("slow"));
                 nix::mount::mount(Some(&from), &to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).expect("mounted");
@@ -345,7 +345,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
             opened.push(netns);
         }
         let unknown = NetnsId(1);
-        // Also read one namespace a second time, and one that is not open.
+        // Also read one namespace a second time, and read one that is not open.
         let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
         let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         let whose = names.iter().chain([&names[3]]);
@@ -362,7 +362,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
 /// Returns how many of these namespaces contain an open rtnetlink socket of any process.
 fn awake(names: &[String]) -> usize {
     let sockets = |name: &String| run("ip", &format!("netns exec {name} cat /proc/net/netlink"));
-    // Protocol 0 is NETLINK_ROUTE; port 0 is the kernel's own end.
+    // Protocol 0 is NETLINK_ROUTE. Port 0 is the kernel's own socket.
     let is_open = |line: &str| matches!(line.split_whitespace().collect::<Vec<_>>()[..], [_, "0", port, ..] if port != "0");
     names.iter().filter(|name| sockets(name).lines().any(is_open)).count()
 }
@@ -401,7 +401,7 @@ fn number_of_namespaces_with_open_sockets_is_bounded() {
             ["left", "right"].map(|name| set_link(at(place), name, changes(name))).to_vec()
         };
         done(world.tasks((0..opened.len()).map(mark).collect()));
-        // Check two of the namespaces with `ip`, then read all of them at once.
+        // Check two of the namespaces with `ip`, and then read all of them at once.
         for name in &names[3..5] {
             let up = ip(&format!("-n {name} link show up"));
             assert_eq!(up.as_array().map(Vec::len), Some(3), "expected lo and two ends: {up}");
@@ -431,7 +431,7 @@ fn failed_creation_leaves_no_name_and_says_what_failed() {
         let failure = world.try_open(by_name("second")).expect_err("read-only");
         assert_eq!(failure.errno, Some(nix::libc::EROFS), "{failure}");
         assert!(
-            failure.message.contains("/run/netns/second") && failure.message.contains("create its name"),
+            failure.message.contains("/run/netns/second") && failure.message.contains("create the file for the name"),
             "{failure}"
         );
         run("mount", "-o remount,rw /run/netns");
@@ -555,7 +555,7 @@ fn namespace_of_a_process_is_unavailable_once_it_is_a_zombie() {
         assert_eq!(world.op(verify.clone()), Reply::Same);
 
         process.kill();
-        // SIGKILL takes effect asynchronously, so try until the process is a zombie.
+        // SIGKILL takes effect asynchronously, so retry until the process is a zombie.
         let until = Instant::now() + TIME_LIMIT;
         let failure = loop {
             match world.try_open(reference.clone()) {
@@ -588,7 +588,7 @@ fn container_with_a_reused_pid_is_unavailable() {
     });
 }
 
-/// Choosing a PID requires a separate PID namespace, so this test runs another test in one.
+/// The test needs to choose a PID, which requires a separate PID namespace. So it runs another test in a new PID namespace.
 #[test]
 fn reused_pid_is_unavailable_until_its_reference_is_closed() {
     let this = std::env::current_exe().expect("this program");
@@ -627,7 +627,7 @@ fn reuse_of_a_pid() {
         let _second = second.expect("reuse the PID");
         let failure = world.try_open(reference.clone()).expect_err("another process");
         assert_eq!(failure.kind, FailureKind::Unavailable);
-        let words = format!("PID {pid} ended and now belongs to another process (`cat`); to use that process, delete the value");
+        let words = format!("PID {pid} was reused and now belongs to another process (`cat`); to use that process, delete the value");
         assert!(failure.message.contains(&words), "{failure}");
         let verify = KernelOp::VerifyNamespace {
             reference: reference.clone(),
@@ -685,7 +685,7 @@ fn overrun_of_notifications_is_an_event() {
         let netns = world.open("a");
         run("ip", "-n a link add x type veth peer name y");
         assert_eq!(world.event(TIME_LIMIT), Some(netns));
-        // Nothing reads the socket until the watch is armed again, so send far more than its buffer can hold.
+        // The socket is not read until the watch is armed again, so send far more than its buffer can hold.
         let commands: String = (0..4000).map(|index| format!("link set x mtu {}\n", 1000 + index % 2)).collect();
         fs::write("/run/batch", commands).expect("written");
         run("ip", "-n a -batch /run/batch");
@@ -701,7 +701,7 @@ fn overrun_of_notifications_is_an_event() {
 fn only_deletions_of_own_neighbours_and_routes_are_events() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
-        // Disable IPv6, which would cause notifications for some seconds.
+        // Disable IPv6, which would cause notifications for several seconds.
         run("ip", "netns exec a sysctl -q -w net.ipv6.conf.default.disable_ipv6=1");
         world.veth((netns, "x"), (netns, "y"));
         let mac = [2, 0, 0, 0, 0, 1];
@@ -730,7 +730,7 @@ fn only_deletions_of_own_neighbours_and_routes_are_events() {
             replace: false,
             adopt: false,
         });
-        // The kernel reports the operational state of a link up to a second late (net/core/link_watch.c).
+        // The kernel can take a second to report the operational state of a link (net/core/link_watch.c).
         let quiet = |world: &mut World| {
             while world.event(Duration::from_millis(1200)).is_some() {
                 world.executor.rearm(netns);
@@ -784,7 +784,7 @@ fn namespaces_stay_within_their_share_of_open_files() {
             failure.message
         );
         assert!(!named("one-more").exists(), "the created name must be removed again");
-        // The namespaces that are open must still work, and closing one of them must free its descriptors.
+        // Namespaces that are already open must still work, and closing one of them must free its descriptors.
         for netns in &opened {
             assert_eq!(world.dump(*netns).links.len(), 1);
         }
@@ -814,7 +814,7 @@ fn dropping_the_executor_ends_its_threads_and_closes_its_descriptors() {
         let threads = || {
             let tasks = fs::read_dir("/proc/self/task").expect("tasks");
             let own = fs::read_link("/proc/thread-self/ns/mnt").expect("own mounts");
-            // Other tests run in this process too. Only threads of this test share its mount namespace.
+            // Other tests run in this process too. Only the threads of this test share its mount namespace.
             tasks
                 .filter_map(Result::ok)
                 .filter(|task| fs::read_link(task.path().join("ns/mnt")).is_ok_and(|found| found == own))

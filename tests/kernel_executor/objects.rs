@@ -372,7 +372,7 @@ fn snapshot_contains_exactly_the_own_objects_and_all_links() {
         world.op(add_address(a, "x", "10.1.0.1/24"));
         world.op(add_route(a, "x", route("10.2.0.0/16", Some("10.1.0.2"))));
         world.op(set_neighbour(a, "x", "10.1.0.2", [2, 0, 0, 0, 0, 7]));
-        // Add foreign objects. Only the links among them may be in the snapshot.
+        // Add foreign objects. The snapshot must contain the foreign links, but no other foreign objects.
         run("ip", "-n a neighbour add 10.1.0.3 lladdr 02:00:00:00:00:08 dev x nud permanent");
         run("ip", "-n a route add 10.3.0.0/16 via 10.1.0.2 dev x");
         run("ip", "-n a link add foreign type veth peer name other");
@@ -452,7 +452,7 @@ fn snapshot_larger_than_one_datagram_is_complete() {
     });
 }
 
-/// The link of a value is deleted, and another link gets its name, before the agent notices.
+/// Simulates that the link of a value is deleted, and another link gets its name, before the agent notices.
 #[test]
 fn nothing_is_added_to_a_foreign_link_with_the_name_of_ours() {
     in_private_namespaces(|world| {

@@ -1,5 +1,5 @@
-//! Kernel tests of large batches: tasks that are packed into few requests must have the same results as if each had been
-//! performed alone.
+//! Kernel tests of large batches. Tasks that are packed into a few requests must have the same results as tasks that are
+//! performed one by one.
 
 use std::sync::mpsc;
 
@@ -10,7 +10,7 @@ use super::{
     world::{PREFIX, World, create_veth, in_private_namespaces, link_names, owned, route, run, set_link},
 };
 
-/// Number of veth pairs, which do not fit into one send.
+/// Number of veth pairs. The requests for so many pairs do not fit into one send.
 const PAIRS: usize = 250;
 
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
@@ -35,7 +35,7 @@ fn guarded(mut op: KernelOp) -> KernelOp {
     op
 }
 
-/// Creates pairs of owned links `xN` in `a` and `yN` in `b`, and sets them up.
+/// Creates veth pairs with an owned link `xN` in `a` and an owned link `yN` in `b`, and sets them up.
 fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     let make = |number: usize| {
         let (x, y) = (format!("x{number}"), format!("y{number}"));
@@ -46,7 +46,8 @@ fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     }
 }
 
-/// Returns enough tasks to make the executor pack them together with the test's tasks. Each adds an address to an owned link.
+/// Returns so many tasks that the executor packs them together with the tasks of the test. Each task adds an address to an owned
+/// link.
 fn fillers(netns: NetnsId, link: &str) -> Vec<Vec<KernelOp>> {
     let address = |number: usize| vec![guarded(add_address(netns, link, &format!("10.100.{number}.1/24")))];
     (0..10).map(address).collect()
@@ -85,7 +86,8 @@ fn large_batch_performs_all_operations() {
             let name = format!("x{number}");
             vec![guarded(delete_address(a, &name, &format!("10.1.{number}.1/24")))]
         });
-        // The kernel removes routes through a gateway together with the address that reaches it, so nothing is left to delete.
+        // When the kernel removes an address, it also removes routes whose gateway is in the subnet of that address. So nothing
+        // is left to delete.
         let routes = (0..PAIRS).map(|number| {
             let gone = route(&format!("10.2.{number}.0/24"), Some(&format!("10.1.{number}.2")));
             vec![guarded(delete_route(a, &format!("x{number}"), gone))]

@@ -1,4 +1,4 @@
-//! Private namespaces for a test, an executor in them, and shorthand functions for using the executor and `ip`.
+//! Private namespaces for a test, an executor in these namespaces, and shorthand functions for using the executor and `ip`.
 
 use std::{
     io::{Read, Write},
@@ -26,7 +26,7 @@ pub const MARK: &str = "netns-agent:test";
 /// Time limit for an event to arrive. A passing test does not wait that long.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// An executor in private namespaces, and a runtime for calling it.
+/// An executor in private namespaces, and a runtime on which its functions are called.
 pub struct World {
     /// The executor under test.
     pub executor: Executor,
@@ -105,7 +105,7 @@ impl World {
         self.try_op(op).expect_err("the operation must fail")
     }
 
-    /// Opens the namespace of a reference; returns its ID, true if it was created, and its contents.
+    /// Opens the namespace of a reference. Returns its ID, true if the namespace was created, and its contents.
     pub fn try_open(&self, reference: NamespaceRef) -> Result<(NetnsId, bool, Snapshot), Failure> {
         match self.try_op(KernelOp::OpenNamespace {
             reference,
@@ -177,7 +177,7 @@ pub fn create_veth(a: (NetnsId, &str), b: (NetnsId, &str)) -> KernelOp {
     create_pair(new_link(a.0, a.1), new_link(b.0, b.1))
 }
 
-/// Returns the operation that creates a veth pair with these ends (VETH_INFO_PEER has the number 1).
+/// Returns the operation that creates a veth pair with these ends. The attribute number of the peer is VETH_INFO_PEER (1).
 pub fn create_pair(a: NewLink, b: NewLink) -> KernelOp {
     KernelOp::CreateLink(Box::new(CreateLink {
         peer: Some(NewPeer { attribute: 1, end: b }),
@@ -231,7 +231,7 @@ pub fn ip_address(text: &str) -> IpAddr {
     text.parse().expect("an IP address")
 }
 
-/// Returns a route in the main table. Its scope is universe if it has a gateway or is for IPv6, and link otherwise.
+/// Returns a route in the main table. Its scope is universe if the route has a gateway or is for IPv6, and link otherwise.
 pub fn route(destination: &str, gateway: Option<&str>) -> RouteSpec {
     let AddressSpec {
         address: destination,

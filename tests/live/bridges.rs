@@ -1,7 +1,7 @@
-//! Live tests of BRIDGE interfaces: traffic through a bridge, adding, changing and moving ports, and repairing a deleted
-//! bridge.
+//! Live tests of BRIDGE interfaces: traffic through a bridge, repair of a deleted bridge, and ports that are added, changed and
+//! moved.
 //!
-//! Tests of VLAN filtering are in `tests/vm/links.rs`, because not every kernel has it.
+//! Tests of VLAN filtering are in `tests/vm/links.rs`, because not every kernel supports it.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -73,8 +73,8 @@ const HOST1: &str = "/run/netns/br-h1";
 
 /// Two namespaces and the bridge itself reach each other, whatever the order of the puts.
 ///
-/// A restart writes nothing. Bridge and port settings change in place, and return to the kernel's defaults when they are no
-/// longer given.
+/// A restart writes nothing. Bridge and port settings change in place. A setting that the value no longer contains returns to the
+/// kernel's default.
 async fn namespaces_reach_one_another_through_a_bridge(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = switch();
@@ -180,8 +180,8 @@ async fn a_port_moves_between_bridges(mut bench: Bench) {
 }
 on_one_store!(a_port_moves_between_bridges, Embedded, 300);
 
-/// The kernel allows 1,023 ports per bridge: all of them are configured, and one more fails with the kernel's error without
-/// affecting the others.
+/// The kernel allows 1,023 ports per bridge, and all of them are configured. One more port fails with the kernel's error and does
+/// not affect the others.
 async fn a_bridge_takes_as_many_ports_as_the_kernel(mut bench: Bench) {
     const PORTS: usize = 1_023;
     bench.start_agent().await;
@@ -217,7 +217,7 @@ async fn a_bridge_takes_as_many_ports_as_the_kernel(mut bench: Bench) {
 }
 on_one_store!(a_bridge_takes_as_many_ports_as_the_kernel, Embedded, 300);
 
-/// A foreign bridge is adopted only if the value has `adopt`. The agent then changes the bridge to match the value.
+/// A foreign bridge is adopted only if its value has `adopt`. The agent then changes the bridge to match the value.
 async fn a_foreign_bridge_is_adopted(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add br-sw");

@@ -34,7 +34,8 @@ fn replace(path: &Path, text: &str) {
     fs::rename(&new, path).expect("replace the file");
 }
 
-/// Waits until the kernel shows this MTU. The agent publishes a status after each change, which triggers the next check.
+/// Waits until the kernel shows this MTU. The MTU is checked whenever the agent publishes something, which it does after each
+/// change.
 async fn until_mtu(bench: &Bench, mtu: u32) {
     let path = end("one", "two").netns.path();
     let shown =
@@ -63,7 +64,7 @@ async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
     bench.delete(&key).await;
     until_mtu(&bench, 1300).await;
 
-    // An invalid file changes nothing; the next valid one is applied.
+    // An invalid file changes nothing. The valid file that follows is applied.
     replace(&path, "linuxConfig: [");
     replace(&path, "linuxConfig:\n  interfaces: []\n");
     let gone = |status: Option<&ValueStatus>| status.is_none();

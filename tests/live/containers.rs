@@ -20,7 +20,7 @@ use crate::{
 /// Key (after `config/`) of the end inside the container.
 const INSIDE: &str = "linux/interfaces/v2/interface/app";
 
-/// Returns a pair between a container and a named namespace.
+/// Returns a veth pair between a container and a named namespace, with a route in the container.
 fn to_container(label: &str) -> Config {
     let inside = Interface::veth("app", "app-peer", Reference::Microservice(label.to_owned()))
         .host_name("net0")
@@ -39,7 +39,7 @@ fn to_container(label: &str) -> Config {
 struct Docker(Daemon);
 
 impl Docker {
-    /// Prepares a daemon without starting it, and makes its address known to the bench's agent.
+    /// Prepares a daemon without starting it, and passes its address to the bench for the agent.
     fn announced_to(bench: &mut Bench) -> Self {
         let daemon = Daemon::prepare(Survival::TakenOver).expect("prepare dockerd's directory");
         bench.docker_host = daemon.host();
@@ -78,7 +78,7 @@ impl Docker {
     }
 }
 
-/// Waits until the pair works in this container: interface, address and route exist, and the peer answers.
+/// Waits until the veth pair works in this container: interface, address and route exist, and the peer answers.
 async fn until_it_works_in(bench: &Bench, docker: &Docker, container: &str, revisions: &Revisions) {
     let netns = docker.netns(container);
     let wanted = [
@@ -94,7 +94,7 @@ async fn until_it_works_in(bench: &Bench, docker: &Docker, container: &str, revi
     ping::reaches(&Reference::named("container-outside").path(), "10.91.0.1");
 }
 
-/// Waits until the end in the container is pending because the container is missing.
+/// Waits until the veth end inside the container is PENDING because the container is missing.
 async fn until_it_waits(bench: &Bench) {
     bench
         .until("the interface waits for its container", |publication| {
@@ -105,7 +105,8 @@ async fn until_it_waits(bench: &Bench) {
         .await;
 }
 
-/// An interface follows its container, which is started, killed, started again, restarted, removed and replaced.
+/// An interface follows its container: it is PENDING while the container does not run, and restored whenever the container is
+/// started, restarted or replaced.
 async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     // When the agent starts, neither the Docker daemon nor the container exists.
     let mut docker = Docker::announced_to(&mut bench);
@@ -136,8 +137,8 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     docker.run_container("second", "front");
     until_it_works_in(&bench, &docker, "second", &revisions).await;
 
-    // If several containers have the label, the newest one gets the interface. When that container is removed, the one that
-    // is still running gets the interface back.
+    // If several containers have the same label, the newest one gets the interface. When this container is removed, the interface
+    // returns to the one that is still running.
     docker.run_container("third", "front");
     until_it_works_in(&bench, &docker, "third", &revisions).await;
     docker.run(&["rm", "--force", "third"]);
@@ -151,8 +152,8 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
 }
 on_both_stores!(a_containers_interface_follows_it_through_its_lives, 240);
 
-/// If the daemon stops or crashes while its containers keep running, nothing changes, and the agent notices later events once
-/// the daemon is back.
+/// If the daemon stops or crashes while its containers keep running, nothing changes. The agent notices later events once the
+/// daemon is back.
 async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -163,7 +164,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
     let netns = docker.netns("steady");
     settle::until_quiet(std::slice::from_ref(&netns)).await;
     let mut monitor = Monitor::open(&netns);
-    // When the agent restarts next to a running container, it writes nothing, whichever of its sources reports first.
+    // When the agent restarts while the container is running, it writes nothing, whether the store or Docker reports first.
     for _ in 0..3 {
         bench.kill_agent().await;
         let before = bench.start_agent().await;
@@ -179,7 +180,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
         ping::reaches(&netns, "10.91.0.2");
         docker.0.launch().expect("start dockerd again");
         assert_eq!(netns, docker.netns("steady"), "the container must outlive its daemon");
-        // A container that starts now proves that the agent is connected to the new daemon.
+        // A container that starts now is published only if the agent is connected to the restarted daemon.
         let late = format!("late{}", u8::from(crash));
         docker.run_container(&late, &late);
         let microservice = format!("status/linux/microservice/{late}");
@@ -191,8 +192,8 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
         monitor.assert_silent("while the daemon was away");
         bench.until_configured(&revisions).await;
     }
-    // A container that dies while the daemon is down is noticed through the kernel; its restart is noticed once the daemon
-    // is back.
+    // The kernel reports that a container has died while the daemon is down. Docker reports the restart of the container once the
+    // daemon is back.
     let pid = docker.pid("steady").to_string();
     docker.0.stop().expect("stop dockerd");
     crate::support::command::run("kill", &["-KILL", &pid]);
@@ -204,7 +205,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
 }
 on_both_stores!(a_lost_docker_daemon_changes_nothing_and_is_found_again, 240);
 
-/// Both ends of a veth pair between two containers are restored, whichever container restarts.
+/// When either of two containers restarts, both ends of the veth pair between them are restored.
 async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -242,7 +243,7 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
 }
 on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
 
-/// Returns the keys of desired values that an agent's history reports as deleted.
+/// Returns the keys of the desired values that were deleted according to the agent's history.
 fn deleted_values(history: &str) -> Vec<String> {
     let records: Vec<serde_json::Value> = serde_json::from_str(history).expect("a list of transactions");
     assert!(records.len() > 1, "the start must be recorded: {history}");
@@ -254,8 +255,8 @@ fn deleted_values(history: &str) -> Vec<String> {
     keys.filter(|key| key.starts_with("config/")).collect()
 }
 
-/// After a restart, objects that exist in a container are reported without an operation, because the agent did not create
-/// them in this run. It must not delete them before Docker has reported to which container they belong.
+/// After a restart of the agent, the status of a value in a container shows no operation, because the agent did not create the
+/// object in this run. The agent must not delete objects before Docker has reported which containers they belong to.
 async fn a_restart_shows_no_operation_for_what_it_finds_in_a_container(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();

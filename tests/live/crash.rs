@@ -1,4 +1,4 @@
-//! Live test of crashes: the agent is killed at random moments. It must converge after each start, leave nothing behind and
+//! Live test of crashes: the agent is killed at random moments. After each start, it must converge, leave nothing behind and
 //! touch nothing foreign.
 
 use std::{path::PathBuf, time::Duration};
@@ -21,7 +21,7 @@ fn kills() -> usize {
     std::env::var("LIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
 
-/// Returns the writes that turn `old` into `new`, one key each, in random order.
+/// Returns the writes that turn the configuration `old` into `new`, one per key, in random order.
 fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec<(String, Change)> {
     let (before, after) = (old.entries(), new.entries());
     let gone = before
@@ -35,12 +35,13 @@ fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec
     writes
 }
 
-/// Changes some values of `full` and returns the result, sometimes without some of the pairs.
+/// Changes some values of `full`, and returns the result. In half of the cases, the returned configuration lacks some of the veth
+/// pairs.
 fn next(random: &mut Random, full: &mut Config) -> Config {
     change(random, full, 12);
     let mut config = full.clone();
     if random.below(2) == 0 {
-        // Drop some pairs, and the routes and ARP entries on them.
+        // Drop some of the veth pairs, and the routes and ARP entries on them.
         let dropped = 1 + random.below(6);
         config.interfaces.drain(..2 * dropped);
         let names: Vec<String> = config.interfaces.iter().map(|interface| interface.name.clone()).collect();
@@ -61,8 +62,8 @@ async fn write_all(bench: &Bench, writes: &[(String, Change)], revisions: &mut R
     }
 }
 
-/// Changes values, kills the agent in the middle, starts it again, and checks that everything matches the latest values.
-/// Repeats this fifty times by default.
+/// Changes values, kills the agent before all of them are written, starts it again, and checks that everything matches the latest
+/// values. Repeats this 50 times by default.
 async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench: Bench) {
     let mut random = Random::from_environment(6);
     let found = found_namespaces("crash", &bench.label).await;
@@ -83,10 +84,10 @@ async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench
     for kill in 0..kills() {
         let target = next(&mut random, &mut full);
         let all = writes(&bench, &mut random, &current, &target);
-        // The agent is running during the early writes, and down or starting during the late ones.
+        // The agent is running while the early changes are written. While the late changes are written, it is starting again.
         let (early, late) = all.split_at(random.below(all.len() + 1));
         write_all(&bench, early, &mut revisions).await;
-        // Sleep, because the moment of the kill is the injected fault.
+        // Sleep for a random time, because the moment of the kill is the fault that is tested.
         tokio::time::sleep(Duration::from_micros(random.below(40_000) as u64)).await;
         bench.kill_agent().await;
         let started_at = bench.launch_agent().await;

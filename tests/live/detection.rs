@@ -1,4 +1,5 @@
-//! Live tests of IPv6 duplicate address detection (RFC 4862 §5.4): an address is CONFIGURED once the kernel has checked it.
+//! Live tests of IPv6 duplicate address detection (RFC 4862 §5.4): an interface is CONFIGURED once the kernel has checked its
+//! address.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,8 @@ fn right() -> Interface {
     Interface::veth("right", "left", Reference::named("dad-right")).host_name("eth0")
 }
 
-/// Returns the left end as JSON, with the address and this `duplicate_address_detection` (empty means unset).
+/// Returns the value of the left end as JSON, with the address and this `duplicate_address_detection` (left out if `policy` is
+/// empty).
 fn addressed(policy: &str) -> String {
     let mut value = left().address(ADDRESS).json();
     value.as_object_mut().expect("an object").remove("duplicate_address_detection");
@@ -39,7 +41,7 @@ fn netns(end: &Interface) -> PathBuf {
     end.netns.path()
 }
 
-/// Puts both ends without addresses and waits until they are CONFIGURED.
+/// Puts both ends of the veth pair without addresses and waits until they are CONFIGURED.
 async fn pair(bench: &mut Bench) {
     bench.start_agent().await;
     for end in [left(), right()] {
@@ -50,7 +52,7 @@ async fn pair(bench: &mut Bench) {
     }
 }
 
-/// Adds the same address to the right end, as another machine on the link would.
+/// Adds the address of the left end to the right end by hand, as if another machine on the link used it.
 fn somebody_else_takes_the_address() {
     ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
 }
@@ -73,7 +75,7 @@ async fn until_reported(bench: &Bench, state: &str, reason: &str) -> ValueStatus
     publication.of(&key).cloned().unwrap_or_default()
 }
 
-/// Waits until the left end is CONFIGURED with the value of this revision.
+/// Waits until the left end is CONFIGURED, with a status for this revision of its value.
 async fn until_answered(bench: &Bench, revision: i64) {
     bench.until_configured(&[(left().key(), revision)].into()).await;
 }
@@ -105,7 +107,7 @@ async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mu
     assert_eq!(failed.mod_revision, revision);
     assert!(failed.error.contains("dadfailed") && !failed.next_retry.is_empty(), "{failed:?}");
     ip_in(&netns(&right()), &format!("address del {ADDRESS} dev eth0"));
-    // Put the value again, because the agent would otherwise retry only after up to a minute.
+    // Put the value again, because the agent would otherwise wait for up to a minute before it retries.
     let revision = bench.put(&left().key(), addressed("")).await;
     until_answered(&bench, revision).await;
     assert_eq!(shown()["dadfailed"], Value::Null);
@@ -133,7 +135,8 @@ async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) 
     until_over.await;
     bench.delete(&left().key()).await;
     bench.until_waiting_for(&right().key(), &["veth-peer-exists"]).await;
-    // An address is detected as a duplicate only over an existing link: create the pair first, then the foreign address, then ours.
+    // Only an existing link can detect that an address is a duplicate. So create the pair first, add the foreign address, and
+    // then put the agent's own.
     bench.put(&left().key(), left().json().to_string()).await;
     bench.until_state(&left().key(), "CONFIGURED").await;
     bench.until_state(&right().key(), "CONFIGURED").await;
@@ -159,7 +162,7 @@ async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
 }
 on_both_stores!(a_link_without_carrier_is_said_to_be_why);
 
-/// Runs `apply --atomic` on the left end with the address; returns the exit code and the output.
+/// Runs `apply --atomic` with the value of the left end and its address; returns the exit code and the output.
 fn apply_atomically() -> (Option<i32>, String) {
     let left: Value = serde_json::from_str(&addressed("")).expect("JSON");
     // JSON is a subset of YAML.

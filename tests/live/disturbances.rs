@@ -1,7 +1,7 @@
-//! Table of what people, programs in containers and other managers do to a managed network.
+//! Table of disturbances: changes that people, programs in containers and other network managers make to a managed network.
 //!
-//! Contains the values to disturb, the disturbances, and the minimum number of writes that repair each of them. It does not
-//! depend on how the agent works. The rows are in [`TABLE`].
+//! Contains the values to disturb, the disturbances, and the minimum number of writes that repair each of them. The table does
+//! not depend on the implementation of the agent. The rows are in [`TABLE`].
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::{
     process::Holder,
 };
 
-/// Namespace in which an act is performed.
+/// Namespace in which an action is performed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     /// The agent's own namespace.
@@ -19,20 +19,20 @@ pub enum Place {
     A,
     /// Foreign namespace with the other end of the pair.
     B,
-    /// Namespace that the agent created, to be deleted.
+    /// Namespace that the agent created and that a disturbance deletes.
     Made,
-    /// Foreign namespace, to be deleted and added again.
+    /// Foreign namespace that a disturbance deletes and adds again.
     Found,
     /// Namespace of a process that the test has started.
     Process,
-    /// Foreign namespace without managed objects.
+    /// Foreign namespace that contains no managed objects.
     Elsewhere,
 }
 
 /// An action that disturbs the network.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Lines that a single `ip -batch` process runs in a namespace, so that nothing happens between them.
+    /// Lines that a single `ip -batch` process runs in a namespace, so that little time passes between them.
     Ip(Place, &'static [&'static str]),
     /// A program with its arguments, run in a namespace.
     Run(Place, &'static str),
@@ -41,15 +41,15 @@ pub enum Act {
 /// A disturbance of the network, and the cost of its repair.
 #[derive(Clone, Copy, Debug)]
 pub struct Disturbance {
-    /// Name of the disturbance.
+    /// Name of the disturbance, for messages.
     pub name: &'static str,
-    /// Acts that cause the disturbance.
+    /// Actions that cause the disturbance.
     pub acts: &'static [Act],
-    /// Minimum number of writes for the repair: netlink requests, offload switches and sysctls.
+    /// Minimum number of writes for the repair. Netlink requests, offload switches and sysctls are counted.
     pub least: u64,
     /// Maximum number of writes allowed for the repair, and why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Acts that undo changes to which no value refers. The agent must have left these changes alone until then.
+    /// Actions that undo the changes to which no value refers. Until then, the agent must have left these changes alone.
     pub after: &'static [Act],
 }
 
@@ -132,7 +132,7 @@ pub fn values(process: &Holder) -> Vec<(String, Value)> {
     with_details(&config, left)
 }
 
-/// Returns all values of `config`, and values with members that [`Config`] does not have.
+/// Returns all values of `config`, and three values with members that [`Config`] cannot express: the left end and two routes.
 fn with_details(config: &Config, left: Interface) -> Vec<(String, Value)> {
     let parse = |text: String| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let mut values: Vec<(String, Value)> = config.entries().into_iter().map(|(key, text)| (key, parse(text))).collect();
@@ -160,7 +160,7 @@ const fn row(name: &'static str, least: u64, acts: &'static [Act]) -> Disturbanc
     }
 }
 
-/// Returns a disturbance whose repair takes more than the minimum number of writes.
+/// Returns a disturbance whose repair may take more than the minimum number of writes.
 const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts: &'static [Act]) -> Disturbance {
     Disturbance {
         allowed,
@@ -168,9 +168,9 @@ const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts
     }
 }
 
-/// Returns a disturbance that the agent must leave alone, because no value refers to it.
+/// Returns a disturbance that the agent must leave alone, because no value refers to what it changes.
 ///
-/// It includes a change that the agent repairs, which shows that the agent has read the namespace.
+/// It also includes one change that the agent must repair, which shows that the agent has read the namespace.
 const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]) -> Disturbance {
     Disturbance {
         after,
@@ -178,9 +178,10 @@ const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]
     }
 }
 
-/// The agent learns only by trying that the remaining end blocks the new pair. It removes the addresses of that end first.
+/// The agent cannot create the new pair while one end of the old pair exists, but finds this out only by trying. It then removes
+/// the addresses of this end first.
 const OTHER_END: &str = "the other end blocks the new pair and is removed address by address";
-/// The objects in the old namespace are deleted one by one, because a process may keep that namespace alive.
+/// The agent deletes the objects in the old namespace one by one, because a process may keep that namespace alive.
 const OLD_NAMESPACE: &str = "the old namespace is emptied first";
 
 use Act::{Ip, Run};

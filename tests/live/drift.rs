@@ -36,8 +36,8 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
 
-/// Different kinds of damage within seconds are not contention, although the kernel removes routes and neighbours as a side
-/// effect each time.
+/// Several kinds of damage within seconds are not reported as contention, although each of them also makes the kernel remove
+/// routes and neighbours.
 async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [
@@ -78,7 +78,7 @@ async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
     ] {
         ip_in(&left, damage);
         until_repaired(&bench, &config, damage).await;
-        // Put the values again, so that the next damage does not count as contention.
+        // Put the values again, so that the next damage is not considered contention.
         bench.until_configured(&bench.put_together(&config).await).await;
     }
     ip_in(&left, "link set eth0 down");
@@ -88,7 +88,7 @@ async fn damage_done_by_hand_is_repaired(mut bench: Bench) {
 }
 on_both_stores!(damage_done_by_hand_is_repaired);
 
-/// Deletes the namespace of each end. The agent must create it again, with everything in it.
+/// The namespace of each end is deleted by hand. The agent must create it again, with everything in it.
 async fn a_deleted_namespace_of_the_agent_is_made_again(mut bench: Bench) {
     let (config, _) = applied(&mut bench).await;
     for name in ["pair-left", "pair-right"] {
@@ -99,7 +99,7 @@ async fn a_deleted_namespace_of_the_agent_is_made_again(mut bench: Bench) {
 }
 on_both_stores!(a_deleted_namespace_of_the_agent_is_made_again);
 
-/// Foreign objects on the agent's links stay.
+/// Foreign objects on the agent's links are left alone.
 async fn foreign_objects_beside_the_agents_stay(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     ip_in(&left, "address add 10.60.0.1/24 dev eth0");

@@ -1,4 +1,4 @@
-//! Live tests of drift beyond a simple repair: contention, the policy REPORT, and foreign addresses.
+//! Live tests of drift that is not simply repaired: contention, the policy REPORT, and foreign addresses.
 
 use serde_json::json;
 
@@ -23,8 +23,8 @@ async fn applied(bench: &mut Bench) -> Config {
     config
 }
 
-/// If an address is removed each time it is restored, the agent backs off and reports contention. A new put is applied at
-/// once.
+/// If an address is removed each time it is restored, the agent backs off and reports contention. If the value is put again, it
+/// is applied at once.
 async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
     let config = applied(&mut bench).await;
     let netns = Reference::named("pair-left").path();
@@ -36,11 +36,16 @@ async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
     }
     let status = bench.until_state(LEFT, "RETRYING").await;
     assert_eq!(status.reason, "Contended", "{status:?}");
-    for words in ["10.11.0.1/24", "others keep changing", "4 times", "does not report who"] {
+    for words in [
+        "10.11.0.1/24",
+        "another program keeps changing",
+        "4 times",
+        "does not report which program",
+    ] {
         assert!(status.message.contains(words), "{words} in {status:?}");
     }
     assert!(!status.next_retry.is_empty());
-    // The agent retries after its back-off.
+    // The agent retries when its back-off has passed.
     bench.until_state(LEFT, "CONFIGURED").await;
     ip_in(&netns, "address del 10.11.0.1/24 dev eth0");
     bench.until_state(LEFT, "RETRYING").await;
@@ -50,7 +55,7 @@ async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
 }
 on_both_stores!(a_fight_is_told_and_not_fought_to_the_end);
 
-/// A namespace that is deleted repeatedly, as by a container that keeps restarting, is not contention.
+/// If a namespace is deleted repeatedly, as by a container that keeps restarting, the agent does not report contention.
 async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
     let config = applied(&mut bench).await;
     for _ in 0..8 {
@@ -63,8 +68,8 @@ async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
 }
 on_both_stores!(a_namespace_that_comes_and_goes_is_no_fight);
 
-/// With `drift_policy` REPORT, the agent changes nothing. A value may still choose REPAIR, and a value that is put again is
-/// applied.
+/// With `--drift-policy report`, the agent reports drift without repairing it. A value may still choose REPAIR, and a value that
+/// is put again is applied.
 async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     bench.agent_arguments = ["--drift-policy", "report"].map(str::to_owned).to_vec();
     let config = applied(&mut bench).await;
@@ -82,7 +87,7 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     ip_in(&left, "route del 10.12.0.0/16");
     let route = &config.routes[0].key();
     let status = bench.until_state(route, "FAILED").await;
-    assert!(status.message.contains("it was deleted"), "{status:?}");
+    assert!(status.message.contains("deleted from the kernel"), "{status:?}");
     ip_in(&left, "neighbour del 10.11.0.2 dev eth0");
     bench
         .until_true("the neighbour with drift_policy REPAIR is restored", || {
@@ -98,7 +103,7 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     bench.until_state(route, "CONFIGURED").await;
     bench.check(&config);
 
-    // With REPORT, the agent does not repair the deletion of a link either.
+    // With the policy REPORT, the agent does not restore a deleted link either.
     settle::until_quiet(&[left.clone(), right.clone()]).await;
     ip_in(&left, "link del eth0");
     bench.until_state(LEFT, "FAILED").await;
@@ -118,7 +123,7 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
 }
 on_both_stores!(drift_is_only_reported_where_that_is_asked_for);
 
-/// With `--foreign-addresses strict`, a resync removes foreign addresses, but only from the agent's own links.
+/// With `--foreign-addresses strict`, a resync removes foreign addresses, but only from links that belong to the agent.
 async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
     let config = applied(&mut bench).await;
     let left = Reference::named("pair-left").path();

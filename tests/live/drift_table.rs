@@ -1,7 +1,7 @@
-//! Live test of the disturbance table: each disturbance must be noticed and repaired with as few writes as possible, both by
+//! Live test of the disturbance table: the agent must notice and repair each disturbance with as few writes as possible, both by
 //! events and by sweeps.
 //!
-//! Times are printed and never asserted; the number of writes is asserted. See
+//! Times are printed and not asserted, but the number of writes is asserted. See
 //! [`every_disturbance_is_repaired_with_the_fewest_writes`].
 //!
 //! `DRIFT_ROUNDS=10 cargo test --test live drift_table -- --nocapture` measures each disturbance ten times.
@@ -28,15 +28,16 @@ use crate::{
 
 /// Namespaces that contain managed objects.
 const MANAGED: [Place; 6] = [Place::Own, Place::A, Place::B, Place::Made, Place::Found, Place::Process];
-/// Names that resemble those of managed namespaces.
+/// Names of foreign namespaces that resemble the names of managed ones.
 const LOOKALIKES: [&str; 3] = ["drift", "drift-a1", "drift-b-old"];
-/// Maximum number of tries per row. A sweep between two commands of a disturbance causes two repairs, so a row may be repeated.
+/// Maximum number of tries per row. A sweep between two commands of one disturbance leads to two repairs, so such a row is tried
+/// again.
 const ATTEMPTS: usize = 3;
 
-/// The process that owns one of the namespaces, and the expected contents of all of them.
+/// The process that owns one of the namespaces, and the expected contents of all namespaces.
 struct World {
     process: Holder,
-    /// Contents of each namespace when everything is configured.
+    /// Contents of each namespace once all values are CONFIGURED, by path.
     whole: BTreeMap<PathBuf, NetnsState>,
 }
 
@@ -65,7 +66,7 @@ impl World {
         }
     }
 
-    /// Returns the differences from the state in which everything was configured.
+    /// Returns the differences between the current contents of the namespaces and the recorded ones.
     fn difference(&self) -> String {
         let mut text = String::new();
         for (path, whole) in &self.whole {
@@ -94,8 +95,8 @@ fn look(path: &Path) -> Result<NetnsState, String> {
     Ok(state)
 }
 
-/// Creates foreign objects with the names, addresses, routes and neighbours of managed ones, in namespaces with similar
-/// names.
+/// Creates foreign namespaces with names like those of managed ones. Their objects have the same names, addresses, routes and
+/// neighbours as managed objects.
 fn make_lookalikes() {
     for name in LOOKALIKES {
         ip(&format!("netns add {name}"));
@@ -120,7 +121,7 @@ fn make_lookalikes() {
     }
 }
 
-/// Commands that create foreign objects next to the managed ones.
+/// Commands that create foreign objects in a managed namespace.
 const BESIDE: &[&str] = &[
     "link add eth00 address 02:00:00:00:99:01 type veth peer name eth01 address 02:00:00:00:99:02",
     "link set eth00 up alias left",
@@ -167,7 +168,7 @@ async fn fill(bench: &Bench, world: &mut World) {
     }
 }
 
-/// Deletes everything and sets it up again after a failed repair, so that the other rows can be tried.
+/// Deletes everything and sets it up again after a failed repair, so that the remaining rows can be tested.
 async fn start_again(bench: &Bench, world: &mut World) {
     bench.delete_all().await;
     bench.until_nothing_is_published().await;
@@ -179,7 +180,7 @@ async fn start_again(bench: &Bench, world: &mut World) {
         command::output("ip", &["netns", "del", name]);
     }
     world.process = Holder::start(None);
-    // Ignore an error: the TAP was deleted with its namespace, unless it was moved back before.
+    // Ignore an error: the TAP was deleted with its namespace, unless the agent had moved it back.
     command::output("ip", &["link", "del", "tap7"]);
     bench
         .until_true("the links of the namespaces are deleted", || !ip("-br link").contains("home0"))
@@ -187,7 +188,7 @@ async fn start_again(bench: &Bench, world: &mut World) {
     fill(bench, world).await;
 }
 
-/// Puts all values again unchanged. Otherwise the agent would take successive disturbances for contention and back off.
+/// Puts all values again without changes. Otherwise the agent would consider successive disturbances contention, and back off.
 async fn ask_again(bench: &Bench, world: &World) {
     let mut revisions = Revisions::new();
     for (key, value) in values(&world.process) {
@@ -207,24 +208,24 @@ async fn all_configured(bench: &Bench, world: &World) {
         .await;
 }
 
-/// Returns the agent's log from this byte on.
+/// Returns the agent's log from this byte offset on.
 fn log_since(start: usize) -> String {
     let log = std::fs::read(agent::LOG).unwrap_or_default();
     String::from_utf8_lossy(log.get(start..).unwrap_or_default()).into_owned()
 }
 
-/// Returns how many writes the agent has logged since this byte.
+/// Returns the number of writes that the agent has logged since this byte offset.
 fn writes_since(start: usize) -> u64 {
     let of_line = |line: &str| line.split(" writes=").nth(1)?.split_whitespace().next()?.parse::<u64>().ok();
     log_since(start)
         .lines()
-        .filter(|line| line.contains("asked the kernel for changes"))
+        .filter(|line| line.contains("sent changes to the kernel"))
         .filter_map(of_line)
         .sum()
 }
 
-/// Returns the operations, kernel events and warnings that the agent has logged since this byte. They explain the number of
-/// writes.
+/// Returns the operations, kernel events and warnings that the agent has logged since this byte offset. They explain the number
+/// of writes.
 fn reported_since(start: usize) -> String {
     let log = log_since(start);
     let telling = |line: &&str| ["operation ", "kernel", "WARN"].iter().any(|word| line.contains(word));
@@ -233,9 +234,9 @@ fn reported_since(start: usize) -> String {
         .fold(String::new(), |text, line| text + "      " + line + "\n")
 }
 
-/// Causes a disturbance, and waits until the kernel matches the recorded state.
+/// Causes a disturbance, and waits until the kernel matches the recorded state again.
 ///
-/// The measured time ends with the kernel's notification of the last change.
+/// The measured time ends when the kernel reports the last change.
 async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Disturbance) -> Result<Repair, String> {
     let before = log_since(0).len();
     row.acts.iter().for_each(|act| world.perform(*act));
@@ -252,7 +253,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
         if Instant::now() > deadline {
             return Err(format!("not repaired:\n{difference}{}", reported_since(before)));
         }
-        // No monitor listens in a namespace that was just created, so this wait has a time limit.
+        // A namespace that was just created has no monitor, so this wait has a time limit.
         arrivals.wait(Duration::from_millis(20)).await;
     };
     all_configured(bench, world).await;
@@ -268,7 +269,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     })
 }
 
-/// Returns true if the only differences are additional objects, which the agent must leave alone.
+/// Returns true if objects were only added. The agent must leave such objects alone.
 fn is_only_nobodys(difference: &str) -> bool {
     difference.lines().all(|line| line.contains(": unexpected: "))
 }
@@ -277,7 +278,8 @@ fn rounds() -> usize {
     std::env::var("DRIFT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// Runs all rows with one way of noticing changes, events or sweeps, and prints the times and the numbers of writes.
+/// Runs all rows while the agent notices changes in one way, by events or by sweeps. Prints the times and the numbers of writes,
+/// and returns what went wrong.
 async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     println!(
@@ -327,7 +329,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
     complaints
 }
 
-/// Runs the table once with events and once with sweeps, next to look-alikes that must not be touched.
+/// Runs the table once with events and once with sweeps. Similar foreign namespaces must not be touched.
 async fn every_disturbance_is_repaired_with_the_fewest_writes(mut bench: Bench) {
     let mut world = set_up(&mut bench).await;
     let lookalikes = LOOKALIKES.map(|name| PathBuf::from(format!("/run/netns/{name}")));

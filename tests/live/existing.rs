@@ -18,7 +18,7 @@ use crate::{
 /// The agent's own namespace.
 const OWN: &str = "/proc/self/ns/net";
 
-/// Creates a pair of links that are up, and waits until the kernel has finished changing them.
+/// Creates a veth pair, sets both links up, and waits until the kernel has finished changing them.
 async fn make_pair(name: &str, peer: &str) {
     ip(&format!("link add {name} type veth peer name {peer}"));
     for link in [name, peer] {
@@ -53,7 +53,8 @@ async fn assert_restarts_write_nothing(bench: &mut Bench, revisions: &Revisions)
     }
 }
 
-/// With `link_only`, an expected address satisfies the dependencies of routes and ARP entries from the first read on.
+/// With `link_only`, an address that the value expects satisfies the dependencies of routes and ARP entries as soon as the agent
+/// has read the namespace.
 async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     ip("address add 10.5.5.1/24 dev nic0");
@@ -75,7 +76,7 @@ async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(
     bench.until_configured(&revisions).await;
     assert_restarts_write_nothing(&mut bench, &revisions).await;
 
-    // Routes still wait if an expected address is missing.
+    // Routes still become PENDING if an expected address is missing.
     ip("address del 10.5.5.1/24 dev nic0");
     bench.until_waiting_for(&routes[0].key(), &["gw-reachable"]).await;
     ip("address add 10.5.5.1/24 dev nic0");
@@ -95,7 +96,7 @@ fn addresses_of(link: &str) -> Vec<String> {
     addresses
 }
 
-/// Two EXISTING interfaces share a link, and another one shares the link of a VETH in the agent's own namespace.
+/// Two EXISTING interfaces refer to one link, and another one refers to the link of a VETH in the agent's own namespace.
 async fn values_on_one_link_share_it(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     bench.start_agent().await;
@@ -131,7 +132,7 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
     assert_eq!(addresses_of("pair0"), ["10.23.0.1/24", "10.24.0.1/24"]);
     assert_restarts_write_nothing(&mut bench, &revisions).await;
 
-    // When an address is deleted by hand, the agent reads the whole namespace, but repairs nothing except that address.
+    // When an address is deleted by hand, the agent reads the whole namespace, but repairs only this address.
     settle::until_quiet(&[OWN.into()]).await;
     let mut monitor = Monitor::open(Path::new(OWN));
     ip("address del 10.22.0.1/24 dev nic0");
@@ -142,7 +143,7 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
     let changes: Vec<String> = monitor.changes().into_iter().filter(about_others).collect();
     assert!(changes.is_empty(), "{changes:#?}");
 
-    // An address that two values share is removed only with the second of them.
+    // An address that is part of two values stays until both values are deleted.
     bench.delete(&interfaces[1].key()).await;
     bench
         .until_true("only the addresses of the other value are left", || {
@@ -158,8 +159,8 @@ async fn values_on_one_link_share_it(mut bench: Bench) {
 }
 on_both_stores!(values_on_one_link_share_it);
 
-/// With `--foreign-addresses strict`, a resync removes foreign addresses from EXISTING interfaces, except with `link_only`
-/// and except the kernel's link-local addresses.
+/// With `--foreign-addresses strict`, a resync removes foreign addresses from EXISTING interfaces. It keeps the kernel's
+/// link-local addresses, and all addresses of interfaces with `link_only`.
 async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     make_pair("seen0", "seen1").await;
@@ -199,7 +200,8 @@ async fn strict_removes_foreign_addresses_from_existing_interfaces(mut bench: Be
 }
 on_both_stores!(strict_removes_foreign_addresses_from_existing_interfaces);
 
-/// Contradictory values for one link are a conflict: the agent writes nothing for the second value until they agree.
+/// If two values for one link contradict each other, the agent reports a conflict and writes nothing for the second value until
+/// they agree.
 async fn contradicting_values_on_one_link_are_a_conflict(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     bench.start_agent().await;

@@ -13,7 +13,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Returns the unmet dependency with a label.
+/// Returns the unmet dependency with this label.
 fn unmet<'a>(status: &'a ValueStatus, label: &str) -> &'a Value {
     let found = status.unmet.iter().find(|unmet| unmet["label"] == label);
     found.unwrap_or_else(|| panic!("no unmet dependency {label}: {status:?}"))
@@ -25,8 +25,8 @@ fn suggestions(status: &ValueStatus, label: &str) -> Vec<String> {
     suggestions.iter().map(text).collect()
 }
 
-/// A pending value names each unmet dependency, how long it has been unmet, and the most similar existing object. The status
-/// follows each change.
+/// The status of a pending value names each unmet dependency, how long it has been unmet, and the most similar existing object.
+/// The status is updated with each change.
 async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     bench.start_agent().await;
     let netns = Reference::named("explained");
@@ -41,7 +41,7 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     assert_eq!(up["expected"], "linux/interface/state/uplink-left/UP", "{up}");
     assert_eq!(up["state"], "interface uplink-left does not exist", "{up}");
 
-    // Put an interface with a misspelt name, then the right one while it is down, and then up with an address in another subnet.
+    // Put an interface with a misspelt name. Then put the right one: first down, and then up with an address in another subnet.
     let misspelt = Interface::new("uplink-letf", Kind::Loopback, netns.clone());
     bench
         .until_configured(&[(misspelt.key(), bench.put(&misspelt.key(), misspelt.json().to_string()).await)].into())
@@ -117,7 +117,7 @@ async fn what_fails_tells_the_kernels_words_and_the_next_attempt(mut bench: Benc
 }
 on_both_stores!(what_fails_tells_the_kernels_words_and_the_next_attempt);
 
-/// After a repair, the status reports the time of the repair and what was lost.
+/// After a repair, the status reports when the agent made the repair and what had been lost.
 async fn repaired_damage_leaves_a_trace(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();

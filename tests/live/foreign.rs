@@ -1,5 +1,5 @@
-//! Live tests of foreign objects that have the name, destination or address of a value: they are reported, and adopted only
-//! with `adopt`.
+//! Live tests of foreign objects that have the name, destination or address of a value. The agent reports them, and adopts them
+//! only if the value has `adopt`.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn adopting(mut value: Value) -> String {
     value.to_string()
 }
 
-/// A foreign pair is reported and left alone, then adopted once its values have `adopt`, and then deleted with them.
+/// A foreign veth pair is reported and left alone. It is adopted when its values have `adopt`, and deleted with these values.
 async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mut bench: Bench) {
     bench.start_agent().await;
     for netns in ["foreign-a", "foreign-b"] {
@@ -58,7 +58,7 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     let other = ip_in(&b.path(), "-o link show eth0");
     assert!(other.contains("mtu 1500") && other.contains("right/left//adopted"), "{other}");
 
-    // A restarted agent recognizes the adopted link, and deletes it as its own.
+    // A restarted agent recognizes the adopted link, and deletes it like its own links.
     bench.kill_agent().await;
     let restarted = bench.start_agent().await;
     let key = left.key();
@@ -80,7 +80,8 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
 }
 on_both_stores!(a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so);
 
-/// When a value whose link name is taken by a foreign link is deleted, its status disappears and the foreign link stays.
+/// The name of a value's link is taken by a foreign link. When the value is deleted, its status disappears and the foreign link
+/// stays.
 async fn a_value_that_met_a_foreign_link_is_deleted_without_touching_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add taken");
@@ -148,7 +149,7 @@ async fn foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_value
 }
 on_both_stores!(foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_values_that_say_so);
 
-/// Values for objects that the agent does not create cannot be adopted.
+/// A value with `adopt` is INVALID if the agent does not create objects of its type.
 async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench) {
     bench.start_agent().await;
     let loopback = Interface::new("behind", Kind::Loopback, Reference::named("adopt-lo"));
@@ -162,7 +163,7 @@ async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench)
 }
 on_both_stores!(adoption_of_what_the_agent_does_not_create_is_invalid);
 
-/// A LOOPBACK fails while `lo` has another agent's ownership mark, and leaves that mark unchanged.
+/// A LOOPBACK fails while `lo` has the ownership mark of another agent. The mark stays unchanged.
 async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add shared");

@@ -1,4 +1,4 @@
-//! Live tests of a file system that does not respond: only values that refer to it must wait.
+//! Live tests of a file system that does not respond. Only values that refer to a file on it may be delayed.
 
 use std::{fs, os::fd::AsRawFd, os::unix::fs::OpenOptionsExt, path::Path};
 
@@ -56,7 +56,7 @@ impl DeadFileSystem {
     }
 }
 
-/// Returns a pair with one end in `far`.
+/// Returns a veth pair with one end in the namespace `far`.
 fn pair(name: &str, far: Reference) -> Config {
     let peer = format!("{name}-peer");
     Config {
@@ -68,8 +68,8 @@ fn pair(name: &str, far: Reference) -> Config {
     }
 }
 
-/// Puts one pair after the other, each in one transaction, and waits until it is CONFIGURED. Returns all pairs, including
-/// those in `before`.
+/// Puts one veth pair after the other, each in one transaction, and waits until both ends are CONFIGURED. Returns all pairs,
+/// including those in `before`.
 async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
     let mut all = before;
     for name in names {
@@ -87,7 +87,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
     bench.start_agent().await;
     let hanging = pair("slow", Reference::File(FILE.to_owned()));
     let revisions: Revisions = bench.put_together(&hanging).await;
-    // Configure other pairs while the first access to the path hangs.
+    // Configure other veth pairs while the first access to the path hangs.
     let others = make_pairs(&bench, Config::default(), &["a", "b", "c"]).await;
     let waiting = bench
         .until("the status names the hanging path", |publication| {
@@ -107,7 +107,7 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
 }
 on_both_stores!(a_hanging_file_system_holds_up_only_what_is_on_it);
 
-/// Neither a hanging path nor values that wait for it may keep the agent from stopping.
+/// Neither a hanging path nor values that wait for this path may keep the agent from stopping.
 async fn an_agent_ends_although_a_file_system_hangs(mut bench: Bench) {
     let _file_system = DeadFileSystem::mount();
     bench.start_agent().await;

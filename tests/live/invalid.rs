@@ -1,4 +1,4 @@
-//! Live test of invalid input: each invalid value is explained under its own status key, affects no other value and can be
+//! Live test of invalid input. Each invalid value is explained under its own status key, does not affect other values, and can be
 //! corrected.
 
 mod cases;
@@ -21,9 +21,7 @@ pub const NEAR: &str = "bad-near";
 /// Namespace of the peers of the invalid values.
 pub const FAR: &str = "bad-far";
 
-/// Returns a valid pair in other namespaces than the invalid values.
-///
-/// Its near end has a host name that one of the invalid values requests as well.
+/// Returns a valid veth pair. None of the invalid values is in its namespaces.
 fn bystanders() -> Config {
     let near = Interface::veth("good-near", "good-far", Reference::named("good-near"))
         .host_name("eth0")
@@ -37,7 +35,8 @@ fn bystanders() -> Config {
     }
 }
 
-/// Returns a valid pair in the namespaces of the invalid values. One of the invalid values requests the same host name.
+/// Returns a valid veth pair in the namespaces of the invalid values. One of the invalid values requests a host name of this
+/// pair.
 fn occupant() -> Config {
     let near = Interface::veth("occupant", "occupant-peer", Reference::named(NEAR)).host_name("same0");
     let far = Interface::veth("occupant-peer", "occupant", Reference::named(FAR)).host_name("same1");
@@ -47,7 +46,7 @@ fn occupant() -> Config {
     }
 }
 
-/// Waits until each case has the expected state and explanation.
+/// Waits until the status of each invalid value has the expected state and explanation.
 async fn until_judged(bench: &Bench, cases: &[Case], revisions: &Revisions) {
     bench
         .until_none("in the expected state", |publication| {

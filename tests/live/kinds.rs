@@ -27,7 +27,8 @@ fn lines_about(netns: &str, link: &str) -> Vec<String> {
         .collect()
 }
 
-/// An EXISTING interface waits for its link and gets its addresses. Its deletion removes only those addresses.
+/// An EXISTING interface waits for its link, and then adds its addresses. If the value is deleted, the agent removes only these
+/// addresses.
 async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
     bench.start_agent().await;
     let existing = Interface::new("uplink", Kind::Existing, Reference::Own)
@@ -70,7 +71,7 @@ async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
 }
 on_both_stores!(an_existing_interface_is_awaited_and_given_back);
 
-/// A LOOPBACK configures `lo`, keeps 127.0.0.1, and restores `lo` on deletion.
+/// A LOOPBACK configures `lo` and keeps 127.0.0.1. If the value is deleted, `lo` gets its earlier state back.
 async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
     ip("netns add kinds-lo");
     let path = Path::new("/run/netns/kinds-lo");
@@ -103,8 +104,8 @@ async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
 }
 on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
 
-/// A LOOPBACK without `enabled` is INVALID in the agent's own namespace. It would cut the agent off from its store and its
-/// API, and nothing could undo that.
+/// A LOOPBACK without `enabled` is INVALID in the agent's own namespace. If `lo` were down, the agent could not reach its store,
+/// and clients could not reach its API to undo the change.
 async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench: Bench) {
     bench.start_agent().await;
     let up = Interface::new("own-lo", Kind::Loopback, Reference::Own).address("10.53.0.1/32");
@@ -127,7 +128,8 @@ async fn the_loopback_of_the_agents_own_namespace_is_never_taken_down(mut bench:
 }
 on_both_stores!(the_loopback_of_the_agents_own_namespace_is_never_taken_down);
 
-/// TAP_TO_VPP moves and renames a foreign TAP, and moves it back under its old name on deletion.
+/// A TAP_TO_VPP interface moves and renames a foreign TAP. If the value is deleted, the agent moves the TAP back and restores its
+/// old name.
 async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
     bench.start_agent().await;
     let tap = Interface::new("tap-app", Kind::Tap("tap7".to_owned()), Reference::named("kinds-tap"))
@@ -163,8 +165,8 @@ async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
 }
 on_both_stores!(a_tap_is_moved_renamed_and_given_back);
 
-/// A value whose link kind the kernel lacks is FAILED, and its status names the module. If the kernel has the module, the
-/// value is CONFIGURED.
+/// A value of a link kind that the kernel lacks is FAILED, and its status names the kernel module. If the kernel has the module,
+/// the value is CONFIGURED.
 async fn a_kind_is_made_or_the_module_that_the_kernel_lacks_is_named(mut bench: Bench) {
     ip("netns add kinds-probe");
     let probe = std::process::Command::new("ip")

@@ -20,7 +20,7 @@ fn quantile(sorted: &[Duration], part: f64) -> Duration {
     sorted[((last as f64) * part).round() as usize]
 }
 
-/// Puts one pair at a time, both ends in one transaction, into two existing namespaces.
+/// Puts one veth pair at a time into two existing namespaces. Both ends are put in one transaction.
 async fn a_pair_is_configured_soon_after_its_put(mut bench: Bench) {
     bench.start_agent().await;
     let mut samples = Vec::with_capacity(PAIRS);

@@ -1,4 +1,5 @@
-//! Live tests of routes: connected routes of addresses, reachable gateways, and values that the kernel would not keep.
+//! Live tests of routes and neighbours: connected routes of addresses, reachable gateways, and values that the kernel would not
+//! keep.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ fn left() -> Interface {
     Interface::veth("left", "right", Reference::named("layer3-left")).host_name("eth0")
 }
 
-/// Applies a pair whose left end has these addresses.
+/// Applies a veth pair whose left end has these addresses.
 async fn pair(bench: &mut Bench, addresses: &[&str]) {
     bench.start_agent().await;
     let right = Interface::veth("right", "left", Reference::named("layer3-right")).host_name("eth0");
@@ -51,7 +52,7 @@ fn shown(family: &str) -> String {
     ip_in(&netns(), &format!("{family} route show table all"))
 }
 
-/// Returns true if the connected routes of the agent's addresses and the route through the gateway exist.
+/// Returns true if the connected and local routes of the agent's addresses and the route through the gateway exist.
 fn is_whole() -> bool {
     let (ipv4, ipv6) = (shown("-4"), shown("-6"));
     let local = "local 10.71.0.1 dev eth0 table local proto kernel";
@@ -65,7 +66,7 @@ fn is_whole() -> bool {
     all.iter().all(|found| *found)
 }
 
-/// `ip route flush` removes connected and local routes, but not their address.
+/// `ip route flush` removes the connected and local routes of an address, but not the address.
 async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
     const ADDRESSES: [&str; 3] = ["10.71.0.1/24", "10.71.0.3/24", "fd00:71::1/64"];
     pair(&mut bench, &ADDRESSES).await;
@@ -84,7 +85,7 @@ async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
         assert_ne!(changes.changes(), Vec::<String>::new(), "{damage} has no effect");
         bench.until_true(&format!("the damage by `{damage}` is repaired"), is_whole).await;
         bench.until_state(GATEWAY_ROUTE, "CONFIGURED").await;
-        // Put the value again, so that the next damage does not count as contention.
+        // Put the value again, so that the next damage is not considered contention.
         let left = ADDRESSES.iter().fold(left(), |left, address| left.address(address));
         bench.put(&left.key(), left.json().to_string()).await;
     }
@@ -101,7 +102,7 @@ async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
 }
 on_both_stores!(deleted_routes_of_an_address_are_restored);
 
-/// A gateway is reachable if it is link-local, or in the subnet of any address of the link, even a foreign one.
+/// A gateway is reachable if its address is link-local, or in the subnet of any address of the link, even a foreign one.
 async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench) {
     pair(&mut bench, &["fd00:72::1/64"]).await;
     let default = "linux/l3/v2/route/::/0/left";
@@ -120,7 +121,7 @@ async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench
 }
 on_both_stores!(a_gateway_is_reachable_through_any_address_of_the_link);
 
-/// A foreign address on its link is enough for a route. Without any address, the status gives that as a reason to wait.
+/// A foreign address on the link is enough for a route. If the link has no address, the status of the route says so.
 async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
     pair(&mut bench, &[]).await;
     put_route(&bench, GATEWAY_ROUTE, route("10.72.0.0/16", "10.71.0.2")).await;
@@ -142,7 +143,7 @@ async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
 }
 on_both_stores!(an_interface_has_an_address_if_its_link_has_one);
 
-/// The connected route belongs to the kernel. A value for the same route fails with that explanation, even with `adopt`.
+/// The connected route belongs to the kernel. A value for the same route fails, even with `adopt`, and its status explains why.
 async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
     pair(&mut bench, &["10.71.0.1/24"]).await;
     let key = "linux/l3/v2/route/10.71.0.0/24/left";
@@ -157,7 +158,7 @@ async fn the_kernels_own_route_is_not_adopted(mut bench: Bench) {
             .await;
         let message = &refused.of(key).expect("a status").message;
         assert!(
-            message.contains("the kernel created this route itself for an address of that link"),
+            message.contains("the kernel itself added this route for an address of that link"),
             "{message}"
         );
         assert!(!message.contains("adopt"), "{message}");
@@ -188,7 +189,10 @@ async fn a_neighbour_that_the_kernel_would_not_keep_is_refused(mut bench: Bench)
     }
     let own = PathBuf::from("/proc/self/ns/net");
     let mut changes = Monitor::open(&own);
-    for (interface, address, reason) in [("lo", "10.255.0.9", "one entry 0.0.0.0"), ("tun", "10.75.0.9", "no MAC address")] {
+    for (interface, address, reason) in [
+        ("lo", "10.255.0.9", "a single entry, 0.0.0.0"),
+        ("tun", "10.75.0.9", "no MAC address"),
+    ] {
         let key = format!("linux/l3/v2/arp/{interface}/{address}");
         let arp = json!({"interface": interface, "ip_address": address, "hw_address": "02:00:00:00:00:09"});
         bench.put(&key, arp.to_string()).await;

@@ -1,4 +1,4 @@
-//! Live test of load on the REST API. The load must not delay the store or the agent, and nothing may be lost.
+//! Live test of load on the REST API. The load must not delay the store or the agent, and no lease or key may be lost.
 
 use std::{
     sync::{
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// Number of concurrent clients. Each sends its next request as soon as it has received a response.
+/// Number of concurrent clients. Each client sends its next request as soon as it has received a response.
 const CLIENTS: usize = 128;
-/// Number of pairs that are put under load, with one put per end.
+/// Number of veth pairs that are put while the API is under load. Each end is put separately.
 const PAIRS: usize = 40;
 
 /// Reads the API's largest document once; returns true if it arrived completely.
@@ -99,7 +99,7 @@ fn leases(bench: &Bench) -> Vec<String> {
     leases
 }
 
-/// While 128 clients read the largest document, every put is stored and configured, no lease is lost, and no key of the
+/// While 128 clients read the API's largest document, every put is stored and configured, no lease is lost, and no key of the
 /// agent is deleted.
 async fn clients_of_the_api_delay_nothing_and_lose_nothing(mut bench: Bench) {
     bench.start_agent().await;

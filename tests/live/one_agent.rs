@@ -1,5 +1,5 @@
-//! Live tests of the label and of signals. Only one agent per label may run on a machine, whatever its namespaces, and per
-//! store. Some signals must not end the agent.
+//! Live tests of the label and of signals. Only one agent may run per label on a machine, whatever namespaces it runs in, and
+//! only one per label on a store. Some signals must not end the agent.
 
 use std::net::Ipv4Addr;
 
@@ -45,7 +45,7 @@ fn pair(netns: &Reference) -> Config {
 }
 
 /// A second agent with the same label is refused in the same namespaces, in another network namespace, and in another mount
-/// namespace with its own `/run`. After a kill, the next agent starts at once.
+/// namespace with its own `/run`. After the first agent is killed, the next one starts at once.
 async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
     bench.start_agent().await;
     let config = pair(&Reference::Own);
@@ -71,7 +71,7 @@ async fn a_second_agent_with_the_label_is_refused(mut bench: Bench) {
 }
 on_one_store!(a_second_agent_with_the_label_is_refused, Etcd, 120);
 
-/// A second agent that shares only the store with the first one, as if on another machine.
+/// A second agent that shares only the store with the first one, as if it ran on another machine.
 struct Elsewhere {
     proxy: CuttingProxy,
     label: String,
@@ -97,7 +97,7 @@ impl Elsewhere {
         }
     }
 
-    /// Starts the agent in its own PID, mount and network namespaces.
+    /// Starts the second agent in its own PID, mount and network namespaces.
     fn start(&self, log: &str) -> Process {
         let agent = format!(
             "mount -t tmpfs none /run; exec {AGENT} run --microservice-label {} --data-dir /run/data \
@@ -118,7 +118,7 @@ impl Elsewhere {
     }
 }
 
-/// Returns the contents and the revision of the key that names the holder of the label.
+/// Returns the contents and the revision of the key that names the agent which holds the label.
 fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     let entry = publication.keys.get("holder")?;
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
@@ -134,8 +134,8 @@ async fn until_claimed_again(bench: &Bench, before: i64) -> (serde_json::Value, 
     holder(&publication).expect("the label has a holder")
 }
 
-/// Starts the agent with a configured pair of links; returns the configuration, a monitor that has drained all
-/// notifications, and the revisions of the puts.
+/// Starts the agent and configures a veth pair. Returns the configuration, a monitor opened after the last change, and the
+/// revisions of the puts.
 async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
     bench.start_agent().await;
     let netns = Reference::named("pair");
@@ -146,13 +146,13 @@ async fn with_a_pair(bench: &mut Bench) -> (Config, Monitor, Revisions) {
     (config, Monitor::open(&netns.path()), revisions)
 }
 
-/// A second agent on the same store is refused without disturbing the first, even if no lock on its machine reveals the
-/// first. A killed holder is replaced at once. Losing the lease or the key changes nothing.
+/// A second agent on the same store is refused without disturbing the first one, even if it seems to run on another machine. If
+/// the holder is killed, its successor takes over the label at once. Losing the lease or the key changes nothing.
 async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, revisions) = with_a_pair(&mut bench).await;
     let statuses = |publication: &Publication| -> Vec<(String, i64)> {
-        // Skip the health keys, which are written every ten seconds.
+        // Skip the health keys, because they are written every ten seconds.
         let keys = publication.keys.iter().filter(|(key, _)| !key.starts_with("check/"));
         keys.map(|(key, entry)| (key.clone(), entry.revision)).collect()
     };
@@ -206,14 +206,14 @@ async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
 }
 on_one_store!(a_second_agent_on_the_store_is_refused, Etcd, 120);
 
-/// A second agent that cannot reach the store at its start learns who holds the label before it acts.
+/// A second agent that cannot reach the store when it starts must learn who holds the label before it changes anything.
 async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, _) = with_a_pair(&mut bench).await;
     elsewhere.proxy.close();
     let log = "/run/live/second.log";
     let mut second = elsewhere.start(log);
-    // The agent does not wait for a store that it cannot reach.
+    // The agent starts without waiting for a store that it cannot reach.
     let started = || std::fs::read_to_string(log).is_ok_and(|log| log.contains("the last desired state stays"));
     bench.until_true("the second agent has started", started).await;
     elsewhere.proxy.open();
@@ -229,8 +229,8 @@ async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench)
 }
 on_one_store!(a_second_agent_that_reaches_the_store_late_is_refused, Etcd, 120);
 
-/// An agent that is cut off for longer than its lease, while another one takes over the label, stops and leaves its network
-/// as it is.
+/// If an agent is cut off for longer than its lease, another one can take over the label. The first agent then stops, and leaves
+/// its network as it is.
 async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, _) = with_a_pair(&mut bench).await;

@@ -1,4 +1,4 @@
-//! Live test of a low limit on open files: everything must be configured, and the agent must stay reachable.
+//! Live test of a low limit on open files. All values must be configured, and the agent must stay reachable.
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::{
@@ -54,7 +54,7 @@ async fn low_limit_of_open_files_configures_everything_and_answers_probes(mut be
     let used = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("list the descriptors").count();
     assert!(used < LIMIT as usize, "{used} descriptors are in use");
     idle.clear();
-    // A change after all namespaces have been opened must still get descriptors.
+    // The agent must still be able to open files for a change after all namespaces have been opened.
     let loopback = Interface::new("lo7", Kind::Loopback, Reference::named("low7")).address("10.61.0.2/32");
     let revision = bench.put(&loopback.key(), loopback.json().to_string()).await;
     bench.until_configured(&Revisions::from([(loopback.key(), revision)])).await;

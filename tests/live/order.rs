@@ -1,4 +1,4 @@
-//! Live tests of the put order: each value waits for its dependencies and names them, and the result does not depend on the
+//! Live tests of the order of puts. Each value waits for its dependencies and names them, and the result does not depend on the
 //! order.
 
 use testbed::random::Random;
@@ -14,7 +14,8 @@ use crate::{
     },
 };
 
-/// Values that are put in reverse order name exactly what they wait for. The result is the same as if they had been put in order.
+/// Values that are put in reverse order report exactly the dependencies that they wait for. The result is the same as for any
+/// other order.
 async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench) {
     bench.start_agent().await;
     let (near, far) = (Reference::named("order-near"), Reference::named("order-far"));
@@ -37,8 +38,7 @@ async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench
         .until_waiting_for(&arp.key(), &["interface-is-up", "interface-has-ip-address"])
         .await;
 
-    // Put the interface without its peer first, then add the peer, set the interface up, and correct its addresses, step by
-    // step.
+    // Put the interface before its peer. Then, one step at a time, add the peer, set the interface up, and correct its addresses.
     let mut bare = left.clone();
     (bare.enabled, bare.addresses) = (false, Vec::new());
     bench.put(&bare.key(), bare.json().to_string()).await;

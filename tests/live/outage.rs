@@ -1,5 +1,5 @@
-//! Live tests of store outages: the store crashes, is cut off or changes unseen. The agent must not lose any change or make
-//! unnecessary writes.
+//! Live tests of store outages: the store crashes, is cut off, or changes while the agent cannot see it. The agent must not lose
+//! any change or make unnecessary writes.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Applies a random configuration, waits until the kernel is quiet, and opens a monitor in each namespace.
+/// Applies a random configuration, waits until the kernel has nothing left to do, and opens a monitor in each namespace.
 async fn applied(bench: &mut Bench, seed: u64, prefix: &str) -> (Config, Revisions, Vec<Monitor>) {
     let mut random = Random::from_environment(seed);
     let config = generate(
@@ -55,7 +55,7 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
     for round in 1..=3 {
         bench.store.etcd().kill();
         bench.store.etcd().restart().await;
-        // A value put after the crash proves that the agent is connected again; only this value may change.
+        // If the agent applies a value that is put after the crash, it is connected again. Nothing else may change.
         let changed = config.arps.last_mut().expect("the configuration has ARP entries");
         changed.mac = format!("02:cc:00:00:00:{round:02x}");
         let (key, value) = (changed.key(), changed.json().to_string());
@@ -83,7 +83,7 @@ async fn a_broken_connection_loses_no_change(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 95, "torn").await;
     for round in 1..=5 {
         proxy.close();
-        // The put happens while the agent is cut off; the agent must notice it after it has reconnected.
+        // Put the value while the agent is cut off. The agent must notice the change after it has reconnected.
         let changed = config.arps.last_mut().expect("the configuration has ARP entries");
         changed.mac = format!("02:ce:00:00:00:{round:02x}");
         let (key, value) = (changed.key(), changed.json().to_string());
@@ -104,12 +104,12 @@ async fn a_broken_connection_loses_no_change(mut bench: Bench) {
 }
 on_one_store!(a_broken_connection_loses_no_change, Etcd, 180);
 
-/// If etcd crashes, values change and the history is compacted while the agent is frozen, the agent still gets every change
+/// etcd crashes, values change, and the history is compacted while the agent is frozen. The agent must still get every change
 /// afterwards.
 async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 91, "cut").await;
     bench.agent().freeze();
-    // The crash ends the agent's watch, so it must watch again from a revision that the compaction removes.
+    // The crash ends the agent's watch, so the agent must start a new watch, from a revision that the compaction below removes.
     bench.store.etcd().kill();
     bench.store.etcd().restart().await;
     let gone = config.arps.pop().expect("an ARP entry");
@@ -142,7 +142,7 @@ async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
 }
 on_one_store!(changes_compacted_while_it_was_cut_off_are_not_lost, Etcd, 120);
 
-/// An agent that was frozen until its lease expired publishes everything again and writes nothing to the kernel.
+/// An agent that is frozen until its lease has expired publishes everything again, and writes nothing to the kernel.
 async fn a_lost_lease_is_replaced_without_a_write(mut bench: Bench) {
     let (config, revisions, mut monitors) = applied(&mut bench, 92, "lease").await;
     bench.agent().freeze();
@@ -168,7 +168,7 @@ async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
 }
 on_one_store!(the_status_of_a_dead_agent_goes_away, Etcd, 120);
 
-/// Compacting the store during a running watch has no effect.
+/// Compacting the store while the agent is watching it has no effect on the agent.
 async fn a_compaction_under_a_running_agent_changes_nothing(mut bench: Bench) {
     let (config, mut revisions, mut monitors) = applied(&mut bench, 94, "tidy").await;
     bench.store.compact().await;

@@ -1,5 +1,5 @@
-//! Live test of the address order: the first address of a subnet in the value is the primary one, and so the source address
-//! of packets.
+//! Live test of the order of addresses. The first address of a subnet in the value must be the primary one, because the kernel
+//! uses it as the source address of packets.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,7 @@ async fn put(bench: &Bench, revisions: &mut Revisions, addresses: &[&str]) {
     bench.until_configured(revisions).await;
 }
 
-/// Addresses are added in the order of the value.
+/// Addresses are added in the order in which the value lists them.
 ///
 /// The agent corrects a wrong order and a wrong primary address without losing a route.
 async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
@@ -81,8 +81,8 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     }
 
     for addresses in [
-        // In turn: another order, a new first address, the first address removed (the kernel would delete the others with
-        // it), and added again.
+        // Apply in turn: another order, a new first address, a list without that address (if it were simply removed, the kernel
+        // would delete the other addresses too), and the list with it again.
         &["10.1.1.10/24", "10.1.1.9/24"][..],
         &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
         &["10.1.1.10/24", "10.1.1.9/24"],
@@ -113,7 +113,8 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     bench.until_configured_since(&revisions, before).await;
     bench.until_true("the order is as desired", || order(&path) == wanted).await;
 
-    // With a foreign address in the subnet, the order stays as it is, because the kernel could delete that address.
+    // With a foreign address in the subnet, the agent keeps the current order, because changing it could make the kernel delete
+    // the foreign address.
     ip_in(&path, "address add 10.1.1.77/24 dev left");
     let now = ["10.1.1.9/24", "10.1.1.8/24", "10.1.1.10/24"];
     put(&bench, &mut revisions, &now).await;

@@ -1,7 +1,7 @@
-//! Live tests of privileges: every thread of the agent has exactly the capabilities that it needs, and each of them is
-//! needed.
+//! Live tests of privileges. Every thread of the agent must have exactly the capabilities that the agent needs, and each of them
+//! must be needed.
 //!
-//! Reads `/proc/PID/task/*/status`. All other live tests show that the remaining capabilities are sufficient. See
+//! Reads `/proc/PID/task/*/status`. All other live tests show that these capabilities are sufficient. See
 //! [`every_thread_has_what_is_needed_and_nothing_more`].
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
@@ -35,7 +35,7 @@ fn sets(status: &str) -> [u64; 6] {
     })
 }
 
-/// Returns the sets of every thread, except for threads that end in the meantime.
+/// Returns the capability sets of all threads, except for threads that end in the meantime.
 fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent is running").flatten();
     let statuses = tasks.map(|task| (task.file_name().to_string_lossy().into_owned(), task.path().join("status")));
@@ -45,15 +45,15 @@ fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
         .collect()
 }
 
-/// Starts an agent with these arguments, lets it configure a pair, a route and an ARP entry, and asserts that all its
-/// threads have these capability sets.
+/// Starts an agent with these arguments and lets it configure a veth pair, a route and an ARP entry. Asserts that all its threads
+/// have these capability sets.
 async fn expect(bench: &mut Bench, arguments: &[&str], expected: [u64; 6]) {
     bench.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     bench.start_agent().await;
     let revisions = bench.put_together(&Config::between_two_namespaces()).await;
     bench.until_configured(&revisions).await;
     let threads = threads(bench.agent().pid());
-    // There are the main thread, two runtime threads, and at least one thread that serves namespaces.
+    // The agent has a main thread, two runtime threads, and at least one thread that serves namespaces.
     assert!(threads.len() > 3, "{threads:?}");
     for (thread, sets) in &threads {
         assert_eq!(*sets, expected, "thread {thread}: {SETS:?}");
@@ -74,7 +74,7 @@ async fn every_thread_has_what_is_needed_and_nothing_more(mut bench: Bench) {
 }
 on_one_store!(every_thread_has_what_is_needed_and_nothing_more, Embedded, 120);
 
-/// Starts an agent that lacks a capability from the start.
+/// Starts an agent without this capability.
 fn without(bench: &Bench, capability: &str) -> Process {
     let name = capability.trim_start_matches("CAP_").to_lowercase();
     let set = format!("-{name}");
@@ -97,7 +97,7 @@ fn log() -> String {
     fs::read_to_string(LOG).expect("read the log of the agent")
 }
 
-/// Returns a pair with its first end in a namespace, and the key of that end.
+/// Returns a veth pair with its first end in this namespace, and the key of that end.
 fn pair(inside: Reference) -> (Config, String) {
     let config = Config {
         interfaces: vec![Interface::veth("in", "out", inside), Interface::veth("out", "in", Reference::Own)],
@@ -117,7 +117,7 @@ fn hidden_namespace() -> Reference {
     Reference::File("/run/live/private/netns".to_owned())
 }
 
-/// Without any one of the four capabilities, a value fails or the agent does not start. With all four, the same value is
+/// If any one of the four capabilities is missing, a value fails or the agent does not start. With all four, the same value is
 /// CONFIGURED.
 async fn each_of_them_is_needed(mut bench: Bench) {
     let holder = Holder::start(None);
@@ -129,7 +129,7 @@ async fn each_of_them_is_needed(mut bench: Bench) {
     for (capability, (config, key)) in &cases {
         let before = bench.published().revision;
         let process = without(&bench, capability);
-        // Wait for the agent, because the embedded store runs only while the agent runs.
+        // Wait until the agent is running, because the embedded store is part of it.
         bench
             .until("the agent is running", |publication| {
                 publication

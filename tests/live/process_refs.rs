@@ -1,5 +1,5 @@
-//! Live tests of PID and FD references: the namespace may appear late or disappear, and must never be silently replaced by
-//! another one.
+//! Live tests of PID and FD references. The namespace may appear late or disappear, but another namespace must never replace it
+//! unnoticed.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// PID that is too high for any other process in the test's PID namespace.
+/// A PID so high that no other process in the test's PID namespace has it.
 const PID: i32 = 20_000;
 
-/// Returns a pair with one end in `inside`, and a route and an ARP entry there.
+/// Returns a veth pair with one end in the namespace `inside`, and a route and an ARP entry on that end.
 fn pair(inside: Reference) -> Config {
     let near = Interface::veth("outside", "inside", Reference::named("proc-outside"))
         .host_name("eth0")
@@ -38,14 +38,14 @@ fn pair(inside: Reference) -> Config {
 /// Key of the end that depends on the process.
 const INSIDE: &str = "linux/interfaces/v2/interface/inside";
 
-/// Waits until the end in the namespace of the process works, and pings through it.
+/// Waits until the end in the namespace of the process is configured, and pings its address.
 async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     bench.until_configured(revisions).await;
     bench.check(config);
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other pairs and waits for each, so that a bug has enough time and transactions to show up.
+/// Puts ten other veth pairs and waits for each of them, so that a bug has time and transactions in which to appear.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -63,13 +63,13 @@ async fn let_other_things_happen(bench: &Bench) {
     }
 }
 
-/// The value is put before its process exists; the process starts and ends, and a foreign process gets its PID.
+/// The value is put before its process exists. The process starts and ends, and then a foreign process gets its PID.
 async fn a_pid_waits_for_its_process_and_never_means_another(bench: Bench) {
     live_and_die(bench, Reference::Pid(PID)).await;
 }
 on_both_stores!(a_pid_waits_for_its_process_and_never_means_another);
 
-/// A namespace file below `/proc` identifies a process in the same way as a PID.
+/// A namespace file below `/proc` is tied to its process in the same way as a PID.
 async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench) {
     live_and_die(bench, Reference::File(format!("/proc/{PID}/ns/net"))).await;
 }
@@ -98,7 +98,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     println!("a foreign process with the same PID: {}", status.explanation());
     assert_eq!(before, fingerprint(&stranger.netns()), "the foreign namespace must not be touched");
 
-    // Deleting the values releases the reference. When they are put again, the reference means the process that has the PID now.
+    // Deleting the values releases the reference. Values that are put afterwards refer to the process that has the PID now.
     for rest in config.entries().into_keys() {
         bench.delete(&rest).await;
     }
@@ -115,7 +115,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     bench.stop_agent().await;
 }
 
-/// Two values refer to a running process, one by PID and the other by its namespace file.
+/// One value refers to a running process by its PID, and another one by its namespace file.
 async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
     bench.start_agent().await;
     let holder = Holder::start(None);
@@ -148,7 +148,7 @@ async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
 }
 on_both_stores!(two_names_of_one_process_lead_to_one_namespace);
 
-/// A namespace file appears, is unmounted, and appears again with another namespace behind it.
+/// A namespace file appears, is unmounted, and appears again with another namespace mounted on it.
 async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut bench: Bench) {
     bench.start_agent().await;
     let path = Path::new("/run/live/late-namespace");
@@ -169,7 +169,7 @@ async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut b
 }
 on_both_stores!(a_namespace_file_may_come_go_and_come_back_with_another_namespace);
 
-/// Deletes a named namespace and adds it again. Retries if the agent, which needs the namespace, creates it first.
+/// Deletes a named namespace and adds it again with `ip`. Retries if the agent, which needs the namespace, creates it first.
 fn replace_by_hand(name: &str) {
     for _ in 0..100 {
         crate::support::command::ip(&format!("netns del {name}"));
@@ -180,7 +180,7 @@ fn replace_by_hand(name: &str) {
     panic!("the agent created namespace {name} before `ip` a hundred times");
 }
 
-/// If a named namespace is deleted and added again by hand, the agent's links are restored in the new one.
+/// If a named namespace is deleted and added again by hand, the agent restores its links in the new one.
 async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Bench) {
     bench.start_agent().await;
     crate::support::command::ip("netns add proc-named");
@@ -205,8 +205,8 @@ fn bind(netns: &Path, path: &Path) {
     nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace on the file");
 }
 
-/// A value waits if its name in `/run/netns` is a symbolic link to the namespace of a process that does not exist (yet, or
-/// any more). No other value is affected.
+/// A value is PENDING if its name in `/run/netns` is a symbolic link to the namespace of a process that has not started or has
+/// ended. No other value is affected.
 async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut bench: Bench) {
     bench.start_agent().await;
     let name = Path::new("/run/netns/proc-link");

@@ -15,7 +15,7 @@ fn json(publication: &Publication, key: &str) -> serde_json::Value {
         .unwrap_or_default()
 }
 
-/// The published state of an interface matches the kernel, follows its changes, and is deleted with the interface.
+/// The published state of an interface matches the kernel, follows changes in the kernel, and is deleted with the interface.
 async fn the_state_of_an_interface_is_published_and_follows_the_kernel(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();
@@ -52,7 +52,7 @@ async fn the_state_of_an_interface_is_published_and_follows_the_kernel(mut bench
 }
 on_both_stores!(the_state_of_an_interface_is_published_and_follows_the_kernel);
 
-/// Each referenced namespace has a key that contains its inode and shows if it exists.
+/// For each namespace to which values refer, the agent publishes a key that contains its inode.
 async fn each_referenced_namespace_is_published(mut bench: Bench) {
     use std::os::unix::fs::MetadataExt;
     bench.start_agent().await;

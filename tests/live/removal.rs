@@ -1,4 +1,4 @@
-//! Live tests of deletion: deleting values removes exactly the objects that the agent created for them.
+//! Live tests of deletion. If values are deleted, exactly the objects that the agent created for them must be removed.
 
 use testbed::random::Random;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Returns a configuration in which two namespaces exist already and two have to be created.
+/// Returns a configuration with four namespaces, two of which exist already.
 fn mixed(random: &mut Random) -> Config {
     generate(
         random,
@@ -72,8 +72,8 @@ async fn deleting_everything_at_once_leaves_exactly_what_was_found(mut bench: Be
 }
 on_both_stores!(deleting_everything_at_once_leaves_exactly_what_was_found);
 
-/// If values are deleted while no agent runs, its next start removes their objects, although no value refers to the namespaces
-/// any more.
+/// If values are deleted while no agent is running, the next agent removes their objects when it starts, although no value refers
+/// to their namespaces any more.
 async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: Bench) {
     let mut random = Random::from_environment(82);
     let found = found_namespaces("mixed", &bench.label).await;

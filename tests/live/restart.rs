@@ -1,4 +1,5 @@
-//! Live tests of restarts: a restarted agent adopts the existing state and writes nothing if it equals the desired state.
+//! Live tests of restarts. A restarted agent must recognize the existing state, and write nothing if this state equals the
+//! desired one.
 
 use std::path::PathBuf;
 
@@ -16,8 +17,8 @@ use crate::{
     },
 };
 
-/// Restarts with a pair between the agent's own namespace and a named one. Objects in a namespace that is read early must
-/// not be deleted before the other namespaces are read.
+/// The agent restarts while it manages a veth pair between its own namespace and a named one. It must not delete objects in a
+/// namespace that it reads early before it has read the other namespaces.
 async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench) {
     let config = Config {
         interfaces: vec![
@@ -54,7 +55,7 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
 }
 on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
-/// An address of any form is recognized after a restart, even if it is the only one of its family in its namespace.
+/// An address of any form is recognized after a restart, even if it is the only address of its family in the namespace.
 async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
     let forms = [
         "10.1.0.1/24",
@@ -101,8 +102,8 @@ async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
 }
 on_both_stores!(a_restart_leaves_addresses_of_every_form_alone);
 
-/// Stops or kills the agent and starts it again. There must be no netlink write in any namespace and no lost packet, and every
-/// status must be published again.
+/// The agent is stopped or killed, and starts again. It must write nothing in any namespace, lose no packet, and publish every
+/// status again.
 async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut bench: Bench) {
     let mut random = Random::from_environment(7);
     let config = generate(
@@ -148,7 +149,7 @@ async fn a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet(mut 
 }
 on_both_stores!(a_restart_on_a_converged_system_writes_nothing_and_loses_no_packet);
 
-/// If equal values are put again, their statuses get the new revision, and nothing is written.
+/// If the same values are put again, their statuses get the new revision, and the agent writes nothing to the kernel.
 async fn the_same_values_put_again_are_answered_without_a_write(mut bench: Bench) {
     let mut random = Random::from_environment(71);
     let config = generate(

@@ -1,5 +1,5 @@
-//! Live tests of a store that has lost its contents: the network stays, readiness fails, and only an accepted removal deletes
-//! anything.
+//! Live tests of a store that has lost its contents. The network stays as it is, the agent is not ready, and objects are deleted
+//! only after a user has accepted the removal.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,14 +48,14 @@ async fn applied(bench: &mut Bench) -> Vec<Monitor> {
     paths.iter().map(|path| Monitor::open(path)).collect()
 }
 
-/// Runs `netns-agent` with these arguments; returns the exit code, and standard output and error.
+/// Runs `netns-agent` with these arguments. Returns the exit code, and standard output followed by standard error.
 fn cli(arguments: &[&str]) -> (i32, String) {
     let output = command::output(AGENT, arguments);
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code().unwrap_or(-1), text.concat())
 }
 
-/// Returns the number of held values and the number of held orphans.
+/// Returns how many values and how many orphans are kept because their removal is on hold.
 fn held() -> Option<(usize, usize)> {
     let (code, text) = cli(&["removals", "list", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
@@ -72,14 +72,14 @@ async fn until_held(bench: &Bench, what: (usize, usize)) {
     );
 }
 
-/// Returns when each removal was put on hold, by key, as the statuses report it.
+/// Returns the time at which the removal of each value was put on hold, by key. The times are those in the published statuses.
 fn held_since(published: &Publication) -> BTreeMap<String, String> {
     let statuses = published.keys.values().filter_map(|published| published.status.as_ref());
     let held = statuses.filter(|status| !status.removal_held_since.is_empty());
     held.map(|status| (status.key.clone(), status.removal_held_since.clone())).collect()
 }
 
-/// Waits until the statuses of exactly these values report a held removal; returns when each was put on hold.
+/// Waits until the statuses of exactly these values report that the removal is on hold. Returns when each was put on hold.
 async fn until_reported_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
     let wanted: BTreeSet<String> = keys.iter().map(|key| format!("config/{key}")).collect();
     let says = |published: &Publication| held_since(published).into_keys().eq(wanted.iter().cloned());
@@ -92,7 +92,7 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
     }
 }
 
-/// Waits until `netns-agent status` fails and says what is on hold and how to proceed.
+/// Waits until `netns-agent status` fails and says that removals are on hold, why, and how to proceed.
 async fn until_not_ready(bench: &Bench, evidence: &str) {
     let says_all = || {
         let (code, text) = cli(&["status"]);
@@ -111,8 +111,8 @@ async fn until_ready(bench: &Bench) {
     bench.until_true("the agent is ready", || cli(&["status"]).0 == 0).await;
 }
 
-/// etcd is wiped while the agent runs: nothing is deleted, damage is repaired, and the removal of a key that is put again
-/// is no longer held.
+/// etcd is wiped while the agent is running. Nothing is deleted, and damage is still repaired. If a key is put again, its removal
+/// is no longer on hold.
 async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.store.etcd().kill();
@@ -150,7 +150,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
         "{still_held:?}, {since:?}"
     );
     bench.check(&config);
-    // The held removals survive a crash of the agent. Values that were put again are not held again.
+    // After a crash of the agent, the other removals are still on hold. The values that were put again are not affected.
     bench.kill_agent().await;
     bench.until_nothing_is_published().await;
     bench.launch_agent_now();
@@ -176,7 +176,7 @@ async fn an_etcd_wiped_under_the_agent_deletes_nothing(mut bench: Bench) {
 }
 on_one_store!(an_etcd_wiped_under_the_agent_deletes_nothing, Etcd, 120);
 
-/// If the agent starts against an emptied etcd, its links stay until the key in the store accepts the removal.
+/// If the store is empty when the agent starts, the links of the agent stay until a key in the store accepts the removal.
 async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;
@@ -186,7 +186,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
     until_not_ready(&bench, "before the agent stopped").await;
-    // The removals are still held after another restart, although the agent now recognizes the store.
+    // The removals stay on hold after another restart, although the agent now recognizes the store.
     bench.kill_agent().await;
     bench.launch_agent_now();
     until_held(&bench, (0, 5)).await;
@@ -203,7 +203,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
 }
 on_one_store!(an_agent_started_against_an_emptied_etcd_deletes_nothing, Etcd, 120);
 
-/// With `--on-store-loss=apply`, the agent deletes what the store has lost.
+/// With `--on-store-loss=apply`, the agent deletes the objects of all values that the store has lost.
 async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
     bench.agent_arguments.push("--on-store-loss=apply".to_owned());
     applied(&mut bench).await;
@@ -215,7 +215,8 @@ async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
 }
 on_one_store!(a_store_loss_is_applied_if_asked_for, Etcd, 120);
 
-/// If every key is deleted while the agent is down, the agent follows the deletions, because the store's history proves them.
+/// If all keys are deleted while the agent is down, the agent deletes the objects, because the history of the store shows that
+/// the keys were deleted and not lost.
 async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) {
     applied(&mut bench).await;
     bench.kill_agent().await;
@@ -229,7 +230,8 @@ async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) 
 }
 on_one_store!(deletions_made_while_the_agent_was_down_are_followed, Etcd, 120);
 
-/// If the file of the embedded store is missing, the agent deletes nothing, as if etcd had been replaced by another one.
+/// If the file of the embedded store is missing, the agent deletes nothing. It treats this like the replacement of etcd by
+/// another one.
 async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;
@@ -246,7 +248,7 @@ async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
 }
 on_one_store!(a_missing_store_file_deletes_nothing, Embedded, 120);
 
-/// After the loss of the data directory, the agent cannot recognize its store, so it deletes no objects of an earlier run.
+/// If the data directory is lost, the agent cannot recognize its store. It deletes no objects of an earlier run.
 async fn a_lost_data_directory_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;

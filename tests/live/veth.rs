@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// Returns a veth pair in two namespaces, a LOOPBACK behind its right end, a route to the LOOPBACK, and ARP entries.
+/// Returns a veth pair in two namespaces, a LOOPBACK in the namespace of its right end, a route to the LOOPBACK, and ARP entries.
 pub fn two_namespaces() -> Config {
     Config {
         interfaces: vec![
@@ -38,8 +38,8 @@ pub fn two_namespaces() -> Config {
     }
 }
 
-/// Two veth ends put with etcdctl reach each other, their statuses have the revisions of the puts, and the agent's own
-/// namespace sees no link.
+/// Two veth ends that are put with etcdctl reach each other, their statuses have the revisions of the puts, and no link is
+/// visible in the agent's own namespace.
 async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
     bench.start_agent().await;
     let mut own = Monitor::open(Path::new("/proc/self/ns/net"));
@@ -70,7 +70,8 @@ async fn two_veth_ends_put_with_etcdctl_reach_each_other(mut bench: Bench) {
 }
 on_both_stores!(two_veth_ends_put_with_etcdctl_reach_each_other);
 
-/// An end whose retry is seconds away is created at once when the other end is corrected.
+/// If one end of a veth pair has failed, it is created as soon as the other end is corrected, although its next retry is seconds
+/// away.
 async fn a_failed_end_is_created_at_once_when_the_other_is_corrected(mut bench: Bench) {
     command::ip("netns add pair-d");
     command::ip("-n pair-d link add eth0 type veth peer name foreign");

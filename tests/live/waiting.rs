@@ -7,7 +7,7 @@ use crate::{
     support::{self, bench::Bench, command},
 };
 
-/// Pair with an IPv6 address, which the kernel checks for duplicates for a second or two.
+/// A veth pair with an IPv6 address. The kernel takes a second or two to check whether the address is a duplicate.
 const TENTATIVE: &str = r#"linuxConfig:
   interfaces:
     - {name: left, type: VETH, enabled: true, hostIfName: eth0, ipAddresses: ["fd00:71::1/64"],
@@ -16,20 +16,20 @@ const TENTATIVE: &str = r#"linuxConfig:
        namespace: {type: NSID, reference: wait-right}, veth: {peerIfName: left}}
 "#;
 
-/// Link in the namespace of a process that does not exist.
+/// A link in the namespace of a process that does not exist.
 const ABSENT: &str = r#"linuxConfig:
   interfaces:
     - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: "999999"}}
 "#;
 
-/// Document with a VETH that names no peer, which is invalid.
+/// A document that is invalid, because one VETH names no peer.
 const REFUSED: &str = r#"linuxConfig:
   interfaces:
     - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: "999999"}}
     - {name: lonely, type: VETH, enabled: true, hostIfName: lonely0}
 "#;
 
-/// Runs a `netns-agent` subcommand, with the document as its file if there is one.
+/// Runs a `netns-agent` subcommand. If a document is given, passes it to the subcommand as a file.
 fn agent(arguments: &[&str], document: Option<&str>) -> Output {
     let mut arguments = arguments.to_vec();
     if let Some(document) = document {
@@ -46,16 +46,16 @@ fn shown(output: &Output) -> String {
     format!("{out}{err}({})", output.status)
 }
 
-/// Runs a subcommand that must succeed, and returns its output.
+/// Runs a subcommand that must succeed; returns its output.
 fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
     let output = agent(arguments, document);
     assert!(output.status.success(), "{arguments:?}: {}", shown(&output));
     shown(&output)
 }
 
-/// Asserts that `history` shows no failure.
+/// Asserts that the table of `history` shows no failure.
 ///
-/// The number of failures is at the end of each row, because no transaction here has a description.
+/// Each row ends with the number of failures, because no transaction in these tests has a description.
 fn no_transaction_has_failures() {
     let output = agent(&["history"], None);
     let table = String::from_utf8_lossy(&output.stdout);
@@ -78,7 +78,7 @@ async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: 
         assert!(said.contains("1 of 2 PENDING, none failed"), "{said}");
         succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);
     }
-    // An atomic request returns once duplicate address detection is complete.
+    // An atomic request returns only when duplicate address detection is complete.
     let said = succeeds(&["apply", "--atomic"], Some(TENTATIVE));
     assert!(said.contains("CONFIGURED") && !said.contains("PENDING"), "{said}");
     succeeds(&["delete", "interface/left", "interface/right", "--wait"], None);

@@ -1,4 +1,4 @@
-//! Tests of the test harness: if it missed changes or differences, every live test would pass.
+//! Tests of the test harness: if the harness missed changes or differences, every live test would pass.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Creates by hand what the agent creates from [`two_namespaces`].
+/// Creates the objects of [`two_namespaces`] with `ip`, as the agent would.
 fn make_by_hand(label: &str) {
     for line in [
         "netns add pair-left",
@@ -47,7 +47,7 @@ fn make_by_hand(label: &str) {
     );
 }
 
-/// The comparison accepts the correct state, and names missing and unexpected objects.
+/// The comparison accepts the correct state, and reports missing and unexpected objects.
 async fn the_comparison_tells_right_from_wrong(bench: Bench) {
     make_by_hand(&bench.label);
     let config = two_namespaces();
@@ -112,7 +112,7 @@ fn apply_by_hand(config: &Config, label: &str) {
     }
 }
 
-/// A random configuration contains no contradiction, and once it is applied, the kernel matches its model.
+/// A random configuration contains no contradiction. Once it is applied, the kernel matches the model of this configuration.
 async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Bench) {
     for (seed, size) in [(3, [4, 6, 9, 9]), (6, [8, 20, 30, 30]), (7, [5, 12, 24, 24])] {
         let [namespaces, pairs, routes, arps] = size;
@@ -137,7 +137,7 @@ async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Ben
 }
 on_one_store!(the_model_of_a_random_configuration_is_what_the_kernel_shows, Embedded, 60);
 
-/// The foreign namespaces contain exactly what the tests later expect in them.
+/// The foreign namespaces contain exactly the objects that other tests expect in them.
 async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
     for (number, name) in found_namespaces("found", &bench.label).await.iter().take(2).enumerate() {
         let expected = NetnsState {
@@ -149,7 +149,7 @@ async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
 }
 on_one_store!(found_namespaces_hold_what_is_expected_of_them, Embedded, 60);
 
-/// A monitor reports each change in its namespace, none in another one, and nothing for a ping.
+/// A monitor reports each change in its namespace, no change in another namespace, and nothing for a ping.
 async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
     make_by_hand(&bench.label);
     let (left, right) = (Path::new("/run/netns/pair-left"), Path::new("/run/netns/pair-right"));
@@ -179,7 +179,8 @@ async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
 }
 on_one_store!(a_holder_has_its_own_namespace_and_the_wanted_pid, Embedded, 60);
 
-/// The tests' watch reports statuses that were stored before and after its start, after a deletion, and after a crash of etcd.
+/// The watch of the test harness reports statuses stored before it starts, and afterwards also changes, deletions and what is
+/// stored after a crash of etcd.
 async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
     let key = format!("/vnf-agent/{}/config-status/linux/x", bench.label);
     bench

@@ -1,6 +1,6 @@
 //! The agent under test, as a process.
 //!
-//! The tests observe it only through the store and the kernel.
+//! Tests observe the agent only through the store and the kernel.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
     store::{EMBEDDED_LISTEN, StoreKind},
 };
 
-/// Log file shared by all agents that a test starts one after the other.
+/// Log file of the agents that a test starts one after the other.
 pub const LOG: &str = "/run/live/agent.log";
 
 /// A running agent.
@@ -88,7 +88,7 @@ impl Agent {
         self.process.kill().await;
     }
 
-    /// Sends SIGSTOP, which cuts the agent off from everything without it noticing.
+    /// Sends SIGSTOP, which cuts the agent off from everything without the agent noticing.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }

@@ -1,6 +1,6 @@
 //! Test fixture: a store, an agent with its own label, and a watch on what the agent publishes.
 //!
-//! Starts these in the right order. Every wait ends with an event, or panics with a report. See [`Bench::new`] and
+//! Starts the three in the right order. Each wait either ends with an event or panics with a report. See [`Bench::new`] and
 //! [`Bench::until`].
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -17,7 +17,7 @@ use super::{
 /// Default time limit for a wait, in seconds. Set `LIVE_PATIENCE_SECONDS` to override it, for example on a slow machine.
 const TIME_LIMIT_SECONDS: u64 = 20;
 
-/// Revision of each put, by key (after `config/`).
+/// Store revision of the put of each value, by key (after `config/`).
 pub type Revisions = BTreeMap<String, i64>;
 
 /// A store, an agent with its own label, and a watch on what the agent publishes.
@@ -80,10 +80,11 @@ impl Bench {
         format!("/vnf-agent/{}/config/{rest}", self.label)
     }
 
-    /// Starts the agent and waits until it reports that it is healthy; returns the last store revision before this start.
+    /// Starts the agent and waits until it reports that it is healthy; returns the store revision from just before the start.
     pub async fn start_agent(&mut self) -> i64 {
         let before = self.launch_agent().await;
-        // Take the agent out during the wait, so that its end is reported at once and not only after the time limit.
+        // Take the agent out of `self` during the wait, so that an early exit is reported at once and not only after the time
+        // limit.
         let mut agent = self.agent.take().expect("the agent was just launched");
         let published = self.until("the agent publishes OK under check/status/v1/agent", |publication| {
             publication.keys.get("check/status/v1/agent").is_some_and(|entry| {
@@ -99,9 +100,9 @@ impl Bench {
         before
     }
 
-    /// Starts the agent without waiting until it is ready; returns the last store revision before this start.
+    /// Starts the agent without waiting until it is ready; returns the store revision from just before the start.
     pub async fn launch_agent(&mut self) -> i64 {
-        // The embedded store is down while the agent is, so use the last revision that the watch received.
+        // The embedded store does not run without the agent, so use the last revision that the watch received.
         let before = match self.store.kind() {
             StoreKind::Etcd => self.store.revision().await,
             StoreKind::Embedded => self.watch.now().revision,
@@ -221,8 +222,8 @@ impl Bench {
         .await
     }
 
-    /// Waits until the status of every value is CONFIGURED and was published after this revision, and so by an agent that was
-    /// started after it.
+    /// Waits until the status of every value is CONFIGURED and was published after this revision. Such a status is from an agent
+    /// that was started after this revision.
     pub async fn until_configured_since(&self, revisions: &Revisions, published_after: i64) {
         self.until("every value is CONFIGURED again by the agent started last", |publication| {
             revisions.iter().all(|(key, revision)| {
@@ -268,7 +269,7 @@ impl Bench {
         self.until_true(&what, || command::named_namespaces() == expected).await;
     }
 
-    /// Waits for a condition that no published key shows; checks it every 5 ms.
+    /// Waits for a condition that is not visible in the published keys; checks it every 5 ms.
     pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(
             self.becomes(condition).await,
@@ -285,7 +286,7 @@ impl Bench {
             if tokio::time::Instant::now() > deadline {
                 return false;
             }
-            // Poll, because no event reports conditions of programs, or of the kernel as `ip` shows it.
+            // Poll, because no event reports a change in the output of a program such as `ip`.
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         true

@@ -63,7 +63,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
     if let Some(mut input) = child.stdin.take() {
-        // Ignore an error: `nsenter` may have ended already, and its own error output says more.
+        // Ignore an error: `nsenter` may have ended already, and its own error output is more helpful.
         let _ = input.write_all((lines.join("\n") + "\n").as_bytes());
     }
     let output = child.wait_with_output().expect("read the output of ip");
@@ -76,7 +76,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
     );
 }
 
-/// Returns lines that show whether the checksums of a link are offloaded.
+/// Returns lines that say whether receive and transmit checksums are offloaded for a link.
 pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
     let netns = format!("--net={}", netns.display());
     let output = output("nsenter", &[&netns, "ethtool", "-k", link]);
@@ -92,7 +92,7 @@ pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
 
 /// Runs one `ip -json -details -batch` process in a namespace; returns the output of each line in order.
 ///
-/// A single process instead of one per object keeps hundreds of comparisons cheap.
+/// Using one process for all lines keeps hundreds of comparisons cheap.
 pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>, String> {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -103,7 +103,8 @@ pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>
         .spawn()
         .map_err(|error| format!("cannot run nsenter: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // Ignore an error: `nsenter` may have ended already (no such namespace), and its own error output says more.
+        // Ignore an error: `nsenter` may have ended already (if the namespace does not exist), and its own error output is more
+        // helpful.
         let _ = input.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Sets of desired values, and the comparison of the kernel with their expected state.
+//! Sets of desired values, and the comparison of the kernel with the state that they lead to.
 //!
 //! The values and the model of their effects come from the crate `testbed`, which is independent of the crates under test.
 
@@ -21,7 +21,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Returns a pair with one end in each of two namespaces, a route and an ARP entry.
+    /// Returns a veth pair that connects two namespaces, and also a route and an ARP entry.
     ///
     /// All MAC addresses are given, so none is random.
     pub fn between_two_namespaces() -> Self {
@@ -59,8 +59,8 @@ impl Config {
         self.interfaces.iter().map(|interface| interface.netns.clone()).collect()
     }
 
-    /// Returns the expected state of each referenced namespace once everything is CONFIGURED, if the only foreign objects
-    /// are the existing links that values refer to.
+    /// Returns the expected state of each referenced namespace once everything is CONFIGURED. Assumes that the only foreign
+    /// objects are the links to which EXISTING and TAP_TO_VPP interfaces refer.
     pub fn expected(&self, label: &str) -> BTreeMap<Reference, NetnsState> {
         let values = self.values();
         let places = self.namespaces().into_iter().map(|reference| (reference.clone(), reference));
@@ -93,7 +93,7 @@ impl Config {
             .unwrap_or_else(|| panic!("the test refers to no interface {name}"))
     }
 
-    /// Compares the kernel with the expected state; returns a report of the differences, if any.
+    /// Compares the kernel with the expected state. The error is a report of the differences.
     pub fn check(&self, label: &str) -> Result<(), String> {
         let mut report = String::new();
         for (reference, expected) in self.expected(label) {

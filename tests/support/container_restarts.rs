@@ -1,8 +1,8 @@
-//! Measures how long it takes to restore an interface after its container was restarted.
+//! Measures how long it takes to restore an interface after its container is restarted.
 //!
-//! Measures the time from Docker's event `start` until the container's namespace has all desired objects, which is checked
-//! every 100 µs once the container's PID is known. The request for the PID takes one or two milliseconds, so a figure may be
-//! too large by that much, but never too small. No time is asserted. See [`measure`].
+//! Each measurement starts with Docker's event `start` and stops when the namespace of the container has all desired objects.
+//! This is checked every 100 µs as soon as the PID of the container is known. Getting the PID takes one or two milliseconds, so a
+//! result may be too large by that much, but is never too small. No time is asserted. See [`measure`].
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use super::{
     store::StoreKind,
 };
 
-/// Time limit for one restart, and for restoring the interface.
+/// Time limit for one restart of a container, and for restoring its interface.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit for a request to the daemon, in seconds.
 const ANSWER_SECONDS: u64 = 60;
@@ -45,7 +45,7 @@ fn pair() -> Config {
     }
 }
 
-/// Restarts a container several times; returns how long it took each time until its interface was complete again.
+/// Restarts a container several times. Returns how long it took after each restart until the interface was complete again.
 pub async fn measure(restarts: u64) -> Vec<Duration> {
     let mut bench = Bench::new(StoreKind::Etcd).await;
     bench.agent_log = "info".to_owned();
@@ -73,7 +73,7 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     let socket = daemon.socket();
     let docker = Docker::connect_with_unix(&socket.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION).expect("connect to Docker");
     let mut events = events(&docker);
-    // The subscription is active once the daemon has answered a later request.
+    // If the daemon answers a later request, the subscription is active.
     docker.version().await.expect("get the version of the daemon");
     let mut samples = Vec::new();
     for _ in 0..restarts {
@@ -91,7 +91,7 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     samples
 }
 
-/// Returns a stream of `start` events, as container ids and times.
+/// Returns a stream of `start` events: the ID of the container and the time of the event.
 fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
@@ -129,7 +129,7 @@ async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Dura
     complete.saturating_sub(started)
 }
 
-/// Waits until `net0` is complete in this namespace; returns the time since the Unix epoch.
+/// Waits until `net0` is complete in this namespace; returns the current time, measured from the Unix epoch.
 fn complete_at(netns: PathBuf) -> Duration {
     let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     let looking = std::thread::spawn(move || {
@@ -137,7 +137,7 @@ fn complete_at(netns: PathBuf) -> Duration {
         let deadline = SystemTime::now() + TIME_LIMIT;
         while !is_complete() {
             assert!(SystemTime::now() < deadline, "the interface must be restored within {TIME_LIMIT:?}");
-            // Poll, because the kernel notifies only sockets that were opened before the change.
+            // Poll, because the kernel sends notifications only to sockets that were open before the change.
             std::thread::sleep(Duration::from_micros(100));
         }
         SystemTime::now()
@@ -147,7 +147,7 @@ fn complete_at(netns: PathBuf) -> Duration {
     looking.join().expect("the thread that looks into the container")
 }
 
-/// Returns true if this thread's namespace contains `net0` with its address, route and ARP entry, and its peer is up too.
+/// Returns true if this thread's namespace contains `net0` with its address, route and ARP entry, and the peer of `net0` is up.
 fn is_complete() -> bool {
     let has_address = nix::ifaddrs::getifaddrs().is_ok_and(|mut found| {
         found.any(|found| {
@@ -162,7 +162,7 @@ fn is_complete() -> bool {
     let tells = |file: &str, word: &str| {
         std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|text| text.contains(word))
     };
-    // 10.92.0.0 as in /proc/net/route: hexadecimal, with the bytes in network order read as a number in host byte order.
+    // The form of 10.92.0.0 in /proc/net/route: four bytes in network order, read as a number in host byte order, in hexadecimal.
     let network = format!("{:08X}", u32::from_ne_bytes([10, 92, 0, 0]));
     has_address && tells("route", &network) && tells("arp", "02:00:00:00:91:09")
 }

@@ -1,9 +1,9 @@
-//! A private Docker daemon for tests, with its own directories and socket, no bridge, no iptables, and an image that is built
-//! on the spot.
+//! A private Docker daemon for tests, with its own directories and socket, an image that is built on the spot, and neither a
+//! bridge nor iptables.
 //!
 //! Needs root, `dockerd` with `containerd` and `runc`, the `docker` client and a static `busybox` (Debian: docker.io,
-//! busybox-static); [`missing_requirement`] says what is missing. Start with [`Daemon::start`]. Dropping a [`Daemon`] ends
-//! its containers and itself, and unmounts and removes everything.
+//! busybox-static). [`missing_requirement`] says what is missing. Start with [`Daemon::start`]. Dropping a [`Daemon`] ends the
+//! daemon and its containers, and unmounts and removes everything.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -32,7 +32,7 @@ pub const IMAGE: &str = "busybox-only";
 
 /// Time limit for the daemon to answer.
 ///
-/// The daemon first ends containers that outlived it, which takes 10 s for a container that ignores SIGTERM.
+/// When it starts, the daemon first ends containers that outlived it. That takes 10 s for a container that ignores SIGTERM.
 const START_TIME_LIMIT: Duration = Duration::from_secs(40);
 
 /// Time limit for containerd to end after its daemon.
@@ -55,9 +55,9 @@ pub fn missing_requirement() -> Option<String> {
 /// What happens to containers that outlive the daemon.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Survival {
-    /// Containers that outlive the daemon are ended when it starts again (the default of Docker).
+    /// When the daemon starts again, it ends the containers that outlived it (the default of Docker).
     EndedAtStart,
-    /// Containers that outlive the daemon are taken over (`--live-restore`).
+    /// When the daemon starts again, it takes over the containers that outlived it (`--live-restore`).
     TakenOver,
 }
 
@@ -70,7 +70,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Prepares the directory of a daemon without starting it. Its socket does not exist yet.
+    /// Prepares the directory of a daemon without starting the daemon, so its socket does not exist yet.
     pub fn prepare(survival: Survival) -> TestResult<Self> {
         let directory = tempfile::Builder::new().prefix("dockerd-").tempdir()?.keep();
         Ok(Self {
@@ -106,7 +106,8 @@ impl Daemon {
 
     /// Starts the daemon for the first time or again, without waiting.
     pub fn launch_without_waiting(&mut self) -> TestResult {
-        // Remove stale files. After SIGKILL they name processes that have ended, and whose PIDs may have been reused.
+        // Remove stale files. After SIGKILL, they contain the PIDs of processes that have ended, and other processes may have
+        // these PIDs now.
         for stale in ["dockerd.pid", "exec/containerd/containerd.pid", "docker.sock"] {
             remove_if_there(&self.directory.join(stale))?;
         }
@@ -145,13 +146,13 @@ impl Daemon {
                 let tail: Vec<&str> = log.lines().rev().take(15).collect();
                 return Err(format!("dockerd does not answer; its last log lines, latest first:\n{}", tail.join("\n")).into());
             }
-            // Poll, because there is no event before the daemon listens.
+            // Poll, because no event shows that the daemon is listening.
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    /// Kills the daemon with SIGKILL, as a crash would. Containers keep running; its containerd dies with it.
+    /// Kills the daemon with SIGKILL, as in a crash. Its containerd is killed with it, but its containers keep running.
     pub fn crash(&mut self) -> TestResult {
         self.end(Signal::SIGKILL)
     }
@@ -167,7 +168,7 @@ impl Daemon {
             kill(Pid::from_raw(i32::try_from(process.id())?), signal)?;
             process.wait()?;
         }
-        // The kernel kills containerd with its parent, but not at the same instant.
+        // The kernel kills containerd when its parent ends, but not at the same instant.
         match containerd.is_none_or(|containerd| containerd.ends_within(CONTAINERD_TIME_LIMIT)) {
             true => Ok(()),
             false => Err("containerd is still running after the daemon has ended".into()),
@@ -223,7 +224,7 @@ impl Daemon {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        // The user's Docker contexts and configuration must not redirect the client.
+        // Ignore the user's Docker contexts and configuration, which could redirect the client.
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command
             .env("DOCKER_CONFIG", self.directory.join("client"))

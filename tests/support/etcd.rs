@@ -50,7 +50,8 @@ impl Etcd {
         Self::start_with(&[], None).await
     }
 
-    /// Like [`Etcd::start`], with additional etcd arguments and, optionally, TLS that requires client certificates.
+    /// Like [`Etcd::start`], but with additional arguments for etcd and, if `tls` is given, with TLS that requires client
+    /// certificates.
     pub async fn start_with(arguments: &[&str], tls: Option<Certificates>) -> Self {
         let mut etcd = Self {
             child: None,
@@ -97,7 +98,8 @@ impl Etcd {
         Client::connect([self.url()], Some(options)).await.expect("sign in")
     }
 
-    /// Enables authentication: `root` with password `root`, and `user`, who may read and write only under `prefix`.
+    /// Enables authentication, and adds two users: `root` with password `root`, and `user`, who may access only keys that begin
+    /// with `prefix`.
     pub async fn enable_authentication(&self, user: &str, password: &str, prefix: &str) {
         let mut client = self.client().await;
         let permission = Permission::read_write(prefix).with_prefix();
@@ -113,7 +115,7 @@ impl Etcd {
         client.auth_enable().await.expect("enable authentication");
     }
 
-    /// Kills the server, as a crash would. Its data stays.
+    /// Kills the server, as in a crash. Its data is kept.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().expect("kill the server");
@@ -133,7 +135,7 @@ impl Etcd {
         std::fs::remove_dir_all(self.data()).expect("remove the data directory");
     }
 
-    /// Suspends the process. Connections stay open, but nothing answers.
+    /// Suspends the process. Connections stay open, but the server answers nothing.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
@@ -181,7 +183,7 @@ impl Etcd {
         self.answers().await;
     }
 
-    /// Waits until the server answers. Nothing else shows that it is ready.
+    /// Waits until the server answers, because nothing else shows that it is ready.
     async fn answers(&self) {
         let limit = Instant::now() + START_LIMIT;
         loop {

@@ -1,5 +1,5 @@
-//! Creates foreign namespaces that exist before the agent and contain objects that resemble the agent's, and shows if they
-//! have changed. See [`found_namespaces`].
+//! Creates foreign namespaces that exist before the agent starts and contain objects that resemble the agent's. Also checks
+//! whether they have changed. See [`found_namespaces`].
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use super::{
     settle,
 };
 
-/// Creates `<prefix>0` and `<prefix>1` with foreign links, addresses, routes and neighbours that resemble the agent's, and a
-/// namespace to which no value refers. `label` is the agent's label. Returns the names.
+/// Creates the namespaces `<prefix>0` and `<prefix>1` with foreign links, addresses, routes and neighbours that resemble the
+/// agent's, and a third namespace to which no value refers. `label` is the agent's label. Returns the names of the namespaces.
 pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     let names = vec![format!("{prefix}0"), format!("{prefix}1"), format!("{prefix}-stranger")];
     for name in &names {
@@ -37,7 +37,8 @@ pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     names
 }
 
-/// Returns an alias of another agent, with a different label or with a label that begins like the agent's.
+/// Returns the alias of a link that belongs to another agent, with a different label or with a label that begins with this
+/// agent's label.
 fn foreign_alias(label: &str, number: usize) -> String {
     if number == 0 {
         "/vnf-agent/somebody-else/left/right".to_owned()

@@ -1,16 +1,16 @@
 //! Runs each test in its own network, mount and PID namespaces, by starting the test binary again under `unshare`.
 //!
-//! Inside, `/run` is an empty tmpfs, `lo` is up and all ports are free, so every test may use the default ports. When the
-//! test ends, its PID namespace ends, and with it every process that it started. Nothing changes outside. See [`run`].
+//! Inside the namespaces, `/run` is an empty tmpfs, `lo` is up and all ports are free, so every test may use the default ports.
+//! When the test ends, its PID namespace ends with all processes that the test started. Nothing changes outside. See [`run`].
 
 use std::{fs::File, future::Future, os::unix::fs::FileExt, process::Stdio, time::Duration};
 
 use nix::mount::MsFlags;
 
-/// Environment variable that is set inside the namespaces. Its value is the full name of the test that may run there.
+/// Environment variable that is set inside the namespaces. Its value is the full name of the test that runs there.
 const INSIDE: &str = "NETNS_AGENT_TEST_INSIDE";
 
-/// Interval at which a running test's output is shown.
+/// Interval at which the output of a running test is shown.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
 /// Scratch directory of a test, on its own `/run`.
@@ -62,7 +62,7 @@ fn block_on(scenario: impl Future<Output = ()>) {
         .build()
         .expect("a tokio runtime");
     runtime.block_on(scenario);
-    // A harness task that still waits for the store must not delay the end of the test.
+    // Do not wait for tasks of the test harness that are still waiting for the store.
     runtime.shutdown_background();
 }
 
@@ -74,7 +74,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
     );
     let log = tempfile::tempfile().expect("create a temporary file for the output of the test");
     let binary = std::env::current_exe().expect("get the path of the test binary");
-    // The shell is PID 1 because it reaps the orphans of daemons, which a test binary would not do.
+    // Run the test under a shell with PID 1. The shell reaps orphaned processes of daemons, which a test binary would not do.
     let mut command = tokio::process::Command::new("setpriv");
     command
         .args([
@@ -92,7 +92,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
         .arg(binary)
         .args(arguments)
         .env(INSIDE, test)
-        // The data of the test's daemons is in memory, so none of their writes waits for a disk.
+        // Keep the data of the test's daemons in memory, so that their writes do not wait for a disk.
         .env("TMPDIR", SCRATCH)
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -108,7 +108,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
         let mut child = command.spawn().expect("setpriv and unshare (util-linux) start the scenario");
         let deadline = tokio::time::Instant::now() + limit;
         loop {
-            // Wake up regularly to show the progress of a long-running test with `--nocapture`.
+            // Wake up regularly, so that new output of a long-running test is shown (with `--nocapture`).
             let outcome = tokio::time::timeout(SHOWN_EVERY, child.wait()).await;
             show_new_output(&log, &mut text);
             match outcome {
@@ -139,7 +139,7 @@ fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
 
 /// Prints what the test has written since the last call, and adds it to `text`.
 ///
-/// Reads at a given position, because the writers share the file offset.
+/// Reads at an explicit position, because the file offset is shared with the writers.
 fn show_new_output(log: &File, text: &mut Vec<u8>) {
     let mut chunk = [0; 64 * 1024];
     let before = text.len();
@@ -164,7 +164,7 @@ fn prepare() {
     for directory in ["/run/netns", SCRATCH] {
         std::fs::create_dir(directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
     }
-    // Docker writes a key below /etc; the overlay keeps it in memory.
+    // Docker writes a key below /etc, which the overlay keeps in memory.
     for folder in ["/run/live/etc-upper", "/run/live/etc-work"] {
         std::fs::create_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
     }

@@ -1,7 +1,7 @@
 //! Netlink sockets that listen in a namespace, to prove that nothing was written there.
 //!
-//! The kernel delivers a notification in the context of the process that makes the change. By the time a change is
-//! acknowledged, its notification is in the socket's queue, so reading it later loses nothing. See [`Monitor`].
+//! The kernel queues the notification of a change while it handles the request. When a change has been acknowledged, its
+//! notification is already in the socket, so it can be read later. See [`Monitor`].
 
 use std::{
     fs::File,
@@ -28,14 +28,14 @@ use rtnetlink::packet_route::{
 };
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Multicast groups for links, neighbours, IPv4 addresses and routes, rules, IPv6 addresses and routes (RTNLGRP_*,
+/// Multicast groups of links, neighbours, IPv4 addresses and routes, rules, and IPv6 addresses and routes (RTNLGRP_*,
 /// linux/rtnetlink.h).
 const GROUPS: [u32; 7] = [1, 3, 5, 7, 8, 9, 11];
 
-/// Space for several thousand notifications. Tests with a monitor expect few or none.
+/// Size of the receive buffer, which is enough for several thousand notifications. Tests with a monitor expect few or none.
 const RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 
-/// A listening socket in one namespace.
+/// A netlink socket that listens in one namespace.
 pub struct Monitor {
     socket: Socket,
     name: String,
@@ -44,7 +44,7 @@ pub struct Monitor {
 /// Records when notifications arrive in any of several namespaces.
 pub struct Arrivals {
     times: tokio::sync::mpsc::UnboundedReceiver<Instant>,
-    /// Arrival that `wait` received and `newest` has not returned yet.
+    /// Arrival time that `wait` has received but `newest` has not returned yet.
     awaited: Option<Instant>,
     stop: Arc<AtomicBool>,
 }
@@ -73,7 +73,8 @@ impl Arrivals {
                         match socket.recv(&mut datagram, nix::libc::MSG_DONTWAIT) {
                             Ok(_) => {}
                             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                            // The socket's buffer has overflowed. Notifications were lost, but their arrival time is known.
+                            // The receive buffer overflowed. Notifications were lost, but the time at which they arrived is
+                            // known.
                             Err(_) => {}
                         }
                     }
@@ -162,7 +163,7 @@ impl Monitor {
         }
     }
 
-    /// Panics if anything was changed since the last call.
+    /// Panics if anything has changed since the last call.
     pub fn assert_silent(&mut self, during: &str) {
         let changes = self.changes();
         assert!(
@@ -179,9 +180,10 @@ impl Monitor {
 /// routes.
 fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     match message {
-        // Neighbour resolution adds and changes entries all the time; only people and agents add permanent ones.
+        // Neighbour resolution adds and changes entries all the time. Only people and agents add permanent ones.
         RouteNetlinkMessage::NewNeighbour(neighbour) => neighbour.header.state != NeighbourState::Permanent || is_multicast(neighbour),
-        // An entry that is being deleted is no longer permanent, but entries added by people and agents usually have a protocol.
+        // An entry that is being deleted is no longer permanent. But entries that people and agents added usually have a
+        // protocol.
         RouteNetlinkMessage::DelNeighbour(neighbour) => {
             !neighbour.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Protocol(_)))
         }

@@ -8,20 +8,20 @@ use testbed::expected::{Link, RouteEntry, Space, network};
 
 use super::command;
 
-/// Link settings, named as in the output of `ip`. Each is compared only if a value is expected for it.
+/// Settings of links, named as in the output of `ip`. A setting is compared only if its value is expected.
 const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table", "vlan_filtering"];
 
 /// State of a namespace as lines of text, to make differences readable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NetnsState {
-    /// Lines that begin with `link`, `master`, `address`, `secondary`, `route` or `neighbour`. Lines that begin with `mac`, `mtu`
-    /// or `setting` are compared only if they are expected.
+    /// Lines that begin with `link`, `master`, `address`, `secondary`, `route`, `neighbour`, `mac`, `mtu` or `setting`. Those
+    /// that begin with one of the last three are compared only if the expected state contains a line for the same property.
     pub lines: BTreeSet<String>,
 }
 
 impl NetnsState {
-    /// Reads a namespace, except for what the kernel creates by itself: `lo` and its own addresses, link-local addresses, routes
-    /// of protocol `kernel`, and neighbours that are not permanent.
+    /// Reads the state of a namespace. Leaves out what the kernel creates by itself: `lo` and its own addresses, link-local
+    /// addresses, routes of protocol `kernel`, and neighbours that are not permanent.
     pub fn read(netns: &Path) -> Result<Self, String> {
         let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n")?;
         let mut lines = BTreeSet::new();
@@ -68,10 +68,10 @@ impl NetnsState {
         Self { lines }
     }
 
-    /// Reports the lines that are missing in `found`, and those that are unexpected.
+    /// Reports the expected lines that are missing in `found`, and the lines of `found` that are not expected.
     pub fn difference(&self, found: &Self, name: &str) -> String {
         let missing = self.lines.difference(&found.lines).map(|line| format!("{name}: missing: {line}\n"));
-        // All words of a line except the last, which is the value, identify a setting.
+        // The last word of a line is the value of the property. The words before it identify the property.
         let counts = |line: &str| {
             let is_optional = ["mac ", "mtu ", "setting "].iter().any(|start| line.starts_with(start));
             let meant = |line: &str| line.rsplit_once(' ').map(|(meant, _)| meant.to_owned());

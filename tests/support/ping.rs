@@ -35,7 +35,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Starts a `ping` in this namespace with 100 echo requests per second. `name` distinguishes its log from others.
+    /// Starts a `ping` in this namespace that sends 100 echo requests per second. `name` distinguishes its log from other logs.
     pub fn start(netns: &Path, address: &str, name: &str) -> Self {
         Self::start_every("0.01", netns, address, name)
     }
@@ -48,7 +48,7 @@ impl Stream {
         Self { process, log }
     }
 
-    /// Ends the ping and returns the number of replies. Panics if a reply between the first and the last is missing.
+    /// Stops the `ping` and returns the number of replies. Panics if a reply between the first and the last one is missing.
     pub async fn finish_without_loss(mut self) -> usize {
         assert!(self.process.runs(), "ping ended by itself:\n{}", tail(Path::new(&self.log), 20));
         self.process.signal(Signal::SIGINT);
@@ -56,9 +56,9 @@ impl Stream {
         self.answers_without_loss()
     }
 
-    /// Returns the number of replies so far. Panics if a reply between the first and the last is missing.
+    /// Returns the number of replies so far. Panics if a reply between the first and the last one is missing.
     ///
-    /// A request that has not been answered yet does not count as lost.
+    /// A request that has not been answered yet is not considered lost.
     pub fn answers_without_loss(&self) -> usize {
         let text = std::fs::read_to_string(&self.log).expect("read the log of ping");
         let answered: BTreeSet<u32> = text

@@ -1,4 +1,4 @@
-//! Processes that a test starts and ends: daemons with a log, and sleeping processes in their own network namespace.
+//! Processes that a test starts and ends: daemons with a log file, and sleeping processes in their own network namespace.
 //!
 //! Signals are sent only to these processes. See [`Process`] and [`Holder`].
 
@@ -80,7 +80,7 @@ impl Process {
             .unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name))
     }
 
-    /// Waits until the process has ended after a signal.
+    /// Waits until the process has ended after a signal. Panics after a time limit.
     pub async fn wait(&mut self) -> ExitStatus {
         match tokio::time::timeout(TERMINATION_TIME_LIMIT, self.child.wait()).await {
             Ok(status) => status.unwrap_or_else(|error| panic!("waiting for {}: {error}", self.name)),
@@ -119,10 +119,10 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Starts a process. If `pid` is given, it gets exactly this PID, which must be free.
+    /// Starts a process. If `pid` is given, the process gets exactly this PID, which must be free.
     ///
-    /// A thread creates the namespace and then forks, so the process is never in another namespace. The kernel assigns the PID
-    /// after `ns_last_pid`. If another thread starts in between and gets that PID, the start is tried again.
+    /// A thread creates the namespace and then forks, so the process is in this namespace from the start. The kernel assigns the
+    /// PID that follows `ns_last_pid`. If another thread starts in between and gets this PID, the start is repeated.
     pub fn start(pid: Option<i32>) -> Self {
         for _ in 0..200 {
             let child = std::thread::spawn(move || {

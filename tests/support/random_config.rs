@@ -1,7 +1,7 @@
 //! Random configurations, and random changes to them.
 //!
-//! Every configuration can be applied completely, because no value contradicts another. All choices depend only on the seed.
-//! See [`generate`].
+//! No two values of a configuration contradict each other, so every configuration can be applied completely. All choices depend
+//! only on the seed. See [`generate`].
 
 use testbed::random::Random;
 
@@ -86,7 +86,7 @@ pub fn change(random: &mut Random, config: &mut Config, changes: usize) {
                 config.interfaces[interface].mtu = 1280 + 4 * random.below(50) as u32;
             }
             1 => {
-                // A second address is added or removed; the first stays, because gateways depend on it.
+                // Add or remove a second address. The first one stays, because gateways depend on it.
                 let number = random.below(config.interfaces.len());
                 let interface = &mut config.interfaces[number];
                 let extra = format!("10.200.{number}.1/24");

@@ -1,7 +1,7 @@
 //! Waits until the kernel has completed its own changes to new links.
 //!
-//! After a link comes up, the kernel continues by itself: the carrier event follows up to a second later, and IPv6 duplicate
-//! address detection takes some time. A monitor that is opened after this wait sees only the agent's changes. See
+//! After a link has come up, the kernel continues to change it: the carrier event follows up to a second later, and IPv6
+//! duplicate address detection takes some time. A monitor that is opened after this wait sees only changes made by the agent. See
 //! [`until_quiet`].
 
 use std::{
@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::command;
 
-/// Time limit for the kernel. Carrier events take up to 1 s and duplicate address detection up to 2 s; anything longer is an error.
+/// Time limit for the kernel's own changes. Carrier events take up to 1 s, and duplicate address detection takes up to 2 s.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// Waits until every link in these namespaces that is up has a carrier state, and no address is tentative.
+/// Waits until every link that is up in these namespaces has a carrier state, and no address is tentative.
 pub async fn until_quiet(namespaces: &[PathBuf]) {
     let deadline = tokio::time::Instant::now() + TIME_LIMIT;
     loop {
@@ -28,12 +28,12 @@ pub async fn until_quiet(namespaces: &[PathBuf]) {
             tokio::time::Instant::now() < deadline,
             "the kernel is still changing links after {TIME_LIMIT:?}: {unsettled:?}"
         );
-        // Poll. The kernel would report these changes, but only to sockets that were opened earlier.
+        // Poll, because the kernel reports these changes only to sockets that were opened earlier.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Returns the links in this namespace that have no carrier state yet, or a tentative address.
+/// Returns the links in this namespace that have no carrier state yet or have a tentative address.
 fn unsettled(netns: &Path) -> Vec<String> {
     let answers = command::ip_batch_json(netns, "address show\n").unwrap_or_else(|error| panic!("{error}"));
     let links = answers.iter().filter_map(Value::as_array).flatten();

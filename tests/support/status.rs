@@ -1,6 +1,6 @@
 //! Watches all keys that the agent publishes in the store, as a client would.
 //!
-//! Never queries the agent itself. See [`StatusWatch`].
+//! Never sends a request to the agent itself. See [`StatusWatch`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -28,14 +28,14 @@ pub struct ValueStatus {
     pub message: String,
     /// When the value entered its state.
     pub since: String,
-    /// Store revision to which this status responds.
+    /// Store revision of the value that this status describes.
     #[serde(deserialize_with = "number_or_text")]
     pub mod_revision: i64,
     /// Namespace of the value, as JSON.
     pub namespace: serde_json::Value,
     /// Unmet dependencies in structured form.
     pub unmet: Vec<serde_json::Value>,
-    /// Number of consecutive failed attempts.
+    /// Number of consecutive failed attempts to apply the value.
     pub attempts: u32,
     /// The last failed attempt, as JSON; `null` if there was none.
     pub last_error: serde_json::Value,
@@ -43,9 +43,9 @@ pub struct ValueStatus {
     pub next_retry: String,
     /// True if the object was foreign before the agent adopted it.
     pub adopted: bool,
-    /// The last repair of damage caused by others, as JSON; `null` if there was none.
+    /// The last repair of damage that others caused, as JSON; `null` if there was none.
     pub last_repair: serde_json::Value,
-    /// Time when the removal was put on hold; empty if it is not held.
+    /// Time when the removal was put on hold; empty if the removal is not on hold.
     pub removal_held_since: String,
 }
 
@@ -104,7 +104,7 @@ impl Publication {
         self.of(key).map_or("", |status| &status.state)
     }
 
-    /// Returns true if the value is CONFIGURED, with a status that responds to this store revision.
+    /// Returns true if the value is CONFIGURED, with a status for this store revision of the value.
     pub fn is_configured_at(&self, key: &str, mod_revision: i64) -> bool {
         self.of(key)
             .is_some_and(|status| status.state == "CONFIGURED" && status.mod_revision == mod_revision)
@@ -122,7 +122,7 @@ impl Publication {
         self.keys.keys().any(|key| key.starts_with("config-status/"))
     }
 
-    /// Returns one line per key, for reports about failed tests.
+    /// Returns the published keys as text, one line per key, for reports about failed tests.
     pub fn describe(&self) -> String {
         self.keys
             .iter()
@@ -144,12 +144,12 @@ impl StatusWatch {
         let prefix = format!("/vnf-agent/{label}/");
         let task = tokio::spawn(async move {
             loop {
-                // When a watch ends for any reason, read all keys again and watch from that revision on.
+                // The result is not needed: whatever ended the watch, read all keys again and watch from that revision on.
                 let _ = follow(client.clone(), &prefix, &sender).await;
                 if sender.is_closed() {
                     return;
                 }
-                // The store is down; no event announces its return, so try again.
+                // The store is down. Try again after a pause, because no event shows that it is back.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
@@ -161,7 +161,7 @@ impl StatusWatch {
         self.receiver.borrow().clone()
     }
 
-    /// Waits until `condition` holds; returns `None` after `time_limit`.
+    /// Waits until `condition` returns true; returns `None` after `time_limit`.
     pub async fn wait_for(&self, time_limit: Duration, mut condition: impl FnMut(&Publication) -> bool) -> Option<Arc<Publication>> {
         let mut receiver = self.receiver.clone();
         let waited = tokio::time::timeout(time_limit, receiver.wait_for(|publication| condition(publication))).await;

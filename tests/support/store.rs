@@ -12,7 +12,7 @@ pub const EMBEDDED_LISTEN: &str = "127.0.0.1:2379";
 /// Time limit for a write to a store that is being restarted.
 const RESTART_TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// Kind of store that the agent uses.
+/// Kinds of stores that the agent can use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreKind {
     /// The distribution's etcd, as a separate process.
@@ -21,7 +21,7 @@ pub enum StoreKind {
     Embedded,
 }
 
-/// One write in a transaction.
+/// A write that is part of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
     /// Put this value under this full key.
@@ -181,7 +181,7 @@ where
         match request().await {
             Ok(response) => return response,
             Err(error) if is_absence(&error) && tokio::time::Instant::now() < deadline => {
-                // No event announces that the server is listening, so try again.
+                // No event shows that the server is listening, so try again after a pause.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Err(error) => panic!("the store rejected a request of the test: {error}"),

@@ -63,7 +63,7 @@ fn vlans(port: &str) -> Vec<String> {
     list.iter().map(words).collect()
 }
 
-/// Returns the expected VLANs of the trunk port, to which host 4 is connected.
+/// Returns the expected VLANs of the trunk port, which is connected to host 4.
 fn trunk() -> Vec<String> {
     std::iter::once(10).chain(30..=39).map(|vid| vid.to_string()).collect()
 }
@@ -79,8 +79,8 @@ fn reaches(netns: &str, address: &str) -> bool {
 
 /// Returns a bridge with VLAN filtering.
 ///
-/// Hosts 1 and 2 are on untagged ports of VLAN 10, and host 3 on one of VLAN 20. Host 4 is on a trunk with VLAN 10, and has
-/// a VLAN interface on its side.
+/// Hosts 1 and 2 are connected to untagged ports of VLAN 10, and host 3 to an untagged port of VLAN 20. Host 4 is connected to a
+/// trunk port that carries VLAN 10, and has a VLAN interface at its end.
 fn switch() -> Vec<Value> {
     let mut values = vec![json!({
         "name": "switch", "type": "BRIDGE", "namespace": namespace("vl-sw"), "host_if_name": "br0", "enabled": true,
@@ -115,9 +115,9 @@ fn switch() -> Vec<Value> {
     values
 }
 
-/// Tagged and untagged ports of one VLAN reach one another, but no port of another VLAN. A restart changes nothing.
+/// Ports of one VLAN, tagged or not, reach each other, but they reach no port of another VLAN. A restart changes nothing.
 ///
-/// VLANs that are added or deleted by hand are repaired.
+/// The agent repairs VLANs that are added or deleted by hand.
 async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.start_agent().await;
     let values = switch();
@@ -132,7 +132,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.stop_agent().await;
     let before = bench.start_agent().await;
     bench.until_configured_since(&revisions, before).await;
-    // Bridges regularly send notifications about their ports, so silence cannot be asserted here.
+    // Bridges regularly send notifications about their ports, so the test cannot assert silence.
     assert_eq!((vlans("p1"), vlans("p4")), (vec!["10 PVID Egress Untagged".to_owned()], trunk()));
     assert_eq!(link(SWITCH, "p1")["ifindex"], index);
     let bridge = |arguments: &str| {
@@ -141,7 +141,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         run("nsenter", &all)
     };
-    // Change the bridge as well, because the kernel does not notify of added or deleted VLANs.
+    // Change the bridge as well, because the kernel sends no notification when a VLAN is added or deleted.
     for damage in [
         "vlan del dev p1 vid 10",
         "vlan add dev p1 vid 20 pvid untagged",
@@ -159,7 +159,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     assert_eq!(vlans("p1"), ["10", "20 PVID Egress Untagged"]);
     assert!(!reaches(HOST1, "10.91.0.2") && reaches(HOST1, "10.91.0.3"));
-    // The agent must also remove VLANs that were desired only before it was killed.
+    // The agent must also remove VLANs that a value contained only before the agent was killed.
     bench.kill_agent().await;
     changed["bridge_port"]["vlans"] = json!([{ "vid": 10, "pvid": true, "untagged": true }]);
     revisions.extend(put_all(&bench, std::slice::from_ref(&changed)).await);
@@ -175,7 +175,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
 }
 on_one_store!(vlans_of_a_bridge_are_kept_apart, Etcd, 600, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// Returns a veth pair with a VLAN on each end. One of the VLANs is in another namespace than its parent.
+/// Returns a veth pair and a VLAN on each of its ends. One of the VLANs is in a different namespace from its parent.
 fn tagged(id: u32) -> Vec<Value> {
     vec![
         json!({ "name": "low", "type": "VETH", "namespace": namespace("vl-sw"), "host_if_name": "eth0", "enabled": true,
@@ -189,9 +189,11 @@ fn tagged(id: u32) -> Vec<Value> {
     ]
 }
 
-/// A VLAN with its parent in another namespace is created before and after its parent, changed, and rejected as a duplicate.
+/// A VLAN whose parent is in another namespace can be put before its parent. It is changed in place or created again, and a
+/// second VLAN with the same parent and id is rejected.
 ///
-/// If the parent is deleted by hand or by value, the VLAN follows. A restart writes nothing.
+/// If the parent is deleted by hand, both links are restored. If its value is deleted, the VLAN becomes PENDING. A restart writes
+/// nothing.
 async fn a_vlan_follows_its_parent(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = tagged(10);
@@ -237,13 +239,13 @@ async fn a_vlan_follows_its_parent(mut bench: Bench) {
     // If the parent is deleted by hand, both the parent and the VLAN are restored.
     ip_in(Path::new(SWITCH), "link del eth0");
     bench.until_true("the VLAN works again", || reaches(HOST1, "10.92.0.2")).await;
-    // If the value of the parent is deleted, the VLAN waits.
+    // If the value of the parent is deleted, the VLAN becomes PENDING.
     bench.delete(&key("low")).await;
     bench.until_waiting_for(&key("up"), &["parent-exists", "parent-is-up"]).await;
     revisions.extend(put_all(&bench, &tagged(11)[..1]).await);
     bench.until_configured(&revisions).await;
     assert!(reaches(HOST1, "10.92.0.2"));
-    // A parent that is set down takes the VLAN down, and up again later.
+    // If a parent is set down, its VLAN goes down too. If the parent is set up again, so is its VLAN.
     let mut down = tagged(11)[0].clone();
     down["enabled"] = json!(false);
     put_all(&bench, std::slice::from_ref(&down)).await;

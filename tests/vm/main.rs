@@ -1,8 +1,8 @@
 //! Tests in a virtual machine with Debian's stock kernel, for link kinds that other kernels may lack.
 //!
-//! They cover DUMMY, VRF_DEVICE, VLAN and VLAN filtering of bridges. The tests are marked as ignored, because most machines
-//! of developers and of CI lack the kernel modules. One test that is not ignored boots the virtual machine (`tests/vm/run`)
-//! and runs the ignored tests there, so `cargo test --test vm` is sufficient on any host kernel. See
+//! They cover DUMMY, VRF_DEVICE, VLAN and VLAN filtering of bridges. The tests are marked as ignored, because the machines of
+//! most developers and CI systems lack the kernel modules. One test that is not ignored boots the virtual machine
+//! (`tests/vm/run`) and runs the ignored tests there, so `cargo test --test vm` is sufficient on any host kernel. See
 //! [`the_scenarios_pass_on_a_stock_kernel`].
 
 mod links;
@@ -20,7 +20,7 @@ use support::{
     settle,
 };
 
-/// Time limit of each wait, in seconds. It is long because emulation is about ten times slower than the machine.
+/// Time limit of each wait, in seconds. It is long because the emulated machine is about ten times slower than its host.
 const TIME_LIMIT_SECONDS: &str = "120";
 
 /// Boots the virtual machine and runs the ignored tests of this binary there.
@@ -75,7 +75,7 @@ async fn a_dummy_is_made_and_deleted(mut bench: Bench) {
 }
 on_one_store!(a_dummy_is_made_and_deleted, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// Returns a VRF with one veth inside and one outside, routes in the table of the VRF, an ARP entry, and a peer to ping.
+/// Returns a configuration with a VRF, one veth pair with an end in the VRF and one without, routes and an ARP entry.
 fn vrf_config() -> Config {
     let (near, far) = (Reference::named("vm-near"), Reference::named("vm-far"));
     Config {
@@ -106,13 +106,14 @@ fn vrf_config() -> Config {
     }
 }
 
-/// The routes of a veth in a VRF are in the VRF's table, and a ping crosses the VRF.
+/// The routes of a veth in a VRF are in the table of this VRF, and a ping from the VRF reaches the peer of the veth.
 ///
 /// A restart writes nothing. When the veth leaves the VRF, its route moves to the main table.
 async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
     bench.start_agent().await;
     let mut config = vrf_config();
-    // Put one by one in reverse order of dependencies: routes, entries, then interfaces with the VRF device last.
+    // Put the values one by one, in reverse order of their dependencies: routes and ARP entries, then interfaces, and the VRF
+    // device last.
     let mut entries: Vec<(String, String)> = config.entries().into_iter().collect();
     entries.sort_by_key(|(key, _)| (key.ends_with("/blue"), key.contains("/interface/")));
     let mut revisions = std::collections::BTreeMap::new();
@@ -149,7 +150,7 @@ async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
 }
 on_one_store!(a_vrf_holds_its_slaves_and_their_routes, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// A deleted VRF device is restored with its slave and the routes in its table.
+/// A deleted VRF device is restored, together with its slave and the routes in its table.
 async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
     ip("netns add vm-near");
     bench.start_agent().await;
@@ -168,7 +169,7 @@ async fn a_deleted_vrf_device_comes_back_with_its_slaves(mut bench: Bench) {
 }
 on_one_store!(a_deleted_vrf_device_comes_back_with_its_slaves, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// Routes of members of a foreign VRF use its table, both for a DUMMY and for an EXISTING interface.
+/// Routes of interfaces in a foreign VRF use the table of this VRF. This is tested with a DUMMY and an EXISTING interface.
 ///
 /// A restart writes nothing. The routes move when the VRF is created again with another table.
 async fn a_vrf_made_by_hand_gives_its_table_to_its_members(mut bench: Bench) {

@@ -136,11 +136,11 @@ fn of_calls(scan: &mut Scan, target: Target) {
         "DeadlineExceeded: the message did not arrive within 3 s",
         move || slow_message(target),
     );
-    scan.attempt("REST", "this port speaks gRPC", move || {
+    scan.attempt("REST", "this port serves gRPC", move || {
         say(target, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     });
     scan.attempt("REST, by its status", " 400 ", move || say(target, "GET / HTTP/1.1\r\n\r\n"));
-    scan.attempt("garbage", "this port speaks gRPC", move || say(target, [0, 1, 2, 3, 4]));
+    scan.attempt("garbage", "this port serves gRPC", move || say(target, [0, 1, 2, 3, 4]));
     scan.attempt("silence", "the client did not start HTTP/2 within 1 s", move || say(target, ""));
     scan.attempt("the beginning in drops", " 408 ", move || dribble(target, "", PREFACE));
     scan.attempt("nothing after the beginning", "GOAWAY", move || say_for_frames(target, PREFACE));
@@ -192,7 +192,7 @@ async fn with_tls(mut bench: Bench) {
     let mut scan = Scan::of("gRPC over TLS", welcome(TLS).await);
     of_calls(&mut scan, TLS);
     of_handshakes(&mut scan, TLS);
-    scan.attempt("HTTP/2 without TLS", "this port speaks TLS", || say(TLS.plain(), PREFACE));
+    scan.attempt("HTTP/2 without TLS", "this port requires TLS", || say(TLS.plain(), PREFACE));
     scan.finish().await;
     bench.stop_agent().await;
 }

@@ -83,7 +83,11 @@ fn of_requests(scan: &mut Scan, target: Target) {
     });
     scan.attempt("garbage", " 400 ", move || say(target, "\u{1}\u{2}\u{3}garbage\r\n\r\n"));
     let http2 = move || say(target, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    scan.attempt("HTTP/2", "this port speaks HTTP/1.1; gRPC is at --grpc-listen", http2);
+    scan.attempt(
+        "HTTP/2",
+        "this port serves HTTP/1.1; the gRPC API has its own address (--grpc-listen)",
+        http2,
+    );
 }
 
 async fn without_tls(mut bench: Bench) {
@@ -111,10 +115,10 @@ pub(super) fn of_handshakes(scan: &mut Scan, target: Target) {
         dribble(target.plain(), "", certificates::hello())
     });
     scan.attempt("a handshake that never begins", "", move || say(target.plain(), ""));
-    scan.attempt("HTTP without TLS", "this port speaks TLS", move || {
+    scan.attempt("HTTP without TLS", "this port requires TLS", move || {
         say(target.plain(), request("GET /", &provider(GOOD)))
     });
-    scan.attempt("garbage without TLS", "this port speaks TLS", move || {
+    scan.attempt("garbage without TLS", "this port requires TLS", move || {
         say(target.plain(), [0, 1, 2, 3, 4])
     });
 }

@@ -1,6 +1,6 @@
-//! Bad ways to talk to a listener: slowly, with garbage, or not at all.
+//! Sends bad input to a listener: slowly, as garbage, or not at all.
 //!
-//! Each function returns what was received until the listener closed the connection. See [`say`].
+//! Each function returns what it received until the listener closed the connection. See [`say`].
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use tokio::{
 
 use crate::certificates;
 
-/// Time limit for the agent to close a connection. It is much longer than any limit of the agent under test.
+/// Time limit for the agent to close a connection. It is much longer than any time limit in the agent under test.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// Pause between two bytes of a slow client. The agent tolerates only shorter ones.
+/// Pause between two bytes of a slow client. At this rate, no request is complete within the time limits of the agent.
 const DROP: Duration = Duration::from_millis(50);
 
 /// A byte stream, with or without TLS.
@@ -60,7 +60,7 @@ async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     bytes
 }
 
-/// Sends these bytes, and returns the types of the HTTP/2 frames that came back.
+/// Sends these bytes, and returns the types of the HTTP/2 frames received until the listener closes the connection.
 pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
     let _ = stream.write_all(bytes.as_ref()).await;
@@ -97,7 +97,7 @@ pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Sends `first` at once, then the bytes of `drops` slowly, one by one, again and again.
+/// Sends `first` at once, and then the bytes of `drops` slowly, one at a time and repeatedly.
 pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<[u8]>) -> String {
     let (reader, mut writer) = tokio::io::split(target.open().await);
     let _ = writer.write_all(first.as_ref()).await;

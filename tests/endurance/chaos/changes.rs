@@ -1,7 +1,7 @@
 //! Faults caused by users: values are put, changed, deleted and made invalid.
 //!
-//! Writes to the store and remembers what it wrote. Values never contradict each other for longer than one fault. See
-//! [`Chaos::write`].
+//! Writes the values to the store and remembers them. Values that contradict each other are put only within a fault, which also
+//! resolves the contradiction. See [`Chaos::write`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -84,7 +84,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Gives each end of two pairs an end of the other pair as its peer, and restores the peers after a pause.
+    /// Makes each end of two pairs name an end of the other pair as its peer, and restores the original peers after a pause.
     pub(super) async fn cross_pairs(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;
@@ -126,7 +126,7 @@ impl Chaos {
             (*slot, Some(Value::Interface(end)))
         });
         self.write(exchange.collect()).await;
-        // Sleep for a random time, so that the agent's progress in the meantime varies.
+        // Sleep for a random time, so that the crossed pairs are restored at different stages of the agent's work.
         let pause = self.random.below(150);
         tokio::time::sleep(Duration::from_millis(pause as u64)).await;
         self.write(before.into_iter().map(|(slot, end)| (slot, Some(Value::Interface(end)))).collect())

@@ -1,7 +1,7 @@
-//! Expected statuses and kernel state for the desired values, once the system is quiet.
+//! Expected statuses and kernel state for the desired values, once the agent and the kernel have nothing left to do.
 //!
-//! Resolves the test's references, and compares the model of `testbed::expected` with the published statuses and the kernel,
-//! without using the agent's code. See [`Expectation::of`].
+//! Resolves the namespace references of the values, and compares the model of `testbed::expected` with the published statuses and
+//! the kernel, without using the agent's code. See [`Expectation::of`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,16 +45,16 @@ pub struct Expectation {
     foreign: BTreeMap<String, u64>,
 }
 
-/// Target of a reference: the inode of a namespace, or the reference itself if the agent still has to create the namespace.
+/// Namespace to which a reference refers: its inode, or the reference itself if the agent has not created the namespace yet.
 type Place = Result<u64, Reference>;
 
-/// Returns all desired values: those in the catalogue, and the pair that no fault affects.
+/// Returns all desired values: those in the catalogue, and those of the veth pair that no fault affects.
 fn wanted(catalogue: &Catalogue, steady: &Config, meaning: impl Fn(&str, &Value) -> values::Value) -> Vec<values::Value> {
     let drawn = catalogue.wanted.iter().map(|(key, wanted)| meaning(key, &wanted.value));
     steady.values().into_iter().chain(drawn).collect()
 }
 
-/// Returns the current target of each reference.
+/// Returns the namespace to which each reference currently refers, and the link kinds that the kernel lacks.
 fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: bool) -> Surroundings<Place> {
     let references = values.iter().filter_map(|value| match value {
         values::Value::Interface(interface) => Some(&interface.netns),
@@ -72,7 +72,7 @@ fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: b
 impl Expectation {
     /// Returns what is expected of an agent with this label.
     ///
-    /// `steady` contains the pair that no fault affects, with its revision. `foreign_processes` are named foreign namespaces
+    /// `steady` contains the veth pair that no fault affects, with its revision. `foreign_processes` names foreign namespaces
     /// that must exist.
     pub fn of(
         catalogue: &Catalogue,
@@ -102,7 +102,8 @@ impl Expectation {
             foreign: places.foreign.clone(),
         };
         expectation.look_everywhere(places, foreign_processes, &surroundings);
-        // The objects of a value that became invalid may or may not exist, because those of the last valid version stay.
+        // If a value has become invalid, the agent keeps the objects of the last valid version. The agent has perhaps never seen
+        // that version, so these objects are optional.
         let earlier = wanted(catalogue, steady, |key, value| match value {
             Value::Garbage(_, Some(before)) => before.meaning(key),
             value => value.meaning(key),
@@ -127,7 +128,7 @@ impl Expectation {
         expectation
     }
 
-    /// Adds every known namespace with empty contents, because most of them must be empty.
+    /// Adds an entry without contents for every known namespace. Those that contain no desired objects must be empty.
     fn look_everywhere(&mut self, places: &Places, foreign_processes: &[String], surroundings: &Surroundings<Place>) {
         let mut look_at = |inode: u64, path: PathBuf, name: &str| {
             let contents = self.contents.entry(inode).or_insert_with(|| Contents {
@@ -148,7 +149,7 @@ impl Expectation {
             }
         }
         for (reference, place) in &surroundings.places {
-            // Skip a desired namespace that does not exist: `wrong_names` reports it.
+            // Skip a desired namespace that does not exist, because `wrong_names` reports it.
             if let (Ok(inode), Some(path)) = (place, places.path_of(reference)) {
                 look_at(*inode, path, &format!(" {reference:?}"));
             }
@@ -166,7 +167,7 @@ impl Expectation {
         (self.verdicts.len(), configured.count())
     }
 
-    /// Returns wrong statuses, by key.
+    /// Returns the wrong statuses, by key.
     pub fn wrong_statuses(&self, published: &Publication) -> BTreeMap<String, String> {
         let mut wrong = BTreeMap::new();
         for (key, (verdict, revision)) in &self.verdicts {
@@ -192,7 +193,7 @@ impl Expectation {
         wrong
     }
 
-    /// Returns missing and unexpected names in `/run/netns`, and foreign names whose namespace has changed.
+    /// Returns missing and unexpected names in `/run/netns`, and foreign names that now refer to another namespace.
     pub fn wrong_names(&self) -> Vec<String> {
         let found: BTreeSet<String> = command::named_namespaces().into_iter().collect();
         let missing = self
@@ -241,7 +242,7 @@ impl Expectation {
     }
 }
 
-/// Returns the contents of the foreign namespaces, for a later comparison.
+/// Returns the contents of the foreign namespaces, so that they can be compared before and after the faults.
 pub fn foreign_processes_unchanged(names: &[String]) -> Vec<String> {
     foreign::fingerprints(names)
 }

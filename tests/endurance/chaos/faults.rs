@@ -90,13 +90,13 @@ impl Chaos {
         Some(format!("to be started again after {wait} ms"))
     }
 
-    /// Suspends the agent, as a debugger or a swapping machine would. Events pile up in its sockets.
+    /// Suspends the agent, as a debugger or heavy swapping would. Events accumulate in its sockets in the meantime.
     fn freeze_agent(&mut self) -> Option<String> {
         if self.agent_returns.is_some() || self.agent_thaws.is_some() {
             return None;
         }
         self.bench.agent().freeze();
-        // Sometimes suspends it for longer than the lease of its published keys.
+        // Sometimes suspend the agent for longer than the TTL of its lease, so that its published keys are deleted.
         let wait = self.random.below(3000) + if self.random.below(15) == 0 { 11_000 } else { 0 };
         self.agent_thaws = Some(tokio::time::Instant::now() + Duration::from_millis(wait as u64));
         Some(format!("for {wait} ms"))
@@ -143,7 +143,7 @@ impl Chaos {
             if *pid == 0 {
                 return None;
             }
-            // Kill the process directly, as the kernel does when out of memory, because the daemon may be down.
+            // Kill the process directly, as the OOM killer does, because the daemon may be down.
             let _ = command::output("kill", &["-KILL", &pid.to_string()]);
             return Some(format!("{label} (process {pid})"));
         }
@@ -194,7 +194,7 @@ impl Chaos {
         *holder = Some(started);
         let what = format!("process {pid} started");
         let new = self.places.all[number].reference();
-        // Values that refer to the process are put again with the new PID.
+        // Put values that refer to the process again, with the new PID.
         let moved: Vec<(Slot, Value)> = self
             .catalogue
             .in_place(&old)
@@ -219,7 +219,7 @@ impl Chaos {
         let all = self.places.which(|kind| matches!(kind, Kind::File { .. }));
         let number = pick_gone_or_any(&mut self.random, &self.places, &all)?;
         let replaced = self.random.below(3) == 0;
-        // In one of three cases, mount an existing namespace, which gives it one more name.
+        // In one case out of three, mount a namespace that exists already, so that it gets an additional name.
         let others = self.places.which(|kind| !matches!(kind, Kind::Own | Kind::File { .. }));
         let other = if self.random.below(3) == 0 {
             pick(&mut self.random, &others)

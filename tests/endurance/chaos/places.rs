@@ -24,7 +24,7 @@ use crate::support::{
 /// Directory that contains the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
-/// How values refer to a place, and what the test knows about its namespace.
+/// How values refer to a namespace, and what the test knows about it.
 pub enum Kind {
     /// The agent's own namespace.
     Own,
@@ -32,7 +32,7 @@ pub enum Kind {
     Named(String),
     /// A process that the test starts and ends.
     Process {
-        /// True if values refer to the path of its namespace file instead of its PID.
+        /// True if values refer to the process by the path of its namespace file and not by its PID.
         by_path: bool,
         /// PID of the latest process.
         pid: i32,
@@ -63,10 +63,10 @@ pub struct Place {
     pub kind: Kind,
 }
 
-/// Number of places (namespaces, processes or containers) to create.
+/// Numbers of namespaces and containers to create.
 #[derive(Clone, Copy, Debug)]
 pub struct Count {
-    /// Number of namespaces that have a name, process or file.
+    /// Number of namespaces that are referred to by name, process or file.
     pub namespaces: usize,
     /// Number of containers.
     pub containers: usize,
@@ -74,7 +74,7 @@ pub struct Count {
 
 /// All namespaces in which the test puts interfaces, and the Docker daemon.
 pub struct Places {
-    /// The namespaces; the first is the agent's own.
+    /// All namespaces. The first is the agent's own.
     pub all: Vec<Place>,
     /// Inodes of named namespaces that the agent did not create, by name.
     pub foreign: BTreeMap<String, u64>,
@@ -97,11 +97,11 @@ impl Place {
         }
     }
 
-    /// Returns the namespace file; `None` while its process, mount or container does not exist. The file of a named
-    /// namespace may be missing.
+    /// Returns the path of the namespace file; `None` while the process, mount or container behind it does not exist. The file of
+    /// a named namespace may be missing.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.kind {
-            // Not /proc/self, because other processes use the path too.
+            // Use PID 1 and not `self`, because other processes open this path too.
             Kind::Own => Some(PathBuf::from("/proc/1/ns/net")),
             Kind::Named(_) => Some(self.reference().path()),
             Kind::Process { holder, .. } => holder.as_ref().map(Holder::netns),
@@ -113,8 +113,8 @@ impl Place {
 }
 
 impl Places {
-    /// Creates the places. Three fifths of the namespaces have a name (every second one exists already), one fifth have a process,
-    /// and one fifth have a file. `docker` is a running daemon.
+    /// Creates the namespaces and containers. Three fifths of the namespaces have a name (the test creates every second one of
+    /// them, which is then foreign), one fifth have a process, and one fifth have a file. `docker` is a running daemon.
     pub fn make(count: Count, docker: Daemon) -> TestResult<Self> {
         std::fs::create_dir_all(FILES)?;
         let mut places = Self {
@@ -159,7 +159,7 @@ impl Places {
         Ok(places)
     }
 
-    /// Runs `ip netns add`; returns true if that created the namespace, which is then foreign.
+    /// Runs `ip netns add`. Returns true if the command succeeded; the namespace is then foreign.
     pub fn add_foreign(&mut self, name: &str) -> bool {
         let added = command::output("ip", &["netns", "add", name]).status.success();
         if added && let Some(inode) = inode(Path::new(&format!("/run/netns/{name}"))) {
@@ -206,7 +206,8 @@ impl Places {
         (0..self.all.len()).filter(|number| condition(&self.all[*number].kind)).collect()
     }
 
-    /// Returns the namespace file of a reference, if there is one. A named namespace may still have to be created by the agent.
+    /// Returns the namespace file of a reference, if there is one. The file of a named namespace may not exist until the agent
+    /// creates the namespace.
     pub fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
         match reference {
             Reference::Named(_) => Some(reference.path()),
@@ -268,12 +269,13 @@ pub fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Returns one of these numbers at random, if there are any.
+/// Returns one of these indexes at random; `None` if there are none.
 pub fn pick(random: &mut Random, numbers: &[usize]) -> Option<usize> {
     (!numbers.is_empty()).then(|| *random.choose(numbers))
 }
 
-/// Returns one of these places at random, but prefers those that do not exist, so that most places exist.
+/// Returns the index of one of these places at random. Places that do not exist are preferred, so that most places exist at any
+/// time.
 pub fn pick_gone_or_any(random: &mut Random, places: &Places, numbers: &[usize]) -> Option<usize> {
     let gone: Vec<usize> = numbers
         .iter()

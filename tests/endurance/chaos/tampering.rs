@@ -9,7 +9,7 @@ use super::{Chaos, values::Slot};
 use crate::support::{command, config::Interface};
 
 impl Chaos {
-    /// Returns a desired link in an existing namespace, and the namespace file.
+    /// Returns a desired link whose namespace exists, and the namespace file.
     fn some_link(&mut self) -> Option<(Interface, PathBuf)> {
         for _ in 0..20 {
             let slot = *self.random.choose(&self.catalogue.slots);
@@ -23,7 +23,7 @@ impl Chaos {
         None
     }
 
-    /// Returns two ends of pairs in the same place, and the namespace file of that place.
+    /// Returns two veth ends that are in the same namespace, and the namespace file.
     pub(super) fn two_ends(&mut self) -> Option<([Slot; 2], PathBuf)> {
         for _ in 0..20 {
             let place = &self.places.all[self.random.below(self.places.all.len())];
@@ -50,7 +50,7 @@ impl Chaos {
         Some(in_namespace(&path, &self.link_command(&interface)?))
     }
 
-    /// Returns a random change of a link, as arguments of `ip`.
+    /// Returns arguments of `ip` that make a random change to a link.
     pub(super) fn link_command(&mut self, interface: &Interface) -> Option<String> {
         let (host_name, name) = (&interface.host_name, &interface.name);
         Some(match self.random.below(7) {
@@ -80,7 +80,7 @@ impl Chaos {
             0 => format!("address del {} dev {host_name}", some_address?),
             1 => format!("address flush dev {host_name}"),
             2 => format!("-4 address flush dev {host_name}"),
-            // Flush only routes with the agent's protocol, because nobody would restore the kernel's own routes.
+            // Flush only routes with the agent's protocol, because nobody would restore routes that the kernel created.
             3 => format!("route flush dev {host_name} proto 158"),
             4 => format!("-6 route flush dev {host_name} proto 158"),
             5 => format!("neighbour flush dev {host_name} nud permanent"),
@@ -90,7 +90,8 @@ impl Chaos {
     }
 }
 
-/// Runs `ip` in a namespace; returns the command and its error. The namespace and the link may not exist.
+/// Runs `ip` in a namespace; returns the command and its error output. The command may fail, because the namespace or the link
+/// may not exist.
 pub(super) fn in_namespace(netns: &Path, arguments: &str) -> String {
     let option = format!("--net={}", netns.display());
     let mut words = vec![option.as_str(), "ip"];

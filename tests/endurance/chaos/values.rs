@@ -1,4 +1,4 @@
-//! Values that the chaos test puts: a random value for each key, which contradicts no other value.
+//! Values that the chaos test puts: a random value for each key, chosen so that it contradicts no other value.
 //!
 //! Contains the catalogue of keys and the current desired values. See [`Catalogue`].
 
@@ -9,23 +9,24 @@ use testbed::{random::Random, values};
 use super::places::{Kind as PlaceKind, Places};
 use crate::support::config::{Arp, Interface, Kind, Reference, Route, interface_key};
 
-/// A key under which values are put. Its numbers determine names and addresses that no other slot uses.
+/// A key under which the test puts values. Names and addresses in the values are computed from the numbers of the slot, so no
+/// other slot uses them.
 #[derive(Clone, Copy, Debug)]
 pub enum Slot {
-    /// One end (0 or 1) of a pair, and the place where it usually is.
+    /// One end (0 or 1) of a veth pair.
     End {
-        /// Number of the pair.
+        /// Number of the veth pair.
         pair: usize,
         /// Number of the end: 0 or 1.
         side: usize,
         /// Index of the place where the end usually is.
         home: usize,
     },
-    /// A dummy, and the place where it usually is.
+    /// A DUMMY interface.
     Dummy {
-        /// Number of the dummy.
+        /// Number of the DUMMY.
         number: usize,
-        /// Index of the place where the dummy usually is.
+        /// Index of the place where the DUMMY usually is.
         home: usize,
     },
     /// `lo` of a place.
@@ -33,25 +34,25 @@ pub enum Slot {
         /// Index of the place.
         home: usize,
     },
-    /// A route on an end of a pair.
+    /// A route whose interface is an end of a veth pair.
     Route {
         /// Number of the route.
         number: usize,
-        /// Number of the pair.
+        /// Number of the veth pair.
         pair: usize,
         /// Number of the end: 0 or 1.
         side: usize,
     },
-    /// An ARP entry on an end of a pair.
+    /// An ARP entry whose interface is an end of a veth pair.
     Arp {
         /// Number of the entry.
         number: usize,
-        /// Number of the pair.
+        /// Number of the veth pair.
         pair: usize,
         /// Number of the end: 0 or 1.
         side: usize,
     },
-    /// A key that never has a valid value.
+    /// A key whose value is always invalid.
     Garbage {
         /// Number of the key.
         number: usize,
@@ -67,7 +68,7 @@ pub enum Value {
     Route(Route),
     /// An ARP entry.
     Arp(Arp),
-    /// Invalid bytes, and the previous contents, whose objects may or may not stay in the kernel.
+    /// Invalid bytes, and the previous value. The objects of the previous value may or may not stay in the kernel.
     Garbage(Vec<u8>, Option<Box<Value>>),
 }
 
@@ -95,7 +96,7 @@ impl Value {
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub value: Value,
-    /// Store revision of its put.
+    /// Store revision at which the value was put.
     pub revision: i64,
 }
 
@@ -111,12 +112,12 @@ fn end_name(pair: usize, side: usize) -> String {
     format!("p{pair}{}", ["a", "b"][side])
 }
 
-/// Returns an address in the subnet of a pair; `block` chooses among unrelated subnets.
+/// Returns an address in the subnet of a veth pair. `block` selects one of several separate address ranges.
 fn address(block: usize, pair: usize, host: usize) -> String {
     format!("10.{}.{}.{host}", block + pair / 256, pair % 256)
 }
 
-/// Returns an IPv6 address in the subnet of a pair as iproute2 prints it, with no zero before the `::`.
+/// Returns an IPv6 address in the subnet of a veth pair. Adding 1 to the number avoids a zero, which iproute2 would omit.
 fn address6(pair: usize, host: usize) -> String {
     format!("fd00:{:x}::{host}", pair + 1)
 }
@@ -139,7 +140,8 @@ impl Slot {
         matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
     }
 
-    /// Returns a random valid value. If `plain` is true, the value is complete, up and in its usual place.
+    /// Returns a random valid value. If `plain` is true, the interface is up, in its usual place, and has exactly its usual
+    /// addresses.
     pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
         let place = |random: &mut Random, home: usize| {
             let away = !plain && percent(random, 15);
@@ -207,7 +209,7 @@ fn end(random: &mut Random, pair: usize, side: usize, netns: Reference, plain: b
     end
 }
 
-/// Changes settings that every kind of link has.
+/// Randomly changes the settings that all kinds of interfaces have, unless `plain` is true.
 fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
     if plain {
         return;
@@ -221,7 +223,8 @@ fn vary(random: &mut Random, interface: &mut Interface, plain: bool) {
 
 fn route(number: usize, pair: usize, side: usize) -> Route {
     let interface = end_name(pair, side);
-    // Neither end has this address. Both ends may be in one namespace, and the kernel rejects a local address as a gateway.
+    // Use an address that neither end has. Both ends may be in one namespace, and the kernel rejects a local address as a
+    // gateway.
     let gateway_host = 9;
     match number % 5 {
         4 => Route::new(&interface, &format!("{}/24", address(150, number, 0)), ""),
@@ -252,13 +255,14 @@ pub fn garbage(random: &mut Random) -> Vec<u8> {
 }
 
 impl Catalogue {
-    /// Creates one and a half pairs per place, one route per end, one ARP entry per pair, and a few dummies and loopbacks.
+    /// Creates a catalogue with one and a half veth pairs per place, one route per end, one ARP entry per pair, and a few dummies
+    /// and loopbacks.
     pub fn make(random: &mut Random, places: &Places) -> Self {
         let count = places.all.len();
         let pairs = count + count / 2;
         let mut slots = Vec::new();
         for pair in 0..pairs {
-            // Each place except the agent's own has at least one end.
+            // Give each place except the agent's own at least one end.
             let first = 1 + pair % (count - 1);
             let second = (first + 1 + random.below(count - 1)) % count;
             for (side, home) in [(0, first), (1, second)] {
@@ -277,8 +281,8 @@ impl Catalogue {
             slots.push(Slot::Dummy { number, home });
             slots.push(Slot::Garbage { number });
         }
-        // Only one value may describe a `lo`. So choose namespaces to which no second reference leads, and not the agent's
-        // own, which the store needs.
+        // Only one value may configure a given `lo`. So choose only namespaces to which a single reference refers, and not the
+        // agent's own, because the store needs its `lo`.
         let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
         slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
         Self {
@@ -298,7 +302,7 @@ impl Catalogue {
         }
     }
 
-    /// Changes the host name of an interface if another interface has it.
+    /// Changes the host name of an interface if another interface already has this name.
     pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
         let Value::Interface(mut interface) = value else { return value };
         let is_taken = |name: &String| {
@@ -307,7 +311,7 @@ impl Catalogue {
                 .filter_map(|other| self.interface(other))
                 .any(|other| other.host_name == *name)
         };
-        // Interfaces exchange only names of these three forms, so at most two of the names are taken.
+        // Interfaces exchange only names of these three forms, so at least one of the three is free.
         if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
             let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
             interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);

@@ -15,11 +15,12 @@ use netns_agent::{
 use netns_kernel::NetnsId;
 
 thread_local! {
-    /// Scheduler for all plans of this thread. A plan works on a copy, so the scheduler itself never changes.
+    /// Scheduler for all plans of this thread. Each plan works on a copy, so the scheduler itself never changes.
     static SCHEDULER: OnceCell<Scheduler<Network>> = const { OnceCell::new() };
 }
 
-/// Uses the bytes as the body of a request to `/configuration`, or as an initial configuration file; both must be text.
+/// Parses the bytes as the body of a request to `/configuration`, or as an initial configuration file. Ignores bytes that are not
+/// UTF-8.
 ///
 /// # Panics
 /// Panics if an invariant is violated.
@@ -43,7 +44,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Plans all valid values, and checks that each one would be applied, except those that the agent does not handle.
+/// Plans all valid values, and checks that each one would be applied, except for those of models that the agent does not handle.
 fn plan(items: &[Item]) {
     let changes: Vec<Change<Value>> = items
         .iter()

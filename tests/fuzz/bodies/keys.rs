@@ -1,4 +1,4 @@
-//! Fuzz target that parses any text as a key, as names in a key, as a label, as an address, and as a path. See [`run`].
+//! Fuzz target that parses any text as a key, as the names in a key, as a label, as an address and as a path. See [`run`].
 
 use models::{
     address::{AllocReference, IpPrefix, MacAddress, canonical_text, contains, parse_ip_or_cidr},
@@ -30,7 +30,7 @@ pub fn run(bytes: &[u8]) {
     paths(first, second);
 }
 
-/// Checks that a parsed key is written as it was read.
+/// Checks that a parsed key is written back as the same text, unless it is the key of an interface address.
 fn a_key(text: &str) {
     match TypedKey::parse(text) {
         Ok(key) => {
@@ -51,7 +51,8 @@ fn a_key(text: &str) {
     }
 }
 
-/// Checks that a valid label is exactly one segment of the prefix, so that no prefix is the beginning of another agent's.
+/// Checks that a valid label is exactly one segment of the agent's prefix, so that no prefix is the beginning of another agent's
+/// prefix.
 fn a_label(text: &str) {
     if check_label(text).is_ok() {
         let prefix = agent_prefix(text);
@@ -80,7 +81,7 @@ fn an_address(text: &str) {
     let _ = check_host_name("host_if_name", text);
 }
 
-/// Checks that keys with valid names are parsed to the same names.
+/// Checks that keys which are built from valid names are parsed to the same names.
 fn names(first: &str, second: &str) {
     if check_interface_name("name", first).is_err() {
         return;

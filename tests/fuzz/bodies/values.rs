@@ -1,6 +1,6 @@
-//! Fuzz target that decodes, validates and encodes any bytes as the value of any model.
+//! Fuzz target that decodes, validates and encodes any bytes as a value of any model.
 //!
-//! The first byte chooses the model and the decoder. The other bytes are the value. See [`run`].
+//! The first byte selects the model and the decoder. The remaining bytes are the value. See [`run`].
 
 use models::{
     Model,
@@ -9,7 +9,7 @@ use models::{
 };
 use netns_agent::{descriptors::convert::value_of, desired::decode, sources::etcd::RawKey};
 
-/// Decodes the bytes as a client's binary message, or as the value of a key in the store.
+/// Decodes the bytes as the value of a key in the store, or as the binary message of a client.
 ///
 /// # Panics
 /// Panics if an invariant is violated.
@@ -35,8 +35,8 @@ fn judge(model: &Model) {
         Err(error) => assert!(!error.message.is_empty(), "{text}"),
         Ok(()) => {
             let parsed = TypedKey::parse(&key).unwrap_or_else(|error| panic!("{error}: {text}"));
-            // The key of a route to an allocated address is ambiguous, because it does not show where the reference ends.
-            // Its text must still be the same.
+            // The key of a route to an allocated address is ambiguous, because the key does not show where the reference ends.
+            // The parsed key must still be written with the same text.
             let ambiguous = key.contains("/alloc:") && parsed.to_key() == key;
             assert!(parsed == model.typed_key() || ambiguous, "{parsed:?}: {text}");
             assert_eq!(Model::decode(&key, text.as_bytes()).as_ref(), Ok(model), "{text}");

@@ -1,4 +1,4 @@
-//! Invalid values. Each case says what is wrong, and has the expected state and explanation, and the correction.
+//! Invalid values. Each case contains an invalid value, the expected state and explanation, and the correction.
 //!
 //! No case may become CONFIGURED before it is corrected.
 
@@ -11,7 +11,7 @@ use crate::support::config::{Interface, Reference};
 pub enum Correction {
     /// A valid value under the same key.
     Put(Box<Interface>),
-    /// Deletion, if no value is valid under this key, or none is useful without others.
+    /// Delete the key, because no value is valid under this key, or a valid value would need other values.
     Delete,
 }
 
@@ -29,7 +29,7 @@ pub struct Case {
     pub says: &'static str,
     /// How the value is corrected.
     pub correction: Correction,
-    /// Peer of the veth that the corrected value describes; the peer itself is valid.
+    /// Peer of the veth end that the corrected value describes. The value of the peer is valid.
     pub peer: Option<Interface>,
 }
 
@@ -48,7 +48,7 @@ pub fn all() -> Vec<Case> {
     cases
 }
 
-/// Returns the valid value that case `number` distorts, and its peer.
+/// Returns the valid interface on which case `number` is based, and its peer.
 fn good(number: usize) -> (Interface, Interface) {
     let (name, peer) = (format!("case{number}"), format!("case{number}-peer"));
     let interface = Interface::veth(&name, &peer, Reference::named(NEAR)).host_name(&format!("n{number}"));
@@ -58,7 +58,7 @@ fn good(number: usize) -> (Interface, Interface) {
     )
 }
 
-/// Adds invalid text or binary data under the key of an interface.
+/// Adds a case with invalid text or binary data under the key of an interface.
 fn raw(cases: &mut Vec<Case>, name: &str, value: impl Fn(&Interface) -> Vec<u8>) {
     let (interface, peer) = good(cases.len());
     let value = value(&interface);
@@ -74,7 +74,7 @@ fn raw(cases: &mut Vec<Case>, name: &str, value: impl Fn(&Interface) -> Vec<u8>)
     cases.push(case);
 }
 
-/// Adds an interface with some members replaced (`null` removes a member).
+/// Adds a case with the value of an interface in which some members are replaced (`null` removes a member).
 fn with(cases: &mut Vec<Case>, name: &str, says: &'static str, members: Value) {
     raw(cases, name, |interface| {
         let mut value = interface.json();
@@ -88,7 +88,7 @@ fn with(cases: &mut Vec<Case>, name: &str, says: &'static str, members: Value) {
     }
 }
 
-/// Adds a value under a key for which no value is valid.
+/// Adds a case with a value under a key for which no value is valid.
 fn under(cases: &mut Vec<Case>, name: &str, key: &str, says: &'static str, value: Value) {
     let value = value.to_string().into_bytes();
     cases.push(Case {
@@ -275,7 +275,7 @@ fn namespaces(cases: &mut Vec<Case>) {
             json!({"namespace": {"type": "FD", "reference": path}}),
         );
     }
-    // This value is valid, because a missing file may still appear.
+    // The value is valid but waits for its file, because the file may be created later.
     with(
         cases,
         "as namespace file one that is missing",
