@@ -119,7 +119,7 @@ impl MembershipKind {
     ///
     /// # Errors
     /// Fails if the link is in another VRF.
-    fn wait_for_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
+    fn refuse_other_vrf(host_name: &str, vrf: &Interface, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         let fact = TypedKey::HostInterfaceVrf {
             host_name: host_name.to_owned(),
             vrf_host_name: vrf.host_name.clone(),
@@ -253,7 +253,7 @@ impl Kind for MembershipKind {
         check_namespaces(member, master_netns, netns)?;
         check_master(member, master, view)?;
         match &member.role {
-            Role::Vrf { existing: Some(host_name) } => Self::wait_for_vrf(host_name, master, view),
+            Role::Vrf { existing: Some(host_name) } => Self::refuse_other_vrf(host_name, master, view),
             Role::Vrf { existing: None } => Ok(self.set_master(member, Some(master.host_name.clone()), view)),
             Role::Port(port) => Ok(self.become_port(member, port.as_ref(), master, view)),
         }

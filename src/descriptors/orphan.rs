@@ -42,7 +42,7 @@ impl Kind for OrphanKind {
     /// Keeps the orphan's namespace open, and its interface applied, until the orphan is deleted.
     fn dependencies(&self, orphan: &Arc<Orphan>) -> Vec<Dependency> {
         let namespace = Dependency::key(NAMESPACE_AVAILABLE, orphan.namespace.key());
-        let provider = orphan.provider.clone().map(|key| Dependency::key("interface-of-leftover", key));
+        let provider = orphan.provider.clone().map(|key| Dependency::key("interface-of-orphan", key));
         std::iter::once(namespace).chain(provider).collect()
     }
 
