@@ -116,7 +116,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ("1. Put values in the wrong order", &["PENDING"; 4]),
     ("2. Start a process with PID 1000", &["CONFIGURED"; 4]),
     ("3. Test connectivity", &["REPLY"]),
-    ("4. Break it", &["REPAIRED", "CONFIGURED", "REPLY"]),
+    ("4. Break the network", &["REPAIRED", "CONFIGURED", "REPLY"]),
     ("5. Kill and restart the agent", &["IN SYNC", "CONFIGURED"]),
     ("6. Delete the values", &["REMOVED", "REMOVED"]),
 ];

@@ -110,7 +110,7 @@ fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
         run("ip", "-n a link set third alias somebody-else");
         for (op, words) in [
             (pair(adopting(a, "x"), adopting(b, "y")), "not the two ends of the same pair"),
-            (pair(adopting(a, "x"), adopting(c, "new")), "no link \"new\""),
+            (pair(adopting(a, "x"), adopting(c, "new")), "link \"new\", does not exist"),
             (
                 pair(adopting(a, "third"), new_link(a, "fourth")),
                 "other end \"fourth\" does not set `adopt`",

@@ -168,7 +168,7 @@ fn hard_links_fifos_and_directories_are_rejected() {
     fs::write(&victim, "").expect("written");
     let data = DataDir::open(&directory.path().join("data")).expect("opens");
     fs::hard_link(&victim, data.path_of("linked")).expect("linked");
-    assert!(refused(data.open_or_create("linked")).contains("2 names"));
+    assert!(refused(data.open_or_create("linked")).contains("2 hard links"));
     let made = Command::new("mkfifo").arg(data.path_of("pipe")).status().expect("mkfifo runs");
     assert!(made.success());
     assert!(refused(data.open_or_create("pipe")).contains("not a regular file"));
