@@ -163,6 +163,13 @@ impl NetworkEffects {
         self.reporter.held_orphans(self.held.texts());
     }
 
+    /// Reports to the scheduler which held orphans of a namespace hold claims. See [`HeldOrphans::changed_facts`].
+    fn report_held_claims(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, name: &NamespaceName) {
+        for (key, fact) in self.held.changed_facts(netns, name) {
+            scheduler.fact(&key, fact);
+        }
+    }
+
     fn begin_bulk_change(&self, now: Duration) {
         self.host.listen(false);
         self.reporter.bulk(Some(now));

@@ -8,7 +8,10 @@ use std::{
 
 use models::key::Key;
 
-use crate::descriptors::value::{NamespaceName, Orphan, Value};
+use crate::descriptors::{
+    orphan::held_orphan_key,
+    value::{NamespaceName, Orphan, Value},
+};
 use netns_kernel::{KernelOp, NetnsId};
 
 /// Orphans observed while removals are on hold.
@@ -18,6 +21,8 @@ pub struct HeldOrphans {
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
     /// Empty namespaces that an earlier run created and that are kept.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
+    /// Held orphans that were reported to the scheduler as facts, because they hold claims.
+    reported: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
 }
 
 impl HeldOrphans {
@@ -67,6 +72,28 @@ impl HeldOrphans {
         }
         let before = self.found.insert(place, orphans.clone());
         !before.is_some_and(|before| before.keys().eq(orphans.keys()))
+    }
+
+    /// Returns the facts about the held orphans of a namespace that have changed since the last call. `None` means that the fact no
+    /// longer exists.
+    ///
+    /// Call this after the findings in the namespace have been reported. An orphan that is no longer held then keeps its claims.
+    pub fn changed_facts(&mut self, netns: NetnsId, name: &NamespaceName) -> Vec<(Key, Option<Value>)> {
+        let place = (netns, name.clone());
+        let found = self.found.get(&place).into_iter().flatten();
+        let now: BTreeMap<Key, Arc<Orphan>> = found
+            .filter(|(_, orphan)| !orphan.claims.is_empty())
+            .map(|(key, orphan)| (held_orphan_key(key), orphan.clone()))
+            .collect();
+        let before = self.reported.remove(&place).unwrap_or_default();
+        let gone = before.keys().filter(|key| !now.contains_key(*key)).map(|key| (key.clone(), None));
+        let new = now.iter().filter(|(key, orphan)| before.get(*key) != Some(*orphan));
+        let new = new.map(|(key, orphan)| (key.clone(), Some(Value::Orphan(orphan.clone()))));
+        let changes = gone.chain(new).collect();
+        if !now.is_empty() {
+            self.reported.insert(place, now);
+        }
+        changes
     }
 
     /// Forgets the orphans of a namespace that is no longer open under this name. Returns whether the set of held orphans changed.

@@ -46,6 +46,30 @@ fn veth_pair_stays_while_one_end_is_held() {
 }
 
 #[test]
+fn interface_with_the_vlan_id_or_host_name_of_a_held_orphan_waits_until_the_hold_ends() {
+    let parent = interface("d", r#""type":"DUMMY""#);
+    let vlan = |name: &str, host: &str, id: u16| {
+        let rest = format!(r#""type":"VLAN","vlan":{{"parent_if_name":"d","id":{id}}},"host_if_name":"{host}""#);
+        interface(name, &rest)
+    };
+    let lost = vlan("lost", "x", 7);
+    let world = World::start(Kernel::new(), &desired(&[&parent, &lost]));
+
+    let (same_id, same_host) = (vlan("id", "y", 7), vlan("host", "x", 8));
+    let mut world = world.restart_holding(&desired(&[&parent, &same_id, &same_host]));
+    for key in [&same_id.0, &same_host.0] {
+        let (state, error) = world.state(key);
+        assert_eq!(state, ValueState::Invalid, "{error}");
+        assert!(error.contains("kept because removals are on hold"), "{error}");
+    }
+    assert_eq!(world.log(), [], "nothing is attempted");
+
+    world.list(&desired(&[&parent, &same_id, &same_host]));
+    world.assert_configured(&same_id.0);
+    world.assert_configured(&same_host.0);
+}
+
+#[test]
 fn held_veth_pair_is_deleted_if_one_end_is_desired_with_another_type() {
     let (left, right) = (end("left", "right"), end("right", "left"));
     let world = World::start(Kernel::new(), &desired(&[&left, &right]));

@@ -27,7 +27,7 @@ use super::{
     value::{Address, AppliedInterface, DesiredInterface, Interface, KnownBy, NamespaceName, Value, interface_key},
 };
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, Remedy, View};
-use link_kinds::{Change, LifeCycle, Role};
+use link_kinds::{Change, LifeCycle, Link, Role};
 use netns_kernel::{Guard, KernelOp, LinkChanges, NetnsId, NewLink, NewPeer};
 
 /// Refusal reason for a LOOPBACK that is desired DOWN in the agent's own namespace.
@@ -285,8 +285,13 @@ fn has_to_be_created(name: &str, view: &View<'_, Network>) -> bool {
 
 /// Returns the claim for a property that must be unique among the links on one parent, such as a VLAN id.
 fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim> {
-    let (reason, what) = interface.link.unique()?;
-    let name = format!("{what} on {}", link_in_words(view, interface.link.parent()?));
+    unique_claim_on(interface.link.parent()?, &interface.link, view)
+}
+
+/// Like [`unique_claim`], for a link on the interface `parent`.
+pub(super) fn unique_claim_on(parent: &str, link: &Link, view: &View<'_, Network>) -> Option<Claim> {
+    let (reason, what) = link.unique()?;
+    let name = format!("{what} on {}", link_in_words(view, parent));
     Some(Claim { name, reason })
 }
 

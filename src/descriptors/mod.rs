@@ -128,7 +128,7 @@ impl Domain for Network {
         let internal = text.strip_prefix("linux/")?;
         match internal {
             _ if internal.starts_with("namespace/") => Some(&self.namespace),
-            _ if internal.starts_with("orphan/") => Some(&self.orphan),
+            _ if internal.starts_with("orphan/") || internal.starts_with("held-orphan/") => Some(&self.orphan),
             _ if detection::is_detection(key) => Some(&self.detection),
             _ if !internal.starts_with("interface/") => None,
             _ if membership::is_membership(key) => Some(&self.membership),

@@ -4,12 +4,18 @@
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
+use super::orphan::HELD_ORPHANS;
+
 /// Returns a human-readable name for the value with this key, or the key itself if there is no better name. The name may be used
 /// at the start of a sentence.
 pub fn name(key: &Key) -> String {
     if let Some(orphan) = key.as_str().strip_prefix("linux/orphan/") {
         let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
         return format!("an orphan that is being removed ({what})");
+    }
+    if let Some(orphan) = key.as_str().strip_prefix(HELD_ORPHANS) {
+        let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
+        return format!("an orphan that is kept because removals are on hold ({what})");
     }
     if let Some(name) = super::detection::name(key) {
         return name;
@@ -87,6 +93,10 @@ mod tests {
             ("linux/namespace/NSID/red", "namespace red"),
             ("linux/namespace/PID/1000", "namespace of process 1000"),
             ("linux/orphan/4026531840/link/x", "an orphan that is being removed (link/x)"),
+            (
+                "linux/held-orphan/4026531840/link/x",
+                "an orphan that is kept because removals are on hold (link/x)",
+            ),
             ("unknown/key", "unknown/key"),
         ] {
             assert_eq!(name(&Key::new(key)), expected);

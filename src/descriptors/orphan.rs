@@ -2,6 +2,9 @@
 //! agent deletes them.
 //!
 //! An object without the ownership mark is never an orphan, except for foreign addresses in strict mode.
+//!
+//! While removals are on hold, an orphan that must stay is a fact instead. It holds the same claims, so no interface is created with
+//! its host name or its VLAN id.
 
 use std::sync::Arc;
 
@@ -19,6 +22,9 @@ use netns_kernel::NetnsId;
 #[derive(Clone)]
 pub struct OrphanKind;
 
+/// Key prefix of orphans that are kept because removals are on hold.
+pub const HELD_ORPHANS: &str = "linux/held-orphan/";
+
 /// Returns the key prefix of all orphans in a namespace.
 pub fn orphans_prefix(netns: NetnsId) -> String {
     orphan_key(netns, "").to_string()
@@ -27,6 +33,11 @@ pub fn orphans_prefix(netns: NetnsId) -> String {
 /// Returns the key of an orphan.
 pub fn orphan_key(netns: NetnsId, what: &str) -> Key {
     Key::new(&format!("linux/orphan/{}/{what}", netns.0))
+}
+
+/// Returns the key of the fact that an orphan is kept because removals are on hold.
+pub fn held_orphan_key(orphan: &Key) -> Key {
+    Key::from(orphan.as_str().replacen("linux/orphan/", HELD_ORPHANS, 1))
 }
 
 impl Kind for OrphanKind {
@@ -47,11 +58,7 @@ impl Kind for OrphanKind {
     }
 
     fn claims(&self, orphan: &Arc<Orphan>, _: &View<'_, Network>) -> Vec<Claim> {
-        let claim = orphan.claim.clone().map(|name| Claim {
-            name,
-            reason: super::interface::HOST_NAME_CONFLICT,
-        });
-        claim.into_iter().collect()
+        orphan.claims.clone()
     }
 
     fn create(&self, _: &Arc<Orphan>, _: &View<'_, Network>) -> Result<Effect, Refusal> {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use models::key::Key;
 use netns_kernel::KernelOp;
 
+use crate::scheduler::Claim;
+
 pub use interface::{Addresses, AppliedInterface, Circumstances, DesiredInterface, Interface, KnownBy, interface_key};
 pub use namespace::{Microservice, Namespace, NamespaceName, OpenNamespace};
 pub use on_interface::{Address, Arp, BridgeVlan, Detection, Membership, PortOf, Role, Route};
@@ -70,9 +72,9 @@ pub struct Orphan {
     pub namespace: NamespaceName,
     /// Operations that delete the object.
     pub removal: Vec<KernelOp>,
-    /// Claim for the host name of the object, which keeps interfaces from using the name until the object is deleted. `None` if
-    /// the object is not a link.
-    pub claim: Option<String>,
+    /// Names that no interface may use until the object is deleted, such as the host name and the VLAN id of a link. Empty if the
+    /// object is not a link.
+    pub claims: Vec<Claim>,
     /// Key of an interface that must not be deleted before the orphan; `None` if there is none.
     pub provider: Option<Key>,
     /// True if the value to which the object belonged is now desired in another form.

@@ -194,7 +194,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Reports that a fact outside the scheduler exists (`Some`) or does not exist (`None`). No operation is ever performed on a
-    /// fact.
+    /// fact. A fact holds the claims of its value as long as it exists.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
@@ -202,6 +202,7 @@ impl<D: Domain> Scheduler<D> {
         let changes = value.is_some() || former.is_some();
         self.on(id, Event::Reported(value));
         if changes {
+            self.take_claims_of_fact(id);
             self.record_fact(id, former);
             // An operation that was blocked because something did not exist may succeed now, or fail for a different reason.
             for interested in self.graph.interested(id) {
@@ -216,6 +217,16 @@ impl<D: Domain> Scheduler<D> {
             self.mark_interested(id);
         }
         self.graph.drop_unused(id);
+    }
+
+    fn take_claims_of_fact(&mut self, id: NodeId) {
+        let node = &self.graph[id];
+        let claims = match (self.domain.descriptor(&node.key), node.applied()) {
+            (Some(descriptor), Some(value)) => descriptor.claims(&node.key, value, &View::new(&self.graph)),
+            _ => Vec::new(),
+        };
+        self.release_claims(id, &claims);
+        self.graph.take_claims(id, claims);
     }
 
     /// Declares that all facts that exist at startup have been reported.

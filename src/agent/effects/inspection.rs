@@ -105,6 +105,7 @@ impl NetworkEffects {
             unfinished: std::mem::take(&mut findings.unfinished),
             probes: std::mem::take(&mut findings.probes),
         });
+        self.report_held_claims(scheduler, netns, name);
         if findings.tentative {
             self.await_detection(netns);
         }
@@ -196,6 +197,7 @@ impl NetworkEffects {
             self.namespaces.set_attribution(netns, Attribution::Unattributed);
         }
         if findings.undecided || self.must_stay(&name, &scanned, &mut findings) {
+            self.report_held_claims(scheduler, netns, &name);
             self.namespaces.open_scanned(netns, name, scanned);
             return;
         }

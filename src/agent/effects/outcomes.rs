@@ -250,6 +250,7 @@ impl NetworkEffects {
         if self.held.closed(netns, name) {
             self.report_held();
         }
+        self.report_held_claims(scheduler, netns, name);
         if let Some(foreign_addresses) = self.namespaces.close(netns, name) {
             self.plan.closed(netns);
             self.reporter.links_of(netns, Vec::new());

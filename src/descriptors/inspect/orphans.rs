@@ -14,7 +14,7 @@ use super::{
     super::{
         address::addresses_prefix,
         alias::RELEASED,
-        interface::host_name_claim,
+        interface::{HOST_NAME_CONFLICT, host_name_claim, unique_claim_on},
         namespace::NAMESPACES,
         netns_of,
         observed::ObservedInterface,
@@ -24,6 +24,7 @@ use super::{
     },
     Inspection,
 };
+use crate::scheduler::Claim;
 use link_kinds::LifeCycle;
 use netns_kernel::{AddressSpec, AddressState, Guard, KernelOp, LinkChanges, PROTOCOL};
 
@@ -55,7 +56,7 @@ impl<'s> Inspection<'_, 's> {
         Orphan {
             namespace: self.name.clone(),
             removal,
-            claim: None,
+            claims: Vec::new(),
             provider: None,
             superseded: false,
         }
@@ -125,14 +126,33 @@ impl<'s> Inspection<'_, 's> {
         self.report_orphan_link(link, removal, superseded);
     }
 
-    /// Reports a link as an orphan. Until the link is deleted, no interface can be created under its host name.
+    /// Reports a link as an orphan. Until the link is deleted, no interface can be created with its host name, or with its VLAN id on
+    /// the same parent.
     fn report_orphan_link(&mut self, link: &ObservedInterface<'s>, removal: Vec<KernelOp>, superseded: bool) {
         let orphan = Orphan {
-            claim: Some(host_name_claim(self.netns, &link.state.name)),
+            claims: self.claims_of(link),
             superseded,
             ..self.orphan_of(removal)
         };
         self.orphan(&format!("link/{}", link.state.name), orphan);
+    }
+
+    /// Returns the claims that a link of no value holds. The parent is the name that follows the logical name in the ownership mark;
+    /// if that logical name is unknown, it may end at any slash.
+    fn claims_of(&self, link: &ObservedInterface<'s>) -> Vec<Claim> {
+        let host_name = Claim {
+            name: host_name_claim(self.netns, &link.state.name),
+            reason: HOST_NAME_CONFLICT,
+        };
+        let observed = link.link();
+        let mark = link.mark_of_value();
+        let parents = mark
+            .into_iter()
+            .flat_map(|mark| mark.candidates().map(move |name| mark.words_after(name)));
+        let unique = parents
+            .filter(|parent| !parent.is_empty())
+            .filter_map(|parent| unique_claim_on(parent, &observed, self.view));
+        std::iter::once(host_name).chain(unique).collect()
     }
 
     /// Returns the operation that deletes a link if the agent still owns it.

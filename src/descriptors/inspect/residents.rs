@@ -173,6 +173,7 @@ impl<'a, 's> Inspection<'a, 's> {
                     ..AppliedInterface::of(desired)
                 }
             }
+            (Some(desired), None) if self.is_on_former_parent(link, &desired.interface) => return Err(Verdict::Orphan),
             (Some(desired), None) => match netns_of(self.view, &desired.interface.namespace) {
                 Some(netns) if netns == self.netns => AppliedInterface::of(desired),
                 // The namespace of the interface is not open yet, and may be this one.
@@ -188,6 +189,16 @@ impl<'a, 's> Inspection<'a, 's> {
             (None, None) if self.view.rejected(&key) => self.as_it_is(name, link),
             (None, None) => return Err(Verdict::Orphan),
         })
+    }
+
+    /// Returns whether a link is on a parent link that an earlier run left: the parent interface is applied in another namespace than
+    /// that of the link's parent. The kernel deletes the link together with that orphan.
+    fn is_on_former_parent(&self, link: &ObservedInterface<'_>, desired: &Interface) -> bool {
+        let parent = desired.link.parent().and_then(|parent| self.view.applied(&interface_key(parent)));
+        let netns = parent
+            .and_then(Value::interface)
+            .and_then(|parent| netns_of(self.view, &parent.namespace));
+        netns.is_some_and(|netns| (netns == self.netns) != link.state.linked_netnsid.is_none())
     }
 
     /// Returns whether an applied interface is in this namespace.

@@ -247,8 +247,10 @@ impl World {
             // If the repair of an address failed, gateways in its subnet are unreachable until the retry.
             let lacking = self.machine.get().kernel.lacks_address_routes();
             let unreachable = failure.errno == Some(ENETUNREACH) && (of_others || lacking);
-            // A VLAN from an earlier run may have the same id, in a namespace that the startup scan has not reached yet.
-            let scanning = self.now < self.started + SCANNED_WITHIN;
+            // A VLAN from an earlier run may have the same id, in a namespace that the agent has not read yet: at startup, or after a
+            // hold of removals, when held orphans are deleted.
+            let mut reading = [Some(self.started), self.losses.ended].into_iter().flatten();
+            let scanning = reading.any(|since| self.now < since + SCANNED_WITHIN);
             let orphan = scanning && failure.errno == Some(EEXIST) && failure.message.contains("VLAN device already exists");
             self.tell(|| format!("failed: {what}: {failure}"));
             if !desired && !orphan && !unavailable && !taken && !unreachable && self.is_undisturbed() {

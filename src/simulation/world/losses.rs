@@ -42,6 +42,8 @@ pub(super) struct Losses {
     untold: bool,
     /// Links that the agent must not delete: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,
+    /// Time at which the lost values were put again, or their removal was accepted. The agent then deletes held orphans.
+    pub(super) ended: Option<Duration>,
 }
 
 impl Default for Losses {
@@ -55,6 +57,7 @@ impl Default for Losses {
             killed: false,
             untold: false,
             kept: Vec::new(),
+            ended: None,
         }
     }
 }
@@ -287,6 +290,7 @@ impl World {
                 self.give_up_lost();
             } else {
                 self.tell(|| "the lost values are put again".to_owned());
+                self.losses.ended = Some(self.now);
                 self.put_back();
             }
             self.run_until(self.now + LISTED_WITHIN)?;
@@ -296,6 +300,7 @@ impl World {
         };
         if following.is_holding() && following.has_something() {
             self.tell(|| "the remaining held removals are accepted".to_owned());
+            self.losses.ended = Some(self.now);
             self.accept_removals();
         }
         Ok(())
