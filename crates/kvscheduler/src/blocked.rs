@@ -47,7 +47,7 @@ impl From<Refusal> for Reason {
 /// Reason why a value is currently blocked.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Blocked {
-    /// The last operation failed. It is retried at `until`, or as early as `earliest` if a dependency changes.
+    /// The last operation failed. The operation is retried at `until`, or as early as `earliest` if a dependency changes.
     BackOff {
         until: Duration,
         earliest: Duration,
@@ -58,8 +58,8 @@ pub(super) enum Blocked {
     },
     /// Other programs keep changing or removing the value. It is repaired at `until`.
     Contended { until: Duration, reason: Reason },
-    /// Another program changed or removed the value, and it must not be repaired. The block ends when the kernel state matches
-    /// the desired value again, or when the value is put again.
+    /// Another program changed or removed the value, and the agent must not repair it. The block ends when the kernel state
+    /// matches the desired value again, or when the value is put again.
     Drifted(Reason),
     /// Something that the operation needs does not exist. The block ends when the value is probed or when a dependency changes.
     Unavailable(Reason),
@@ -108,7 +108,7 @@ impl Blocked {
         }
     }
 
-    /// Returns whether the kernel refused the value or the value conflicts with another one. Waiting does not help in these
+    /// Returns whether the kernel refused the value, or the value conflicts with another value. Waiting does not help in these
     /// cases.
     pub fn is_refusal(&self) -> bool {
         match self {

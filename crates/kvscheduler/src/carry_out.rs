@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Reason why a property needs no operation: it exists only so that other values can depend on it.
-const NO_DESCRIPTOR: &str = "the value is only a property of the value from which it is derived";
+const NO_DESCRIPTOR: &str = "the value needs no operation, because it is only a property of the value from which it is derived";
 
 /// Node of a co-created value, the value itself, and its claims.
 type CoCreation<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
@@ -69,7 +69,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns the other applied values that the kernel removes as part of an operation.
     ///
-    /// Returns `None` if the operation cannot start yet because it must wait for another one to complete.
+    /// Returns `None` if the operation cannot start yet because another operation must complete first.
     fn taken_along(&mut self, id: NodeId, verb: Verb, value: &D::Value, effect: &Effect<D::Operation>) -> Option<Vec<NodeId>> {
         let key = &self.graph[id].key;
         let taken = match self.domain.descriptor(key).filter(|_| matches!(effect, Effect::Do(_))) {
@@ -88,8 +88,8 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
-        // If an operation is in flight on a value that the kernel is to remove, wait for it: otherwise, the order of the two
-        // operations would decide whether the value exists afterwards.
+        // If an operation is in flight on a value that the kernel is to remove, the new operation waits. Otherwise, the order of
+        // the two operations would decide whether the value exists afterwards.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -185,8 +185,8 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[co_created_values].blocked.is_some() {
                     self.mark(id);
                 } else {
-                    // The holder of the claim is being deleted. Marking `id` would evaluate it in a loop until the holder is
-                    // gone.
+                    // The holder of the claim is being deleted. If `id` were marked for evaluation, it would be evaluated in a
+                    // loop until the holder is gone.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
                     self.await_in_flight(id);
                 }
@@ -216,7 +216,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let effect = match (self.domain.descriptor(&node.key), node.attempted()) {
             (Some(descriptor), Some(attempted)) => descriptor.recover(&node.key, attempted, &View::new(&self.graph)),
-            _ => Effect::Noop("the attempted value is unknown, so whatever its creation left behind is treated as an orphan"),
+            _ => Effect::Noop("the attempted value is unknown, so anything that its creation left behind is treated as an orphan"),
         };
         self.emit(id, Action::Clear, effect);
     }
@@ -244,7 +244,8 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &desired, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
-                // The values wait for each other's claims in a cycle. One of them must release its claim, no matter which.
+                // The values wait for each other's claims in a cycle. One of them must release its claim. It does not matter
+                // which one.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
@@ -269,7 +270,7 @@ impl<D: Domain> Scheduler<D> {
     /// Returns whether a value must wait for an operation on a related value. The value is evaluated again after that operation.
     ///
     /// A value waits for an update of a dependency (which may change the dependency's name), for a creation that depends on this
-    /// value, and for the deletion of a value that it replaces.
+    /// value, and for the deletion of an obsolete value that was derived from the same parent.
     pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
         let changing = self.graph.changing_below(id).or_else(|| self.graph.creation_above(id));
         let changing = changing.or_else(|| self.graph.sibling_on_its_way_out(id));
@@ -308,7 +309,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether another value holds one of the claims. If so, `id` waits for that claim.
     ///
-    /// Blocks `id` because of a conflict if the holder is not about to release the claim.
+    /// If the holder is not about to release the claim, `id` is also blocked because of the conflict.
     fn must_await_claim(&mut self, id: NodeId, claims: &[Claim]) -> bool {
         for claim in claims {
             let Some(holder) = self.graph.holder(claim).filter(|holder| *holder != id) else {
@@ -374,7 +375,7 @@ impl<D: Domain> Scheduler<D> {
         descriptor.map_or_else(|| desired.clone(), |descriptor| descriptor.as_applied(key, None, desired))
     }
 
-    /// Returns the dependencies that must stay until a creation has completed, even if its value is no longer desired.
+    /// Returns the dependencies that must stay until a creation has completed, even if the created value is no longer desired.
     ///
     /// These are the dependencies of the value itself, of the co-created values, and of a partly created object that the
     /// operation removes first.

@@ -1,8 +1,8 @@
 //! Dependency cycles: the strongly connected components of the graph.
 //!
 //! Components are computed on demand (Tarjan's algorithm, starting from the node in question) and cached until an edge changes
-//! that could be part of a cycle. A search visits each node only once, even if every value in a long chain of waiting values asks
-//! for its component. `readiness` decides whether the members of a cycle can be created.
+//! that could be part of a cycle. Between two such changes, each node is visited only once, even if the components of all values
+//! in a long chain are needed. `readiness` decides whether the members of a cycle can be created.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,8 +14,8 @@ use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
 /// Component number of a node, as last computed. Outdated if it is below [`Cycles::valid_from`].
 pub(super) type Component = Cell<u64>;
 
-/// Bit that is set while the component of a node is being computed. The other bits then contain the node's position in the
-/// search.
+/// Bit that is set while the component of a node is being computed. While it is set, the other bits contain the node's position
+/// in the search.
 const OPEN: u64 = 1 << 63;
 
 /// Strongly connected components found so far.
@@ -24,7 +24,7 @@ pub(super) struct Cycles {
     /// Next component number; numbers are never reused.
     next: u64,
     valid_from: u64,
-    /// Members of each component that has at least two, sorted by component number.
+    /// Members of each component with at least two nodes, sorted by component number.
     members: Vec<(u64, Arc<[NodeId]>)>,
 }
 
@@ -32,9 +32,9 @@ pub(super) struct Cycles {
 struct Visit {
     id: NodeId,
     position: u64,
-    /// Lowest position of the nodes reached from this node so far.
+    /// Lowest position among the nodes that the search has reached from this node so far.
     lowest: u64,
-    /// Number of targets visited so far.
+    /// Number of dependency targets visited so far.
     looked_at: usize,
 }
 
@@ -143,9 +143,10 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the target with index `number`. The dependencies come first, then the parent.
+    /// Returns the node with index `number` among the nodes on which `id` depends: first the targets of its edges, then its
+    /// parent.
     ///
-    /// Returns `Some(None)` if the target is not a single node, and `None` after the last target.
+    /// Returns `Some(None)` for an any-of dependency, and `None` after the last node.
     fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {
         let node = &self[id];
         match node.edges.get(number) {

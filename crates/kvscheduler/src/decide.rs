@@ -25,8 +25,9 @@ pub(super) enum Decision {
     Settle,
     /// Delete the value after everything that depends on it has been deleted.
     Close,
-    /// Delete the value because it is obsolete. It is deleted even if the reason for this disappears first, because the kernel
-    /// may already have removed its object together with an object that it depended on.
+    /// Delete the value because a changed dependency made it obsolete. The deletion takes place even if the dependency changes
+    /// back in the meantime, because the kernel may already have removed the object of the value together with the object of the
+    /// dependency.
     Replace,
     /// Delete the value because its dependencies are not met.
     CloseUnready,
@@ -60,7 +61,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Decides what to do about a value that is not applied.
+    /// Decides what to do with a value that is not applied.
     fn decide_creation(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         let lingering = node.children.iter().any(|child| self.graph[*child].present());
@@ -77,7 +78,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Decides what to do about a value that is applied and whose dependencies are met.
+    /// Decides what to do with a value that is applied and whose dependencies are met.
     fn decide_change(&self, id: NodeId, value: &D::Value, desired: &D::Value, agreement: Agreement) -> Decision {
         let node = &self.graph[id];
         let Some(descriptor) = self.domain.descriptor(&node.key) else {
@@ -129,8 +130,9 @@ impl<D: Domain> Scheduler<D> {
     /// Returns whether the deletion of a value is deferred because its missing dependencies may still become available.
     ///
     /// This is the case for an observed value if a missing dependency is in flight, ready, backing off, or a fact that has not
-    /// been reported yet: a deletion would interrupt something that works. A dependency that is blocked by a foreign object does
-    /// not count, because that object may stay forever. It is also the case for a value that outlives damage to its dependencies.
+    /// been reported yet: a deletion would interrupt something that works. A dependency that is blocked by a foreign object is no
+    /// reason to wait, because that object may stay forever. The deletion is also deferred if the kernel keeps the value although
+    /// other programs damaged its dependencies.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
@@ -145,10 +147,10 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Returns whether an observed value has a missing dependency, direct or transitive, for which `found` returns `true`.
+    /// Returns whether `found` returns `true` for a missing dependency (direct or transitive) of an observed value.
     ///
     /// Values that could satisfy an any-of dependency are searched too, unless the observed value is being deleted or another
-    /// value waits for its deletion: such a candidate may itself be waiting for that deletion.
+    /// value waits for its deletion. In these cases, such a candidate may itself be waiting for the deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {

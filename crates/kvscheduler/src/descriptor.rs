@@ -53,7 +53,7 @@ pub trait Domain: Sized + Clone + 'static {
         false
     }
 
-    /// Predicts the value that is applied after an operation has succeeded (see [`super::Scheduler::simulate`]).
+    /// Predicts the value that will be applied if an operation succeeds (see [`super::Scheduler::simulate`]).
     fn supposed(&self, _key: &Self::Key, desired: &Self::Value, _view: &View<'_, Self>) -> Self::Value {
         desired.clone()
     }
@@ -65,7 +65,7 @@ pub trait Domain: Sized + Clone + 'static {
         Vec::new()
     }
 
-    /// Returns metadata of an applied value beyond the desired one, such as the inode of a namespace.
+    /// Returns metadata that an applied value has in addition to the desired value, such as the inode of a namespace.
     ///
     /// Each entry has a name and a list of texts. The timeline of the key shows the entries.
     fn metadata(&self, _key: &Self::Key, _applied: &Self::Value) -> Vec<(&'static str, Vec<String>)> {
@@ -94,10 +94,10 @@ pub trait Domain: Sized + Clone + 'static {
 
     /// Returns suggestions for an unmet dependency, nearest first.
     ///
-    /// A suggestion is an existing value with a similar name, or the provider together with what it lacks. This method is called
-    /// only for reported values, but there may be very many of them: use a few lookups and do not iterate over all values. The
-    /// method is called again when a value named in its last result changes. It need not return values below the prefixes of an
-    /// any-of dependency.
+    /// A suggestion is an existing value with a similar name, or the provider with a text that says what the provider lacks. This
+    /// method is called only for reported values, but there may be very many of them: use a few lookups and do not iterate over
+    /// all values. The method is called again when a value named in its last result changes. For an any-of dependency, the
+    /// scheduler itself adds values below the prefixes.
     fn suggestions(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Suggestion<Self::Key>> {
         Vec::new()
     }
@@ -120,9 +120,10 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Returns the value to remember as applied.
     ///
-    /// This method is called when `desired` was created (`former` is `None`), and when `former` was changed into `desired` or
-    /// compared equal to it. An applied value may contain more information than a desired one, such as the state of its object
-    /// before the agent changed it. Methods that accept both kinds of value must return the same result for both.
+    /// This method is called after `desired` was created (`former` is `None`), after `former` was changed into `desired`, and
+    /// after a comparison found both equal. An applied value may contain more information than a desired one, such as the state
+    /// of the object before the agent changed it. Methods that accept applied and desired values must return the same result for
+    /// both.
     fn as_applied(&self, _key: &D::Key, _former: Option<&D::Value>, desired: &D::Value) -> D::Value {
         desired.clone()
     }
@@ -172,7 +173,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Returns the other values that are created together with this one, such as the other end of a veth pair.
     ///
-    /// Each value is returned as it is after the creation. If it differs from the desired value, it is updated afterwards.
+    /// Each value is returned in the state that it has after the creation. If this state differs from the desired value, the
+    /// value is updated afterwards.
     fn co_creates(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
@@ -216,10 +218,10 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Effect::Noop("only a full read of the kernel can check the value")
     }
 
-    /// Returns whether a changed dependency made the applied value obsolete, so that it must be re-created.
+    /// Returns whether a changed dependency made the applied value obsolete, so that the value must be re-created.
     ///
-    /// This method is called again when a dependency has been applied again or is no longer available, but not when only its
-    /// desired value changes. The result must depend on applied values only.
+    /// This method is called again when a dependency has been applied again or is no longer available, but not when only the
+    /// desired value of a dependency changes. The result must depend on applied values only.
     fn stale(&self, _key: &D::Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
@@ -227,8 +229,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
 /// Other values that the kernel removes as part of an operation, such as the routes of a link when its last address is deleted.
 ///
-/// From the start of the operation, no other value can rely on the removed values. If the operation succeeds, they count as
-/// deleted, and those that are still desired are created again. If it fails, they still count as applied.
+/// From the start of the operation, no other value can rely on the removed values. If the operation succeeds, the removed values
+/// count as deleted, and those that are still desired are created again. If the operation fails, they still count as applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Taken<K> {
     /// The kernel removes these values. If an operation other than a deletion is in flight on one of them, the new operation

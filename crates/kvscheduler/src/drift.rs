@@ -25,7 +25,7 @@ pub(super) const CONTENDED: &str = "Contended";
 /// Reason reported for a value that another program changed and that must not be repaired.
 pub(super) const DRIFTED: &str = "Drifted";
 
-/// Number of repairs without delay at the start of contention.
+/// Number of repairs that are made without delay when contention starts.
 const AT_ONCE: u32 = 3;
 /// Delay of the first delayed repair. The delay doubles with each further repair.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ const CALM: Duration = Duration::from_secs(10);
 /// Damaged values, and the contention over them.
 #[derive(Clone)]
 pub(super) struct Drift<K> {
-    /// Desired values that other programs changed or removed and that are not as desired again yet.
+    /// Desired values that other programs changed or removed and that still differ from the desired state.
     damaged: BTreeSet<NodeId>,
     /// Keys of the damaged values and of the values derived from them.
     coming: BTreeSet<K>,
@@ -81,7 +81,7 @@ impl Contention {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Records damage to a value, and decides whether its repair must be blocked, and for how long.
+    /// Records damage to a value, and decides whether and for how long the repair must be blocked.
     ///
     /// `found` is the value read from the kernel, or `None` if the value disappeared. The caller must pass the result to
     /// [`Self::back_off_damaged`] after it has recorded the observation.
@@ -135,7 +135,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Records a value as damaged until it is as desired again.
+    /// Records a value as damaged. It counts as damaged until it is as desired again.
     ///
     /// Has no effect if the value is already blocked because of drift.
     pub(super) fn note_damaged(&mut self, id: NodeId) {
@@ -154,13 +154,13 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the current observation, so that its damage no longer counts as fresh.
+    /// Ends the current observation: damage found by it no longer counts as fresh.
     pub(super) fn forget_fresh_damage(&mut self) {
         self.drift.fresh.clear();
         self.drift.fresh_keys.clear();
     }
 
-    /// Returns whether the damage is a consequence of damage to another value.
+    /// Returns whether the damage to a value is a consequence of damage to another value.
     ///
     /// The kernel removes routes and neighbours along with their address, or when the link is set down. Such damage does not
     /// count as contention. Only damage found by the current observation is accepted as the cause, because older damage may
@@ -234,7 +234,7 @@ impl<D: Domain> Scheduler<D> {
         children.into_iter().for_each(|child| self.forget_drift(child));
     }
 
-    /// Unblocks and evaluates all values derived from a value that was put again.
+    /// Unblocks all values derived from a value that was put again, and marks them for evaluation.
     pub(super) fn release_children(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -279,7 +279,7 @@ impl<D: Domain> Scheduler<D> {
         self.drift.shrunk |= self.drift.damaged.remove(&id);
     }
 
-    /// Forgets repaired damage, and contention that has ended.
+    /// Forgets damage that has been repaired, and contention that has ended.
     pub(super) fn forget_repaired(&mut self) {
         let (graph, now) = (&self.graph, self.now);
         self.drift

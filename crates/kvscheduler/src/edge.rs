@@ -68,7 +68,8 @@ impl FromIterator<NodeId> for Prefixes {
     }
 }
 
-/// Dependencies of a value. The desired and the applied value share them if they are equal, which is usually the case.
+/// Dependencies of a value. The desired and the applied value share one list if their dependencies are equal, as they usually
+/// are.
 pub(super) type Edges<K> = Arc<[Edge<K>]>;
 
 impl<K> Edge<K> {
@@ -95,7 +96,7 @@ pub(super) fn targets<K>(edges: &[Edge<K>]) -> impl Iterator<Item = NodeId> + '_
 }
 
 impl<D: Domain> Graph<D> {
-    /// Converts the dependencies of a node to edges. If the node already has equal edges, returns those.
+    /// Converts the dependencies of a node to edges. If the node already has equal edges, returns the existing edges.
     ///
     /// The caller must store new edges with [`Self::set_edges`].
     pub fn resolve(&mut self, id: NodeId, dependencies: Vec<Dependency<D::Key>>) -> Edges<D::Key> {

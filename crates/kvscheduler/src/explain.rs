@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// Maximum number of dependencies that an explanation follows one after another.
+/// Maximum length of the dependency chain that an explanation follows.
 const DEPTH: usize = 4;
 /// Maximum number of values under a prefix that are checked for suggestions.
 const NEARBY: usize = 8;
@@ -32,7 +32,7 @@ pub(super) enum Condition {
     Problem(Problem),
 }
 
-/// Problem with a value. Finding a problem is cheap; its explanation is computed only when it is reported.
+/// Problem with a value. Finding a problem is cheap; the explanation is computed only when the problem is reported.
 pub(super) struct Problem {
     /// Value that has the problem: the base value or one derived from it.
     of: NodeId,
@@ -258,9 +258,11 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the condition of a value that has all it needs outside its dependency cycle, and waits for its turn to be created.
+    /// Returns the condition of a value that lacks only other members of its dependency cycle and waits for its turn to be
+    /// created.
     ///
-    /// The value has a problem if the member to be created first has failed. Otherwise, it is busy.
+    /// Returns a problem if a member that must be created first has failed or is not being repaired, and [`Condition::Busy`]
+    /// otherwise.
     fn waiting_for_leader(&self, node: &Node<D>, id: NodeId) -> Condition {
         let failing = node.edges.iter().position(|edge| {
             let target = edge.key_target().map(|target| &self.graph[target]);
@@ -279,7 +281,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Describes an unmet dependency in full.
     ///
-    /// If `before`, the last reported explanation, contains the same dependency, its start time is kept.
+    /// If `before` (the last reported explanation) contains the same dependency, the start time is copied from there.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut suggestions = self.domain().suggestions(&dependency, &View::new(&self.graph));
@@ -341,8 +343,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns why a value is not available, as the end of a clause that starts with the value's name. Returns `None` if it is
-    /// available.
+    /// Returns why a value is not available, as the end of a clause that starts with the value's name. Returns `None` if the
+    /// value is available.
     fn describe_node(&self, id: NodeId, inquiry: &mut Inquiry<D::Key>) -> Option<String> {
         let node = &self.graph[id];
         if let Some(rejection) = node.rejected() {
@@ -372,7 +374,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns values below the prefixes of a dependency that do not satisfy it, because they are of the wrong kind or not applied
+    /// Returns suggestions for an unmet any-of dependency: values below its prefixes that are of the wrong kind or not applied
     /// yet.
     fn nearby(&self, edge: &Edge<D::Key>) -> Vec<Suggestion<D::Key>> {
         let under = |target: &NodeId| self.graph.under(self.graph[*target].key.text()).take(NEARBY);

@@ -21,7 +21,7 @@ pub struct Explanation<K> {
     pub unmet: Vec<Unmet<K>>,
     /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// Last failed attempt. `None` if no attempt has failed since the value was last changed or last as desired.
+    /// Last failed attempt. `None` if no attempt has failed since the value last changed or was last as desired.
     pub last_error: Option<LastError>,
 }
 
@@ -168,7 +168,7 @@ impl<K: Key> Mentions<K> {
         self.of.is_empty()
     }
 
-    /// Returns the nodes whose explanation mentions `key`.
+    /// Returns the nodes whose explanations mention `key`.
     pub fn by(&self, key: &K) -> impl Iterator<Item = NodeId> + '_ {
         self.by_key.get(key.text()).into_iter().flatten().copied()
     }

@@ -199,7 +199,7 @@ impl<D: Domain> Graph<D> {
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
-    /// Returns every node that may depend on `id`, by its key or by one of its prefixes.
+    /// Returns every node that may depend on `id`, either on the key of `id` or on a prefix of that key.
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
@@ -209,7 +209,7 @@ impl<D: Domain> Graph<D> {
         interested
     }
 
-    /// Replaces the edges of a node (`None` leaves them unchanged), and updates the dependents of the targets.
+    /// Replaces the edges of a node (`None` leaves them unchanged), and updates the lists of dependents of the target nodes.
     pub fn set_edges(&mut self, id: NodeId, edges: Option<Edges<D::Key>>, applied: Option<Edges<D::Key>>) {
         let node = &mut self.nodes[id];
         let same = |edges: &Edges<D::Key>, now: &Edges<D::Key>| Arc::ptr_eq(edges, now) || edges.is_empty() && now.is_empty();
@@ -252,7 +252,7 @@ impl<D: Domain> Graph<D> {
         self.note_relying(id, &after[1]);
     }
 
-    /// Adds a node to the index of each prefix on which its applied value, or the value being created, depends.
+    /// Adds a node to the index of each prefix on which the node's applied value, or the value being created, depends.
     fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {
@@ -273,7 +273,7 @@ impl<D: Domain> Graph<D> {
         self.holders.get(claim).copied()
     }
 
-    /// Makes `id` wait for a claim that another node holds.
+    /// Adds `id` to the nodes that wait for a claim, which another node holds.
     pub fn await_claim(&mut self, id: NodeId, claim: &Claim) {
         self.claim_waiters.entry(claim.clone()).or_default().insert(id);
     }

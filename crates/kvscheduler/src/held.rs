@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{blocked::Blocked, descriptor::Domain, edge::Target, scheduler::Scheduler, status::Verb};
 
-/// Value that is currently blocked.
+/// Value that has failed and will be retried, or that waits for something that does not exist.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Held<K> {
     /// Key of the value.
@@ -16,7 +16,7 @@ pub struct Held<K> {
     ///
     /// `None` for a value that has not failed but is waiting for something that does not exist.
     pub attempts: Option<(Duration, Duration)>,
-    /// Name of each dependency target, and whether the target is present.
+    /// Name and presence of each dependency target.
     pub dependencies: Vec<(String, Presence)>,
 }
 
@@ -42,8 +42,8 @@ impl<D: Domain> Scheduler<D> {
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
             if node.is_terminating() || node.last_operation == Verb::Delete {
-                // A deletion, including the removal of a partly created object, is not retried earlier when a dependency becomes
-                // available again.
+                // A newly available dependency does not make the scheduler retry a deletion earlier. The same is true for the
+                // removal of a partly created object.
                 return None;
             }
             let attempts = match node.blocked.as_deref()? {

@@ -12,7 +12,7 @@ pub(super) struct InFlight<D: Domain> {
     /// completed.
     pub recheck: bool,
     /// True if a dependency or the desired value has changed since the operation started. If the operation does not succeed, it
-    /// is then retried sooner.
+    /// is retried sooner than usual.
     pub notified: bool,
     /// Transaction on whose behalf the operation is performed.
     pub cause: TxnId,

@@ -27,7 +27,7 @@ pub struct Observation<K, V> {
     pub lost: Vec<K>,
     /// Values in the kernel that were not known before, or that differ from what was known.
     pub observed: Vec<(K, V)>,
-    /// Values that an interrupted creation left partly created.
+    /// Values whose creation was interrupted, so that only parts of them may exist.
     pub unfinished: Vec<K>,
     /// Values to probe, because an event that they were waiting for has now happened.
     pub probes: Vec<K>,
@@ -155,7 +155,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reverts an all-or-nothing transaction that contains an unusable value, before any part of it is applied.
+    /// Reverts an all-or-nothing transaction that contains an unusable value, before any part of the transaction is applied.
     fn refuse_unusable(&mut self, txn: TxnId) {
         let changed = self
             .tracker
@@ -267,7 +267,7 @@ impl<D: Domain> Scheduler<D> {
     /// Processes the result of reading the kernel.
     ///
     /// The caller must report changed facts first, because the values depend on them. All damage is recorded before any of it is
-    /// judged, so that values that the kernel removed along with another value can be told apart from values that other programs
+    /// judged, so that a value that the kernel removed along with another value is not mistaken for a value that another program
     /// changed.
     pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
@@ -301,8 +301,8 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// Records which desired values are lost or differ from the desired state. Must be called before the applied values are
-    /// replaced.
+    /// Records as damaged each applied value that is no longer in the kernel or now differs from the desired value. Must be
+    /// called before the applied values are replaced.
     fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
@@ -328,8 +328,8 @@ impl<D: Domain> Scheduler<D> {
                 }
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
-                    // The value holds these claims even if they are not desired. It also keeps its former claims, because its
-                    // repair may need them again.
+                    // The observed value holds these claims even if the desired value does not need them. The former claims are
+                    // kept as well, because the repair may need them again.
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
                     self.graph.take_claims(id, claims);
                 }
@@ -376,7 +376,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks properties that are no longer derived as absent. This needs no operation.
+    /// Records as absent all properties that are no longer derived from `id`. This needs no operation.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -387,7 +387,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Attributes the following changes to the transaction that requested the read or, if there is none, to a notification.
+    /// Attributes the following changes to the transaction that requested the read of the kernel or, if no transaction did, to a
+    /// notification.
     fn see(&mut self) {
         match self.tracker.reader() {
             Some(txn) => self.queue.act_on_behalf_of(txn),
@@ -417,7 +418,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records damage to a desired value for its status, and returns the block that delays or prevents the repair, if any.
+    /// Records damage to a desired value, so that the status can report the repair. Returns the block that delays or prevents the
+    /// repair, if any.
     ///
     /// `found` is the new value, or `None` if the value was lost.
     fn damaged(&mut self, id: NodeId, found: Option<&D::Value>) -> Option<Blocked> {
@@ -445,7 +447,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the drift block of a value that had disappeared, must not be repaired, and has now been observed in the kernel as
+    /// Returns the block to keep when a value that disappeared and must not be repaired is observed in the kernel again, as
     /// `value`.
     ///
     /// Returns `None` if `value` is as desired, because the drift is then over.

@@ -21,7 +21,7 @@ pub(super) enum Lifecycle<V> {
     Fact(Option<V>),
 }
 
-/// Agreement between an existing value and the desired one.
+/// State of the comparison between an existing value and the desired one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Agreement {
     /// The value was read from the target system and has not been compared yet.
@@ -35,7 +35,7 @@ pub(super) enum Agreement {
 }
 
 impl Agreement {
-    /// Returns the agreement after the applied or the desired value has changed.
+    /// Returns the state of the comparison after the applied or the desired value has changed.
     ///
     /// `Observed` and `CoCreated` are kept until a comparison finds the values equal.
     fn after_change(self) -> Self {
@@ -47,7 +47,7 @@ impl Agreement {
     }
 }
 
-/// Fate of an existing value.
+/// Fate of an existing value: it stays, or it is to be deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
     /// The value is not to be deleted. Dependents may rely on it.
@@ -102,7 +102,7 @@ pub(super) struct Defect {
 
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of a value that is {}", self.event, self.state)
+        write!(f, "unexpected {}: the value is {}", self.event, self.state)
     }
 }
 
@@ -178,7 +178,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Returns the agreement with the desired value; `None` if the value does not exist.
+    /// Returns the state of the comparison with the desired value; `None` if the value does not exist or is a fact.
     pub fn agreement(&self) -> Option<Agreement> {
         match self {
             Lifecycle::Present { agreement, .. } => Some(*agreement),
@@ -186,7 +186,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Returns the fate of the value; `None` if it does not exist.
+    /// Returns whether the value stays or is to be deleted; `None` if the value does not exist or is a fact.
     pub fn fate(&self) -> Option<Fate> {
         match self {
             Lifecycle::Present { fate, .. } => Some(*fate),
@@ -365,6 +365,6 @@ mod tests {
         }
         let mut state = present(Agreement::InSync, Fate::Stays);
         let defect = state.on(Event::Reported(None)).expect_err("the value is not a fact");
-        assert_eq!(defect.to_string(), "report of a value that is present");
+        assert_eq!(defect.to_string(), "unexpected report: the value is present");
     }
 }

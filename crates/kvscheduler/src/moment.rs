@@ -1,4 +1,4 @@
-//! Compact point in time, because every node stores two of them.
+//! Compact type for points in time. Its size matters because every node stores two of them.
 //!
 //! Callers see a [`Duration`] since the Unix epoch.
 

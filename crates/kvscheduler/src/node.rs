@@ -95,14 +95,14 @@ pub(super) struct Rare<D: Domain> {
     pub damage: Vec<D::Key>,
     /// Nodes waiting for this one to be deleted or changed.
     pub blocks: NodeSet,
-    /// Start of the delay before PENDING is reported; `None` if no report is delayed.
+    /// Time at which the delay of a PENDING report started; `None` if no report is delayed.
     pub deferred: Option<Duration>,
     /// Error text of the value when its state was last recorded; `None` if it had no error.
     pub error: Option<Arc<str>>,
     /// Number of open transactions that may still restore the previous desired value.
     pub kept: u32,
-    /// Retry policy set by a transaction. `None` means that the policy of the base value applies or, if it has none, the default
-    /// policy.
+    /// Retry policy set by a transaction. `None` means that the policy of the base value applies or, if that is not set either,
+    /// the default policy.
     pub retry: Option<Retry>,
     /// Sequence number of the transaction in which the value first failed. Valid only after a failed attempt.
     pub failed_in: u64,
@@ -123,15 +123,15 @@ impl<D: Domain> Default for Rare<D> {
     }
 }
 
-/// Claims held by a node. Few nodes hold any.
+/// Claims held by a node. Most nodes hold no claims.
 #[derive(Clone, Default)]
 pub(super) struct Claims(pub Vec<Claim>);
 
 /// Everything known about one key.
 ///
 /// With very many nodes, most accesses are cache misses, so the field order is fixed (`repr(C)`). The first cache line, which
-/// starts with the version of the slot, contains the fields needed to decide about a neighbour of the node. Next are the fields
-/// needed to decide about the node itself, and then the rarely used ones.
+/// starts with the version of the slot, contains the fields that are read when a neighbour of the node is evaluated. Next are the
+/// fields that are read when the node itself is evaluated, and then the rarely used fields.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
@@ -305,7 +305,7 @@ impl<D: Domain> Node<D> {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Returns whether it is known that the value cannot be applied at present.
+    /// Returns whether the value certainly cannot be applied at present.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)
@@ -316,22 +316,22 @@ impl<D: Domain> Node<D> {
         self.applied().is_some() || self.in_flight.is_some()
     }
 
-    /// Returns the rare state, if any.
+    /// Returns the rarely needed state ([`Rare`]) if the node has any.
     pub fn rare(&self) -> Option<&Rare<D>> {
         self.rare.as_deref()
     }
 
-    /// Returns the rare state, if any, to change or remove entries.
+    /// Returns the rarely needed state ([`Rare`]) if the node has any, so that entries can be changed or removed.
     pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }
 
-    /// Returns the rare state, so that entries can be added. Creates it if there is none.
+    /// Returns the rarely needed state ([`Rare`]), so that entries can be added. Creates an empty one if the node has none.
     pub fn make_rare(&mut self) -> &mut Rare<D> {
         self.rare.get_or_insert_default()
     }
 
-    /// Frees the rare state if it is empty.
+    /// Frees the rarely needed state ([`Rare`]) if all its entries are empty.
     pub fn shed_rare(&mut self) {
         let empty = |rare: &mut Box<Rare<_>>| {
             (rare.last_error.is_none() && rare.deferred.is_none() && rare.error.is_none())

@@ -61,7 +61,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Returns the data to record for a completed operation. Must be called before its outcome is processed.
+    /// Returns the data to record for a completed operation. Must be called before the outcome is processed.
     fn ended(&self, id: NodeId, action: &Action<D>, outcome: &Outcome<D::Value>, cause: TxnId) -> Ended<D::Value> {
         let kept = self.tracker.has_room(cause);
         let (node, verb) = (&self.graph[id], action.verb());
@@ -120,7 +120,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks everything that a completed operation may affect.
+    /// Marks for evaluation everything that a completed operation may affect.
     fn land(&mut self, id: NodeId, cause: TxnId, recheck: bool) {
         self.mark(id);
         self.mark_interested(id);
@@ -131,7 +131,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Cancels the deletion of a value that the kernel was expected to remove along with another one, because the operation on
+    /// Cancels the deletion of a value that the kernel was expected to remove along with another value, because the operation on
     /// the other value failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
@@ -140,7 +140,7 @@ impl<D: Domain> Scheduler<D> {
         self.land(id, in_flight.cause, in_flight.recheck);
     }
 
-    /// Marks the values that were created together with another one as applied.
+    /// Records as applied the values that were created together with another value.
     fn take_co_created(&mut self, co_created: Vec<(D::Key, D::Value)>) {
         for (key, value) in co_created {
             let id = self.graph.obtain(&key);

@@ -53,10 +53,11 @@ pub(super) enum Next {
 pub(super) enum Notify {
     #[default]
     No,
-    /// The availability has not changed. Only dependents that have work left are evaluated (see `Node::at_rest`).
+    /// The node is still available. Only dependents that have work left are evaluated (see `Node::at_rest`).
     Restless,
     All,
-    /// The availability or the value has changed. Failed or waiting dependents are retried.
+    /// The availability or the value of the node has changed. All dependents are evaluated, and failed or waiting ones are
+    /// retried.
     Changed,
 }
 
@@ -96,7 +97,7 @@ impl Place {
         self.is_at(Stage::Ready)
     }
 
-    /// Returns the transaction for which the node is being evaluated or, if it is not, for which it was last evaluated.
+    /// Returns the transaction of the node's current evaluation or, if the node is not being evaluated, of its last one.
     pub fn cause(&self) -> TxnId {
         self.cause
     }
@@ -142,12 +143,12 @@ impl Accounts {
     }
 }
 
-/// See the [module documentation](self).
+/// Work queue of the scheduler. See the [module documentation](self).
 #[derive(Clone)]
 pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
-    /// Nodes and prefixes whose dependents are to be marked once no marked nodes are left. A node that changed several times is
-    /// listed only once.
+    /// Nodes and prefixes whose dependents are to be marked for evaluation once all marked nodes have been evaluated. A node that
+    /// changed several times is listed only once.
     notified: Vec<(NodeId, TxnId)>,
     /// Nodes with unmet dependencies, to be evaluated once no marked nodes are left, because evaluating marked nodes may satisfy
     /// these dependencies.
@@ -158,14 +159,15 @@ pub(super) struct WorkQueue<K> {
     /// Observed values whose deletion is deferred because their dependencies may still become available. They are evaluated again
     /// in every step.
     deferred: BTreeSet<NodeId>,
-    /// Values whose creation waits because they depend on a deferred value. They are evaluated again in every step.
+    /// Values whose creation waits because they depend on a value whose deletion is deferred. They are evaluated again in every
+    /// step.
     on_deferred: BTreeSet<NodeId>,
     waiting: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
     under_way: FxHashMap<u64, NodeId>,
     next_operation: u64,
     accounts: Accounts,
-    /// Transaction to which nodes that are marked now are assigned.
+    /// Current transaction. Nodes that are marked from now on are assigned to it.
     current: TxnId,
 }
 
@@ -299,7 +301,7 @@ impl<K: Key> WorkQueue<K> {
         &self.deferred
     }
 
-    /// Ends the deferral of a value's deletion, and marks the value for evaluation.
+    /// Stops deferring the deletion of a value, and marks the value for evaluation.
     pub fn release<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>, id: NodeId) {
         self.deferred.remove(&id);
         self.mark(graph, id);
@@ -423,7 +425,7 @@ impl<K: Key> WorkQueue<K> {
         nothing_waits && !self.is_anything_under_way()
     }
 
-    /// Returns the transaction to which nodes that are marked now are assigned.
+    /// Returns the current transaction, to which newly marked nodes are assigned.
     pub fn current(&self) -> TxnId {
         self.current
     }

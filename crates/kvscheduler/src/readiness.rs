@@ -52,8 +52,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id`, and no other member of the cycle lacks anything
-    /// outside it.
+    /// Returns whether the target of an unmet edge is in a cycle with `id`, and no other member lacks anything outside the cycle.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -144,7 +143,7 @@ impl<D: Domain> Graph<D> {
         self[id].dependents.iter().filter(needs_it).copied().collect()
     }
 
-    /// Returns the unavailable targets of the single-key dependencies of a node.
+    /// Returns the unavailable targets of a node's dependencies on single keys.
     pub fn unmet_key_targets(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
@@ -154,7 +153,7 @@ impl<D: Domain> Graph<D> {
             .collect()
     }
 
-    /// Returns the nodes that could each satisfy an unmet any-of dependency.
+    /// Returns every node that could satisfy an unmet any-of dependency of `id`.
     pub fn unmet_choices(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let edges = node.edges.iter().chain(node.applied_edges.iter());
@@ -292,7 +291,7 @@ impl<D: Domain> Graph<D> {
         rank(id) < rank(dependent) && self.hangs_on(id, dependent)
     }
 
-    /// Returns whether the applied `id` depends on `target`, directly or through other values that are being deleted.
+    /// Returns whether the applied value of `id` depends on `target`, directly or through other values that are being deleted.
     fn hangs_on(&self, id: NodeId, target: NodeId) -> bool {
         let (mut seen, mut stack) = (BTreeSet::from([id]), vec![id]);
         while let Some(from) = stack.pop() {

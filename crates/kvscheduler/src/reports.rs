@@ -44,15 +44,15 @@ impl<K: Key> Reports<K> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Returns the time at which the first delayed status is reported even if operations are still in flight; `None` if none is
-    /// delayed.
+    /// Returns the time at which the first delayed status is reported even if operations are still in flight; `None` if no report
+    /// is delayed.
     pub fn postponed_until(&self) -> Option<Duration> {
         self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
     }
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Checks the status of all marked base values, and records the changes.
+    /// Checks the status of each base value that is marked for a status check, and records the changes.
     pub(super) fn report(&mut self) {
         if !self.reports.mentions.is_empty() {
             let mentioning = |id: &NodeId| self.graph.get(*id).into_iter().flat_map(|node| self.reports.mentions.by(&node.key));
@@ -88,7 +88,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the base value of a node, so that its status is checked at the end of the step.
+    /// Marks the base value of a node for a status check at the end of the step.
     pub(super) fn mark_reported(&mut self, id: NodeId) {
         let base = self.base_of(id);
         self.report_later(base);
@@ -127,7 +127,7 @@ impl<D: Domain> Scheduler<D> {
         }
         let Some((status, mentioned)) = self.status_of(id, condition) else {
             if self.graph[id].in_flight.is_none() {
-                // Operations on other values may still delay this one, so its status is checked again in the next step.
+                // Operations on other values may still delay this value, so its status is checked again in the next step.
                 self.reports.undecided.push(id);
             }
             return;
@@ -171,8 +171,8 @@ impl<D: Domain> Scheduler<D> {
         reported && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
-    /// Returns whether a node is at rest and its base value was already reported as CONFIGURED, so that nothing is left to
-    /// report.
+    /// Returns whether nothing is left to report for a node: it is at rest, and its base value was already reported as
+    /// CONFIGURED.
     ///
     /// Other values derived from the same base value are evaluated separately.
     pub(super) fn is_all_said(&self, id: NodeId) -> bool {
@@ -204,8 +204,8 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
-    /// Marks for a check the nodes whose PENDING report has been delayed long enough, or all delayed ones if no operation is in
-    /// flight.
+    /// Marks for a status check each node whose PENDING report has been delayed long enough. If no operation is in flight, all
+    /// delayed nodes are marked.
     fn take_up_postponed(&mut self) {
         while let Some((since, id)) = self.reports.postponed.front().copied()
             && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)

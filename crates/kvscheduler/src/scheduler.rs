@@ -38,7 +38,7 @@ pub struct Scheduler<D: Domain> {
     pub(super) operations: Vec<Operation<D::Key, D::Operation>>,
     pub(super) reports: Reports<D::Key>,
     pub(super) now: Duration,
-    /// True if the last step was cut short.
+    /// True if the last step was cut short (see [`Self::has_overrun`]).
     overrun: bool,
     /// Defect descriptions, kept until [`Self::take_defects`] is called.
     pub(super) defects: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Scheduler<D: Domain> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Creates an empty scheduler. It expects late facts until [`Self::complete_facts`] is called.
+    /// Creates an empty scheduler. Until [`Self::complete_facts`] is called, it expects that more facts will be reported.
     pub fn new(domain: D) -> Self {
         Scheduler {
             domain: Arc::new(domain),
@@ -149,10 +149,11 @@ impl<D: Domain> Scheduler<D> {
         self.queue.is_idle()
     }
 
-    /// Ends the deferral of deletions whose missing dependencies will not become available. Returns `true` if there were such
-    /// deletions.
+    /// Stops deferring the deletion of values whose missing dependencies will not become available. Returns `true` if there were
+    /// such values.
     ///
-    /// Does nothing while an operation is in flight. Without this function, such a deletion would wait for an unrelated event.
+    /// Does nothing while an operation is in flight. Without this function, the deletion of such a value would wait for an
+    /// unrelated event.
     fn release_deferred(&mut self) -> bool {
         if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;

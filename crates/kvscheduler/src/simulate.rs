@@ -54,7 +54,7 @@ impl<D: Domain> Scheduler<D> {
         let seq = copy.transact(plain)?;
         copy.work_off();
         let planned = copy.history().get(seq).into_iter().flat_map(|record| record.executed());
-        // Only the first operation on a value removes a difference that exists now.
+        // Only the first operation on a value can remove a difference that existed before the transaction.
         let mut looked_at = HashSet::new();
         let explained = planned.map(|operation| Planned {
             operation: operation.clone(),

@@ -32,7 +32,7 @@ pub enum ValueState {
     Discovered = 6,
     /// The value is waiting for a dependency.
     Pending = 7,
-    /// The value cannot be used as it is.
+    /// The value cannot be used as it is: its content is invalid, the kernel refused it, or it conflicts with another value.
     Invalid = 8,
     /// The last operation failed, and a retry alone is unlikely to help.
     Failed = 9,

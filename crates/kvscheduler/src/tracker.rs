@@ -86,7 +86,8 @@ pub(super) struct TransactionTracker<K, V> {
     /// Open transactions, indexed by transaction id starting at `first`.
     open: VecDeque<Option<Box<Open<K, V>>>>,
     first: TxnId,
-    /// Allocation left by a notification that had no effect. It is reused, because nearly every step has such a notification.
+    /// Allocation of an earlier notification transaction that had no effect. It is reused, because nearly every step opens such a
+    /// transaction.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
     /// Transaction to which all notifications until the next step are assigned.
@@ -97,7 +98,7 @@ pub(super) struct TransactionTracker<K, V> {
     pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
     /// Keys whose previous values will no longer be restored, because their transactions have completed.
     pub released: Vec<K>,
-    /// Values that are no longer desired and were never applied, kept until their deletion is recorded.
+    /// Values that were not applied when they ceased to be desired, kept until their deletion is recorded.
     pub withdrawn: FxHashMap<NodeId, V>,
     pub history: History<K, V>,
     pub statistics: Statistics,
@@ -226,7 +227,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a node named by a transaction, so that the result can tell whether the node was still waiting at the end.
+    /// Records a node named by a transaction, so that the result can say whether the node was still waiting at the end.
     pub fn name(&mut self, txn: TxnId, id: NodeId) {
         if let Some(open) = self.get_mut(txn)
             && open.options.awaited
@@ -235,7 +236,8 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a failure. In a transaction with `revert`, the first failure with `of_the_transaction` starts the revert.
+    /// Records a failure. If `of_the_transaction` is true, the first such failure in a transaction with `revert` starts the
+    /// revert.
     pub fn keep_error(&mut self, txn: TxnId, error: KeyError<K>, of_the_transaction: bool) {
         let Some(open) = self.get_mut(txn) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;

@@ -145,7 +145,8 @@ impl<K, V> Transaction<K, V> {
 /// Failure of a single value in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError<K> {
-    /// Key of the failed value. The value may be one of the transaction's values, be derived from one, or depend on one.
+    /// Key of the failed value. The value may be one of the transaction's values, or a value that is derived from or depends on
+    /// one of them.
     pub key: K,
     /// Operation that failed.
     pub operation: Verb,
@@ -173,7 +174,7 @@ pub struct KeyWait<K> {
 pub struct TransactionResult<K> {
     /// Sequence number of the transaction.
     pub seq: u64,
-    /// Failures, in the order they happened. PENDING is not a failure.
+    /// Failures, in the order in which they happened. PENDING is not a failure.
     pub errors: Vec<KeyError<K>>,
     /// Values named by the transaction that were PENDING when it ended, in key order. These are not failures.
     pub waiting: Vec<KeyWait<K>>,
@@ -203,7 +204,7 @@ pub enum Kind {
         /// Number of this retry, starting at 1. Zero for the delayed repair of a value that other programs keep changing.
         attempt: u32,
     },
-    /// A descriptor became available for values that had none.
+    /// A descriptor became available for values that had no descriptor before.
     Unimplemented,
 }
 

@@ -17,7 +17,7 @@ use super::{
     view::View,
 };
 
-/// Number of known neighbours whose keys are compared before a key is looked up in the graph.
+/// Maximum number of linked nodes whose keys are compared with a key before that key is looked up in the whole graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
@@ -60,7 +60,7 @@ impl<D: Domain> Scheduler<D> {
         self.refresh_children(id);
     }
 
-    /// Sets the applied value. `event` is the constructor of the lifecycle event that tells where the value comes from.
+    /// Sets the applied value. `event` constructs the lifecycle event, which says where the value comes from.
     pub(super) fn set_applied(&mut self, id: NodeId, value: D::Value, event: fn(D::Value) -> Event<D::Value>) {
         let domain = self.domain.clone();
         let key = &self.graph[id].key;
@@ -74,7 +74,7 @@ impl<D: Domain> Scheduler<D> {
         self.put_in_force(id, value, event);
     }
 
-    /// Marks the values that use the same object as the applied `value` of `id`.
+    /// Marks for evaluation the values that use the same object as `value`, the current or former applied value of `id`.
     fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
         for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
             if let Some(concerned) = self.graph.find(&key) {
@@ -90,7 +90,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &mut self.graph[id];
         node.forget_error();
         if node.last_operation == Verb::Delete {
-            // No operation on the value itself has applied it: it was observed in the kernel, or created along with another
+            // The value was not applied by an operation of its own: it was observed in the kernel, or created along with another
             // value.
             node.last_operation = Verb::Undefined;
         }
@@ -233,7 +233,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Unlinks a child that no longer exists from its parent, and drops the node if nothing needs it.
     ///
-    /// Until then, the child stays linked, so that the parent can wait for its deletion.
+    /// A child stays linked until it has been deleted, so that the parent can wait for the deletion.
     pub(super) fn retire(&mut self, id: NodeId) {
         let node = &mut self.graph[id];
         if node.desire.derived.is_none()
@@ -312,7 +312,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks the nodes that were waiting for this one to be deleted or changed.
+    /// Marks for evaluation the nodes that were waiting for this one to be deleted or changed.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let Some(rare) = self.graph[id].rare_mut() else { return };
         let waiting = std::mem::take(&mut rare.blocks);
@@ -338,7 +338,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph.drop_unused(id);
     }
 
-    /// Notifies the dependents of a node that its availability may have changed.
+    /// Notifies the dependents of a node that the node's availability may have changed.
     pub(super) fn mark_interested(&mut self, id: NodeId) {
         self.graph.note_availability(id);
         self.notify_around(id, Notify::All);

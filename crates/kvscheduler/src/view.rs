@@ -70,16 +70,16 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
-    /// Returns whether a desired value has not been applied yet, although nothing that is known prevents it.
+    /// Returns whether the desired value of `key` has not been applied yet, although the scheduler knows of no obstacle.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         self.graph.may_be_created(id) && !self.graph[id].is_impossible()
     }
 
-    /// Returns, in key order, the keys under `prefix` whose desired value has not been applied yet, although nothing that is
-    /// known prevents it.
+    /// Returns, in key order, the keys under `prefix` whose desired value has not been applied yet, although the scheduler knows
+    /// of no obstacle.
     ///
-    /// The objects that the kernel has for these keys are not known yet.
+    /// The scheduler does not know yet which objects exist in the kernel for these keys.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| graph.may_be_created(*id) && graph[*id].blocked.is_none();
@@ -115,7 +115,7 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].applied().map(|value| (&graph[id].key, value)))
     }
 
-    /// Returns the neighbours of `key` in key order that have a desired or applied value.
+    /// Returns the keys next to `key` in key order that have a desired or applied value.
     ///
     /// Returns at most `count` keys on either side, all of which start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {

@@ -31,9 +31,9 @@ pub struct PortSpec {
 pub struct Port {
     /// Kind of the master, as named in `Interface.Type`.
     pub of: &'static str,
-    /// Values of the port settings that the master's kind supports.
+    /// Values of the port settings that this kind of master supports.
     pub settings: Settings,
-    /// VLANs of the port; empty if the kind of the master has no port VLANs.
+    /// VLANs of the port; empty if this kind of master has no VLANs for its ports.
     pub vlans: Vec<VlanRange>,
 }
 
@@ -46,7 +46,7 @@ pub struct VlanRange {
     pub last: u16,
     /// `true` if untagged ingress frames are assigned to this VLAN.
     pub pvid: bool,
-    /// `true` if frames of the VLANs in this range are untagged on egress.
+    /// `true` if the tag is removed from egress frames of the VLANs in this range.
     pub untagged: bool,
 }
 
@@ -57,7 +57,7 @@ impl Port {
         kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
     }
 
-    /// Returns the default settings of a port, for a user who sets none; `None` if links of the kind `of` have no ports.
+    /// Returns the settings of a port for which the user sets nothing; `None` if links of this kind have no ports.
     pub fn bare(of: &KindSpec) -> Option<Port> {
         let ports = of.ports?;
         Some(Port {

@@ -33,7 +33,7 @@ impl Invalid {
     }
 }
 
-/// Properties of an interface that are checked by the rules of its kind.
+/// Properties of an interface that the rules of its kind check.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// `true` if any member of `link` is set.
@@ -74,7 +74,7 @@ pub(super) fn number(message: &DynamicMessage, field: &str) -> Option<u32> {
     }
 }
 
-/// Checks an interface against the rules of its kind, except those for single settings and for the names of other interfaces.
+/// Checks an interface against the rules of its kind, except the rules for single settings and for the names of other interfaces.
 pub(super) fn check(kind: &dyn LinkKind, given: &Given<'_>) -> Result<(), Invalid> {
     let spec = kind.spec();
     if given.has_mac && !spec.mac {

@@ -11,11 +11,11 @@ use super::{
     spec::{Change, KindSpec, LifeCycle, LinkKind, MtuDefault, Reference, Role, Unset},
 };
 
-/// A kind, its settings and the interfaces that it refers to.
+/// A link: its kind, its settings, and the interfaces that it refers to.
 #[derive(Clone)]
 pub struct Link {
     kind: &'static dyn LinkKind,
-    /// Settings of the link itself, without its settings as a port.
+    /// Settings of the link itself. The settings that it has as a port are not included.
     pub settings: Settings,
     /// Names of the interfaces that the link refers to, in the order of the kind's references.
     references: Box<[String]>,
@@ -44,7 +44,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Creates a link of which only the kind is known.
+    /// Creates a link about which only the kind is known.
     pub fn bare(kind: &'static dyn LinkKind) -> Self {
         let spec = kind.spec();
         Link {
@@ -141,7 +141,7 @@ impl Link {
         self.settings.get(self.spec().routing_table?)
     }
 
-    /// Returns the MTU, in bytes, of an interface that does not set one; `None` if the kernel chooses the MTU.
+    /// Returns the default MTU in bytes; `None` if the kernel chooses the MTU.
     pub fn default_mtu(&self) -> Option<u32> {
         match self.spec().mtu.default {
             MtuDefault::Is(mtu) => Some(mtu),
@@ -149,7 +149,8 @@ impl Link {
         }
     }
 
-    /// Describes the settings that must be unique among the links on one parent, such as the VLAN id; `None` if there are none.
+    /// Describes the settings that must be unique among the links on one parent, such as the VLAN id; `None` if the kind has no
+    /// such settings.
     ///
     /// Returns the reason to report if two links have the same settings, and a description of the settings.
     pub fn unique(&self) -> Option<(&'static str, String)> {
@@ -170,7 +171,7 @@ impl Link {
         self.references().flat_map(words).collect()
     }
 
-    /// Sets the references of the link, given the words that follow the logical name in its ownership mark.
+    /// Sets the references of the link from the words that follow the logical name in its ownership mark.
     pub fn with_mark_words(mut self, words: &str) -> Self {
         if let (Some(reference), Some(name)) = (self.spec().references.first(), self.references.first_mut()) {
             *name = match reference.role {
@@ -181,7 +182,7 @@ impl Link {
         self
     }
 
-    /// Returns the state of the link immediately after its creation; see [`Settings::as_created`].
+    /// Returns the settings and references that the link has immediately after its creation; see [`Settings::as_created`].
     pub fn as_created(&self) -> Link {
         Link {
             settings: self.settings.as_created(),

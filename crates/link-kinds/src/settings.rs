@@ -1,4 +1,5 @@
-//! Link and port settings as kernel numbers: reads them from a message, encodes them for creation and changes, and compares them.
+//! Link and port settings, stored as the numbers that the kernel uses. Reads settings from a message, encodes them for creation
+//! and changes, and compares them.
 //!
 //! All functions loop over a [`Table`] and do not depend on the kind.
 
@@ -18,8 +19,8 @@ pub type Table = &'static [&'static Attribute];
 #[derive(Clone)]
 pub struct Settings {
     pub(super) table: Table,
-    /// Kernel number of each setting, in table order; `None` if the agent does not manage the setting or does not know its
-    /// number.
+    /// Number that the kernel uses for each setting, in table order; `None` if the agent does not manage the setting or does not
+    /// know its number.
     numbers: Box<[Option<u32>]>,
     /// Settings that the user sets explicitly, as a bit set of positions in the table.
     explicit: u64,
@@ -51,9 +52,9 @@ pub struct Observed<'a> {
 pub struct Difference {
     /// Table entry of the setting.
     pub attribute: &'static Attribute,
-    /// Kernel number of the setting on the first link; `None` if it is unknown.
+    /// Value of the setting on the first link, as the kernel's number; `None` if it is unknown.
     pub from: Option<u32>,
-    /// Kernel number of the setting on the second link.
+    /// Value of the setting on the second link, as the kernel's number.
     pub to: u32,
 }
 
@@ -74,7 +75,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Creates settings of which no number is known.
+    /// Creates settings whose numbers are all unknown.
     pub fn bare(table: Table) -> Self {
         Settings {
             table,
@@ -129,7 +130,8 @@ impl Settings {
         self.table.iter().position(|other| std::ptr::eq(*other, attribute))
     }
 
-    /// Returns the kernel number of a setting; `None` if the number is unknown or the table does not contain the setting.
+    /// Returns the number that the kernel uses for a setting; `None` if the number is unknown or the table does not contain the
+    /// setting.
     pub fn get(&self, attribute: &'static Attribute) -> Option<u32> {
         self.numbers[self.position(attribute)?]
     }
@@ -205,7 +207,7 @@ impl Settings {
         settings
     }
 
-    /// Returns the settings that differ from the desired ones.
+    /// Returns the settings that differ from the desired settings.
     ///
     /// `set` is a bit set of the settings that the agent has set earlier. If such a setting is no longer desired, it is reset.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
@@ -269,7 +271,8 @@ impl Difference {
     }
 }
 
-/// Returns the attributes that remove the given differences. Omits settings that cannot be changed on an existing link.
+/// Returns the attributes to send in order to remove the given differences. Omits settings that cannot be changed on an existing
+/// link.
 pub fn changes(differences: &[Difference]) -> Vec<Attr> {
     let in_place = differences
         .iter()

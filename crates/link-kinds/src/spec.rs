@@ -224,11 +224,11 @@ impl Scale {
 pub enum Unset {
     /// There is no default, so the field must be set.
     Required,
-    /// An unset field means the kernel's default, which is this number. The agent does not send it when it creates a link. A link
-    /// with a different number has drifted.
+    /// An unset field means the kernel's default, which is this number. When the agent creates a link, it does not send this
+    /// number. A link with a different number has drifted.
     KernelDefault(u32),
-    /// An unset field means the agent's default, which is this number. The agent sends it when it creates a link, because the
-    /// kernel's default differs.
+    /// An unset field means the agent's default, which is this number. When the agent creates a link, it sends this number,
+    /// because the kernel has a different default.
     AgentDefault(u32),
     /// An unset field means that any number is accepted. If the agent has set a number earlier, it resets the setting to this
     /// number when the field becomes unset.
@@ -262,15 +262,15 @@ pub struct Attribute {
     pub unset: Unset,
     /// How the setting is changed on an existing link.
     pub change: Change,
-    /// Largest difference between two kernel numbers that is ignored, because the kernel may have rounded one of them.
+    /// Two kernel numbers that differ by at most this much count as equal, because the kernel may have rounded one of them.
     pub rounding: u32,
-    /// Another setting without which this setting has no effect: it must not be 0. If it is 0, the kernel may even reject this
-    /// setting.
+    /// Another setting that must not be 0 for this setting to have an effect. If the other setting is 0, the kernel may even
+    /// reject this setting.
     pub only_with: Option<&'static Attribute>,
 }
 
 impl Attribute {
-    /// Creates a setting whose default in the kernel is 0, and that can be changed on an existing link.
+    /// Creates a setting that has the kernel default 0 and can be changed on an existing link.
     pub const fn new(field: &'static str, title: &'static str, at: At) -> Self {
         Attribute {
             field,
@@ -313,12 +313,12 @@ impl Attribute {
         }
     }
 
-    /// Sets the largest difference that is ignored because the kernel may have rounded the number.
+    /// Sets the largest difference to ignore, because the kernel may have rounded the number.
     pub const fn rounded(self, rounding: u32) -> Self {
         Attribute { rounding, ..self }
     }
 
-    /// Formats a kernel number of this setting for use in messages.
+    /// Formats the number that the kernel uses for this setting, for use in messages.
     pub fn shown(&self, number: u32) -> String {
         match self.scale {
             Scale::Table(_) => format!("0x{number:x}"),
@@ -374,8 +374,8 @@ pub enum Role {
     },
     /// The parent, that is, the link below this one (IFLA_LINK). If the parent is deleted, the kernel deletes this link too.
     Parent {
-        /// Setting that must not be 0 for the link to be up while its parent is down; `None` if the link can only be up while its
-        /// parent is up.
+        /// Setting that, if it is not 0, allows the link to be up while its parent is down. `None` if the link can be up only
+        /// while its parent is up.
         up_unless: Option<&'static Attribute>,
     },
     /// The name that a link has before the agent takes it over.
@@ -396,11 +396,11 @@ pub struct Mtu {
     pub min: u32,
     /// Largest MTU that such a link can have.
     pub max: u32,
-    /// MTU of an interface that does not set one.
+    /// MTU of an interface for which the user sets no MTU.
     pub default: MtuDefault,
 }
 
-/// MTU of an interface that does not set one.
+/// MTU of an interface for which the user sets no MTU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MtuDefault {
     /// The agent sets this MTU, in bytes.
@@ -425,7 +425,7 @@ pub struct Module {
     pub name: &'static str,
     /// Kernel configuration option, without `CONFIG_`.
     pub option: &'static str,
-    /// `true` if the agent cannot do its work without this module.
+    /// `true` if the agent cannot work without this module.
     pub needed: bool,
 }
 

@@ -79,18 +79,18 @@ fn one_chain(size: usize) -> Vec<(&'static str, Cost)> {
     assert_eq!(
         world.applied_under("config/"),
         0,
-        "all links must be deleted together with the start of the chain"
+        "every element must be deleted together with the first one"
     );
     vec![
         (
-            "one chain: all links wait for the start of the chain",
+            "one chain: every element waits for the first one",
             Cost {
                 operations: size,
                 ..waiting
             },
         ),
-        ("one chain: the start of the chain appears", come),
-        ("one chain: the start of the chain disappears", gone),
+        ("one chain: the first element appears", come),
+        ("one chain: the first element disappears", gone),
     ]
 }
 

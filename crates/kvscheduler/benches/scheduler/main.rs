@@ -6,11 +6,13 @@
 //! ```
 //!
 //! The time covers all calls from the transaction to the last outcome and the last status, and so includes all scheduler work for
-//! an operation. The byte counts cover all memory that the scheduler keeps, including keys and values. Descriptor work is excluded
-//! as far as possible (see [`toy`]). The remaining part, dropping a replaced value, is measured and reported separately.
+//! an operation. The byte counts cover all memory that the scheduler keeps, including keys and values. Descriptor work is
+//! excluded as far as possible (see [`toy`]). The part that cannot be excluded, dropping a replaced value, is measured and
+//! reported separately.
 //!
 //! Every table compares its rows with the smallest size in the same run. Times are medians of several runs (one run above 300,000
-//! values) and measure processor time, so they are about the same on a busy machine. The scenarios are in [`life`] and [`hubs`].
+//! values) and measure processor time, so other load on the machine hardly changes them. The scenarios are in [`life`] and
+//! [`hubs`].
 
 mod allocator;
 mod hubs;
@@ -25,14 +27,15 @@ use report::{Report, Row};
 use toy::{Key, Toy, delete, put, value};
 use world::{Cost, World, cpu_time};
 
-/// Graph sizes to measure, as numbers of base values, unless sizes are given on the command line.
+/// Graph sizes (numbers of base values) that are measured if the command line names no sizes.
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
 /// Maximum number of updates or deletions of single values in one run.
 const SINGLE_CHANGES_MAX: usize = 20_000;
 /// Total number of values to create for each graph size, so that small graphs are measured in several runs.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
-/// Wall-clock time after which no further run of a size is started, so the whole benchmark takes only a few minutes.
+/// Wall-clock time after which no further run with the same graph size is started, so that the whole benchmark takes only a few
+/// minutes.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Smallest graph size for which the start of each scenario is printed.
@@ -116,7 +119,7 @@ fn life(n: usize) -> Life {
     Life { bytes, given, costs }
 }
 
-/// Measures the part of an update that does not belong to the scheduler: dropping the replaced value.
+/// Measures the overhead of the benchmark in an update: the time to drop the replaced values.
 fn give_up(mut former: Vec<Change<Key, Toy>>, desired: Vec<Change<Key, Toy>>) -> Cost {
     let operations = former.len();
     let start = cpu_time();

@@ -56,7 +56,7 @@ impl Report {
         scenarios
     }
 
-    /// Returns the cost in a row divided by the cost of the same scenario at its smallest size.
+    /// Returns the ratio of the row's cost to the cost of the same scenario at the smallest size.
     fn ratio(&self, row: &Row) -> f64 {
         let smallest = self
             .rows
@@ -81,7 +81,7 @@ impl Report {
                 );
             }
         }
-        println!("\n| N | bytes per value | bytes of key and value as passed |\n|--:|--:|--:|");
+        println!("\n| N | bytes per value | bytes of key and value as passed to the scheduler |\n|--:|--:|--:|");
         for (size, bytes, given) in &self.memory {
             println!("| {size} | {} | {} |", bytes / size, given / size);
         }

@@ -59,7 +59,7 @@ impl Toy {
 #[derive(Clone)]
 pub struct ToyDomain;
 
-/// Operation. It needs no contents, because the benchmark does not perform operations.
+/// Operation without content, because the benchmark does not perform operations.
 #[derive(Clone, Debug)]
 pub struct Something;
 
@@ -125,8 +125,8 @@ const CELLS_IN_NAMESPACE: usize = 100;
 
 /// Ten values that depend on each other. Two of them are the ends of a veth pair: each depends on the other and on a namespace
 /// shared by many cells, and has a derived address and a derived state. Each end has a route and an ARP entry, which need the
-/// state and any address of that end. The remaining four values form a chain, the first of which needs an end. Creating a cell
-/// takes twelve operations.
+/// state and any address of that end. The remaining four values form a chain, which starts at one of the two ends. Creating a
+/// cell takes twelve operations.
 struct Cell(usize);
 
 impl Cell {

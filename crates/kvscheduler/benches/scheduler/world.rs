@@ -1,5 +1,5 @@
 //! Runs a scheduler whose operations all succeed immediately, and measures the processor time that it uses. The time to create
-//! its input is not included.
+//! the scheduler's input is not included.
 
 use std::time::Duration;
 

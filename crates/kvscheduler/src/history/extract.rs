@@ -123,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the state of a value; `None` if other values merely mention its key.
+    /// Returns the state of a value; `None` if there is no value and the key is only mentioned by other values.
     fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
@@ -227,7 +227,8 @@ impl<D: Domain> Extract<D> {
         let Some(descriptor) = self.domain.descriptor(key) else {
             return Vec::new();
         };
-        // A change that only adds or removes derived values is no operation on the value itself, so the revisions are not enough.
+        // If only derived values are added or removed, no operation on the value itself is recorded. So the values in the
+        // transaction records are considered too.
         let revisions = self.timeline(key);
         let requested = self.records.iter().flat_map(|record| &record.values);
         let requested = requested.filter(|value| value.key == *key).filter_map(|value| value.value.as_ref());
@@ -254,7 +255,7 @@ impl<D: Domain> Extract<D> {
         }
     }
 
-    /// Counts how often each text of `flag` occurs in the known revisions of the keys for which `counts` returns `true`.
+    /// Counts how often each text of `flag` occurs in the known revisions. Includes only keys for which `counts` returns `true`.
     pub fn flag_statistics(&self, flag: Flag, counts: impl Fn(&D::Key) -> bool) -> FlagStatistics {
         let mut statistics = FlagStatistics::default();
         for revision in self.all_revisions().iter().filter(|revision| counts(&revision.key)) {
@@ -351,7 +352,7 @@ impl<D: Domain> Extract<D> {
         self.value(key).is_some_and(|value| value.available)
     }
 
-    /// Returns the dependencies of `value` under `key`. Empty if `value` is `None` or the key has no descriptor.
+    /// Returns the dependencies of `value` under `key`. Returns an empty list if `value` is `None` or the key has no descriptor.
     pub fn dependencies(&self, key: &D::Key, value: Option<&D::Value>) -> Vec<Dependency<D::Key>> {
         match (self.domain.descriptor(key), value) {
             (Some(descriptor), Some(value)) => descriptor.dependencies(key, value),

@@ -36,7 +36,7 @@ impl<K, V> OperationRecord<K, V> {
         let OperationRecord { before, after, flags, .. } = self;
         let was = |state: ValueState| before.state == state;
         let is = |state: ValueState| after.state == state;
-        // Selects the name for a state that the value had before and after the operation, only before, or only after.
+        // Selects one of three names for a state: the value had it before and after the operation, only before, or only after.
         let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
             (true, true) => Some(names[0]),
             (true, false) => Some(names[1]),
@@ -159,7 +159,7 @@ pub struct TransactionRecord<K, V> {
     pub options: Options,
     /// Time at which work on the transaction started (since the Unix epoch).
     pub start: Duration,
-    /// Time at which no work on the transaction was left to do (since the Unix epoch).
+    /// Time at which the transaction completed (since the Unix epoch).
     pub stop: Duration,
     /// Values named by the transaction, in the order in which they were recorded. Empty for a downstream resync.
     pub values: Vec<ValueRecord<K, V>>,

@@ -34,7 +34,7 @@ pub struct Revision<K, V> {
     pub descriptor: Option<&'static str>,
     /// Key of the value from which this one is derived. Known only for the current revision.
     pub derived_from: Option<K>,
-    /// Information about the applied value beyond the desired one, such as the inode of a namespace.
+    /// Information that the applied value has in addition to the desired value, such as the inode of a namespace.
     pub metadata: Vec<(&'static str, Vec<String>)>,
     /// Dependencies and derived values.
     pub targets: Vec<RevisionTarget<K>>,

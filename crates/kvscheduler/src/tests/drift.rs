@@ -24,7 +24,7 @@ impl World {
         self.tamper(text, value);
     }
 
-    /// Advances the time until a value is repaired, and returns how long the repair took.
+    /// Advances the time until a value is repaired, and returns how much time has passed.
     fn broken_for(&mut self, text: &str) -> Duration {
         let start = self.now;
         while !self.kernel.contains_key(text) {
@@ -265,7 +265,7 @@ fn unrepaired_value_stays_as_changed_until_it_is_put_again() {
     );
 }
 
-/// The observation contains the base value, but without its derived value.
+/// The observation contains the base value, but not its derived value.
 #[test]
 fn unrepaired_derived_value_stays_away_although_its_base_is_observed() {
     let mut world = World::new();

@@ -56,7 +56,7 @@ enum Do {
     Recover(String),
 }
 
-/// Test domain. Has a descriptor for all keys except `fact/…`, and except `unknown/…` unless `knows_all` is set.
+/// Test domain. Has a descriptor for all keys except `fact/…` and, while `knows_all` is not set, `unknown/…`.
 #[derive(Clone, Default)]
 struct ToyDomain {
     knows_all: Arc<AtomicBool>,
@@ -152,13 +152,13 @@ impl Descriptor<ToyDomain> for ToyDomain {
             })
             .collect()
     }
-    /// The contents of `place/…` are unknown until the place has been opened.
+    /// A value under `place/…` is a place that must be opened, like a namespace. Its contents are unknown before that.
     fn claims_may_be_held(&self, key: &Key, value: &Toy, view: &View<'_, Self>) -> bool {
         let inside = view.untried_under("place/").flat_map(|place| view.dependents(place));
         let mut others = inside.filter(|other| *other != key).filter_map(|other| view.desired(other));
         others.any(|other| other.claims.iter().any(|claim| value.claims.contains(claim)))
     }
-    /// `restless/…` is always stale, so it is always re-created, without an operation.
+    /// Values under `restless/…` are always stale, so they are always re-created, without an operation.
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
         never_settles(key)
     }
@@ -180,7 +180,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         }
         Effect::one(Do::Delete(key.to_string()))
     }
-    /// Deleting any value also removes the values in `takes`. Creating a value does so only for `enter/…`.
+    /// Deleting any value also removes the values in `takes`. Creating a value removes them only if its key starts with `enter/`.
     fn takes_along(&self, key_of_it: &Key, value: &Toy, verb: Verb, _: &View<'_, Self>) -> Taken<Key> {
         let takes = verb == Verb::Delete || key_of_it.as_str().starts_with("enter/");
         let taken = value.takes.iter().filter(|_| takes);
@@ -188,10 +188,10 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
-/// Function that returns the fault if an operation is to fail.
+/// Function that returns a fault if the given operation is to fail.
 type Sabotage = Box<dyn FnMut(&str, Verb) -> Option<Fault>>;
 
-/// Function that returns the reason if an operation has to wait.
+/// Function that returns a reason if the given operation has to wait.
 type Missing = Box<dyn FnMut(&str, Verb) -> Option<Wait>>;
 
 /// Test environment: a scheduler on top of a toy kernel.
@@ -407,7 +407,7 @@ impl World {
         Outcome::Done
     }
 
-    /// Removes a value from the kernel, together with the values that it takes along. Returns the removed keys.
+    /// Removes a value from the kernel, together with the values that the kernel removes along with it. Returns the removed keys.
     fn vanish(&mut self, text: &str) -> Vec<Key> {
         let Some(gone) = self.kernel.remove(text) else { return vec![] };
         let taken = gone.takes.iter().filter(|taken| self.kernel.remove(*taken).is_some());
@@ -427,8 +427,8 @@ impl World {
                 .view()
                 .desired(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
-            // The dependency may have changed after the scheduler chose the operation, so values that can be partners are always
-            // accepted.
+            // The dependency may have changed after the scheduler chose the operation. So two values that may depend on each
+            // other are always accepted.
             let in_cycle = in_cycle || random::are_partners(text, need);
             assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
         }
@@ -503,7 +503,7 @@ fn needing(needs: &[&str]) -> Toy {
     }
 }
 
-/// Predicates must be `Send + Sync`, so dependencies can be shared between threads.
+/// Predicates must be `Send + Sync`, so that dependencies can be shared between threads.
 #[test]
 fn descriptors_can_be_shared_between_threads() {
     fn shared<T: Send + Sync>(_: &T) {}

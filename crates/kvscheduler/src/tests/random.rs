@@ -14,7 +14,7 @@ fn name(index: usize) -> String {
     format!("v/{index:02}")
 }
 
-/// Returns whether two values may depend on each other.
+/// Returns whether two values form a pair, so that they may depend on each other.
 pub(super) fn are_partners(one: &str, other: &str) -> bool {
     (0..KEYS).any(|index| name(index) == one && name(index ^ 1) == other)
 }
@@ -29,7 +29,7 @@ enum Step {
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
-    /// A round that performs only this number of the operations in flight.
+    /// A round in which only this number of operations in flight is performed.
     Part(u8),
     /// A transaction with several values, reverted on failure if the flag is set.
     Commit(Vec<(usize, Option<Toy>)>, bool),
@@ -43,7 +43,8 @@ enum Step {
 /// Indexes of two values on which no other value depends, so that deleting another value may remove them as well.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
-/// Generates a value. It depends on facts, on lower pairs, or on its partner in the pair, so every cycle has two members.
+/// Generates a value. It depends only on facts, on its partner in the pair, and on pairs with a lower index, so every cycle has
+/// two members.
 fn value(index: usize) -> impl Strategy<Value = Toy> {
     let lower = prop::collection::vec(0..KEYS, 0..2);
     (
@@ -163,7 +164,7 @@ fn planned(operations: &[OperationRecord<Key, Toy>]) -> Vec<String> {
         .collect()
 }
 
-/// A world, its desired values, and the number of operations that are still to fail.
+/// A world, its desired values, and the number of further operations that will fail.
 struct Trial {
     world: World,
     desired: BTreeMap<String, Toy>,
@@ -193,8 +194,8 @@ impl Trial {
                 world.put(&name(index), value);
             }
             Step::Reject(index) => {
-                // Whether the applied value stays in place after a rejection depends on timing. The model does not predict this,
-                // so the value is deleted.
+                // The model does not predict whether the applied value stays in place after a rejection, because that depends on
+                // timing. So the value is deleted.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
                 self.desired.remove(&name(index));

@@ -291,7 +291,8 @@ fn claiming(needs: &[&str]) -> Toy {
     }
 }
 
-/// After a restart, `a` could be created while the place that contains `b` is not open yet. `b` still exists and holds the claim.
+/// After a restart, `b` still exists and holds the claim, but `place/p`, which contains `b`, is not open yet. `a` must not take
+/// the claim in the meantime.
 #[test]
 fn claim_is_reserved_for_values_in_a_place_that_is_being_opened() {
     let mut world = World::new();
