@@ -1,6 +1,6 @@
-//! Generates the etcd services that the client crate lacks from `proto/`.
+//! Compiles the files in `proto/` into the etcd services that the client crate lacks.
 //!
-//! The header and key-value messages come from the client crate.
+//! The messages for response headers and key-value pairs come from the client crate.
 
 use std::error::Error;
 

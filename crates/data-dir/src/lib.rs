@@ -114,7 +114,7 @@ impl DataDir {
             return Err(unsafe_path(
                 path,
                 format!(
-                    "can be written by other users (mode {:04o}), so its contents cannot be trusted",
+                    "is writable by other users (mode {:04o}), so its contents cannot be trusted",
                     permissions(&status)
                 ),
                 format!(
@@ -226,7 +226,7 @@ impl DataDir {
         let mode = Mode::from_raw_mode(status.st_mode);
         if mode.intersects(WRITABLE_BY_OTHERS) {
             let problem = format!(
-                "can be written by other users (mode {:04o}), so its contents cannot be trusted",
+                "is writable by other users (mode {:04o}), so its contents cannot be trusted",
                 permissions(&status)
             );
             let remedy = format!(
@@ -290,14 +290,14 @@ fn check_owner(path: &Path, status: &Stat, otherwise: &str) -> Result<(), DataDi
     Err(unsafe_path(path, problem, remedy))
 }
 
-/// Sets the permission bits to `wanted`, in case an older release or the user's umask left others.
+/// Sets the permission bits to `wanted`, because an older release or the user's umask may have left other bits.
 fn restrict(file: &File, path: &Path, mode: Mode, wanted: Mode, created: bool) -> Result<(), DataDirError> {
     if mode.intersection(Mode::RWXU | Mode::RWXG | Mode::RWXO) == wanted {
         return Ok(());
     }
     fchmod(file, wanted).map_err(|errno| system("set the permissions of", path, errno))?;
     if !created {
-        info!(path = %path.display(), "data directory: removed permissions of other users");
+        info!(path = %path.display(), "removed other users' permissions on the data directory");
     }
     Ok(())
 }

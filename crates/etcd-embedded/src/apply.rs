@@ -287,7 +287,7 @@ fn header(revision: i64) -> Option<PbResponseHeader> {
 
 /// Chooses the branches of a transaction and of its nested transactions, depth first.
 ///
-/// As in etcd, all branches are chosen from the store contents before the outermost transaction.
+/// As in etcd, all conditions are evaluated before any operation of the outermost transaction runs.
 fn choose(mvcc: &Mvcc, current: i64, request: &PbTxnRequest, path: &mut Vec<bool>) {
     let succeeded = request.compare.iter().all(|compare| holds(mvcc, current, compare));
     path.push(succeeded);
@@ -303,7 +303,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // A missing key has version, revisions and lease 0. A comparison of its value is always false.
+        // For a missing key, version, revisions and lease are 0, and every comparison with its value is false.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -371,8 +371,8 @@ fn each_chosen(
     Ok(())
 }
 
-/// Runs the chosen branches. As in etcd, the response header of each operation contains only the revision, and that of a nested
-/// transaction is empty.
+/// Runs the chosen branches. As in etcd, the response header of each operation contains only the revision, and the response
+/// header of a nested transaction is empty.
 fn run(writing: &mut Writing<'_>, lessor: &mut Lessor, request: PbTxnRequest, path: &mut Path<'_>) -> PbTxnResponse {
     let succeeded = path.next().copied().unwrap_or(false);
     let operations = if succeeded { request.success } else { request.failure };

@@ -102,8 +102,10 @@ impl<'a> Writes<'a> {
         })
     }
 
-    /// Adds a put. Fails if the branch already puts or deletes the key. It is no conflict if the same key is put in `exclusive`,
-    /// the alternative branch of a nested transaction.
+    /// Adds a put. Fails if the branch already puts or deletes the key.
+    ///
+    /// `exclusive` contains the keys that the other branch of a nested transaction puts. Putting these keys again is allowed,
+    /// because only one of the two branches runs.
     fn add_put(&mut self, key: &'a [u8], exclusive: Option<&HashSet<&'a [u8]>>) -> Result<(), Refusal> {
         let taken = self.puts.contains(key) && !exclusive.is_some_and(|other| other.contains(key));
         if taken || self.deletes_key(key) {

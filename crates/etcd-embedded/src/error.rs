@@ -51,7 +51,7 @@ pub enum StartError {
         detail: String,
     },
     /// The store file was written by a newer release.
-    #[error("embedded store: {} has format {found}, this release supports at most {supported}; use a newer release", path.display())]
+    #[error("embedded store: {} has format {found}, but this release supports at most format {supported}; use a newer release", path.display())]
     NewerFormat {
         /// Path of the store file.
         path: PathBuf,
@@ -133,8 +133,8 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// Reason for cancelling a new watch immediately. etcd does not limit the memory of watches.
-    pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: the watches of all clients use too much memory; cancel some of them";
+    /// Reason with which a new watch is cancelled immediately. etcd does not limit the memory that watches use.
+    pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: all watches together use too much memory; cancel some of them";
 
     fn code(&self) -> Code {
         match self {

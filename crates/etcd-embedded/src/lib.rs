@@ -107,7 +107,7 @@ impl Default for Retention {
     }
 }
 
-/// Time that open calls have to end before [`Store::shutdown`] aborts their connections.
+/// Maximum time for which [`Store::shutdown`] waits for open calls to end. Afterwards, it aborts their connections.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 /// A running store. Dropping it stops the store without waiting; [`shutdown`](Store::shutdown) waits until the file is closed.

@@ -216,7 +216,7 @@ impl Mvcc {
         self.compacted
     }
 
-    /// Returns the revision at which to read if a client requests `wanted`. 0 or less means `current`, the newest visible revision.
+    /// Returns the revision at which to read if a client requests `wanted`. If `wanted` is 0 or less, returns `current`.
     pub(super) fn readable(&self, wanted: i64, current: i64) -> Result<i64, Refusal> {
         if wanted > current {
             return Err(Refusal::FutureRevision);

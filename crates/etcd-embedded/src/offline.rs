@@ -75,7 +75,7 @@ impl File {
         }
         // A compaction by a client and an automatic one may list the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
-            assert!(self.rows.remove(row).is_some(), "removed row {row:?} does not exist");
+            assert!(self.rows.remove(row).is_some(), "the row {row:?} to remove does not exist");
         }
         for (id, ttl) in &batch.leases {
             match ttl {
@@ -104,7 +104,7 @@ impl File {
     }
 }
 
-/// A watch of all keys from the beginning, with the store contents rebuilt from its events.
+/// A watch on all keys, starting at revision 1, and the store contents rebuilt from the events of the watch.
 struct Replica {
     stream: WatchStream,
     content: BTreeMap<Vec<u8>, PbKeyValue>,
@@ -162,7 +162,7 @@ fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     stream.take()
 }
 
-/// Store under test, with the results that the requests so far must have.
+/// Store under test, and the state against which its responses and contents are checked.
 struct Offline {
     service: Service,
     writer: Writer,
@@ -220,7 +220,7 @@ impl Offline {
             }
             self.write();
         }
-        panic!("a call must wait only for the writer");
+        panic!("a call must not wait for anything but the writer");
     }
 
     /// Lets the writer execute all queued commands as one batch.
@@ -357,7 +357,7 @@ impl Offline {
                 let reported = self
                     .reported
                     .insert(response.watch_id, kv.mod_revision)
-                    .expect("events must come after the creation of their watch");
+                    .expect("a watch must be created before it reports events");
                 assert!(
                     reported <= kv.mod_revision && kv.mod_revision <= revision,
                     "events arrived out of order"
@@ -407,7 +407,7 @@ impl Offline {
             }
             for version in live.iter().filter(|version| version.kv.lease != 0) {
                 let lease = state.lessor.get(version.kv.lease).expect("the lease of a live key must exist");
-                assert!(lease.keys.contains(&version.kv.key), "the lease does not list its key");
+                assert!(lease.keys.contains(&version.kv.key), "the lease does not list the key");
             }
             let restored = restore(self.file.content(shared.identity), usize::MAX, self.now);
             assert_eq!(restored.mvcc.revision(), current, "a restart would change the revision");

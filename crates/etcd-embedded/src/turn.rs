@@ -1,4 +1,4 @@
-//! Queues of keys that share a name: the basis of etcd's locks and elections.
+//! Named queues of keys, with which etcd implements locks and elections.
 //!
 //! Each participant puts a key `NAME/LEASE`. The participant whose key has the lowest creation revision holds the lock or is the leader.
 //! When that key is deleted, the next participant takes over. Each participant waits only for its predecessor.
@@ -44,7 +44,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a place in the queue, or returns the existing place of the lease. Sets the key's value to `value` in both cases.
+    /// Takes a place in the queue, or returns the place that the lease already has. In both cases, sets the value of the key.
     pub(super) async fn take(shared: &Arc<Shared>, name: &[u8], lease: i64, value: &[u8]) -> Result<Self, Refusal> {
         let lease = match lease {
             0 => grant(shared).await?,

@@ -1,8 +1,8 @@
 //! Watches: a state machine for each client watch stream.
 //!
 //! The writer does not push events. Once the client has received the previous responses, its stream *reads* the log from its own position
-//! up to the last durable revision. A slow client therefore does not affect others: it reads older history, and its watch is cancelled as
-//! compacted if that history is no longer available. Events cannot be lost or reordered.
+//! up to the last durable revision. A slow client therefore does not affect others: its stream reads older history. If that history
+//! is no longer available, the watch is cancelled with the compaction revision. Events cannot be lost or reordered.
 //!
 //! [`WatchStream::fill`] reads the log; the loop around it is in `service::watch`.
 
@@ -222,7 +222,7 @@ impl WatchStream {
         self.progress_requested = true;
     }
 
-    /// Queues a progress notification for each watch that requested them and has had no events since the last call.
+    /// Queues a progress notification for each watch that requested such notifications and has had no events since the last call.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
         let mut quiet = Vec::new();

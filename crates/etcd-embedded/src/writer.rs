@@ -334,8 +334,8 @@ fn reserve(state: &mut State, cost: usize, round: &mut Round) -> Result<(), Refu
         tracing::error!(
             quota = state.quota.limit,
             size = state.bytes(),
-            "embedded store: quota reached, puts are refused; delete keys, run `etcdctl compaction` and then \
-             `etcdctl alarm disarm`, or raise --embedded-quota"
+            "embedded store: quota reached, puts are refused; delete keys, then run `etcdctl compaction` and `etcdctl alarm disarm`; or \
+             raise --embedded-quota"
         );
     }
     space.granted()

@@ -32,9 +32,9 @@ pub use self::{
     stream::{Prefixed, TimeLimited},
 };
 
-/// Time that open connections have to finish their requests when the agent stops.
+/// Maximum time to wait for open connections to finish their requests when the agent stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum number of clients above the connection limit to which an error message is being sent at the same time.
+/// Maximum number of rejected clients (above the connection limit) to which an error message is sent at the same time.
 ///
 /// The connections of further clients are closed without an error message.
 const REFUSALS_MAX: usize = 32;
@@ -207,7 +207,7 @@ async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream:
     let length = stream.peek(&mut beginning).await?;
     let beginning = &beginning[..length];
     if beginning.first().is_some_and(|first| *first != TLS_HANDSHAKE) {
-        let words = "this port requires TLS; use https (for the netns-agent command: --tls, or --ca with the agent's CA certificate)";
+        let words = "this port requires TLS; use https (the netns-agent command needs --tls, or --ca with the agent's CA certificate)";
         refusal::tell(stream, &protocol.refusal(beginning, "400 Bad Request", words)).await;
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
     }

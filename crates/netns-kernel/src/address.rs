@@ -34,8 +34,8 @@ pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
 
 /// Returns the RTM_NEWADDR request that adds an address to the link with this index.
 ///
-/// With `take_over`, an existing address is marked as the agent's. Without it, the request fails with EEXIST if the address
-/// exists.
+/// If `take_over` is true, the request marks an existing address as the agent's. Otherwise, the request fails with EEXIST if
+/// the address exists.
 pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, take_over: bool) -> Change {
     let mut message = message(index, spec);
     if let IpAddr::V4(address) = spec.address

@@ -25,7 +25,7 @@ const NO_PREFIX_ROUTE: u32 = 0x200;
 
 /// Returns the routes that must exist in the kernel for an address. Empty if the link is down.
 ///
-/// `vrf_table` is the routing table of the VRF device that the link is or belongs to; `None` if there is no such device.
+/// `vrf_table` is the routing table of the VRF if the link is a VRF device or a port of a VRF device; otherwise `None`.
 ///
 /// Follows `fib_add_ifaddr` in net/ipv4/fib_frontend.c and `inet6_addr_add` in net/ipv6/addrconf.c.
 pub fn routes_of_address(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
@@ -81,9 +81,10 @@ fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
     routes
 }
 
-/// Returns the connected route of an IPv6 address. Omits its local route.
+/// Returns the connected route of an IPv6 address, but not the local route.
 ///
-/// The kernel creates the local route some time after the address (`addrconf_dad_completed`) and does not report when.
+/// The local route is not checked, because the kernel creates it some time after the address (`addrconf_dad_completed`) and
+/// does not report when.
 fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     match state.flags & NO_PREFIX_ROUTE {
         0 => vec![route_to(link, state.address, vrf_table.unwrap_or(MAIN), false)],
@@ -93,8 +94,9 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
 
 /// Returns whether the agent reads and checks the kernel's routes for an address.
 ///
-/// The agent reads them for its own addresses. Before Linux 5.18, no address has a protocol number, so the agent also reads them
-/// for addresses without one, except for addresses of link or host scope, which the kernel assigns by itself.
+/// The agent reads these routes for its own addresses. Before Linux 5.18, no address has a protocol number. The agent therefore
+/// also reads the routes for addresses without a protocol number, except addresses of link or host scope, which the kernel
+/// assigns by itself.
 pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
@@ -106,7 +108,8 @@ const OTHERS_MAX: usize = 500;
 /// Reads the agent's routes in a namespace. For each address family in which the agent has addresses, also reads the routes that
 /// the kernel created for addresses.
 ///
-/// `others` is the number of foreign routes in the namespace, as of the last unfiltered dump. This function updates the number.
+/// `others` is the highest number of foreign routes that earlier dumps of the namespace have returned. This function updates
+/// the number.
 pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others: &mut usize) -> Result<Routes, Refusal> {
     let mut routes = Routes::default();
     for ipv4 in [true, false] {
@@ -121,8 +124,8 @@ pub(super) fn dump(socket: &mut RouteSocket, addresses: &[AddressState], others:
             route::dump(socket, ipv4, Selection::OfAddresses, &mut routes)?;
         }
     }
-    // Never lower the number, because a filtered dump contains no foreign routes to count. A namespace that once had too many of
-    // them is always read with filtered dumps from then on.
+    // Never lower the number, because a filtered dump contains no foreign routes to count. Once a namespace has had too many
+    // foreign routes, it is always read with filtered dumps.
     *others = routes.others.max(*others);
     Ok(routes)
 }
@@ -146,7 +149,7 @@ impl Worker {
         match self.missing_routes(on, spec)?.first() {
             None => Ok(()),
             Some(route) => Err(failure::other(format!(
-                "cannot {} in {}: the kernel does not keep the route {}/{}",
+                "cannot {} in {}: the route {}/{} is missing, although the kernel accepted it",
                 action(),
                 self.place(on.0),
                 route.destination,
@@ -216,7 +219,7 @@ mod tests {
             ..link()
         };
         let down = LinkState { up: false, ..link() };
-        /// Link, address, address flags, table of the VRF, expected routes.
+        /// Link, address, address flags, routing table of the VRF, expected routes.
         type Case<'a> = (&'a LinkState, &'a str, u32, Option<u32>, &'a [&'a str]);
         let cases: &[Case] = &[
             (

@@ -57,9 +57,9 @@ impl Worker {
         self.restore_routes(on, spec, detection)
     }
 
-    /// Performs a change like [`Self::on_link`], and enables IPv6 on the link if the change needs it.
+    /// Performs a change like [`Self::on_link`], for the address or destination `about`.
     ///
-    /// The change needs IPv6 if `about` is an IPv6 address.
+    /// If `about` is an IPv6 address and IPv6 is disabled on the link, enables IPv6 and tries again.
     pub(super) fn on_enabled_link(
         &mut self,
         on: On<'_>,
@@ -80,17 +80,17 @@ impl Worker {
         }
     }
 
-    /// Replaces a misleading failure if the MTU of the link is too small for IPv6.
+    /// Adds the cause to the message of a failure if the MTU of the link is too small for IPv6.
     ///
-    /// The kernel does not support IPv6 on such a link, and reports the link or its IPv6 settings as missing.
+    /// The kernel does not support IPv6 on such a link, but only reports that the link or its IPv6 settings do not exist.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
         // Another program may have changed the MTU since the link was read.
         self.links.remove(&(netns, link.to_owned()));
         match self.find(netns, link) {
             Ok(Some(found)) if found.mtu < MTU_MIN_IPV6 => Failure {
                 message: format!(
-                    "cannot {} in {}: the link has an MTU of {}, and the kernel does not support IPv6 with an MTU below {MTU_MIN_IPV6}: raise \
-                     the MTU, or use IPv4 only; the kernel says \"{}\"",
+                    "cannot {} in {}: the link has an MTU of {}, and the kernel does not support IPv6 with an MTU below {MTU_MIN_IPV6}: \
+                     raise the MTU, or use IPv4 only; the kernel says \"{}\"",
                     action(),
                     self.place(netns),
                     found.mtu,
@@ -145,8 +145,8 @@ impl Worker {
             self.delete_address(on, spec, shared)?;
             self.add_address(on, spec, detection, shared)?;
             let message = format!(
-                "address {shown} on link \"{link}\" in {place} is a duplicate: another host on the link has it (the kernel marks it \
-                 `dadfailed`); find that host with `ip -6 neighbour` on another host of the link, or choose another address; \
+                "address {shown} on link \"{link}\" in {place} is a duplicate: another host on the link uses the address (the kernel \
+                 marks it `dadfailed`); run `ip -6 neighbour` on a third host on the link to find that host, or choose another address; \
                  put the value again to restart detection at once"
             );
             return failed(FailureKind::Duplicate, message);
@@ -183,11 +183,11 @@ impl Worker {
 
     /// Performs [`super::KernelOp::MakePrimary`].
     ///
-    /// The sysctl `promote_secondaries` is on while the other addresses are deleted and added again. With it, deleting the
-    /// primary address does not delete the secondary ones, so the link always has an address and keeps its routes.
+    /// The sysctl `promote_secondaries` is on while the other addresses are deleted and added again. The kernel then keeps the
+    /// secondary addresses when the primary address is deleted, so the link always has an address and keeps its routes.
     pub(super) fn make_primary(&mut self, on: On<'_>, spec: &AddressSpec, others: &[AddressSpec]) -> Result<(), Failure> {
         let (netns, link, _) = on;
-        let found = self.require(netns, link, &format!("make address {} the primary one of", address::show(spec)))?;
+        let found = self.require(netns, link, &format!("make address {} the primary address on", address::show(spec)))?;
         let addresses = self.addresses_of(netns, &found)?;
         let network = |spec: &AddressSpec| (address::network(spec), spec.prefix_len);
         let subnet: Vec<_> = addresses.iter().filter(|state| network(&state.address) == network(spec)).collect();

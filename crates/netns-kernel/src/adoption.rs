@@ -14,9 +14,9 @@ use super::{
 };
 
 impl Worker {
-    /// Adopts the existing link or pair that prevents a creation, or returns why it cannot be adopted.
+    /// Adopts the existing link or pair that has the names of the links to create. Fails if it cannot be adopted.
     ///
-    /// `refused` is the failure of the creation. It is returned if adoption is not allowed.
+    /// `refused` is the failure of the creation request. It is returned unchanged if adoption is not allowed.
     pub(super) fn adopt(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
         match &create.peer {
             Some(peer) => self.adopt_pair([&create.end, &peer.end], &create.info, refused),

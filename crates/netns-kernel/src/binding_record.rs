@@ -84,7 +84,7 @@ impl BindingRecord {
         let Some(path) = &self.path else { return };
         if let Err(error) = replace(path, &self.contents) {
             warn!(
-                "cannot write {}: {error}; after a restart, the agent may not detect that a PID was reused",
+                "cannot write {}: {error}; after a restart, the agent might not detect that a PID was reused",
                 path.display()
             );
         }

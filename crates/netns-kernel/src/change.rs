@@ -25,8 +25,9 @@ impl Worker {
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
         if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
-            // For a link that may have been adopted, the request contains all settings of the link kind. Drop those that already
-            // have the desired value, because a kernel that was built without a setting refuses every request that contains it.
+            // For a link that may have been adopted, the request contains all settings of the link kind. Drop the settings that
+            // already have the desired value, because a kernel that was built without support for a setting refuses every request
+            // that contains the setting.
             self.links.remove(&(netns, name.to_owned()));
             found = self.require(netns, name, "change")?;
             info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));

@@ -30,8 +30,8 @@ impl Worker {
         }
     }
 
-    /// Returns the descriptors and indices that a creation request contains. Also removes links with the new names from the
-    /// cache.
+    /// Returns the namespace descriptors and the parent's index for a creation request. Also removes any cached links that have
+    /// the names of the links to create.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));
@@ -97,8 +97,8 @@ impl Worker {
         })
     }
 
-    /// Sets a sysctl. Ignores a sysctl that the kernel does not have, because the operation that needs it will fail and report
-    /// the problem.
+    /// Sets a sysctl. Ignores a sysctl that the kernel does not have, because the operation that needs the sysctl will fail and
+    /// report the problem.
     pub(super) fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
         match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
             Err(refusal) if !refusal.is(Errno::ENOENT) => {
@@ -166,7 +166,7 @@ impl Worker {
             let pinned = self.namespaces.get_mut(new.netns).ok()?;
             let holder = link::find_by_alternative_name(&mut pinned.route, &new.name).ok()??;
             Some(failure::foreign(format!(
-                "cannot {action}: in {} \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or delete the alternative \
+                "cannot {action}: in {}, \"{}\" is an alternative name of link \"{}\" ({}); choose another name, or delete the alternative \
                  name: ip link property del dev {} altname {}",
                 pinned.place,
                 new.name,

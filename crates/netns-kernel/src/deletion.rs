@@ -106,7 +106,7 @@ fn look_up(namespaces: &mut Namespaces, tasks: &[Task]) -> HashMap<(NetnsId, Str
     known
 }
 
-/// Returns the existing links of a task. Fails, before any deletion, if one of them does not belong to the agent.
+/// Returns the existing links that a task deletes. Fails if one of these links does not belong to the agent.
 fn select(
     namespaces: &mut Namespaces,
     known: &HashMap<(NetnsId, String), LinkState>,

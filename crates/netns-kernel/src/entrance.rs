@@ -5,8 +5,8 @@
 //!
 //! # Guarantees
 //!
-//! All other threads stay in the agent's own namespace, except threads that create a namespace and end in it. If this thread
-//! cannot return to the agent's namespace, it ends, and a new thread enters the next namespace.
+//! All other threads stay in the agent's own namespace, except temporary threads that create namespaces and never return. If this
+//! thread cannot return to the agent's namespace, it ends, and a new thread enters the next namespace.
 
 use std::{
     io,
@@ -77,7 +77,7 @@ impl Entrance {
         (0..count).map(|_| answered.recv().unwrap_or_else(|_| Err(ended()))).collect()
     }
 
-    /// Passes a visit to the thread. Returns the visit if the thread has ended.
+    /// Passes a visit to the thread. If the thread has ended, returns the visit instead.
     fn hand_over(&self, visit: Visit) -> Option<Visit> {
         match &self.running {
             Some((visits, _)) => visits.send(visit).err().map(|error| error.0),

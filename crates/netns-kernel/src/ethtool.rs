@@ -30,8 +30,8 @@ impl Checksum {
         }
     }
 
-    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. The number of this command is one higher than
-    /// that of the reading command.
+    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. In linux/ethtool.h, each command that sets a
+    /// state directly follows the command that reads the state.
     fn set(self) -> u32 {
         self.get() + 1
     }

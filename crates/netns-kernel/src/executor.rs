@@ -79,7 +79,7 @@ impl ExecutorConfig {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the netns executor ({step}): {cause}")]
 pub struct StartError {
-    /// Step of the start that failed.
+    /// Startup step that failed.
     pub step: &'static str,
     /// Error text of the kernel with the errno(3) name, and a remedy.
     pub cause: String,
@@ -108,7 +108,7 @@ impl Executor {
     /// Starts the threads. The current namespace of the calling thread becomes the agent's own namespace.
     ///
     /// # Errors
-    /// Fails without the privilege to create network namespaces (CAP_SYS_ADMIN), or without `/proc`.
+    /// Fails if the process is not allowed to create network namespaces (CAP_SYS_ADMIN), or if `/proc` is not mounted.
     pub fn start(config: ExecutorConfig) -> Result<Self, StartError> {
         let open_files = config.open_files;
         let bounds = Bounds {
@@ -220,9 +220,9 @@ impl Executor {
             .map_err(|error| failure::system("read the directory of named network namespaces", &error.into()))
     }
 
-    /// Deletes a name that an agent with this mark was creating when it was killed (see [`NamedTarget::NotANamespace`]).
+    /// Deletes a namespace name that an agent with this mark was creating when it was killed.
     ///
-    /// Returns whether such a name existed.
+    /// [`Self::dump_named`] lists such a name as [`NamedTarget::NotANamespace`]. Returns whether the name existed.
     ///
     /// # Errors
     /// Fails if the file cannot be read or deleted.

@@ -11,7 +11,7 @@ use super::{
 
 /// Returns the failure for an action that the kernel refused.
 ///
-/// `action` completes "cannot …". `place` describes the namespace.
+/// `action` completes the phrase "cannot …". `place` describes the namespace.
 pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     let kind = if refusal.is(Errno::EEXIST) {
         FailureKind::Exists
@@ -82,7 +82,7 @@ pub(super) fn other(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure for a system call on a path. `action` completes "cannot …".
+/// Returns the failure for a system call that failed. `action` completes the phrase "cannot …".
 pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     Failure {
         kind: FailureKind::Other,

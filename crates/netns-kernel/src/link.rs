@@ -90,7 +90,7 @@ impl LinkRequest {
         (RouteNetlinkMessage::NewLink(message), 0)
     }
 
-    /// Splits the request into one request per property, to find the one that the kernel refuses.
+    /// Splits the request into one request per property, to find the property that the kernel refuses.
     pub fn split(self) -> Vec<(String, Self)> {
         let none = Self::default;
         let mut parts = Vec::new();
@@ -219,7 +219,7 @@ pub(super) fn create(create: &CreateLink, places: &Places) -> Change {
     (RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Returns the IFLA_LINKINFO attribute for a kind and its attributes.
+/// Returns the IFLA_LINKINFO attribute for a link kind and its attributes.
 pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     let mut attributes = vec![attribute::LinkInfo::Kind(InfoKind::Other(info.kind.to_owned()))];
     if !info.data.is_empty() {
@@ -279,7 +279,7 @@ pub(super) fn find_by_alternative_name(socket: &mut RouteSocket, name: &str) -> 
     }
 }
 
-/// Reads the number of the routing table of the VRF device that the link is or belongs to; `None` if there is no such device.
+/// Returns the routing table of the VRF if the link is a VRF device or a port of a VRF device; otherwise `None`.
 pub(super) fn vrf_table(socket: &mut RouteSocket, link: &LinkState) -> Result<Option<u32>, Refusal> {
     let Some(master) = link.master.filter(|_| link.vrf_table().is_none()) else {
         return Ok(link.vrf_table());
@@ -310,7 +310,7 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// Reads the id (nsid) by which the socket's namespace refers to the namespace of a descriptor; `None` if no id is assigned.
+/// Reads the id (nsid) that the namespace behind `descriptor` has in the socket's namespace; `None` if no id is assigned.
 pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
@@ -385,7 +385,7 @@ pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     }
 }
 
-/// Returns whether an existing link that conflicts with a new one has the ownership mark of the same agent.
+/// Returns whether an existing link carries the ownership mark of the agent that is creating the link `new`.
 pub(super) fn is_of_same_agent(link: &LinkState, new: &NewLink) -> bool {
     link.group == new.group || mark(link).is_some_and(|prefix| provisional_group(prefix) == new.group)
 }

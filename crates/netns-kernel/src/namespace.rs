@@ -185,7 +185,7 @@ impl NamedDirectory {
         open_file(&self.path_of(name)?)
     }
 
-    /// Opens a name if it refers to a network namespace; `None` otherwise.
+    /// Opens the network namespace with this name; `None` if the name does not refer to a network namespace.
     pub fn existing(&self, name: &str) -> Result<Option<File>, Failure> {
         match probe(&self.path_of(name)?) {
             Ok(Probe::Namespace(file)) => Ok(Some(file)),

@@ -24,7 +24,7 @@ pub(super) const NDA_PROTOCOL: u16 = 12;
 
 /// Returns the RTM_NEWNEIGH request that adds a permanent entry.
 ///
-/// With `replace`, an existing entry is replaced. Otherwise, the request fails with EEXIST if an entry exists.
+/// If `replace` is true, the request replaces an existing entry. Otherwise, the request fails with EEXIST if an entry exists.
 pub(super) fn set(index: u32, address: IpAddr, mac: [u8; 6], replace: bool) -> Change {
     let mut message = message(index, address);
     message.header.state = EntryState::Permanent;
@@ -52,7 +52,7 @@ pub(super) fn is_kept_on(link: &LinkState) -> bool {
     matches!(link.kind.as_str(), "veth" | "dummy" | "vrf")
 }
 
-/// Returns the RTM_DELNEIGH request that deletes the entry of an address.
+/// Returns the RTM_DELNEIGH request that deletes the entry for an address.
 pub(super) fn delete(index: u32, address: IpAddr) -> Change {
     (RouteNetlinkMessage::DelNeighbour(message(index, address)), 0)
 }
@@ -72,7 +72,7 @@ fn message(index: u32, address: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// Reads the entry of an address; `None` if the link has no such entry.
+/// Reads the entry for an address; `None` if the link has no such entry.
 pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Result<Option<Entry>, Refusal> {
     match socket.get(RouteNetlinkMessage::GetNeighbour(message(index, address))) {
         Ok(payload) => Ok(parse(&payload)),

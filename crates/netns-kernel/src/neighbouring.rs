@@ -39,7 +39,7 @@ impl Worker {
         Ok(reply)
     }
 
-    /// Replaces an existing entry. Replaces a foreign entry only with `adopt`.
+    /// Replaces an existing entry. Fails if the entry is foreign and `adopt` is false.
     fn replace_neighbour(
         &mut self,
         on: On<'_>,
@@ -62,7 +62,8 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Checks that the kernel has stored the desired entry. Otherwise, deletes the stored entry unless it is foreign, and fails.
+    /// Checks that the kernel has stored the desired entry, and fails if it has not. A different entry is deleted unless it is
+    /// foreign.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {

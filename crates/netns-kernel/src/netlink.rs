@@ -1,7 +1,7 @@
 //! A blocking rtnetlink socket: sends requests, and receives acknowledgements and dumps.
 //!
-//! Implements the framing of netlink(7): packed requests, sequence numbers, extended acknowledgements, and lost or interrupted
-//! replies. A socket belongs to the namespace in which it was opened.
+//! Implements the framing of netlink(7) (packed requests, sequence numbers, extended acknowledgements), and handles lost or
+//! interrupted replies. A socket belongs to the namespace in which it was opened.
 //!
 //! rtnetlink replies within `send(2)`: when the call returns, every acknowledgement is already queued. If a receive has to wait,
 //! a reply was lost, so the socket timeout is only a safety net.
@@ -313,7 +313,7 @@ impl RouteSocket {
         message.finalize();
         debug_assert!(
             matches!(message.payload, NetlinkPayload::InnerMessage(_)),
-            "only requests can be framed"
+            "the payload must be an rtnetlink message"
         );
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);

@@ -1,6 +1,6 @@
 //! Opens or creates the namespace to which a reference leads.
 //!
-//! The opened namespaces are kept in the table (`table`).
+//! The module `table` keeps the opened namespaces.
 
 use std::{
     collections::HashMap,
@@ -151,7 +151,7 @@ impl Finder {
     fn find_process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<Found, Failure> {
         let remedy = match reference {
             NamespaceRef::Container { .. } => "the agent retries when the container is started again",
-            _ => "to use that process, delete the value and put it again",
+            _ => "to use the new process, delete the value and put it again",
         };
         let process = process::open_namespace(path, self.bindings.meant(reference), remedy).map_err(|mut failure| {
             if let NamespaceRef::Container { label, .. } = reference {
@@ -195,7 +195,7 @@ impl Finder {
 
     /// Creates the missing names on temporary threads.
     ///
-    /// Each thread stays in the last namespace that it created until it ends. Afterwards, only the names and the returned files
+    /// Until it ends, each thread stays in the last namespace that it created. Afterwards, only the names and the returned files
     /// keep the namespaces alive.
     fn create(&self, names: &[(&str, &str)], missing: &[usize], subscribe: bool) -> Vec<(usize, Result<Found, Failure>)> {
         let turn = AtomicUsize::new(0);
@@ -241,7 +241,7 @@ pub(super) fn describe(reference: &NamespaceRef) -> String {
     }
 }
 
-/// Returns the failure for a system call on a namespace to which a reference led.
+/// Returns the failure for a namespace that was found through this reference but could not be opened.
 pub(super) fn cannot_open(reference: &NamespaceRef, error: &io::Error) -> Failure {
     failure::system(&format!("open {}", describe(reference)), &Refusal::from(error))
 }

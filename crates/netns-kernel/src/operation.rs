@@ -157,8 +157,8 @@ pub enum Guard {
         /// Prefix that the aliases of all agents share: `/vnf-agent/`.
         agents_prefix: String,
     },
-    /// The link has this index and carries no agent's ownership mark. Used for a link that belongs to the agent but has lost its
-    /// mark.
+    /// The link has this index and does not carry the ownership mark of any agent. Used for a link that belongs to the agent but
+    /// has lost its mark.
     ///
     /// The kernel does not give the index to another link while this link exists.
     Known {
@@ -286,8 +286,8 @@ pub const PROTOCOL: u8 = 158;
 pub enum KernelOp {
     /// Find, pin and read a namespace; returns [`Reply::Opened`].
     ///
-    /// With a `mark`, a [`NamespaceRef::Named`] that does not exist is created: `lo` is set up and gets the mark as its alias
-    /// before the name becomes visible.
+    /// If `mark` is set, a named namespace ([`NamespaceRef::Named`]) that does not exist is created. In the new namespace, `lo`
+    /// is set up and gets the mark as its alias before the name becomes visible.
     OpenNamespace {
         /// How to find the namespace.
         reference: NamespaceRef,
@@ -446,7 +446,7 @@ pub enum KernelOp {
     },
     /// Create or replace a permanent neighbour entry and mark it with [`PROTOCOL`].
     ///
-    /// A foreign entry is replaced only with `adopt` ([`Reply::Adopted`]). Entries learnt by the kernel are not foreign.
+    /// A foreign entry is replaced only if `adopt` is true ([`Reply::Adopted`]). Entries learnt by the kernel are not foreign.
     SetNeighbour {
         /// Namespace of the link.
         netns: NetnsId,
@@ -547,8 +547,8 @@ pub struct Task {
 pub struct Outcome {
     /// Id of the task ([`Task::id`]).
     pub id: u64,
-    /// Failure that ended the task. If all operations succeeded, the last reply other than [`Reply::Done`], or `Done` if there is
-    /// no other reply.
+    /// If all operations succeeded, the last reply other than [`Reply::Done`], or `Done` if there is no other reply. Otherwise,
+    /// the failure that ended the task.
     pub result: Result<Reply, Failure>,
 }
 
@@ -700,7 +700,7 @@ pub struct LinkDetails {
 
 /// Link counters for display, from `struct rtnl_link_stats64` (linux/if_link.h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[allow(missing_docs, reason = "the fields have the names that the kernel uses")]
+#[allow(missing_docs, reason = "the field names are those of the kernel, which documents them")]
 pub struct LinkCounters {
     pub rx_packets: u64,
     pub tx_packets: u64,
@@ -835,7 +835,7 @@ pub enum FailureKind {
     Unavailable,
     /// The named object exists but can never be used, such as a directory instead of a namespace. The user must correct the name.
     Unusable,
-    /// The kernel does not support the link kind until its module is loaded.
+    /// The kernel does not support the link kind until the kernel module for the kind is loaded.
     KindMissing,
     /// Another object of this agent has the same name or key.
     Exists,

@@ -82,7 +82,7 @@ impl Namespaces {
         self.finder.opened.remove(path);
     }
 
-    /// Finds, pins, watches and reads a namespace. With `mark`, a named namespace that does not exist is created.
+    /// Finds, pins, watches and reads a namespace. If `mark` is set, a named namespace that does not exist is created.
     pub fn open(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Reply, Failure> {
         let entered = self.enter(reference, mark)?;
         let contents = self.read(entered.netns);
@@ -96,7 +96,7 @@ impl Namespaces {
         let mut contents = self.read_all(&to_read);
         let mut settle = |((reference, _), entered): (&(&NamespaceRef, Option<&str>), Result<Entered, Failure>)| {
             let entered = entered?;
-            // A namespace that was opened through two references is read once for each of them.
+            // A namespace that was opened through two references is read once for each reference.
             let contents = contents.remove(&entered.netns).unwrap_or_else(|| self.read(entered.netns));
             self.settle(reference, entered, contents)
         };
@@ -157,7 +157,7 @@ impl Namespaces {
         match self.finder.find(reference) {
             Ok(found) if found.netns == netns => Ok(Reply::Same),
             Ok(found) => Ok(Reply::Changed(format!(
-                "{} is now {} instead of {netns}",
+                "{} now refers to namespace {} instead of {netns}",
                 describe(reference),
                 found.netns
             ))),
@@ -166,8 +166,10 @@ impl Namespaces {
         }
     }
 
-    /// Releases one open of a namespace. If requested, also deletes its name, provided that the namespace carries the agent's
-    /// mark.
+    /// Releases a namespace that was opened through this reference.
+    ///
+    /// If `remove_if_marked` is set, also deletes the name of the namespace, provided that the alias of `lo` starts with this
+    /// prefix. If `forget` is true, also deletes the binding of the reference.
     pub fn close(
         &mut self,
         reference: &NamespaceRef,
@@ -231,7 +233,7 @@ impl Namespaces {
     /// Leaves out namespaces that are not pinned or whose sockets cannot be opened.
     pub fn several_mut(&mut self, wanted: &[NetnsId]) -> Vec<(NetnsId, &mut Pinned)> {
         for netns in wanted {
-            // Opening the sockets of one of these namespaces does not close those of another one, because this call marks each
+            // Opening the sockets of one of these namespaces does not close the sockets of another, because this call marks each
             // namespace as recently used. A caller that needs the reason for a failure requests the namespace separately.
             let _ = self.get_mut(*netns);
         }
@@ -255,7 +257,7 @@ impl Namespaces {
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
-    /// Adds a namespace to the table, or counts another open of it.
+    /// Adds a namespace to the table and counts how often it was opened through this reference. Watches it if possible.
     fn pin(&mut self, reference: &NamespaceRef, found: Found) -> Result<(), Failure> {
         let (netns, file) = (found.netns, found.file);
         let watch = self.watches.wants(netns);
@@ -265,7 +267,10 @@ impl Namespaces {
         }
         if let Some(most) = self.table.full_at().filter(|_| !self.table.contains(netns)) {
             return Err(failure::system(
-                &format!("keep {} open: {most} network namespaces are open already", describe(reference)),
+                &format!(
+                    "keep {} open: the maximum of {most} network namespaces is already open",
+                    describe(reference)
+                ),
                 &Refusal::from(Errno::EMFILE),
             ));
         }
@@ -285,7 +290,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Releases one open of a namespace by a reference. The last release closes the namespace.
+    /// Releases a namespace once through this reference. The last release through any reference closes the namespace.
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
         if self.table.release(netns, reference) {
             self.watches.remove(netns);

@@ -29,7 +29,7 @@ pub const NEEDED: [Capability; 4] = [
     Capability {
         name: "CAP_DAC_READ_SEARCH",
         bit: 2,
-        purpose: "namespace files, keys and sockets in directories that only their owner may enter",
+        purpose: "namespace files, keys and sockets in other users' private directories",
     },
     Capability {
         name: "CAP_NET_ADMIN",
@@ -59,7 +59,7 @@ pub const LOW_PORTS: Capability = Capability {
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// The process has this many threads, of which only one would drop its capabilities.
-    #[error("the process already has {0} threads, but only one of the threads would drop its capabilities")]
+    #[error("the process already has {0} threads, but dropping capabilities affects only one of them")]
     Threads(usize),
     /// The kernel refused a step.
     #[error("{what}: {error}")]
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn reduce_fails_if_there_are_other_threads() {
-        // The test harness runs each test on its own thread, so the process has more than one.
+        // The test harness runs each test on its own thread, so the process has more than one thread.
         let before = capabilities(None).expect("readable capabilities");
         let refused = std::thread::spawn(|| reduce(false)).join().expect("reduce without panic");
         assert!(matches!(refused, Err(PrivilegeError::Threads(_))), "{refused:?}");

@@ -91,7 +91,7 @@ pub(super) struct Meant {
 #[derive(Default)]
 pub(super) struct Bindings {
     held: HashMap<NamespaceRef, Identity>,
-    /// Bindings in a file, which include those of an earlier run of the agent.
+    /// Recorded bindings, which include the bindings from earlier runs of the agent.
     record: BindingRecord,
 }
 
@@ -166,7 +166,7 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
         Err(rustix::io::Errno::SRCH) => return Err(ended()),
         Err(errno) => {
             return Err(failure::system(
-                &format!("open a pidfd of PID {}", path.pid),
+                &format!("open a pidfd for PID {}", path.pid),
                 &Refusal::from(io::Error::from(errno)),
             ));
         }

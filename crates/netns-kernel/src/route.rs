@@ -54,7 +54,7 @@ pub(super) fn unsupported(spec: &RouteSpec) -> Option<&'static str> {
 
 /// Returns the RTM_NEWROUTE request that adds a route.
 ///
-/// With `replace`, an equal route is replaced. Otherwise, the request fails with EEXIST if an equal route exists.
+/// If `replace` is true, the request replaces an equal route. Otherwise, the request fails with EEXIST if an equal route exists.
 pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -206,9 +206,9 @@ pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<
     Ok(routes.of_addresses)
 }
 
-/// Returns the RTM_NEWROUTE request for the IPv4 route of an address, identical to the route that the kernel creates.
+/// Returns the RTM_NEWROUTE request that restores a route which the kernel had created for an IPv4 address.
 ///
-/// The kernel deletes this route together with the address.
+/// The restored route is identical to the original, so the kernel deletes it together with the address.
 pub(super) fn add_of_address(route: &AddressRoute, source: IpAddr) -> Change {
     let spec = RouteSpec {
         destination: route.destination,

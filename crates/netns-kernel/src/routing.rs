@@ -1,8 +1,8 @@
 //! Adds and replaces routes.
 //!
 //! An existing route is read before it is replaced. A foreign route is replaced only if the desired value allows it. A route that
-//! the kernel created is never replaced. All routes in a batch share one dump of the table, so even a change of very many routes
-//! reads the table only a few times.
+//! the kernel created is never replaced. Within a batch, the dump of a table is reused for 50 ms, so even a change of very many
+//! routes reads the table only a few times.
 
 use std::{
     collections::HashMap,
@@ -86,7 +86,7 @@ impl Worker {
         let place = self.place(netns);
         let message = match here && spec.gateway == found.route.gateway {
             true => "the kernel itself added this route for an address of that link, and deletes the route with the address; delete the \
-                     value, because it is not needed, or set another metric to get a second route"
+                     value, which is not needed, or set another metric to add a second route"
                 .to_owned(),
             false => format!(
                 "the kernel has already added a route to the same destination with the same metric, for an address of \

@@ -1,7 +1,7 @@
 //! Moves a whole process into temporary namespaces, so that it cannot affect the host. Used by the demo, never by the agent.
 //!
 //! Also starts the processes that represent workloads, and provides [`Echo`] to show that a network carries packets. Call
-//! [`leave`] first. The next child process of the caller then calls [`set_up`].
+//! [`leave`] first. The next child process of the caller must then call [`set_up`].
 
 mod echo;
 
@@ -49,7 +49,7 @@ pub struct SandboxError {
 pub enum Rights {
     /// The caller has the privilege to create namespaces.
     Own,
-    /// The caller is root only in a user namespace of the sandbox.
+    /// The caller is root only in a user namespace that was created for the sandbox.
     UserNamespace,
 }
 
@@ -132,7 +132,7 @@ pub fn start_with_pid(pid: u32, command: impl Fn() -> Command + Sync) -> io::Res
             let start = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET)?;
                 fs::write(LAST_PID, (pid - 1).to_string())
-                    .map_err(|error| io::Error::new(error.kind(), format!("cannot choose a PID through {LAST_PID}: {error}")))?;
+                    .map_err(|error| io::Error::new(error.kind(), format!("cannot set the next PID through {LAST_PID}: {error}")))?;
                 command().spawn()
             });
             start

@@ -35,14 +35,14 @@ pub(super) struct OpenedFile {
 /// Result of opening a path: the open file, or why it cannot be used.
 pub(super) type Opening = Result<OpenedFile, Failure>;
 
-/// Paths that are currently being opened, with the time at which each open started.
+/// Paths that are currently being opened, with the time at which each attempt started.
 #[derive(Default)]
 pub(super) struct SlowOpens {
     since: HashMap<PathBuf, Instant>,
 }
 
 impl SlowOpens {
-    /// Starts opening a path, unless it is already being opened. Returns the time at which the open started.
+    /// Starts opening a path, unless it is already being opened. Returns the time at which opening the path started.
     ///
     /// Once opening the path has succeeded or failed, another thread calls `tell` with the result. The caller must then call
     /// [`Self::end`].
@@ -68,7 +68,7 @@ impl SlowOpens {
         Ok(now)
     }
 
-    /// Removes a path whose open has returned.
+    /// Removes a path once opening it has succeeded or failed.
     pub fn end(&mut self, path: &Path) {
         self.since.remove(path);
     }

@@ -18,9 +18,9 @@ use super::{
     snapshot,
 };
 
-/// Number of times that each reference has opened a namespace.
+/// Number of times that a namespace is currently open through each reference.
 ///
-/// Opens are counted for each reference, so that an extra release by one reference does not close the namespace for another.
+/// Each reference has its own count, so that an extra release through one reference does not close the namespace for another.
 type Opens = HashMap<NamespaceRef, usize>;
 
 /// A pinned namespace with open sockets.
@@ -36,7 +36,7 @@ pub(super) struct Pinned {
     /// Socket for checksum offloading.
     pub ethtool: EthtoolSocket,
     opens: Opens,
-    /// Number of foreign routes in the namespace, as of the last unfiltered dump.
+    /// Highest number of foreign routes that dumps of the namespace have returned since its sockets were opened.
     other_routes: usize,
     /// Value of the table's clock when the namespace was last used.
     used: u64,
@@ -93,8 +93,8 @@ impl Table {
 
     /// Returns the maximum number of namespaces that can currently be awake.
     ///
-    /// Their sockets may use only half of the descriptors that the pinned files leave free. The other half is for namespaces that
-    /// are being opened and are not in the table yet.
+    /// The sockets may use only half of the descriptors that the files of the pinned namespaces leave free. The other half is for
+    /// namespaces that are being opened and are not in the table yet.
     fn awake_max(&self) -> usize {
         let left = self.bounds.descriptors.saturating_sub(self.pinned());
         self.bounds.awake.min(left / 4).max(AWAKE_MIN)
@@ -173,14 +173,15 @@ impl Table {
         self.awake.insert(netns, pinned);
     }
 
-    /// Counts another open of a pinned namespace.
+    /// Counts that a pinned namespace was opened once more through this reference.
     pub fn count(&mut self, netns: NetnsId, reference: &NamespaceRef) {
         if let Some(opens) = self.opens(netns) {
             *opens.entry(reference.clone()).or_default() += 1;
         }
     }
 
-    /// Releases one open of a namespace by a reference. The last release removes the namespace and returns true.
+    /// Releases a namespace once through this reference. The last release through any reference removes the namespace and returns
+    /// true.
     pub fn release(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
         let Some(opens) = self.opens(netns) else { return false };
         if let Entry::Occupied(mut count) = opens.entry(reference.clone()) {

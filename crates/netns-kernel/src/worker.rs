@@ -44,7 +44,7 @@ pub(super) struct Worker {
     pub creation_socket: RouteSocket,
     /// Links by namespace and name, read in this batch or kept from the previous batch.
     pub links: HashMap<(NetnsId, String), LinkState>,
-    /// Routes that were read in this batch; `None` if none were read.
+    /// Routes of the table that was read last in this batch; `None` before the first read.
     pub known_routes: Option<KnownRoutes>,
     /// Time until which the links are kept for the next batch; `None` if they are not kept.
     kept_until: Option<Instant>,
@@ -138,7 +138,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks that need a path, with the result of opening the path in advance.
+    /// Performs tasks that open the file at `path`. The file was opened in advance, with the result `opening`.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
         let outcomes = self.perform(tasks, &mut |_| {});
@@ -383,7 +383,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link. Fails if the link does not exist; `verb` completes "cannot … link".
+    /// Returns a link. Fails if the link does not exist. `verb` completes the phrase "cannot … link".
     pub fn require(&mut self, netns: NetnsId, name: &str, verb: &str) -> Result<LinkState, Failure> {
         match self.find(netns, name)? {
             Some(found) => Ok(found),
@@ -439,9 +439,9 @@ pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
 enum SharedWork {
     /// All operations of the task delete links.
     LinkDeletion,
-    /// The only operation of the task opens a namespace.
+    /// The task has a single operation, which opens a namespace.
     Opening,
-    /// The only operation of the task reads a namespace.
+    /// The task has a single operation, which reads a namespace.
     Reading,
     /// All operations of the task can be packed.
     Packing,

@@ -35,7 +35,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns true if the agent may report the state with this name.
+    /// Returns true if this verdict allows the agent to report `state`.
     pub fn admits(self, state: &str) -> bool {
         match self {
             Verdict::Configured => state == "CONFIGURED",

@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub struct Awaited(Option<OwnedFd>);
 
 impl Awaited {
-    /// Opens a pidfd of the process that currently has this PID. A process that does not exist counts as ended.
+    /// Opens a pidfd for the process that currently has this PID. A process that does not exist is treated as ended.
     ///
     /// # Panics
     /// Panics if the process exists but cannot be opened.

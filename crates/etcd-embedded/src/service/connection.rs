@@ -62,7 +62,9 @@ impl Calls {
         }
     }
 
-    /// Handles a call, or rejects it if there are too many. A call holds a permit until the client has received the response.
+    /// Handles a call, or rejects it if too many calls are in flight.
+    ///
+    /// A call holds a permit until the client has received the response.
     async fn answer(self: Arc<Self>, request: Request<Incoming>, activity: Arc<Activity>) -> Result<Response<Body>, Infallible> {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return Ok(Status::from(Refusal::TooManyRequests).into_http());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::maintenance::VERSION;
 use crate::shared::Shared;
 
-/// etcd API version that `/version` reports in the member `etcdcluster`.
+/// etcd API version that `/version` reports in the JSON field `etcdcluster`.
 const API_VERSION: &str = "3.4.0";
 /// gRPC code for an unimplemented method, as reported by etcd's gateway.
 const UNIMPLEMENTED: u32 = 12;

@@ -71,7 +71,7 @@ impl PbMaintenanceService for Service {
         let concerned = match action {
             ALARM_GET => alarm != ALARM_CORRUPT && self.shared.read(|state, _| state.quota.alarm),
             _ if alarm == ALARM_CORRUPT && action == ALARM_ACTIVATE => {
-                return Err(Refusal::Unsupported("raising the alarm CORRUPT").into());
+                return Err(Refusal::Unsupported("raising the CORRUPT alarm").into());
             }
             ALARM_ACTIVATE => {
                 self.shared.submit(|reply| Command::Alarm(true, reply)).await?;
@@ -162,7 +162,7 @@ impl PbMaintenanceService for Service {
     }
 
     async fn move_leader(&self, _: Request<PbMoveLeaderRequest>) -> Result<Response<PbMoveLeaderResponse>, Status> {
-        Err(Refusal::Unsupported("moving the leader").into())
+        Err(Refusal::Unsupported("transferring leadership (MoveLeader)").into())
     }
 
     async fn downgrade(&self, _: Request<PbDowngradeRequest>) -> Result<Response<PbDowngradeResponse>, Status> {

@@ -29,7 +29,7 @@ pub struct Link {
     pub settings: BTreeMap<&'static str, u64>,
     /// True if the link is an isolated bridge port; `None` if it is not a bridge port.
     pub isolated: Option<bool>,
-    /// All VLANs of the link if it is a bridge with VLAN filtering or a port of one.
+    /// All VLANs of the link if it is a bridge with VLAN filtering or a port of such a bridge.
     pub vlans: Option<BTreeSet<PortVlan>>,
     /// Group number of the link (IFLA_GROUP).
     pub group: u32,

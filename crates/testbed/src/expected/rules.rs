@@ -136,7 +136,8 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         interface.is_existing() && nic.is_some_and(|nic| nic.tentative.iter().any(|address| interface.addresses.contains(address)))
     }
 
-    /// Returns all addresses of the interface's link. On a foreign link, this includes foreign addresses and those of other interfaces.
+    /// Returns all addresses of the interface's link. On a foreign link, this includes foreign addresses and the addresses of
+    /// other interfaces.
     fn addresses_on_link(&self, interface: &'a Interface) -> Vec<&str> {
         let mut all: Vec<&str> = self.addresses(interface).iter().map(String::as_str).collect();
         if interface.is_existing() {
