@@ -95,8 +95,8 @@ impl<D: Domain<Key = Key>> Client<D> {
         self.begin(transaction).await
     }
 
-    /// Like [`Self::commit`], but sends the transaction immediately, not when the returned future is polled. Transactions are
-    /// applied in the order of the calls.
+    /// Like [`Self::commit`], but sends the transaction immediately instead of when the returned future is first polled.
+    /// Transactions are applied in the order of the calls.
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
@@ -122,7 +122,7 @@ impl<D: Domain<Key = Key>> Client<D> {
         Ok(answer.await.map_err(|_| CommitError::Closed)??)
     }
 
-    /// Calls `question` with the scheduler and returns the answer. Returns `None` if the engine has stopped.
+    /// Calls `question` with the scheduler and returns the result of the call. Returns `None` if the engine has stopped.
     ///
     /// `question` blocks the engine, so it must be fast: it should only clone records and revisions, which the caller then
     /// converts to JSON.

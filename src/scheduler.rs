@@ -29,7 +29,7 @@ pub type Planned<V> = kvscheduler::Planned<Key, V>;
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Suggestion for an unmet dependency.
 pub type Suggestion = kvscheduler::Suggestion<Key>;
-/// Published status of a base value, which is a value that is not derived from another one.
+/// Published status of a base value, that is, of a value that is not derived from another value.
 pub type Status = kvscheduler::Status<Key>;
 /// Change of the status of a value.
 pub type StatusChange = kvscheduler::StatusChange<Key>;

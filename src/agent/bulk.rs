@@ -2,7 +2,7 @@
 //!
 //! The kernel also notifies the agent of the agent's own changes. Each listener slows down every writer, and rereading the
 //! namespaces after each batch took half of the time of a large change. Therefore the agent does not listen to kernel events
-//! during a bulk change, and reads every namespace once at the end. Only then does it notice changes made by others, at most
+//! during a bulk change, and reads every namespace once at the end. It notices changes made by others only at that time, at most
 //! [`LONGEST`] after the start of the bulk change.
 
 use std::time::Duration;

@@ -2,9 +2,9 @@
 //!
 //! The agent claims its label by writing a key under a lease. The locks of [`label`](super::label) protect only against agents
 //! that are visible on the same machine; the key protects against every agent that uses the same store. The agent writes the key
-//! before it follows the store, even if the store is unreachable at startup. An agent that later loses the store or the lease
-//! claims the label again as soon as it can. If another agent has the label by then, the agent exits. Neither the loss of the
-//! label nor the exit changes the network.
+//! before it follows the store, even if the store is unreachable at startup. If an agent later loses the store or the lease, it
+//! claims the label again as soon as it can, and exits if another agent has the label by then. Neither the loss of the label nor
+//! the exit changes the network.
 //!
 //! After a restart, the agent does not wait for the lease of its former process to expire if [`Claimant::has_ended`] proves that
 //! the process is gone. Without that proof, because the former process ran on another machine or before a reboot, the agent
@@ -35,7 +35,8 @@ pub const KEY: &str = "holder";
 const TTL: Duration = Duration::from_secs(10);
 /// How long startup waits for the first response of the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// How long the agent waits for a readable store to report who has the label. Longer than the lease of a dead agent lasts.
+/// How long the agent waits for a readable store to report who has the label. Must be longer than the remaining lease of a dead
+/// agent.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// Interval at which the agent reads the lease of another agent.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -159,7 +160,7 @@ impl Claim {
                 Ok(Ok(progress)) => matches!(*progress, Progress::Taken(_)),
                 _ => {
                     warn!(
-                        "the store can be read but does not report which agent has the label; another agent with this label may not \
+                        "the store can be read but does not report which agent has the label; another agent with this label might not \
                          detect this agent"
                     );
                     false
@@ -277,8 +278,8 @@ impl Claimer {
         }
     }
 
-    /// Writes the key, unless this process has already written it. If another agent has written it, waits until it is certain
-    /// whether that agent is still running.
+    /// Writes the key, unless this process has already written it. If the key was written by another agent, waits until it is
+    /// certain whether that agent is still running.
     async fn claim(&mut self, session: &Session) -> Result<Result<Kept, Taken>, StoreError> {
         loop {
             let (found, revision) = self.read(session).await?;
@@ -334,7 +335,7 @@ impl Claimer {
         let (began, mut left) = (Instant::now(), i64::MAX);
         loop {
             checks.tick().await;
-            // The key should have expired with its lease by now, so the store's information about the lease cannot be trusted.
+            // The key should have expired with its lease by now, so what the store reports about the lease cannot be trusted.
             if began.elapsed() > TTL * 2 {
                 return Ok(true);
             }

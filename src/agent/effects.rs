@@ -68,7 +68,7 @@ pub enum ReadRequest {
 
 /// Contents of the namespaces that were read.
 pub enum Seen {
-    /// Contents of each open namespace, or the error of its failed read.
+    /// Contents of each open namespace, or the error if the namespace could not be read.
     Refresh(Vec<(NetnsId, Result<Box<Snapshot>, String>)>),
     /// Namespaces read by the startup scan.
     Scan(Vec<Scanned>),
@@ -111,7 +111,7 @@ pub struct NetworkEffects {
     in_flight: HashMap<u64, InFlight>,
     /// Keys of routes and neighbours that a foreign object has replaced. Their next creation may overwrite the foreign object.
     displaced: BTreeSet<Key>,
-    /// Tasks for the next batch that belong to no operation.
+    /// Additional tasks for the next batch. They belong to no operation.
     housekeeping: Vec<Task>,
     /// Orphans that are kept because removals are on hold.
     held: HeldOrphans,
@@ -206,7 +206,7 @@ impl NetworkEffects {
     }
 }
 
-/// Allows an operation that creates a route or neighbour to replace an existing foreign one.
+/// Allows an operation that creates a route or neighbour to replace a foreign route or neighbour.
 fn replace_foreign(op: &mut KernelOp) {
     if let KernelOp::AddRoute { adopt, .. } | KernelOp::SetNeighbour { adopt, .. } = op {
         *adopt = true;
@@ -227,7 +227,7 @@ impl Effects for NetworkEffects {
     }
 
     fn goes_together(operation: &Operation<KernelOp>) -> bool {
-        // The agent can tell which namespace a link belongs to only after all namespaces that are opened together are known.
+        // Links can be attributed to interfaces only after all namespaces that are opened together are known.
         !is_change(operation)
     }
 
@@ -258,7 +258,7 @@ impl Effects for NetworkEffects {
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome));
-        // The agent can tell which namespace a link belongs to only after all namespaces that are opened together are known.
+        // Links can be attributed to interfaces only after all namespaces that are opened together are known.
         let opened: Vec<_> = opened.collect();
         for opened in &opened {
             self.inspect_opened(scheduler, opened);
@@ -289,8 +289,8 @@ impl Effects for NetworkEffects {
         match signal {
             Signal::Namespace(netns) => match self.namespaces.changed(netns) {
                 true => self.plan.changed(netns),
-                // The namespace is not open yet. It will be read again after it is opened, because the operation that opens it
-                // may read it before the change.
+                // The namespace is not open yet. The operation that opens it may have read it before this change, so the
+                // namespace is read again after it is open.
                 false => self.host.rearm(netns),
             },
             Signal::Microservice(change) => self.microservice(scheduler, change),
@@ -346,7 +346,8 @@ impl Effects for NetworkEffects {
     }
 
     fn publish(&mut self, scheduler: &Scheduler<Network>, changes: Vec<StatusChange>) {
-        // Must come before any status is deleted, because a deleted status tells users that the agent has forgotten the value.
+        // Unused references are dropped before any status is deleted, because a deleted status tells users that the agent has
+        // forgotten the value.
         self.drop_unused_references(scheduler);
         self.update_scan(scheduler);
         self.namespaces.learn();

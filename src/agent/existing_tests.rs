@@ -20,7 +20,7 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, KernelOp, NetnsId};
 
-/// Maximum number of steps within which a world must become idle.
+/// Maximum number of steps after which the simulated agent must be idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -312,7 +312,7 @@ fn in_vrfs() -> Vec<Form> {
     ]
 }
 
-/// The agent does not mistake its own changes for foreign ones, whatever the values and their order.
+/// The agent does not mistake its own changes for foreign ones, regardless of the values and their order.
 #[test]
 fn reading_own_changes_leads_to_no_operation() {
     for (form, values) in forms() {
@@ -345,7 +345,7 @@ fn reading_own_changes_leads_to_no_operation() {
     }
 }
 
-/// The routing table of a foreign VRF device is read from the kernel, and routes move when it changes.
+/// The agent reads the routing table of a foreign VRF device from the kernel, and moves routes when the table changes.
 #[test]
 fn routes_move_when_vrf_is_recreated_with_another_table() {
     for form in [3, 4] {
@@ -396,7 +396,7 @@ fn vrf_member_is_refused_until_master_is_a_vrf_device() {
     assert_eq!(world.state(&values[1].0), (ValueState::Configured, String::new()));
 }
 
-/// An address shared by two values on one link is deleted with the last of them.
+/// An address shared by two values on one link is deleted only when the last of these values is deleted.
 #[test]
 fn shared_address_is_kept_until_last_value_is_deleted() {
     let (_, values) = forms().swap_remove(1);
@@ -436,7 +436,8 @@ fn moved_existing_interface_leaves_no_address_on_old_link() {
     assert_eq!(world.state(&key), (ValueState::Configured, String::new()));
 }
 
-/// An EXISTING interface needs no operation, so there is no kernel event. The agent must read the namespace without one.
+/// An EXISTING interface needs no operation, so there is no kernel event. The agent must read the namespace even without an
+/// event.
 #[test]
 fn foreign_addresses_of_existing_link_satisfy_dependencies_at_once() {
     let mut world = World::start(machine(), &Desired::new());

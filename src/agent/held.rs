@@ -107,7 +107,7 @@ impl HeldOrphans {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
-    /// Returns the operations that delete the held orphans that must be deleted before an interface.
+    /// Returns operations that delete the held orphans that have to be gone before `interface` is deleted.
     ///
     /// Deleting the interface removes the ownership mark from its link, and without the mark these orphans look like foreign
     /// objects.
@@ -133,7 +133,7 @@ impl HeldOrphans {
     }
 }
 
-/// Changes the operations that close a namespace so that they do not delete it, even if the agent created it.
+/// Changes the operations that close a namespace so that the namespace is not deleted, even if the agent created it.
 pub fn keep_namespace(ops: &mut [KernelOp]) {
     for op in ops {
         if let KernelOp::CloseNamespace { remove_if_marked, .. } = op {

@@ -115,7 +115,7 @@ fn route_is_not_held_if_it_is_desired_with_other_attributes() {
     assert_eq!(left, ["20.0.0.0", "21.0.0.0"]);
 }
 
-/// The name of a held namespace is reused for a new namespace while the agent still has the held one open.
+/// The name of a held namespace is reused for a new namespace while the agent still keeps the held namespace open.
 #[test]
 fn read_of_former_namespace_does_not_affect_new_one_with_the_same_name() {
     let in_red = |name: &str| interface(name, r#""type":"DUMMY","namespace":{"type":"NSID","reference":"red"}"#);

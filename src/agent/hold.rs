@@ -18,7 +18,7 @@ use crate::{
 pub enum Action {
     /// Report that removals are on hold, and keep orphans.
     Hold(Reason),
-    /// Report the store revision of the loss. Only an acceptance that a user puts after this revision is valid.
+    /// Report the store revision of the loss. An acceptance is valid only if a user puts it after this revision.
     Date(Reason),
     /// Save the [`Note`] about the store to disk, so that the next process can detect that the store has lost its contents.
     WriteNote,

@@ -22,7 +22,7 @@ pub trait Host: Send + Sync {
     fn is_watched(&self, netns: NetnsId) -> bool;
 
     /// Enables the next change notification of a namespace. The notification is sent at once if something has changed since the
-    /// last one.
+    /// last notification.
     fn rearm(&self, netns: NetnsId);
 
     /// Enables or disables change notifications of all namespaces.
@@ -89,7 +89,7 @@ impl Host for Executor {
 
 /// Watches namespace references; see [`Watcher`].
 pub trait ReferenceWatcher: Send {
-    /// Sends a notification as soon as `target` resolves to something other than `binding`, which may already be the case.
+    /// Sends a notification as soon as `target` resolves to something other than `binding`, or at once if it already does.
     fn watch(&self, key: String, target: Target, binding: Binding);
 
     /// Stops watching a key.

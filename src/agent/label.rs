@@ -85,8 +85,8 @@ impl LabelLock {
         Self::take_in(Path::new(DIRECTORY), label)
     }
 
-    /// Returns whether this process has bound the abstract socket of the label. If so, no other process in its network namespace
-    /// has bound it.
+    /// Returns whether this process has bound the abstract socket of the label. If so, no other process in the same network
+    /// namespace can bind that socket.
     pub fn has_socket(&self) -> bool {
         self.socket.is_some()
     }

@@ -219,12 +219,12 @@ impl Agent {
         self.statuses.watch(selector)
     }
 
-    /// Returns the desired state of all sources. API clients change their values through it.
+    /// Returns the desired state of all sources. API clients use it to change their values.
     pub fn desired(&self) -> Arc<Desired> {
         self.desired.clone()
     }
 
-    /// Waits until a part has ended unexpectedly or another agent has the label. Returns the reason.
+    /// Waits until a part of the agent has ended unexpectedly or another agent has taken the label. Returns the reason.
     pub async fn failed(&mut self) -> String {
         match self.tasks.join_next().await {
             Some(Ok(why)) => why,
@@ -259,7 +259,7 @@ impl Agent {
         self.tasks.shutdown().await;
         match tokio::time::timeout(Duration::from_secs(3), self.publisher.shutdown()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!("the status keys stay until their lease expires: {error}"),
+            Ok(Err(error)) => warn!("cannot delete the status keys, so they stay until their lease expires: {error}"),
             Err(_) => warn!("the store does not respond; the status keys stay until their lease expires"),
         }
         // Must come last, so that another agent with the label cannot act before this one has stopped.

@@ -69,7 +69,7 @@ impl Removals {
         }
     }
 
-    /// Returns the note in which an earlier process described the store that it followed last.
+    /// Returns the note in which an earlier process described the store that it followed most recently.
     pub fn note(&self) -> Option<Note> {
         match &self.remembered {
             Remembered::Note(note) => Some(note.clone()),

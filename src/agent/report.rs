@@ -1,7 +1,7 @@
 //! Contents of the keys below `config-status/`, `status/` and `check/`.
 //!
-//! Publishes the statuses of values, links, namespaces and microservices, and the agent's health. The publisher writes them to the store
-//! and ensures that the newest state of each key arrives there.
+//! Publishes the statuses of values, links, namespaces and microservices, and the agent's health. The publisher writes them to
+//! the store and ensures that the newest state of each key reaches the store.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -112,7 +112,8 @@ impl Health {
         self.held_orphans.subscribe()
     }
 
-    /// Publishes the start time of the bulk change in progress and the number of changes so far; `None` if there is none.
+    /// Publishes the start time of the bulk change in progress and the number of changes so far. If `change` is `None`, publishes
+    /// that no bulk change is in progress.
     pub fn set_bulk_change(&self, change: Option<(Duration, u64)>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         *self.bulk_change.lock().unwrap_or_else(PoisonError::into_inner) = change.map(|(since, changes)| BulkChange {
@@ -122,7 +123,7 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Publishes the held removals; `None` if there are none.
+    /// Publishes the held removals. If `held` is `None`, publishes that no removals are held.
     pub fn set_held_removals(&self, held: Option<HeldRemovals>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = self.held_removals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +210,7 @@ impl Reporter {
         }
     }
 
-    /// Publishes the status of a value, or deletes it if the value is gone.
+    /// Publishes the status of a value, or deletes the published status if the value no longer exists.
     pub fn status(&self, view: &View<'_, Network>, change: &StatusChange) {
         let Some(key) = status_key(change.key.as_str()) else { return };
         let Some(status) = &change.status else {
@@ -334,7 +335,8 @@ impl Reporter {
         self.health.bulk.send_replace(since);
     }
 
-    /// Notifies watchers of the orphans that are kept because removals are on hold. `texts` describes each of them.
+    /// Notifies watchers of the orphans that are kept because removals are on hold. `texts` contains a description of each
+    /// orphan.
     pub fn held_orphans(&self, texts: Vec<String>) {
         self.health.held_orphans.send_replace(texts);
     }
@@ -358,7 +360,7 @@ fn log(key: &Key, status: &Status, now: Duration) {
     let just_made = |repair: &&Repair| repair.at + Duration::from_secs(1) > now;
     match state {
         ValueState::Configured => match status.last_repair.as_ref().filter(just_made) {
-            Some(repair) => info!(%key, revision, "repaired after an external change of {}", repair.lost.join(", ")),
+            Some(repair) => info!(%key, revision, "repaired after another program changed or deleted {}", repair.lost.join(", ")),
             None => info!(%key, revision, "configured"),
         },
         ValueState::Invalid | ValueState::Failed | ValueState::Retrying => warn!(%key, revision, ?state, %reason, "{message}"),
@@ -389,7 +391,7 @@ fn reference_of(name: &NamespaceName) -> Option<(ReferenceType, String)> {
     })
 }
 
-/// Returns the name of the namespace that contains the value's interface, and the namespace's inode number once it is open.
+/// Returns the name of the namespace that contains the value's interface, followed by the namespace's inode number if it is open.
 fn namespace_text(view: &View<'_, Network>, key: &Key) -> String {
     let value = view.desired(key).or(view.applied(key));
     let arp = || interface_named(view, &value?.arp()?.interface);

@@ -25,7 +25,7 @@ fn restart_reads_each_namespace_once() {
 
     let world = world.restart(&desired);
     desired.keys().for_each(|key| world.assert_configured(key));
-    // Each namespace is read when it is opened, which is not counted. No operation follows that requires another read.
+    // The read that is part of opening a namespace is not counted. After that, no operation requires another read.
     assert_eq!(world.machine.get().kernel.readings, before);
     assert_eq!(world.log(), []);
 }

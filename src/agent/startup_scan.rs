@@ -18,8 +18,8 @@ const NO_CANDIDATE: u64 = u64::MAX;
 
 /// Records the namespaces that the startup scan has skipped because the desired state refers to them.
 ///
-/// Such a namespace is scanned later, once no value refers to it any more, unless it has been opened by then and every object in
-/// it has an owner.
+/// Such a namespace is scanned later, when no value refers to it any more. The scan is not needed if the namespace was opened in
+/// the meantime and every object in it has an owner.
 #[derive(Default)]
 pub struct StartupScan {
     skipped: BTreeMap<NamespaceName, Skipped>,
@@ -38,7 +38,8 @@ enum SkippedState {
 }
 
 impl StartupScan {
-    /// Chooses the namespaces to scan. Leaves out those that `is_desired` reports as desired, which will be opened anyway.
+    /// Chooses the namespaces to scan. Leaves out namespaces for which `is_desired` returns true, because they will be opened
+    /// anyway.
     pub fn plan(&mut self, host: &dyn Host, marks: &Marks, is_desired: impl Fn(&NamespaceName) -> bool) -> Scan {
         // The agent's own namespace comes first, so that its contents are known before anything is created there.
         let mut candidates = vec![(NamespaceName::Own, NamespaceRef::Own)];
@@ -159,7 +160,7 @@ impl Scan {
     /// Returns the tasks that open and read the candidates.
     ///
     /// The tasks do not create a named namespace that has disappeared. No desired value refers to the processes among the
-    /// candidates, so each PID means the process that has the PID now, not one that an earlier scan found.
+    /// candidates, so each PID refers to the process that has this PID now, not to a process that an earlier scan found.
     pub fn openings(&self) -> Vec<Task> {
         let processes = self.candidates.iter().map(|(_, reference)| reference);
         let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();
@@ -183,8 +184,8 @@ impl Scan {
             .collect()
     }
 
-    /// Returns the namespaces to keep open (the agent's own namespace, and those that contain its ownership mark), and the tasks
-    /// that close the others.
+    /// Returns the namespaces to keep open (the agent's own namespace, and namespaces that contain the agent's ownership mark),
+    /// and the tasks that close the others.
     pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Scanned>, Vec<Task>) {
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
         for outcome in outcomes {

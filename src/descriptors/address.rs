@@ -64,7 +64,7 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Returns whether the link of an interface also belongs to others, who may have added addresses to it.
+/// Returns whether others may use the link of an interface as well, and may have added addresses to it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
@@ -78,7 +78,8 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// Returns the address that the agent must add. If there is no such address, returns the effect to use instead.
+/// Returns the address if the agent has to add it and knows it. Otherwise, returns the effect to use instead of an operation on
+/// the address.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
         (Some(_), _) => Err(Effect::Noop("another program adds the address; the agent only waits for it")),
@@ -123,8 +124,8 @@ fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a 
     others
 }
 
-/// Returns the effect that makes an address the primary one of its subnet. Does nothing if no other address of the subnet is
-/// applied.
+/// Returns the effect that makes an address the primary one of its subnet. The effect is empty if no other address of the subnet
+/// is applied.
 fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let others: Vec<AddressSpec> = others_in_subnet(address, view).into_iter().filter_map(|other| other.spec).collect();
     let Some(spec) = address.spec.filter(|_| !others.is_empty()) else {
@@ -143,7 +144,7 @@ fn make_primary(marks: &Marks, address: &Address, view: &View<'_, Network>) -> E
 
 /// Returns the effect that makes another address of the subnet the primary one before `address` is deleted.
 ///
-/// Otherwise, the kernel would delete the secondary addresses of the subnet together with the primary one.
+/// Without this, the kernel would delete all secondary addresses of the subnet together with the primary one.
 fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Effect {
     let mut others = others_in_subnet(address, view).into_iter();
     let first = others.find(|other| other.expected.is_none() && view.desired(&other.key).is_some());
@@ -153,14 +154,14 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ef
     }
 }
 
-/// IPv4 address on a link, other than the address that an operation is about.
+/// IPv4 address that is on the same link as the address that an operation adds or deletes.
 enum OtherAddress {
     Stays,
-    /// The address with this key is being added or deleted.
+    /// The address with this key is itself being added or deleted.
     Changes(Key),
 }
 
-/// Returns the IPv4 addresses on the link of an interface, other than the address `spec`, whose key is `key`.
+/// Returns all IPv4 addresses on the link of an interface except the address `spec`, whose key is `key`.
 fn beside<'a>(
     interface: &Interface,
     key: &'a Key,
@@ -180,7 +181,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // The observed facts do not include the foreign addresses that the desired interface expects, so these are added here.
+    // There are no observed facts for foreign addresses that the desired interface expects, so these addresses are added here.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())
@@ -206,8 +207,8 @@ impl Kind for AddressKind {
             (applied.spec != desired.spec).then(|| Difference::again("the address differs")),
             (applied.expected != desired.expected).then(|| {
                 Difference::again(match desired.expected {
-                    Some(_) => "the address was added by the agent instead of by another program",
-                    None => "the address was added by another program instead of by the agent",
+                    Some(_) => "the address was added by the agent, not by another program",
+                    None => "the address was added by another program, not by the agent",
                 })
             }),
             // When a link enters or leaves a VRF, the kernel takes it down and up again, and deletes its IPv6 addresses.
@@ -271,7 +272,7 @@ impl Kind for AddressKind {
     fn update(&self, applied: &Arc<Address>, address: &Arc<Address>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         // Adding an existing address again restores its routes.
         let restored = match applied.routed {
-            true => Effect::Noop("the routes of the address exist"),
+            true => Effect::Noop("the routes of the address already exist"),
             false => add(&self.marks, address, view),
         };
         Ok(match address.leads {

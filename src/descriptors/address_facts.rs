@@ -17,8 +17,8 @@ pub const FACTS_MAX: usize = 1_000;
 
 /// Returns the key prefix of the facts about foreign addresses on the link of an interface.
 ///
-/// The prefix begins with that of the interface's on-link routes, so a dependency on these routes includes the facts. This is
-/// correct, because the kernel creates an on-link route for each address.
+/// This prefix extends the key prefix of the interface's on-link routes, so these facts also satisfy a dependency on such a
+/// route. This is correct, because the kernel creates an on-link route for each address.
 pub fn observed_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_link_local_route_of(interface) + PART)
 }

@@ -186,7 +186,7 @@ fn rejection(error: ValidationError) -> Rejection {
 }
 
 /// Numbers the addresses in the order of the model, and sets `leads` for the first address of each IPv4 subnet that contains
-/// several.
+/// several addresses.
 fn order(addresses: &mut [Address]) {
     let mut first: HashMap<(IpAddr, u8), usize> = HashMap::new();
     for at in 0..addresses.len() {

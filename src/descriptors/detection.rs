@@ -38,7 +38,7 @@ pub fn is_detection(key: &Key) -> bool {
     key.as_str().starts_with(PREFIX)
 }
 
-/// Returns the human-readable name of a detection; `None` if the key is not that of a detection.
+/// Returns the human-readable name of a detection, or `None` if the key does not name a detection.
 pub fn name(key: &Key) -> Option<String> {
     let (rest, prefix_len) = key.as_str().strip_prefix(PREFIX)?.rsplit_once('/')?;
     let (interface, address) = rest.rsplit_once('/')?;
@@ -63,7 +63,7 @@ impl Kind for DetectionKind {
         Comparison::same()
     }
 
-    /// Depends on the address, so that the kernel is not asked about an address that is about to be deleted.
+    /// A detection depends on its address, so that the kernel is not asked about an address that is about to be deleted.
     fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
         vec![Dependency::key("address-assigned", address.key.clone())]
     }

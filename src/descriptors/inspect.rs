@@ -42,8 +42,8 @@ pub struct Findings<'s> {
     /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create such an interface first
     /// deletes that link.
     pub unfinished: Vec<Key>,
-    /// True if a link in this namespace may belong to a namespace that is not open yet. The inspection must then be repeated when
-    /// more namespaces are open.
+    /// True if a link in this namespace may belong to an interface whose namespace is not open yet and may turn out to be this
+    /// one. The inspection must then be repeated when more namespaces are open.
     pub undecided: bool,
     /// Values that must be retried now: the duplicate address detection that each of them waits for has failed.
     pub probes: Vec<Key>,
@@ -69,7 +69,8 @@ struct Inspection<'a, 's> {
     managed: HashMap<u32, Residents>,
     /// Links in `managed` that lost the agent's alias and are recognised by their index.
     unmarked: HashSet<u32>,
-    /// Links that may belong to a namespace that is not open yet. Objects on these links are ignored.
+    /// Links that may belong to an interface whose namespace is not open yet and may turn out to be this one. Objects on these
+    /// links are ignored.
     undecided: HashSet<u32>,
     /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created for them on the link are
     /// orphans.
@@ -82,7 +83,8 @@ struct Inspection<'a, 's> {
     seen: HashSet<Key>,
     /// Keys of the orphans that this inspection has found.
     orphans: HashSet<Key>,
-    /// Routes and neighbours of the values on each managed link, by interface index. An entry is built when it is first needed.
+    /// Neighbours and routes of the interfaces on each managed link, by interface index. An entry is built when it is first
+    /// needed.
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
@@ -179,8 +181,8 @@ impl<'s> Inspection<'_, 's> {
     /// Returns the logical name of the interface that created a link or took it over, according to the link's alias.
     fn logical_name(&self, link: &ObservedInterface<'_>) -> Option<String> {
         let name = self.known_name(link)?;
-        // While removals are on hold, one end of a pair stays unmanaged if the store may have lost the value of the other end.
-        // Otherwise, the interface of this end would wait for that value, and both ends would be deleted.
+        // While removals are on hold, one end of a pair stays unmanaged if the store may have lost the value of the other end. If
+        // the end were managed, its interface would wait for the lost value, and both ends would be deleted.
         let stays = self.holding && self.has_lost_end(link, name);
         (!stays).then(|| name.to_owned())
     }
@@ -199,8 +201,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns whether a link of interface `name` is one end of a pair and the store may have lost the value of the other end.
     ///
-    /// This is the case if no value of the other end is known, and interface `name` is neither applied nor desired as anything
-    /// but this end.
+    /// This is the case if no value of the other end is known, interface `name` is not applied, and any desired value of that
+    /// interface describes this end of the pair.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -296,7 +298,7 @@ impl<'s> Inspection<'_, 's> {
         self.findings.lost.extend(lost);
     }
 
-    /// Returns the keys of applied values on an interface that no longer exist.
+    /// Returns the keys of the applied values on an interface that were not found in the snapshot.
     fn unseen_on(&self, interface: &Interface) -> Vec<Key> {
         let children = self.view.applied_under(addresses_prefix(&interface.name).as_str());
         let set_by_agent = |value: &Value| {
@@ -315,8 +317,8 @@ impl<'s> Inspection<'_, 's> {
     }
 }
 
-/// Returns facts about the agent's own namespace that values can depend on: the TAPs that can be taken over, the links that are
-/// up, and the addresses and VRFs of these links.
+/// Returns facts about the agent's own namespace that values can depend on: TAPs that can be taken over, links that are up, and
+/// the addresses and VRFs of the links that are up.
 pub fn host_facts(snapshot: &Snapshot, marks: &Marks) -> BTreeMap<Key, Value> {
     let mut facts = BTreeMap::new();
     let mut tell = |key: TypedKey, value: Value| facts.insert(key.to_key(), value);

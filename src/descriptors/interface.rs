@@ -119,14 +119,18 @@ impl InterfaceKind {
             match reference.role {
                 Role::Peer { attribute } => {
                     let Some((other, netns)) = mutual_peer(interface, name, view)? else {
-                        return Ok(Effect::Impossible(format!("the peer {name} is not desired in an open namespace")));
+                        return Ok(Effect::Impossible(format!(
+                            "the peer {name} is not desired, or its namespace is not open"
+                        )));
                     };
                     let end = self.new_link(other, netns);
                     create.peer = Some(NewPeer { attribute, end });
                 }
                 Role::Parent { .. } => {
                     let Some((parent, netns)) = applied_interface(view, name) else {
-                        return Ok(Effect::Impossible(format!("the parent {name} is not applied in an open namespace")));
+                        return Ok(Effect::Impossible(format!(
+                            "the parent {name} is not applied, or its namespace is not open"
+                        )));
                     };
                     create.parent = Some((netns, parent.host_name.clone()));
                 }
@@ -145,8 +149,8 @@ impl InterfaceKind {
         let (Some(original), Some(own)) = (interface.link.original(), netns_of(view, &NamespaceName::Own)) else {
             return Effect::Impossible("the original link is unknown, or the agent's own namespace is not open".to_owned());
         };
-        // The ownership mark is set first, in a separate operation. If the agent is killed before the link has been moved, it can
-        // still recognise the link after its restart.
+        // The ownership mark is set first, in a separate operation. If the agent is killed before the link has been moved, the
+        // agent can still recognise the link after a restart.
         let mark = LinkChanges {
             alias: Some(self.marks.alias(interface)),
             ..LinkChanges::default()
@@ -275,8 +279,8 @@ fn mutual_peer<'a>(
     }
 }
 
-/// Returns whether the agent still has to create the link of an interface. Until then, no link can have it as its parent. Returns
-/// false while the interface's namespace is not open.
+/// Returns whether the agent still has to create the link of interface `name`. Until the link exists, it cannot be the parent of
+/// another link. Returns false while the namespace of the interface is not open.
 fn has_to_be_created(name: &str, view: &View<'_, Network>) -> bool {
     let known = view.known(&interface_key(name));
     let desired = known.desired.and_then(Value::interface).filter(|_| known.applied.is_none());
@@ -371,7 +375,7 @@ fn to_change(applied: &AppliedInterface, desired: &DesiredInterface) -> Comparis
 
 /// Returns a difference if the link properties that an EXISTING interface requires have changed.
 ///
-/// The agent does not set these properties, but must check that other interfaces on the link do not require different ones.
+/// The agent does not set these properties, but must check that other interfaces on the link do not require different values.
 fn to_check(applied: &Interface, desired: &Interface) -> Comparison {
     let checked = |interface: &Interface| (interface.mtu, interface.mac, interface.link_only, interface.enabled);
     let differs = checked(applied) != checked(desired);
@@ -432,7 +436,7 @@ impl Kind for InterfaceKind {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
                 Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
-                // The fact no longer holds once the TAP is taken over, so only the creation may depend on it.
+                // The TAP is no longer available once the agent has taken it over, so only the creation may depend on it.
                 Role::Original => {
                     let host_name = name.to_owned();
                     Dependency {
@@ -535,8 +539,8 @@ impl Kind for InterfaceKind {
     }
 
     /// One end of a pair is stale if the other end has to be created again. A link on a parent is stale if the parent's link has
-    /// to be created again. An EXISTING interface is stale if it contradicts another interface on the link and has to leave the
-    /// link.
+    /// to be created again. An EXISTING interface is stale if it has to leave its link because it contradicts another interface
+    /// there.
     fn stale(&self, applied: &Arc<AppliedInterface>, view: &View<'_, Network>) -> bool {
         if applied.interface.is_existing() {
             return has_to_leave(view, &applied.interface);

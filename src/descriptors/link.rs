@@ -49,7 +49,7 @@ fn info_of(spec: &KindSpec, attributes: Vec<Attr>) -> LinkInfo {
     }
 }
 
-/// Adds to a request the changes that resolve the given differences. Ignores differences that require a new link.
+/// Adds to a request the changes that resolve the given differences, except for differences that require a new link.
 pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
     set_features(changes, differences.iter().filter_map(Difference::feature));
     set_attributes(changes, link, link_kinds::changes(differences));

@@ -1,6 +1,6 @@
 //! Membership of an interface in a master, which is a VRF device or a bridge.
 //!
-//! Adds interfaces to masters, removes them, and applies port settings. The master is also an interface with a value of its own.
+//! Adds interfaces to masters, removes them, and applies port settings. The master is itself an interface with its own value.
 //!
 //! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so the addresses of an interface depend on its
 //! VRF membership.
@@ -25,7 +25,7 @@ use crate::scheduler::{Comparison, DeleteCause, Dependency, Refusal, Taken, Verb
 use netns_kernel::{KernelOp, LinkChanges, LinkInfo, NetnsId};
 
 /// Reason why the agent does not change the VRF membership of an EXISTING interface.
-const BY_ITS_OWNER: &str = "an EXISTING interface can be added to a VRF only by its owner";
+const BY_ITS_OWNER: &str = "only the owner of an EXISTING interface's link can add the link to a VRF";
 
 /// Descriptor of `linux/interface/<if>/vrf/<vrf>` and `linux/interface/<if>//master/<master>`.
 #[derive(Clone)]
@@ -152,8 +152,7 @@ fn check_namespaces(member: &Membership, master: NetnsId, netns: NetnsId) -> Res
     Err(Refusal {
         reason,
         message: format!(
-            "interface {interface} is in {netns}, but its {title} {name} is in {master}; a {title} accepts only links of its own \
-             namespace; move one of the two"
+            "interface {interface} is in {netns}, but its {title} {name} is in {master}; a {title} accepts only links in its own namespace; move one of the two"
         ),
     })
 }
@@ -261,7 +260,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // If the applied value has no port settings, it has not been checked yet whether the master accepts them.
+            // Checked here as well, because the applied value may have had no port settings.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));

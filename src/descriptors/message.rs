@@ -37,7 +37,7 @@ use netns_kernel::RouteState;
 /// Protobuf message of a scheduler value.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Message {
-    /// Interface. For an address, membership or VLAN, an interface message with only the fields of that value.
+    /// Interface. If the value is an address, membership or VLAN, the message contains only the fields of that value.
     Interface(Box<InterfaceMessage>),
     /// Static neighbour.
     Arp(ArpEntry),
@@ -103,7 +103,7 @@ fn port_member(port: &Port) -> Option<interface::Port> {
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// Returns the message from which a value was converted, or the normal form of the value if there is no such message.
+/// Returns the message from which a value was converted. If there is no such message, returns the value in normal form.
 fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
     terms.original.message().unwrap_or_else(in_normal_form)
 }
@@ -121,7 +121,7 @@ fn applied_interface(applied: &AppliedInterface) -> InterfaceMessage {
     }
 }
 
-/// Returns the message of an interface in normal form, including its terms.
+/// Returns the message of an interface in normal form, including `adopt` and `drift_policy` from `terms`.
 fn interface_of(interface: &Interface, addresses: &[Arc<Address>], terms: Option<&Terms>) -> InterfaceMessage {
     let (adopt, drift_policy) = terms_of(terms);
     let detection = addresses.first().map_or(Detection::Wait, |address| address.detection);

@@ -198,7 +198,7 @@ pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'
 pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match applied_interface(view, name) {
         Some((interface, netns)) => effect(interface, netns),
-        None => Effect::Impossible(format!("interface {name} is not applied in an open namespace")),
+        None => Effect::Impossible(format!("interface {name} is not applied, or its namespace is not open")),
     }
 }
 

@@ -49,7 +49,7 @@ pub fn microservice_key(label: &str) -> Key {
 /// Returns, for a dry run, the applied value that a namespace would have if it were opened. Returns `None` if the namespace
 /// belongs to a microservice that is not running.
 ///
-/// The inode number is made up and differs from that of every real namespace.
+/// The inode number is made up and differs from the inode numbers of all real namespaces.
 pub fn supposed(key: &Key, desired: &Value, view: &View<'_, Network>) -> Option<Value> {
     let name = desired.namespace_name()?.clone();
     let digest = key
@@ -74,7 +74,7 @@ impl Kind for NamespaceKind {
         differs.then(|| Difference::again("the name differs")).into_iter().collect()
     }
 
-    /// Keeps the former value, so that an open namespace stays open.
+    /// Keeps the former applied value, so that a namespace that is open stays open.
     fn as_applied(&self, former: Option<&Namespace>, desired: &NamespaceName) -> Namespace {
         former.cloned().unwrap_or_else(|| Namespace {
             name: desired.clone(),

@@ -46,7 +46,7 @@ impl std::fmt::Debug for ObservedInterface<'_> {
 }
 
 impl<'a> ObservedInterface<'a> {
-    /// Returns the kind of link. A link of an unsupported kind is treated like that of an EXISTING interface, which the agent
+    /// Returns the kind of link. A link of an unsupported kind is treated like the link of an EXISTING interface, which the agent
     /// never changes.
     pub fn kind_or_referred(&self) -> &'static dyn LinkKind {
         self.kind.unwrap_or_else(link_kinds::referred)
@@ -67,7 +67,7 @@ impl<'a> ObservedInterface<'a> {
         self.kind.is_some_and(|kind| kind.spec().reference(Role::is_peer).is_some())
     }
 
-    /// Returns whether the link is of a kind that the agent takes over, and has not been taken over by any agent yet.
+    /// Returns whether the agent takes over links of this kind, and no agent has taken over this link yet.
     pub fn can_be_taken_over(&self) -> bool {
         let is_taken_over = |kind: &dyn LinkKind| kind.spec().life_cycle == LifeCycle::TakenOver;
         self.kind.is_some_and(is_taken_over) && !self.is_marked

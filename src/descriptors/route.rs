@@ -38,7 +38,8 @@ pub struct RouteKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the routing table for routes through an interface: that of its current VRF, even if another VRF is desired.
+/// Returns the routing table for routes through an interface: the table of the VRF that the interface is in now, even if another
+/// VRF is desired.
 ///
 /// The kernel chooses the table by the VRF membership. The membership is a separate value, which may not have been applied yet.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
@@ -64,8 +65,8 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// Returns the routes and ARP entries on the link of an interface that are applied or about to be, each with its destination or
-/// address.
+/// Returns the applied routes and ARP entries on the link of an interface, including those that are about to be applied. Each is
+/// returned with its destination or address.
 pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let on_link = others_on_link(view, interface).into_iter().chain([interface]);
     let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));

@@ -25,7 +25,7 @@ pub fn host_link_key(host_name: &str) -> Key {
     .to_key()
 }
 
-/// Returns the state of a link in the agent's own namespace, as read last; `None` if the link is down or does not exist.
+/// Returns the last read state of a link in the agent's own namespace; `None` if the link is down or does not exist.
 pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> {
     view.applied(&host_link_key(host_name))?.host_link()
 }
@@ -74,13 +74,13 @@ pub fn link_in_words(view: &View<'_, Network>, name: &str) -> String {
     }
 }
 
-/// Returns whether an interface is in the agent's own namespace, whatever name the interface uses for that namespace.
+/// Returns whether an interface is in the agent's own namespace, regardless of how the interface refers to that namespace.
 pub fn is_in_own_namespace(view: &View<'_, Network>, interface: &Interface) -> bool {
     let netns = netns_of(view, &interface.namespace);
     netns.is_some() && netns == netns_of(view, &NamespaceName::Own)
 }
 
-/// Returns the keys of the other interfaces on the link of an interface: first the one that created the link, then EXISTING
+/// Returns the keys of the other interfaces on the link of an interface: first the interface that created the link, then EXISTING
 /// interfaces.
 fn keys_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     if !is_in_own_namespace(view, interface) {
@@ -138,8 +138,8 @@ pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Int
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
 }
 
-/// Returns the version of an interface that other interfaces on its link must not contradict. The interface must be applied or
-/// about to be.
+/// Returns the version of an interface that other interfaces on its link must not contradict; `None` if the interface is neither
+/// applied nor about to be applied.
 fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
     let present = view.applied(key).or(view.coming(key))?.interface()?;
     Some(deciding(view, present))
@@ -192,7 +192,7 @@ pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Opti
 /// Checks that an EXISTING interface does not contradict any other interface on its link.
 ///
 /// # Errors
-/// Fails if it contradicts one. The refusal names the first such interface.
+/// Fails if it contradicts another interface. The refusal names the first such interface.
 pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(), Refusal> {
     let other = contradicted(view, interface);
     let Some((other, (asks, has))) = other.and_then(|other| Some((other, contradiction(interface, other)?))) else {
@@ -211,8 +211,8 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 ///
 /// It has to leave if both its applied and its desired version contradict another interface on the link: either the interface
 /// that created the link, or an EXISTING interface that precedes it in key order and is applied as desired. The second case
-/// arises if this interface was changed while a change of the preceding interface was refused, and that refused change is then
-/// withdrawn.
+/// arises as follows: a change of the preceding interface is refused, then this interface is changed, and then the refused change
+/// is withdrawn.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -258,8 +258,8 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// Returns the keys of the values on an EXISTING interface that must check their dependencies again, because another link has
-/// replaced the interface's link. `fact` is the key of the fact about the link.
+/// Returns the keys of the values on an EXISTING interface that must check their dependencies again after another link has
+/// replaced the link of the interface. `fact` is the key of the fact that the link is up.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view
         .dependents(fact)

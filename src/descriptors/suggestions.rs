@@ -1,5 +1,5 @@
-//! Suggestions for unmet dependencies: values similar to the missing one, such as an interface that exists but is DOWN, or a name
-//! that differs by a typing error.
+//! Suggestions for unmet dependencies: values similar to the missing one. Examples are an interface that exists but is DOWN, and
+//! a value whose name is spelled slightly differently.
 //!
 //! Looks up only a few keys and never iterates over all values, because explanations may be requested for a hundred thousand
 //! values.
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of keys to compare with a missing name on each side of it in key order.
+/// Number of keys on each side of a missing name, in key order, that are compared with this name.
 const NEIGHBOURS: usize = 4;
 /// Maximum edit distance of similar names. The limit is lower for short names.
 const EDITS_MAX: usize = 2;
@@ -61,8 +61,7 @@ fn similar_interfaces(name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
 
 /// Returns suggestions for values with similar names under the same prefix, among the nearest keys in key order.
 ///
-/// A similar value that is added later is suggested only after the waiting value, or a value in the current suggestions, has
-/// changed.
+/// If a similar value is added later, it is suggested only after the waiting value or one of the suggested values has changed.
 fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let near = view.near(prefix, &format!("{prefix}{name}"), NEIGHBOURS);
     let mut found: Vec<(usize, Suggestion)> = near
@@ -80,7 +79,8 @@ fn similar(name: &str, prefix: &str, view: &View<'_, Network>) -> Vec<Suggestion
     found.into_iter().map(|(_, suggestion)| suggestion).collect()
 }
 
-/// Returns suggestions for an address that a link in the agent's own namespace lacks: the addresses that the link has.
+/// Returns suggestions for an address that is missing from a link in the agent's own namespace. The suggestions are the addresses
+/// that the link has.
 fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec<Suggestion> {
     let present = view.applied_under(&TypedKey::any_host_address_of(host_name));
     let suggestion = |(key, _): (&Key, &Value)| Suggestion {
@@ -90,10 +90,10 @@ fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec
     present.take(NEIGHBOURS).map(suggestion).collect()
 }
 
-/// Returns the edit distance between two names; `None` if it is too large for a typing error.
+/// Returns the edit distance between two names; `None` if the distance is too large for a typo.
 ///
 /// An edit inserts, removes or replaces a letter, or swaps two adjacent letters. Names that differ only in case or in `-` and `_`
-/// have a distance of 1. Names that differ only in digits are taken for different interfaces, not for typing errors.
+/// have a distance of 1. If two names differ only in digits, the function assumes different interfaces, not a typo.
 fn edits(a: &str, b: &str) -> Option<usize> {
     let plain = |text: &str| text.to_lowercase().replace('_', "-");
     if plain(a) == plain(b) {

@@ -137,7 +137,7 @@ accessors! {
     orphan: &Orphan = Value::Orphan(orphan) => orphan;
     /// Returns the state of a link in the agent's own namespace.
     host_link: HostLink = Value::HostLink(link) => *link;
-    /// Returns the terms of a desired value, if its kind has terms.
+    /// Returns the terms of a desired value, such as its drift policy. Only interfaces, neighbours and routes have terms.
     terms: &Terms = Value::Interface(desired) => &desired.terms, Value::Arp(desired) => &desired.terms, Value::Route(desired) => &desired.terms;
 }
 

@@ -4,19 +4,20 @@
 //! the core, which also waits and reads the time: the engine loop in production, or a simulation.
 //!
 //! # Assumptions
-//! The outcome of each operation that [`Core::advance`] hands out is passed to [`Core::done`] exactly once. Each
-//! [`Work::Perform`] ends with one [`Done::Performed`], after which the core continues. The outcomes of single operations may
-//! arrive before it ([`Done::Early`]) or after it ([`Done::Late`]). Work is performed in the order in which it is handed out.
-//! Results arrive in the order in which they happened: the result of a read that preceded an operation never arrives after the
-//! outcome of that operation.
+//! The outcome of each operation that [`Core::advance`] returns is passed to [`Core::done`] exactly once. Each [`Work::Perform`]
+//! ends with one [`Done::Performed`], after which the core continues. The outcomes of single operations may arrive before it
+//! ([`Done::Early`]) or after it ([`Done::Late`]). Work is performed in the order in which [`Core::advance`] returns it. Results
+//! arrive in the order in which they happened: the result of a read that preceded an operation never arrives after the outcome of
+//! that operation.
 //!
 //! # Expected flow
 //! One piece of work is in flight at a time. The core decides together on all events that arrive in the meantime. A large change
-//! of plain operations ([`Effects::is_plain`]) is an exception: as long as all of them succeed, the core makes further decisions
-//! as soon as some outcomes have arrived, so the next operations are ready before the previous ones have completed. After a
-//! failure, or an event other than a query, the core waits until all operations in flight have completed.
+//! of plain operations ([`Effects::is_plain`]) is an exception: as long as all these operations succeed, the core makes further
+//! decisions as soon as some outcomes have arrived, so the next operations are ready before the previous ones have completed.
+//! After a failure, or an event other than a query, the core waits until all operations in flight have completed.
 //!
-//! A large change is handed out in portions, so that a later decision waits for at most two portions.
+//! The operations of a large change are started in portions, so that the operations of a later decision wait for at most two
+//! portions.
 
 mod backlog;
 #[cfg(test)]
@@ -44,12 +45,12 @@ use crate::{
     telemetry::defect,
 };
 
-/// Delay of a read after which it takes precedence over new operations.
+/// Time that a read may wait after its deadline before it takes precedence over new operations.
 const OVERDUE: Duration = Duration::from_millis(20);
-/// Number of operations per portion. The executor needs about 10 ms for a portion, far longer than the core needs to decide on
-/// the next operations.
+/// Number of operations of a large change that are started together, as one portion. The executor needs about 10 ms for a
+/// portion, far longer than the core needs to decide on the next operations.
 const PORTION: usize = 1_000;
-/// Maximum number of portions in flight. The second one keeps the executor busy while the core decides.
+/// Maximum number of portions in flight. The second portion keeps the executor busy while the core decides.
 const AHEAD: usize = 2;
 
 /// Callback that receives the result of a transaction or dry run, or the reason why it was rejected.
@@ -107,7 +108,7 @@ pub trait Effects: Send + 'static {
     /// Returns the places in which an operation acts. Operations without a common place may be performed in any order.
     fn places(operation: &Operation<<Self::Domain as Domain>::Operation>) -> Vec<Self::Place>;
 
-    /// Returns whether an operation must be in the same portion as all operations that were decided together with it.
+    /// Returns whether this operation and all others of the same decision must be started together, in one portion.
     fn goes_together(operation: &Operation<<Self::Domain as Domain>::Operation>) -> bool;
 
     /// Converts operations that do not depend on each other to tasks. The result may also contain tasks that belong to no
@@ -162,7 +163,7 @@ pub trait Effects: Send + 'static {
 pub enum Work<E: Effects> {
     /// Tasks to perform. None of them depends on another.
     Perform(Vec<E::Task>),
-    /// Request to read the system. Only late operations may be in flight during the read.
+    /// Request to read the system. During the read, no operations may be in flight except slow ones ([`Done::Late`]).
     ReadRequest(E::ReadRequest),
 }
 
@@ -170,12 +171,12 @@ pub enum Work<E: Effects> {
 pub enum Done<E: Effects> {
     /// End of a [`Work::Perform`], with the outcomes of its operations.
     ///
-    /// Outcomes that were reported early are left out, and so are those of slow operations, which are reported later
+    /// Does not contain outcomes that were reported early, nor outcomes of slow operations, which are reported later
     /// ([`Done::Late`]). A slow operation blocks only its dependents, while the core decides on other operations. An operation
     /// may therefore complete late only if no other operation can invalidate it. An example is the opening of a namespace that
     /// nothing uses yet.
     Performed(Vec<E::Outcome>),
-    /// Outcomes of some operations of a [`Work::Perform`], while its other operations are still being performed.
+    /// Outcomes of some operations of a [`Work::Perform`]. Its other operations are still being performed.
     Early(Vec<E::Outcome>),
     /// Outcomes of slow operations, which completed after the [`Work::Perform`] that they belong to.
     Late(Vec<E::Outcome>),
@@ -189,7 +190,7 @@ pub struct Core<E: Effects> {
     effects: E,
     phase: Phase,
     in_flight: BTreeSet<u64>,
-    /// Operations that have been decided on but not handed out yet.
+    /// Operations that have been decided on but not started yet.
     backlog: Backlog<E>,
     /// Reply callbacks of unfinished transactions, by the sequence number of the transaction.
     waiting: BTreeMap<u64, Reply<TransactionResult>>,
@@ -214,7 +215,7 @@ impl<E: Effects> Core<E> {
         self
     }
 
-    /// Sets the number of operations per portion.
+    /// Sets the number of operations that are started together, as one portion.
     #[cfg(any(test, feature = "simulation"))]
     pub fn with_portion(mut self, operations: usize) -> Self {
         self.backlog = Backlog::new(operations);
@@ -299,7 +300,7 @@ impl<E: Effects> Core<E> {
     ///
     /// After each event, after each result and at the [deadline](Self::deadline), the caller must call this method repeatedly
     /// until it returns `None`. The last of these calls publishes the new statuses. By then, the work that the earlier calls
-    /// returned is already in flight.
+    /// returned is in flight already.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -309,8 +310,8 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Decides on the operations that can start, given the outcomes received so far, and hands them out while other work is still
-    /// in flight.
+    /// Decides on further operations, given the outcomes received so far, and starts them while other operations are still in
+    /// flight.
     fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
         if self.phase.take_fresh_outcomes() {
             let operations = self.step(now);
@@ -338,7 +339,8 @@ impl<E: Effects> Core<E> {
         Some(self.read_request(scan, for_resync))
     }
 
-    /// Starts the most urgent work. Called only if nothing but late operations is in flight.
+    /// Starts the most urgent work. Called only while nothing is in flight, except slow operations that complete late
+    /// ([`Done::Late`]).
     fn begin(&mut self, now: Duration) -> Option<Work<E>> {
         if !self.backlog.is_empty() {
             return self.go_on_with_backlog(now);
@@ -373,7 +375,8 @@ impl<E: Effects> Core<E> {
         self.in_flight.extend(operations.iter().map(|operation| operation.id));
         if self.scheduler.has_overrun() {
             error!(
-                "the scheduler does not finish deciding on some values, so other decisions are delayed by one second; please report this"
+                "the scheduler reached its limit of evaluations in one step, so the remaining evaluations are delayed by one second; \
+                 please report this"
             );
         }
         for what in self.scheduler.take_defects() {
@@ -382,7 +385,7 @@ impl<E: Effects> Core<E> {
         operations
     }
 
-    /// Hands out the next portion of the backlog. First decides on new operations, which may overtake those in the backlog.
+    /// Starts the next operations of the backlog. First decides on new operations, which may overtake those in the backlog.
     ///
     /// While a read is requested or overdue, no new operations are added, so that the backlog empties and the read can start.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {
@@ -398,8 +401,8 @@ impl<E: Effects> Core<E> {
         self.effects.refresh_deadline().is_some_and(|deadline| deadline + OVERDUE <= now)
     }
 
-    /// Hands out the next portion. If all its operations are plain, `flow` determines what may start before they have completed.
-    /// Otherwise, nothing may start before then.
+    /// Starts the next portion of the backlog. If all operations of the portion are plain, `flow` determines what may start
+    /// before they have completed. Otherwise, nothing may start until they have completed.
     fn hand_out(&mut self, flow: Flow, now: Duration) -> Option<Work<E>> {
         let operations = self.backlog.take();
         if operations.is_empty() {

@@ -61,8 +61,8 @@ pub struct Watcher<T> {
 /// Batch of changes for a watcher.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UpdateBatch<T> {
-    /// Keys with their states, in the order of their latest changes. `None` means that the key was removed, even if the watcher
-    /// has never received it. Empty if only unselected keys have changed.
+    /// Keys with their states, in the order of their latest changes. `None` means that the key was removed; the watcher may never
+    /// have received that key. Empty if only unselected keys have changed.
     pub items: Vec<(Key, Option<T>)>,
     /// Sequence number up to which all changes have been reported, except those superseded by a later change (see [`Updates::publish`]).
     pub sequence: u64,
@@ -80,8 +80,8 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// Returns whether a watcher at sequence number `from` needs this entry. The watcher needs a removal only if it may have
-    /// received the key.
+    /// Returns whether a watcher at sequence number `from` needs this entry. If the entry is a removal, the watcher needs it only
+    /// if it may have received the key before.
     fn is_new(&self, from: u64) -> bool {
         self.state.is_some() || self.first <= from
     }
@@ -253,7 +253,7 @@ impl<T> States<T> {
         T: Clone,
     {
         let reached = match selector {
-            // The cost depends only on the number of selected keys, not on the number of changes to other keys.
+            // The cost of a lookup depends only on the number of selected keys, not on the number of changes to other keys.
             Selector::Keys(keys) if keys.len() <= at_most => self.look_up(from, keys, items),
             _ => self.walk_along(from, selector, at_most, items),
         };

@@ -42,8 +42,8 @@ impl fmt::Display for Claimant {
 }
 
 impl Claimant {
-    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty; an empty field
-    /// proves nothing.
+    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty. An empty field is
+    /// never used as a proof.
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());
@@ -84,8 +84,8 @@ impl Claimant {
     /// Returns whether one of two proofs shows that the claimant has ended: this process has the socket that the claimant had, or
     /// no process with the claimant's PID and start time exists.
     ///
-    /// Both proofs require that the kernel has not been rebooted since. The kernel may reuse the inode number of a namespace, but
-    /// only after all processes in the former namespace, including the claimant, have ended.
+    /// Both proofs require that the machine has not been rebooted since the claim. The kernel may reuse the inode number of a
+    /// namespace, but only after all processes in the former namespace, including the claimant, have ended.
     fn has_ended_by(&self, own: &Self, start_time: impl Fn(i32) -> io::Result<u64>) -> bool {
         if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
             return false;

@@ -19,7 +19,7 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, NetnsId, Snapshot};
 
-/// Host name of an EXISTING interface, and its applied addresses.
+/// Host name of an EXISTING interface, and the interface's applied addresses.
 type Existing = (String, Vec<Option<AddressSpec>>);
 
 /// Facts about the agent's own namespace, as reported so far.
@@ -83,7 +83,8 @@ impl NetworkEffects {
 
     /// Plans a read of the agent's own namespace after an EXISTING interface was applied or changed.
     ///
-    /// The change needs no kernel operation, so the kernel sends no event, and the foreign addresses on the link are not known yet.
+    /// The change needs no kernel operation, so the kernel sends no event, and the agent does not know the foreign addresses on
+    /// the link yet.
     pub(super) fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
         if self.facts.note_existing(&scheduler.view(), key) {
             self.plan.read_soon(self.host.own_namespace());

@@ -56,8 +56,8 @@ impl NetworkEffects {
     /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
     pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
         let Opened { name, netns, contents } = opened;
-        // Objects of an invalid value are reported under the name that is inspected first, which must be the name that keeps the
-        // namespace open.
+        // Must come first: objects of an invalid value are reported under the name that is inspected first, and this must be the
+        // name that keeps the namespace open.
         self.attribute_scanned(scheduler, *netns, contents);
         let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
         let known = self.namespaces.foreign_addresses(*netns);
@@ -68,8 +68,8 @@ impl NetworkEffects {
 
     /// Inspects a namespace under one name, and reports the findings to the scheduler.
     ///
-    /// `resync` is true if the namespace was read because it was opened, for the startup scan, or for a resync. Strict mode
-    /// deletes foreign addresses only in these cases.
+    /// `resync` is true if the namespace was just opened, or was read for the startup scan or a resync. Strict mode deletes
+    /// foreign addresses only in these cases.
     fn inspect_as<'s>(
         &mut self,
         scheduler: &mut Scheduler<Network>,
@@ -117,8 +117,8 @@ impl NetworkEffects {
 
     /// Plans a read of each namespace that contains the other end of a lost pair.
     ///
-    /// The other end is reported as lost as well. If it still exists after all, it prevents the creation of a new pair, so the
-    /// read must find it again.
+    /// The other end is reported as lost as well. If that end still exists, no new pair can be created, so the read must find
+    /// that end again.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
@@ -128,8 +128,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Records routes and neighbours that a foreign object has replaced: those that are lost although their interface is
-    /// unchanged.
+    /// Records routes and neighbours that a foreign object has replaced. These are the routes and neighbours that are lost
+    /// although their interface is unchanged.
     fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);
@@ -175,13 +175,13 @@ impl NetworkEffects {
 
     /// Passes a namespace that the startup scan has opened to the scheduler, which then deletes the orphans in it and closes it.
     ///
-    /// Keeps the namespace open instead while an object in it may belong to a desired value, or if it must be kept because
-    /// removals are on hold. Releases the namespace if it has become desired.
+    /// The namespace stays open instead while an object in it may belong to a desired value, or while removals are on hold and
+    /// the namespace must be kept. If the namespace has become desired, it is released.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
         if view.applied(&key).is_some() || view.desired(&key).is_some() {
-            // The name may refer to another namespace than at the time of the scan.
+            // The name may now refer to a different namespace than at the time of the scan.
             let is_open = netns_of(&view, &name) == Some(netns);
             return self.give_back(scheduler, &name, scanned.open, is_open);
         }
@@ -235,7 +235,7 @@ impl NetworkEffects {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);
         let has_orphans = self.held.are_in(netns);
-        // It is not known for which value an empty namespace was created, and the store may have lost that value.
+        // The agent does not know for which value an empty namespace was created, and the store may have lost that value.
         let stays = self.held.is_holding() && (has_orphans || !scanned.explained);
         changed |= self.held.keep_empty(netns, name, stays && !has_orphans && scanned.open.owned);
         if changed {

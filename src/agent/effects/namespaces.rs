@@ -33,8 +33,8 @@ struct OpenState {
 enum NameState {
     /// The scheduler manages the value with this name.
     Managed,
-    /// Only the startup scan has opened the namespace under this name. The scheduler would close the namespace at once, so it
-    /// does not learn of it before the owners of all objects in the namespace are known.
+    /// Only the startup scan has opened the namespace under this name. The scheduler would close the namespace at once, so the
+    /// scheduler learns of the namespace only when the owners of all objects in it are known.
     Scanned(ScannedName),
 }
 
@@ -54,18 +54,18 @@ pub enum Attribution {
     /// Every object observed so far has a known owner.
     #[default]
     Attributed,
-    /// An object may belong to a namespace that is not open yet, so this namespace must be read again later.
+    /// The owner of an object may be a value in a namespace that is not open yet, so this namespace must be read again later.
     Unattributed,
 }
 
 /// Known namespaces, by identity.
 pub struct Namespaces {
     all: HashMap<NetnsId, ManagedNamespace>,
-    /// Open namespaces with [`Attribution::Unattributed`]. Kept as a separate set, because every change of the desired state
-    /// needs all of them.
+    /// Open namespaces with [`Attribution::Unattributed`]. Kept as a separate set, because all of them are needed at every change
+    /// of the desired state.
     unattributed: BTreeSet<NetnsId>,
-    /// True if an operation or decision since the last read of the unattributed namespaces may have revealed the owner of an
-    /// object.
+    /// True if an operation or decision may have revealed the owner of an object since the unattributed namespaces were last
+    /// read.
     learned: bool,
 }
 
@@ -90,8 +90,8 @@ impl Namespaces {
     /// Records that the scheduler opened a namespace under a name. Returns whether a change was reported before the namespace was
     /// open.
     pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
-        // A name that the startup scan has opened as well stays [`NameState::Scanned`], because the scan's opening must still be
-        // undone.
+        // If the startup scan has also opened the namespace under this name, the name stays [`NameState::Scanned`], because that
+        // opening must still be undone.
         self.insert(netns, |names| {
             names.entry(name).or_insert(NameState::Managed);
         })
@@ -116,8 +116,8 @@ impl Namespaces {
         announced
     }
 
-    /// Records that a namespace is no longer open under a name. If it was the last name, returns the known foreign addresses in
-    /// the namespace.
+    /// Records that a namespace is no longer open under a name. If this was the last name of the namespace, returns the known
+    /// foreign addresses in the namespace.
     pub fn close(&mut self, netns: NetnsId, name: &NamespaceName) -> Option<BTreeSet<Key>> {
         let state = self.state_mut(netns)?;
         state.names.remove(name);
@@ -193,7 +193,7 @@ impl Namespaces {
         self.state(netns).map(|state| state.foreign_addresses.clone()).unwrap_or_default()
     }
 
-    /// Replaces the foreign addresses of a namespace. Returns the previous ones; `None` if the namespace is not open.
+    /// Replaces the foreign addresses of a namespace. Returns the previous addresses; `None` if the namespace is not open.
     pub fn replace_foreign_addresses(&mut self, netns: NetnsId, addresses: BTreeSet<Key>) -> Option<BTreeSet<Key>> {
         let state = self.state_mut(netns)?;
         Some(std::mem::replace(&mut state.foreign_addresses, addresses))
@@ -225,7 +225,8 @@ impl Namespaces {
         self.learned = true;
     }
 
-    /// Returns the unattributed namespaces if an operation or decision was recorded since the last call, and none otherwise.
+    /// Returns the unattributed namespaces if an operation or decision was recorded since the last call. Otherwise, returns an
+    /// empty list.
     pub fn take_reconsidered(&mut self) -> Vec<NetnsId> {
         match std::mem::take(&mut self.learned) {
             true => self.unattributed(),

@@ -90,7 +90,7 @@ pub(super) fn is_change(operation: &Operation<KernelOp>) -> bool {
     OfNamespace::of(&operation.key, &operation.steps).is_none()
 }
 
-/// Returns whether failures of a value are shown in a published status: that of the value itself or that of its interface.
+/// Returns whether failures of a value are shown in a published status, either of the value itself or of its interface.
 fn has_status(key: &Key) -> bool {
     key.as_str().starts_with("config/") || provider(key).is_some()
 }
@@ -103,7 +103,7 @@ fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
 }
 
 impl NetworkEffects {
-    /// Reports the outcome of an operation to the scheduler. Returns the namespace that it opened, if any.
+    /// Reports the outcome of an operation to the scheduler. If the operation opened a namespace, returns that namespace.
     pub(super) fn outcome(&mut self, scheduler: &mut Scheduler<Network>, outcome: KernelOutcome) -> Option<Opened> {
         let in_flight = self.in_flight.remove(&outcome.id)?;
         let mut opened = None;
@@ -182,7 +182,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Logs a failure. If a namespace could not be opened or checked, watches and publishes the reference to it.
+    /// Logs a failure. If a namespace could not be opened or checked, watches the reference to that namespace. If it could not be
+    /// opened, publishes this as well.
     fn note_failure(&mut self, in_flight: &InFlight, class: Class, failure: &Failure) {
         let (key, message) = (&in_flight.key, &failure.message);
         let may_appear = failure.kind == FailureKind::TimedOut || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused));
@@ -190,7 +191,8 @@ impl NetworkEffects {
             // The watcher triggers another attempt as soon as the reference can be resolved.
             Some((name, NamespaceAction::Open)) if may_appear => {
                 debug!(key = %key, "waiting: {message}");
-                // The agent creates a missing named namespace. If that failed, something other than a namespace has the name.
+                // The agent creates a named namespace that is missing. If opening it still fails, the name refers to something
+                // other than a namespace.
                 let obstructed = matches!(name, NamespaceName::Named(_));
                 let binding = if obstructed { Binding::Obstructed } else { Binding::Missing };
                 self.references.watch(key, name, binding);
@@ -258,8 +260,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Plans a read to notice the end of duplicate address detection. A watched namespace needs none, because the kernel sends an
-    /// event.
+    /// Plans a read to notice the end of duplicate address detection. A watched namespace needs no such read, because the kernel
+    /// sends an event.
     pub(super) fn await_detection(&mut self, netns: NetnsId) {
         if !self.host.is_watched(netns) {
             self.plan.detect_later(netns);
@@ -270,7 +272,7 @@ impl NetworkEffects {
     pub(super) fn drop_unused_references(&mut self, scheduler: &Scheduler<Network>) {
         for key in self.references.unwatch_unused(&scheduler.view()) {
             self.reporter.namespace_key_gone(&key);
-            // If a value refers to the same PID later, it means the process that has the PID at that time.
+            // If a value later refers to the same PID, it refers to whichever process has the PID at that time.
             self.housekeeping.extend(housekeeping::forget_process(&key));
         }
     }

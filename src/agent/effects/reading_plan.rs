@@ -17,8 +17,8 @@ const READ_INTERVAL: Duration = Duration::from_millis(30);
 /// Minimum time between two event-triggered reads of a large namespace, per object in it. Used if it results in a longer time
 /// than [`READ_INTERVAL`].
 ///
-/// Reading takes a few microseconds per object, so reading a namespace with constant events takes up at most a quarter of the
-/// time.
+/// Reading takes a few microseconds per object, so reading a namespace with constant events takes at most a quarter of the
+/// agent's time.
 const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
 /// Delay before a failed read of a namespace is retried.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -115,12 +115,14 @@ impl ReadingPlan {
         self.plan(netns, self.now);
     }
 
-    /// Plans a read that precedes any operation, because an operation might create an object that already exists.
+    /// Plans a read that takes place before any operation, because an operation might otherwise create an object that already
+    /// exists.
     pub fn read_first(&mut self, netns: NetnsId) {
         self.plan(netns, Duration::ZERO);
     }
 
-    /// Plans a read soon, but not right after the last one, so that reads that cause each other do not follow without a pause.
+    /// Plans a read soon, but not right after the last read. Otherwise, reads that trigger each other would follow without a
+    /// pause.
     pub fn read_soon(&mut self, netns: NetnsId) {
         let Some(timing) = self.timings.get(&netns) else { return };
         let earliest = timing.last_read.map_or(self.now, |last| last + READ_INTERVAL);
@@ -189,7 +191,8 @@ impl ReadingPlan {
         due
     }
 
-    /// Records that a namespace was read and how many objects it has. A large number extends the minimum time until the next read.
+    /// Records that a namespace was read and how many objects it has. A large number of objects extends the minimum time until
+    /// the next read.
     ///
     /// Returns whether the read was part of a resync.
     pub fn read(&mut self, netns: NetnsId, objects: usize) -> bool {
@@ -199,7 +202,7 @@ impl ReadingPlan {
         std::mem::take(&mut timing.resync)
     }
 
-    /// Returns the time at which the bulk change in progress ends; if there is none, returns the time of the next read.
+    /// Returns the time at which the bulk change in progress ends. If there is no bulk change, returns the time of the next read.
     pub fn next_deadline(&self) -> Option<Duration> {
         self.bulk.over_at().or_else(|| self.queue.first().map(|(due, _)| *due))
     }

@@ -26,8 +26,8 @@ fn beside(mtu: u32) -> (String, String) {
     )
 }
 
-/// Test case: initial values, a second value that conflicts with the first of them, a corrected second value, and the expected
-/// error message of the conflict.
+/// Test case: initial values, a second value that conflicts with the first of the initial values, a corrected second value, and
+/// the expected error message of the conflict.
 struct Conflict {
     first: Vec<(String, String)>,
     second: (String, String),
@@ -164,7 +164,7 @@ fn change_of_other_value_ends_or_starts_conflict() {
     assert_eq!(world.log(), []);
 }
 
-/// Two interfaces with the same change do not block each other, whether they change at once or one after the other.
+/// Two interfaces that are changed in the same way do not block each other, whether they change together or one after the other.
 #[test]
 fn same_change_of_two_values_is_no_conflict() {
     let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
@@ -187,8 +187,8 @@ fn same_change_of_two_values_is_no_conflict() {
     }
 }
 
-/// If two interfaces are changed so that they conflict, the change of the first one in key order is applied, whatever the order
-/// of the requests.
+/// If two interfaces are changed so that they conflict, the change of the interface that comes first in key order is applied,
+/// regardless of the order of the requests.
 #[test]
 fn first_key_wins_if_two_changes_conflict() {
     let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
@@ -236,8 +236,8 @@ fn change_of_addresses_only_is_no_conflict() {
 }
 
 /// An interface whose change is refused does not block other interfaces on its link. If its old value is desired again, it takes
-/// precedence over interfaces with later keys. Such an interface is removed from the link if it was configured in the meantime
-/// and conflicts with the old value.
+/// precedence over interfaces with later keys. An interface with a later key that was configured in the meantime is removed from
+/// the link if it conflicts with the old value.
 #[test]
 fn value_that_returns_to_applied_state_takes_precedence_by_key() {
     let addressed = |name: &str, rest: &str, address: &str| existing(name, &format!(r#"{rest},"ip_addresses":["{address}/24"]"#));

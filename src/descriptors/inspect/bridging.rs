@@ -39,7 +39,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Records the memberships and the VLANs of an interface.
     pub(super) fn memberships_of(&mut self, link: &ObservedInterface<'s>, found: &Interface) {
-        // Others choose the VRF of an EXISTING interface, so its link may be in a VRF other than the desired one.
+        // Other programs choose the VRF of an EXISTING interface, so its link may be in a VRF other than the desired one.
         let in_vrf = found.vrf.is_some() && self.vrf_of(link, found.vrf.as_deref()) == found.vrf;
         for (key, mut member) in memberships(found) {
             match &mut member.role {
@@ -101,8 +101,8 @@ impl<'s> Inspection<'_, 's> {
                 there.remove(&vid);
             });
         }
-        // The remaining VLANs are not desired: they were left by an agent that was killed, or added by others. They are recorded
-        // so that they are deleted, because they could connect networks that must stay separate.
+        // The remaining VLANs are not desired: an agent that was killed left them behind, or others added them. They are recorded
+        // so that the scheduler deletes them, because they could connect networks that must stay separate.
         for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
             let range = VlanRange {
                 first: vid,

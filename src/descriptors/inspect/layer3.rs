@@ -25,9 +25,9 @@ pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";
 /// Key prefix of routes.
 pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
 
-/// Desired or applied neighbours and routes of all values on one link, sorted by their identity in the kernel.
+/// Desired or applied neighbours and routes of all interfaces on one link, sorted by the identity that they have in the kernel.
 ///
-/// Built once per inspection, so that an inspection takes nearly linear time in the number of routes and neighbours.
+/// Built once per inspection, so that the inspection time grows almost linearly with the number of routes and neighbours.
 #[derive(Default)]
 pub(super) struct OnLink<'a> {
     neighbours: Vec<(IpAddr, &'a Key, &'a Value)>,
@@ -44,7 +44,7 @@ fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option
 }
 
 impl<'a, 's> Inspection<'a, 's> {
-    /// Returns the neighbours and routes of the values on a link; `None` if the link is not managed.
+    /// Returns the neighbours and routes of all interfaces on a link; `None` if the link is not managed.
     fn values_on(&mut self, index: u32) -> Option<Rc<OnLink<'a>>> {
         if let Some(known) = self.on_links.get(&index) {
             return Some(known.clone());
@@ -76,7 +76,7 @@ impl<'a, 's> Inspection<'a, 's> {
         Some(on)
     }
 
-    /// Returns whether it is certain that objects on a link belong to this agent if they have the agents' protocol number.
+    /// Returns whether every object on a link that has the agents' protocol number belongs to this agent.
     ///
     /// All agents use the same protocol number, so the link itself must belong to this agent: it has this agent's alias, or this
     /// agent manages the link and no other agent owns it.
@@ -133,14 +133,14 @@ impl<'a, 's> Inspection<'a, 's> {
             .then(|| (key, Value::AppliedRoute(Applied::unasked(route))))
     }
 
-    /// Returns whether one of the interfaces on a link has a certain value, desired or applied. `key` returns the key of that
-    /// value, given the name of an interface.
+    /// Calls `key` with the name of each interface on a link. Returns whether one of the resulting keys has an applied or desired
+    /// value, even an invalid one.
     fn has_known(&self, link: u32, key: impl Fn(String) -> TypedKey) -> bool {
         let mut keys = self.residents(link).iter().map(|name| key(name.clone()).to_key());
         keys.any(|key| self.is_known(&key))
     }
 
-    /// Appends to `unseen` the keys of applied ARP entries and routes of an interface that no longer exist, ARP entries first.
+    /// Appends to `unseen` the keys of the applied ARP entries, and then of the applied routes, that an interface has lost.
     pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
         let mut routes = Vec::new();
         for key in self.view.dependents(&up_key(interface)) {
@@ -206,7 +206,7 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the link of a route or neighbour, unless the link may belong to a namespace that is not open yet.
+    /// Returns the link of a route or neighbour, unless the link may belong to an interface whose namespace is not open yet.
     fn judged_link(&self, index: u32) -> Option<ObservedInterface<'s>> {
         self.observed.link(index).filter(|_| !self.undecided.contains(&index))
     }
@@ -217,8 +217,8 @@ impl<'a, 's> Inspection<'a, 's> {
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.desired(&key)).and_then(Value::interface);
-        // The VRF that contains an EXISTING interface is considered only if the interface's value names it, because others may
-        // have put the link into a different one.
+        // The VRF that an EXISTING interface is in is considered only if the value of the interface names this VRF, because
+        // others may have put the link into another VRF.
         let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);

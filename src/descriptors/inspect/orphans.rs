@@ -38,8 +38,8 @@ const IFA_F_STABLE_PRIVACY: u32 = 0x800;
 impl<'s> Inspection<'_, 's> {
     /// Reports an orphan on a link that is not an orphan itself.
     ///
-    /// An orphan on a `lo` must be deleted before the interface of the `lo`. Deleting the interface removes the ownership mark,
-    /// without which the owner of the orphan is unknown.
+    /// An orphan on a `lo` must be deleted before the interface of the `lo`. Deleting the interface removes the ownership mark of
+    /// the `lo`, and without this mark the owner of the orphan is unknown.
     pub(super) fn orphan_on(&mut self, link: &ObservedInterface<'s>, what: &str, removal: KernelOp, superseded: bool) {
         let of_loopback = link.mark_of_value().filter(|_| link.state.name == "lo");
         let provider = of_loopback.map(|mark| interface_key(mark.subject));
@@ -70,9 +70,9 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Reports applied orphans as lost if they no longer exist or now belong to a value.
+    /// Reports applied orphans as lost if they no longer exist or now belong to a value again.
     ///
-    /// An object that belongs to a value again must not be deleted as an orphan.
+    /// An object that belongs to a value must not be deleted as an orphan.
     pub(super) fn former_orphans(&mut self) {
         let found = self.view.applied_under(&orphans_prefix(self.netns));
         let of_this_name = |value: &Value| value.orphan().is_some_and(|orphan| orphan.namespace == *self.name);
@@ -83,8 +83,8 @@ impl<'s> Inspection<'_, 's> {
 
     pub(super) fn orphan_link(&mut self, link: &ObservedInterface<'s>) {
         let (netns, guard) = (self.netns, owned(self.marks));
-        // A link that is not deleted only loses its ownership mark. Its addresses must be deleted before that, because an agent
-        // that is killed in between would otherwise leave them behind.
+        // If the agent only removes its ownership mark from a link, it must delete its addresses on the link first. Otherwise, an
+        // agent that is killed in between would leave the addresses behind.
         let changed = |changes: LinkChanges| {
             let mut ops: Vec<KernelOp> = self.marked_addresses(link).map(|state| self.address_removal(link, state)).collect();
             ops.push(KernelOp::SetLink {
@@ -174,7 +174,7 @@ impl<'s> Inspection<'_, 's> {
             value.interface().is_some_and(is_here)
         };
         let has_other_link = |key: &&Key| self.managed.values().flatten().any(|name| interface_key(name) == **key);
-        // The namespace may have several names, and the interface may refer to it by any of them.
+        // The namespace may have several names, and the interface may use any of these names.
         let names = self.view.applied_under(NAMESPACES).filter_map(|(_, value)| value.namespace_name());
         let names: Vec<&NamespaceName> = names.filter(|name| self.is_here(name)).collect();
         let desired = std::iter::once(self.name)
@@ -222,13 +222,13 @@ impl<'s> Inspection<'_, 's> {
     pub(super) fn orphan_address(&mut self, link: &ObservedInterface<'s>, state: &AddressState) {
         let removal = self.address_removal(link, state);
         let what = format!("address/{}/{}/{}", link.state.name, state.address.address, state.address.prefix_len);
-        // In the agent's own namespace, the address may belong to an EXISTING interface on this link whose value the store has
-        // lost.
+        // In the agent's own namespace, the address may belong to an EXISTING interface on this link, if the store has lost the
+        // value of that interface.
         let superseded = netns_of(self.view, &NamespaceName::Own) != Some(self.netns);
         self.orphan_on(link, &what, removal, superseded);
     }
 
-    /// Returns the desired and the applied addresses of the named interfaces.
+    /// Returns the desired and the applied addresses of the interfaces with these names.
     fn desired_addresses(&self, names: &[String]) -> HashSet<AddressSpec> {
         let mut desired_addresses = HashSet::new();
         for name in names {
@@ -240,8 +240,8 @@ impl<'s> Inspection<'_, 's> {
         desired_addresses
     }
 
-    /// Reports this agent's addresses on a link as orphans, except those that are in `found`, desired or applied. Reports nothing
-    /// while an operation on an address of the interfaces is in flight.
+    /// Reports an address of this agent on a link as an orphan if it is not in `found`, and no interface in `names` has it as a
+    /// desired or applied address. Reports nothing while an operation on an address of these interfaces is in flight.
     pub(super) fn orphan_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String], found: &HashSet<AddressSpec>) {
         let mut left: Vec<&AddressState> = self
             .marked_addresses(link)
@@ -262,7 +262,7 @@ impl<'s> Inspection<'_, 's> {
         left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
-    /// Reports as orphans the foreign addresses on a link that no value desires.
+    /// Reports the foreign addresses on a link as orphans, except those that a value desires.
     ///
     /// Addresses that the kernel assigned by itself are not reported.
     pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {
@@ -292,8 +292,8 @@ impl<'s> Inspection<'_, 's> {
 /// Returns whether the kernel assigned an address by itself (IFAPROT_KERNEL_* in linux/if_addr.h).
 ///
 /// Before Linux 5.18, addresses have no protocol, and later kernels do not set it for every address. Therefore three other kinds
-/// of address are recognised as well: those of `lo`, link-local IPv6 addresses, and IPv6 addresses from router advertisements,
-/// which have a lifetime or generation flags.
+/// of address are recognised as well: addresses of `lo`, link-local IPv6 addresses, and IPv6 addresses from router
+/// advertisements, which have a lifetime or generation flags.
 fn is_kernels(link: &str, state: &AddressState) -> bool {
     let by_itself = match state.address.address {
         IpAddr::V4(address) => link == "lo" && address == Ipv4Addr::LOCALHOST,

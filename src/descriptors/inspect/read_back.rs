@@ -41,8 +41,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the interface as observed on its link.
     ///
-    /// Its addresses are those of `basis` and `desired` that exist on the link. Properties that the kernel does not report are
-    /// copied from `basis`.
+    /// The returned interface has the addresses from `basis` and `desired` that exist on the link. Properties that the kernel
+    /// does not report are copied from `basis`.
     pub(super) fn believe(&self, basis: AppliedInterface, desired: &Addresses, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mut found = basis;
         if !found.interface.is_existing() {
@@ -88,8 +88,8 @@ impl<'s> Inspection<'_, 's> {
     /// Returns the applied (`believed`) and desired addresses of an interface that exist on the link.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // An address that others must add is included only while the link is up, because the fact that it exists is reported only
-        // then.
+        // An address that others must add is included only while the link is up, because the fact that the address exists is
+        // reported only while the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -113,7 +113,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the applied interface of a link whose desired value is now invalid.
     ///
-    /// The link was created for an earlier, valid value and stays. That value is unknown, so everything is taken from the kernel.
+    /// The link was created for an earlier, valid value and stays. That value is unknown, so all properties are taken from the
+    /// kernel.
     pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mark = link.mark;
         let vrf = self.vrf_of(link, None);
@@ -168,7 +169,7 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // If the detection has failed and its value is still waiting, the value is retried, so that the failure is
+                // If the detection has failed and the value for it is still waiting, the value is retried, so that the failure is
                 // published.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}
@@ -214,7 +215,7 @@ impl<'s> Inspection<'_, 's> {
         let addresses = desired.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
-        // While the link is not in its VRF, the routes of its addresses are in another table.
+        // While the link is not in the VRF of an address, the routes of that address are in another table.
         let is_in_place = |address: &&Arc<Address>| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Arc<Address>| {
             let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
@@ -244,7 +245,7 @@ impl<'s> Inspection<'_, 's> {
         unrouted
     }
 
-    /// Reports facts about addresses on a link that do not belong to the link's interface.
+    /// Reports facts about those addresses on a link that do not belong to the interface `found`.
     pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         let name = &found.interface.name;
         let is_shared = found.interface.is_existing() || self.residents(link.state.index).len() > 1;

@@ -17,18 +17,19 @@ use crate::descriptors::netns_of;
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Logical names of the interfaces on a link: first the one that created the link or took it over, then EXISTING interfaces in
-/// key order.
+/// Logical names of the interfaces on a link: first the interface that created the link or took it over, then EXISTING interfaces
+/// in key order.
 pub(super) type Residents = Vec<String>;
 
 /// Result of comparing one interface with its link.
 enum Verdict {
     /// The interface exists in this state.
     Present(AppliedInterface),
-    /// The interface cannot be applied on the link, because the link is down, or because the interface contradicts another one.
+    /// The interface cannot be applied on the link, because the link is down, or because the interface contradicts another
+    /// interface on the link.
     Absent,
     /// The result is not known yet: an operation on the interface is in flight, its namespace is not open yet, or the interface
-    /// still has to move to this link.
+    /// still has to be moved to this link.
     Unsettled,
     /// The link has the ownership mark of a value that is not desired in this namespace.
     Orphan,
@@ -66,8 +67,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
         let mut names = self.residents(link.state.index).to_vec();
-        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before, so
-        // that interface comes first.
+        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before.
+        // That interface comes first.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
@@ -118,13 +119,13 @@ impl<'a, 's> Inspection<'a, 's> {
         let mut found = self.believe(basis, &desired_addresses, link);
         if stays.is_none() && applied.is_some() && !self.view.rejected(&key) {
             // While an interface is being removed from the link, some of its addresses may stay there for another interface.
-            // Those that are no longer applied are left out.
+            // Addresses that are no longer applied are left out.
             let is_kept = |address: &&Arc<Address>| self.view.applied(&address.key).is_some() || self.view.in_flight(&address.key);
             found.addresses = found.addresses.iter().filter(is_kept).cloned().collect();
         }
         self.findings.links.push((name.to_owned(), *link));
         self.seen.insert(key.clone());
-        // Addresses are left out here, because each one is compared separately.
+        // Addresses are not compared here, because each address is a value that is compared separately.
         let is_as_applied = applied
             .filter(|applied| self.is_applied_here(applied))
             .is_some_and(|applied| (&applied.interface, applied.circumstances) == (&found.interface, found.circumstances));
@@ -134,9 +135,10 @@ impl<'a, 's> Inspection<'a, 's> {
         Verdict::Present(found)
     }
 
-    /// Returns the expected state of an interface, which the caller then corrects by the observed state of the link.
+    /// Returns the expected state of an interface. The caller then corrects it according to the observed state of the link.
     ///
-    /// This is the applied version, or else the desired version as if it had just been applied.
+    /// The expected state is the applied version, if there is one. Otherwise, it is the state that the desired version has right
+    /// after it was applied.
     ///
     /// # Errors
     /// Returns the verdict if the interface is not on this link.
@@ -160,8 +162,8 @@ impl<'a, 's> Inspection<'a, 's> {
                 if !self.has_left_addresses(link, &desired.addresses) {
                     return Err(Verdict::Absent);
                 }
-                // The addresses on the link show that, before the restart, an earlier version of the interface was applied that
-                // did not contradict the other one. The addresses stay, as they would have stayed without the restart.
+                // The addresses on the link show that, before the restart, an earlier version of this interface was applied,
+                // which did not contradict the other interface. The addresses stay, as they would have without the restart.
                 let earlier = Interface {
                     mtu: 0,
                     mac: None,
@@ -176,7 +178,7 @@ impl<'a, 's> Inspection<'a, 's> {
             (Some(desired), None) if self.is_on_former_parent(link, &desired.interface) => return Err(Verdict::Orphan),
             (Some(desired), None) => match netns_of(self.view, &desired.interface.namespace) {
                 Some(netns) if netns == self.netns => AppliedInterface::of(desired),
-                // The namespace of the interface is not open yet, and may be this one.
+                // The namespace of the interface is not open yet, and may turn out to be this one.
                 None if self.view.is_undecided(&desired.interface.namespace.key()) => {
                     self.findings.undecided = true;
                     self.undecided.insert(link.state.index);
@@ -232,7 +234,7 @@ impl<'a, 's> Inspection<'a, 's> {
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has one of these addresses, and whether that address was added by an agent.
+    /// Returns whether the link has at least one of these addresses that an agent added.
     fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
             addresses
@@ -263,7 +265,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.see_applied_addresses(link, &found.interface.name);
     }
 
-    /// Reports the addresses on a link that belong to none of its interfaces.
+    /// Reports the addresses on a link that belong to none of the link's interfaces.
     fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[AppliedInterface]) {
         // All agents use the same protocol number. On a link of another agent, addresses with that number belong to the other
         // agent.

@@ -57,7 +57,7 @@ impl std::fmt::Debug for Original {
 /// Terms on which the agent handles a desired value. They are not part of the kernel state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
-    /// True if the agent adopts a foreign object that already exists in place of the value's own object.
+    /// True if the agent adopts an existing foreign object instead of creating a new one.
     pub adopt: bool,
     /// Reaction to drift; `None` for the drift policy of the agent.
     pub drift_policy: Option<DriftPolicy>,
@@ -87,8 +87,8 @@ pub struct Applied<T> {
 enum Form<T> {
     /// The object equals this desired version.
     Desired(Arc<Desired<T>>),
-    /// The object differs from the desired version that was applied. Contains its observed state, and that desired version if it
-    /// is known.
+    /// The object differs from the desired version that was applied. Contains the observed state, and the applied desired version
+    /// if it is known.
     Found(Arc<T>, Option<Arc<Desired<T>>>),
 }
 

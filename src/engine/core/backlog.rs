@@ -1,4 +1,4 @@
-//! Queue of operations that have been decided on, from which a large change is handed out in portions.
+//! Queue of operations that have been decided on, from which the operations of a large change are taken in portions.
 //!
 //! Operations of a later decision overtake those of a large change if they act in other places (network namespaces). Operations
 //! in the same place keep their order. No operation is ever dropped.
@@ -13,14 +13,15 @@ type Op<E> = Operation<<<E as Effects>::Domain as Domain>::Operation>;
 /// Queued operations from one decision, or from several decisions in succession.
 struct Decided<E: Effects> {
     operations: VecDeque<Op<E>>,
-    /// True if all these operations must be in one portion.
+    /// True if all these operations must be started together, in one portion.
     together: bool,
 }
 
 /// Queue of operations that have been decided on; see the [module documentation](self).
 pub(super) struct Backlog<E: Effects> {
     decided: VecDeque<Decided<E>>,
-    /// Number of queued operations per place; `None` until [`Self::add_first`] needs the numbers.
+    /// Number of queued operations in each place (network namespace). Counted when [`Self::add_first`] first needs the numbers;
+    /// `None` until then.
     places: Option<BTreeMap<E::Place, usize>>,
     /// Number of operations per portion.
     portion: usize,
@@ -47,8 +48,8 @@ impl<E: Effects> Backlog<E> {
         self.insert(operations, together, false);
     }
 
-    /// Inserts the operations of one decision: those that share no place with queued operations at the front, the others at the
-    /// end.
+    /// Inserts the operations of one decision. Operations that act in the same place (network namespace) as a queued operation
+    /// are inserted at the end, and the others at the front.
     pub fn add_first(&mut self, operations: Vec<Op<E>>) {
         if operations.is_empty() || self.is_empty() {
             return self.add(operations);
@@ -69,15 +70,15 @@ impl<E: Effects> Backlog<E> {
         for operation in operations {
             match self.is_apart(&operation) {
                 true => first.push(operation),
-                // Appending this operation causes later operations of the same decision in the same place to be appended too, so
-                // they keep their order.
+                // Once this operation is appended, later operations of the same decision in the same place are appended as well,
+                // so they keep their order.
                 false => self.insert(vec![operation], false, false),
             }
         }
         self.insert(first, false, true);
     }
 
-    /// Returns whether no queued operation shares a place with this one.
+    /// Returns whether this operation acts in no place (network namespace) in which a queued operation acts.
     fn is_apart(&self, operation: &Op<E>) -> bool {
         let is_taken = |place| self.places.as_ref().is_some_and(|places| places.contains_key(&place));
         !E::places(operation).into_iter().any(is_taken)

@@ -270,8 +270,8 @@ fn value_deleted_during_a_late_creation_is_deleted_after_it() {
     assert_eq!(world.core.in_flight().count(), 0);
 }
 
-/// Returns a core with operations on the values `first` and `rest` in flight, and the ids of these operations. Three other values
-/// depend on `first`, on `rest`, or on both.
+/// Returns a core that has started operations on the values `first` and `rest`, and the ids of these operations. Three other
+/// values depend on `first`, on `rest`, or on both.
 fn two_under_way() -> (World, [u64; 2]) {
     let mut world = World::new(&[]);
     let values: [(&str, &[&str]); 5] = [

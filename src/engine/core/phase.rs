@@ -4,14 +4,14 @@
 
 use crate::telemetry::defect;
 
-/// Phase of the core. Operations that complete late may be in flight in every phase except the first two.
+/// Phase of the core. Slow operations that complete late may be in flight in every phase except the first two.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The core waits for the first full desired state. It accepts events, but does not compare the kernel with the desired state yet.
     AwaitingDesired,
     /// The first full desired state has arrived, and the startup scan has not been started yet.
     ScanDue,
-    /// Nothing but late operations is in flight, so new work may be started.
+    /// Nothing is in flight, except slow operations that complete late, so new work may be started.
     Free,
     /// A read is in flight.
     Reading {
@@ -20,7 +20,7 @@ pub(super) enum Phase {
     },
     /// Operations are in flight.
     Performing {
-        /// Number of portions in flight.
+        /// Number of portions (groups of operations that were started together) in flight.
         portions: usize,
         /// Work that may start before these portions have completed.
         flow: Flow,
@@ -91,7 +91,8 @@ impl Phase {
         }
     }
 
-    /// Records that a portion was handed out. `next` is the work that may start while the portion is in flight.
+    /// Records that a portion (a group of operations) was started. `next` is the work that may start while the portion is in
+    /// flight.
     pub fn perform(&mut self, next: Flow) {
         match self {
             Phase::Free => {
@@ -113,7 +114,7 @@ impl Phase {
         }
     }
 
-    /// Records that a portion has completed.
+    /// Records that a portion of operations has completed.
     pub fn finish_portion(&mut self) {
         match self {
             Phase::Performing { portions: 1, .. } => *self = Phase::Free,
@@ -122,10 +123,10 @@ impl Phase {
         }
     }
 
-    /// Records outcomes of operations.
+    /// Records that outcomes of operations have arrived.
     ///
-    /// If there are outcomes (`any`) and all of them are successes, the core may decide again without waiting for the operations
-    /// that are still in flight.
+    /// `any` is true if there is at least one outcome. If all outcomes are successes, the core may decide again without waiting
+    /// for the operations that are still in flight.
     pub fn take_outcomes(&mut self, any: bool, all_succeeded: bool) {
         if !all_succeeded {
             self.disturb();
@@ -146,8 +147,8 @@ impl Phase {
         }
     }
 
-    /// Returns whether outcomes have arrived since the last decision, so that the core must decide again. Marks the decision as
-    /// made and its statuses as unpublished.
+    /// Returns whether outcomes have arrived since the last decision, so that the core must decide again. If so, records that the
+    /// core has decided and that statuses have to be published.
     pub fn take_fresh_outcomes(&mut self) -> bool {
         match self {
             Phase::Performing {

@@ -62,7 +62,7 @@ impl Effects for MapEffects {
     type Seen = Option<Kernel>;
     type Place = u8;
 
-    /// Uses the first letter of the key as the place.
+    /// Uses the first letter of the key as the place in which the operation acts.
     fn places(operation: &Operation<Write>) -> Vec<u8> {
         operation.key.as_str().bytes().take(1).collect()
     }
@@ -338,7 +338,7 @@ async fn transaction_fails_when_the_engine_has_stopped() {
 }
 
 impl Drive {
-    /// Returns a driver with one applied value and two operations per portion.
+    /// Returns a driver that starts two operations at a time and has one applied value.
     fn in_portions() -> Self {
         let mut drive = Drive::new();
         drive.core = Core::new(Numbers, MapEffects::default()).with_portion(2);
@@ -347,7 +347,8 @@ impl Drive {
         drive
     }
 
-    /// Starts all work that can be started. Returns the keys that each portion writes, separated by spaces.
+    /// Starts all work that can be started. Returns one string for each portion of operations: the keys that it writes, separated
+    /// by spaces.
     fn start(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) -> Vec<String> {
         let mut portions = Vec::new();
         while let Some(work) = self.core.advance(Duration::from_secs(1)) {
@@ -361,7 +362,7 @@ impl Drive {
         portions
     }
 
-    /// Performs the portion that was started first.
+    /// Performs the operations that were started first.
     fn finish_first(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) {
         let outcomes = under_way.remove(0).into_iter().map(|task| self.write(task)).collect();
         self.core.done(Done::Performed(outcomes));

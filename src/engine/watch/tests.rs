@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Watcher, with the states accumulated from its updates.
+/// Watcher, with all states that it has received.
 struct Seen {
     watcher: Watcher<u32>,
     view: BTreeMap<Key, u32>,
