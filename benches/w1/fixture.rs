@@ -89,7 +89,7 @@ impl Fixture {
         self.follow_below("").await
     }
 
-    /// Starts watching like [`Self::follow`], but only statuses whose key starts with `config-status/{part}`.
+    /// Starts watching only the value statuses whose key starts with `config-status/{part}`.
     pub async fn follow_below(&self, part: &str) -> Statuses {
         Statuses::follow(self.store.client(), part).await
     }

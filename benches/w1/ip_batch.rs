@@ -23,7 +23,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Writes the files with the `ip` commands. The commands create all pairs, but delete only the first `deleted` ones.
+    /// Writes the `ip` command files. Their commands create all pairs, but delete only the first `deleted` pairs.
     pub fn write(network: &Network, deleted: usize) -> Self {
         let folder = PathBuf::from("/run/live/ip-batch");
         if folder.exists() {

@@ -124,7 +124,7 @@ pub fn clear() {
         umount2(path.as_str(), MntFlags::MNT_DETACH).unwrap_or_else(|error| panic!("cannot unmount {path}: {error}"));
         fs::remove_file(&path).unwrap_or_else(|error| panic!("cannot remove {path}: {error}"));
     }
-    // The kernel cleans up namespaces in the order in which they end.
+    // The kernel cleans up namespaces in the order of their deletion, so the canary's link is deleted last.
     let deadline = Instant::now() + TIME_LIMIT;
     while ip("-br link").contains(CANARY) {
         assert!(Instant::now() < deadline, "the kernel has not cleaned up after {TIME_LIMIT:?}");

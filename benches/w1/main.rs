@@ -1,5 +1,5 @@
-//! Measures workload W1 (1,000 veth pairs in 100 namespaces) and the other performance targets that need a kernel, each against its
-//! baseline in the same run.
+//! Measures workload W1 (1,000 veth pairs in 100 namespaces) and the other performance targets that need a kernel, each against
+//! its baseline in the same run.
 //!
 //! ```text
 //! cargo bench --bench w1                                          # everything at size 1, 7 rounds
@@ -11,12 +11,12 @@
 //! The environment variable `W1_LOG` sets the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which the agent's log
 //! is copied.
 //!
-//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and iproute2,
-//! and Docker for `container`.
+//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and
+//! iproute2, and Docker for `container`.
 //!
 //! Everything runs in separate namespaces, with an etcd that keeps its data in memory. In each round, the agent and all its
-//! baselines take turns, in a different order each time, so that disturbances do not always affect the same one. After each turn,
-//! the objects in the kernel are counted. See [`scenarios`].
+//! baselines take turns, in a different order each time, so that disturbances do not always affect the same baseline. After each
+//! turn, the objects in the kernel are counted. See [`scenarios`].
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -153,7 +153,7 @@ async fn run(arguments: Arguments) {
     }
 }
 
-/// Copies the log out of the sandbox if `W1_LOG_FILE` is set. The sandbox is removed when the benchmark ends.
+/// Copies the log out of the sandbox if `W1_LOG_FILE` is set, because the sandbox is removed when the benchmark ends.
 fn keep_log() {
     if let Ok(path) = std::env::var("W1_LOG_FILE") {
         std::fs::copy(support::agent::LOG, &path).unwrap_or_else(|error| panic!("{path}: {error}"));

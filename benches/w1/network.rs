@@ -18,8 +18,9 @@ pub const LABEL: &str = "w1";
 const NAMESPACES: usize = 100;
 /// Number of pairs at size 1.
 const PAIRS: usize = 1_000;
-/// First network of the pairs (each pair has a /29), and first network behind the gateways (each route has a /24).
+/// Network of the first pair, as a number. Each pair has its own /29 network.
 const PAIR_NETWORKS: u32 = 10 << 24;
+/// Destination of the first route, as a number. Each route has its own /24 network behind a gateway.
 const ROUTE_NETWORKS: u32 = 20 << 24;
 
 /// One end of a veth pair.
@@ -127,7 +128,8 @@ impl Pair {
         Self {
             ends: [end(0), end(1)],
             route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
-            // This is not the address of the other end, which an ARP entry with this MAC address would make unreachable.
+            // This must not be the address of the pair's other end, because an ARP entry with this MAC address would make the
+            // other end unreachable.
             neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
         }
     }

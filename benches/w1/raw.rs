@@ -86,8 +86,8 @@ pub fn make(network: &Network) -> Duration {
 
 /// Deletes all pairs, and returns how long that took.
 ///
-/// Many threads take the namespaces one by one, put the left ends in a namespace into a link group, and delete the group. The
-/// waits of the threads for the kernel overlap. Relies on the link indexes that [`make`] assigned.
+/// Many threads take the namespaces one by one, put the left ends in a namespace into a link group, and delete the group. With
+/// many threads, the times spent waiting for the kernel overlap. Relies on the link indexes that [`make`] assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(

@@ -50,8 +50,8 @@ impl Setting {
         Series::new(name, unit, self.size)
     }
 
-    /// Checks that all objects of W1 exist, by counting them. At size 1, the first round also compares them with the output of
-    /// `ip`.
+    /// Checks that all objects of W1 exist, by counting them. At size 1, the first round also compares each object with the
+    /// output of `ip`.
     fn check(&self, who: &str, round: usize) {
         kernel::check(who, Counts::of(&self.network));
         // The complete check starts a process for each namespace, so it is performed only once.
@@ -269,7 +269,7 @@ pub async fn pair(setting: &mut Setting, report: &mut Report) {
     report.add([latency, used]);
 }
 
-/// Measures the time from Docker's `start` event until the interface of the container is complete.
+/// Measures the time from Docker's `start` event until the container's namespace has all desired objects.
 ///
 /// Uses a separate fixture with its own etcd and agent.
 pub async fn container(report: &mut Report) {

@@ -21,9 +21,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 pub struct Progress {
     /// Number of values that have a status now.
     pub present: usize,
-    /// Number of values whose latest status is CONFIGURED. Only statuses since the start of the watch count.
+    /// Number of values whose latest status is CONFIGURED. Statuses from before the start of the watch are ignored.
     pub configured: usize,
-    /// Number of statuses since the start of the watch that report an operation on the value.
+    /// Number of statuses that have arrived since the start of the watch and report an operation on their value.
     pub operated: usize,
     /// When the last status arrived.
     pub at: Instant,
@@ -52,7 +52,7 @@ impl Statuses {
         let next = all.header().map_or(0, |header| header.revision()) + 1;
         let from = WatchOptions::new().with_start_revision(next);
         let mut states: HashMap<Vec<u8>, bool> = all.kvs().iter().map(|entry| (entry.key().to_vec(), false)).collect();
-        // A slow watcher receives all events that it has missed in a single message, which can be of any size.
+        // A slow watcher receives all missed events at once, in a single message of any size.
         let mut watch_client = client.watch_client().max_decoding_message_size(usize::MAX);
         let statuses = watch_client.watch(prefix, Some(from.clone().with_prefix())).await;
         let mut statuses = statuses.expect("watch the statuses");

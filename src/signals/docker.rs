@@ -1,7 +1,7 @@
 //! Docker tracker: reports which container a microservice label refers to.
 //!
-//! Maintains the connection to the daemon, holds a pidfd of each container's main process, and reports changes over a channel. If
-//! the daemon cannot be reached, the tracker reports this and retries forever. [`registry`] makes the decisions, and [`api`]
+//! Maintains the connection to the daemon, holds a pidfd for each container's main process, and reports changes over a channel.
+//! If the daemon cannot be reached, the tracker reports this and retries forever. [`registry`] makes the decisions, and [`api`]
 //! sends the requests.
 //!
 //! A container is a microservice if its environment contains `MICROSERVICE_LABEL=<label>`, or if it has the container label
@@ -40,9 +40,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Interval at which the daemon's list is compared with the known containers, to notice lost events and dead connections.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
-/// Overlap of event requests, in nanoseconds: each request starts this long before the last observed event (the first one, before
-/// the current time). The overlap is needed because events can arrive out of order, and because the daemon's clock can differ
-/// from the agent's.
+/// Each request for events starts this many nanoseconds before the last observed event, or before the current time if no event
+/// has been observed yet. The overlap is needed because events can arrive out of order, and because the daemon's clock can
+/// differ from the agent's.
 const REPLAY_NS: i64 = 1_000_000_000;
 /// Maximum number of concurrent inspections.
 const INSPECTIONS_MAX: usize = 8;
@@ -178,7 +178,7 @@ impl Drop for Tracker {
     }
 }
 
-/// Error: the receiver of changes is closed.
+/// Error that is returned if the receiver of changes is closed.
 struct EventsLost;
 
 /// Why a connection ended.
@@ -282,8 +282,8 @@ impl Driver {
 
     /// Requests the events and then the container list, and processes the responses until the connection is lost.
     ///
-    /// The daemon subscribes a client to events only after it has sent the response header. Therefore, the agent requests the
-    /// events from a time before the list, so that the daemon replays those in between.
+    /// The daemon sends the response header before it subscribes the client to events. To miss no event, the agent requests all
+    /// events since a time before the list, and the daemon replays the events that have already happened.
     async fn follow(&mut self, api: &Api) -> Result<SessionEnd, SessionEnd> {
         let changes = self.changes.clone();
         let since = self.last_event_ns.unwrap_or_else(now_ns).saturating_sub(REPLAY_NS);
@@ -425,7 +425,7 @@ fn inspect(api: Api, container_id: String, pause: Duration, own_netns_inode: u64
     .boxed()
 }
 
-/// Inspects a container and opens a pidfd of its main process. The error is a message for users.
+/// Inspects a container and opens a pidfd for its main process. The error is a message for users.
 async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) -> Result<(Inspection, Option<PinnedProcess>), String> {
     let Some(found) = describe(api, container_id).await? else {
         return Ok((Inspection::NotRunning, None));
@@ -439,7 +439,7 @@ async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) 
         return Ok((verdict, None));
     };
     let pin = PinnedProcess::open(pid).map_err(|error| error.to_string())?;
-    // Before the pidfd was opened, the process may have ended and its PID may have been reused. If the control group of the
+    // The process may have ended, and its PID may have been reused, before the pidfd was opened. If the control group of the
     // process is named after the container, the process belongs to the container. Otherwise, the container is inspected a second
     // time.
     if !is_in_cgroup_of(pid, container_id) && describe(api, container_id).await?.as_ref() != Some(&found) {
@@ -475,8 +475,8 @@ async fn describe(api: &Api, container_id: &str) -> Result<Option<Description>, 
     api.inspect(container_id).await.map_err(|error| error.to_string())
 }
 
-/// Returns whether a process is in a container's control group (cgroups(7)). With any cgroup driver, Docker names the group after
-/// the container id.
+/// Returns whether a process is in a container's control group (cgroups(7)). With every cgroup driver, Docker names the group
+/// after the container id.
 fn is_in_cgroup_of(pid: i32, container_id: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(container_id))
 }

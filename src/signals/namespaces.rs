@@ -57,8 +57,8 @@ pub enum Binding {
     },
     /// The reference resolved to no namespace that the engine could use.
     Missing,
-    /// The engine could not create the namespace, because something that is not a namespace has its name. The engine can create
-    /// the namespace once the name is free.
+    /// The engine could not create the namespace, because something other than a namespace has the same name. The engine can
+    /// create the namespace once the name is free.
     Obstructed,
 }
 
@@ -105,13 +105,13 @@ impl Watcher {
 
     /// Watches `target` under `key`, replacing any earlier target of the key.
     ///
-    /// The key is sent as soon as the target resolves to something other than `binding`, which may be the case already.
+    /// Sends the key as soon as the target no longer resolves to `binding`, which may already be the case.
     pub fn watch(&self, key: String, target: Target, binding: Binding) {
         // This fails only if the watcher task has ended. The task runs until the receiver of keys is closed.
         let _ = self.commands.send(Command::Watch { key, target, binding });
     }
 
-    /// Stops watching a key. If a notification was already queued, the key is still sent once.
+    /// Stops watching a key. A notification that is already queued is still sent.
     pub fn unwatch(&self, key: &str) {
         let _ = self.commands.send(Command::Unwatch { key: key.to_owned() });
     }
@@ -123,7 +123,7 @@ impl Drop for Watcher {
     }
 }
 
-/// Error: the receiver of keys is closed.
+/// Error that is returned if the receiver of keys is closed.
 struct EventsLost;
 
 /// A process whose end is awaited through a pidfd. Dropping the value closes the pidfd.
@@ -338,7 +338,7 @@ fn is_named(watched: &Watched) -> bool {
     matches!(watched.entry.target, Target::Named(_))
 }
 
-/// Opens a pidfd of an observed process. Returns `None` if that fails or if the PID has been reused. The process is then polled.
+/// Opens a pidfd for an observed process. Returns `None` if that fails or if the PID has been reused. The process is then polled.
 fn pin(process: (i32, Option<u64>), key: &str) -> Option<(Pin, Abortable<BoxFuture<'static, String>>)> {
     let (pid, start_time) = process;
     let pinned = PinnedProcess::open(pid)

@@ -29,7 +29,7 @@ pub enum PinError {
     /// Any other kernel error.
     #[error("cannot {action} process {pid}: {source}; pidfds need Linux 5.3 and a free file descriptor (see `ulimit -n`)")]
     Kernel {
-        /// Action that failed, such as `open a pidfd of`.
+        /// Action that failed, such as `open a pidfd for`.
         action: &'static str,
         /// The requested PID.
         pid: i32,
@@ -47,7 +47,7 @@ pub struct PinnedProcess {
 }
 
 impl PinnedProcess {
-    /// Opens a pidfd of the process that currently has `pid`, and reads its start time.
+    /// Opens a pidfd for the process that currently has `pid`, and reads the start time of the process.
     ///
     /// # Errors
     ///
@@ -59,10 +59,10 @@ impl PinnedProcess {
         let pidfd = match pidfd_open(wanted, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             Err(rustix::io::Errno::SRCH) => return Err(PinError::Ended { pid }),
-            Err(errno) => return Err(kernel("open a pidfd of", errno.into())),
+            Err(errno) => return Err(kernel("open a pidfd for", errno.into())),
         };
         let start_time = start_time(pid);
-        // If the process is still alive after the start time was read, this start time is its own, and not that of a later
+        // If the process is still alive after the start time was read, the start time belongs to this process and not to a later
         // process with the same PID.
         if has_ended(&pidfd) {
             return Err(PinError::Ended { pid });
@@ -72,7 +72,7 @@ impl PinnedProcess {
         // `OwnedFd` without mutable access cannot do that. The replacement is `unsafe`, which this module may not use.
         #[expect(
             deprecated,
-            reason = "sound because the OwnedFd is never handed out mutably; the replacement needs `unsafe`"
+            reason = "sound because the OwnedFd is never exposed mutably; the replacement constructor is `unsafe`"
         )]
         let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE).map_err(|source| kernel("watch", source))?;
         Ok(Self { pidfd, pid, start_time })

@@ -1,7 +1,7 @@
 //! Simulated agent process: the agent's core, and the work that it has in flight.
 //!
-//! All of this is lost when the agent is killed. Here, the agent does in single steps what the real agent does in threads and
-//! tasks.
+//! All of this is lost when the agent is killed. The simulated agent does in single steps what the real agent does in threads
+//! and tasks.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -51,7 +51,7 @@ pub struct Manner {
     pub docker: bool,
     /// True if the core receives the outcomes of some tasks before the rest of the batch is complete.
     pub reports_early: bool,
-    /// True if the core hands out its tasks one by one instead of in large batches.
+    /// True if the core starts operations one by one instead of in large batches.
     pub one_by_one: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct OutboxContent {
 }
 
 impl OutboxContent {
-    /// Returns true if a status has the same state and revision as the previous status of the key, but another
+    /// Returns true if a status has the same state and revision as the previous status of the key, but a different
     /// `removal_held_since`.
     fn has_said(&self, key: &str, status: &ValueStatus) -> bool {
         let former = self.shadow.get(key).and_then(|former| ValueStatus::decode(&**former).ok());
@@ -137,7 +137,7 @@ enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// Close namespaces that the startup scan has opened. Contains the scanned namespaces that stay open.
+    /// Close the namespaces that the startup scan has opened but does not need any more. Contains the namespaces that stay open.
     Closing(Vec<Scanned>),
 }
 

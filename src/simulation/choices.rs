@@ -1,18 +1,19 @@
-//! Delays and random yes/no choices of a simulated run. Each is drawn at a site, which is a named place in the simulator.
+//! Delays and yes/no decisions of a simulated run. Each is drawn at a [`Site`], which is a named point in the simulator's code.
 //!
-//! With a seed, every draw is random. A scenario file lists some draws, and every other draw has the default of its site. Draws
-//! are numbered separately for each site, so that a new site does not change the meaning of existing scenario files.
+//! If the run has a seed, all delays and decisions are random. A scenario file lists some of them, and all others have the
+//! default value of their site. They are numbered separately for each site, so that a new site does not change the meaning of
+//! existing scenario files.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{random::Random, text::kebab};
 
-/// Place in the simulator where a delay or a choice is drawn.
+/// Point in the simulator's code at which a delay or a yes/no decision is drawn.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Site {
     /// Delay until the agent is notified of a change in a namespace.
     Told,
-    /// Time that duplicate address detection takes beyond one second.
+    /// Time that duplicate address detection takes in addition to one second.
     Detected,
     /// Delay until the links of an ended namespace are deleted.
     Reap,
@@ -32,7 +33,7 @@ pub enum Site {
     Perform,
     /// Delay until the next batch begins.
     PerformNext,
-    /// Delay before a batch continues that was interrupted at [`Site::Pause`].
+    /// Delay until a batch that was interrupted at [`Site::Pause`] continues.
     PerformLater,
     /// Delay until the agent is notified that a namespace reference may have changed.
     Probe,
@@ -40,7 +41,7 @@ pub enum Site {
     Check,
     /// Delay until the reader receives a listing of all desired values.
     Listed,
-    /// Delay until the reader receives the revisions of all keys, which it compares with those that it knows.
+    /// Delay until the reader receives the revisions of all keys, to compare them with the revisions that it knows.
     Compared,
     /// Delay of a watch response.
     WatchAnswer,
@@ -81,7 +82,7 @@ pub enum Site {
 }
 
 impl Site {
-    /// All sites.
+    /// All variants.
     pub const ALL: [Site; 34] = [
         Site::Told,
         Site::Detected,
@@ -119,7 +120,7 @@ impl Site {
         Site::Pause,
     ];
 
-    /// Returns true if a draw at this site is a yes/no decision, and false if it is a delay.
+    /// Returns true for a yes/no decision, and false for a delay.
     pub fn is_choice(self) -> bool {
         matches!(
             self,
@@ -127,13 +128,13 @@ impl Site {
         )
     }
 
-    /// Returns the FNV-1a hash of the site's name, which stays the same when other sites are added.
+    /// Returns the FNV-1a hash of the variant's name. Unlike its index, the hash does not change when variants are added.
     fn salt(self) -> u64 {
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         kebab(&self).bytes().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
-    /// Returns the default draw of the site: a delay in microseconds, or 0 (no) for a yes/no decision.
+    /// Returns the value to use if a scenario file lists none: a delay in microseconds, or 0 (no) for a yes/no decision.
     fn default_draw(self) -> u64 {
         match self {
             Site::Wake => 50,
@@ -145,34 +146,36 @@ impl Site {
     }
 }
 
-/// Draws listed in a scenario file, by site and number. The first draw at each site has the number 1.
+/// Delays (in microseconds) and decisions (0 or 1) that a scenario file lists. The key consists of the [`Site`] and the number of
+/// the draw at this site, starting at 1.
 pub type Listed = BTreeMap<(Site, u32), u64>;
 
-/// Source of all draws of a world.
+/// Source of all delays and yes/no decisions of a simulated run.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Draws {
-    /// Random draws with this seed.
+    /// Random values, generated from this seed.
     OfSeed(u64),
-    /// Listed draws. A draw that is not listed has the default of its site.
+    /// Values listed in a scenario file. Values that are not listed have the default of their [`Site`].
     Listed(Listed),
 }
 
 enum Source {
-    /// One generator per site, so that an additional draw at one site does not change the draws at others.
+    /// One generator for each [`Site`], so that an additional draw at one site does not change the values at other sites.
     Random(Vec<Random>),
     Listed(Listed),
 }
 
-/// Draws delays and choices, and records them.
+/// Draws delays and yes/no decisions, and records them.
 pub struct Choices {
     source: Source,
     counts: [u32; Site::ALL.len()],
-    /// Recorded draws that differ from their defaults; `None` if draws are not recorded.
+    /// Drawn values that differ from their defaults; `None` if drawn values are not recorded.
     pub record: Option<Listed>,
 }
 
 impl Choices {
-    /// Creates the source of all draws of a run. If `recorded` is true, it records the draws that differ from their defaults.
+    /// Creates the source of all delays and decisions of a run. If `recorded` is true, values that differ from their defaults are
+    /// recorded.
     pub fn new(draws: &Draws, recorded: bool) -> Self {
         let source = match draws {
             Draws::OfSeed(seed) => Source::Random(Site::ALL.iter().map(|site| Random::new(seed ^ site.salt())).collect()),
@@ -210,8 +213,8 @@ impl Choices {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a delay that is usually short. The delay is below 600 ms, or below 60 ms if `calm` is true, which means that all
-    /// faults have ended.
+    /// Draws a delay of less than 600 ms that is usually much shorter. If `calm` is true, because all faults have ended, the
+    /// delay is less than 60 ms.
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,

@@ -15,17 +15,17 @@ use super::random::Random;
 /// The first five places stand for different namespaces. The sixth stands for the foreign namespace again, but refers to it by
 /// the path of its file.
 pub const PLACES: usize = 6;
-/// Place of the agent's own namespace.
+/// Number that stands for the agent's own namespace.
 pub const OWN_PLACE: usize = 0;
-/// Place of the foreign namespace.
+/// Number that stands for the foreign namespace.
 pub const FOREIGN_PLACE: usize = 1;
-/// Place of the namespace that the agent creates.
+/// Number that stands for the namespace that the agent creates.
 pub const CREATED_PLACE: usize = 2;
-/// Place of the namespace of the process [`PID`].
+/// Number that stands for the namespace of the process [`PID`].
 pub const PROCESS_PLACE: usize = 3;
-/// Place of the namespace of the container with the label [`LABEL`].
+/// Number that stands for the namespace of the container with the label [`LABEL`].
 pub const CONTAINER_PLACE: usize = 4;
-/// Place of the namespace file [`FILE`].
+/// Number that stands for the namespace file [`FILE`].
 pub const FILE_PLACE: usize = 5;
 /// Name of the foreign namespace.
 pub const FOREIGN_NAME: &str = "red";
@@ -55,17 +55,17 @@ pub fn is_nic(name: &str) -> bool {
     name == TENANT || NICS.contains(&name)
 }
 
-/// Set of the values that a configuration can contain. Each value has a number, its slot. The interfaces come first, followed by
-/// two neighbours and three routes for each interface in `carriers`.
+/// Values that a configuration can contain. Each value has a number, which is called its slot. The interfaces come first,
+/// followed by two neighbours and three routes for each interface in `carriers`.
 pub struct Inventory {
     /// Interface names. The first letter determines the kind: two consecutive names with `w` are a veth pair, `d` is a dummy, `v`
     /// a VRF, `l` a `lo`, `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
     pub names: &'static [&'static str],
-    /// Slots of the interfaces on which there can be neighbours and routes.
+    /// Indexes (in `names`) of the interfaces that can have neighbours and routes.
     pub carriers: &'static [usize],
-    /// Slot and place of each interface that is always in the same place.
+    /// Interfaces that are always in the same namespace: the index in `names`, and the number that stands for the namespace.
     pub settled: &'static [(usize, usize)],
-    /// Slots of interfaces that are never in a VRF.
+    /// Indexes (in `names`) of the interfaces that are never in a VRF.
     pub without_vrf: &'static [usize],
 }
 
@@ -112,7 +112,7 @@ pub struct Interface {
     pub name: &'static str,
     /// Kind of the interface, with the settings that are specific to the kind.
     pub kind: Kind,
-    /// Place of the namespace that contains the interface.
+    /// Number that stands for the namespace of the interface (see [`PLACES`]).
     pub place: usize,
     /// Name of the link in the kernel.
     pub host: String,
@@ -183,7 +183,7 @@ pub fn mac_text(last: u8) -> String {
     format!("02:00:00:00:00:{last:02x}")
 }
 
-/// Returns the namespace reference that a place stands for, in the form that values use.
+/// Returns the namespace reference that a number stands for (see [`PLACES`]), in the form that values use.
 pub fn reference(place: usize) -> Reference {
     match place {
         OWN_PLACE => Reference::Own,
@@ -283,7 +283,8 @@ impl Interface {
     }
 }
 
-/// Draws an EXISTING interface. Because there are only a few foreign links, two interfaces often refer to the same link.
+/// Generates a random EXISTING interface. Because there are only a few foreign links, two interfaces often refer to the same
+/// link.
 fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let link_only = random.percent(30);
     let pool = [
@@ -314,7 +315,7 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     }
 }
 
-/// Draws the EXISTING interface that refers to the foreign VRF device.
+/// Generates the EXISTING interface that refers to the foreign VRF device, with random addresses.
 fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     let pool = [format!("10.{slot}.0.1/24"), format!("10.{slot}.0.2/24")];
     Interface {
@@ -324,7 +325,7 @@ fn tenant(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     }
 }
 
-/// Draws the VLANs of a bridge port or bridge. At most one of them is the PVID.
+/// Generates random VLANs for a bridge port or bridge. At most one of them is the PVID.
 fn vlans(random: &mut Random) -> Vec<PortVlan> {
     let pvid = random.pick(&[0, 10, 20]);
     let vids = [10, 20, 30].into_iter().filter(|_| random.percent(40)).collect::<Vec<u16>>();
@@ -342,7 +343,7 @@ impl Inventory {
         self.names.len()
     }
 
-    /// Returns the number of values.
+    /// Returns the number of values that a configuration can contain.
     pub const fn slots(&self) -> usize {
         self.names.len() + 5 * self.carriers.len()
     }
@@ -351,7 +352,7 @@ impl Inventory {
         self.names.iter().copied().filter(|name| name.starts_with('v')).collect()
     }
 
-    /// Returns the key of the value in a slot.
+    /// Returns the key of the value with the number `slot`.
     pub fn key(&self, slot: usize) -> String {
         if slot < self.interfaces() {
             return interface_key(self.names[slot]);
@@ -360,7 +361,8 @@ impl Inventory {
         self.item(slot, &[OWN_PLACE], &mut Random::new(0)).key()
     }
 
-    /// Draws a value for a slot. An interface is in one of `places`, unless `settled` contains its slot.
+    /// Generates a random version of the value with the number `slot`. The namespace of an interface is one of `places`,
+    /// unless `settled` contains the interface.
     pub fn item(&self, slot: usize, places: &[usize], random: &mut Random) -> Item {
         if slot < self.interfaces() {
             return Item::Interface(self.interface(slot, places, random));
@@ -375,8 +377,8 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
-                // All values for a slot either allow adoption or do not. Tampering replaces only entries whose values allow it,
-                // so a foreign entry never blocks a value.
+                // `adopt` is not random. Tampering replaces only entries whose values allow adoption, so a foreign entry never
+                // blocks a value.
                 adopt: part == 1,
             }),
             _ => Item::Route(self.route(carrier, part, random)),
@@ -445,7 +447,7 @@ impl Inventory {
             name,
             enabled: random.percent(80),
             mtu: match kind {
-                // The MTU of a bridge depends on its ports, and that of a VLAN on its parent.
+                // The MTU of a bridge depends on its ports, and the MTU of a VLAN depends on its parent.
                 Kind::Bridge { .. } | Kind::Vlan { .. } => 0,
                 _ => random.pick(&[0, 0, 1400, 9000]),
             },

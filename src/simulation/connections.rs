@@ -61,7 +61,7 @@ pub enum ReaderStep {
     Listed(i64, u64, Vec<RawItem>),
     /// A watch response arrives.
     Answer,
-    /// The reader requests the revisions of all keys, to compare them with those that it knows.
+    /// The reader requests the revisions of all keys, to compare them with the revisions that it knows.
     Compare,
     /// The requested revisions arrive: the revision of the store, and the mod revision of each key.
     Compared(i64, BTreeMap<RawKey, i64>),
@@ -81,8 +81,8 @@ pub struct WriterLink {
     pub established: Option<Duration>,
     /// True if a lease renewal has not been answered yet.
     pub unanswered: bool,
-    /// Revision up to which the writer has been or is about to be notified of deleted keys; `None` while it does not watch the
-    /// keys.
+    /// Revision up to which deleted keys have been reported to the writer, including reports in flight; `None` while the writer
+    /// does not watch the keys.
     pub watched: Option<i64>,
 }
 

@@ -93,7 +93,7 @@ impl Daemon {
         running.max_by_key(|(_, container)| container.created).map(|(number, _)| *number)
     }
 
-    /// Returns the result of inspecting a container and opening a pidfd of its main process.
+    /// Returns the result of inspecting a container and opening a pidfd for its main process.
     pub fn inspect(&self, kernel: &Kernel, container_id: &str) -> Inspection {
         let found = self.containers.iter().find(|(number, _)| Self::id(**number) == container_id);
         let Some((number, container)) = found else {

@@ -26,7 +26,7 @@ use self::{
 };
 
 /// Returns a description of the machine for the test oracle, on the assumption that no foreign object blocks a value. `places`
-/// contains the namespace of each place.
+/// contains the current namespace for each place, which is a number that stands for a namespace reference.
 pub fn surroundings(kernel: &Kernel, places: &[Option<NetnsId>]) -> Surroundings<NetnsId> {
     let found = places
         .iter()

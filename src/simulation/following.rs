@@ -1,7 +1,7 @@
 //! Passes desired values from the source to the core, and holds removals after the store has lost its contents.
 //!
-//! Does in single steps what `agent::removals` and `desired` do in the real agent. The decisions (`agent::hold`) and the merging
-//! of sources (`sources::merge`) are left to the agent's own code.
+//! In the real agent, `agent::removals` and `desired` do this work. Here, it is done in single steps, but the agent's own code
+//! makes the decisions (`agent::hold`) and merges the sources (`sources::merge`).
 
 use std::{
     cell::RefCell,
@@ -40,7 +40,7 @@ struct DesiredValue {
 /// State that survives a restart of the agent.
 #[derive(Default)]
 pub struct Disk {
-    /// Note that describes the store as the agent last read it.
+    /// Description of the store as the agent last read it; `None` if the agent has not written any.
     pub note: Option<Note>,
     held: BTreeMap<Key, DesiredValue>,
 }
@@ -150,8 +150,8 @@ impl Following {
         }
     }
 
-    /// Stops holding removals if there is no reason for it any more, and returns events for the core. Must be called after every
-    /// event that can remove the reason.
+    /// Stops holding removals if there is no reason to hold them any more, and returns events for the core. Must be called after
+    /// every event that can make the reason disappear.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
@@ -328,7 +328,8 @@ fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, 
     (key, desired_update)
 }
 
-/// Converts an update to an event for the core; `None` if the update changes nothing. `revision` is the revision of removals.
+/// Converts an update to an event for the core; `None` if the update changes nothing. Removals have no revision of
+/// their own, and get `revision`.
 fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;

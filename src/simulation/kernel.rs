@@ -72,7 +72,7 @@ pub struct Kernel {
     pub readings: usize,
     /// Number of changing operations that the agent can still perform before it is killed; `None` if there is no limit.
     pub fuel: Option<usize>,
-    /// Failures to inject: the number of changing operations that precede the one to fail, and the errno of the failure.
+    /// Failures to inject: the number of changing operations before the operation that fails, and the errno of the failure.
     pub failing: Vec<(usize, i32)>,
     /// Namespaces that the agent must not change, because they belong to foreign processes with a reused PID.
     pub foreign_processes: BTreeSet<NetnsId>,
@@ -401,13 +401,13 @@ impl Kernel {
         found.ok_or_else(|| refused(ENODEV, format!("no link {name} in {netns}")))
     }
 
-    /// Returns the contents of a namespace that must exist, and records that they change.
+    /// Returns the contents of a namespace, which must exist, and records that the namespace changes.
     fn space(&mut self, netns: NetnsId) -> &mut Snapshot {
         self.changed(netns);
         self.spaces.get_mut(&netns).expect("the namespace exists")
     }
 
-    /// Returns a link that must exist, and records that its namespace changes.
+    /// Returns a link, which must exist, and records that its namespace changes.
     pub fn link_mut(&mut self, netns: NetnsId, index: u32) -> &mut LinkState {
         let links = &mut self.space(netns).links;
         links.iter_mut().find(|link| link.index == index).expect("the link exists")

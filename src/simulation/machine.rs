@@ -76,7 +76,7 @@ impl Machine {
                     watched.entry.start_burst(instant);
                     soon
                 }
-                // The agent holds a pidfd of a known process, so it soon notices the end of the process.
+                // The agent holds a pidfd for a known process, so it soon notices the end of the process.
                 Target::Process(_) if watched.entry.process().is_some() => soon,
                 _ => watched.entry.next_check(instant, self.origin, false).duration_since(self.origin),
             };
@@ -205,7 +205,7 @@ impl ReferenceWatcher for SharedMachine {
     }
 }
 
-/// Returns the namespace reference of a place; `None` for the container's place, which only Docker can resolve.
+/// Returns the namespace reference that a number stands for; `None` for the container's namespace, which only Docker can find.
 fn reference(place: usize) -> Option<NamespaceRef> {
     Some(match place {
         OWN_PLACE => NamespaceRef::Own,
@@ -217,8 +217,8 @@ fn reference(place: usize) -> Option<NamespaceRef> {
     })
 }
 
-/// Returns the current namespace of each place, if it exists. `container` is the PID of the main process of the container with
-/// the label.
+/// Returns the current namespace for each place (a number that stands for a namespace reference), if it exists. `container` is
+/// the PID of the main process of the container that has the label.
 pub fn places(kernel: &Kernel, container: Option<i32>) -> Vec<Option<NetnsId>> {
     let place = |place| match reference(place) {
         Some(reference) => kernel.find(&reference).ok().map(|(netns, _)| netns),

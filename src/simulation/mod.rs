@@ -1,8 +1,9 @@
-//! Deterministic simulator: runs the agent's engine, scheduler, descriptors, sources, publisher and Docker logic in a simulated world.
+//! Deterministic simulator: runs the agent's engine, scheduler, descriptors, sources, publisher and Docker logic in a simulated
+//! world.
 //!
-//! The world consists of a simulated kernel, store, Docker daemon and clock, with faults injected into them. [`scenario`] decides what
-//! happens, and `world::judgement` contains the rules that must hold. The simulator is not part of a normal build; the feature `simulation`
-//! enables it.
+//! The world consists of a simulated kernel, store, Docker daemon and clock, with faults injected into them. [`scenario`] decides
+//! what happens, and `world::judgement` contains the rules that must hold. The simulator is not part of a normal build; the
+//! feature `simulation` enables it.
 //!
 //! A seed determines the whole run, so that a failure can be reproduced. A run begins with interference and faults, during which
 //! only safety properties are checked. Then all faults end, and the world must converge to the result of the test oracle
@@ -56,11 +57,11 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
     (result, world.trace().to_vec())
 }
 
-/// Runs a scenario, and returns it with an explicit list of its draws. If a part of such a scenario is removed, the other draws
-/// stay the same.
+/// Runs a scenario, and returns it with a list of the random delays and decisions of this run. If steps are then removed from the
+/// scenario, the listed delays and decisions stay the same.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
-    // Only the recorded draws matter, and not the result of the run.
+    // Only the recorded delays and decisions matter, and not the result of the run.
     drop(catch_unwind(AssertUnwindSafe(|| world.run())));
     Scenario {
         draws: Draws::Listed(world.draws()),

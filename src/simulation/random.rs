@@ -48,7 +48,7 @@ impl Random {
         }
     }
 
-    /// Returns one of the alternatives. If there is only one, no number is drawn.
+    /// Returns a random element of `of`. Uses no random number if there is only one element.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         match of {
             [only] => *only,

@@ -1,7 +1,7 @@
 //! Scenarios, generated from a seed: changes of desired values, interference, faults, and kills of the agent.
 //!
-//! A scenario does not depend on what the agent does. Any subset of its steps is also a valid scenario, so failing scenarios can be
-//! reduced.
+//! A scenario does not depend on what the agent does. Any subset of its steps is also a valid scenario, so failing scenarios can
+//! be reduced.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,10 +17,10 @@ use super::{
     tampering::Tampering,
 };
 
-/// Interface whose value always refers to the process, in scenarios in which the process ends and its PID is reused.
+/// Interface that is always in the namespace of a process, for scenarios in which the process ends and its PID is reused.
 pub const KEEPER: &str = INVENTORY.names[KEEPER_SLOT];
 const KEEPER_SLOT: usize = 5;
-/// Slot that sometimes has an invalid value.
+/// Index (in `INVENTORY.names`) of the interface whose value is sometimes invalid.
 const INVALID: usize = 7;
 
 /// Possible values. There are only a few interfaces, so they often depend on each other.
@@ -50,12 +50,13 @@ const INTERFACES: usize = INVENTORY.interfaces();
 const SLOTS: usize = INVENTORY.slots();
 /// Percentage of scenarios with EXISTING interfaces.
 const WITH_NICS: usize = 30;
-/// Slot of the first interface on a foreign link.
+/// Index (in `INVENTORY.names`) of the first interface that refers to a foreign link.
 const FIRST_EXISTING: usize = 12;
-/// Number of neighbours and routes on the interfaces before [`FIRST_EXISTING`].
+/// Number of neighbours and routes on interfaces that do not refer to foreign links.
 const ON_OWN_LINKS: usize = 15;
 
-/// Returns true if a slot is an interface on a foreign link, or a neighbour or route on such an interface.
+/// Returns true if the value with the number `slot` is an interface that refers to a foreign link, or a neighbour or route on
+/// such an interface.
 fn is_on_nic(slot: usize) -> bool {
     (FIRST_EXISTING..INTERFACES).contains(&slot) || slot >= INTERFACES + ON_OWN_LINKS
 }
@@ -181,7 +182,7 @@ pub struct Scenario {
     pub draws: Draws,
     /// True if the core receives the outcomes of some tasks before the rest of the batch is complete.
     pub reports_early: bool,
-    /// True if the core hands out its tasks one by one instead of in large batches.
+    /// True if the core starts operations one by one instead of in large batches.
     pub one_by_one: bool,
     /// Maximum number of namespaces that are watched for events. All others are read periodically.
     pub watched_max: usize,
@@ -226,7 +227,7 @@ impl Scenario {
         }
     }
 
-    /// Creates a scenario without events, in which every draw is the default.
+    /// Creates a scenario without events, in which all delays and decisions have their defaults.
     pub fn empty() -> Self {
         Scenario {
             draws: Draws::Listed(BTreeMap::new()),
@@ -306,10 +307,10 @@ impl Scenario {
     }
 }
 
-/// Removes the steps that change values after the store was emptied or restored.
+/// Removes the steps that would change values after the store has been emptied or restored.
 ///
-/// If a lost value is put again with another kernel name or address after a restart of the agent, the link of its former version
-/// is an orphan. It is not specified yet what must happen to such a link while removals of orphans are held.
+/// If a lost value is put again with another kernel name or address after a restart of the agent, the link of the value's former
+/// version is an orphan. It is not specified yet what must happen to such a link while removals of orphans are held.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -332,8 +333,8 @@ fn pause(fast: bool, random: &mut Random) -> Duration {
 
 impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
-        // Invalid values are not combined with tampering. It is not specified yet what happens to dependents of an invalid value
-        // if its link is deleted.
+        // Invalid values are not combined with tampering. It is not specified yet what happens to the dependents of an invalid
+        // value if the value's link is deleted.
         if slot == INVALID && !self.kernel && random.percent(30) {
             return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
@@ -366,7 +367,7 @@ impl Repertoire {
         let mut changes = Vec::new();
         for _ in 0..count {
             let slot = random.below(SLOTS);
-            // Draw interfaces more often than neighbours and routes.
+            // Choose interfaces more often than neighbours and routes.
             let slot = if random.percent(30) { slot % INTERFACES } else { slot };
             let keep = slot == KEEPER_SLOT;
             if slots.contains(&slot) || (is_on_nic(slot) && !self.nics) || (keep && !self.process) {
@@ -415,7 +416,7 @@ impl Repertoire {
         }
     }
 
-    /// Draws a kind of tampering, except for `Rename`.
+    /// Returns a random kind of tampering, except for `Rename`.
     ///
     /// A renamed link could not get its name back if a foreign link had taken the name. Open issue: if a link is renamed and its
     /// value is deleted before the agent notices, the link remains until the agent is restarted.
@@ -453,7 +454,7 @@ fn nic_step(random: &mut Random) -> Step {
     }
 }
 
-/// Draws a store fault. With `loses`, the store may lose its contents.
+/// Returns a random store fault. If `loses` is true, the fault may be that the store loses its contents.
 ///
 /// Losses are not combined with EXISTING interfaces: foreign links have no ownership mark that shows which values were lost.
 fn store_step(loses: bool, random: &mut Random) -> Step {

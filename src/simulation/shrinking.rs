@@ -1,4 +1,4 @@
-//! Reduces scenarios: removes steps, values and draws, and rounds delays, as long as a given property still holds.
+//! Reduces scenarios: removes steps, values, delays and decisions, and rounds delays, as long as a given property still holds.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub fn shrink(mut scenario: Scenario, holds: &dyn Fn(&Scenario) -> bool) -> Scen
     }
 }
 
-/// Sets as many draws as possible to their defaults, and rounds the others.
+/// Sets as many delays and decisions as possible to their defaults, and rounds the remaining delays.
 fn without_draws(scenario: &mut Scenario, holds: &dyn Fn(&Scenario) -> bool) {
     let Draws::Listed(listed) = &scenario.draws else { return };
     let mut kept: Vec<_> = listed.clone().into_iter().collect();
@@ -68,7 +68,7 @@ fn smaller(scenario: &Scenario) -> Vec<Scenario> {
     for (from, to) in halves.into_iter().filter(|_| steps > 3).chain(each) {
         let mut smaller = scenario.clone();
         let removed: Vec<_> = smaller.steps.drain(from..to).collect();
-        // Later steps keep their times: the next one gets the pauses of the removed steps.
+        // The next step gets the pauses of the removed steps, so that all later steps keep their times.
         if let Some(next) = smaller.steps.get_mut(from) {
             next.0 += removed.iter().map(|(pause, _)| *pause).sum::<Duration>();
         }

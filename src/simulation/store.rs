@@ -1,7 +1,7 @@
 //! Simulated etcd: keys with revisions, a history for watches, and leases.
 //!
-//! The store provides etcd's guarantees: one revision per transaction, a history since the last compaction, and keys that are deleted with
-//! their lease. [`super::connections`] simulates the delays of requests and responses.
+//! The store provides etcd's guarantees: one revision per transaction, a history since the last compaction, and keys that are
+//! deleted with their lease. [`super::connections`] simulates the delays of requests and responses.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -13,16 +13,16 @@ use crate::{
 /// Time to live of a lease, counted from its last renewal.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// Kind of data loss: which cluster and revision the store has afterwards.
+/// Kind of data loss: the cluster id and the revision that the store has afterwards.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
-    /// Another cluster, at its first revision.
+    /// The store has another cluster id, and starts again at its first revision.
     OtherCluster,
-    /// The same cluster, at its first revision.
+    /// The store keeps its cluster id, but starts again at its first revision.
     LowerRevision,
-    /// The same cluster, at the same revision as before.
+    /// The store keeps its cluster id and its revision.
     SameRevision,
-    /// The same cluster, at a higher revision than before.
+    /// The store keeps its cluster id, and has a higher revision than before.
     HigherRevision,
 }
 
@@ -115,7 +115,7 @@ impl Store {
         self.start_again(revision);
     }
 
-    /// Continues at this revision, with the desired values, but without statuses, leases and history.
+    /// Sets the revision of the store. Keeps the desired values, but drops the statuses, leases and history.
     fn start_again(&mut self, revision: i64) {
         (self.revision, self.config_revision) = (revision, revision);
         self.status.clear();

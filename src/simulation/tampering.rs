@@ -227,7 +227,7 @@ impl Kernel {
     }
 }
 
-/// Adds foreign links, unless they exist: one of another agent, one without an ownership mark, and a veth pair.
+/// Adds foreign links, unless they exist: a link of another agent, a link without an ownership mark, and a veth pair.
 pub(crate) fn add_look_alikes(kernel: &mut Kernel, netns: NetnsId) {
     if kernel.link(netns, "foreign0").is_some() {
         return;

@@ -47,8 +47,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(61);
 /// Minimum duration of duplicate address detection.
 const DETECTION: Duration = Duration::from_secs(1);
 
-/// Planned event. The first `u64` of a variant is the number of the agent's run to which the event belongs, and the second that
-/// of the connection.
+/// Planned event. The first `u64` of a variant is the number of the agent's run to which the event belongs, and the second `u64`
+/// is the number of the connection.
 enum Occurrence {
     /// The scenario step with this index is executed.
     Step(usize),
@@ -155,8 +155,8 @@ pub struct World {
 }
 
 impl World {
-    /// Creates the world of a scenario, optionally with a deliberate bug in the agent. If `traced` is true, the events and draws
-    /// are recorded.
+    /// Creates the world of a scenario, optionally with a deliberate bug in the agent. If `traced` is true, all events, delays
+    /// and decisions are recorded.
     pub fn new(scenario: Scenario, mutation: Option<Mutation>, traced: bool) -> Self {
         let mut kernel = Kernel::new();
         kernel.watched_max = scenario.watched_max;
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Restarts the agent, which must change nothing except the links `but_for` in its own namespace.
+    /// Restarts the agent, and checks that it then changes nothing except the links in its own namespace that `but_for` contains.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
@@ -249,7 +249,7 @@ impl World {
         self.come_to_rest()
     }
 
-    /// Returns the recorded draws: those that differ from the defaults.
+    /// Returns the recorded delays and decisions that differ from their defaults.
     pub fn draws(&self) -> Listed {
         self.choices.record.clone().unwrap_or_default()
     }

@@ -20,8 +20,8 @@ use tokio::time::timeout;
 
 use super::{HostError, registry::ListedContainer};
 
-/// Maximum time for a response from the daemon. A daemon that is starting accepts connections long before it responds: it first stops the
-/// containers that survived its predecessor, which takes 10 s each.
+/// Maximum time for a response from the daemon. A starting daemon accepts connections long before it responds, because it first
+/// stops the containers that the previous daemon left running. Stopping each container takes 10 s.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Environment variable of a container that makes it a microservice.
 const LABEL_VARIABLE: &str = "MICROSERVICE_LABEL=";
@@ -208,8 +208,8 @@ async fn answer<T>(host: &str, action: &'static str, request: impl Future<Output
     }
 }
 
-/// Converts a client error. Appends the messages of all its sources, because the error's own message (such as "client error
-/// (Connect)") omits the cause.
+/// Converts a client error. Appends the messages of all underlying errors, because the client's own message (such as "client
+/// error (Connect)") omits the cause.
 fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiError {
     let mut words = error.to_string();
     let mut cause = error.source();
@@ -297,8 +297,8 @@ fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'stati
     })
 }
 
-/// Returns the microservice label. The environment takes precedence over the container label, because ligato vpp-agent reads only the
-/// environment.
+/// Returns the microservice label. The environment takes precedence over the container label, because ligato vpp-agent reads only
+/// the environment.
 fn microservice_label(environment: &[String], labels: Option<&HashMap<String, String>>) -> Option<String> {
     let from_environment = environment
         .iter()

@@ -4,12 +4,13 @@
 //! [`Action`].
 //!
 //! Docker's events serve only as hints to inspect a container again, so lost, late or repeated events cannot lead to a wrong
-//! state. The result of an inspection is valid until the container's main process ends or a later inspection has another result.
+//! state. The result of an inspection is valid until the container's main process ends or a later inspection gives a different
+//! result.
 //!
 //! # Guarantees
 //!
-//! For each label, `Available` and `Gone` strictly alternate, starting with `Available`. The process in `Available` was alive when its
-//! pidfd was opened. If several containers have the same label, the newest one gets it.
+//! For each label, `Available` and `Gone` strictly alternate, starting with `Available`. The process in `Available` was alive
+//! when its pidfd was opened. If several containers have the same label, the newest one gets it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,16 +32,16 @@ pub(crate) struct ListedContainer {
     pub(crate) name: Option<String>,
 }
 
-/// Result of an inspection and, for a running microservice, of opening a pidfd of its main process.
+/// Result of an inspection and, for a running microservice, of opening a pidfd for its main process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Inspection {
-    /// The container is a microservice, and the agent holds a pidfd of its main process.
+    /// The container is a microservice, and the agent holds a pidfd for its main process.
     Running(Microservice),
     /// The container is not running or no longer exists.
     NotRunning,
     /// The container is running but cannot be a microservice: it has no label, or is in the agent's own namespace.
     NotMicroservice,
-    /// No usable response: the daemon failed, or no pidfd of the process could be opened. The state of the container is unknown.
+    /// The state of the container is unknown, because the daemon failed or no pidfd for the process could be opened.
     Failed(String),
 }
 
@@ -67,7 +68,7 @@ pub(crate) enum Input {
     Connected,
     /// The daemon's list of running containers.
     Listed(Vec<ListedContainer>),
-    /// The daemon has reported an event of this container, which must therefore be inspected again.
+    /// The daemon has reported an event for this container, so the container must be inspected again.
     Hint { container_id: String },
     /// Result of [`Action::Inspect`].
     Inspected { container_id: String, found: Inspection },
@@ -118,7 +119,7 @@ pub(crate) struct ContainerRegistry {
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
     /// Container that was last reported as the holder of each label.
     announced: BTreeMap<String, (String, ProcessIdentity)>,
-    /// Running containers that are not microservices. A list does not cause another inspection of them, because their label and
+    /// Running containers that are not microservices. They are not inspected again for a new list, because their label and
     /// namespace cannot change while they run.
     dismissed: BTreeSet<String>,
     outstanding: BTreeMap<String, Outstanding>,
@@ -179,8 +180,8 @@ impl ContainerRegistry {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with the known containers. Inspects every container that is only listed or only known, because
-    /// the list may be older than events that have already arrived.
+    /// Compares the daemon's list with the known containers. Inspects every container that is missing on one side, because the
+    /// list may be older than events that have already arrived.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {
@@ -274,7 +275,7 @@ impl ContainerRegistry {
         self.connected = false;
         self.outstanding.clear();
         self.sync = Sync::Done;
-        // Report the changes that were waiting for the end of the comparison, because the daemon may be unreachable for a long
+        // Do not let changes wait for the end of the comparison any longer, because the daemon may be unreachable for a long
         // time.
         self.debounce_all(actions);
         if self.outage.as_ref() != Some(&message) {
@@ -319,7 +320,7 @@ impl ContainerRegistry {
     }
 
     /// Returns whether a label may be assigned to another container now. This must wait until the first list has been processed,
-    /// and until a running comparison with a list is complete. That a label has lost its container is always reported at once.
+    /// and until a running comparison with a list is complete. If a label loses its container, this is still reported at once.
     fn may_debounce(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }
@@ -331,7 +332,7 @@ impl ContainerRegistry {
         }
     }
 
-    /// Makes the newest running container with this label its holder.
+    /// Assigns a label to the newest running container that has it. Does nothing if no label may be assigned now.
     fn debounce(&mut self, label: &str, actions: &mut Vec<Action>) {
         if !self.may_debounce() {
             return;

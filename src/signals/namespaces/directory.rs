@@ -135,7 +135,7 @@ impl Directory {
                     return DirectoryEvent::Anything;
                 }
                 (Some(Place::Itself), Some(name)) => {
-                    // Names in references are always UTF-8, so no reference can match any other name.
+                    // Names in references are always UTF-8, so a name that is not UTF-8 can be ignored.
                     if let Ok(name) = name.into_string() {
                         return DirectoryEvent::Name(name);
                     }

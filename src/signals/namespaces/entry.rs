@@ -11,14 +11,14 @@ use super::{
     observation::{Observation, Target},
 };
 
-/// Check interval for references whose changes cause no event. For example, the start of a process causes none.
+/// Check interval for references that can change without an event. For example, no event reports the start of a process.
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
-/// Check interval for references whose changes usually cause an event. Checks are still needed, because some changes cause none.
+/// Check interval for references whose changes usually cause an event. Some changes cause no event, so checks are still needed.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
-/// Maximum duration of frequent checks after an event. They are needed because a name appears shortly before its namespace is
-/// mounted on it.
+/// Maximum duration of frequent checks after an event. Such checks are needed because a name appears shortly before the
+/// namespace is mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
-/// First pause between two checks in a burst, which is the resolution of Tokio's timer. The pause doubles after each check.
+/// First pause between two checks in a burst, equal to the resolution of Tokio's timer. The pause doubles after each check.
 const BURST_STEP: Duration = Duration::from_millis(1);
 
 /// A short period of frequent checks.
@@ -34,7 +34,7 @@ pub(crate) struct Entry {
     pub(crate) target: Target,
     /// State of the reference that the engine already knows or was notified of.
     known: Observation,
-    /// Last state that the engine was notified of, and when.
+    /// Last state that the engine was notified of, and the time of that notification.
     reported: Option<(Observation, Instant)>,
     burst: Option<Burst>,
 }
@@ -59,9 +59,9 @@ impl Entry {
 
     /// Processes an observation. Returns whether to notify the engine.
     ///
-    /// The engine is notified if the observation differs from the state that it knows. If it was already notified of the same
-    /// observation and still knows another state, it is notified again every [`CHECK_PERIOD`], so that no change is missed. The
-    /// exception is a process in the agent's own namespace, which the engine rejects on purpose.
+    /// The engine is notified if the observation differs from the state that it knows. If a notification has not changed that
+    /// state, the notification is repeated every [`CHECK_PERIOD`], so that no change is missed. The exception is a process in
+    /// the agent's own namespace, which the engine rejects on purpose.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
@@ -73,7 +73,7 @@ impl Entry {
             return false;
         }
         if !seen.differs_from(self.known) {
-            // Remember the start time as soon as it is known.
+            // Remember the start time of the process as soon as it is known.
             if matches!(seen, Observation::Present { start_time: Some(_), .. }) {
                 self.known = seen;
             }
@@ -107,7 +107,7 @@ impl Entry {
         });
     }
 
-    /// Returns the time of the next check. `evented` is true if typical changes cause an event.
+    /// Returns the time of the next check. `evented` is true if changes of the reference usually cause an event.
     ///
     /// Times are aligned to a common grid that starts at `origin`, so many entries are checked in one wake-up.
     pub(crate) fn next_check(&mut self, now: Instant, origin: Instant, evented: bool) -> Instant {
@@ -148,7 +148,7 @@ impl Entry {
 fn on_grid(now: Instant, origin: Instant, period: Duration) -> Instant {
     let elapsed = now.saturating_duration_since(origin).as_nanos();
     let into_period = elapsed % period.as_nanos();
-    // The remainder is smaller than the period, which is far below the range of u64.
+    // The remainder is smaller than the period, so it fits in a u64.
     now + period - Duration::from_nanos(u64::try_from(into_period).unwrap_or(0))
 }
 

@@ -150,7 +150,7 @@ fn setting(link: &LinkState, name: &str) -> Option<u64> {
     }
 }
 
-/// Returns true if a link belongs to an interface, and need not be re-created to apply it.
+/// Returns true if a link belongs to an interface, and the interface can be applied without re-creating the link.
 pub fn stands_for(link: &LinkState, interface: &Interface) -> bool {
     let identity = identity(&interface.value());
     let mut settings = identity.settings.iter();

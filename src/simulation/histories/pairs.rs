@@ -15,7 +15,7 @@ fn end(name: &'static str, peer: &'static str, place: usize) -> Item {
     Item::Interface(Interface::plain(name, Kind::Veth(peer), place))
 }
 
-/// Returns a veth pair with the ends `a` and `b`. The parameters are the places of the two ends.
+/// Returns a veth pair whose ends are named `a` and `b`. Each parameter is the number that stands for the namespace of this end.
 fn pair(a: usize, b: usize) -> Configuration {
     Configuration::from([end("a", "b", a), end("b", "a", b)].map(|item| (item.key(), item)))
 }

@@ -11,8 +11,8 @@ use crate::simulation::{
     tampering::Tampering,
 };
 
-/// Possible places of interfaces. Here, there is neither Docker nor a watcher for names, so each place must exist from the
-/// beginning or be created by the agent.
+/// Numbers that stand for the namespaces of the generated interfaces. These tests have neither Docker nor a watcher for names, so
+/// each of these namespaces must exist from the beginning or be created by the agent.
 const PLACES: [usize; 4] = [OWN_PLACE, FOREIGN_PLACE, CREATED_PLACE, PROCESS_PLACE];
 
 /// Values that a configuration can contain. They include many interfaces, so that many operations are in flight at once.
@@ -22,15 +22,15 @@ const INVENTORY: Inventory = Inventory {
         "b0", "n0", "n1",
     ],
     carriers: &[0, 1, 4, 10, 12, 21],
-    // Each `lo` interface has a place of its own, so that no two of them conflict.
+    // Each `lo` interface is in a different namespace, so that no two of them conflict.
     settled: &[(17, FOREIGN_PLACE), (18, CREATED_PLACE), (19, PROCESS_PLACE)],
     without_vrf: &[],
 };
 
-/// Number of values.
+/// Number of values that a configuration can contain.
 pub const SLOTS: usize = INVENTORY.slots();
 
-/// Number of random numbers to generate for each value. No value needs more than this.
+/// Number of random numbers to generate for each value. No value needs more numbers than this.
 const NUMBERS: usize = 24;
 
 /// Returns the machine before the agent starts.
@@ -41,18 +41,18 @@ pub fn machine() -> Kernel {
     kernel
 }
 
-/// Returns the key of the value in a slot.
+/// Returns the key of the value with the number `slot`.
 pub fn key(slot: usize) -> String {
     INVENTORY.key(slot)
 }
 
-/// Generates a value for a slot.
+/// Generates versions of the value with the number `slot`.
 pub fn item(slot: usize) -> impl Strategy<Value = Item> {
     prop::array::uniform::<_, NUMBERS>(any::<u32>())
         .prop_map(move |numbers| INVENTORY.item(slot, &PLACES, &mut Random::given(numbers.into())))
 }
 
-/// Generates a configuration that uses about three quarters of the slots.
+/// Generates a configuration that contains about three quarters of all possible values.
 pub fn configuration() -> impl Strategy<Value = Configuration> {
     let slots: Vec<_> = (0..SLOTS).map(|slot| prop::option::weighted(0.75, item(slot))).collect();
     slots.prop_map(|items| items.into_iter().flatten().map(|item| (item.key(), item)).collect())

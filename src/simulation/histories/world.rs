@@ -1,4 +1,4 @@
-//! One agent on a simulated machine, without a store. Desired values arrive at once, operations take no time, and the clock
+//! One agent on a simulated machine, without a store. Desired values arrive immediately, operations take no time, and the clock
 //! advances only while the agent waits.
 
 use std::time::Duration;

@@ -4,8 +4,8 @@
 
 use netns_kernel::{Attr, LinkState};
 
-/// Attributes that consist of flags and a mask. A request changes only the flags that its mask selects. IFLA_VLAN_FLAGS of
-/// linux/if_link.h.
+/// Attributes that consist of flags and a mask: only IFLA_VLAN_FLAGS (linux/if_link.h). A request changes only the flags that the
+/// mask selects.
 const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
 /// Attributes that the kernel silently ignores for existing links: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
 const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];
@@ -68,7 +68,7 @@ pub(super) fn change_port(link: &mut LinkState, changes: &[Attr]) {
     link.port = found.iter().flat_map(|(number, value)| encode(*number, value)).collect();
 }
 
-/// Sets an attribute of a link, even if it can be set only when the link is created.
+/// Sets an attribute of a link, including attributes that the kernel accepts only when the link is created.
 pub(super) fn set(link: &mut LinkState, number: u16, value: &[u8]) {
     let mut found: Vec<(u16, Vec<u8>)> = attributes(&link.info);
     let is_flags = FLAGS.contains(&(link.kind.as_str(), number));

@@ -14,7 +14,7 @@ const VLAN_FLAGS: u16 = 2;
 const LOOSE_BINDING: u8 = 4;
 
 impl Kernel {
-    /// Checks that no other VLAN device on the same parent has the id and protocol of the new one.
+    /// Checks that no other VLAN device on the same parent has the id and protocol of the new device.
     pub(super) fn check_vlan(&self, create: &CreateLink, parent: Option<(NetnsId, u32)>) -> Result<(), Failure> {
         if create.info.kind != "vlan" {
             return Ok(());

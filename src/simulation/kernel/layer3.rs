@@ -107,7 +107,7 @@ impl Kernel {
         self.changed(netns);
     }
 
-    /// Restores those routes of an address that the kernel added and that have since been deleted.
+    /// Restores the routes that the kernel added for an address and that have since been deleted.
     pub(super) fn restore_routes(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let same = |state: &&AddressState| (state.link, state.address) == (found.index, address);
@@ -297,8 +297,8 @@ impl Kernel {
 
     /// Deletes an address.
     ///
-    /// The secondary addresses of a subnet are deleted with its primary IPv4 address (`__inet_del_ifa`). All IPv4 routes and neighbours of
-    /// the link are deleted with its last IPv4 address (`fib_disable_ip`).
+    /// The secondary addresses of a subnet are deleted with its primary IPv4 address (`__inet_del_ifa`). All IPv4 routes and
+    /// neighbours of the link are deleted with its last IPv4 address (`fib_disable_ip`).
     pub fn delete_address(&mut self, netns: NetnsId, link: &str, address: AddressSpec) {
         let Ok(found) = self.require(netns, link) else { return };
         let on_link = |state: &&AddressState| state.link == found.index && state.address.address.is_ipv4();
@@ -370,7 +370,7 @@ impl Kernel {
         }
         if let Some(gateway) = route.gateway {
             let connected = self.routes_of_addresses(netns);
-            // The kernel adds only local routes for the subnets of `lo`.
+            // For the subnets of `lo`, the kernel adds only local routes.
             let of_address = |to: &AddressRoute| {
                 let counts = found.name == "lo" || (to.table, to.local) == (route.table, false);
                 to.link == found.index && counts && contains(to.destination, to.prefix_len, gateway)

@@ -130,8 +130,8 @@ impl World {
     }
 }
 
-/// Starts a process. If a value has referred to its PID all the time, the reference is still bound to the former process, so the
-/// new process is foreign to the agent.
+/// Starts a process. If `referred_to` is true, a value has referred to the PID all along. A reference that is bound to the former
+/// process then stays bound to it, so the new process is foreign to the agent.
 fn start_process(kernel: &mut Kernel, referred_to: bool) {
     let process = kernel.start_process(PID);
     if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {

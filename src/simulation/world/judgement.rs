@@ -31,8 +31,8 @@ const SWEPT_WITHIN: Duration = Duration::from_secs(14);
 /// Time within which a starting agent has scanned the namespaces that an earlier run may have left.
 const SCANNED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Times in seconds after the last interference at which the world is checked. The later checks allow for retries and
-/// comparisons, which take up to a minute.
+/// When the world is checked, in seconds after the last interference. The later checks allow for retries and comparisons, which
+/// take up to a minute.
 const TIME_LIMIT: [u64; 4] = [3, 15, 75, 160];
 
 impl World {
@@ -209,7 +209,8 @@ impl World {
         }
     }
 
-    /// Checks that a restart after convergence changed nothing, except for the links `but_for` in the agent's own namespace.
+    /// Checks that a restart after convergence changed nothing except the links in the agent's own namespace that `but_for`
+    /// contains.
     pub(super) fn expect_no_operation(&self, but_for: &BTreeSet<String>) -> Result<(), String> {
         if !self.blocked(&self.places()).is_empty() {
             return Ok(());

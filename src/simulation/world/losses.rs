@@ -16,8 +16,8 @@ use netns_kernel::NetnsId;
 
 /// Time within which the agent lists the store again after losing the connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// Time within which the agent notices a loss that only a comparison reveals. This is the case if the watch lost events, or if it
-/// continues at the revision at which the store lost its contents.
+/// Time within which the agent notices a loss that the watch does not report, because the watch lost events or the store has the
+/// same revision as before the loss. Only a comparison of all revisions reveals such a loss.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
 /// Key below `config/` that accepts held removals.
@@ -97,7 +97,8 @@ impl Losses {
         self.note_superseded();
     }
 
-    /// Records that a value was put again unchanged at its former revision, which looks as if the store was restored from a snapshot.
+    /// Records that a value was put again, unchanged and by chance at its former revision, as if the store had been restored from
+    /// a snapshot.
     pub(super) fn note_look_alike(&mut self) {
         self.certain &= !self.happened;
     }
@@ -134,7 +135,7 @@ impl World {
         self.losses.emptied = true;
         self.losses.lost = self.configuration.keys().cloned().collect();
         self.store.empty(loss);
-        // The agent may remove values that refer to a process, and then forgets its binding to the process.
+        // The agent may remove the values that refer to a PID. It then forgets which process the PID referred to.
         self.machine.get().kernel.foreign_processes.clear();
         self.lose_connections("the store was emptied");
     }
@@ -171,7 +172,7 @@ impl World {
     pub(super) fn note_kill(&mut self) {
         if let Some(agent) = &self.agent {
             let noticed = agent.following.held().eq(self.losses.lost.iter().map(String::as_str));
-            // A restarted agent may mistake a namespace that was about to be deleted for that of a lost value.
+            // A restarted agent may mistake a namespace that was about to be deleted for the namespace of a lost value.
             self.losses.certain &= noticed && !self.has_unwanted_namespace();
             self.losses.killed |= !self.losses.lost.is_empty();
             self.losses.note_superseded();
@@ -205,8 +206,8 @@ impl World {
 
     /// Returns the agent's links that belong to the current configuration.
     ///
-    /// Does not include links of an earlier version of a value, because the agent deletes them, together with the other end of a pair.
-    /// Does not include a pair whose other end was deleted by a user, unless the agent holds the removal of that end.
+    /// Does not include links of an earlier version of a value, because the agent deletes them, together with the other end of a
+    /// pair. Does not include a pair whose other end was deleted by a user, unless the agent holds the removal of that end.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -278,7 +279,7 @@ impl World {
         self.run_until(self.now + noticed)?;
         if !self.losses.lost.is_empty() {
             // An operation in flight may have created an object for a value that was changed in the meantime. The object is then
-            // a held orphan.
+            // an orphan whose removal is held.
             let has_orphans = self.agent.as_ref().is_some_and(|agent| agent.following.has_orphans());
             if self.losses.certain && !has_orphans {
                 self.come_to_rest()?;

@@ -18,7 +18,7 @@ use crate::{
 
 /// Interval at which the reader compares all revisions, the same as in the real agent.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
-/// Delay before a comparison with a doubtful result is repeated, the same as in the real agent.
+/// Delay before a comparison is repeated because its result was inconclusive. The same as in the real agent.
 const SECOND_CHECK: Duration = Duration::from_secs(2);
 /// Delay before the agent writes the note by which it recognizes the store. The same as in the real agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ impl World {
                 link.watched = Some(revision);
                 let past = match link.reading.doubts(revision, cluster_id, &items) {
                     Some(earlier) => self.store.past(earlier),
-                    None => Past::Unknown("the history was not needed".to_owned()),
+                    None => Past::Unknown("the store's history was not needed".to_owned()),
                 };
                 link.reading.established(revision, cluster_id, items, &past);
                 self.plan_delivery();
@@ -204,8 +204,8 @@ impl World {
 
     /// Executes a step on the writer's connection.
     ///
-    /// A request arrives even if its connection was cut in the meantime. It does not arrive if the agent that sent it has ended,
-    /// because the store then cancels the requests of the closed connection.
+    /// A request arrives even if the writer lost its connection in the meantime. If the agent that sent the request has ended,
+    /// however, the store cancels the request.
     pub(super) fn write(&mut self, life: u64, connection: u64, step: WriterStep) {
         if life != self.life {
             return;
