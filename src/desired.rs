@@ -46,7 +46,7 @@ pub const TENTATIVE: &str = "AddressTentative";
 /// With the kernel's default settings, duplicate address detection takes up to two seconds.
 const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Prefix of configuration keys in the store. It follows the agent's own prefix.
+/// Prefix of configuration keys in the store, after the agent prefix.
 pub const CONFIG: &str = "config/";
 
 /// Value that one source provides for a key. Clones are cheap, because they share the large parts.
@@ -81,11 +81,11 @@ impl Item {
 pub struct ClientRequest {
     /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// True if all values of the source whose keys are not in `changes` are deleted.
+    /// True to delete all values of the source whose keys are not in `changes`.
     pub replace: bool,
     /// Keys with their new values; `None` deletes the value of the key. If a key occurs twice, the last change wins.
     pub changes: Vec<(Key, Option<ClientItem>)>,
-    /// True if all changes are rolled back when one of them fails.
+    /// True to roll back all changes if one of them fails.
     pub atomic: bool,
     /// Time within which the client must confirm the request; `None` if no confirmation is required. If the client does not
     /// confirm in time, or the agent restarts first, the request is rolled back.
@@ -125,7 +125,7 @@ impl ClientRequest {
 pub enum Committed {
     /// The request was applied. The result lists the values that failed, which the agent retries.
     Applied(TransactionResult),
-    /// The request was applied, but the client must still confirm it, by the sequence number of its transaction.
+    /// The request was applied, but the client must still confirm it. The client does so with the transaction's sequence number.
     Unconfirmed(TransactionResult),
     /// The request was saved, but the store has not been read yet. The agent will apply the request together with the values of
     /// the store.
@@ -139,7 +139,7 @@ pub enum RequestError {
     #[error("request not accepted: {0}")]
     NotKept(#[from] ClientStoreError),
     /// The source name is empty, or reserved for a source that is not a client, such as the store.
-    #[error("source {0:?} is reserved; omit the name, or choose another")]
+    #[error("source {0:?} is reserved; omit the name, or choose another name")]
     ReservedSource(String),
     /// The request may have to be rolled back, which is not possible before the agent has read the store.
     #[error(
@@ -227,7 +227,7 @@ impl Desired {
         })
     }
 
-    /// Replaces the values of the store with its complete contents at a revision.
+    /// Replaces all values that come from the store with the complete contents of the store at a revision.
     pub fn stored(&self, revision: i64, items: Vec<RawItem>) {
         // Decoding is slow, so it is done before the lock is taken.
         let decoded = decoded(self.without_foreign(items));
@@ -235,7 +235,7 @@ impl Desired {
         self.note_put_again();
     }
 
-    /// Removes from a listing the foreign keys that do not get a status of their own.
+    /// Records the foreign keys in a listing, and removes those that do not get a status of their own.
     fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.clear();

@@ -19,8 +19,9 @@ pub use renewal::Renewal;
 
 /// HTTP/2 ping interval. Without pings, a frozen server whose connection is still open would go unnoticed.
 ///
-/// etcd closes the connection if a client that receives no data pings more often than etcd's `--grpc-keepalive-min-time` (5 s by default).
-/// With a ping every second, etcd would close the connection of an idle watch every four seconds.
+/// etcd closes the connection of a client that receives no data and pings at intervals shorter than etcd's
+/// `--grpc-keepalive-min-time` (5 s by default). With a ping every second, etcd would close the connection of an idle watch
+/// every four seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// Timeout for the response to a ping, after which the connection is considered broken.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);

@@ -74,7 +74,7 @@ pub enum LogFilterError {
     /// The level is unknown.
     #[error("invalid log level: {0:?}; expected trace, debug, info, warn, error, fatal or panic")]
     Level(String),
-    /// The logger name cannot be part of a filter.
+    /// The logger name is empty, or contains a character that is not allowed in a filter.
     #[error("invalid logger name {0:?}: only letters, digits, `_`, `-` and `::` are allowed")]
     Logger(String),
     /// The tracing subscriber refused the filter.
@@ -140,7 +140,7 @@ impl LogFilter {
         list
     }
 
-    /// Sets the level of a logger, which need not exist. Returns the name of the level in this agent.
+    /// Sets the level of a logger, which need not exist. Returns the level that this agent uses, such as `error` for `fatal`.
     ///
     /// # Errors
     /// Fails if the level is unknown or the logger name is invalid.

@@ -62,12 +62,12 @@ pub struct IpPrefix {
 }
 
 impl IpPrefix {
-    /// Returns the network: the address with all host bits 0.
+    /// Returns the network: the address with all host bits cleared.
     pub fn network(&self) -> IpAddr {
         network_of(self.address, self.prefix_len)
     }
 
-    /// Returns `true` if `address` is in this network, and `false` if it has another IP version.
+    /// Returns `true` if `address` is in this network, and `false` if their IP versions differ.
     pub fn contains(&self, address: IpAddr) -> bool {
         contains(self.address, self.prefix_len, address)
     }
@@ -159,7 +159,7 @@ pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     }
 }
 
-/// Returns `true` if `address` is in the network `network/prefix_len`, and `false` if it has another IP version.
+/// Returns `true` if `address` is in the network `network/prefix_len`, and `false` if their IP versions differ.
 pub fn contains(network: IpAddr, prefix_len: u8, address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && network_of(network, prefix_len) == network_of(address, prefix_len)
 }
@@ -246,7 +246,7 @@ pub struct AllocReference {
     pub network: String,
     /// Logical name of the interface, if the reference contains one.
     pub interface: Option<String>,
-    /// `true` if the reference is to the gateway of the allocation instead of the address.
+    /// `true` if the reference means the gateway of the allocation, `false` if it means the address.
     pub gateway: bool,
 }
 
@@ -256,7 +256,8 @@ impl AllocReference {
     /// `own_interface` is the interface of the value that contains the reference, or `None` if the reference must name its interface.
     ///
     /// # Errors
-    /// Fails if the reference names an interface other than `own_interface`, or if neither names an interface.
+    /// Fails if the reference names an interface other than `own_interface`, or if it names no interface and
+    /// `own_interface` is `None`.
     pub fn resolve_interface(&self, own_interface: Option<&str>) -> Result<String, AddressError> {
         match (&self.interface, own_interface) {
             (Some(actual), Some(expected)) if actual != expected => Err(AddressError::ReferenceToOtherInterface {

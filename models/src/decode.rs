@@ -39,7 +39,7 @@ pub struct DecodeError {
     /// Message for people: the path of the field, the problem, the position, and the accepted values.
     pub message: String,
     /// Invalid key fields, named as in [`ValidationError::fields`](crate::validation::ValidationError::fields). Empty if the
-    /// error is of another kind.
+    /// error is not about key fields.
     pub fields: Vec<String>,
 }
 

@@ -27,8 +27,8 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
-/// Member for the configuration of a VPP dataplane. Documents that clients have exported contain this member. The agent only
-/// accepts it if it is empty.
+/// Member for the configuration of a VPP dataplane. Documents that clients have exported contain this member. The agent
+/// accepts the member only if it is empty.
 const VPP_MEMBER: &str = "vppConfig";
 const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
 const VPP_FILE: &str = "ligato/vpp/vpp.proto";
@@ -132,7 +132,7 @@ fn push(document: &mut DynamicMessage, model: &Model) -> Result<(), String> {
 
 /// Converts a field path to the spelling of documents: `hw_address` becomes `hwAddress`.
 ///
-/// Leaves path elements that are not fields of the message unchanged.
+/// Path elements that are not fields of the message stay unchanged.
 pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     let mut message = message.cloned();
     let parts = path.split('.').map(|part| {

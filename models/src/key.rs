@@ -101,7 +101,7 @@ impl From<&TypedKey> for Key {
 
 /// Returns the key prefix of one agent: `/vnf-agent/<label>/`.
 ///
-/// The alias that the agent sets on its links, as the ownership mark, begins with the same text.
+/// The ownership mark of a link, which is an alias that the agent sets, begins with the same text.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
@@ -130,8 +130,8 @@ pub struct LabelError {
 
 /// Checks a microservice label: 1 to 63 bytes without slashes, whitespace or control characters, and neither `.` nor `..`.
 ///
-/// Slashes are forbidden, because the agent `a` would take the links of an agent `a/b` for its own: their aliases begin with
-/// `/vnf-agent/a/` as well.
+/// Slashes are forbidden. Otherwise, an agent `a` would mistake the links of an agent `a/b` for its own links, because the
+/// aliases of both begin with `/vnf-agent/a/`.
 ///
 /// # Errors
 /// Returns the first rule that the label violates.

@@ -98,8 +98,8 @@ impl Model {
 
     /// Unsets `optional` fields that have their default value.
     ///
-    /// An `optional` field that is set is encoded even if it has its default value, and clients of ligato vpp-agent do not know
-    /// these fields. Other fields are never encoded with their default value.
+    /// Unlike all other fields, an `optional` field that is set is encoded even with its default value. Clients of ligato
+    /// vpp-agent do not know the `optional` fields, so these should be encoded only if necessary.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -156,7 +156,7 @@ impl Model {
         self.typed_key().to_key()
     }
 
-    /// Computes the value's key like [`Model::key`], but returns its parsed form.
+    /// Computes the value's key like [`Model::key`], but returns it in parsed form.
     pub fn typed_key(&self) -> TypedKey {
         match self {
             Self::Interface(interface) => TypedKey::Interface {

@@ -1,7 +1,7 @@
 //! Validates single values by all rules that do not depend on a running system or on other values.
 //!
-//! Rules that ligato vpp-agent has as well use its error messages, because clients might depend on them. The other rules follow
-//! the kernel's checks: if the kernel would refuse a value, the agent rejects the value without changing anything.
+//! If ligato vpp-agent has the same rule, the error message is the same as well, because clients might depend on it. The other
+//! rules follow the kernel's checks: if the kernel would refuse a value, the agent rejects the value without changing anything.
 
 mod interface;
 mod iptables;

@@ -60,7 +60,7 @@ impl WireType {
     }
 }
 
-/// Range of bytes of the value, as offsets from its start.
+/// Range of bytes within the value, as offsets from the start of the value.
 #[derive(Clone, Copy)]
 struct Span {
     at: usize,
@@ -150,7 +150,7 @@ fn varint(bytes: &[u8], span: &mut Span) -> Result<u64, Failure> {
     let all = &bytes[span.at..span.end];
     let mut rest = all;
     let number = decode_varint(&mut rest).map_err(|_| {
-        // A varint has at most ten bytes: a longer one is malformed, and a shorter one without a final byte is truncated.
+        // A varint has at most ten bytes. A longer varint is malformed, and a shorter varint without a final byte is truncated.
         if all.len() < 10 && all.iter().all(|byte| byte & 0x80 != 0) {
             failure(reason::TRUNCATED_PROTOBUF, span.at, "the value ends in the middle of a number")
         } else {

@@ -11,7 +11,7 @@ fn parse(text: &str) -> Result<TypedKey, KeyError> {
     TypedKey::parse(text)
 }
 
-/// Expected result for a key: interface, address, source, and `true` if the key is invalid. `None` if it is not an address key.
+/// Expected result for a key: interface, address, source, and `true` if the key is invalid. `None` if the key is not an address key.
 type AddressRow = Option<(&'static str, &'static str, Option<AddressSource>, bool)>;
 
 #[test]

@@ -1,7 +1,7 @@
 //! Checks that the link kind tables match the messages.
 //!
-//! The agent would silently ignore a field that is missing from its table, and no other test would notice a row that has no
-//! field.
+//! The agent would silently ignore a message field that has no row in the table of its link kind. No other test would notice a
+//! row for which the message has no field.
 
 use std::collections::BTreeSet;
 

@@ -64,8 +64,8 @@ impl Foreign {
             warn!(
                 count,
                 reported = self.reported.len(),
-                "keys below {CONFIG} belong to no model and have no status of their own; delete them, or put their values under keys that \
-                 belong to a model"
+                "too many keys below {CONFIG} belong to no model, so some of them have no status; delete them, or put their values under \
+                 keys that belong to a model"
             );
         }
     }

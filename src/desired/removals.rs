@@ -64,7 +64,7 @@ impl Held {
         let what = parts.into_iter().flatten().collect::<Vec<_>>().join(" and ");
         Some(format!(
             "removal of {what} is on hold because the store may have lost its contents: {evidence}; restore the store or put the keys \
-             again, or run `netns-agent removals accept` to delete them"
+             again, or run `netns-agent removals accept` to let the removal proceed"
         ))
     }
 }
@@ -166,15 +166,15 @@ impl Desired {
     }
 }
 
-/// Returns the copy of a value on hold to save to disk, with the start of the hold as a label. Returns `None` if the value cannot
-/// be decoded.
+/// Returns the form in which a value on hold is saved to disk, with a label that contains the start of the hold. Returns `None`
+/// if the value cannot be decoded.
 fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
     let mut kept = client_item(key, item)?;
     kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
     Some((key.clone(), Some(kept)))
 }
 
-/// Removes the label `SINCE` from all saved values, and returns the time in each label by key.
+/// Removes the labels from all saved values. Returns the time in the label `SINCE` of each value, by key.
 pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
     let date = |(key, item): (&Key, &mut ClientItem)| {
         let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());

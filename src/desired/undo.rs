@@ -64,7 +64,7 @@ pub enum ConfirmationError {
     /// No change with this number is waiting for confirmation.
     #[error("change {0} is not waiting for confirmation: it was already confirmed, or the agent was restarted and rolled it back")]
     Unknown(u64),
-    /// The confirmed request could not be saved on disk.
+    /// The confirmed request could not be saved to disk.
     #[error(transparent)]
     NotKept(#[from] RequestError),
 }
@@ -161,8 +161,8 @@ impl Desired {
 
     /// Returns the previous values of the keys that have not changed since the request.
     ///
-    /// If a later request that waits for confirmation has put the same key, that request takes over the previous value and
-    /// restores it if it is rolled back.
+    /// If a later request that waits for confirmation has put the same key, that request takes over the previous value, and
+    /// restores the value if the request itself is rolled back.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
@@ -303,8 +303,8 @@ impl Confirmations {
         waiting.collect()
     }
 
-    /// Updates all requests that wait for confirmation: if they would restore the value of `key` that the request `of` put, they
-    /// will restore `previous` instead.
+    /// Updates the previous values of all requests that wait for confirmation: `previous` replaces the value that request number
+    /// `of` put under `key`.
     fn inherit(&self, of: u64, key: &Key, previous: &Previous) {
         let entries = self.entries();
         for entry in entries.values().filter(|entry| entry.state == Confirmation::Waiting) {

@@ -56,7 +56,7 @@ pub(crate) struct LeaseState {
     uncertain: bool,
     /// State of the current connection. [`Self::connected`] resets this field and the fields below.
     connection: Connection,
-    /// Number of operations to send in transactions of their own, to find the operation that the store rejects.
+    /// Number of operations to send one at a time, each in its own transaction, to find the operation that the store rejects.
     single: usize,
     /// Sequence number of the newest change at the time of this connection's first listing. Once that change is stored, all keys
     /// have been written under the current lease.
@@ -75,8 +75,8 @@ enum Connection {
     Unlisted,
     /// All keys are being listed.
     Listing,
-    /// Changes are being written. If `listing_due` is `true`, no further transaction starts, and the keys are listed once none is
-    /// in flight.
+    /// Changes are being written. If `listing_due` is `true`, no further transaction starts, and the keys are listed once all
+    /// transactions in flight have completed.
     Writing { in_flight: usize, listing_due: bool },
     /// A former lease is being revoked.
     Fencing,

@@ -5,8 +5,8 @@
 //! `writer` sends it.
 //!
 //! # Flow
-//! [`Publisher::set`] and [`Publisher::remove`] change a map and wake the writer. The writer writes the differences from the store in
-//! transactions, and skips states that were replaced before they were written.
+//! [`Publisher::set`] and [`Publisher::remove`] change a map and wake the writer. The writer sends transactions that make the
+//! store agree with the map, and skips states that were replaced before they were written.
 //!
 //! # Guarantees
 //! The store ends up with the last state set for each key, even if connections are lost. A transaction with an unknown outcome

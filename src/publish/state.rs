@@ -205,7 +205,7 @@ impl State {
             let write = match (&entry.desired, &entry.stored) {
                 (Some(value), _) => Write::Put(value.clone()),
                 (None, Stored::Present(_, guard)) => Write::Delete(*guard),
-                // It is not known yet whether the store has the key. The next listing queues the key again if it must be deleted.
+                // It is not known yet whether the store has the key. The next listing queues the key again if the key must be deleted.
                 (None, _) => continue,
             };
             bytes += key.len() + write.size();
@@ -245,7 +245,7 @@ impl State {
             return;
         }
         entry.stored = Stored::Absent;
-        // If a write of the key is in flight, its response decides what to do next.
+        // If a write of the key is in flight, the response to that write decides what to do next.
         if !entry.in_flight {
             self.settle_or_queue(&key, 0);
         }

@@ -49,7 +49,7 @@ impl Writer {
 
     /// Writes until `stop` is `true`, then revokes the lease.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
-        // `wait_for` only fails if all handles were dropped, and then the task is aborted anyway.
+        // `wait_for` fails only if all handles were dropped, and then the task is aborted anyway.
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
@@ -83,7 +83,7 @@ impl Writer {
                 differs
             });
             if news {
-                tracing::warn!(%error, "status not published; the agent writes it when it can reach the store");
+                tracing::warn!(%error, "status not published; the agent keeps trying");
             }
             // All endpoints of a cluster share leases, so the next endpoint can continue with the same lease.
             if error.kind() != StoreErrorKind::LeaseNotFound {

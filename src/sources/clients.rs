@@ -47,14 +47,14 @@ pub struct ClientItem {
 /// All values of one source, by key.
 pub type SourceItems = BTreeMap<Key, ClientItem>;
 
-/// Error in using the file that stores the values of API clients.
+/// Error returned if the file that stores the values of API clients cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientStoreError {
     /// The data directory or the file cannot be opened, or is not safe to use.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     /// Another process has the file open.
-    #[error("{} is in use; another agent runs with this data directory", path.display())]
+    #[error("{} is in use; another agent is using this data directory", path.display())]
     InUse {
         /// Path of the file.
         path: PathBuf,
@@ -174,7 +174,7 @@ impl ClientStore {
 fn file_error(path: &Path, source: redb::Error) -> ClientStoreError {
     let path = path.to_path_buf();
     match source {
-        // An I/O error does not mean that the file is damaged, unless the file ends too early or has invalid data.
+        // Among the I/O errors, only an unexpected end of the file and invalid data mean that the file is damaged.
         redb::Error::Io(ref error) if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::InvalidData) => {
             ClientStoreError::File {
                 path,

@@ -39,8 +39,10 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     Ok(items)
 }
 
-/// Returns the parser limits for a text of this length, which the caller has limited. A text cannot have more nodes than bytes.
-/// The default limits for aliases stay, because aliases can expand to much more than the length of the text.
+/// Returns the parser limits for a text of this length. The caller must have limited the length itself.
+///
+/// A text cannot have more nodes than bytes. The parser's default limits for aliases still apply, because aliases can expand to
+/// much more than the length of the text.
 fn limits(length: usize) -> serde_saphyr::Options {
     let budget = serde_saphyr::Budget::default();
     let budget = serde_saphyr::budget! {

@@ -1,8 +1,8 @@
 //! Desired state source: a store with the etcd v3 API.
 //!
 //! Lists and watches one prefix, and recovers from lost connections, compaction and a replaced store. A periodic comparison detects changes
-//! that the watch has lost, which should never happen. The source does not decode values, and reports a deletion only if a response from
-//! the store has shown it.
+//! that the watch has lost, which should never happen. The source does not decode values, and reports a key as deleted only if a
+//! response from the store shows the deletion.
 //!
 //! # Flow
 //! [`SourceEvent::Snapshot`] comes first, followed by [`SourceEvent::Changes`], with connection events in between. After a lost connection
@@ -157,9 +157,9 @@ pub enum SourceEvent {
 /// Source options.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
-    /// Interval at which the revisions of all keys are compared with the delivered ones.
+    /// Interval at which the revisions of all keys are compared with the delivered revisions.
     pub compare_interval: Duration,
-    /// Note that an earlier process has saved about the store that it read; `None` if there is no such note.
+    /// The note about the store that an earlier process saved; `None` if there is no such note.
     pub note: Option<Note>,
 }
 
@@ -303,7 +303,7 @@ impl Reader {
         let items = position::strip(&self.prefix, listing.items);
         let past = match self.reading.doubts(revision, cluster_id, &items) {
             Some(earlier) => self.past(&session, earlier).await?,
-            None => Past::Unknown("the history was not needed".to_owned()),
+            None => Past::Unknown("the store's history was not needed".to_owned()),
         };
         let watch = session.watch(&self.prefix, revision + 1).await?;
         self.established = Some(Instant::now());

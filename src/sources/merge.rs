@@ -72,8 +72,8 @@ impl<V> Update<V> {
 impl<V: Clone + PartialEq> Merge<V> {
     /// Creates an empty merge.
     ///
-    /// Updates stay empty until each source in `awaited` has reported its full state once. Otherwise, values of a late source
-    /// would be deleted as no longer desired. The source `preferred` takes precedence over all others, like
+    /// Updates stay empty until each source in `awaited` has reported its full state once. Otherwise, the agent would delete
+    /// the values of sources that have not reported yet. The source `preferred` takes precedence over all others, like
     /// `resync-data-source-override` in ligato vpp-agent.
     pub fn new<'a>(awaited: impl IntoIterator<Item = &'a str>, preferred: Option<&str>) -> Self {
         Merge {
@@ -136,7 +136,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// Replaces all values of the store. Keys that the store has again leave the source [`HELD`].
+    /// Replaces all values of the store. A key in the source [`HELD`] is removed from that source if the store has the key again.
     pub fn stored(&mut self, items: Vec<(Key, V)>) -> Update<V> {
         let put_again = self.put_again(items.iter().map(|(key, _)| key));
         let update = self.replace(DATASYNC, items);
@@ -145,7 +145,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         update
     }
 
-    /// Changes values of the store. Keys that the store has again leave the source [`HELD`].
+    /// Changes values of the store. A key in the source [`HELD`] is removed from that source if the store has the key again.
     pub fn store_changed(&mut self, items: Vec<(Key, Option<V>)>) -> Update<V> {
         let put = items.iter().filter(|(_, item)| item.is_some()).map(|(key, _)| key);
         let put_again = self.put_again(put);
@@ -223,7 +223,7 @@ impl<V: Clone + PartialEq> Merge<V> {
 
     /// Returns all values that are in effect, in key order.
     pub fn applying(&self) -> BTreeMap<&Key, &V> {
-        // Sources are in ascending order of precedence, so values of stronger sources replace those of weaker ones.
+        // Sources are in ascending order of precedence, so values of stronger sources replace values of weaker sources.
         self.held.values().flatten().collect()
     }
 
@@ -250,7 +250,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.held.range(..rank).rev().find_map(|(_, held)| held.get(key))
     }
 
-    /// Returns the change of the desired state if the source `rank` deletes `value`, or `None` if there is none.
+    /// Returns how the desired state changes if the source with the rank `rank` deletes `value`. Returns `None` if nothing changes.
     fn uncover(&self, rank: &Rank, key: &Key, value: &V) -> Option<(Key, Option<V>)> {
         let uncovered = self.weaker(rank, key);
         (uncovered != Some(value) && !self.covered(rank, key)).then(|| (key.clone(), uncovered.cloned()))

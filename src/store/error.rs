@@ -44,7 +44,7 @@ impl StoreErrorKind {
             Self::Unauthenticated => " (check --etcd-user and its password)",
             Self::PermissionDenied => " (grant the user's role readwrite access to this prefix: etcdctl role grant-permission --prefix)",
             Self::LeaseNotFound => " (the agent obtains a new lease and publishes everything again)",
-            Self::Exhausted => " (free space in the store: compact, defragment, then `etcdctl alarm disarm`)",
+            Self::Exhausted => " (to free space in the store, compact and defragment it, then run `etcdctl alarm disarm`)",
             Self::Configuration | Self::Refused | Self::Compacted | Self::Other => "",
         }
     }

@@ -1,6 +1,6 @@
 //! JSON schema of the configuration document, for editors and clients (JSON Schema draft 4).
 //!
-//! The schema is derived from the message descriptors and only allows what the reader accepts.
+//! The schema is derived from the message descriptors, and allows only documents that the agent can read.
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde_json::{Map, Value, json};

@@ -13,7 +13,7 @@ use crate::address::{is_alloc_reference, parse_ip, parse_ip_or_cidr};
 
 /// Parses a key by trying each kind of key in turn.
 ///
-/// The order only matters below `linux/interface/`: the reserved words `host-name` and `state` are tried first, because an
+/// The order matters only below `linux/interface/`: the reserved words `host-name` and `state` are tried first, because an
 /// interface name can be any other text.
 pub(super) fn parse(text: &str) -> Result<TypedKey, KeyError> {
     let parsed = parse_any_spelling(text)?;
@@ -82,8 +82,8 @@ fn named(key: &str, name: &str, expected: &'static str) -> Result<String, KeyErr
 
 /// Parses `<interface>/<address>`.
 ///
-/// The interface name and the address can both contain slashes. If `rest` contains `/alloc:`, the address is a reference that
-/// begins there. Any other address is found by searching from the end.
+/// The interface name and the address can both contain slashes. If `rest` contains `/alloc:`, the address is a reference,
+/// which begins with `alloc:`. Any other address is found by searching from the end.
 fn parse_arp(rest: &str) -> Option<TypedKey> {
     let (interface, ip_address) = if let Some(start) = rest.find("/alloc:") {
         (&rest[..start], &rest[start + 1..])
@@ -179,7 +179,7 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
 /// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
 ///
 /// An address follows the path element `address`, and a VRF follows `vrf`. A key that contains both elements is rejected. Masters
-/// and VLANs follow an empty path element; ligato vpp-agent does not have such keys.
+/// and VLANs follow an empty path element. Such keys do not exist in ligato vpp-agent.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {

@@ -155,15 +155,15 @@ pub enum TypedKey {
 pub enum RouteDestination {
     /// A network.
     Network {
-        /// Network address, with all host bits 0.
+        /// Network address, with all host bits cleared.
         address: IpAddr,
         /// Prefix length in bits.
         prefix_len: u8,
     },
     /// Reference to an allocated address, including the prefix `alloc:`.
     Allocation(String),
-    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, because this is how clients
-    /// compute it.
+    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, as in the keys that clients
+    /// compute.
     Invalid,
 }
 
@@ -297,7 +297,7 @@ pub enum KeyError {
         /// Expected form of the key.
         expected: &'static str,
     },
-    /// The key of an interface address lacks the interface, a known source or the address.
+    /// The key of an interface address lacks the interface or the address, or its source is missing or unknown.
     #[error("`{key}` is not a valid key: expected linux/interface/<interface>/address/<source>/<address>")]
     InvalidAddressKey {
         /// Text that was parsed.

@@ -71,7 +71,7 @@ impl Interface {
     /// Returns the link kind with its settings.
     ///
     /// # Errors
-    /// Fails if a setting is invalid. The error names its field.
+    /// Fails if a setting is invalid. The error names the field of the setting.
     pub fn parse_link(&self) -> Result<link_kinds::Link, ValidationError> {
         parse(self, kind_of(self)?)
     }
@@ -79,7 +79,7 @@ impl Interface {
     /// Returns the interface's port settings, or `None` if there are none.
     ///
     /// # Errors
-    /// Fails if a setting is invalid. The error names its field.
+    /// Fails if a setting is invalid. The error names the field of the setting.
     pub fn parse_port(&self) -> Result<Option<link_kinds::Port>, ValidationError> {
         let Some((member, message)) = self.port.as_ref().map(port_member) else {
             return Ok(None);
@@ -127,7 +127,7 @@ fn parse(interface: &Interface, kind: &'static dyn LinkKind) -> Result<link_kind
     link_kinds::Link::parse(kind, &given).map_err(as_error)
 }
 
-/// Checks that `adopt` is only set for types of links that the agent creates.
+/// Checks that `adopt` is set only for link types that the agent can create.
 fn check_adopt(interface: &Interface, spec: &KindSpec) -> Result<(), ValidationError> {
     if !interface.adopt() || spec.adoptable {
         return Ok(());
@@ -239,7 +239,7 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Interface address in a form in which all spellings of an address are equal, for finding duplicates.
+/// Interface address in a normalized form, in which all spellings of an address are equal. Used to find duplicates.
 #[derive(PartialEq)]
 enum Identity {
     /// IPv6 addresses that differ only in the prefix length are duplicates, so only IPv4 addresses have a prefix length here.

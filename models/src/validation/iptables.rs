@@ -1,4 +1,5 @@
-//! Validates rule chains: combinations of chain, table and policy, and names and rules that the iptables programs accept.
+//! Validates rule chains. The table must have the hook of the chain, the policy must be allowed for the chain, and the iptables
+//! programs must accept all names and rules.
 
 use super::{ValidationError, check_interface_name, check_namespace, name::check_name};
 use crate::proto::ligato::linux::iptables::{

@@ -23,7 +23,7 @@ impl Route {
         }
     }
 
-    /// Returns `true` if the route has a gateway. `0.0.0.0` and `::` mean that the route has none.
+    /// Returns `true` if the route has a gateway. The addresses `0.0.0.0` and `::` stand for no gateway.
     pub fn has_gateway(&self) -> bool {
         !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
     }
@@ -118,7 +118,7 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
     }
 }
 
-/// Returns the destination address, or `None` for a reference.
+/// Checks the destination. Returns its address, or `None` if it is a reference.
 ///
 /// A reference must include an interface name, which may differ from the outgoing interface.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
@@ -133,7 +133,7 @@ fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     parse_ip_or_cidr(text).map(|prefix| Some(prefix.address)).map_err(as_error)
 }
 
-/// Returns the gateway address, or `None` if the route has no gateway or refers to an allocation.
+/// Checks the gateway. Returns its address, or `None` if the route has no gateway or the gateway is a reference.
 fn check_gateway(route: &Route) -> Result<Option<IpAddr>, ValidationError> {
     let text = route.gw_addr.as_str();
     let as_error = |error| ValidationError::address("gw_addr", &error);

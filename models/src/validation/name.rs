@@ -13,9 +13,9 @@ pub const HOST_NAME_MAX_BYTES: usize = 15;
 /// (`sysctl_dev_name_is_allowed`, include/linux/inetdevice.h).
 const RESERVED_HOST_NAMES: [&str; 2] = ["all", "default"];
 
-/// Path elements that interface names must not contain, because they have a special meaning in keys.
+/// Path elements that must not occur in interface names, because these elements have a special meaning in keys.
 const RESERVED_ELEMENTS: [&str; 3] = ["vrf", "address", "dest-address"];
-/// Path elements that interface names must not begin with, because keys of link states and of facts begin with them.
+/// Words that must not be the first path element of an interface name, because they introduce the keys of link states and facts.
 const RESERVED_FIRST_ELEMENTS: [&str; 2] = ["state", "host-name"];
 
 /// Checks the logical name of any kind of value. The name must stay unchanged when it becomes part of a key.
@@ -91,7 +91,7 @@ pub fn check_host_name(field: &str, name: &str) -> Result<(), ValidationError> {
     } else if name.len() > HOST_NAME_MAX_BYTES {
         format!("is {} bytes long, but the kernel allows at most {HOST_NAME_MAX_BYTES}", name.len())
     } else if name == "." || name == ".." {
-        "is the name of a directory".to_owned()
+        "is a reserved directory name".to_owned()
     } else if name.contains(['/', ':']) {
         "contains a slash or a colon".to_owned()
     } else if name.contains('%') {

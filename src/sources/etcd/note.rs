@@ -60,9 +60,9 @@ pub enum Past {
 /// Result of comparing the first listing with a [`Note`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognition {
-    /// The store is the one in the note. Missing keys were deleted.
+    /// The store is the one that the note describes. Missing keys were deleted.
     Same,
-    /// The store is the one in the note, but was restored from an older snapshot. Contains the evidence.
+    /// The store is the one that the note describes, but was restored from an older snapshot. Contains the evidence.
     Restored(String),
     /// The store is a different one or was emptied. Contains the evidence.
     Replaced(String),

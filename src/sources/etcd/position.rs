@@ -39,8 +39,8 @@ pub(crate) enum Comparison {
     Replaced(String),
 }
 
-/// Keys whose revision in the store differs from the delivered one. The value is the revision in the store, or `None` if the
-/// store does not have the key.
+/// Keys whose revision in the store differs from the delivered revision. The value is the revision in the store, or `None` if
+/// the store does not have the key.
 pub(crate) type Unconfirmed = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
@@ -120,9 +120,9 @@ impl Position {
     /// Compares the position with a complete listing (including values) after a lost connection. `past` is the listing requested
     /// by [`Position::doubts`].
     ///
-    /// If the store has merely advanced, every key that was not written since the position is exactly as delivered. If it was
-    /// restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all other cases, the
-    /// store is a different one or was emptied.
+    /// If the store has merely advanced, every key that was not written since the position is exactly as delivered. If the
+    /// store was restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all other
+    /// cases, the store is a different one or was emptied.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));
@@ -185,7 +185,7 @@ impl Position {
         }
     }
 
-    /// Returns why it is doubtful that the store once had the known keys, or `None` if the store's history proves it.
+    /// Returns why the store may never have had the known keys, or `None` if the store's history shows that it had them.
     fn contradicted_by(&self, past: &Past) -> Option<String> {
         let lost = format!("every one of the {} known keys has changed", self.known.len());
         let listed = match past {

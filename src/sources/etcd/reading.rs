@@ -8,7 +8,7 @@ use super::{
     position::{Comparison, Position, Unconfirmed},
 };
 
-/// Result of comparing the revisions of all keys with the delivered ones.
+/// Result of comparing the revisions of all keys with the delivered revisions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Compared {
     /// The delivered state matches the store.
@@ -24,7 +24,7 @@ pub(crate) enum Compared {
 pub(crate) struct Reading {
     /// Events to deliver to the receiver, in order.
     events: Vec<SourceEvent>,
-    /// Note that an earlier process has saved about the store; `None` if there is no such note.
+    /// The note about the store that an earlier process saved; `None` if there is no such note.
     note: Option<Note>,
     /// Delivered state; `None` until the first snapshot.
     position: Option<Position>,
@@ -159,8 +159,8 @@ impl Reading {
         self.snapshot_because = Some(reason);
     }
 
-    /// Records that the connection was lost or could not be established. Returns `true` if `message` differs from the last
-    /// reported one.
+    /// Records that the connection was lost or could not be established. Returns `true` if `message` differs from the message
+    /// reported last.
     pub fn lost(&mut self, message: String) -> bool {
         let news = self.reported.as_ref() != Some(&message);
         if news {
