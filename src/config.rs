@@ -54,8 +54,8 @@ impl FromArgMatches for RunArgs {
     }
 }
 
-/// Appends the environment variable and the default of a flag to the first paragraph of its help text, and removes both from clap, which
-/// would otherwise prefer the default to the file.
+/// Appends the environment variable and the default of a flag to the first paragraph of its help text. Removes both from the flag,
+/// because clap would otherwise prefer the default to the value in the file.
 fn shown_in_help_only(flag: Arg) -> Arg {
     let variable = flag.get_env().map(|name| format!(" [env: {}]", name.display()));
     let default = flag
@@ -77,7 +77,7 @@ fn shown_in_help_only(flag: Arg) -> Arg {
 pub struct Settings {
     /// Label of this agent, which is a part of all its keys in the store.
     pub microservice_label: String,
-    /// etcd whose values the agent applies. `None` for the embedded store.
+    /// Settings of the etcd cluster that contains the desired values. `None` if the agent uses its embedded store.
     pub etcd: Option<StoreConfig>,
     /// Listen address of the embedded store.
     pub embedded_listen: SocketAddr,
@@ -118,8 +118,8 @@ impl Settings {
         addresses.into_iter().flatten().any(|address| (1..1024).contains(&address.port()))
     }
 
-    /// Returns the log filter. If the setting is only the level `debug` or `trace`, the libraries stay at `info`, because at `debug` they
-    /// log every frame.
+    /// Returns the log filter. If the setting consists of just the level `debug` or `trace`, the libraries that would log every
+    /// frame remain at `info`.
     pub fn log_directives(&self) -> String {
         const QUIET: [&str; 8] = ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "bollard", "rtnetlink"];
         let chatty = matches!(self.log.to_ascii_lowercase().as_str(), "debug" | "trace");
@@ -227,7 +227,7 @@ fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
 }
 
 fn refuse_same_address(settings: &Settings, layers: &Layers<'_>) -> Result<(), ConfigError> {
-    // The embedded store is used only without etcd endpoints. With port 0, the kernel chooses a free port.
+    // The embedded store does not listen if etcd endpoints are set. Servers with port 0 get different ports from the kernel.
     let embedded = Some(settings.embedded_listen).filter(|_| settings.etcd.is_none());
     let addresses = [settings.http.listen, settings.grpc_listen, embedded];
     let names = [setting!(http_listen), setting!(grpc_listen), setting!(embedded_listen)];

@@ -53,7 +53,7 @@ fn run(args: RunArgs) -> ExitCode {
     }
 }
 
-/// Runs the agent until a signal stops it or the agent fails.
+/// Runs the agent until it receives SIGTERM or SIGINT, or fails.
 fn serve(settings: &Settings) -> anyhow::Result<()> {
     // Disable huge pages, which the allocator requests. A huge page takes up its full size in memory as soon as a single block in
     // it is used. With a thousand veth pairs, this more than doubles the agent's memory usage without making anything faster. A

@@ -1,4 +1,4 @@
-//! Error messages for a failed start.
+//! Formats the error message that is shown if the agent cannot start.
 
 /// End of the error message for EACCES, which the kernel returns if the process lacks the permission to access a file.
 const NO_PERMISSION: &str = "(os error 13)";

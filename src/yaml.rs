@@ -4,7 +4,7 @@
 
 use serde_saphyr::Error;
 
-/// Returns the error message to show to the user. Any lines after the first quote the file.
+/// Returns the error message to show to the user. If it has several lines, all but the first quote the file.
 pub fn words(error: &Error) -> String {
     let mut cause = error;
     while let Error::WithSnippet { error: inner, .. } = cause {

@@ -91,7 +91,7 @@ impl StoreAddress {
     }
 }
 
-/// Minimum number of requested keys for which a copy is completed in the background pool instead of on the calling thread.
+/// If at least this many keys are requested, their copy is completed in the background pool instead of on the calling thread.
 const FEW: usize = 100;
 
 impl Api {
@@ -129,7 +129,7 @@ impl Api {
     }
 }
 
-/// Copy of the scheduler's state. A large copy holds a permit of the background pool until it is dropped.
+/// Copy of the scheduler's state. A large copy holds a permit of the background pool until the copy is dropped.
 pub struct Known {
     extract: Extract<Network>,
     _place: Option<OwnedSemaphorePermit>,

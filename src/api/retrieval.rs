@@ -230,7 +230,7 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Returns the addresses of a link, except the link-local ones that the kernel derives from the MAC address (fe80::/64, RFC 4862 §5.3).
+/// Returns the addresses of a link, except IPv6 link-local addresses, which the kernel adds by itself (RFC 4862 §5.3).
 fn addresses(contents: &Contents, index: u32) -> Vec<String> {
     let own = contents.snapshot.addresses.iter().filter(|state| state.link == index);
     let requested = own.filter(|state| !is_link_local(&state.address));

@@ -15,7 +15,7 @@ use crate::descriptors::{
     value::Value,
 };
 
-/// Message name of properties and facts, which have no content.
+/// Message name of values that have no fields to show.
 const EMPTY: &str = "google.protobuf.Empty";
 
 /// Converts a value, or returns `None` if the value has no message.

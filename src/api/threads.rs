@@ -1,6 +1,6 @@
 //! API threads, separate from those of the engine, the store and the lease.
 //!
-//! Connections have their own runtime, so a large number of them does not delay other tasks: the kernel divides the CPUs between
+//! Connections have their own runtime, so that many connections do not delay other tasks: the kernel divides the CPUs between
 //! the threads of both runtimes. Large responses are built in a background pool with low priority (nice(2); on Linux each thread
 //! has its own nice value), so short responses, such as those to probes, do not have to wait for large ones.
 
@@ -16,8 +16,8 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-/// Amount by which the nice value of pool threads exceeds that of the process. The kernel gives a pool thread about a tenth of
-/// the CPU time of a normal thread that competes for the same CPU.
+/// Amount by which the nice value of pool threads exceeds the nice value of the process. The kernel gives a pool thread about a
+/// tenth of the CPU time of a normal thread that competes for the same CPU.
 const POOL_NICER_BY: i32 = 10;
 /// Largest nice value that the kernel supports.
 const NICEST: i32 = 19;

@@ -50,7 +50,7 @@ impl Status {
         if self.state.is_empty() { "NONEXISTENT" } else { &self.state }
     }
 
-    /// Returns the error as text or, if there is none, the unmet dependencies or the invalid fields.
+    /// Returns the error. If there is no error, returns the unmet dependencies or the invalid fields.
     pub fn words(&self) -> String {
         match (self.error.is_empty(), self.state.as_str()) {
             (false, _) => self.error.clone(),
@@ -105,7 +105,7 @@ pub struct Published {
     pub unmet: Vec<Unmet>,
     /// Last error as JSON, with the error message in the member `message`.
     pub last_error: Option<Json>,
-    /// Most recent repair, made after the object was changed or deleted outside the agent.
+    /// Most recent repair. `None` if the object has not been repaired.
     pub last_repair: Option<Repair>,
     /// True if the agent has adopted a foreign object for this value.
     pub adopted: bool,
@@ -113,7 +113,7 @@ pub struct Published {
     pub removal_held_since: String,
 }
 
-/// Repair of an object that was changed or deleted outside the agent.
+/// Repair that the agent made because an object had been changed or deleted outside the agent.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Repair {
@@ -276,7 +276,7 @@ pub struct Operation {
     pub new_state: String,
     /// Error message. Empty if the operation succeeded.
     pub new_err_msg: String,
-    /// True if the operation did not change the kernel.
+    /// True if the operation changed nothing in the kernel.
     #[serde(rename = "NOOP")]
     pub noop: bool,
     /// True if the value is derived from another value.
@@ -285,7 +285,7 @@ pub struct Operation {
     pub is_revert: bool,
     /// True if the operation is a retry.
     pub is_retry: bool,
-    /// Differences between the applied and the desired value. Only plans contain them.
+    /// Differences between the applied and the desired value. Empty unless the operation belongs to a plan.
     pub differences: Vec<Difference>,
 }
 
@@ -342,12 +342,12 @@ pub async fn identity(agent: &Agent) -> Result<Identity, Failure> {
 
 /// Reads the published states of all values, ordered by key.
 ///
-/// The state of a value takes its derived values into account.
+/// The published state of a value also reflects the states of the values derived from it.
 pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
     list(agent, "/scheduler/status?whole=1").await
 }
 
-/// Start time and explanation of a value's state, as listed by `/scheduler/states`.
+/// Details about the current state of a value, as listed by `/scheduler/states`.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Detail {
@@ -360,7 +360,7 @@ pub struct Detail {
     pub removal_held_since: String,
 }
 
-/// Reads the start time and explanation of the state of every value and derived value, and returns them by key.
+/// Reads details about the states of all values and derived values. Returns the details by key.
 pub async fn details(agent: &Agent) -> Result<BTreeMap<String, Detail>, Failure> {
     let all: Vec<Detail> = list(agent, "/scheduler/states").await?;
     Ok(all.into_iter().map(|detail| (detail.key.clone(), detail)).collect())
@@ -377,7 +377,7 @@ pub async fn explanation(agent: &Agent, key: &str) -> Result<Explanation, Failur
     serde_json::from_value(whole).map_err(|error| Failure::new(format!("unexpected response for {key}: {error}")))
 }
 
-/// Reads the details of the value with this key, and returns them as unparsed JSON.
+/// Reads the details of the value with this key, and returns the response as generic JSON.
 pub async fn explained(agent: &Agent, key: &str) -> Result<Json, Failure> {
     let target = target("/scheduler/explain", &[("key", key)]);
     let answer = agent.send(Method::GET, &target, "").await?;

@@ -115,7 +115,7 @@ struct Changed {
     waiting: Vec<Waiting>,
     values: Vec<Value>,
     confirm: Option<Confirm>,
-    /// Explanation if the agent has saved the change but has not applied it yet. Empty otherwise.
+    /// Reason why the agent has saved the change but has not applied it yet. Empty if the change is applied.
     message: String,
 }
 
@@ -276,7 +276,7 @@ async fn keep(agent: &Agent, id: &str) -> Result<(), Failure> {
     let answer = agent.send(Method::POST, &target, "").await?;
     let kept = agent.success(&target, answer);
     kept.map(|_| ())
-        .map_err(|failure| failure.next("the previous values are restored after the timeout: apply the file again"))
+        .map_err(|failure| failure.next("the previous values are restored after the timeout; then apply the file again"))
 }
 
 /// Deletes the values in a file, or the values with the given keys.
@@ -381,7 +381,7 @@ fn report(changed: &Changed, whole: &Json, absent: &str, output: &Output) -> Res
 /// Prints what `apply` or `delete` would do.
 pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     let document = Document::read(&args.file.file)?;
-    // `delete` uses only the fields that are part of the key, so other fields may be invalid.
+    // `delete` uses only the fields that are part of the key, so invalid values in other fields do not matter.
     let usable = args.delete || document.report_mistakes();
     let readiness = readiness::ask(agent).await?;
     readiness.refuse_to_guess("the changes")?;
@@ -407,7 +407,7 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     })
 }
 
-/// Net change of one value in a plan.
+/// Effect of all operations of a plan on one value.
 #[derive(PartialEq, Eq, Debug)]
 struct Step {
     key: String,
@@ -422,7 +422,7 @@ struct Step {
 
 /// Combines all operations on the same value into one step.
 ///
-/// A deletion followed by a creation becomes a change. A creation and a deletion that follows it cancel out.
+/// A deletion followed by a creation becomes a change. A creation followed by a deletion is left out.
 fn steps(operations: &[Operation]) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     for operation in operations {
@@ -454,7 +454,7 @@ fn steps(operations: &[Operation]) -> Vec<Step> {
     steps
 }
 
-/// Returns the key of the interface that a value is derived from, and a description of the value.
+/// Returns the key of the interface that a value is derived from, and a description of the derived value.
 fn part_of_interface(key: &str) -> Option<(String, String)> {
     let part = match TypedKey::parse(key).ok()? {
         TypedKey::InterfaceAddress { address, .. } => format!("address {address}"),
@@ -466,7 +466,7 @@ fn part_of_interface(key: &str) -> Option<(String, String)> {
     Some((TypedKey::provider(key)?.to_key().to_string(), part))
 }
 
-/// Adds a step for each interface that is not changed itself, but whose derived values, such as addresses, are changed.
+/// Adds a step for each interface of which only derived values, such as addresses, are changed.
 ///
 /// The changes to the derived values become the differences of the added step.
 fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {

@@ -181,7 +181,7 @@ impl Agent {
                 self.url(),
                 moment::duration(self.time_limit)
             ))
-            .next("use a longer --timeout; run `netns-agent doctor` on the agent's machine to check for problems")),
+            .next("use a longer --timeout, or run `netns-agent doctor` on the agent's machine to check for problems")),
         }
     }
 
@@ -211,8 +211,8 @@ impl Agent {
     async fn connect(&self) -> Result<Box<dyn Stream>, Failure> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|error| {
             Failure::new(format!("cannot reach the agent at {}: {error}", self.url())).next(
-                "start the agent with `sudo netns-agent run`; if it listens elsewhere, pass its --http-listen address with --host \
-                       and --http-port",
+                "start the agent with `sudo netns-agent run`; if it is already running at another address, pass its --http-listen \
+                 address with --host and --http-port",
             )
         })?;
         match &self.tls {
@@ -229,8 +229,8 @@ impl Agent {
 
     fn broken(&self, error: &hyper::Error) -> Failure {
         let next = match self.tls {
-            None => "if the agent uses TLS (its option --http-cert), set --tls or --ca; check that the port belongs to netns-agent",
-            Some(_) => "if the agent requires client certificates, set --cert and --key; check that the port belongs to netns-agent",
+            None => "if the agent uses TLS (--http-cert), set --tls or --ca; otherwise, check that the port belongs to netns-agent",
+            Some(_) => "if the agent requires client certificates, set --cert and --key; or check that the port belongs to netns-agent",
         };
         // Append the underlying errors, which contain the messages from TLS and from the kernel.
         let mut words = error.to_string();
@@ -255,7 +255,7 @@ impl Agent {
         let answer = self.success(target, answer)?;
         serde_json::from_slice(&answer.body).map_err(|error| {
             Failure::new(format!("unexpected response from {}{target}: {error}", self.url()))
-                .next("check that client (`netns-agent --version`) and agent (`netns-agent status`) have the same version")
+                .next("check that the client (`netns-agent --version`) and the agent (`netns-agent status`) have the same version")
         })
     }
 

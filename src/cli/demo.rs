@@ -37,7 +37,7 @@ use netns_kernel::sandbox::{self, Rights};
 
 use self::{narration::Narration, script::Script};
 
-/// Path of this program. It stays valid if the file is rebuilt, or if the file is below `/run`, which is hidden in the sandbox.
+/// Path of this program. Remains valid even if the file is rebuilt during the demo, or is below `/run`, which the sandbox hides.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Name under which the child processes appear in process lists.
 const SHOWN_AS: &str = "netns-agent";
@@ -168,7 +168,7 @@ fn workload() -> anyhow::Result<ExitCode> {
     let mut rest = Vec::new();
     std::io::stdin()
         .read_to_end(&mut rest)
-        .context("cannot wait for the end of the demo")?;
+        .context("cannot read standard input, which closes when the demo ends")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use super::{
     output::{Cell, Output, Table, Tone, indented, visible},
 };
 
-/// Maximum number of dependencies that `explain` follows from a value to its root cause.
+/// Maximum length of a chain of dependencies that `explain` follows in search of the root cause.
 const DEPTH_MAX: usize = 8;
 
 /// Arguments of `describe` and `explain`.
@@ -138,7 +138,7 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     output.lay_out(&table, "")
 }
 
-/// Returns a name of a source for people. The store is called `datasync`, as in ligato vpp-agent.
+/// Returns the name of a source, for display. The source `datasync`, a name from ligato vpp-agent, is marked as the store.
 fn source_name(name: &str) -> &str {
     match name {
         "datasync" => "datasync (the store)",
@@ -217,7 +217,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
 struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
-    /// Keys of the values explained so far. No value is explained twice, because values can wait for each other.
+    /// Keys of the values explained so far. No value is explained again, because values can wait for each other in a cycle.
     reported: Vec<String>,
     text: String,
     remedies: Vec<String>,
@@ -233,7 +233,8 @@ impl Reasons<'_> {
             self.reported.push(reported.key.clone());
             let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             if depth > 0 && unmet.is_empty() && sentence(&reported).is_empty() {
-                // This is a namespace or a fact. The reason was printed with the value that waits for it.
+                // Some values, such as namespaces, have no explanation of their own. The reason was already printed with the value
+                // that waits for this one.
                 self.advise(format!("make sure that {} exists", visible(&names::short(&reported.key))));
                 continue;
             }
@@ -277,7 +278,7 @@ impl Reasons<'_> {
         }
     }
 
-    /// Returns the value that must change to satisfy a dependency. If no such value is desired, adds a remedy instead.
+    /// Returns the value that must change to satisfy a dependency. If the agent has no such value, adds a remedy instead.
     async fn cause(&mut self, unmet: &Unmet) -> Option<Explanation> {
         let provider = TypedKey::provider(&unmet.expected).map(|provider| provider.to_key().to_string());
         let key = provider.unwrap_or_else(|| unmet.expected.clone());
@@ -330,7 +331,7 @@ fn sentence(reported: &Explanation) -> String {
                 .map(|last| format!("; last operation: {} in transaction {}", last.operation, last.transaction));
             format!(
                 "applied; dependencies: {needs}{}",
-                last.unwrap_or_else(|| "; was in place already".to_owned())
+                last.unwrap_or_else(|| "; the object already existed".to_owned())
             )
         }
         "OBTAINED" => "observed by the agent".to_owned(),

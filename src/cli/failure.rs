@@ -51,7 +51,7 @@ impl Failure {
         self
     }
 
-    /// Creates the failure for a closed output pipe, which has no message and exit code 0.
+    /// Creates the failure for a closed output pipe: no message, and exit code 0.
     fn unread() -> Self {
         Failure {
             message: String::new(),

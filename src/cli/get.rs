@@ -69,7 +69,7 @@ pub async fn run(args: &GetArgs, agent: &Agent, output: &Output) -> Outcome {
     Ok(exit_code(&readiness))
 }
 
-/// Returns the exit code for a list. Prints a note and returns a failure code if the list may be incomplete or out of date.
+/// Returns the exit code of `get`. If the list may be incomplete or out of date, prints a note and returns a failure code.
 fn exit_code(readiness: &Readiness) -> u8 {
     match readiness.problem() {
         None => 0,

@@ -108,7 +108,7 @@ struct Tree<'a> {
     output: &'a Output,
 }
 
-/// Line of the tree that has yet to be written: a dependency, the label of its edge, and the tree strokes on its left.
+/// Line of the tree that has yet to be written: the key of a dependency, its label, and the strokes of the tree to its left.
 struct Branch<'a> {
     key: &'a str,
     label: &'a str,

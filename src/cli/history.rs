@@ -330,7 +330,7 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // If an address disappears from the agent's own namespace, the loss of an observed fact is reported as well.
+            // An address that disappears from the agent's own namespace is also an observed fact, which is not counted.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

@@ -151,7 +151,7 @@ async fn get(store: &Store, key: &str, output: &Output) -> Result<(), Failure> {
     }
 }
 
-/// Returns the key and the value to put. The value `-` is read from standard input.
+/// Returns the key and the value to put. If the value is `-`, reads it from standard input.
 ///
 /// Unless `force` is set, rejects keys that no agent reads, and invalid values.
 fn judged(key: &str, value: &str, force: bool) -> Result<(String, String), Failure> {

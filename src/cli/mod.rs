@@ -72,7 +72,7 @@ pub enum Command {
 /// Subcommands that do not use the client options.
 const STANDALONE: [&str; 2] = ["run", "demo"];
 
-/// Commands for which exit code 2 means that there are changes. Usage errors of these commands exit with 1.
+/// Commands for which exit code 2 means that there are changes. For these commands, the exit code of a usage error is 1.
 const TELLING_BY_CODE: [&str; 2] = ["plan", "diff"];
 
 /// Returns the command-line definition. Client options are hidden for commands that do not use them.
@@ -85,7 +85,7 @@ pub(crate) fn command() -> clap::Command {
     command
 }
 
-/// Parses the arguments of this process. Exits after usage errors and requests for help.
+/// Parses the arguments of this process. Prints usage errors and help, and exits afterwards.
 pub fn parse() -> Arguments {
     let matches = command()
         .try_get_matches()

@@ -116,7 +116,7 @@ fn push_text(page: &mut String, text: &str, indent: usize) {
     }
 }
 
-/// Returns an example document with values of a kind, which `apply` accepts.
+/// Returns an example document that `apply` accepts, with values of this kind.
 fn example(kind: ModelKind) -> &'static str {
     match kind {
         ModelKind::Interface => include_str!("model/interface.yaml"),

@@ -76,7 +76,7 @@ pub enum Requested {
     Kind(String),
     /// The value with this key.
     Key(String),
-    /// The value with this name, which is the part of the key after the prefix of its kind.
+    /// The value with this name. The name is the part of the key after the key prefix of the kind.
     Name(String),
 }
 

@@ -103,7 +103,7 @@ impl Cell {
         Cell { text: text.into(), tone }
     }
 
-    /// Creates a cell with the state of a value, in its colour.
+    /// Creates a cell with the state of a value, in the colour of this state.
     pub fn state(state: &str) -> Self {
         Cell::new(state, Tone::of_state(state))
     }
@@ -141,7 +141,7 @@ impl Table {
     }
 }
 
-/// Writer of standard output, in the format that the user has chosen.
+/// Standard output, in the format that the user has chosen.
 pub struct Output {
     pub format: Format,
     headings: bool,
@@ -151,7 +151,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Creates the writer. By default, colours depend on the terminal and on the variables `NO_COLOR` and `TERM`.
+    /// Creates the output. By default, colours depend on the terminal and on the variables `NO_COLOR` and `TERM`.
     pub fn new(args: &OutputArgs) -> Self {
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");

@@ -62,7 +62,7 @@ pub async fn run(agent: &Agent, output: &Output) -> Outcome {
     Ok(code(ready))
 }
 
-/// Version and build of the agent, as shown in documents.
+/// Version and build of the agent, as shown in JSON and YAML output.
 #[derive(Serialize)]
 struct Version<'a> {
     version: &'a str,
@@ -91,7 +91,7 @@ impl<'a> Version<'a> {
     }
 }
 
-/// Returns the parts of the agent with their health, as shown in documents.
+/// Returns the parts of the agent with their health, as shown in JSON and YAML output.
 fn parts(health: &Health) -> Vec<Json> {
     let part = |(name, part): (&String, &Part)| {
         json!({

@@ -1,7 +1,7 @@
 //! `netns-agent watch` and `netns-agent wait`: follow the states of values.
 //!
-//! The REST API has no stream of states, so both commands poll. They miss states that last only from one poll to the next, but
-//! `history` lists these states.
+//! The REST API has no stream of states, so both commands poll. They miss a state that begins and ends between two polls, but
+//! `history` lists it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,8 +21,8 @@ use super::{
 /// Interval between polls while waiting for values.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time for which a value must remain failed before `apply --wait` gives up. A busy agent can publish a status up to half a
-/// second late.
+/// Time for which a value must remain failed before `apply --wait` gives up. This is longer than the delay with which a busy
+/// agent publishes a status (up to half a second).
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `watch`.

@@ -27,7 +27,7 @@ pub struct HttpSettings {
     pub body_max: usize,
     /// Maximum concurrent connections to each API.
     pub connections_max: usize,
-    /// Timeout for each step of a client, such as the TLS handshake or sending the request headers.
+    /// Timeout for each step that a client must take, such as the TLS handshake or sending the request headers.
     pub time_limit: Duration,
 }
 
@@ -89,8 +89,8 @@ fn refuse_reachable_store(given: &Given, address: SocketAddr, insecure: bool) ->
     }
     Err(given.wrong(
         format!(
-            "other machines can reach {address}; the embedded store has neither TLS nor authentication, so they could change the network \
-             of this machine"
+            "other machines can reach {address}; the embedded store has neither TLS nor authentication, so those machines could change \
+             the network of this machine"
         ),
         "listen on 127.0.0.1, or use an etcd with TLS (--etcd-endpoints), or set --insecure-listen if access is restricted in another \
          way, for example by a firewall",

@@ -1,6 +1,6 @@
 //! Layers of settings: the command line takes precedence over the environment, then the file, then the defaults.
 //!
-//! Each value is stored with its origin, because error messages name it.
+//! Each value is stored together with its origin, such as a flag, because error messages name the origin.
 
 use std::{
     ffi::{OsStr, OsString},

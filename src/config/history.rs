@@ -9,7 +9,7 @@ use super::{ConfigError, Layers, setting};
 pub struct HistoryLimits {
     /// Age at which a transaction is dropped, counted from the end of the transaction.
     pub age: Duration,
-    /// Maximum number of transactions, with up to four times as many operations in total. 0 disables the history.
+    /// Maximum number of transactions. Together, they can have up to four times as many operations. 0 disables the history.
     pub transactions: usize,
 }
 

@@ -19,7 +19,7 @@ pub(super) fn on_loss(layers: &Layers<'_>) -> Result<OnStoreLoss, ConfigError> {
     layers.given(setting!(on_store_loss))?.policy(&policies, "expected hold or apply")
 }
 
-/// Returns the validated settings of the etcd cluster to follow, or `None` if no endpoints are set.
+/// Returns the validated settings of the etcd cluster, or `None` if no endpoints are set.
 pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigError> {
     let [endpoints, ca, cert, key, user, password_file] = [
         setting!(etcd_endpoints),
@@ -61,7 +61,7 @@ pub(super) fn check(layers: &Layers<'_>) -> Result<Option<StoreConfig>, ConfigEr
     };
     Connector::new(config.clone()).map_err(|error| {
         ConfigError::Together(format!(
-            "{} together with --etcd-ca, --etcd-cert and --etcd-key: {error}",
+            "cannot use {} with --etcd-ca, --etcd-cert and --etcd-key: {error}",
             endpoints.origin
         ))
     })?;

@@ -9,8 +9,8 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 
 /// Returns the candidate with the smallest edit distance to the word, or `None` if none is similar enough.
 ///
-/// A candidate may differ in a third of the word's letters, at least one and at most three. A missing, added or replaced letter is one
-/// difference, and so are two swapped adjacent letters. Letter case is ignored.
+/// The allowed distance is a third of the length of the word, but at least 1 and at most 3. A missing, added or replaced letter
+/// counts as 1, and so do two swapped adjacent letters. Letter case is ignored.
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let most = (word.chars().count() / 3).clamp(1, 3);

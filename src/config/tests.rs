@@ -1,4 +1,4 @@
-//! Tests of settings from each origin, and of the messages about invalid ones.
+//! Tests of settings from each origin, and of the messages about invalid settings.
 
 use clap::{CommandFactory, Parser};
 

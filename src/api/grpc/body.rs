@@ -1,5 +1,5 @@
-//! Wraps the request and response bodies of gRPC calls. Limits the size and the arrival time of received messages, and counts
-//! messages in both directions.
+//! Wraps the request and response bodies of gRPC calls. Limits the size of received messages and the time to receive them, and
+//! counts messages in both directions.
 //!
 //! Neither a tonic layer nor a codec could do this: a layer sees bodies but not messages, and a codec sees messages but not the
 //! call that they belong to.
@@ -60,8 +60,8 @@ impl Frames {
     }
 }
 
-/// Request body with limits on message size and arrival time. In a stream, the time limit restarts whenever a chunk of the body
-/// arrives.
+/// Request body with limits on the message size and on the time to receive the body. If the client streams messages, the time
+/// limit restarts whenever a chunk of the body arrives.
 pub(super) struct Arriving {
     body: Incoming,
     frames: Frames,

@@ -1,4 +1,5 @@
-//! Checks the rate, the token and the number of concurrent calls before a service sees a call, and counts each call.
+//! Checks the request rate, the token and the number of concurrent calls before passing a call on to its service. Counts each
+//! call.
 //!
 //! Metadata and messages are never logged. A [`Running`] represents a call until its last message is sent or the client
 //! disconnects.

@@ -1,4 +1,4 @@
-//! Serves HTTP/2 on a connection, with any number of concurrent calls.
+//! Serves HTTP/2 on a connection, which can carry several calls at the same time.
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -74,7 +74,7 @@ pub(super) fn item_of(key: &Key, model: &Model) -> Item {
     }
 }
 
-/// Returns whether ids select the item with this key.
+/// Returns whether the ids select the item with this key.
 ///
 /// An empty list selects all items. An id without a name selects all items of its model.
 pub(super) fn is_named(ids: &[Id], key: &Key) -> bool {
@@ -112,7 +112,8 @@ pub(super) async fn values(api: &Api, scope: Scope) -> Result<Known, Status> {
 /// Commits a client request.
 ///
 /// # Errors
-/// Fails if the request is rejected or a value fails. In the latter case, the request is still accepted, and the value is retried.
+/// Fails if the request is rejected or a value fails. If a value fails, the agent has still accepted the request, and retries the
+/// value.
 pub(super) async fn commit(api: &Api, request: ClientRequest) -> Result<Option<TransactionResult>, Status> {
     match api.desired.commit(request).await {
         Ok(Committed::Kept) => Ok(None),

@@ -70,8 +70,8 @@ pub enum StartError {
 pub async fn start(api: Api, listen: SocketAddr, settings: &HttpSettings, gate: Arc<Gate>) -> Result<Serving, StartError> {
     let settings = settings.clone();
     let (stop, stopped) = watch::channel(false);
-    // Run this task in the engine's runtime, which wakes it for each status. Waking an API thread would take longer than the work
-    // of the task.
+    // Run this task in the runtime of the engine, because each link state that the engine publishes wakes the task. Waking an API
+    // thread would take longer than the task needs to record the link state.
     let notifications = Notifications::start(&api, stopped);
     let started = threads::serve(async move { start_here(api, listen, &settings, gate, notifications, stop).await }).await;
     started.unwrap_or_else(|error| Err(StartError::Setup(error.to_string())))

@@ -209,7 +209,7 @@ fn text_counts_operations_omitted_by_the_history() {
         omitted: 90,
         ..record(Options::default(), vec![], vec![creation("a", 1)])
     };
-    assert!(text::transaction(&large, false, &printed).ends_with("and 90 more, which the history does not keep\n"));
+    assert!(text::transaction(&large, false, &printed).ends_with("operations not kept in the history: 90\n"));
 }
 
 #[test]

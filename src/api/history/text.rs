@@ -38,7 +38,7 @@ pub fn transaction<V>(record: &TransactionRecord<V>, verbose: bool, print: Print
     page.line(1, format_args!("* executed operations ({start} -> {stop}, dur: {duration:?}):"));
     operations(&mut page, record.executed(), verbose, print);
     if record.omitted > 0 {
-        page.line(2, format_args!("and {} more, which the history does not keep", record.omitted));
+        page.line(2, format_args!("operations not kept in the history: {}", record.omitted));
     }
     page.0
 }

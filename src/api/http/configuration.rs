@@ -56,7 +56,7 @@ const NUMBER: Parameter = Parameter {
     required: true,
     ..Parameter::number(
         "id",
-        "Number of the change: `id` in the response to the change, and the sequence number of its transaction",
+        "Number of the change: the `id` in the response to the change, which is also the sequence number of its transaction",
     )
 };
 const RESULT: &str = r#"{"seq_num":4,"reverted":false,"errors":[],"waiting":[{"key":"config/linux/interfaces/v2/interface/d1","reason":"AddressTentative","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}],"values":[{"key":"config/linux/interfaces/v2/interface/d1","state":"PENDING","message":"waiting for IPv6 duplicate address detection of fd00::1/64"}]}"#;
@@ -165,7 +165,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         parameters: &[Parameter::one_of(
             "fieldnames",
-            "Spelling of the field names; if absent, both are allowed",
+            "Spelling of the field names: `onlyproto` (protobuf names) or `onlyjson` (JSON names); if absent, both are allowed",
             &["onlyproto", "onlyjson"],
         )],
         ..Endpoint::get(

@@ -17,7 +17,7 @@ use listener::{Limits, Protocol, TimeLimited, refusal};
 /// Maximum size of the request line with all headers, and of the buffered part of a body.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Start of the HTTP/2 preface (RFC 9113 §3.4), on which hyper closes the connection without a response.
+/// Start of the HTTP/2 preface (RFC 9113 §3.4). If a client sends it, hyper closes the connection without a response.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 
 /// Address of the client that sent a request.

@@ -81,7 +81,11 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ],
         example: r#"{"TotalCount":12,"PerValueCount":{"CONFIGURED":10,"PENDING":2}}"#,
         failures: &[(500, "the flag argument is missing, or the flag is unknown")],
-        ..Endpoint::get("/scheduler/flag-stats", "Occurrences of each value of a flag", || get(flags))
+        ..Endpoint::get(
+            "/scheduler/flag-stats",
+            "Number of occurrences of a flag, in total and for each of its values",
+            || get(flags),
+        )
     },
 ];
 

@@ -37,7 +37,7 @@ const OF_ANY_REQUEST: [(u16, &str); 7] = [
     ),
 ];
 
-/// Prefix of references in the schemas of the configuration, and the prefixes that replace it in the OpenAPI document.
+/// Prefix of references in the configuration schema. In the OpenAPI document, [`SCHEMAS`] replaces it.
 const DEFINITIONS: &str = "#/definitions/";
 const SCHEMAS: &str = "#/components/schemas/";
 const RESPONSES: &str = "#/components/responses/";
@@ -57,7 +57,7 @@ pub(super) fn document() -> String {
             "required": ["Error", "message"],
             "properties": {
                 "Error": { "type": "string", "description": "Description of the failure: the object, the reason and the remedy" },
-                "message": { "type": "string", "description": "The same text, under the name that the command-line client reads" },
+                "message": { "type": "string", "description": "The same text as `Error`; the command-line client reads this member" },
             },
         }),
     );

@@ -1,8 +1,8 @@
 //! `/scheduler/status` and `/scheduler/states`: the states of values and of their derived values.
 //!
-//! `/scheduler/status` returns exactly the members of ligato vpp-agent, because its clients reject unknown ones. The state of
-//! a value takes its derived values into account only if the client asks for [`WHOLE`]. `/scheduler/explain` shows everything
-//! about one value.
+//! `/scheduler/status` returns exactly the members that ligato vpp-agent returns, because clients of ligato vpp-agent reject
+//! unknown members. The state of a value reflects its derived values only if the client sets the parameter [`WHOLE`].
+//! `/scheduler/explain` shows everything about one value.
 
 use axum::{extract::State, routing::get};
 use models::key::Key;
@@ -21,7 +21,7 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::Network};
 
-/// Name of the parameter that makes the state of a value take its derived values into account.
+/// Name of a query parameter. If it is set, the state of a value also reflects the states of its derived values.
 const WHOLE: &str = "whole";
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -40,7 +40,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             Parameter::optional("key-prefix", "Only values of the descriptor with exactly this key prefix"),
             Parameter::one_of(
                 WHOLE,
-                "Include derived values in the state of a value, as in its published status",
+                "Let the state of a value reflect the states of its derived values, as in its published status",
                 &["1", "true"],
             ),
         ],
@@ -51,8 +51,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Start time and explanation of a value's state. `/scheduler/status` does not contain them, because ligato vpp-agent does not
-/// report them.
+/// State of a value, the time at which the value entered it, and an explanation. `/scheduler/status` contains neither times nor
+/// explanations, because ligato vpp-agent does not report them.
 #[derive(Serialize)]
 struct Detail {
     key: String,
@@ -106,7 +106,7 @@ struct Status {
 }
 
 impl Status {
-    /// Returns the status of a value. With `whole`, the state takes the derived values into account.
+    /// Returns the status of a value. If `whole` is true, the state also reflects the states of the derived values.
     fn of<V>(value: &Sighting<V>, whole: bool) -> Self {
         let reported = value.status.as_ref().filter(|reported| whole || reported.state == value.state);
         let state = reported.map_or(value.state, |reported| reported.state);

@@ -68,7 +68,7 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// Returns whether the client needs other credentials, as opposed to another role.
+    /// Returns whether the client has no valid token. Returns false if the token is valid but lacks the required role.
     pub fn is_unauthenticated(&self) -> bool {
         !matches!(self, Denied::Role { .. })
     }
@@ -133,7 +133,7 @@ impl TooFast {
     }
 }
 
-/// Access control and rate limit. All APIs share it, so a client has one rate limit for all of them.
+/// Access control and rate limiter. All APIs share one gate, so that the rate limit applies to the sum of a client's requests.
 pub struct Gate {
     /// Access control.
     pub access: Access,

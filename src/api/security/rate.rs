@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Number of tracked addresses at which addresses with a full bucket are dropped, so that only recent clients remain.
+/// If at least this many addresses are tracked, the addresses with a full bucket are dropped, because they sent no recent request.
 const ADDRESSES_KEPT: usize = 1024;
 
 /// Rate limiter with a token bucket for each client address. The bucket size is the number of requests allowed per second.

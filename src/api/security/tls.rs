@@ -34,7 +34,7 @@ pub enum TlsError {
 
 /// Creates the TLS configuration of a server (TLS 1.2 and newer).
 ///
-/// With `client_ca`, a client must present a certificate that one of the CAs in this file has signed.
+/// If `client_ca` is given, a client must present a certificate that one of the CAs in this file has signed.
 ///
 /// # Errors
 /// Fails if a file cannot be used. The error contains its path.

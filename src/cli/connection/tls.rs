@@ -72,7 +72,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         match (roots.add(certificate), ca) {
-            // An invalid certificate is an error in the file given with --ca, but is ignored in the system's file.
+            // Report an invalid certificate if the user chose the file with --ca. Skip it if the file is the system's own.
             (Err(error), Some(path)) => return Err(Failure::new(format!("--ca {}: {error}", path.display()))),
             _ => continue,
         }

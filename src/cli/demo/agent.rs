@@ -1,4 +1,4 @@
-//! Starts and kills the demo's agent, a separate process of this program that is started as a user would start it.
+//! Starts and kills the demo's agent. The agent is a separate process, with the command line that a user would type.
 
 use std::{
     fs::{self, File},
@@ -23,7 +23,7 @@ const LOG: &str = "/run/netns-agent-demo.log";
 const TAIL_LINES: usize = 30;
 /// Timeout for the store to start listening. A debug build on a busy machine needs about 0.1 s.
 const START_TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Interval between connection attempts. No event reports a new listener, so the demo has to poll.
+/// Interval between connection attempts. The demo has to poll, because no event reports that the store has started to listen.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Running agent, which is killed when this value is dropped.
@@ -46,7 +46,7 @@ impl Agent {
             .env_clear()
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
-            .stdout(log.try_clone().context("cannot duplicate the descriptor of the agent's log")?)
+            .stdout(log.try_clone().context("cannot duplicate the file descriptor of the agent's log")?)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
@@ -81,14 +81,14 @@ impl Agent {
     }
 }
 
-/// Returns the agent command, for display.
+/// Returns the command line of the agent, for display.
 pub fn shown_command() -> String {
     format!("netns-agent {}", arguments().join(" "))
 }
 
 fn arguments() -> [&'static str; 9] {
-    // There is no Docker daemon in the sandbox. The path of its socket is below /run, because the sandbox has a /run of its own.
-    // Any other path could lead to a socket of the host.
+    // There is no Docker daemon in the sandbox, so the agent must not find a socket. The sandbox has its own /run, but any other
+    // path could lead to a socket of the host.
     [
         "run",
         "--microservice-label",

@@ -36,7 +36,7 @@ pub struct Checker {
     namespaces: [(NamespaceRef, NetnsId); 2],
 }
 
-/// Network of the demo as sorted lines of text, one for each object.
+/// Contents of both namespaces of the demo, as sorted lines of text.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Network {
     /// One line per link, address, route and neighbour, with its settings.
@@ -49,7 +49,7 @@ impl Checker {
     /// Opens the two namespaces, which must exist.
     pub async fn open() -> anyhow::Result<Self> {
         let (sender, events) = unbounded_channel();
-        let executor = Executor::start(ExecutorConfig::new(sender)).context("cannot start the reader of the namespaces")?;
+        let executor = Executor::start(ExecutorConfig::new(sender)).context("cannot start the executor that reads the namespaces")?;
         let process = i32::try_from(WORKLOAD_PID).context("the PID is too large")?;
         let mut namespaces = Vec::new();
         for reference in [NamespaceRef::Named(NAMESPACE.to_owned()), NamespaceRef::Process(process)] {
@@ -129,7 +129,7 @@ async fn perform(executor: &Executor, op: KernelOp) -> anyhow::Result<Reply> {
         .perform(vec![task])
         .await
         .pop()
-        .context("the kernel executor returned no outcome")?;
+        .context("the kernel executor returned no result")?;
     Ok(outcome.result?)
 }
 

@@ -48,7 +48,7 @@ impl Narration {
         self.line(&format!("\n{}", self.paint(Tone::Title, &format!("{number}. {title}"))));
     }
 
-    /// Prints a command that is equivalent to what the demo does.
+    /// Prints a shell command that would have the same effect as the next action of the demo.
     pub fn command(&self, text: &str) {
         self.line(&self.paint(Tone::Dim, &format!("   $ {text}")));
     }
@@ -154,7 +154,7 @@ fn shown_program() -> String {
     let here = std::env::current_dir().ok();
     let below = here.and_then(|here| program.strip_prefix(here).ok().map(std::path::Path::to_path_buf));
     match below {
-        // Add a slash to the name, because the shell would search PATH for a name without one.
+        // Prefix the name with `./`, because the shell searches PATH for a name that contains no slash.
         Some(name) if name.components().count() == 1 => format!("./{}", name.display()),
         Some(path) => path.display().to_string(),
         None => program.display().to_string(),

@@ -1,4 +1,4 @@
-//! Store client of the demo, which keeps a copy of all agent keys up to date with an etcd watch.
+//! Store client of the demo. It uses an etcd watch to keep a copy of all keys of the agent up to date.
 //!
 //! The client waits for watch events and never polls.
 
@@ -17,13 +17,13 @@ use super::{
 /// Timeout for each request and each wait. Both usually take milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// Members of a published status that the demo shows.
+/// Published status of a value, limited to the members that the demo reads.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub struct ValueStatus {
     /// Name of the state, such as `PENDING`.
     pub state: String,
-    /// Last operation on the value. Empty if the agent has executed none since it started.
+    /// Last operation on the value. Empty if there has been no operation on it since the agent started.
     pub last_operation: String,
     /// Human-readable reason why the value is not configured.
     pub message: String,
@@ -37,7 +37,7 @@ struct Entry {
     revision: i64,
 }
 
-/// Store client with a watched copy of all agent keys.
+/// Store client with a copy of all keys of the agent, updated by an etcd watch.
 pub struct Observer {
     client: Client,
     watch: WatchStream,
@@ -55,7 +55,7 @@ impl Observer {
         let prefix = format!("/vnf-agent/{LABEL}/");
         let options = GetOptions::new().with_prefix();
         let mut kv = client.kv_client();
-        let listed = answer("all keys of the agent", kv.get(prefix.as_str(), Some(options))).await?;
+        let listed = answer("a list of all keys of the agent", kv.get(prefix.as_str(), Some(options))).await?;
         let revision = listed.header().map_or(0, etcd_client::ResponseHeader::revision);
         let keys = listed.kvs().iter().map(|kv| {
             (
@@ -82,7 +82,7 @@ impl Observer {
     pub async fn put(&self, key: &str, value: &str) -> anyhow::Result<i64> {
         let key = format!("{CONFIG}{key}");
         let mut kv = self.client.kv_client();
-        let response = answer(&format!("the put of {key}"), kv.put(key.as_str(), value, None)).await?;
+        let response = answer(&format!("a response to the put of {key}"), kv.put(key.as_str(), value, None)).await?;
         Ok(response.header().map_or(0, etcd_client::ResponseHeader::revision))
     }
 
@@ -90,7 +90,11 @@ impl Observer {
     pub async fn delete_all(&self) -> anyhow::Result<()> {
         let options = DeleteOptions::new().with_prefix();
         let mut kv = self.client.kv_client();
-        answer(&format!("the deletion of {CONFIG}"), kv.delete(CONFIG, Some(options))).await?;
+        answer(
+            &format!("a response to the deletion of all keys below {CONFIG}"),
+            kv.delete(CONFIG, Some(options)),
+        )
+        .await?;
         Ok(())
     }
 
@@ -146,7 +150,7 @@ impl Observer {
         .await
     }
 
-    /// Returns the status of a value if it refers to the put at this revision.
+    /// Returns the published status of a value, or `None` if the status does not refer to the put at this revision.
     pub fn status(&self, key: &str, revision: i64) -> Option<ValueStatus> {
         let status: ValueStatus = serde_json::from_str(&self.keys.get(&format!("{STATUS}{key}"))?.text).ok()?;
         (status.mod_revision.parse() == Ok(revision)).then_some(status)

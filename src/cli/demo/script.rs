@@ -22,8 +22,8 @@ pub struct Script<'a> {
     narration: &'a Narration,
     agent: Option<Agent>,
     observer: Observer,
-    /// Process whose namespace contains one end of the veth pair. It exits when this value is dropped, which closes its standard
-    /// input.
+    /// Process whose namespace contains one end of the veth pair. Dropping this value closes the standard input of the process,
+    /// which then exits.
     workload: Option<Child>,
     /// Store revision of each put, in the order of [`DESIRED`].
     revisions: Vec<i64>,
@@ -41,7 +41,7 @@ impl<'a> Script<'a> {
         narration.result(
             "IN SYNC",
             began.elapsed(),
-            "with an empty embedded store, which serves the etcd v3 API",
+            "the agent started with an empty embedded store, which serves the etcd v3 API",
         );
         Ok(Script {
             narration,
@@ -81,7 +81,7 @@ impl<'a> Script<'a> {
             let began = Instant::now();
             let revision = self.observer.put(desired.key, desired.value).await?;
             self.revisions.push(revision);
-            let expected = format!("{STATUS}{} is PENDING at revision {revision}, with a message", desired.key);
+            let expected = format!("{STATUS}{} is PENDING at revision {revision} and has a message", desired.key);
             let pending = self.observer.until(&expected, |observer| {
                 observer
                     .status(desired.key, revision)
@@ -114,7 +114,7 @@ impl<'a> Script<'a> {
                 .result(&status.state, began.elapsed(), desired.key.trim_start_matches('/'));
         }
         self.narration.remark(&format!(
-            "(measured from the start of the process, which itself took {})",
+            "(the times include starting the process, which took {})",
             milliseconds(started)
         ));
         Ok(())
@@ -134,7 +134,8 @@ impl<'a> Script<'a> {
     async fn break_a_link(&mut self, checker: &mut Checker) -> anyhow::Result<Network> {
         self.narration.step(
             4,
-            "Break the network: delete one end of the pair; the kernel then also deletes the other end, addresses, route and ARP entry",
+            "Break the network: delete one end of the pair; the kernel then also deletes the other end, the addresses, the route and the \
+             ARP entry",
         );
         let before = checker.network().await?;
         let index_of = |observer: &Observer| observer.number(LINK_STATE, "if_index");
@@ -142,7 +143,7 @@ impl<'a> Script<'a> {
         self.narration.command("ip -n web link del eth0");
         let began = Instant::now();
         checker.delete_link().await?;
-        let repaired = checker.until("links, addresses, route and ARP entry exist again", |network| {
+        let repaired = checker.until("the links, addresses, route and ARP entry exist again", |network| {
             network.objects == before.objects && network.links != before.links
         });
         let after = repaired.await?;
@@ -165,7 +166,7 @@ impl<'a> Script<'a> {
             };
             self.observer.until(&expected, configured).await?;
         }
-        let shown = format!("all four values; the interface's status shows the new link (if_index {index} is now {new_index})");
+        let shown = format!("all four values are configured again; if_index in the status was {index} and is now {new_index}");
         self.narration.result("CONFIGURED", began.elapsed(), &shown);
         self.narration.result("REPLY", checker::ping()?, &format!("from {FAR_ADDRESS}"));
         Ok(after)
@@ -179,7 +180,7 @@ impl<'a> Script<'a> {
         let pings = Pings::start()?;
         let last = self.observer.revision;
         self.narration.command("kill -KILL AGENT");
-        self.agent.take().context("the agent runs")?.kill().await?;
+        self.agent.take().context("the agent is not running")?.kill().await?;
         let down = checker.network().await?;
         ensure!(
             &down == before,
@@ -211,7 +212,7 @@ impl<'a> Script<'a> {
             &after == before,
             "expected: the same links as before\nobserved: {after:#?}\ninstead of: {before:#?}"
         );
-        let shown = "all four values, without any operation: the links are the same, and no status has a last_operation";
+        let shown = "all four values are configured, without any operation: the links are the same, and no status has a last_operation";
         self.narration.result("CONFIGURED", began.elapsed(), shown);
         let (sent, lost) = pings.stop()?;
         ensure!(lost == 0, "expected: every ping has a reply\nobserved: {lost} of {sent} have none");
@@ -234,7 +235,7 @@ impl<'a> Script<'a> {
                 observer.is_gone(&statuses).then_some(())
             })
             .await?;
-        self.narration.result("REMOVED", began.elapsed(), "all four values");
+        self.narration.result("REMOVED", began.elapsed(), "all four values are deleted");
         self.observer
             .until(&format!("{NAMESPACE_STATUS} is deleted"), |observer| {
                 observer.is_gone(NAMESPACE_STATUS).then_some(())
@@ -248,9 +249,9 @@ impl<'a> Script<'a> {
         self.narration.result(
             "REMOVED",
             began.elapsed(),
-            &format!("namespace web, which the agent had created ({NAMESPACE_FILE})"),
+            &format!("namespace web, which the agent had created, was deleted ({NAMESPACE_FILE})"),
         );
-        let workload = self.workload.as_mut().context("the workload runs")?;
+        let workload = self.workload.as_mut().context("the workload is not running")?;
         let ended = workload.try_wait().context("cannot read the exit status of the workload")?;
         ensure!(
             ended.is_none(),

@@ -30,7 +30,7 @@ pub const NAMESPACE: &str = "web";
 pub const NAMESPACE_FILE: &str = "/run/netns/web";
 /// Kernel name of the link that the demo deletes.
 pub const LINK: &str = "eth0";
-/// PID of the process whose namespace contains the other end of the veth pair.
+/// PID of the process whose namespace contains the second end of the veth pair.
 pub const WORKLOAD_PID: u32 = 1000;
 /// Address that is reachable from `web` only through the route.
 pub const FAR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 1);

@@ -25,13 +25,13 @@ const LIMITS: [(&str, u64, &str, u64); 5] = [
     (
         "net/ipv4/neigh/default/gc_thresh3",
         1_024,
-        "neighbours in all namespaces together",
+        "neighbours in all namespaces combined",
         16_384,
     ),
     (
         "net/ipv6/neigh/default/gc_thresh3",
         1_024,
-        "IPv6 neighbours in all namespaces together",
+        "IPv6 neighbours in all namespaces combined",
         16_384,
     ),
 ];
@@ -39,13 +39,13 @@ const LIMITS: [(&str, u64, &str, u64); 5] = [
 /// Number of file descriptors that the agent needs to monitor the default number of namespaces.
 const DESCRIPTORS_MIN: u64 = 1_024;
 
-/// Function that tries to create the given links, and returns the kernel's error message for each link that fails.
+/// Function that tries to create the given links. For each link, it returns the kernel's error message if the creation fails.
 type Trial = fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>;
 
 /// A machine, represented by its files.
 pub(super) struct Machine {
     root: PathBuf,
-    /// Function that tries to create links. `None` in tests, which then skip the check of link kinds.
+    /// Function that tries to create links. In tests, this is `None`, and link kinds are not checked.
     trial: Option<Trial>,
 }
 
@@ -117,7 +117,7 @@ impl Machine {
                 Verdict::Unknown,
                 "cannot read the capabilities from /proc/self/status",
             )
-            .remedy("mount /proc, and run `sudo netns-agent doctor`");
+            .remedy("mount /proc, then run `sudo netns-agent doctor`");
         };
         let missing: Vec<&str> = privileges::NEEDED
             .iter()
@@ -128,7 +128,8 @@ impl Machine {
             true => Finding::ok("capabilities", "this user has all required capabilities"),
             // This is not reported as a problem, because the agent might run as another user that has the missing capabilities.
             false => Finding::new("capabilities", Verdict::Unknown, format!("this user lacks {}", missing.join(", "))).remedy(
-                "run `sudo netns-agent doctor`; run the agent as root, or with these capabilities (as packaging/netns-agent.service does)",
+                "to check as root, run `sudo netns-agent doctor`; the agent itself must run as root or with these capabilities (see \
+                 packaging/netns-agent.service)",
             ),
         }
     }
@@ -191,7 +192,8 @@ impl Machine {
         match self.setting("net/ipv6/conf/all/disable_ipv6") {
             Some(0) => Finding::ok("IPv6", "enabled"),
             Some(_) => Finding::new("IPv6", Verdict::Warning, "disabled (net.ipv6.conf.all.disable_ipv6)").remedy(
-                "the agent enables IPv6 on its own links that have IPv6 addresses; in the agent's own namespace, set the sysctl to 0",
+                "the agent enables IPv6 on its own links that have IPv6 addresses; for the other links in the agent's own namespace, set \
+                 the sysctl to 0",
             ),
             None => Finding::new("IPv6", Verdict::Warning, "not supported by this kernel")
                 .remedy("values with IPv6 addresses will fail; boot without ipv6.disable=1"),
@@ -242,12 +244,12 @@ impl Machine {
                 Verdict::Unknown,
                 "cannot find the mount of /run/netns in /proc/self/mountinfo",
             )
-            .remedy("mount /proc, and run `sudo netns-agent doctor`"),
+            .remedy("mount /proc, then run `sudo netns-agent doctor`"),
         }
     }
 }
 
-/// Returns whether the mount that contains a path is shared, or `None` if that mount is unknown.
+/// Returns whether the mount that contains a path is shared, or `None` if the mount cannot be determined.
 ///
 /// The fields of a line in `mounts` are ID, parent ID, device, root, mount point, options, and optional fields up to "-"
 /// (proc_pid_mountinfo(5)). The mounts are followed from the root down to the path, because one mount can hide another.
@@ -274,7 +276,7 @@ fn mount_of(path: &Path, mounts: &str) -> Option<bool> {
     )
 }
 
-/// Returns a test link of a kind, with the smallest set of attributes that the kernel accepts.
+/// Returns a test link of this kind, with the smallest set of attributes that the kernel accepts.
 fn trial_of(spec: &KindSpec) -> LinkKindTrial {
     let data = spec.smallest().into_iter().map(|attribute| netns_kernel::Attr {
         number: attribute.number,

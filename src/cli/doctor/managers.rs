@@ -114,7 +114,8 @@ fn udev(machine: &Machine) -> Option<Finding> {
             "changes the MAC addresses of new links in the host namespace (99-default.link)",
         )
         .remedy(
-            "no action needed: the agent restores the address of values with phys_address, and links in other namespaces are not affected",
+            "no action needed: the agent restores the MAC address of interfaces with phys_address, and links in other namespaces are not \
+             affected",
         )
     })
 }

@@ -97,7 +97,7 @@ async fn the_agent(agent: &Agent, time_limit: Duration) -> Finding {
     match timeout(time_limit, agent.send(Method::GET, "/readiness", "")).await {
         Ok(Ok(answer)) if answer.status.is_success() => Finding::ok("agent", format!("ready at {}", agent.url())),
         Ok(Ok(answer)) if matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-            Finding::ok("agent", format!("running at {}, requires authentication", agent.url()))
+            Finding::ok("agent", format!("running at {} (requires authentication)", agent.url()))
         }
         Ok(Ok(answer)) => Finding::new(
             "agent",
@@ -106,8 +106,8 @@ async fn the_agent(agent: &Agent, time_limit: Duration) -> Finding {
         )
         .remedy("`netns-agent status` shows which part has a problem"),
         Ok(Err(failure)) => Finding::new("agent", Verdict::Note, failure.message()).remedy(
-            "start the agent with `sudo netns-agent run`; if it listens elsewhere, pass its --http-listen address with --host and \
-                     --http-port",
+            "start the agent with `sudo netns-agent run`; if it is already running at another address, pass its --http-listen address \
+             with --host and --http-port",
         ),
         Err(_) => Finding::new(
             "agent",

@@ -1,6 +1,7 @@
 //! `/metrics/{name}`: one metric as JSON, for clients of ligato vpp-agent and for scripts.
 //!
-//! In ligato vpp-agent, only data plane metrics are available here. This agent has no data plane, so it serves those of `/metrics`.
+//! In ligato vpp-agent, this endpoint serves data plane metrics only. This agent has no data plane, so it serves the same metrics
+//! as `/metrics`.
 
 use std::collections::BTreeMap;
 
