@@ -20,7 +20,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// UID of the user `nobody`.
 const NOBODY: u32 = 65534;
 
-/// A copy of the program. Its path identifies the processes of one test, and every user may execute it.
+/// A copy of the program that every user may execute. Its path identifies the processes of one test.
 struct Demo {
     folder: tempfile::TempDir,
     names_before: Vec<PathBuf>,
@@ -203,7 +203,7 @@ fn kept_processes_do_not_outlive_a_killed_demo() {
 #[test]
 fn demo_fails_with_the_reason_if_namespaces_are_not_allowed() {
     let demo = Demo::new();
-    // Run the demo in a user namespace in which no further ones can be created, and without the capabilities of its root.
+    // Run the demo without capabilities, in a user namespace in which no more user namespaces can be created.
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all \"$0\" demo";
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "sh", "-c", script])

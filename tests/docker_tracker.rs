@@ -75,7 +75,7 @@ impl Tracked {
         Ok(change.ok_or("the tracker ended")?)
     }
 
-    /// Returns the next change that affects a container, and skips changes of the connection to the daemon.
+    /// Returns the next change that affects a container. Skips `Synced` and `Disconnected`.
     async fn next_about_labels(&mut self) -> TestResult<MicroserviceChange> {
         loop {
             match self.next().await? {
@@ -261,7 +261,7 @@ async fn daemon_started_after_the_tracker_is_found_at_once() -> TestResult {
     let mut tracked = Tracked::start(&daemon)?;
     let message = tracked.expect_disconnected().await?;
     assert!(message.contains(&daemon.host()), "{message}");
-    // Wait until the tracker pauses for longer between its attempts to connect, so that only the new socket can end a pause
+    // Wait until the tracker makes long pauses between its attempts to connect, so that only the new socket can end a pause
     // early.
     tracked.expect_silence().await?;
     daemon.launch()?;
@@ -315,8 +315,7 @@ async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestRes
 
     daemon.crash()?;
     daemon.launch()?;
-    // The two containers end in any order, and one of them restarts. The order of changes is certain only for each label by
-    // itself.
+    // The two containers end in any order, and one of them restarts. Only changes with the same label have a certain order.
     let mut reported = Vec::new();
     while reported.len() < 3 {
         reported.push(match tracked.next_about_labels().await? {

@@ -38,7 +38,7 @@ struct Script {
 }
 
 impl Script {
-    /// Returns the items at a revision; 0 means the newest.
+    /// Returns the items at a revision; 0 means the newest revision.
     fn items_at(&self, revision: i64) -> &Vec<PbKeyValue> {
         let past = self.past.iter().find(|(last, _)| revision != 0 && revision <= *last);
         past.map_or(&self.items, |(_, items)| items)

@@ -291,7 +291,7 @@ fn process_in_the_own_namespace_is_reported_again_when_it_leaves() -> TestResult
         let target = Target::Process(process.pid());
         watched.watch("process", target.clone(), Binding::Missing);
         watched.expect("process").await?;
-        // A process in the agent's own namespace is of no use to the engine, so the engine watches the process again.
+        // The engine cannot use a process in the agent's own namespace, so it watches the process again.
         watched.watch("process", target, Binding::Missing);
         watched.expect_silence().await?;
         process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;

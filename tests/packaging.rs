@@ -97,7 +97,7 @@ fn named_namespaces_of_container_and_service_are_visible_on_the_host() {
     }
 }
 
-/// Runs `packaging/install` into a directory.
+/// Runs `packaging/install` with `root` as the target directory.
 fn install(root: &Path) {
     let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/install"));
     let script = script.arg(env!("CARGO_BIN_EXE_netns-agent")).env("DESTDIR", root);

@@ -150,7 +150,7 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
 
 /// Returns the crates of this repository, except `models`, that the text imports or names in paths.
 ///
-/// A module with the same name in a braced import (`ligato::{kvscheduler::…}`) is not such a crate.
+/// Ignores a module in a braced import that only has the name of such a crate (`ligato::{kvscheduler::…}`).
 fn own_crates(text: &str) -> BTreeSet<String> {
     let lines = code_lines(text);
     let names = |line: &str, name: &str| {
@@ -341,7 +341,7 @@ const NOOPS: &[&str] = &[
     "address.rs: spec_of: another program adds the address; the agent only waits for it",
     "address.rs: make_primary: the address is the only one in its subnet",
     "address.rs: keep_others: no other address of the subnet remains",
-    "address.rs: update: the routes of the address exist",
+    "address.rs: update: the routes of the address already exist",
     "address.rs: delete: another interface on the link has the same address",
     "detection.rs: delete: the agent only waits for the detection, so it has nothing to stop",
     "interface.rs: create: the agent does not create or change the link of an EXISTING interface",

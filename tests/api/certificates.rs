@@ -22,7 +22,7 @@ pub const FOLDER: &str = "/run/live";
 pub const IDENTITY: [&str; 4] = ["--http-cert", "/run/live/server.pem", "--http-key", "/run/live/server.key"];
 
 /// Creates a certificate authority (`ca`) and three certificates that it signs: `server`, `client` and `expired`. Also creates a
-/// second authority (`stranger`), which the agent does not trust, and a client certificate that it signs (`nobodys`).
+/// second authority (`stranger`), which the agent does not trust, and a client certificate signed by that authority (`nobodys`).
 pub fn make() {
     let script = "set -e
         cd /run/live

@@ -62,7 +62,7 @@ async fn values_are_put_read_planned_and_deleted(mut bench: Bench) {
 }
 on_one_store!(values_are_put_read_planned_and_deleted, Embedded, 120);
 
-async fn what_cannot_be_used_is_told_with_its_place(mut bench: Bench) {
+async fn unusable_input_is_reported_with_its_location(mut bench: Bench) {
     bench.start_agent().await;
     golden::check(
         "configuration-not-yaml.json",
@@ -87,9 +87,9 @@ async fn what_cannot_be_used_is_told_with_its_place(mut bench: Bench) {
     golden::check("confirm-unknown.json", &send("POST", "/configuration/confirm?id=4711", "").await);
     bench.stop_agent().await;
 }
-on_one_store!(what_cannot_be_used_is_told_with_its_place, Embedded, 120);
+on_one_store!(unusable_input_is_reported_with_its_location, Embedded, 120);
 
-async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
+async fn failed_atomic_change_leaves_values_unchanged(mut bench: Bench) {
     bench.start_agent().await;
     assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);
     // The second value can never be configured, because its kernel name is too long.
@@ -104,10 +104,10 @@ async fn all_or_nothing_leaves_what_was_there(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(all_or_nothing_leaves_what_was_there, Embedded, 120);
+on_one_store!(failed_atomic_change_leaves_values_unchanged, Embedded, 120);
 
 /// A pending value causes neither the change that contains it nor a resync to fail, even if it is put repeatedly.
-async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
+async fn pending_values_are_listed_and_are_not_failures(mut bench: Bench) {
     bench.start_agent().await;
     let absent = "linuxConfig:\n  interfaces:\n    \
                   - {name: absent, type: DUMMY, enabled: true, hostIfName: absent0, namespace: {type: PID, reference: '999999'}}\n";
@@ -142,9 +142,9 @@ async fn what_waits_is_listed_and_is_no_failure(mut bench: Bench) {
     }
     bench.stop_agent().await;
 }
-on_one_store!(what_waits_is_listed_and_is_no_failure, Embedded, 120);
+on_one_store!(pending_values_are_listed_and_are_not_failures, Embedded, 120);
 
-async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
+async fn unconfirmed_change_is_rolled_back(mut bench: Bench) {
     bench.start_agent().await;
     assert_eq!(send("PUT", "/configuration", &document(1400)).await.status, 200);
     let id = |answer: &Answer| parsed(answer)["confirm"]["id"].as_str().expect("an id").to_owned();
@@ -195,9 +195,9 @@ async fn a_change_that_nobody_confirms_is_rolled_back(mut bench: Bench) {
     bench.until_true("the MTU has the confirmed value", || mtu() == "1200").await;
     bench.stop_agent().await;
 }
-on_one_store!(a_change_that_nobody_confirms_is_rolled_back, Embedded, 120);
+on_one_store!(unconfirmed_change_is_rolled_back, Embedded, 120);
 
-async fn before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go(mut bench: Bench) {
+async fn changes_that_may_need_a_rollback_are_rejected_until_the_store_is_read(mut bench: Bench) {
     // Nothing listens at this endpoint, so the agent cannot read its store.
     bench.endpoint = "http://127.0.0.1:1".to_owned();
     bench.launch_agent_now();
@@ -213,7 +213,7 @@ async fn before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go(m
     assert_eq!((answer.status, &parsed(&answer)["kept"]), (200, &json!(true)), "{answer:?}");
     bench.stop_agent().await;
 }
-on_one_store!(before_the_store_is_read_values_are_kept_but_none_that_may_have_to_go, Etcd, 120);
+on_one_store!(changes_that_may_need_a_rollback_are_rejected_until_the_store_is_read, Etcd, 120);
 
 async fn the_schema_knows_every_model(mut bench: Bench) {
     bench.start_agent().await;

@@ -115,7 +115,8 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     assert_eq!(item.item.as_ref().and_then(|item| item.id.clone()), Some(id("one")));
     assert_eq!(item.status.as_ref().map(|status| status.status.as_str()), Some("CONFIGURED"));
 
-    // Of several updates of a key, the last one counts, also if it is a deletion and the request replaces all values.
+    // If a request updates a key several times, the last update wins, even if it is a deletion and the request replaces all
+    // values.
     let gone = |name: &str| UpdateItem {
         item: Some(Item {
             id: Some(id(name)),
@@ -140,8 +141,8 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
 }
 on_one_store!(the_manager_sets_and_gets_values, Embedded, 120);
 
-/// A value that waits for its process is accepted on every put, because being pending is not a failure.
-async fn a_value_that_waits_is_accepted(mut bench: Bench) {
+/// A value that waits for its process is accepted each time it is put, because being pending is not a failure.
+async fn pending_value_is_accepted(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
     let waiting = Interface {
@@ -178,9 +179,9 @@ async fn a_value_that_waits_is_accepted(mut bench: Bench) {
     }
     bench.stop_agent().await;
 }
-on_one_store!(a_value_that_waits_is_accepted, Embedded, 120);
+on_one_store!(pending_value_is_accepted, Embedded, 120);
 
-async fn the_manager_says_why_it_refuses(mut bench: Bench) {
+async fn manager_explains_rejections(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
     // The agent stores the value, which becomes INVALID, but the call still returns the error.
@@ -208,9 +209,9 @@ async fn the_manager_says_why_it_refuses(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(the_manager_says_why_it_refuses, Embedded, 120);
+on_one_store!(manager_explains_rejections, Embedded, 120);
 
-async fn whoever_subscribes_is_told_of_states(mut bench: Bench) {
+async fn subscribers_receive_states(mut bench: Bench) {
     bench.start_agent().await;
     let (mut client, mut follower) = (Client::connect().await, Client::connect().await);
     put_pair(&mut client).await;
@@ -238,7 +239,7 @@ async fn whoever_subscribes_is_told_of_states(mut bench: Bench) {
     deleted.expect("accepted");
     bench.stop_agent().await;
 }
-on_one_store!(whoever_subscribes_is_told_of_states, Embedded, 120);
+on_one_store!(subscribers_receive_states, Embedded, 120);
 
 async fn the_configurator_reads_and_writes_the_whole(mut bench: Bench) {
     bench.start_agent().await;
@@ -329,7 +330,7 @@ async fn clients_learn_models_and_their_files(mut bench: Bench) {
         let imports = FileDescriptorSet::decode(imports.as_bytes()).expect("descriptors").file;
         let own = files.file_descriptor.expect("the file");
         let own = FileDescriptorProto::decode(own.as_bytes()).expect("a descriptor");
-        // The response must include every file that one of its files imports.
+        // The response must include every file that another file in the response imports.
         for file in imports.iter().chain([&own]) {
             for import in &file.dependency {
                 assert!(

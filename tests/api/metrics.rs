@@ -1,4 +1,4 @@
-//! Tests that `/metrics` lists all metrics, and that they count events. See [`what_happens_is_counted`].
+//! Tests that `/metrics` lists all metrics, and that they count events. See [`metrics_count_events`].
 
 use models::proto::ligato::generic::{GetConfigRequest, GetConfigResponse, SubscribeRequest, SubscribeResponse, item::Id};
 
@@ -21,7 +21,7 @@ fn sample(answer: &Answer, name: &str) -> Option<f64> {
     line.and_then(|value| value.parse().ok())
 }
 
-async fn what_happens_is_counted(mut bench: Bench) {
+async fn metrics_count_events(mut bench: Bench) {
     world::converged(&mut bench).await;
     let mut before = read().await;
     // The statuses of a transaction are published before the transaction is complete, so wait until the queue is empty. The time
@@ -70,7 +70,7 @@ async fn what_happens_is_counted(mut bench: Bench) {
     assert!(repairs >= Some(1.0), "{repairs:?}");
     bench.stop_agent().await;
 }
-on_one_store!(what_happens_is_counted, Embedded, 120);
+on_one_store!(metrics_count_events, Embedded, 120);
 
 /// Returns the lines of these metrics, except for those that depend on time: sums, and all histogram buckets but the last.
 fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
@@ -81,7 +81,7 @@ fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-async fn grpc_calls_are_counted_as_in_the_reference(mut bench: Bench) {
+async fn grpc_metrics_match_the_reference(mut bench: Bench) {
     bench.start_agent().await;
     let mut client = Client::connect().await;
     let request = GetConfigRequest::default();
@@ -118,9 +118,9 @@ async fn grpc_calls_are_counted_as_in_the_reference(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(grpc_calls_are_counted_as_in_the_reference, Embedded, 120);
+on_one_store!(grpc_metrics_match_the_reference, Embedded, 120);
 
-async fn one_metric_and_the_health_are_told(mut bench: Bench) {
+async fn one_metric_and_the_health_are_served(mut bench: Bench) {
     world::converged(&mut bench).await;
     golden::check("metrics-values.json", &Request::get("/metrics/netns_agent_values").send().await);
     golden::check(
@@ -150,4 +150,4 @@ async fn one_metric_and_the_health_are_told(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(one_metric_and_the_health_are_told, Embedded, 120);
+on_one_store!(one_metric_and_the_health_are_served, Embedded, 120);

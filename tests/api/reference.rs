@@ -146,7 +146,7 @@ fn additions_with_their_default_values_are_omitted() {
     }
 }
 
-/// Checks the parts of a JSON response that the client decodes: messages, and the names of states and operations.
+/// Checks the parts of a JSON response that ligato vpp-agent's client decodes: messages, and the names of states and operations.
 fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     match json {
         Json::Array(list) => list.iter().for_each(|one| check_json(reference, place, one)),
@@ -203,7 +203,7 @@ async fn everything(bench: &mut Bench) {
     assert!([200, 422].contains(&answer.status), "{answer:?}");
 }
 
-async fn rest_answers_have_the_references_types(mut bench: Bench) {
+async fn rest_responses_have_the_reference_types(mut bench: Bench) {
     everything(&mut bench).await;
     let reference = reference();
     let mut values = 0;
@@ -249,9 +249,9 @@ async fn rest_answers_have_the_references_types(mut bench: Bench) {
     assert!(version["BuildTime"].is_i64() && version["GoVersion"].is_string(), "{version}");
     bench.stop_agent().await;
 }
-on_one_store!(rest_answers_have_the_references_types, Embedded, 120);
+on_one_store!(rest_responses_have_the_reference_types, Embedded, 120);
 
-/// Returns the agent's response to a gRPC call as one of ligato vpp-agent's messages; panics if it has unknown fields.
+/// Returns the agent's response to a gRPC call as one of ligato vpp-agent's messages. Panics if the response has unknown fields.
 async fn call<Q: Message + Default + 'static>(
     reference: &DescriptorPool,
     client: &mut Client,
@@ -289,7 +289,7 @@ fn refuse_unknown(place: &str, message: &DynamicMessage) {
 
 /// Passes values through the types of ligato vpp-agent's client, as `agentctl config get` and `agentctl config update
 /// FILE` do.
-async fn values_survive_the_way_through_the_references_client(mut bench: Bench) {
+async fn values_survive_a_round_trip_through_the_reference_client(mut bench: Bench) {
     everything(&mut bench).await;
     let reference = reference();
     let mut client = Client::connect().await;
@@ -346,11 +346,11 @@ async fn values_survive_the_way_through_the_references_client(mut bench: Bench) 
     assert!(answer.is_ok() || answer.is_err_and(|status| status.code() == tonic::Code::FailedPrecondition));
     bench.stop_agent().await;
 }
-on_one_store!(values_survive_the_way_through_the_references_client, Embedded, 120);
+on_one_store!(values_survive_a_round_trip_through_the_reference_client, Embedded, 120);
 
 /// Responses show the scope of a route and the kernel name of an interface as given in the value. Updates with content for VPP
 /// are rejected.
-async fn what_was_written_is_shown(mut bench: Bench) {
+async fn responses_show_values_as_written(mut bench: Bench) {
     everything(&mut bench).await;
     let key = "config/linux/l3/v2/route/10.10.0.0/16/e1";
     for view in ["NB", "cached", "SB"] {
@@ -397,7 +397,7 @@ async fn what_was_written_is_shown(mut bench: Bench) {
         .expect("empty, as clients write it");
     bench.stop_agent().await;
 }
-on_one_store!(what_was_written_is_shown, Embedded, 120);
+on_one_store!(responses_show_values_as_written, Embedded, 120);
 
 /// Ligato vpp-agent's client can read the agent's documents.
 #[test]

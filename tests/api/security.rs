@@ -71,7 +71,7 @@ async fn tokens_and_roles(mut bench: Bench) {
 }
 on_one_store!(tokens_and_roles, Embedded, 120);
 
-async fn pages_of_strangers(mut bench: Bench) {
+async fn foreign_web_pages_are_rejected(mut bench: Bench) {
     bench.start_agent().await;
     let stranger = Request::get("/scheduler/status").header("Host", "evil.example:9191").send().await;
     golden::check("security-foreign-host.json", &stranger);
@@ -87,9 +87,9 @@ async fn pages_of_strangers(mut bench: Bench) {
     assert_eq!(link.send().await.status, 200);
     bench.stop_agent().await;
 }
-on_one_store!(pages_of_strangers, Embedded, 120);
+on_one_store!(foreign_web_pages_are_rejected, Embedded, 120);
 
-/// Only the flag limits the length of a body. The HTTP framework's default limit of 2 MiB does not apply.
+/// Only `--http-body-max` limits the length of a body. The HTTP framework's default limit of 2 MiB does not apply.
 async fn the_flag_limits_bodies(mut bench: Bench) {
     start(&mut bench, &["--http-body-max", "3000000"]).await;
     let put = |length: usize| Request::new("PUT", "/configuration").body(format!("{}\n", "#".repeat(length - 1)));
@@ -123,7 +123,7 @@ async fn bodies_and_headers_that_are_too_long(mut bench: Bench) {
 }
 on_one_store!(bodies_and_headers_that_are_too_long, Embedded, 120);
 
-/// A client that sends its headers slowly or not at all is disconnected, and does not block others in the meantime.
+/// A client that sends its headers slowly or not at all is disconnected, and does not block other clients in the meantime.
 async fn slow_clients(mut bench: Bench) {
     start(&mut bench, &["--http-connections-max", "4", "--http-time-limit", "2"]).await;
     let mut silent = TcpStream::connect(ADDRESS).await.expect("a connection");
@@ -154,7 +154,7 @@ async fn too_many_connections(mut bench: Bench) {
         TcpStream::connect(ADDRESS).await.expect("a connection"),
         TcpStream::connect(ADDRESS).await.expect("a connection"),
     ];
-    // The agent accepts connections in order, so the two open ones are counted against the limit before the next one arrives.
+    // The agent accepts connections in order, so the two open connections count against the limit before the next one arrives.
     golden::check("security-connections.json", &Request::get("/").send().await);
     drop(held);
     let mut served = false;
@@ -274,9 +274,9 @@ async fn refusals_to_start(bench: Bench) {
 }
 on_one_store!(refusals_to_start, Embedded, 120);
 
-async fn it_can_be_switched_off(mut bench: Bench) {
+async fn rest_api_can_be_disabled(mut bench: Bench) {
     start(&mut bench, &["--http-listen", "off"]).await;
     assert!(TcpStream::connect(ADDRESS).await.is_err());
     bench.stop_agent().await;
 }
-on_one_store!(it_can_be_switched_off, Embedded, 120);
+on_one_store!(rest_api_can_be_disabled, Embedded, 120);

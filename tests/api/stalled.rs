@@ -2,7 +2,7 @@
 //! and must not affect other clients.
 //!
 //! They stall in three ways: over REST, over HTTP/2 without reading a byte, and over gRPC without receiving a message. See
-//! [`who_does_not_read_harms_nobody`].
+//! [`stalled_clients_do_not_affect_others`].
 
 use std::collections::BTreeSet;
 
@@ -66,7 +66,8 @@ fn frame(kind: u8, flags: u8, stream: u8, content: &[u8]) -> Vec<u8> {
 /// Subscribes over HTTP/2, lets the agent send without limit, and reads nothing.
 async fn stalled_http2() -> TcpStream {
     let path = format!("{MANAGER}Subscribe");
-    // POST and http from the static table, then literals without indexing (RFC 7541): path, content-type, te.
+    // `:method: POST` and `:scheme: http` from the static table, then `:path`, `content-type` and `te` as literals without
+    // indexing (RFC 7541).
     let mut headers = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).expect("it is short")];
     headers.extend(path.as_bytes());
     headers.extend([0x0f, 0x10, 16]);
@@ -131,7 +132,7 @@ fn descriptors(bench: &mut Bench) -> usize {
     std::fs::read_dir(folder).expect("the agent is running").count()
 }
 
-async fn who_does_not_read_harms_nobody(mut bench: Bench) {
+async fn stalled_clients_do_not_affect_others(mut bench: Bench) {
     start(&mut bench, &["--http-time-limit", "1"]).await;
     change(&bench, 0).await;
     let (memory, open) = (resident_mib(&mut bench), descriptors(&mut bench));
@@ -196,4 +197,4 @@ async fn who_does_not_read_harms_nobody(mut bench: Bench) {
     }
     bench.stop_agent().await;
 }
-on_one_store!(who_does_not_read_harms_nobody, Embedded, 300);
+on_one_store!(stalled_clients_do_not_affect_others, Embedded, 300);

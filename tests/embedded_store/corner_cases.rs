@@ -154,7 +154,7 @@ async fn converse(client: &mut Client) -> Vec<String> {
     stream.cancel(7).await.expect("a request");
     heard.push(response(&mut stream).await);
     client.put("w", "unheard", None).await.expect("a put");
-    // An empty key watches the smallest possible key, `\0`. The ID of a cancelled watch can be used again.
+    // A watch on the empty key watches `\0`, the smallest possible key. The ID of a cancelled watch can be used again.
     stream
         .watch("", Some(WatchOptions::new().with_watch_id(7)))
         .await

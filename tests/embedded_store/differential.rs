@@ -1,7 +1,6 @@
-//! Sends the same random requests to a real etcd and to the embedded store. All responses, errors and watch events must be
-//! equal.
+//! Sends the same random requests to a real etcd and to the embedded store. All responses, errors and watch events must be equal.
 //!
-//! Only the cluster ID, the member ID and the term differ, so they are blanked. The tests choose the lease IDs.
+//! Only the cluster ID, the member ID and the Raft term differ, so they are blanked. The tests choose the lease IDs.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +15,8 @@ use testbed::random::Random;
 use super::real_etcd::RealEtcd;
 use super::{fixture, next, within};
 
-/// Keys in use. They are few, so that requests often affect the same key. With at most a dozen keys, etcd's unstable sort happens
-/// to be stable.
+/// Keys that the requests use. There are only a few, so that requests often affect the same key. With at most a dozen keys,
+/// etcd's unstable sort happens to be stable.
 const KEYS: [&str; 9] = ["a", "a/1", "a/2", "b", "b/1", "b/10", "b/2", "c", "d\u{0}x"];
 const LEASES: [i64; 4] = [101, 102, 103, 104];
 
@@ -57,7 +56,7 @@ impl Generator {
         }
     }
 
-    /// Returns a revision that usually exists, and is sometimes in the future.
+    /// Returns a random revision: usually a past one, sometimes a future one.
     fn any_revision(&mut self) -> i64 {
         self.signed_below(self.revision + 2)
     }
@@ -127,10 +126,10 @@ impl Generator {
         (self.key(), options)
     }
 
-    /// Returns a random delete.
+    /// Returns a random delete request.
     ///
-    /// Inside a transaction, it deletes only a key or a prefix, because a put with `ignore_value` after a "from key" delete
-    /// makes etcd 3.4 panic.
+    /// Inside a transaction, the request deletes only a key or a prefix, because a put with `ignore_value` after a "from key"
+    /// delete makes etcd 3.4 panic.
     fn delete(&mut self, inside: bool) -> (&'static str, DeleteOptions) {
         let mut options = DeleteOptions::new();
         match self.random.below(12) {
@@ -349,8 +348,7 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
     }
 }
 
-/// Makes final changes that every watch reports, and returns the last revision. Puts keys, deletes them, and puts one of them
-/// again.
+/// Makes final changes that every watch reports: puts keys, deletes them, and puts one of them again. Returns the last revision.
 async fn finish(client: &mut Client) -> i64 {
     client
         .txn(Txn::new().and_then([TxnOp::put("b/1", "end", None), TxnOp::put("z", "end", None)]))

@@ -13,12 +13,12 @@ use testbed::random::Random;
 
 use super::{connect, open};
 
-/// Environment variable with the data directory, for the child process that runs a server.
+/// Environment variable that passes the data directory to the child process that runs a server.
 const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
 
-/// Acknowledged writes: number and revision by key.
+/// Acknowledged writes: the number that was written and its revision, by key.
 type Acknowledged = BTreeMap<String, (usize, i64)>;
 
 /// Runs a server until it is killed. Another test starts it in a child process.

@@ -1,4 +1,4 @@
-//! Tests leases through clients. Unit tests cover the times of expiry, because they pass the clock as an argument.
+//! Tests leases through clients. Unit tests cover when leases expire, because they can pass any time as the current time.
 
 use etcd_client::{EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
 use etcd_embedded::Retention;

@@ -68,7 +68,7 @@ impl RealEtcd {
         RealEtcd::run(directory, peer, &[])
     }
 
-    /// Runs etcd. If it ends too early, the error is its log.
+    /// Runs etcd and waits until it serves. If etcd ends before that, returns its log as the error.
     fn run(directory: TempDir, peer: u16, further: &[&str]) -> Result<RealEtcd, String> {
         let client = free_port();
         let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));

@@ -50,7 +50,7 @@ async fn lock_story(client: &mut Client) -> Vec<String> {
     let second = within(waiting).await.expect("no panic").expect("a lock");
     seen.push(String::from_utf8_lossy(&second).into_owned());
     seen.extend(keys(client, "door/").await);
-    // A client that gives up leaves no key.
+    // A client that stops waiting for the lock leaves no key.
     let mut other = client.clone();
     let waiting = tokio::spawn(async move { other.lock("door", with(0xab)).await.map(drop) });
     while keys(client, "door/").await.len() < 2 {

@@ -1,7 +1,7 @@
 //! Causes random faults for a long time. After each round of faults, everything must reach the desired state.
 //!
 //! Runs the faults and the checkpoints, and reports what is wrong. All choices come from one seed, but the timing does not, so
-//! the same seed need not reproduce a failure. A run stops at the first failed checkpoint. See [`run`].
+//! the same seed may not reproduce a failure. A run stops at the first failed checkpoint. See [`run`].
 
 mod changes;
 mod expectation;
@@ -90,10 +90,10 @@ fn steady_pair() -> Config {
 }
 
 #[test]
-fn chaos_leaves_everything_as_it_is_wanted() {
+fn chaos_leaves_everything_in_the_desired_state() {
     let limit = Duration::from_secs(2 * number("ENDURANCE_SECONDS", 15) + 900);
     isolation::run(
-        isolation::test_name(concat!(module_path!(), "::chaos_leaves_everything_as_it_is_wanted")),
+        isolation::test_name(concat!(module_path!(), "::chaos_leaves_everything_in_the_desired_state")),
         limit,
         run,
     );
@@ -117,7 +117,7 @@ async fn run() {
     let foreign_processes = foreign_processes_unchanged(&chaos.foreign_processes);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
-        // Do not kill the agent in every second round, nor in the last third of the run, so that its leaks accumulate.
+        // Do not kill the agent in every second round or in the last third of the run, so that any leaks accumulate.
         let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
         let until = Instant::now() + interval;
         while Instant::now() < until {

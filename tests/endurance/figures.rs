@@ -6,7 +6,7 @@ use netns_kernel::ProcessStat;
 
 use crate::support::command;
 
-/// Resources that a process uses, and those in the agent's own network namespace, at one point in time.
+/// Resources that a process uses, and the links and namespace IDs in the agent's own namespace, at one point in time.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// Number of open file descriptors.
@@ -87,7 +87,7 @@ pub fn namespace_inode(link: &str) -> Option<u64> {
     link.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Returns the factor by which time limits are extended: the load per CPU, but at least 1. Callers print it.
+/// Returns the factor by which time limits are extended: the load per CPU, but at least 1. Callers print the factor.
 pub fn stretch() -> f64 {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = load.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(1.0);

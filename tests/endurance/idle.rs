@@ -47,7 +47,7 @@ fn idle_agents_cost_little() {
     );
 }
 
-/// Returns a configuration in which veth pairs connect namespaces to a ring.
+/// Returns a configuration in which veth pairs connect namespaces in a ring.
 fn ring(count: usize) -> Config {
     let end = |pair: usize, side: usize| {
         let netns = Reference::named(&format!("ring{}", (pair + side) % count));
@@ -190,7 +190,7 @@ fn netlink_writes() -> f64 {
             socket.send(request, 0).expect("send the request");
             answer.clear();
             socket.recv(&mut answer, 0).expect("receive the answer");
-            // The error number follows the header of 16 bytes; 0 is an acknowledgement.
+            // The error code follows the 16-byte header; 0 means success.
             assert_eq!(answer.get(16..20), Some(&[0; 4][..]), "the kernel refused {request:?}");
         }
         began.elapsed().as_secs_f64() * 1e6 / requests.len() as f64

@@ -1,4 +1,4 @@
-//! Kernel tests of adopting foreign links, and of not adopting links that do not match the request.
+//! Kernel tests of foreign links that are adopted, and of links that are not adopted because they do not match the request.
 
 use netns_kernel::{ADOPTED_MARK, FailureKind, Guard, KernelOp, LinkChanges, NetnsId, NewLink, Reply};
 

@@ -1,4 +1,4 @@
-//! Kernel tests that each write either takes effect completely as requested, or fails with a reason.
+//! Kernel tests of writes: each write either takes effect completely as requested, or fails with a reason.
 
 use std::time::{Duration, Instant};
 
@@ -67,8 +67,8 @@ fn kernel_makes_exactly_the_expected_routes_of_an_address() {
     });
 }
 
-/// The executor reads the routes of an address family only if the agent has an address of this family whose routes it checks. A
-/// single address of any form must be enough.
+/// The executor reads the routes of an address family only if the agent has an address of this family whose routes it checks. One
+/// such address, of any form, must be enough.
 #[test]
 fn routes_are_read_for_a_single_address_of_any_form() {
     in_private_namespaces(|world| {

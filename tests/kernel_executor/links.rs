@@ -286,7 +286,7 @@ fn deletions_that_exceed_one_send_are_all_done() {
             .tasks(create.collect())
             .into_iter()
             .for_each(|result| assert!(result.is_ok(), "{result:?}"));
-        // Delete both ends of each pair, as happens when both of its values are deleted.
+        // Delete both ends of each pair, as happens when both values of a pair are deleted.
         let delete = (0..pairs).flat_map(|index| {
             [
                 vec![delete_link(a, &format!("x{index}"))],

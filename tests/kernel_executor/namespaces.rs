@@ -39,7 +39,7 @@ fn missing_namespace_is_created_as_by_ip_netns_add() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
-        // The last line is the topmost mount. If `ip netns` was used on this machine, the mount that it made is below.
+        // The last line is the topmost mount. If `ip netns` was used on this machine, the mount made by `ip netns` is below.
         let line = mounts
             .lines()
             .rfind(|line| line.contains(" /run/netns "))
@@ -345,7 +345,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
             opened.push(netns);
         }
         let unknown = NetnsId(1);
-        // Also read one namespace a second time, and read one that is not open.
+        // Also read one of the namespaces twice, and one namespace that is not open.
         let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
         let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         let whose = names.iter().chain([&names[3]]);
@@ -627,7 +627,7 @@ fn reuse_of_a_pid() {
         let _second = second.expect("reuse the PID");
         let failure = world.try_open(reference.clone()).expect_err("another process");
         assert_eq!(failure.kind, FailureKind::Unavailable);
-        let words = format!("PID {pid} was reused and now belongs to another process (`cat`); to use that process, delete the value");
+        let words = format!("PID {pid} was reused and now belongs to another process (`cat`); to use the new process, delete the value");
         assert!(failure.message.contains(&words), "{failure}");
         let verify = KernelOp::VerifyNamespace {
             reference: reference.clone(),
@@ -779,7 +779,7 @@ fn namespaces_stay_within_their_share_of_open_files() {
         assert_eq!(opened.iter().filter(|netns| world.executor.is_watched(**netns)).count(), 2);
         let failure = world.try_open(by_name("one-more")).expect_err("there is no room");
         assert!(
-            failure.message.contains("24 network namespaces are open already") && failure.message.contains("LimitNOFILE"),
+            failure.message.contains("the maximum of 24 network namespaces is already open") && failure.message.contains("LimitNOFILE"),
             "{}",
             failure.message
         );

@@ -46,7 +46,7 @@ fn make_pairs(world: &World, a: NetnsId, b: NetnsId, count: usize) {
     }
 }
 
-/// Returns so many tasks that the executor packs them together with the tasks of the test. Each task adds an address to an owned
+/// Returns enough tasks to make the executor pack them together with the tasks of the test. Each task adds an address to an owned
 /// link.
 fn fillers(netns: NetnsId, link: &str) -> Vec<Vec<KernelOp>> {
     let address = |number: usize| vec![guarded(add_address(netns, link, &format!("10.100.{number}.1/24")))];

@@ -115,7 +115,7 @@ async fn namespaces_reach_one_another_through_a_bridge(mut bench: Bench) {
 }
 on_both_stores!(namespaces_reach_one_another_through_a_bridge);
 
-/// The agent repairs a deleted bridge, a released port and changed settings.
+/// The agent repairs a deleted bridge, a port that was removed from the bridge, and changed settings.
 async fn a_bridge_and_its_ports_are_repaired(mut bench: Bench) {
     bench.start_agent().await;
     let values = switch();

@@ -43,7 +43,7 @@ async fn until_mtu(bench: &Bench, mtu: u32) {
     bench.until(&format!("`one` has MTU {mtu}"), |_| shown()).await;
 }
 
-async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
+async fn store_has_priority_over_the_followed_file(mut bench: Bench) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("initial-config.yaml");
     fs::write(&path, document(1400)).expect("write the file");
@@ -73,4 +73,4 @@ async fn a_file_is_followed_and_the_store_says_otherwise(mut bench: Bench) {
         .await;
     bench.stop_agent().await;
 }
-on_both_stores!(a_file_is_followed_and_the_store_says_otherwise);
+on_both_stores!(store_has_priority_over_the_followed_file);

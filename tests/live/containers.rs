@@ -39,7 +39,7 @@ fn to_container(label: &str) -> Config {
 struct Docker(Daemon);
 
 impl Docker {
-    /// Prepares a daemon without starting it, and passes its address to the bench for the agent.
+    /// Prepares a daemon without starting it, and makes the bench pass the daemon's address to the agent.
     fn announced_to(bench: &mut Bench) -> Self {
         let daemon = Daemon::prepare(Survival::TakenOver).expect("prepare dockerd's directory");
         bench.docker_host = daemon.host();

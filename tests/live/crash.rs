@@ -64,7 +64,7 @@ async fn write_all(bench: &Bench, writes: &[(String, Change)], revisions: &mut R
 
 /// Changes values, kills the agent before all of them are written, starts it again, and checks that everything matches the latest
 /// values. Repeats this 50 times by default.
-async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench: Bench) {
+async fn agent_killed_at_random_moments_converges(mut bench: Bench) {
     let mut random = Random::from_environment(6);
     let found = found_namespaces("crash", &bench.label).await;
     let before = fingerprints(&found);
@@ -113,7 +113,7 @@ async fn killed_at_random_moments_it_converges_and_leaves_nothing_over(mut bench
         .await;
     bench.stop_agent().await;
 }
-on_both_stores!(killed_at_random_moments_it_converges_and_leaves_nothing_over, 420);
+on_both_stores!(agent_killed_at_random_moments_converges, 420);
 
 /// Checks that exactly the desired and the foreign namespaces exist, and that each contains exactly its desired and foreign
 /// objects.

@@ -57,7 +57,7 @@ fn somebody_else_takes_the_address() {
     ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
 }
 
-/// Returns the address as `ip` shows it; `null` if it does not exist.
+/// Returns the address of the left end as `ip` shows it; `null` if the address does not exist.
 fn shown() -> Value {
     let text = ip_in(&netns(&left()), "-j -6 address show dev eth0 scope global");
     let links: Value = serde_json::from_str(&text).expect("ip prints JSON");
@@ -80,7 +80,7 @@ async fn until_answered(bench: &Bench, revision: i64) {
     bench.until_configured(&[(left().key(), revision)].into()).await;
 }
 
-async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
+async fn unique_address_is_configured_after_detection(mut bench: Bench) {
     pair(&mut bench).await;
     let revision = bench.put(&left().key(), addressed("")).await;
     let waiting = until_reported(&bench, "PENDING", "AddressTentative").await;
@@ -97,9 +97,9 @@ async fn an_address_counts_when_nobody_else_has_it(mut bench: Bench) {
     bench.until_configured_since(&[(left().key(), revision)].into(), before).await;
     bench.stop_agent().await;
 }
-on_both_stores!(an_address_counts_when_nobody_else_has_it);
+on_both_stores!(unique_address_is_configured_after_detection);
 
-async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mut bench: Bench) {
+async fn duplicate_address_fails_until_it_is_released(mut bench: Bench) {
     pair(&mut bench).await;
     somebody_else_takes_the_address();
     let revision = bench.put(&left().key(), addressed("")).await;
@@ -113,9 +113,9 @@ async fn an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up(mu
     assert_eq!(shown()["dadfailed"], Value::Null);
     bench.stop_agent().await;
 }
-on_both_stores!(an_address_that_somebody_else_has_is_a_failure_until_they_give_it_up);
+on_both_stores!(duplicate_address_fails_until_it_is_released);
 
-async fn a_value_can_do_without_detection(mut bench: Bench) {
+async fn detection_can_be_skipped(mut bench: Bench) {
     pair(&mut bench).await;
     somebody_else_takes_the_address();
     let revision = bench.put(&left().key(), addressed("SKIP")).await;
@@ -123,9 +123,9 @@ async fn a_value_can_do_without_detection(mut bench: Bench) {
     assert_eq!(shown()["nodad"], json!(true), "{}", shown());
     bench.stop_agent().await;
 }
-on_both_stores!(a_value_can_do_without_detection);
+on_both_stores!(detection_can_be_skipped);
 
-async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) {
+async fn optimistic_address_is_configured_at_once_and_may_fail_later(mut bench: Bench) {
     pair(&mut bench).await;
     let revision = bench.put(&left().key(), addressed("OPTIMISTIC")).await;
     until_answered(&bench, revision).await;
@@ -136,7 +136,7 @@ async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) 
     bench.delete(&left().key()).await;
     bench.until_waiting_for(&right().key(), &["veth-peer-exists"]).await;
     // Only an existing link can detect that an address is a duplicate. So create the pair first, add the foreign address, and
-    // then put the agent's own.
+    // then put the value with the agent's address.
     bench.put(&left().key(), left().json().to_string()).await;
     bench.until_state(&left().key(), "CONFIGURED").await;
     bench.until_state(&right().key(), "CONFIGURED").await;
@@ -145,9 +145,9 @@ async fn an_optimistic_address_counts_at_once_and_fails_later(mut bench: Bench) 
     until_reported(&bench, "FAILED", "DuplicateAddress").await;
     bench.stop_agent().await;
 }
-on_both_stores!(an_optimistic_address_counts_at_once_and_fails_later);
+on_both_stores!(optimistic_address_is_configured_at_once_and_may_fail_later);
 
-async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
+async fn tentative_address_without_carrier_names_the_carrier(mut bench: Bench) {
     pair(&mut bench).await;
     let mut down = right();
     down.enabled = false;
@@ -160,7 +160,7 @@ async fn a_link_without_carrier_is_said_to_be_why(mut bench: Bench) {
     until_answered(&bench, revision).await;
     bench.stop_agent().await;
 }
-on_both_stores!(a_link_without_carrier_is_said_to_be_why);
+on_both_stores!(tentative_address_without_carrier_names_the_carrier);
 
 /// Runs `apply --atomic` with the value of the left end and its address; returns the exit code and the output.
 fn apply_atomically() -> (Option<i32>, String) {

@@ -49,7 +49,7 @@ pub struct Disturbance {
     pub least: u64,
     /// Maximum number of writes allowed for the repair, and why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Actions that undo the changes to which no value refers. Until then, the agent must have left these changes alone.
+    /// Actions that undo the changes to which no value refers. Until they run, the agent must leave these changes alone.
     pub after: &'static [Act],
 }
 

@@ -36,9 +36,9 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
 
-/// Several kinds of damage within seconds are not reported as contention, although each of them also makes the kernel remove
+/// Several kinds of damage within seconds are not reported as contention, although some of them also make the kernel remove
 /// routes and neighbours.
-async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Bench) {
+async fn side_effects_of_damage_are_not_contention(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [
         "address flush dev eth0",
@@ -61,7 +61,7 @@ async fn damage_that_the_kernel_does_in_passing_is_no_contention(mut bench: Benc
     }
     bench.stop_agent().await;
 }
-on_both_stores!(damage_that_the_kernel_does_in_passing_is_no_contention);
+on_both_stores!(side_effects_of_damage_are_not_contention);
 
 /// The agent repairs each kind of damage, one after the other.
 async fn damage_done_by_hand_is_repaired(mut bench: Bench) {

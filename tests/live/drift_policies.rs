@@ -25,7 +25,7 @@ async fn applied(bench: &mut Bench) -> Config {
 
 /// If an address is removed each time it is restored, the agent backs off and reports contention. If the value is put again, it
 /// is applied at once.
-async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
+async fn contention_is_reported_and_backed_off(mut bench: Bench) {
     let config = applied(&mut bench).await;
     let netns = Reference::named("pair-left").path();
     for _ in 0..4 {
@@ -53,10 +53,10 @@ async fn a_fight_is_told_and_not_fought_to_the_end(mut bench: Bench) {
     bench.check(&config);
     bench.stop_agent().await;
 }
-on_both_stores!(a_fight_is_told_and_not_fought_to_the_end);
+on_both_stores!(contention_is_reported_and_backed_off);
 
 /// If a namespace is deleted repeatedly, as by a container that keeps restarting, the agent does not report contention.
-async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
+async fn repeated_namespace_deletion_is_not_contention(mut bench: Bench) {
     let config = applied(&mut bench).await;
     for _ in 0..8 {
         ip("netns del pair-right");
@@ -66,11 +66,11 @@ async fn a_namespace_that_comes_and_goes_is_no_fight(mut bench: Bench) {
     }
     bench.stop_agent().await;
 }
-on_both_stores!(a_namespace_that_comes_and_goes_is_no_fight);
+on_both_stores!(repeated_namespace_deletion_is_not_contention);
 
 /// With `--drift-policy report`, the agent reports drift without repairing it. A value may still choose REPAIR, and a value that
 /// is put again is applied.
-async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
+async fn policy_report_reports_drift_without_repair(mut bench: Bench) {
     bench.agent_arguments = ["--drift-policy", "report"].map(str::to_owned).to_vec();
     let config = applied(&mut bench).await;
     let (left, right) = (Reference::named("pair-left").path(), Reference::named("pair-right").path());
@@ -121,10 +121,10 @@ async fn drift_is_only_reported_where_that_is_asked_for(mut bench: Bench) {
     bench.check(&config);
     bench.stop_agent().await;
 }
-on_both_stores!(drift_is_only_reported_where_that_is_asked_for);
+on_both_stores!(policy_report_reports_drift_without_repair);
 
 /// With `--foreign-addresses strict`, a resync removes foreign addresses, but only from links that belong to the agent.
-async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
+async fn strict_removes_foreign_addresses_from_own_links(mut bench: Bench) {
     let config = applied(&mut bench).await;
     let left = Reference::named("pair-left").path();
     ip("link add ext0 type veth peer name ext1");
@@ -166,4 +166,4 @@ async fn foreign_addresses_go_where_that_is_asked_for(mut bench: Bench) {
     assert!(ip("address show dev ext0").contains("10.60.0.1/24"), "ext0 must not be changed");
     bench.stop_agent().await;
 }
-on_both_stores!(foreign_addresses_go_where_that_is_asked_for);
+on_both_stores!(strict_removes_foreign_addresses_from_own_links);

@@ -27,12 +27,12 @@ async fn make_pair(name: &str, peer: &str) {
     settle::until_quiet(&[OWN.into()]).await;
 }
 
-/// Returns an EXISTING interface for a link with another name.
+/// Returns an EXISTING interface `name` for the link `host_name` in the agent's own namespace.
 fn existing(name: &str, host_name: &str) -> Interface {
     Interface::new(name, Kind::Existing, Reference::Own).host_name(host_name)
 }
 
-/// Returns the value with an additional member, as text.
+/// Returns the value with an additional member, as JSON text.
 fn with(mut value: Value, member: &str, content: Value) -> String {
     value[member] = content;
     value.to_string()
@@ -53,8 +53,8 @@ async fn assert_restarts_write_nothing(bench: &mut Bench, revisions: &Revisions)
     }
 }
 
-/// With `link_only`, an address that the value expects satisfies the dependencies of routes and ARP entries as soon as the agent
-/// has read the namespace.
+/// With `link_only`, the agent does not add the addresses in the value, but expects them on the link. Once it has read the
+/// namespace, these addresses satisfy the dependencies of routes and ARP entries.
 async fn a_restart_leaves_routes_and_arp_entries_of_a_link_only_interface_alone(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     ip("address add 10.5.5.1/24 dev nic0");

@@ -27,7 +27,7 @@ fn suggestions(status: &ValueStatus, label: &str) -> Vec<String> {
 
 /// The status of a pending value names each unmet dependency, how long it has been unmet, and the most similar existing object.
 /// The status is updated with each change.
-async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
+async fn pending_value_names_the_most_similar_object(mut bench: Bench) {
     bench.start_agent().await;
     let netns = Reference::named("explained");
     let route = Route::new("uplink-left", "10.32.0.0/16", "10.31.0.9");
@@ -93,10 +93,10 @@ async fn what_waits_tells_the_nearest_that_exists(mut bench: Bench) {
     assert_eq!((status.unmet.len(), status.message.as_str()), (0, ""));
     bench.stop_agent().await;
 }
-on_both_stores!(what_waits_tells_the_nearest_that_exists);
+on_both_stores!(pending_value_names_the_most_similar_object);
 
 /// A failed value reports the number of attempts, the kernel's error, and when the agent tries again.
-async fn what_fails_tells_the_kernels_words_and_the_next_attempt(mut bench: Bench) {
+async fn failed_value_reports_the_kernel_error_and_next_attempt(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add failing");
     let netns = Reference::named("failing");
@@ -115,10 +115,10 @@ async fn what_fails_tells_the_kernels_words_and_the_next_attempt(mut bench: Benc
     assert_eq!((status.attempts, status.last_error), (0, Value::Null));
     bench.stop_agent().await;
 }
-on_both_stores!(what_fails_tells_the_kernels_words_and_the_next_attempt);
+on_both_stores!(failed_value_reports_the_kernel_error_and_next_attempt);
 
 /// After a repair, the status reports when the agent made the repair and what had been lost.
-async fn repaired_damage_leaves_a_trace(mut bench: Bench) {
+async fn repair_is_recorded_in_the_status(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();
     bench.until_configured(&bench.put_together(&config).await).await;
@@ -143,4 +143,4 @@ async fn repaired_damage_leaves_a_trace(mut bench: Bench) {
     bench.check(&config);
     bench.stop_agent().await;
 }
-on_both_stores!(repaired_damage_leaves_a_trace);
+on_both_stores!(repair_is_recorded_in_the_status);

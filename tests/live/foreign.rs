@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// Returns the value with `adopt`, as text.
+/// Returns the value with `adopt` set to true, as JSON text.
 fn adopting(mut value: Value) -> String {
     value["adopt"] = json!(true);
     value.to_string()
 }
 
 /// A foreign veth pair is reported and left alone. It is adopted when its values have `adopt`, and deleted with these values.
-async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mut bench: Bench) {
+async fn foreign_link_is_adopted_only_with_adopt(mut bench: Bench) {
     bench.start_agent().await;
     for netns in ["foreign-a", "foreign-b"] {
         ip(&format!("netns add {netns}"));
@@ -78,11 +78,11 @@ async fn a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so(mu
     }
     bench.stop_agent().await;
 }
-on_both_stores!(a_foreign_link_is_reported_and_taken_over_only_by_values_that_say_so);
+on_both_stores!(foreign_link_is_adopted_only_with_adopt);
 
-/// The name of a value's link is taken by a foreign link. When the value is deleted, its status disappears and the foreign link
+/// A foreign link already has the name of a value's link. When the value is deleted, its status disappears and the foreign link
 /// stays.
-async fn a_value_that_met_a_foreign_link_is_deleted_without_touching_it(mut bench: Bench) {
+async fn deleting_a_value_keeps_the_foreign_link_with_its_name(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add taken");
     let netns = Reference::named("taken");
@@ -98,10 +98,10 @@ async fn a_value_that_met_a_foreign_link_is_deleted_without_touching_it(mut benc
     assert!(ip_in(&netns.path(), "-o link").contains("eth0"));
     bench.stop_agent().await;
 }
-on_both_stores!(a_value_that_met_a_foreign_link_is_deleted_without_touching_it);
+on_both_stores!(deleting_a_value_keeps_the_foreign_link_with_its_name);
 
 /// Foreign routes and permanent neighbours are reported, and adopted only with `adopt`.
-async fn foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_values_that_say_so(mut bench: Bench) {
+async fn foreign_routes_and_neighbours_are_adopted_only_with_adopt(mut bench: Bench) {
     bench.start_agent().await;
     let netns = Reference::named("foreign-l3");
     let [left, right] = [("left", "right", "10.42.0.1/24"), ("right", "left", "10.42.0.2/24")]
@@ -147,10 +147,10 @@ async fn foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_value
     assert!(!ip_in(&netns.path(), "neighbour").contains("10.42.0.7"));
     bench.stop_agent().await;
 }
-on_both_stores!(foreign_routes_and_neighbours_are_reported_and_taken_over_only_by_values_that_say_so);
+on_both_stores!(foreign_routes_and_neighbours_are_adopted_only_with_adopt);
 
 /// A value with `adopt` is INVALID if the agent does not create objects of its type.
-async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench) {
+async fn adopt_is_invalid_for_objects_the_agent_does_not_create(mut bench: Bench) {
     bench.start_agent().await;
     let loopback = Interface::new("behind", Kind::Loopback, Reference::named("adopt-lo"));
     bench.put(&loopback.key(), adopting(loopback.json())).await;
@@ -161,10 +161,10 @@ async fn adoption_of_what_the_agent_does_not_create_is_invalid(mut bench: Bench)
     );
     bench.stop_agent().await;
 }
-on_both_stores!(adoption_of_what_the_agent_does_not_create_is_invalid);
+on_both_stores!(adopt_is_invalid_for_objects_the_agent_does_not_create);
 
 /// A LOOPBACK fails while `lo` has the ownership mark of another agent. The mark stays unchanged.
-async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
+async fn loopback_of_another_agent_is_left_alone(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add shared");
     let shared = Reference::named("shared");
@@ -183,4 +183,4 @@ async fn the_loopback_of_another_agent_is_left_to_it(mut bench: Bench) {
     bench.until_nothing_is_published().await;
     bench.stop_agent().await;
 }
-on_both_stores!(the_loopback_of_another_agent_is_left_to_it);
+on_both_stores!(loopback_of_another_agent_is_left_alone);

@@ -82,7 +82,7 @@ async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
     all
 }
 
-async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
+async fn hanging_file_system_delays_only_its_own_values(mut bench: Bench) {
     let file_system = DeadFileSystem::mount();
     bench.start_agent().await;
     let hanging = pair("slow", Reference::File(FILE.to_owned()));
@@ -105,14 +105,14 @@ async fn a_hanging_file_system_holds_up_only_what_is_on_it(mut bench: Bench) {
     bench.until_nothing_is_published().await;
     bench.stop_agent().await;
 }
-on_both_stores!(a_hanging_file_system_holds_up_only_what_is_on_it);
+on_both_stores!(hanging_file_system_delays_only_its_own_values);
 
 /// Neither a hanging path nor values that wait for this path may keep the agent from stopping.
-async fn an_agent_ends_although_a_file_system_hangs(mut bench: Bench) {
+async fn agent_stops_while_a_file_system_hangs(mut bench: Bench) {
     let _file_system = DeadFileSystem::mount();
     bench.start_agent().await;
     bench.put_together(&pair("slow", Reference::File(FILE.to_owned()))).await;
     make_pairs(&bench, Config::default(), &["a"]).await;
     bench.stop_agent().await;
 }
-on_both_stores!(an_agent_ends_although_a_file_system_hangs);
+on_both_stores!(agent_stops_while_a_file_system_hangs);

@@ -75,7 +75,7 @@ async fn until_judged(bench: &Bench, cases: &[Case], revisions: &Revisions) {
 }
 
 /// Puts more than sixty kinds of invalid input at once, next to valid values.
-async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench: Bench) {
+async fn invalid_values_are_explained_isolated_and_correctable(mut bench: Bench) {
     std::fs::write("/run/live/not-a-namespace", "text").expect("write a file that is no namespace");
     bench.start_agent().await;
     let good = bystanders();
@@ -134,4 +134,4 @@ async fn each_bad_value_is_explained_harms_nobody_and_can_be_corrected(mut bench
     bench.check(&corrected);
     bench.stop_agent().await;
 }
-on_both_stores!(each_bad_value_is_explained_harms_nobody_and_can_be_corrected);
+on_both_stores!(invalid_values_are_explained_isolated_and_correctable);

@@ -29,7 +29,7 @@ fn lines_about(netns: &str, link: &str) -> Vec<String> {
 
 /// An EXISTING interface waits for its link, and then adds its addresses. If the value is deleted, the agent removes only these
 /// addresses.
-async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
+async fn existing_interface_waits_for_its_link_and_releases_it(mut bench: Bench) {
     bench.start_agent().await;
     let existing = Interface::new("uplink", Kind::Existing, Reference::Own)
         .host_name("ext0")
@@ -69,10 +69,10 @@ async fn an_existing_interface_is_awaited_and_given_back(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_both_stores!(an_existing_interface_is_awaited_and_given_back);
+on_both_stores!(existing_interface_waits_for_its_link_and_releases_it);
 
 /// A LOOPBACK configures `lo` and keeps 127.0.0.1. If the value is deleted, `lo` gets its earlier state back.
-async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
+async fn loopback_keeps_the_kernel_addresses(mut bench: Bench) {
     ip("netns add kinds-lo");
     let path = Path::new("/run/netns/kinds-lo");
     ip_in(path, "link set lo up");
@@ -102,7 +102,7 @@ async fn a_loopback_keeps_what_the_kernel_gave_it(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_both_stores!(a_loopback_keeps_what_the_kernel_gave_it);
+on_both_stores!(loopback_keeps_the_kernel_addresses);
 
 /// A LOOPBACK without `enabled` is INVALID in the agent's own namespace. If `lo` were down, the agent could not reach its store,
 /// and clients could not reach its API to undo the change.
@@ -130,7 +130,7 @@ on_both_stores!(the_loopback_of_the_agents_own_namespace_is_never_taken_down);
 
 /// A TAP_TO_VPP interface moves and renames a foreign TAP. If the value is deleted, the agent moves the TAP back and restores its
 /// old name.
-async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
+async fn tap_is_moved_renamed_and_returned(mut bench: Bench) {
     bench.start_agent().await;
     let tap = Interface::new("tap-app", Kind::Tap("tap7".to_owned()), Reference::named("kinds-tap"))
         .host_name("app0")
@@ -163,11 +163,11 @@ async fn a_tap_is_moved_renamed_and_given_back(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_both_stores!(a_tap_is_moved_renamed_and_given_back);
+on_both_stores!(tap_is_moved_renamed_and_returned);
 
 /// A value of a link kind that the kernel lacks is FAILED, and its status names the kernel module. If the kernel has the module,
 /// the value is CONFIGURED.
-async fn a_kind_is_made_or_the_module_that_the_kernel_lacks_is_named(mut bench: Bench) {
+async fn unsupported_link_kind_names_its_module(mut bench: Bench) {
     ip("netns add kinds-probe");
     let probe = std::process::Command::new("ip")
         .args(["-n", "kinds-probe", "link", "add", "probe0", "type", "dummy"])
@@ -196,4 +196,4 @@ async fn a_kind_is_made_or_the_module_that_the_kernel_lacks_is_named(mut bench: 
     bench.until_namespaces_are(&[]).await;
     bench.stop_agent().await;
 }
-on_both_stores!(a_kind_is_made_or_the_module_that_the_kernel_lacks_is_named);
+on_both_stores!(unsupported_link_kind_names_its_module);

@@ -66,7 +66,7 @@ fn is_whole() -> bool {
     all.iter().all(|found| *found)
 }
 
-/// `ip route flush` removes the connected and local routes of an address, but not the address.
+/// `ip route flush` removes the connected and local routes of an address, but not the address. The agent restores these routes.
 async fn deleted_routes_of_an_address_are_restored(mut bench: Bench) {
     const ADDRESSES: [&str; 3] = ["10.71.0.1/24", "10.71.0.3/24", "fd00:71::1/64"];
     pair(&mut bench, &ADDRESSES).await;

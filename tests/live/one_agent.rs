@@ -251,7 +251,7 @@ async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Benc
 on_one_store!(an_agent_that_lost_the_label_ends_and_keeps_the_network, Etcd, 120);
 
 /// SIGHUP, as from a closed terminal or from an administrator who expects a reload, does not end the agent.
-async fn a_hangup_is_survived_and_logged(mut bench: Bench) {
+async fn sighup_is_ignored_and_logged(mut bench: Bench) {
     bench.start_agent().await;
     let pid = bench.agent().pid().to_string();
     command::run("kill", &["-HUP", &pid]);
@@ -260,4 +260,4 @@ async fn a_hangup_is_survived_and_logged(mut bench: Bench) {
     assert!(bench.agent().runs());
     bench.stop_agent().await;
 }
-on_one_store!(a_hangup_is_survived_and_logged, Embedded, 60);
+on_one_store!(sighup_is_ignored_and_logged, Embedded, 60);

@@ -74,7 +74,7 @@ async fn in_reverse_order_each_value_waits_with_the_right_label(mut bench: Bench
 }
 on_both_stores!(in_reverse_order_each_value_waits_with_the_right_label);
 
-/// Returns how many orders to try with each store (`LIVE_ORDERS`); by default, more than 200 in total.
+/// Returns the number of random orders to try with this store. `LIVE_ORDERS` overrides the default.
 fn orders(kind: StoreKind) -> usize {
     let default = match kind {
         StoreKind::Etcd => 200,

@@ -49,7 +49,7 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
 
 /// When etcd crashes and comes back three times, nothing is written, no packet is lost, and a value that is put afterwards is
 /// applied.
-async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
+async fn etcd_crash_changes_nothing(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 9, "gone").await;
     let stream = ping::Stream::start(&config.interfaces[0].netns.path(), "10.0.0.2", "outage");
     for round in 1..=3 {
@@ -73,7 +73,7 @@ async fn a_crash_of_etcd_changes_nothing_and_ends_unnoticed(mut bench: Bench) {
     bench.check(&config);
     bench.stop_agent().await;
 }
-on_one_store!(a_crash_of_etcd_changes_nothing_and_ends_unnoticed, Etcd, 180);
+on_one_store!(etcd_crash_changes_nothing, Etcd, 180);
 
 /// If the connection breaks repeatedly while values change, each change is applied once, and nothing else is touched.
 async fn a_broken_connection_loses_no_change(mut bench: Bench) {
@@ -106,7 +106,7 @@ on_one_store!(a_broken_connection_loses_no_change, Etcd, 180);
 
 /// etcd crashes, values change, and the history is compacted while the agent is frozen. The agent must still get every change
 /// afterwards.
-async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
+async fn changes_compacted_during_an_outage_are_not_lost(mut bench: Bench) {
     let (mut config, mut revisions, mut monitors) = applied(&mut bench, 91, "cut").await;
     bench.agent().freeze();
     // The crash ends the agent's watch, so the agent must start a new watch, from a revision that the compaction below removes.
@@ -140,9 +140,10 @@ async fn changes_compacted_while_it_was_cut_off_are_not_lost(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(changes_compacted_while_it_was_cut_off_are_not_lost, Etcd, 120);
+on_one_store!(changes_compacted_during_an_outage_are_not_lost, Etcd, 120);
 
-/// An agent that is frozen until its lease has expired publishes everything again, and writes nothing to the kernel.
+/// If an agent is frozen until its lease has expired, it publishes everything again when it resumes, and writes nothing to the
+/// kernel.
 async fn a_lost_lease_is_replaced_without_a_write(mut bench: Bench) {
     let (config, revisions, mut monitors) = applied(&mut bench, 92, "lease").await;
     bench.agent().freeze();
@@ -156,7 +157,7 @@ async fn a_lost_lease_is_replaced_without_a_write(mut bench: Bench) {
 on_one_store!(a_lost_lease_is_replaced_without_a_write, Etcd, 120);
 
 /// The status of a dead agent is deleted when its lease expires.
-async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
+async fn status_of_a_dead_agent_is_deleted(mut bench: Bench) {
     let (config, _, mut monitors) = applied(&mut bench, 93, "dead").await;
     bench.kill_agent().await;
     bench.until_nothing_is_published().await;
@@ -166,7 +167,7 @@ async fn the_status_of_a_dead_agent_goes_away(mut bench: Bench) {
     assert_silent(&mut monitors, "after the agent was killed");
     bench.check(&config);
 }
-on_one_store!(the_status_of_a_dead_agent_goes_away, Etcd, 120);
+on_one_store!(status_of_a_dead_agent_is_deleted, Etcd, 120);
 
 /// Compacting the store while the agent is watching it has no effect on the agent.
 async fn a_compaction_under_a_running_agent_changes_nothing(mut bench: Bench) {

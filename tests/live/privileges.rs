@@ -2,7 +2,7 @@
 //! must be needed.
 //!
 //! Reads `/proc/PID/task/*/status`. All other live tests show that these capabilities are sufficient. See
-//! [`every_thread_has_what_is_needed_and_nothing_more`].
+//! [`every_thread_has_exactly_the_needed_capabilities`].
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
 
@@ -61,7 +61,7 @@ async fn expect(bench: &mut Bench, arguments: &[&str], expected: [u64; 6]) {
     println!("{arguments:?}: {} threads, each with {expected:x?}", threads.len());
 }
 
-async fn every_thread_has_what_is_needed_and_nothing_more(mut bench: Bench) {
+async fn every_thread_has_exactly_the_needed_capabilities(mut bench: Bench) {
     let needed = mask(&NEEDED);
     expect(&mut bench, &[], [0, needed, needed, needed, 0, 1]).await;
     bench.stop_agent().await;
@@ -72,7 +72,7 @@ async fn every_thread_has_what_is_needed_and_nothing_more(mut bench: Bench) {
     expect(&mut bench, &["--keep-privileges"], sets("/proc/self/status")).await;
     bench.stop_agent().await;
 }
-on_one_store!(every_thread_has_what_is_needed_and_nothing_more, Embedded, 120);
+on_one_store!(every_thread_has_exactly_the_needed_capabilities, Embedded, 120);
 
 /// Starts an agent without this capability.
 fn without(bench: &Bench, capability: &str) -> Process {
@@ -119,7 +119,7 @@ fn hidden_namespace() -> Reference {
 
 /// If any one of the four capabilities is missing, a value fails or the agent does not start. With all four, the same value is
 /// CONFIGURED.
-async fn each_of_them_is_needed(mut bench: Bench) {
+async fn every_capability_is_needed(mut bench: Bench) {
     let holder = Holder::start(None);
     let cases = [
         ("CAP_DAC_READ_SEARCH", pair(hidden_namespace())),
@@ -162,4 +162,4 @@ async fn each_of_them_is_needed(mut bench: Bench) {
     assert!(log().contains("the netns executor cannot start"), "{}", log());
     println!("without CAP_SYS_ADMIN: it does not start");
 }
-on_one_store!(each_of_them_is_needed, Embedded, 240);
+on_one_store!(every_capability_is_needed, Embedded, 240);

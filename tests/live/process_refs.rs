@@ -45,7 +45,7 @@ async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other veth pairs and waits for each of them, so that a bug has time and transactions in which to appear.
+/// Puts ten other veth pairs one by one, and deletes them again. This gives a bug the time and the transactions to show itself.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -64,16 +64,16 @@ async fn let_other_things_happen(bench: &Bench) {
 }
 
 /// The value is put before its process exists. The process starts and ends, and then a foreign process gets its PID.
-async fn a_pid_waits_for_its_process_and_never_means_another(bench: Bench) {
+async fn pid_reference_never_refers_to_a_later_process(bench: Bench) {
     live_and_die(bench, Reference::Pid(PID)).await;
 }
-on_both_stores!(a_pid_waits_for_its_process_and_never_means_another);
+on_both_stores!(pid_reference_never_refers_to_a_later_process);
 
 /// A namespace file below `/proc` is tied to its process in the same way as a PID.
-async fn a_namespace_file_of_a_process_never_means_another_process(bench: Bench) {
+async fn process_namespace_file_never_refers_to_a_later_process(bench: Bench) {
     live_and_die(bench, Reference::File(format!("/proc/{PID}/ns/net"))).await;
 }
-on_both_stores!(a_namespace_file_of_a_process_never_means_another_process);
+on_both_stores!(process_namespace_file_never_refers_to_a_later_process);
 
 /// Starts a process to which this reference refers, ends it, and starts a foreign process with the same PID.
 async fn live_and_die(mut bench: Bench, reference: Reference) {
@@ -149,7 +149,7 @@ async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
 on_both_stores!(two_names_of_one_process_lead_to_one_namespace);
 
 /// A namespace file appears, is unmounted, and appears again with another namespace mounted on it.
-async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut bench: Bench) {
+async fn namespace_file_may_return_with_another_namespace(mut bench: Bench) {
     bench.start_agent().await;
     let path = Path::new("/run/live/late-namespace");
     let config = pair(Reference::File(path.display().to_string()));
@@ -167,7 +167,7 @@ async fn a_namespace_file_may_come_go_and_come_back_with_another_namespace(mut b
     }
     bench.stop_agent().await;
 }
-on_both_stores!(a_namespace_file_may_come_go_and_come_back_with_another_namespace);
+on_both_stores!(namespace_file_may_return_with_another_namespace);
 
 /// Deletes a named namespace and adds it again with `ip`. Retries if the agent, which needs the namespace, creates it first.
 fn replace_by_hand(name: &str) {
@@ -181,7 +181,7 @@ fn replace_by_hand(name: &str) {
 }
 
 /// If a named namespace is deleted and added again by hand, the agent restores its links in the new one.
-async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Bench) {
+async fn named_namespace_deleted_and_added_again_is_restored(mut bench: Bench) {
     bench.start_agent().await;
     crate::support::command::ip("netns add proc-named");
     let config = pair(Reference::named("proc-named"));
@@ -197,7 +197,7 @@ async fn a_named_namespace_deleted_and_added_again_is_filled_again(mut bench: Be
     }
     bench.stop_agent().await;
 }
-on_both_stores!(a_named_namespace_deleted_and_added_again_is_filled_again);
+on_both_stores!(named_namespace_deleted_and_added_again_is_restored);
 
 /// Mounts a namespace on a new file, as `ip netns attach` does.
 fn bind(netns: &Path, path: &Path) {
@@ -205,9 +205,9 @@ fn bind(netns: &Path, path: &Path) {
     nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace on the file");
 }
 
-/// A value is PENDING if its name in `/run/netns` is a symbolic link to the namespace of a process that has not started or has
-/// ended. No other value is affected.
-async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut bench: Bench) {
+/// A value is PENDING if the name of its namespace in `/run/netns` is a symbolic link to the namespace of a process that has not
+/// started or has ended. No other value is affected.
+async fn dangling_symbolic_link_is_pending_and_blocks_nothing(mut bench: Bench) {
     bench.start_agent().await;
     let name = Path::new("/run/netns/proc-link");
     std::fs::create_dir_all("/run/netns").expect("create /run/netns");
@@ -233,4 +233,4 @@ async fn a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else(mut benc
     assert!(name.is_symlink(), "the agent must not delete a foreign symbolic link");
     bench.stop_agent().await;
 }
-on_both_stores!(a_name_that_is_a_dangling_link_waits_and_holds_up_nothing_else);
+on_both_stores!(dangling_symbolic_link_is_pending_and_blocks_nothing);

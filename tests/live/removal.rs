@@ -74,7 +74,7 @@ on_both_stores!(deleting_everything_at_once_leaves_exactly_what_was_found);
 
 /// If values are deleted while no agent is running, the next agent removes their objects when it starts, although no value refers
 /// to their namespaces any more.
-async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: Bench) {
+async fn values_deleted_while_no_agent_ran_are_removed_at_startup(mut bench: Bench) {
     let mut random = Random::from_environment(82);
     let found = found_namespaces("mixed", &bench.label).await;
     let before = fingerprints(&found);
@@ -91,4 +91,4 @@ async fn what_was_deleted_while_no_agent_ran_is_gone_after_its_start(mut bench: 
         .await;
     bench.stop_agent().await;
 }
-on_one_store!(what_was_deleted_while_no_agent_ran_is_gone_after_its_start, Etcd, 120);
+on_one_store!(values_deleted_while_no_agent_ran_are_removed_at_startup, Etcd, 120);

@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// The agent restarts while it manages a veth pair between its own namespace and a named one. It must not delete objects in a
-/// namespace that it reads early before it has read the other namespaces.
+/// The agent restarts while it manages a veth pair between its own namespace and a named one. It reads some namespaces earlier
+/// than others, and must not delete objects before it has read all of them.
 async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench) {
     let config = Config {
         interfaces: vec![

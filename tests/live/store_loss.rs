@@ -204,7 +204,7 @@ async fn an_agent_started_against_an_emptied_etcd_deletes_nothing(mut bench: Ben
 on_one_store!(an_agent_started_against_an_emptied_etcd_deletes_nothing, Etcd, 120);
 
 /// With `--on-store-loss=apply`, the agent deletes the objects of all values that the store has lost.
-async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
+async fn store_loss_is_applied_with_on_store_loss_apply(mut bench: Bench) {
     bench.agent_arguments.push("--on-store-loss=apply".to_owned());
     applied(&mut bench).await;
     bench.store.etcd().kill();
@@ -213,7 +213,7 @@ async fn a_store_loss_is_applied_if_asked_for(mut bench: Bench) {
     bench.until_namespaces_are(&[]).await;
     bench.stop_agent().await;
 }
-on_one_store!(a_store_loss_is_applied_if_asked_for, Etcd, 120);
+on_one_store!(store_loss_is_applied_with_on_store_loss_apply, Etcd, 120);
 
 /// If all keys are deleted while the agent is down, the agent deletes the objects, because the history of the store shows that
 /// the keys were deleted and not lost.

@@ -67,7 +67,7 @@ fn no_transaction_has_failures() {
     );
 }
 
-async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: Bench) {
+async fn tentative_address_is_not_a_failure(mut bench: Bench) {
     bench.start_agent().await;
     for options in [&["apply"][..], &["apply"], &["apply", "--confirm-within", "60s"]] {
         let said = succeeds(options, Some(TENTATIVE));
@@ -94,9 +94,9 @@ async fn an_address_under_detection_is_no_failure_of_its_transaction(mut bench: 
     no_transaction_has_failures();
     bench.stop_agent().await;
 }
-on_one_store!(an_address_under_detection_is_no_failure_of_its_transaction, Embedded, 120);
+on_one_store!(tentative_address_is_not_a_failure, Embedded, 120);
 
-async fn an_absent_process_is_no_failure_of_any_transaction(mut bench: Bench) {
+async fn missing_process_is_not_a_failure(mut bench: Bench) {
     bench.start_agent().await;
     for options in [&["apply"][..], &["apply"], &["apply", "--atomic"]] {
         let said = succeeds(options, Some(ABSENT));
@@ -116,4 +116,4 @@ async fn an_absent_process_is_no_failure_of_any_transaction(mut bench: Bench) {
     );
     bench.stop_agent().await;
 }
-on_one_store!(an_absent_process_is_no_failure_of_any_transaction, Embedded, 60);
+on_one_store!(missing_process_is_not_a_failure, Embedded, 60);

@@ -48,7 +48,7 @@ fn make_by_hand(label: &str) {
 }
 
 /// The comparison accepts the correct state, and reports missing and unexpected objects.
-async fn the_comparison_tells_right_from_wrong(bench: Bench) {
+async fn comparison_reports_missing_and_unexpected_objects(bench: Bench) {
     make_by_hand(&bench.label);
     let config = two_namespaces();
     config.check(&bench.label).expect("the state made by hand must be as expected");
@@ -63,7 +63,7 @@ async fn the_comparison_tells_right_from_wrong(bench: Bench) {
     assert!(report.contains("unexpected: address eth0 10.99.0.1/24"), "{report}");
     assert_ne!(before, fingerprint(left));
 }
-on_one_store!(the_comparison_tells_right_from_wrong, Embedded, 60);
+on_one_store!(comparison_reports_missing_and_unexpected_objects, Embedded, 60);
 
 /// Applies a configuration of veth pairs with `ip`, as the agent would.
 fn apply_by_hand(config: &Config, label: &str) {
@@ -138,7 +138,7 @@ async fn the_model_of_a_random_configuration_is_what_the_kernel_shows(bench: Ben
 on_one_store!(the_model_of_a_random_configuration_is_what_the_kernel_shows, Embedded, 60);
 
 /// The foreign namespaces contain exactly the objects that other tests expect in them.
-async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
+async fn found_namespaces_contain_exactly_the_expected_objects(bench: Bench) {
     for (number, name) in found_namespaces("found", &bench.label).await.iter().take(2).enumerate() {
         let expected = NetnsState {
             lines: foreign_lines(&bench.label, number).into_iter().collect(),
@@ -147,9 +147,9 @@ async fn found_namespaces_hold_what_is_expected_of_them(bench: Bench) {
         assert_eq!(expected.difference(&found, name), "");
     }
 }
-on_one_store!(found_namespaces_hold_what_is_expected_of_them, Embedded, 60);
+on_one_store!(found_namespaces_contain_exactly_the_expected_objects, Embedded, 60);
 
-/// A monitor reports each change in its namespace, no change in another namespace, and nothing for a ping.
+/// A monitor reports each change in its namespace, but neither changes in another namespace nor a ping.
 async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
     make_by_hand(&bench.label);
     let (left, right) = (Path::new("/run/netns/pair-left"), Path::new("/run/netns/pair-right"));
@@ -179,8 +179,8 @@ async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
 }
 on_one_store!(a_holder_has_its_own_namespace_and_the_wanted_pid, Embedded, 60);
 
-/// The watch of the test harness reports statuses stored before it starts, and afterwards also changes, deletions and what is
-/// stored after a crash of etcd.
+/// The watch of the test harness reports statuses that were stored before it started, and also later changes and deletions,
+/// including those after a crash of etcd.
 async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
     let key = format!("/vnf-agent/{}/config-status/linux/x", bench.label);
     bench

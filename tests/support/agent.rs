@@ -88,7 +88,7 @@ impl Agent {
         self.process.kill().await;
     }
 
-    /// Sends SIGSTOP, which cuts the agent off from everything without the agent noticing.
+    /// Sends SIGSTOP, which suspends the agent without the agent noticing.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }

@@ -17,7 +17,7 @@ use super::{
 /// Default time limit for a wait, in seconds. Set `LIVE_PATIENCE_SECONDS` to override it, for example on a slow machine.
 const TIME_LIMIT_SECONDS: u64 = 20;
 
-/// Store revision of the put of each value, by key (after `config/`).
+/// Store revision at which each value was put, by key (after `config/`).
 pub type Revisions = BTreeMap<String, i64>;
 
 /// A store, an agent with its own label, and a watch on what the agent publishes.

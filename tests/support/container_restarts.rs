@@ -31,7 +31,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit for a request to the daemon, in seconds.
 const ANSWER_SECONDS: u64 = 60;
 
-/// Returns a pair between two containers, with addresses, a route and an ARP entry.
+/// Returns a veth pair between two containers, with addresses, a route and an ARP entry.
 fn pair() -> Config {
     let end = |name: &str, peer: &str, container: &str, host: usize| {
         Interface::veth(name, peer, Reference::Microservice(container.to_owned()))

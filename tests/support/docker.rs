@@ -61,7 +61,7 @@ pub enum Survival {
     TakenOver,
 }
 
-/// A Docker daemon with its own directory; both are removed on drop.
+/// A Docker daemon with its own directory. On drop, the daemon is ended and the directory is removed.
 #[derive(Debug)]
 pub struct Daemon {
     directory: PathBuf,

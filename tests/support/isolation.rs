@@ -29,7 +29,7 @@ where
         return block_on(scenario());
     }
     let output = start_again(test, limit, &["--exact", test, "--nocapture", "--include-ignored"]);
-    // Detect a wrong name: if it selects no test, the exit code is 0 as well.
+    // Detect a wrong test name. If the name selects no test, the exit code is 0 as well.
     assert!(
         output.contains("1 passed"),
         "{test} did not run inside its namespaces: is this its full name?"

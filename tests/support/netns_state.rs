@@ -8,7 +8,7 @@ use testbed::expected::{Link, RouteEntry, Space, network};
 
 use super::command;
 
-/// Settings of links, named as in the output of `ip`. A setting is compared only if its value is expected.
+/// Settings of links, named as in the output of `ip`. A setting is compared only if the expected state contains it.
 const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table", "vlan_filtering"];
 
 /// State of a namespace as lines of text, to make differences readable.
@@ -20,8 +20,8 @@ pub struct NetnsState {
 }
 
 impl NetnsState {
-    /// Reads the state of a namespace. Leaves out what the kernel creates by itself: `lo` and its own addresses, link-local
-    /// addresses, routes of protocol `kernel`, and neighbours that are not permanent.
+    /// Reads the state of a namespace. Leaves out what the kernel creates by itself: the link `lo` with 127.0.0.1 and ::1,
+    /// link-local addresses, routes of protocol `kernel`, and neighbours that are not permanent.
     pub fn read(netns: &Path) -> Result<Self, String> {
         let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n")?;
         let mut lines = BTreeSet::new();

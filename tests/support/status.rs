@@ -104,13 +104,13 @@ impl Publication {
         self.of(key).map_or("", |status| &status.state)
     }
 
-    /// Returns true if the value is CONFIGURED, with a status for this store revision of the value.
+    /// Returns true if the value is CONFIGURED, and its status describes this store revision of the value.
     pub fn is_configured_at(&self, key: &str, mod_revision: i64) -> bool {
         self.of(key)
             .is_some_and(|status| status.state == "CONFIGURED" && status.mod_revision == mod_revision)
     }
 
-    /// Returns true if the value is CONFIGURED, with a status that was published after this revision.
+    /// Returns true if the value is CONFIGURED, and its status was published after this revision.
     pub fn is_configured_since(&self, key: &str, published_after: i64) -> bool {
         self.keys.get(&format!("config-status/{key}")).is_some_and(|entry| {
             entry.revision > published_after && entry.status.as_ref().is_some_and(|status| status.state == "CONFIGURED")

@@ -77,10 +77,10 @@ fn reaches(netns: &str, address: &str) -> bool {
     output.status.success()
 }
 
-/// Returns a bridge with VLAN filtering.
+/// Returns a bridge with VLAN filtering, and veth pairs that connect four hosts to it.
 ///
 /// Hosts 1 and 2 are connected to untagged ports of VLAN 10, and host 3 to an untagged port of VLAN 20. Host 4 is connected to a
-/// trunk port that carries VLAN 10, and has a VLAN interface at its end.
+/// trunk port that carries VLANs 10 and 30 to 39, and has an interface for VLAN 10.
 fn switch() -> Vec<Value> {
     let mut values = vec![json!({
         "name": "switch", "type": "BRIDGE", "namespace": namespace("vl-sw"), "host_if_name": "br0", "enabled": true,
@@ -159,7 +159,7 @@ async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {
     bench.until_configured(&revisions).await;
     assert_eq!(vlans("p1"), ["10", "20 PVID Egress Untagged"]);
     assert!(!reaches(HOST1, "10.91.0.2") && reaches(HOST1, "10.91.0.3"));
-    // The agent must also remove VLANs that a value contained only before the agent was killed.
+    // Change the value while the agent is down. The agent must also remove VLANs that the value no longer contains.
     bench.kill_agent().await;
     changed["bridge_port"]["vlans"] = json!([{ "vid": 10, "pvid": true, "untagged": true }]);
     revisions.extend(put_all(&bench, std::slice::from_ref(&changed)).await);
@@ -189,11 +189,11 @@ fn tagged(id: u32) -> Vec<Value> {
     ]
 }
 
-/// A VLAN whose parent is in another namespace can be put before its parent. It is changed in place or created again, and a
+/// A VLAN whose parent is in another namespace can be put before its parent. The VLAN is changed in place or created again, and a
 /// second VLAN with the same parent and id is rejected.
 ///
-/// If the parent is deleted by hand, both links are restored. If its value is deleted, the VLAN becomes PENDING. A restart writes
-/// nothing.
+/// If the parent is deleted by hand, both links are restored. If the value of the parent is deleted, the VLAN becomes PENDING. A
+/// restart writes nothing.
 async fn a_vlan_follows_its_parent(mut bench: Bench) {
     bench.start_agent().await;
     let mut values = tagged(10);

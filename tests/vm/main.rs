@@ -49,7 +49,7 @@ fn the_scenarios_pass_on_a_stock_kernel() {
     assert_eq!(scenarios, 6, "all ignored tests must have run");
 }
 
-/// A DUMMY is created with its name, MAC, MTU and address, survives a restart without a write, and is deleted.
+/// A DUMMY is created with its name, MAC, MTU and address, and deleted with its value. A restart in between writes nothing.
 async fn a_dummy_is_made_and_deleted(mut bench: Bench) {
     bench.start_agent().await;
     let dummy = Interface::new("holder", Kind::Dummy, Reference::named("vm-dummy"))
@@ -75,7 +75,7 @@ async fn a_dummy_is_made_and_deleted(mut bench: Bench) {
 }
 on_one_store!(a_dummy_is_made_and_deleted, Embedded, 400, #[ignore = "needs Debian's stock kernel: run through tests/vm/run"]);
 
-/// Returns a configuration with a VRF, one veth pair with an end in the VRF and one without, routes and an ARP entry.
+/// Returns a configuration with a VRF, two veth pairs (one of them with an end in the VRF), routes and an ARP entry.
 fn vrf_config() -> Config {
     let (near, far) = (Reference::named("vm-near"), Reference::named("vm-far"));
     Config {
@@ -108,7 +108,7 @@ fn vrf_config() -> Config {
 
 /// The routes of a veth in a VRF are in the table of this VRF, and a ping from the VRF reaches the peer of the veth.
 ///
-/// A restart writes nothing. When the veth leaves the VRF, its route moves to the main table.
+/// A restart writes nothing. When the veth leaves the VRF, its routes move to the main table.
 async fn a_vrf_holds_its_slaves_and_their_routes(mut bench: Bench) {
     bench.start_agent().await;
     let mut config = vrf_config();

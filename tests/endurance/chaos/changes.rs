@@ -1,6 +1,6 @@
 //! Faults caused by users: values are put, changed, deleted and made invalid.
 //!
-//! Writes the values to the store and remembers them. Values that contradict each other are put only within a fault, which also
+//! Writes the values to the store and remembers them. A fault may put values that contradict each other, but then it also
 //! resolves the contradiction. See [`Chaos::write`].
 
 use std::{collections::BTreeMap, time::Duration};
@@ -67,7 +67,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Makes two links in one namespace exchange their names.
+    /// Swaps the desired names of two links in one namespace.
     pub(super) async fn exchange_names(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;

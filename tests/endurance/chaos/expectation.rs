@@ -102,7 +102,7 @@ impl Expectation {
             foreign: places.foreign.clone(),
         };
         expectation.look_everywhere(places, foreign_processes, &surroundings);
-        // If a value has become invalid, the agent keeps the objects of the last valid version. The agent has perhaps never seen
+        // If a value has become invalid, the agent keeps the objects of the last valid version. The agent may never have seen
         // that version, so these objects are optional.
         let earlier = wanted(catalogue, steady, |key, value| match value {
             Value::Garbage(_, Some(before)) => before.meaning(key),
@@ -128,7 +128,7 @@ impl Expectation {
         expectation
     }
 
-    /// Adds an entry without contents for every known namespace. Those that contain no desired objects must be empty.
+    /// Adds an empty entry for every known namespace, so that a namespace without desired objects is expected to be empty.
     fn look_everywhere(&mut self, places: &Places, foreign_processes: &[String], surroundings: &Surroundings<Place>) {
         let mut look_at = |inode: u64, path: PathBuf, name: &str| {
             let contents = self.contents.entry(inode).or_insert_with(|| Contents {
@@ -213,7 +213,7 @@ impl Expectation {
             .collect()
     }
 
-    /// Returns the differences in these namespaces, by inode. Uses two threads.
+    /// Compares these namespaces with their expected contents; returns the differences by inode. Uses two threads.
     pub fn wrong_contents(&self, inodes: &[u64]) -> BTreeMap<u64, String> {
         let compare = |inode: &u64| {
             let contents = &self.contents[inode];

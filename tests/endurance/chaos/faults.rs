@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::{command, config::Interface, process::Holder};
 
-/// Names of the faults and their weights.
+/// Names of the faults, and how likely each fault is compared with the others.
 const FAULTS: [(&str, usize); 23] = [
     ("agent killed", 3),
     ("agent frozen", 2),
@@ -37,7 +37,7 @@ const FAULTS: [(&str, usize); 23] = [
 ];
 
 impl Chaos {
-    /// Causes one random fault. If `agent_may_die` is false, the agent is not killed, so that its leaks accumulate.
+    /// Causes one random fault. If `agent_may_die` is false, the agent is not killed, so that any leaks accumulate.
     pub(super) async fn fault(&mut self, agent_may_die: bool) {
         let total = FAULTS.iter().map(|(_, weight)| weight).sum();
         let mut choice = self.random.below(total);
@@ -194,7 +194,7 @@ impl Chaos {
         *holder = Some(started);
         let what = format!("process {pid} started");
         let new = self.places.all[number].reference();
-        // Put values that refer to the process again, with the new PID.
+        // Update the values that refer to the process: put them with the new PID.
         let moved: Vec<(Slot, Value)> = self
             .catalogue
             .in_place(&old)

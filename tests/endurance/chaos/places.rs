@@ -85,7 +85,7 @@ pub struct Places {
 }
 
 impl Place {
-    /// Returns the reference that values currently use.
+    /// Returns the reference by which values currently refer to this namespace.
     pub fn reference(&self) -> Reference {
         match &self.kind {
             Kind::Own => Reference::Own,
@@ -97,8 +97,8 @@ impl Place {
         }
     }
 
-    /// Returns the path of the namespace file; `None` while the process, mount or container behind it does not exist. The file of
-    /// a named namespace may be missing.
+    /// Returns the path of the namespace file; `None` while the process, mount or container behind it does not exist. The path of
+    /// a named namespace is returned even if the file is missing.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.kind {
             // Use PID 1 and not `self`, because other processes open this path too.
@@ -113,8 +113,10 @@ impl Place {
 }
 
 impl Places {
-    /// Creates the namespaces and containers. Three fifths of the namespaces have a name (the test creates every second one of
-    /// them, which is then foreign), one fifth have a process, and one fifth have a file. `docker` is a running daemon.
+    /// Creates the namespaces and containers. `docker` must be running.
+    ///
+    /// Values refer to three fifths of the namespaces by name, to one fifth by process, and to one fifth by file. Half of the
+    /// named namespaces are created here, which makes them foreign to the agent.
     pub fn make(count: Count, docker: Daemon) -> TestResult<Self> {
         std::fs::create_dir_all(FILES)?;
         let mut places = Self {
@@ -201,13 +203,13 @@ impl Places {
         }
     }
 
-    /// Returns the indexes of the places whose kind meets `condition`.
+    /// Returns the indexes of the namespaces whose kind meets `condition`.
     pub fn which(&self, condition: impl Fn(&Kind) -> bool) -> Vec<usize> {
         (0..self.all.len()).filter(|number| condition(&self.all[*number].kind)).collect()
     }
 
-    /// Returns the namespace file of a reference, if there is one. The file of a named namespace may not exist until the agent
-    /// creates the namespace.
+    /// Returns the path of the namespace file of a reference, if there is one. The path of a named namespace is returned even if
+    /// the agent has not created the namespace yet.
     pub fn path_of(&self, reference: &Reference) -> Option<PathBuf> {
         match reference {
             Reference::Named(_) => Some(reference.path()),
@@ -269,13 +271,12 @@ pub fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Returns one of these indexes at random; `None` if there are none.
+/// Returns one of these indexes at random; `None` if `numbers` is empty.
 pub fn pick(random: &mut Random, numbers: &[usize]) -> Option<usize> {
     (!numbers.is_empty()).then(|| *random.choose(numbers))
 }
 
-/// Returns the index of one of these places at random. Places that do not exist are preferred, so that most places exist at any
-/// time.
+/// Returns one of these indexes at random. Prefers namespaces that do not exist, so that most namespaces exist at any time.
 pub fn pick_gone_or_any(random: &mut Random, places: &Places, numbers: &[usize]) -> Option<usize> {
     let gone: Vec<usize> = numbers
         .iter()

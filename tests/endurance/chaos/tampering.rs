@@ -1,4 +1,4 @@
-//! Makes foreign changes in the namespaces with `ip`.
+//! Changes links, addresses, routes and neighbours with `ip`, as a foreign program would.
 //!
 //! Never creates a foreign link, route or address, because the agent would leave it alone and the expected state would be
 //! unknown. See [`Chaos::tamper_with_link`].
@@ -50,7 +50,7 @@ impl Chaos {
         Some(in_namespace(&path, &self.link_command(&interface)?))
     }
 
-    /// Returns arguments of `ip` that make a random change to a link.
+    /// Returns arguments for `ip` that make a random change to a link.
     pub(super) fn link_command(&mut self, interface: &Interface) -> Option<String> {
         let (host_name, name) = (&interface.host_name, &interface.name);
         Some(match self.random.below(7) {

@@ -9,8 +9,8 @@ use testbed::{random::Random, values};
 use super::places::{Kind as PlaceKind, Places};
 use crate::support::config::{Arp, Interface, Kind, Reference, Route, interface_key};
 
-/// A key under which the test puts values. Names and addresses in the values are computed from the numbers of the slot, so no
-/// other slot uses them.
+/// A key under which the test puts values. The numbers in a slot determine the names and addresses in its values, so values of
+/// different slots do not conflict.
 #[derive(Clone, Copy, Debug)]
 pub enum Slot {
     /// One end (0 or 1) of a veth pair.
@@ -19,19 +19,19 @@ pub enum Slot {
         pair: usize,
         /// Number of the end: 0 or 1.
         side: usize,
-        /// Index of the place where the end usually is.
+        /// Index (in `Places::all`) of the namespace in which this end usually is.
         home: usize,
     },
     /// A DUMMY interface.
     Dummy {
         /// Number of the DUMMY.
         number: usize,
-        /// Index of the place where the DUMMY usually is.
+        /// Index (in `Places::all`) of the namespace in which the DUMMY usually is.
         home: usize,
     },
-    /// `lo` of a place.
+    /// The link `lo` of a namespace.
     Loopback {
-        /// Index of the place.
+        /// Index of the namespace (in `Places::all`).
         home: usize,
     },
     /// A route whose interface is an end of a veth pair.
@@ -81,7 +81,7 @@ impl Value {
         }
     }
 
-    /// Returns the value stored under this key, in the form that the model compares.
+    /// Converts to the type with which the model computes the expected state. Invalid bytes become an unusable value under `key`.
     pub fn meaning(&self, key: &str) -> values::Value {
         match self {
             Value::Interface(interface) => values::Value::Interface(interface.clone()),
@@ -100,7 +100,7 @@ pub struct Wanted {
     pub revision: i64,
 }
 
-/// All slots, and their current desired values.
+/// All keys under which the test may put values, and the current desired values.
 pub struct Catalogue {
     /// Every key under which the test may put a value.
     pub slots: Vec<Slot>,
@@ -123,7 +123,7 @@ fn address6(pair: usize, host: usize) -> String {
 }
 
 impl Slot {
-    /// Returns the key (after `config/`).
+    /// Returns the key of the slot, without the part up to `config/`.
     pub fn key(&self) -> String {
         match *self {
             Slot::End { pair, side, .. } => interface_key(&end_name(pair, side)),
@@ -140,7 +140,7 @@ impl Slot {
         matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
     }
 
-    /// Returns a random valid value. If `plain` is true, the interface is up, in its usual place, and has exactly its usual
+    /// Returns a random valid value. If `plain` is true, the interface is up, in its usual namespace, and has exactly its usual
     /// addresses.
     pub fn draw(&self, random: &mut Random, places: &Places, plain: bool) -> Value {
         let place = |random: &mut Random, home: usize| {
@@ -255,14 +255,14 @@ pub fn garbage(random: &mut Random) -> Vec<u8> {
 }
 
 impl Catalogue {
-    /// Creates a catalogue with one and a half veth pairs per place, one route per end, one ARP entry per pair, and a few dummies
-    /// and loopbacks.
+    /// Creates a catalogue with one and a half veth pairs per namespace, one route per end, one ARP entry per pair, and a few
+    /// dummies and loopbacks.
     pub fn make(random: &mut Random, places: &Places) -> Self {
         let count = places.all.len();
         let pairs = count + count / 2;
         let mut slots = Vec::new();
         for pair in 0..pairs {
-            // Give each place except the agent's own at least one end.
+            // Give each namespace except the agent's own at least one end.
             let first = 1 + pair % (count - 1);
             let second = (first + 1 + random.below(count - 1)) % count;
             for (side, home) in [(0, first), (1, second)] {
@@ -291,7 +291,7 @@ impl Catalogue {
         }
     }
 
-    /// Returns the desired interface of a slot.
+    /// Returns the interface that is currently desired under the key of this slot; `None` if there is none.
     pub fn interface(&self, slot: &Slot) -> Option<&Interface> {
         match self.wanted.get(&slot.key()) {
             Some(Wanted {
@@ -302,7 +302,7 @@ impl Catalogue {
         }
     }
 
-    /// Changes the host name of an interface if another interface already has this name.
+    /// Gives an interface another host name if another interface already has the same host name.
     pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
         let Value::Interface(mut interface) = value else { return value };
         let is_taken = |name: &String| {
@@ -311,7 +311,7 @@ impl Catalogue {
                 .filter_map(|other| self.interface(other))
                 .any(|other| other.host_name == *name)
         };
-        // Interfaces exchange only names of these three forms, so at least one of the three is free.
+        // Interfaces swap only names of these three forms, so at least one of the three is free.
         if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
             let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
             interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);
@@ -319,7 +319,7 @@ impl Catalogue {
         Value::Interface(interface)
     }
 
-    /// Returns the slots whose values currently refer to this place.
+    /// Returns the slots whose interfaces are currently desired in this namespace.
     pub fn in_place(&self, reference: &Reference) -> Vec<Slot> {
         let is_there = |slot: &&Slot| self.interface(slot).is_some_and(|interface| interface.netns == *reference);
         self.slots.iter().filter(is_there).copied().collect()

@@ -36,7 +36,7 @@ fn judge(model: &Model) {
         Ok(()) => {
             let parsed = TypedKey::parse(&key).unwrap_or_else(|error| panic!("{error}: {text}"));
             // The key of a route to an allocated address is ambiguous, because the key does not show where the reference ends.
-            // The parsed key must still be written with the same text.
+            // Writing the parsed key must still give the same text.
             let ambiguous = key.contains("/alloc:") && parsed.to_key() == key;
             assert!(parsed == model.typed_key() || ambiguous, "{parsed:?}: {text}");
             assert_eq!(Model::decode(&key, text.as_bytes()).as_ref(), Ok(model), "{text}");
