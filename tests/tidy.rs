@@ -354,8 +354,8 @@ const NOOPS: &[&str] = &[
     "kind.rs: recover: a single request creates the object, so a failed creation leaves nothing behind",
     "kind.rs: verify: the agent must read the namespace to determine whether the object exists",
     "membership.rs: set_port: the port has no desired settings",
-    "membership.rs: refuse_other_vrf: an EXISTING interface can be added to a VRF only by its owner",
-    "membership.rs: delete: an EXISTING interface can be added to a VRF only by its owner",
+    "membership.rs: refuse_other_vrf: only the owner of an EXISTING interface's link can add the link to a VRF",
+    "membership.rs: delete: only the owner of an EXISTING interface's link can add the link to a VRF",
     "mod.rs: off_link: the link was deleted, along with everything on it",
 ];
 
