@@ -43,7 +43,7 @@ pub struct ConnectionArgs {
     #[arg(long, global = true, value_name = "PORT", default_value_t = 9191, help_heading = "Connection")]
     http_port: u16,
 
-    /// Timeout for responses, and for `wait` and `apply --wait`: 30s, 2m
+    /// Timeout for responses, and for `wait` and `apply --wait`, such as 30s or 2m
     #[arg(
         long,
         global = true,

@@ -122,7 +122,7 @@ impl<'a> Layers<'a> {
 
     /// Returns the effective value of a setting that has a default.
     ///
-    /// For a setting without a default, use [`optional`](Self::optional): if no layer has a value, this function returns an empty string.
+    /// If no layer has a value, `given` returns an empty string. For a setting without a default, use [`optional`](Self::optional) instead.
     pub fn given(&self, setting: Setting) -> Result<Given, ConfigError> {
         let nothing = || Given {
             value: String::new(),

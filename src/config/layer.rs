@@ -231,7 +231,7 @@ pub(super) struct Layer {
 
     /// Maximum number of transactions in the history; 0 disables the history
     ///
-    /// The history is kept in memory, with up to four times as many operations in total.
+    /// The history is kept in memory. All its transactions together have at most four times this number of operations.
     #[arg(
         long,
         env = "HISTORY_MAX",

@@ -114,8 +114,8 @@ impl MembershipKind {
             .then(self.set_port(member, settings, view))
     }
 
-    /// Accepts the membership of an EXISTING interface if others have added its link to this VRF. The agent must not add the link
-    /// itself.
+    /// Checks that the link of an EXISTING interface is in this VRF already. Another program must have added the link, because the
+    /// agent does not change it.
     ///
     /// # Errors
     /// Fails if the link is in another VRF.

@@ -323,7 +323,8 @@ impl Reader {
         }
     }
 
-    /// Delivers the pending events. The note is published first, because it must never be older than a delivered event.
+    /// Delivers the pending events. The note about what the store contained is published first, because it must never be older than a
+    /// delivered event.
     fn deliver(&mut self) {
         let note = self.reading.note();
         self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);

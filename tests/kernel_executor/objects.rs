@@ -452,7 +452,7 @@ fn snapshot_larger_than_one_datagram_is_complete() {
     });
 }
 
-/// Simulates that the link of a value is deleted, and another link gets its name, before the agent notices.
+/// Covers the case in which the link of a value is deleted and another link takes its name before the agent notices.
 #[test]
 fn nothing_is_added_to_a_foreign_link_with_the_name_of_ours() {
     in_private_namespaces(|world| {

@@ -229,10 +229,7 @@ impl DataDir {
                 "is writable by other users (mode {:04o}), so its contents cannot be trusted",
                 permissions(&status)
             );
-            let remedy = format!(
-                "check the contents of the file, then run: chmod 600 {}; or remove the file",
-                path.display()
-            );
+            let remedy = format!("remove the file, or check its contents and then run: chmod 600 {}", path.display());
             return Err(unsafe_path(&path, problem, remedy));
         }
         restrict(&file, &path, mode, FILE_MODE, false)?;

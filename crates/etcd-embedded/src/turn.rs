@@ -78,7 +78,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Returns the place with the key and the creation revision that a client has sent in a request.
+    /// Returns the place in the queue that a client has named in a request, by its key and creation revision.
     pub(super) fn named(shared: &Arc<Shared>, key: Vec<u8>, revision: i64, lease: i64) -> Self {
         Place {
             shared: Arc::clone(shared),

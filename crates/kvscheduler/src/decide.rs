@@ -1,6 +1,6 @@
 //! Decides what happens to a value next, from the current state alone.
 //!
-//! The functions in this module do not change anything. `scheduler` calls them, and `carry_out` performs the decisions.
+//! The functions in this module do not change anything. `scheduler` calls them, and `carry_out` carries out their decisions.
 
 use std::collections::BTreeSet;
 

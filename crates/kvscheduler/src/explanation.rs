@@ -85,7 +85,7 @@ pub struct LastError {
 /// Repair of a value that other programs changed or removed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Repair {
-    /// Time at which the value was as desired again (since the Unix epoch).
+    /// Time at which the value returned to its desired state (since the Unix epoch).
     pub at: Duration,
     /// Names of the lost or changed values, at most [`DAMAGE_MAX`]: the value itself or values derived from it.
     pub lost: Vec<String>,

@@ -155,7 +155,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reverts an all-or-nothing transaction that contains an unusable value, before any part of the transaction is applied.
+    /// Refuses an all-or-nothing transaction that contains an unusable value: restores the previous desired values before any part of
+    /// the transaction is applied.
     fn refuse_unusable(&mut self, txn: TxnId) {
         let changed = self
             .tracker
@@ -324,7 +325,7 @@ impl<D: Domain> Scheduler<D> {
             }
             if self.graph[id].applied().is_some() {
                 if !self.is_as_desired(id, &value) {
-                    self.contradict(id, "applied value is not equivalent with the refreshed value");
+                    self.contradict(id, "the applied value differs from the value read back");
                 }
                 let hold = self.damaged(id, Some(&value));
                 if let Some(descriptor) = self.domain.descriptor(&key) {
@@ -341,7 +342,7 @@ impl<D: Domain> Scheduler<D> {
             } else {
                 let hold = self.drift_left_by(id, &value);
                 if self.graph[id].desired().is_none() {
-                    self.contradict(id, "value is not actually removed");
+                    self.contradict(id, "the deleted value still exists");
                 }
                 if let Some(descriptor) = self.domain.descriptor(&key) {
                     let claims = descriptor.claims(&key, &value, &View::new(&self.graph));

@@ -17,7 +17,8 @@ use super::{
     view::View,
 };
 
-/// Maximum number of linked nodes whose keys are compared with a key before that key is looked up in the whole graph.
+/// A node with at most this many linked nodes is searched for a key one linked node after the other. For a node with more, the key
+/// is looked up in the whole graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {

@@ -164,7 +164,7 @@ impl Executor {
         let _ = self.messages.send(Message::Batch(Batch { tasks, caller }));
     }
 
-    /// Performs tasks like [`Self::submit`] and returns all outcomes in the order of the tasks.
+    /// Performs tasks in the same way as [`Self::submit`], and returns all outcomes in the order of the tasks.
     ///
     /// Dropping the future does not cancel the tasks.
     pub async fn perform(&self, tasks: Vec<Task>) -> Vec<Outcome> {

@@ -117,8 +117,8 @@ impl NetworkEffects {
 
     /// Plans a read of each namespace that contains the other end of a lost pair.
     ///
-    /// The other end is reported as lost as well. If that end still exists, no new pair can be created, so the read must find
-    /// that end again.
+    /// The other end is also reported as lost. If it still exists after all, it prevents the creation of a new pair, so the read must
+    /// find it again.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());

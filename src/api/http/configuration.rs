@@ -373,7 +373,8 @@ async fn plan(State(api): State<Api>, query: Query, Text(body): Text) -> Answer 
 }
 
 fn id(query: &Query) -> Result<u64, ApiError> {
-    number(query, "id")?.ok_or_else(|| bad("missing id argument: see the response to the change, or /configuration/unconfirmed".to_owned()))
+    number(query, "id")?
+        .ok_or_else(|| bad("missing id argument; the id is in the response to the change and in /configuration/unconfirmed".to_owned()))
 }
 
 async fn confirm(State(api): State<Api>, query: Query) -> Answer {

@@ -32,7 +32,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         ..Endpoint::get("/metrics", "Metrics for Prometheus", || get(metrics))
     },
     Endpoint {
-        parameters: &[Parameter::required("name", "Name of a metric of /metrics")],
+        parameters: &[Parameter::required("name", "Name of a metric, as listed by /metrics")],
         example: named::EXAMPLE,
         failures: &[(404, "no metric with this name has a value")],
         ..Endpoint::get("/metrics/{name}", "One metric as JSON", || get(named::named))

@@ -19,7 +19,8 @@ use std::{
 
 use super::{GoneReason, Microservice, MicroserviceChange};
 
-/// Maximum number of consecutive failed inspections of a container. After that, only another hint or list triggers an inspection.
+/// Maximum number of consecutive failed inspections of a container. After that, the container is
+/// inspected again only when another event or listing names it.
 const ATTEMPTS_MAX: u32 = 6;
 /// Pause before the first retry. The pause doubles with each retry, so that all retries together take about 300 ms.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);

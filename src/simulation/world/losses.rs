@@ -103,8 +103,8 @@ impl Losses {
         self.certain &= !self.happened;
     }
 
-    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then hold objects of the
-    /// value's former version as orphans.
+    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then keep objects as orphans that
+    /// the previous version of the value described.
     fn note_superseded(&mut self) {
         self.certain &= !(self.put_again && self.killed);
     }

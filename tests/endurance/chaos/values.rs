@@ -311,7 +311,7 @@ impl Catalogue {
                 .filter_map(|other| self.interface(other))
                 .any(|other| other.host_name == *name)
         };
-        // Interfaces swap only names of these three forms, so at least one of the three is free.
+        // The names of other interfaces never have all three of these forms at once, so at least one of the three is free.
         if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
             let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
             interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);

@@ -718,8 +718,8 @@ fn verification_reports_differences_to_the_kernel() {
         reported,
         [
             "a: value is not actually configured",
-            "b: applied value is not equivalent with the refreshed value",
-            "gone: value is not actually removed"
+            "b: the applied value differs from the value read back",
+            "gone: the deleted value still exists"
         ]
     );
     let kernel: Vec<(&str, u32)> = world.kernel.iter().map(|(key, value)| (key.as_str(), value.content)).collect();
