@@ -152,7 +152,7 @@ mod tests {
         let orphan = Orphan {
             namespace: name.clone(),
             removal: Vec::new(),
-            claim: None,
+            claims: Vec::new(),
             provider: None,
             superseded: false,
         };
