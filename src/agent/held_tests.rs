@@ -46,7 +46,7 @@ fn veth_pair_stays_while_one_end_is_held() {
 }
 
 #[test]
-fn interface_with_the_vlan_id_or_host_name_of_a_held_orphan_waits_until_the_hold_ends() {
+fn interface_with_the_vlan_id_or_host_name_of_a_held_orphan_is_invalid_until_the_orphan_is_deleted() {
     let parent = interface("d", r#""type":"DUMMY""#);
     let vlan = |name: &str, host: &str, id: u16| {
         let rest = format!(r#""type":"VLAN","vlan":{{"parent_if_name":"d","id":{id}}},"host_if_name":"{host}""#);
@@ -64,6 +64,10 @@ fn interface_with_the_vlan_id_or_host_name_of_a_held_orphan_waits_until_the_hold
     }
     assert_eq!(world.log(), [], "nothing is attempted");
 
+    // The value of the orphan is put again, and then deleted on purpose.
+    world.list(&desired(&[&parent, &lost]));
+    world.assert_configured(&lost.0);
+    assert_eq!(world.log(), []);
     world.list(&desired(&[&parent, &same_id, &same_host]));
     world.assert_configured(&same_id.0);
     world.assert_configured(&same_host.0);

@@ -317,7 +317,8 @@ impl<D: Domain> Scheduler<D> {
             };
             self.graph.await_claim(id, claim);
             let node = &self.graph[holder];
-            self.graph[id].blocked = if node.is_terminating() || node.basis().is_none() {
+            let is_obsolete = node.basis().is_none() && !node.is_fact();
+            self.graph[id].blocked = if node.is_terminating() || is_obsolete {
                 None
             } else {
                 let message = format!("{} is taken by {}; change one of the two", claim.name, self.domain.name(&node.key));
