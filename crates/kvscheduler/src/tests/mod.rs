@@ -121,7 +121,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         };
         [
             (applied.shape != desired.shape).then(|| Difference::again("its shape was changed")),
-            (applied.content != desired.content).then(|| as_usual("changed in the kernel")),
+            (applied.content != desired.content).then(|| as_usual("its content was changed")),
             (rest(applied) != rest(desired)).then(|| as_usual("its dependencies were changed")),
         ]
         .into_iter()

@@ -560,7 +560,7 @@ fn dry_run_returns_the_differences() {
         [
             "DELETE b: its shape was changed (again)",
             "DELETE c: ",
-            "UPDATE a: it was changed",
+            "UPDATE a: its content was changed",
             "CREATE d: ",
             "CREATE b: ",
         ]
