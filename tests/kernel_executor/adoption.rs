@@ -125,7 +125,7 @@ fn links_that_do_not_match_are_not_adopted_and_the_failure_says_why() {
         // If the kernel has no dummy links, the failure reports the missing kind instead.
         let failure = dummy.expect_err("a veth is no dummy");
         assert!(
-            failure.kind == FailureKind::KindMissing || failure.message.contains("kind is veth and not dummy"),
+            failure.kind == FailureKind::KindMissing || failure.message.contains("the link is of kind veth, not dummy"),
             "{failure}"
         );
         for (netns, name) in [("a", "x"), ("b", "y"), ("a", "fourth")] {

@@ -191,7 +191,7 @@ fn kernel_route_is_not_adopted_and_the_failure_does_not_suggest_adopt() {
             });
             assert_eq!(failure.kind, FailureKind::Foreign);
             assert!(failure.message.contains("the kernel itself added this route"), "{failure}");
-            assert!(failure.message.contains("it is not needed"), "{failure}");
+            assert!(failure.message.contains("which is not needed"), "{failure}");
             assert!(!failure.message.contains("adopt"), "{failure}");
         }
         let other = world.refused(add_route(a, "y", connected));
