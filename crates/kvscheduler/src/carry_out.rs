@@ -142,8 +142,8 @@ impl<D: Domain> Scheduler<D> {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 let value = descriptor.as_applied(&key, None, &desired);
-                // An earlier creation that failed may have left parts of this value or of the co-created values. They are removed
-                // first.
+                // An earlier creation that failed may have left parts of this value or of the co-created values behind. Remove
+                // these parts first.
                 let comes = co_creates.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];

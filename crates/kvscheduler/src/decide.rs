@@ -26,8 +26,8 @@ pub(super) enum Decision {
     /// Delete the value after everything that depends on it has been deleted.
     Close,
     /// Delete the value because a changed dependency made it obsolete. The deletion takes place even if the dependency changes
-    /// back in the meantime, because the kernel may already have removed the object of the value together with the object of the
-    /// dependency.
+    /// back in the meantime, because the kernel may already have removed the value's object together with the dependency's
+    /// object.
     Replace,
     /// Delete the value because its dependencies are not met.
     CloseUnready,
@@ -121,7 +121,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether a missing dependency of an observed value may be a fact that has not been reported yet.
     ///
-    /// Returns `false` for a value that the agent created or has already found to be as desired.
+    /// Returns `false` for a value that the agent created or has already found to match the desired value.
     pub(super) fn may_be_missing_a_late_fact(&self, id: NodeId) -> bool {
         !self.graph.facts_complete
             && self.unmet_chain_has(id, |scheduler, target| scheduler.domain.is_late_fact(&scheduler.graph[target].key))
@@ -150,7 +150,8 @@ impl<D: Domain> Scheduler<D> {
     /// Returns whether `found` returns `true` for a missing dependency (direct or transitive) of an observed value.
     ///
     /// Values that could satisfy an any-of dependency are searched too, unless the observed value is being deleted or another
-    /// value waits for its deletion. In these cases, such a candidate may itself be waiting for the deletion.
+    /// value waits for that deletion. In these two cases, a value that could satisfy the dependency may itself be waiting for
+    /// the deletion.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {

@@ -236,8 +236,8 @@ pub enum Taken<K> {
     /// The kernel removes these values. If an operation other than a deletion is in flight on one of them, the new operation
     /// waits until that operation has completed.
     Values(Vec<K>),
-    /// The removed values will be known only when the operation in flight on this value has completed. The new operation waits
-    /// until then, and the descriptor is called again.
+    /// Which values the kernel removes will be known only when the operation in flight on this value has completed. Then the
+    /// descriptor is called again, and the new operation can start.
     After(K),
 }
 

@@ -135,7 +135,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Records a value as damaged. It counts as damaged until it is as desired again.
+    /// Records a value as damaged. It counts as damaged until it matches the desired value again.
     ///
     /// Has no effect if the value is already blocked because of drift.
     pub(super) fn note_damaged(&mut self, id: NodeId) {
@@ -154,7 +154,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the current observation: damage found by it no longer counts as fresh.
+    /// Ends the current observation. The damage that it found no longer counts as fresh.
     pub(super) fn forget_fresh_damage(&mut self) {
         self.drift.fresh.clear();
         self.drift.fresh_keys.clear();
@@ -186,7 +186,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns whether the current observation found damage to a value or to something derived from it.
+    /// Returns whether the current observation found damage to a value or to a value derived from it.
     fn is_family_damaged(&self, id: NodeId) -> bool {
         self.drift.fresh.contains(&id) || self.graph[id].children.iter().any(|child| self.is_family_damaged(*child))
     }
@@ -273,8 +273,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Forgets the damage to a value, because the agent itself has deleted the value.
     ///
-    /// Dependents of a damaged value stay in place until the value is repaired. If the damage were not forgotten, they would stay
-    /// forever if the value could not be created again.
+    /// Dependents of a damaged value stay in place until the value is repaired. Without this call, they would stay forever if
+    /// the value could not be created again.
     pub(super) fn forget_damage(&mut self, id: NodeId) {
         self.drift.shrunk |= self.drift.damaged.remove(&id);
     }

@@ -13,8 +13,8 @@ pub enum Effect<O> {
     Do(Vec<O>),
     /// Do nothing and succeed immediately. The text tells readers of the code why nothing has to be done.
     Noop(&'static str),
-    /// The request is impossible, such as adding an address to an interface that does not exist, although the address depends on
-    /// the interface.
+    /// The request is impossible, for example because the interface of a new address does not exist, although the address
+    /// depends on the interface.
     ///
     /// The operation fails persistently with reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
     Impossible(String),

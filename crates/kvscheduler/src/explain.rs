@@ -41,7 +41,7 @@ pub(super) struct Problem {
 }
 
 pub(super) enum Cause {
-    /// Cause with a complete description.
+    /// The cause is already described in full.
     LastReport {
         reason: &'static str,
         message: String,
@@ -80,7 +80,7 @@ impl<D: Domain> Scheduler<D> {
         let node = &self.graph[id];
         let mut mentioned = Vec::new();
         let last = match (&node.status, &condition) {
-            // Fast path for the most frequent case: the value is as desired, and there is nothing to explain.
+            // Fast path for the most frequent case: the value matches the desired value, and there is nothing to explain.
             (LastReport::Configured { since, .. }, Condition::Good) if node.rare().is_none_or(|rare| rare.damage.is_empty()) => {
                 let revision = node.desire.requested.as_ref().map_or(0, |requested| requested.revision);
                 return Some((Status::configured(node.last_operation, (*since).into(), revision), mentioned));

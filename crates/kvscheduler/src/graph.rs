@@ -273,7 +273,7 @@ impl<D: Domain> Graph<D> {
         self.holders.get(claim).copied()
     }
 
-    /// Adds `id` to the nodes that wait for a claim, which another node holds.
+    /// Adds `id` to the nodes that wait for a claim held by another node.
     pub fn await_claim(&mut self, id: NodeId, claim: &Claim) {
         self.claim_waiters.entry(claim.clone()).or_default().insert(id);
     }

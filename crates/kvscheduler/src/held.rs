@@ -1,6 +1,6 @@
 //! Values that failed or are waiting, and their dependencies.
 //!
-//! Only the simulator uses this module, to check when such values are retried. No decision depends on it.
+//! Only the simulator uses this module, to check when these values are retried. No decision depends on it.
 
 use std::time::Duration;
 

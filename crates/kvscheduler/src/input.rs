@@ -155,8 +155,9 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Refuses an all-or-nothing transaction that contains an unusable value: restores the previous desired values before any part of
-    /// the transaction is applied.
+    /// Refuses an all-or-nothing transaction that contains an unusable value.
+    ///
+    /// No operation of the transaction has started yet, so only the previous desired values have to be restored.
     fn refuse_unusable(&mut self, txn: TxnId) {
         let changed = self
             .tracker
@@ -448,10 +449,10 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the block to keep when a value that disappeared and must not be repaired is observed in the kernel again, as
+    /// Returns the block to keep for a value that had disappeared, must not be repaired, and has reappeared in the kernel as
     /// `value`.
     ///
-    /// Returns `None` if `value` is as desired, because the drift is then over.
+    /// Returns `None` if `value` matches the desired value, because the drift is then over.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
         let hold = self.graph[id].blocked.as_deref().filter(|_| self.is_left_drifted(id));
         hold.filter(|_| !self.is_as_desired(id, value)).cloned()

@@ -30,7 +30,7 @@ pub(super) enum Agreement {
     CoCreated,
     /// The value is known to differ from the desired one, or has not been compared since something changed.
     OutOfSync,
-    /// The value is as desired, and so are its dependencies and derived values.
+    /// The value matches the desired one, and so do its dependencies and derived values.
     InSync,
 }
 
@@ -74,10 +74,10 @@ pub(super) enum Event<V> {
     AppliedAsDesired(V),
     /// A creation failed.
     CreationFailed { attempted: Option<V>, leaves_parts: bool },
-    /// Parts of the value were observed. `attempted` is the value that they belong to, unless the value of a failed creation is
-    /// already known.
+    /// Parts of the value were observed. `attempted` is the value to which these parts belong. It is ignored if the value of a
+    /// failed creation is already known.
     PartsFound { attempted: Option<V> },
-    /// The value was compared and is as desired.
+    /// A comparison found that the value matches the desired one.
     Matched(V),
     /// The desired value has changed.
     DesireChanged,
@@ -89,7 +89,7 @@ pub(super) enum Event<V> {
     Resume,
     /// The value, or what was left of it, was deleted or has disappeared.
     Gone,
-    /// The value was reported to exist, or not to exist.
+    /// The value, which is a fact, was reported to exist (`Some`) or not to exist (`None`).
     Reported(Option<V>),
 }
 

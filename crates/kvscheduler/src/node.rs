@@ -89,7 +89,7 @@ pub(super) struct Implied<V> {
 /// State that only a few nodes have at a time, mostly because of a failure or a deletion.
 #[derive(Clone)]
 pub(super) struct Rare<D: Domain> {
-    /// Last failure, kept until the value is changed or is as desired.
+    /// Last failure, kept until the value is changed or matches the desired value.
     pub last_error: Option<LastError>,
     /// For a base value: keys of the values that other programs changed or removed and that have not been repaired yet.
     pub damage: Vec<D::Key>,
@@ -259,7 +259,7 @@ impl<D: Domain> Node<D> {
         self.lifecycle.agreement() == Some(Agreement::InSync)
     }
 
-    /// Returns whether the value was observed in the kernel and has not been found to be as desired yet.
+    /// Returns whether the value was observed in the kernel and has not been found to match the desired value yet.
     pub fn is_discovered(&self) -> bool {
         self.lifecycle.agreement() == Some(Agreement::Observed)
     }
@@ -291,7 +291,7 @@ impl<D: Domain> Node<D> {
 
     /// Returns the last operation on the value or, if there was none, the operation that the value is waiting for.
     ///
-    /// Returns [`Verb::Undefined`] for a value that was as desired when it was observed.
+    /// Returns [`Verb::Undefined`] for a value that already matched the desired value when it was observed.
     pub fn requested_operation(&self) -> Verb {
         match (self.last_operation, self.applied(), self.desire.resolve()) {
             (Verb::Undefined, None, Desired::Value(_) | Desired::Rejected(_)) => Verb::Create,

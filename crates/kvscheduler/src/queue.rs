@@ -35,7 +35,7 @@ pub(super) enum Pass {
     Mark,
     /// Second round, once no marked nodes are left: values whose dependencies are still unmet are deleted.
     Doubt,
-    /// Third round, once no doubtful nodes are left: values are created and updated.
+    /// Third round, after the second one is complete: values are created and updated.
     Ready,
 }
 

@@ -3,8 +3,8 @@
 //! The functions in this module only read the graph.
 //!
 //! Values that depend on each other in a cycle (such as the two ends of a veth pair) become ready together: each counts as
-//! available to the others once every member is desired and has everything that it needs outside the cycle. They are created one
-//! after another, in key order, so that the first creation can also create objects that they share.
+//! available to the others once every member is desired and has everything that it needs outside the cycle. The members are
+//! created one after another, in key order, so that the first creation can also create objects that the members share.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -52,7 +52,8 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id`, and no other member lacks anything outside the cycle.
+    /// Returns whether the target of an unmet edge is in a cycle with `id`, and every other member has everything that it needs
+    /// outside the cycle.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -176,8 +177,9 @@ impl<D: Domain> Graph<D> {
         node.edges.iter().filter_map(Edge::key_target).chain(node.parent)
     }
 
-    /// Returns a base value that is being updated, if `id` depends on it or is derived from it, directly or through a derived
-    /// value.
+    /// Returns a base value that is being updated and that `id` needs.
+    ///
+    /// This means that `id` depends on the base value or on a value derived from it, or is itself derived from it.
     pub fn changing_below(&self, id: NodeId) -> Option<NodeId> {
         let base_of = |mut base: NodeId| {
             while let Some(parent) = self[base].parent {
@@ -195,7 +197,7 @@ impl<D: Domain> Graph<D> {
         self.key_targets(id).map(base_of).find(is_changing)
     }
 
-    /// Returns a value that is being created and depends on `id` or on something derived from `id`. Returns `None` if `id` is not
+    /// Returns a value that is being created and depends on `id` or on a value derived from `id`. Returns `None` if `id` is not
     /// applied.
     ///
     /// An update of `id` must wait for this creation, because the update may change the name by which the creation refers to
@@ -237,7 +239,7 @@ impl<D: Domain> Graph<D> {
     /// Returns the values that must be deleted before `id`: values derived from it, and values that cannot stay without it.
     ///
     /// Of the dependents that need any value below a prefix, only one is returned. There may be as many such dependents as there
-    /// are values below the prefix, so that returning all of them for each of these values would make the cost quadratic.
+    /// are values below the prefix. Returning all of them for each of these values would make the total cost quadratic.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -282,7 +284,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether `id` is deleted before `dependent` within a cycle that is being deleted.
     ///
-    /// Values that are still desired are deleted before the others, and in key order within each group.
+    /// Values that are still desired are deleted before the others, in key order within each group.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
         if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;

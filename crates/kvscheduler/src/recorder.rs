@@ -30,7 +30,7 @@ impl<D: Domain> Scheduler<D> {
         let state = match self.state_of(id) {
             ValueState::Nonexistent => ValueState::Removed,
             ValueState::Pending if ended.verb == Verb::Delete && self.graph[id].trace.recreated_in == txn => ValueState::Removed,
-            // The value had been observed in the kernel, and is now as desired.
+            // The value was observed in the kernel and now matches the desired value.
             ValueState::Discovered => ValueState::Configured,
             state => state,
         };

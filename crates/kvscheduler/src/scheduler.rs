@@ -181,7 +181,8 @@ impl<D: Domain> Scheduler<D> {
             self.mark_reported(id);
         }
         if pass == Pass::Mark && self.graph[id].applied().is_none() {
-            // Cycle members that were created before this one must check whether the cycle can still be completed.
+            // Cycle members that were created before this one are evaluated again, because it may no longer be possible to
+            // complete the cycle.
             self.graph.built_in_advance_on(id).into_iter().for_each(|member| self.mark(member));
         }
         if matches!(decision, Decision::Stay) && self.is_refusal_moot(id) {

@@ -105,7 +105,7 @@ pub(super) struct TransactionTracker<K, V> {
 }
 
 impl<K, V> Open<K, V> {
-    /// Returns whether any operation was recorded for the transaction.
+    /// Returns whether any operation of the transaction was recorded, or omitted because of the history limit.
     pub fn has_acted(&self) -> bool {
         self.omitted > 0 || !self.operations.is_empty()
     }

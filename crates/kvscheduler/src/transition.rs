@@ -17,8 +17,8 @@ use super::{
     view::View,
 };
 
-/// A node with at most this many linked nodes is searched for a key one linked node after the other. For a node with more, the key
-/// is looked up in the whole graph.
+/// Maximum number of derived or implied values of a node that are compared with a key one by one. If none of them has the key,
+/// the key is looked up in the whole graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
@@ -26,7 +26,7 @@ impl<D: Domain> Scheduler<D> {
         if self.graph[id].is_terminating() {
             self.on(id, Event::Resume);
             if self.graph[id].last_operation == Verb::Delete {
-                // The deletion failed and is no longer needed. Decisions made while the deletion was backing off are made again.
+                // The deletion failed and is no longer needed. Evaluate the value again without the back-off of the deletion.
                 self.graph[id].last_operation = Verb::Undefined;
                 self.unblock(id);
                 self.mark(id);
@@ -185,7 +185,7 @@ impl<D: Domain> Scheduler<D> {
                 continue;
             }
             obsolete.retain(|obsolete| *obsolete != child);
-            // A block because of drift is always kept. A back-off is kept only if the derived value is unchanged.
+            // A block caused by drift is always kept. A back-off is kept only if the derived value is unchanged.
             let descriptor = self.domain.descriptor(&key).filter(|_| node.blocked.is_some());
             let same = (node.desire.derived.as_ref().zip(descriptor)).is_some_and(|(old, descriptor)| {
                 let old = descriptor.as_applied(&key, None, old);

@@ -86,7 +86,7 @@ impl<'a, D: Domain> View<'a, D> {
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
-    /// Returns whether the last operation on the desired value reported that something that it needs does not exist. See
+    /// Returns whether the last operation on the desired value reported that something it needs does not exist. See
     /// [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));

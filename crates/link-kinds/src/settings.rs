@@ -12,7 +12,7 @@ use super::{
     spec::{At, Attribute, Change, Feature, Unset, Wire},
 };
 
-/// Table of the settings of a kind, in the order of their positions.
+/// Table of the settings of a kind. A setting is identified by its position in the table.
 pub type Table = &'static [&'static Attribute];
 
 /// Settings of a link, or of a link as a port of its master.
@@ -209,7 +209,7 @@ impl Settings {
 
     /// Returns the settings that differ from the desired settings.
     ///
-    /// `set` is a bit set of the settings that the agent has set earlier. If such a setting is no longer desired, it is reset.
+    /// The bits in `set` mark the settings that the agent has set earlier. If such a setting is no longer desired, it is reset.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
         let mut found = Vec::new();
         for ((at, attribute, to), from) in desired.all().zip(&*self.numbers) {

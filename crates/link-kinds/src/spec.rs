@@ -42,25 +42,25 @@ pub struct KindSpec {
     pub references: &'static [Reference],
     /// Limits and default of the MTU.
     pub mtu: Mtu,
-    /// `true` if the user can set the MAC address of such a link.
+    /// `true` if the user can set the MAC address of a link of this kind.
     pub mac: bool,
-    /// `true` if such a link can be in a VRF.
+    /// `true` if a link of this kind can be in a VRF.
     pub can_be_in_vrf: bool,
-    /// `true` if such a link can be a port of a master other than a VRF.
+    /// `true` if a link of this kind can be a port of a master other than a VRF.
     pub can_be_port: bool,
-    /// Port settings that such a link supports as a master; `None` for VRFs and for kinds that cannot be a master.
+    /// Port settings that a master of this kind supports; `None` for VRFs and for kinds that cannot be a master.
     pub ports: Option<&'static PortSpec>,
     /// Field that contains the VLANs of the bridge itself; `None` for kinds other than bridges.
     pub own_vlans: Option<&'static str>,
     /// Settings whose combination must be unique among the links on one parent; `None` if links may have the same settings.
     pub unique: Option<Unique>,
-    /// Namespace sysctls (name and value) that must be set before such a link is created.
+    /// Namespace sysctls (name and value) that must be set before a link of this kind is created.
     pub sysctls: &'static [(&'static str, &'static str)],
     /// Setting that contains the routing table of a VRF device; `None` for kinds other than VRFs.
     pub routing_table: Option<&'static Attribute>,
-    /// `true` if the kernel accepts the IPv6 loopback address on such a link.
+    /// `true` if the kernel accepts the IPv6 loopback address on a link of this kind.
     pub takes_loopback_address: bool,
-    /// `true` if the kernel performs IPv6 duplicate address detection on such a link.
+    /// `true` if the kernel performs IPv6 duplicate address detection on a link of this kind.
     pub detects_duplicates: bool,
     /// `true` if the agent can adopt a foreign link as a link of this kind.
     pub adoptable: bool,
@@ -118,7 +118,7 @@ pub enum LifeCycle {
     Referred,
 }
 
-/// Location of a setting in the kernel's interfaces.
+/// How the kernel exposes a setting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
     /// Attribute inside IFLA_INFO_DATA (linux/if_link.h), with its number and encoding.
@@ -244,14 +244,14 @@ pub enum Change {
     Recreate,
 }
 
-/// One setting of a kind: its field in the protobuf message, and its location in the kernel.
+/// One setting of a kind: its field in the protobuf message, and how the kernel exposes it.
 #[derive(Debug)]
 pub struct Attribute {
     /// Name of the protobuf field.
     pub field: &'static str,
     /// Human-readable name of the setting, usable inside a sentence.
     pub title: &'static str,
-    /// Location of the setting in the kernel.
+    /// How the kernel exposes the setting.
     pub at: At,
     /// Conversion from the number in the field to the number in the kernel.
     pub scale: Scale,
@@ -392,9 +392,9 @@ impl Role {
 /// MTU limits and default of a kind, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mtu {
-    /// Smallest MTU that such a link can have.
+    /// Smallest MTU that a link of the kind can have.
     pub min: u32,
-    /// Largest MTU that such a link can have.
+    /// Largest MTU that a link of the kind can have.
     pub max: u32,
     /// MTU of an interface for which the user sets no MTU.
     pub default: MtuDefault,

@@ -219,7 +219,7 @@ mod tests {
             ..link()
         };
         let down = LinkState { up: false, ..link() };
-        /// Link, address, address flags, routing table of the VRF, expected routes.
+        /// Test case: link, address, address flags, routing table of the VRF, and expected routes.
         type Case<'a> = (&'a LinkState, &'a str, u32, Option<u32>, &'a [&'a str]);
         let cases: &[Case] = &[
             (

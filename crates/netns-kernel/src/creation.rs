@@ -30,8 +30,8 @@ impl Worker {
         }
     }
 
-    /// Returns the namespace descriptors and the parent's index for a creation request. Also removes any cached links that have
-    /// the names of the links to create.
+    /// Returns the namespace descriptors and the parent's index for a creation request. Also removes from the cache any
+    /// links that have the names of the links to create.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));

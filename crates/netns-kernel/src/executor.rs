@@ -93,7 +93,7 @@ pub struct StartError {
 /// not respond: its outcome is reported later, and it does not delay other tasks.
 ///
 /// Dropping the executor waits up to 5 s for the current batch, then ends its threads and closes all descriptors. A thread that
-/// hangs in a system call ends with the process. The network stays unchanged.
+/// hangs in a system call ends with the process. Dropping the executor does not change the network.
 pub struct Executor {
     messages: mpsc::Sender<Message>,
     thread: Option<JoinHandle<()>>,
@@ -222,7 +222,7 @@ impl Executor {
 
     /// Deletes a namespace name that an agent with this mark was creating when it was killed.
     ///
-    /// [`Self::dump_named`] lists such a name as [`NamedTarget::NotANamespace`]. Returns whether the name existed.
+    /// [`Self::dump_named`] lists such a name as [`NamedTarget::NotANamespace`]. Returns whether the name was deleted.
     ///
     /// # Errors
     /// Fails if the file cannot be read or deleted.

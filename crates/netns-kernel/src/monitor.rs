@@ -5,9 +5,9 @@
 //!
 //! # Guarantees
 //!
-//! At most one event is sent for a namespace until [`Watches::rearm`]. If the namespace changes before `rearm`, the next event is
-//! sent immediately after `rearm`. No change is missed, whether the namespace is read before or after `rearm`, and a burst of
-//! changes causes a single event.
+//! After an event for a namespace, the next one is not sent until [`Watches::rearm`] is called. If the namespace changes before
+//! that call, the next event is sent immediately afterwards. No change is missed, whether the namespace is read before or after
+//! `rearm`, and a burst of changes causes a single event.
 //!
 //! # Caveats
 //!

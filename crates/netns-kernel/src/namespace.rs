@@ -138,7 +138,7 @@ impl NamedDirectory {
         }
     }
 
-    /// Returns the path of a name. Rejects the names that `ip netns` rejects.
+    /// Returns the path of the file for a namespace name. Rejects the names that `ip netns` rejects.
     pub fn path_of(&self, name: &str) -> Result<PathBuf, Failure> {
         if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) || name.len() > 255 {
             return Err(failure::other(format!(
@@ -260,7 +260,7 @@ impl NamedDirectory {
         Ok(())
     }
 
-    /// Deletes a name like `ip netns del`; succeeds if it does not exist.
+    /// Deletes a namespace name, like `ip netns del`. Succeeds if the name does not exist.
     pub fn remove(&self, name: &str) -> Result<(), Failure> {
         let path = self.path_of(name)?;
         let refused = |refusal: Refusal| failure::system(&format!("remove the network namespace {}", path.display()), &refusal);

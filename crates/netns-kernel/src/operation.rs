@@ -331,7 +331,7 @@ pub enum KernelOp {
     /// Create a link, or both ends of a pair in one request. The links are created in their final namespaces, are down, and
     /// belong to the [`provisional_group`].
     CreateLink(Box<CreateLink>),
-    /// Set a sysctl in a namespace. Does nothing if the kernel does not have the sysctl.
+    /// Set a sysctl in a namespace. Succeeds without doing anything if the kernel does not have the sysctl.
     EnsureSysctl {
         /// Namespace in which the sysctl is set.
         netns: NetnsId,
@@ -375,7 +375,7 @@ pub enum KernelOp {
         /// `true` to add the VLAN range, `false` to remove it.
         present: bool,
     },
-    /// Add an address and mark it with [`PROTOCOL`]. For an IPv6 address, also enables IPv6 on the link.
+    /// Add an address and mark it with [`PROTOCOL`]. For an IPv6 address, also enable IPv6 on the link.
     ///
     /// An address that already exists is taken over, and its missing kernel routes are restored
     /// ([`routes_of_address`](super::routes_of_address)).

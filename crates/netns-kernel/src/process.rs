@@ -25,7 +25,7 @@ use super::{
     process_stat::ProcessStat,
 };
 
-/// The process or thread in a `/proc` path of a network namespace.
+/// The process or thread whose network namespace a `/proc` path names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProcessPath {
     /// Process id.

@@ -266,7 +266,7 @@ fn parse_of_interest(payload: &[u8], found: &mut Routes) {
     }
 }
 
-/// Parses a route with a single output link, as the kernel creates it for an address.
+/// Parses a route with a single output link, like the routes that the kernel creates for addresses.
 fn parse_of_address(payload: &[u8]) -> Option<AddressRoute> {
     let &[family, prefix_len, _, _, table, _, _, kind] = payload.first_chunk::<8>()?;
     let mut route = AddressRoute {

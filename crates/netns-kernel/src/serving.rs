@@ -211,7 +211,7 @@ impl Serving {
 
     /// Performs the tasks that were waiting for a path, once opening the path has succeeded or failed.
     ///
-    /// If all of these tasks have already timed out, the opened file is closed and has no effect.
+    /// If all of these tasks have already timed out, the opened file is closed without being used.
     fn opened(&mut self, path: &Path, opening: Opening) {
         self.opens.end(path);
         for waiting in &mut self.waiting {

@@ -57,8 +57,7 @@ impl Pinned {
     }
 }
 
-/// Number of namespaces that can always be awake, that is, have open sockets, because some operations need several namespaces at
-/// the same time.
+/// Number of namespaces that can always have open sockets at the same time, because some operations need several namespaces.
 const AWAKE_MIN: usize = 4;
 /// Descriptors reserved for [`AWAKE_MIN`] awake namespaces and for namespaces that are being opened.
 const HEADROOM: usize = 4 * AWAKE_MIN;
@@ -110,7 +109,7 @@ impl Table {
         (self.pinned() >= most).then_some(most)
     }
 
-    /// Returns the number of namespaces that are certain to stay awake together if no others are used in the meantime.
+    /// Returns the number of namespaces that are certain to stay awake together if no other namespace is used in the meantime.
     pub fn together_max(&self) -> usize {
         self.awake_max() / 2
     }

@@ -83,7 +83,7 @@ impl Worker {
         let large = tasks.len() >= LARGE_MIN;
         // Links may have changed since the last batch, so they are read again. During a large change, they are kept from one
         // batch to the next, because reading each link again in each batch took a tenth of the total time. If a link was replaced
-        // in the meantime, the kernel refuses the request, because the old index is not reused soon, and the task looks the link
+        // in the meantime, the kernel refuses the request, because the old index is not reused soon. The task then looks the link
         // up again.
         if !(large && self.kept_until.is_some_and(|until| Instant::now() < until)) {
             self.links.clear();

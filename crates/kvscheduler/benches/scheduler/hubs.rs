@@ -6,7 +6,7 @@ use crate::{
     world::{Cost, World},
 };
 
-/// Largest number of dependents of a hub.
+/// Largest graph size that the hub scenarios measure.
 const LARGEST: usize = 100_000;
 /// Lengths of the measured dependency chains. Chains in a real configuration consist of only a few values.
 const LENGTHS: &[usize] = &[10, 100, 1_000];
@@ -46,7 +46,7 @@ fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     ]
 }
 
-/// Measures a prefix with many values, and as many dependents, each of which needs any one of these values.
+/// Measures a prefix with many values and equally many dependents, each of which needs any one of the values.
 fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));

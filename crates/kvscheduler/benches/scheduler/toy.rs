@@ -118,7 +118,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
     }
 }
 
-/// Number of values in a cell.
+/// Number of values in a `Cell`.
 pub const CELL: usize = 10;
 /// Number of cells that share a namespace.
 const CELLS_IN_NAMESPACE: usize = 100;

@@ -36,7 +36,8 @@ impl<K, V> OperationRecord<K, V> {
         let OperationRecord { before, after, flags, .. } = self;
         let was = |state: ValueState| before.state == state;
         let is = |state: ValueState| after.state == state;
-        // Selects one of three names for a state: the value had it before and after the operation, only before, or only after.
+        // Selects one of three names, depending on whether the value was in the state both before and after the operation,
+        // only before it, or only after it.
         let pair = |state: ValueState, names: [&'static str; 3]| match (was(state), is(state)) {
             (true, true) => Some(names[0]),
             (true, false) => Some(names[1]),

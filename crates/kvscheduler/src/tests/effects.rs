@@ -109,7 +109,7 @@ fn applied_value_is_computed_from_the_previous_applied_value() {
     assert_eq!(world.want(Some("y")), ["change a x| to y"]);
     assert_eq!(world.applied(), Some("y||"));
     assert_eq!(world.status().state, ValueState::Configured);
-    // A value that is as desired when observed is recorded as applied, without an operation.
+    // An observed value that matches the desired value is recorded as applied, without an operation.
     world.0.found(vec![("a".to_owned(), "y|||".to_owned())]);
     assert!(world.run().is_empty());
     assert_eq!(world.applied(), Some("y|||"));

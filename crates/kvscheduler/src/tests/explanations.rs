@@ -178,7 +178,7 @@ fn repaired_damage_is_reported_in_the_status() {
         lost: vec!["a/0".into()],
     };
     assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
-    // Observing a derived value that is as desired is not reported as a repair, unlike the repair of a changed value.
+    // If an observed derived value matches the desired value, no repair is reported, unlike after the repair of a changed value.
     world.scheduler.found(vec![(key("a/0"), Toy::default())]);
     world.run();
     assert_eq!(world.statuses["a"].last_repair, Some(repair));

@@ -52,7 +52,7 @@ static ISOLATED: Attribute = Attribute::switch("isolated", "isolation", At::Info
 static HAIRPIN: Attribute = Attribute::switch("hairpin", "hairpin mode", At::Info(4, Wire::U8));
 static LEARNING: Attribute = Attribute::switch("learning", "learning", At::Info(8, Wire::U8)).unset(Unset::LeftAlone(1));
 static UNICAST_FLOOD: Attribute = Attribute::switch("unicast_flood", "unicast flooding", At::Info(9, Wire::U8)).unset(Unset::LeftAlone(1));
-/// Unless it is set, the kernel derives the path cost from the link speed; for a veth (10 Gbit/s), it is 2.
+/// If the path cost is not set, the kernel derives it from the link speed. For a veth (10 Gbit/s), the cost is 2.
 static PATH_COST: Attribute = Attribute::new("path_cost", "path cost", At::Info(3, Wire::U32))
     .range(1, 65_535)
     .unset(Unset::LeftAlone(2));
@@ -120,7 +120,7 @@ impl LinkKind for Bridge {
     }
 
     fn check(&self, given: &Given<'_>) -> Result<(), Invalid> {
-        // Bits 0 to 2 stand for the frames of STP, pause and link aggregation, which no bridge may forward
+        // Bits 0 to 2 stand for STP, pause and link aggregation frames, which no bridge may forward
         // (`BR_GROUPFWD_RESTRICTED`).
         let mask = given.number("group_fwd_mask").unwrap_or_default();
         match mask & 0x7 {
