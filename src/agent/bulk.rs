@@ -14,7 +14,8 @@ const OPERATIONS: usize = 100;
 const QUIET: Duration = Duration::from_millis(40);
 /// Maximum duration of a bulk change. The next batch may start another one.
 ///
-/// Reading 1,000 namespaces with 20 links each takes 3 s, so it is expensive to end the bulk change in the middle of a large change.
+/// Reading 1,000 namespaces with 20 links each takes 3 s, so it is expensive to end the bulk change in the middle of a large
+/// change.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Bulk change in progress; `None` if there is none.

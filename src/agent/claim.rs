@@ -321,8 +321,8 @@ impl Claimer {
         Ok((found, revision))
     }
 
-    /// Returns whether the key may be replaced, because no other running agent can have written it. An agent always writes its
-    /// key with a lease, so a key without a lease may be replaced.
+    /// Returns whether the key may be replaced, that is, whether no other running agent can have written it. An agent always
+    /// writes its key with a lease, so a key without a lease may be replaced.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }
@@ -335,7 +335,7 @@ impl Claimer {
         let (began, mut left) = (Instant::now(), i64::MAX);
         loop {
             checks.tick().await;
-            // The key should have expired with its lease by now, so what the store reports about the lease cannot be trusted.
+            // The lease should have expired by now. As the key still exists, the agent assumes that the lease was renewed.
             if began.elapsed() > TTL * 2 {
                 return Ok(true);
             }

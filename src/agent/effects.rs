@@ -163,7 +163,7 @@ impl NetworkEffects {
         self.reporter.held_orphans(self.held.texts());
     }
 
-    /// Reports to the scheduler which held orphans of a namespace hold claims. See [`HeldOrphans::changed_facts`].
+    /// Reports the claims of the held orphans in a namespace to the scheduler. See [`HeldOrphans::changed_facts`].
     fn report_held_claims(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, name: &NamespaceName) {
         for (key, fact) in self.held.changed_facts(netns, name) {
             scheduler.fact(&key, fact);
@@ -227,7 +227,7 @@ impl Effects for NetworkEffects {
     }
 
     fn goes_together(operation: &Operation<KernelOp>) -> bool {
-        // Links can be attributed to interfaces only after all namespaces that are opened together are known.
+        // Namespaces are opened together, because links can be attributed to interfaces only when all of them are open.
         !is_change(operation)
     }
 
@@ -258,7 +258,8 @@ impl Effects for NetworkEffects {
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome));
-        // Links can be attributed to interfaces only after all namespaces that are opened together are known.
+        // All outcomes are reported before the first inspection, because a link may belong to an interface whose namespace was
+        // opened by a later operation in the list.
         let opened: Vec<_> = opened.collect();
         for opened in &opened {
             self.inspect_opened(scheduler, opened);

@@ -21,7 +21,7 @@ pub struct HeldOrphans {
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
     /// Empty namespaces that an earlier run created and that are kept.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
-    /// Held orphans that were reported to the scheduler as facts, because they hold claims.
+    /// Held orphans whose claims were reported to the scheduler. Each of these orphans is a fact in the scheduler.
     reported: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
 }
 
@@ -74,10 +74,11 @@ impl HeldOrphans {
         !before.is_some_and(|before| before.keys().eq(orphans.keys()))
     }
 
-    /// Returns the facts about the held orphans of a namespace that have changed since the last call. `None` means that the fact no
-    /// longer exists.
+    /// Returns the facts about the held orphans of a namespace that have changed since the last call. `None` means that the fact
+    /// no longer exists.
     ///
-    /// Call this after the findings in the namespace have been reported. An orphan that is no longer held then keeps its claims.
+    /// Call this after the findings in the namespace have been reported. By then, an orphan whose hold has ended is an orphan
+    /// value in the scheduler, so its claims stay taken when the fact is removed.
     pub fn changed_facts(&mut self, netns: NetnsId, name: &NamespaceName) -> Vec<(Key, Option<Value>)> {
         let place = (netns, name.clone());
         let found = self.found.get(&place).into_iter().flatten();
@@ -96,7 +97,8 @@ impl HeldOrphans {
         changes
     }
 
-    /// Forgets the orphans of a namespace that is no longer open under this name. Returns whether the set of held orphans changed.
+    /// Forgets the orphans of a namespace that is no longer open under this name. Returns whether the set of held orphans
+    /// changed.
     pub fn closed(&mut self, netns: NetnsId, name: &NamespaceName) -> bool {
         let place = (netns, name.clone());
         self.empty.remove(&place) | self.found.remove(&place).is_some()
@@ -107,7 +109,7 @@ impl HeldOrphans {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
-    /// Returns operations that delete the held orphans that have to be gone before `interface` is deleted.
+    /// Returns the operations that delete those held orphans that must be deleted before `interface`.
     ///
     /// Deleting the interface removes the ownership mark from its link, and without the mark these orphans look like foreign
     /// objects.

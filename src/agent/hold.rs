@@ -1,6 +1,7 @@
 //! Decides when to put removals on hold because the store lost its contents, and when to end the hold.
 //!
-//! Performs no I/O. The decisions are carried out by [`Removals`](super::removals::Removals), and in simulations by the simulator.
+//! Performs no I/O. The decisions are carried out by [`Removals`](super::removals::Removals), and in simulations by the
+//! simulator.
 
 use crate::{
     config::OnStoreLoss,

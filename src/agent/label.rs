@@ -1,8 +1,9 @@
 //! Ensures that only one agent per label runs on a machine. Two agents would delete each other's objects as orphans.
 //!
-//! An agent takes its label by locking a file in `/run/netns-agent` and by binding a Unix socket with an abstract name. The kernel releases
-//! both when the process ends. The file is visible to every agent that shares `/run`. The socket is listed in `/proc/PID/net/unix`, so
-//! other agents find it in the network namespace of every visible process, even if that process has a different `/run`.
+//! An agent takes its label by locking a file in `/run/netns-agent` and by binding a Unix socket with an abstract name. The
+//! kernel releases both when the process ends. The file is visible to every agent that shares `/run`. The socket is listed in
+//! `/proc/PID/net/unix`, so other agents find it in the network namespace of every visible process, even if that process has a
+//! different `/run`.
 
 use std::{
     fmt,
@@ -250,7 +251,7 @@ fn elsewhere(name: &str, own_inode: Option<u64>) -> Option<Holder> {
     let sockets = namespaces.iter().flat_map(|(_, pid)| sockets_named(*pid, name));
     let others = sockets.filter(|inode| Some(*inode) != own_inode);
     let holders = others.filter_map(owner).filter(|pid| *pid != own);
-    // If two agents start at the same time, only the agent that started first gets the label.
+    // If two agents start at almost the same time, each finds the socket of the other. Only the process that started later fails.
     let order = |pid: i32| (start_time(pid).unwrap_or_default(), pid);
     let is_older = |pid: &i32| order(*pid) < order(own);
     let is_agent = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| may_be_agent(found.uid()));

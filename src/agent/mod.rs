@@ -386,7 +386,8 @@ fn start_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<emb
     Ok(store)
 }
 
-/// Starts the APIs. Called after everything else that can fail at startup, so that an agent that fails to start never serves a client.
+/// Starts the APIs. Called after everything else that can fail at startup, so that an agent that fails to start never serves a
+/// client.
 async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
     let gate = Arc::new(Gate::new(limits).context("the APIs cannot start")?);
     let http = match settings.http.listen {

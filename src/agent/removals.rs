@@ -1,7 +1,7 @@
 //! Follows the store, and puts removals on hold if the store lost its contents.
 //!
-//! [`Hold`] makes the decisions, based on the events of the source. Before a listing of the store is applied, a note is saved to
-//! disk, by which the next process can recognize the store.
+//! [`Hold`] makes the decisions, based on the events of the source. Before a listing of the store is applied, a note about the
+//! store is saved to disk, so that the next process can recognize the store.
 
 use std::{sync::Arc, time::Duration};
 

@@ -151,7 +151,7 @@ impl Health {
             held_removals: self.held_removals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..AgentStatus::default()
         };
-        // The agent's state is that of its worst part. Docker is optional, so it does not count.
+        // The agent's state is that of its worst part. Docker is optional, so its state is ignored.
         let needed = parts.iter().filter(|(name, _)| **name != "docker");
         let badness = |state: OperationalState| {
             [OperationalState::Ok, OperationalState::Init, OperationalState::Error]
@@ -276,7 +276,8 @@ impl Reporter {
         }
     }
 
-    /// Publishes the namespace that a reference resolves to. If `found` is `None`, the reference does not resolve, and `message` says why.
+    /// Publishes the namespace that a reference resolves to. If `found` is `None`, the reference does not resolve, and `message`
+    /// says why.
     pub fn namespace(&self, name: &NamespaceName, found: Option<(NetnsId, bool)>, message: &str) {
         let Some((reference_type, reference)) = reference_of(name) else {
             return;

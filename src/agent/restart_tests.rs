@@ -25,7 +25,7 @@ fn restart_reads_each_namespace_once() {
 
     let world = world.restart(&desired);
     desired.keys().for_each(|key| world.assert_configured(key));
-    // The read that is part of opening a namespace is not counted. After that, no operation requires another read.
+    // `readings` does not count the read that is part of opening a namespace, so it must not have increased.
     assert_eq!(world.machine.get().kernel.readings, before);
     assert_eq!(world.log(), []);
 }

@@ -13,7 +13,7 @@ use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply,
 
 use super::host::Host;
 
-/// Id of a task that concerns several candidates. Ids of other tasks are indices of candidates.
+/// Id of a task for several candidates. Every other task has the index of its candidate as its id.
 const NO_CANDIDATE: u64 = u64::MAX;
 
 /// Records the namespaces that the startup scan has skipped because the desired state refers to them.
@@ -68,7 +68,8 @@ impl StartupScan {
         self.skipped.remove(name);
     }
 
-    /// Marks a skipped namespace as due for a scan if `is_referenced` reports that no value refers to it any more.
+    /// Marks each skipped namespace as due for a scan if no value refers to it any more, that is, if `is_referenced` returns
+    /// false.
     pub fn update(&mut self, is_referenced: impl Fn(&NamespaceName) -> bool) {
         for (name, skipped) in &mut self.skipped {
             if matches!(skipped.state, SkippedState::Referenced) && !is_referenced(name) {
@@ -159,8 +160,8 @@ pub struct Scanned {
 impl Scan {
     /// Returns the tasks that open and read the candidates.
     ///
-    /// The tasks do not create a named namespace that has disappeared. No desired value refers to the processes among the
-    /// candidates, so each PID refers to the process that has this PID now, not to a process that an earlier scan found.
+    /// The tasks do not create a named namespace that has disappeared. The first task makes the executor forget which processes
+    /// the candidates' PIDs referred to in an earlier scan. This is safe because no desired value refers to these PIDs.
     pub fn openings(&self) -> Vec<Task> {
         let processes = self.candidates.iter().map(|(_, reference)| reference);
         let processes = processes.filter(|reference| matches!(reference, NamespaceRef::Process(_))).cloned();

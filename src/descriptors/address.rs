@@ -47,7 +47,7 @@ pub(super) fn derived_part(key: &Key) -> Option<&str> {
     (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
 }
 
-/// Returns the key prefix of all addresses of an interface, for dependencies on any of them.
+/// Returns the key prefix of all addresses of an interface, for a dependency that any of the addresses may satisfy.
 pub fn addresses_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_address_of(interface))
 }
@@ -64,7 +64,7 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Returns whether others may use the link of an interface as well, and may have added addresses to it.
+/// Returns whether other interfaces or programs may use the link of an interface, and may have added addresses to it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
@@ -78,8 +78,8 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// Returns the address if the agent has to add it and knows it. Otherwise, returns the effect to use instead of an operation on
-/// the address.
+/// Returns the parsed address if the agent has to add it. If another program adds the address, or if no address is allocated yet,
+/// returns the effect to use instead of an operation.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
         (Some(_), _) => Err(Effect::Noop("another program adds the address; the agent only waits for it")),
@@ -181,7 +181,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // There are no observed facts for foreign addresses that the desired interface expects, so these addresses are added here.
+    // Foreign addresses that the desired interface expects are not reported as observed facts, so they are added here.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())

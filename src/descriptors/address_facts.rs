@@ -12,7 +12,7 @@ const PART: &str = "observed-address/";
 const SCOPE_LINK: u8 = 253;
 /// IFA_F_NOPREFIXROUTE, linux/if_addr.h: the kernel creates no route to the subnet, so only the address itself is reachable.
 const NO_PREFIX_ROUTE: u32 = 0x200;
-/// Maximum number of facts per link. Limits the work, because others can add any number of addresses to a link.
+/// Maximum number of facts per link. Limits the work, because other programs can add any number of addresses to a link.
 pub const FACTS_MAX: usize = 1_000;
 
 /// Returns the key prefix of the facts about foreign addresses on the link of an interface.

@@ -1,5 +1,5 @@
-//! In-memory tests of adoption and suggestions: the operations for values with `adopt`, the record of an adoption, and the suggestions for
-//! unmet dependencies.
+//! In-memory tests of adoption and suggestions: the operations for values with `adopt`, the record of an adoption, and the
+//! suggestions for unmet dependencies.
 
 use models::{Model, key::Key};
 
@@ -58,7 +58,7 @@ impl World {
         operations
     }
 
-    /// Performs operations until none are left; all of them succeed. `adopt` returns whether the operation on a key adopts a
+    /// Performs operations until none are left. All operations succeed. `adopt` returns whether the operation on a key adopts a
     /// foreign object.
     fn run(&mut self, adopt: impl Fn(&Key) -> bool) -> Vec<KernelOp> {
         let mut performed = Vec::new();

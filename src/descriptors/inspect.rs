@@ -35,17 +35,17 @@ use netns_kernel::{LinkState, NetnsId, Snapshot};
 /// Result of inspecting a namespace.
 #[derive(Default, Debug)]
 pub struct Findings<'s> {
-    /// Values that exist but are not applied, or whose applied state differs.
+    /// Values that exist in the kernel, but that are not applied or whose applied state differs from the kernel.
     pub found: Vec<(Key, Value)>,
-    /// Applied values that do not exist.
+    /// Applied values that no longer exist in the kernel.
     pub lost: Vec<Key>,
     /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create such an interface first
     /// deletes that link.
     pub unfinished: Vec<Key>,
-    /// True if a link in this namespace may belong to an interface whose namespace is not open yet and may turn out to be this
-    /// one. The inspection must then be repeated when more namespaces are open.
+    /// True if a link in this namespace may belong to an interface whose namespace reference is not resolved yet, but may resolve
+    /// to this namespace. The inspection must then be repeated when more namespaces are open.
     pub undecided: bool,
-    /// Values that must be retried now: the duplicate address detection that each of them waits for has failed.
+    /// Values that must be retried now, because the duplicate address detection that they wait for has failed.
     pub probes: Vec<Key>,
     /// True if duplicate address detection is still in progress for an address. A kernel event usually reports the end of the
     /// detection, but the event may be lost.
@@ -69,8 +69,8 @@ struct Inspection<'a, 's> {
     managed: HashMap<u32, Residents>,
     /// Links in `managed` that lost the agent's alias and are recognised by their index.
     unmarked: HashSet<u32>,
-    /// Links that may belong to an interface whose namespace is not open yet and may turn out to be this one. Objects on these
-    /// links are ignored.
+    /// Links that may belong to an interface whose namespace reference is not resolved yet, but may resolve to this namespace.
+    /// Objects on these links are ignored.
     undecided: HashSet<u32>,
     /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created for them on the link are
     /// orphans.
@@ -201,8 +201,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns whether a link of interface `name` is one end of a pair and the store may have lost the value of the other end.
     ///
-    /// This is the case if no value of the other end is known, interface `name` is not applied, and any desired value of that
-    /// interface describes this end of the pair.
+    /// This is the case if the other end has neither a desired nor an applied value and interface `name` is not applied. If
+    /// interface `name` is desired, its desired peer must also be this other end.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -372,8 +372,8 @@ pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
     snapshot.links.iter().any(|link| link.name == "lo" && is_marked(link))
 }
 
-/// Returns whether a namespace contains a link with the ownership mark or the provisional group of this agent. The startup scan must
-/// inspect such a namespace.
+/// Returns whether a namespace contains a link with the ownership mark or the provisional group of this agent. The startup scan
+/// must inspect such a namespace.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
     let mut links = snapshot.links.iter().map(|link| observe(link, marks));
     links.any(|link| link.mark.is_some() || link.is_provisional)

@@ -2,8 +2,8 @@
 //!
 //! Adds interfaces to masters, removes them, and applies port settings. The master is itself an interface with its own value.
 //!
-//! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so the addresses of an interface depend on its
-//! VRF membership.
+//! The kernel flushes the IPv6 addresses of a link that enters a VRF (`addrconf_notify`), so the addresses of an interface depend
+//! on its VRF membership.
 
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ impl MembershipKind {
             .then(self.set_port(member, settings, view))
     }
 
-    /// Checks that the link of an EXISTING interface is in this VRF already. Another program must have added the link, because the
-    /// agent does not change it.
+    /// Checks that the link of an EXISTING interface is in this VRF already. Another program must have added the link, because
+    /// the agent does not change it.
     ///
     /// # Errors
     /// Fails if the link is in another VRF.
@@ -260,7 +260,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // Checked here as well, because the applied value may have had no port settings.
+            // The check in `create` is not enough, because the applied value may have had no port settings.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));

@@ -96,7 +96,7 @@ fn membership_of(membership: &Membership) -> InterfaceMessage {
     }
 }
 
-/// Returns port settings as the member of the `port` oneof for their kind.
+/// Returns port settings, wrapped in the member of the `port` oneof that matches their kind.
 fn port_member(port: &Port) -> Option<interface::Port> {
     let member = link_kinds::by_type(port.of)?.spec().ports?.member;
     let message = port.message(&proto::member_descriptor(member)?);
@@ -193,7 +193,7 @@ fn type_of(spec: &KindSpec) -> Type {
     Type::from_str_name(spec.type_name).unwrap_or_default()
 }
 
-/// Returns link settings as the member of the `link` oneof for their kind.
+/// Returns link settings, wrapped in the member of the `link` oneof that matches their kind.
 fn link_member(link: &Link) -> Option<interface::Link> {
     let member = link.spec().member;
     let message = link.message(&proto::member_descriptor(member)?);

@@ -1,5 +1,5 @@
-//! Descriptors, which define for each kind of value its dependencies, the values derived from it, and the kernel operations that create,
-//! change and delete it.
+//! Descriptors, which define for each kind of value its dependencies, the values derived from it, and the kernel operations that
+//! create, change and delete it.
 //!
 //! [`Network`] implements the scheduler domain, and [`interface`] is a good example of a descriptor. [`inspect`] works in the
 //! other direction: it converts the snapshot of a namespace to values. All functions are pure: they perform no operations and

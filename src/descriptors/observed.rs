@@ -1,7 +1,7 @@
 //! Links as observed in the kernel.
 //!
 //! Interprets the link state that the kernel crate reports: the owner, kind, settings and master of a link. Used by the
-//! inspection, for the published link states, and by the APIs. The result never depends on desired or applied values.
+//! inspection of namespaces, by the APIs, and to publish link states. The result never depends on desired or applied values.
 
 use models::address::MacAddress;
 
@@ -116,8 +116,8 @@ impl<'a> ObservedInterface<'a> {
         }
     }
 
-    /// Returns the VLAN that a bridge assigns by default to itself and to new ports; `None` if the link is not a bridge or has no default
-    /// VLAN.
+    /// Returns the VLAN that a bridge assigns by default to itself and to new ports; `None` if the link is not a bridge or has no
+    /// default VLAN.
     pub fn default_pvid(&self) -> Option<u16> {
         let spec = self.kind?.spec();
         let attribute = spec.ports?.default_vlan?;

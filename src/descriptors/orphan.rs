@@ -1,10 +1,10 @@
-//! Orphans: objects with the agent's ownership mark that belong to no desired value. Reading a namespace finds them, and the
-//! agent deletes them.
+//! Orphans: objects with the agent's ownership mark that belong to no desired value. The agent finds orphans when it reads a
+//! namespace, and deletes them.
 //!
 //! An object without the ownership mark is never an orphan, except for foreign addresses in strict mode.
 //!
-//! While removals are on hold, an orphan that must stay is a fact instead. It holds the same claims, so no interface is created with
-//! its host name or its VLAN id.
+//! While removals are on hold, an orphan that must stay is a fact instead. It holds the same claims, so no interface is created
+//! with its host name or its VLAN id.
 
 use std::sync::Arc;
 

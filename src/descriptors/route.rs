@@ -65,8 +65,8 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// Returns the applied routes and ARP entries on the link of an interface, including those that are about to be applied. Each is
-/// returned with its destination or address.
+/// Returns the keys of the routes and ARP entries on the link of an interface that are applied or about to be applied, each with
+/// its destination or address.
 pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let on_link = others_on_link(view, interface).into_iter().chain([interface]);
     let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));

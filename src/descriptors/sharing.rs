@@ -25,7 +25,7 @@ pub fn host_link_key(host_name: &str) -> Key {
     .to_key()
 }
 
-/// Returns the last read state of a link in the agent's own namespace; `None` if the link is down or does not exist.
+/// Returns the most recently read state of a link in the agent's own namespace; `None` if the link is down or does not exist.
 pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> {
     view.applied(&host_link_key(host_name))?.host_link()
 }
@@ -131,8 +131,8 @@ fn asks_alike(interface: &Interface, other: &Interface) -> bool {
 
 /// Returns the version (applied or desired) of an applied interface that other interfaces on its link must not contradict.
 ///
-/// For the interface that created the link, this is the desired version, because the agent repairs the link. For an EXISTING interface, it
-/// is the applied version, because the desired version may itself be in conflict.
+/// For the interface that created the link, this is the desired version, because the agent repairs the link. For an EXISTING
+/// interface, it is the applied version, because the desired version may itself be in conflict.
 pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Interface {
     let desired = view.desired(&applied.key()).and_then(Value::interface);
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
@@ -258,8 +258,8 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// Returns the keys of the values on an EXISTING interface that must check their dependencies again after another link has
-/// replaced the link of the interface. `fact` is the key of the fact that the link is up.
+/// Returns the keys of the values that depend on an EXISTING interface on a link. These values must check their dependencies
+/// again after another link has replaced this link. `fact` is the key of the fact that the link is up.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view
         .dependents(fact)

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of keys on each side of a missing name, in key order, that are compared with this name.
+/// Number of existing keys directly before, and directly after, a missing name in key order that are compared with the name.
 const NEIGHBOURS: usize = 4;
 /// Maximum edit distance of similar names. The limit is lower for short names.
 const EDITS_MAX: usize = 2;

@@ -88,7 +88,8 @@ pub enum Event<D: Domain<Key = Key>, S> {
     Signal(S),
 }
 
-/// Carries out the scheduler's decisions and reports the results back. No method may block: everything that takes time is [`Work`].
+/// Carries out the scheduler's decisions and reports the results back. No method may block: everything that takes time is
+/// [`Work`].
 pub trait Effects: Send + 'static {
     /// Defines the values and operations of the scheduler.
     type Domain: Domain<Key = Key>;

@@ -64,7 +64,8 @@ pub struct UpdateBatch<T> {
     /// Keys with their states, in the order of their latest changes. `None` means that the key was removed; the watcher may never
     /// have received that key. Empty if only unselected keys have changed.
     pub items: Vec<(Key, Option<T>)>,
-    /// Sequence number up to which all changes have been reported, except those superseded by a later change (see [`Updates::publish`]).
+    /// Sequence number up to which all changes have been reported, except those superseded by a later change (see
+    /// [`Updates::publish`]).
     pub sequence: u64,
     /// True if everything that existed when the watch began has been reported.
     pub complete: bool,

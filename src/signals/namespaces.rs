@@ -1,4 +1,4 @@
-//! Namespace watcher: notifies the engine if a namespace reference may resolve to another namespace.
+//! Namespace watcher: notifies the engine if a namespace reference may now resolve to a different namespace.
 //!
 //! Watches names, processes and files for the engine. The watcher only sends the key of a reference, and the engine checks the
 //! reference itself. A superfluous notification is therefore harmless, and periodic checks make up for a missing one.
@@ -105,7 +105,7 @@ impl Watcher {
 
     /// Watches `target` under `key`, replacing any earlier target of the key.
     ///
-    /// Sends the key as soon as the target no longer resolves to `binding`, which may already be the case.
+    /// Sends the key as soon as the target resolves to something other than `binding`, or at once if it already does.
     pub fn watch(&self, key: String, target: Target, binding: Binding) {
         // This fails only if the watcher task has ended. The task runs until the receiver of keys is closed.
         let _ = self.commands.send(Command::Watch { key, target, binding });

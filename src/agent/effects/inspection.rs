@@ -56,8 +56,8 @@ impl NetworkEffects {
     /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
     pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
         let Opened { name, netns, contents } = opened;
-        // Must come first: objects of an invalid value are reported under the name that is inspected first, and this must be the
-        // name that keeps the namespace open.
+        // Names from the startup scan are inspected first. Objects of an invalid value are reported under the name that is
+        // inspected first, and this must be the name that keeps the namespace open.
         self.attribute_scanned(scheduler, *netns, contents);
         let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
         let known = self.namespaces.foreign_addresses(*netns);
@@ -117,8 +117,8 @@ impl NetworkEffects {
 
     /// Plans a read of each namespace that contains the other end of a lost pair.
     ///
-    /// The other end is also reported as lost. If it still exists after all, it prevents the creation of a new pair, so the read must
-    /// find it again.
+    /// Both ends of the pair are reported as lost, although only one of them was read. If the other end still exists, it prevents
+    /// the creation of a new pair, so its namespace must be read.
     fn read_other_ends(&mut self, scheduler: &Scheduler<Network>, netns: NetnsId, findings: &Findings<'_>) {
         let view = scheduler.view();
         let interfaces = findings.lost.iter().filter_map(|key| view.applied(key)?.interface());
@@ -128,8 +128,9 @@ impl NetworkEffects {
         }
     }
 
-    /// Records routes and neighbours that a foreign object has replaced. These are the routes and neighbours that are lost
-    /// although their interface is unchanged.
+    /// Records the routes and neighbours that foreign objects have replaced.
+    ///
+    /// A desired route or neighbour must have been replaced if it is lost although its interface is unchanged.
     fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);
@@ -230,7 +231,8 @@ impl NetworkEffects {
         self.housekeeping.push(housekeeping::close_again(&name.key(), open));
     }
 
-    /// Returns whether a namespace of the startup scan must be kept because removals are on hold. Moves held orphans out of the findings.
+    /// Returns whether a namespace of the startup scan must be kept because removals are on hold. Moves held orphans out of the
+    /// findings.
     fn must_stay(&mut self, name: &NamespaceName, scanned: &ScannedName, findings: &mut Findings<'_>) -> bool {
         let netns = scanned.open.netns;
         let mut changed = self.held.take(netns, name, &mut findings.found);

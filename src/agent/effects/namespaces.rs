@@ -33,8 +33,8 @@ struct OpenState {
 enum NameState {
     /// The scheduler manages the value with this name.
     Managed,
-    /// Only the startup scan has opened the namespace under this name. The scheduler would close the namespace at once, so the
-    /// scheduler learns of the namespace only when the owners of all objects in it are known.
+    /// Only the startup scan has opened the namespace under this name. The namespace is reported to the scheduler only when the
+    /// owners of all objects in it are known. Before that, the scheduler would close it too early.
     Scanned(ScannedName),
 }
 
@@ -64,8 +64,8 @@ pub struct Namespaces {
     /// Open namespaces with [`Attribution::Unattributed`]. Kept as a separate set, because all of them are needed at every change
     /// of the desired state.
     unattributed: BTreeSet<NetnsId>,
-    /// True if an operation or decision may have revealed the owner of an object since the unattributed namespaces were last
-    /// read.
+    /// True if, since the unattributed namespaces were last read, an operation or decision may have revealed the owner of an
+    /// object in them.
     learned: bool,
 }
 
@@ -90,8 +90,8 @@ impl Namespaces {
     /// Records that the scheduler opened a namespace under a name. Returns whether a change was reported before the namespace was
     /// open.
     pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
-        // If the startup scan has also opened the namespace under this name, the name stays [`NameState::Scanned`], because that
-        // opening must still be undone.
+        // If the startup scan has also opened the namespace under this name, the name stays [`NameState::Scanned`], so that the
+        // opening by the scan is undone later.
         self.insert(netns, |names| {
             names.entry(name).or_insert(NameState::Managed);
         })
@@ -173,14 +173,14 @@ impl Namespaces {
         self.state(netns).map(|state| &state.known_links)
     }
 
-    /// Adds managed links that were read under one name of a namespace.
+    /// Adds the managed links that an inspection under one name of the namespace found.
     pub fn add_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links.add(links);
         }
     }
 
-    /// Replaces the managed links with those read under all names of a namespace.
+    /// Replaces the managed links with those that the inspections under all names of the namespace found.
     pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links = KnownLinks::default();

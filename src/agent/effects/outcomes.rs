@@ -191,8 +191,8 @@ impl NetworkEffects {
             // The watcher triggers another attempt as soon as the reference can be resolved.
             Some((name, NamespaceAction::Open)) if may_appear => {
                 debug!(key = %key, "waiting: {message}");
-                // The agent creates a named namespace that is missing. If opening it still fails, the name refers to something
-                // other than a namespace.
+                // A named namespace does not have to exist, because the agent creates it. If a named namespace still cannot be
+                // opened, something other than a namespace has this name.
                 let obstructed = matches!(name, NamespaceName::Named(_));
                 let binding = if obstructed { Binding::Obstructed } else { Binding::Missing };
                 self.references.watch(key, name, binding);

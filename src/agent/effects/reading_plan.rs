@@ -24,8 +24,8 @@ const READ_INTERVAL_PER_OBJECT: Duration = Duration::from_micros(20);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Read interval of an unwatched namespace while an address in it is tentative.
 const DETECTION_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of slots in the sweep interval. Namespaces that were opened together are read in different slots, because many reads at once
-/// would delay everything else.
+/// Number of slots in the sweep interval. Namespaces that were opened together are read in different slots, because many reads at
+/// once would delay everything else.
 const SWEEP_PARTS: u32 = 64;
 
 /// Schedule of the reads of open namespaces.

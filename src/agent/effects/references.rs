@@ -1,4 +1,4 @@
-//! Namespace references that are being watched, by the key of the namespace value.
+//! Set of watched namespace references, each identified by the key of its namespace value.
 
 use std::collections::BTreeSet;
 

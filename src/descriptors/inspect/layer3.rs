@@ -217,8 +217,8 @@ impl<'a, 's> Inspection<'a, 's> {
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {
         let key = interface_key(name);
         let known = self.view.applied(&key).or(self.view.desired(&key)).and_then(Value::interface);
-        // The VRF that an EXISTING interface is in is considered only if the value of the interface names this VRF, because
-        // others may have put the link into another VRF.
+        // Another program may have added the link of an EXISTING interface to any VRF. That VRF is considered only if the value
+        // of the interface names it.
         let existing = known.filter(|interface| interface.is_existing());
         let counts = existing.is_none_or(|existing| existing.vrf.is_some() && self.vrf_of(link, existing.vrf.as_deref()) == existing.vrf);
         let device = self.vrf_device_of(link).filter(|_| counts);

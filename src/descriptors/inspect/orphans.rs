@@ -126,8 +126,8 @@ impl<'s> Inspection<'_, 's> {
         self.report_orphan_link(link, removal, superseded);
     }
 
-    /// Reports a link as an orphan. Until the link is deleted, no interface can be created with its host name, or with its VLAN id on
-    /// the same parent.
+    /// Reports a link as an orphan. Until the link is deleted, no interface can be created with its host name, or with its VLAN
+    /// id on the same parent.
     fn report_orphan_link(&mut self, link: &ObservedInterface<'s>, removal: Vec<KernelOp>, superseded: bool) {
         let orphan = Orphan {
             claims: self.claims_of(link),
@@ -137,8 +137,10 @@ impl<'s> Inspection<'_, 's> {
         self.orphan(&format!("link/{}", link.state.name), orphan);
     }
 
-    /// Returns the claims that a link of no value holds. The parent is the name that follows the logical name in the ownership mark;
-    /// if that logical name is unknown, it may end at any slash.
+    /// Returns the claims of a link that belongs to no value.
+    ///
+    /// In the ownership mark, the name of the parent follows the logical name. The logical name may end at any slash, so claims
+    /// are returned for every possible parent.
     fn claims_of(&self, link: &ObservedInterface<'s>) -> Vec<Claim> {
         let host_name = Claim {
             name: host_name_claim(self.netns, &link.state.name),

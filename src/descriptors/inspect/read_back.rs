@@ -1,6 +1,6 @@
 //! Reads back interfaces from their links: properties, addresses, and the routes of the addresses.
 //!
-//! The entry point is [`Inspection::believe`]. By then, [`Inspection`] has determined the owner of each link.
+//! The entry point is [`Inspection::believe`], which is called after [`Inspection`] has determined the owner of the link.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -88,8 +88,8 @@ impl<'s> Inspection<'_, 's> {
     /// Returns the applied (`believed`) and desired addresses of an interface that exist on the link.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // An address that others must add is included only while the link is up, because the fact that the address exists is
-        // reported only while the link is up.
+        // If others must add an address, the agent waits for the fact that the address exists. This fact is reported only while
+        // the link is up, so the address is included only while the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -169,7 +169,7 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // If the detection has failed and the value for it is still waiting, the value is retried, so that the failure is
+                // If the detection has failed but its value is still waiting, the value is retried, so that the failure is
                 // published.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}

@@ -193,8 +193,11 @@ impl<'a, 's> Inspection<'a, 's> {
         })
     }
 
-    /// Returns whether a link is on a parent link that an earlier run left: the parent interface is applied in another namespace than
-    /// that of the link's parent. The kernel deletes the link together with that orphan.
+    /// Returns whether the parent of a link was left behind by an earlier run. The kernel deletes the link together with such a
+    /// parent.
+    ///
+    /// The parent was left behind if it is in this namespace, but the parent interface is applied in another one. The same is
+    /// true if it is in another namespace, but the parent interface is applied in this one.
     fn is_on_former_parent(&self, link: &ObservedInterface<'_>, desired: &Interface) -> bool {
         let parent = desired.link.parent().and_then(|parent| self.view.applied(&interface_key(parent)));
         let netns = parent
@@ -234,7 +237,7 @@ impl<'a, 's> Inspection<'a, 's> {
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))
     }
 
-    /// Returns whether the link has at least one of these addresses that an agent added.
+    /// Returns whether at least one of these addresses is on the link and was added by an agent.
     fn has_left_addresses(&self, link: &ObservedInterface<'s>, addresses: &[Arc<Address>]) -> bool {
         let of_interface = |spec| {
             addresses

@@ -79,7 +79,7 @@ fn change(key: String, json: String) -> Change<Value> {
     }
 }
 
-/// Performs operations until none are left; all of them succeed. Returns the number of operations.
+/// Performs operations until none are left. All operations succeed. Returns the number of operations.
 fn settle(scheduler: &mut Scheduler<Network>) -> usize {
     let mut performed = 0;
     loop {

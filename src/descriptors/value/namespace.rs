@@ -97,8 +97,8 @@ pub struct OpenNamespace {
     pub netns: NetnsId,
     /// Reference with which the executor opened the namespace.
     pub reference: NamespaceRef,
-    /// True if the agent created the namespace, which the alias of its `lo` records. The agent deletes such a namespace when no value needs
-    /// it any more.
+    /// True if the agent created the namespace, which the alias of its `lo` records. The agent deletes such a namespace when no
+    /// value needs it any more.
     pub owned: bool,
 }
 

@@ -37,7 +37,7 @@ impl<E: Effects> Backlog<E> {
         }
     }
 
-    /// Returns whether all operations have been handed out.
+    /// Returns whether no operations are queued.
     pub fn is_empty(&self) -> bool {
         self.decided.is_empty()
     }
@@ -78,7 +78,7 @@ impl<E: Effects> Backlog<E> {
         self.insert(first, false, true);
     }
 
-    /// Returns whether this operation acts in no place (network namespace) in which a queued operation acts.
+    /// Returns whether an operation acts only in places (network namespaces) in which no queued operation acts.
     fn is_apart(&self, operation: &Op<E>) -> bool {
         let is_taken = |place| self.places.as_ref().is_some_and(|places| places.contains_key(&place));
         !E::places(operation).into_iter().any(is_taken)

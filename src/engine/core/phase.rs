@@ -7,7 +7,8 @@ use crate::telemetry::defect;
 /// Phase of the core. Slow operations that complete late may be in flight in every phase except the first two.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The core waits for the first full desired state. It accepts events, but does not compare the kernel with the desired state yet.
+    /// The core waits for the first full desired state. It accepts events, but does not compare the kernel with the desired state
+    /// yet.
     AwaitingDesired,
     /// The first full desired state has arrived, and the startup scan has not been started yet.
     ScanDue,

@@ -1,4 +1,5 @@
-//! Tests with many fast changes and with slow, late or dropped watchers: all must see the final state, and memory must stay bounded.
+//! Tests with many fast changes and with slow, late or dropped watchers: all must see the final state, and memory must stay
+//! bounded.
 
 use futures::FutureExt;
 use proptest::prelude::*;

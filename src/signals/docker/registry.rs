@@ -320,8 +320,8 @@ impl ContainerRegistry {
         self.debounce(&label, actions);
     }
 
-    /// Returns whether a label may be assigned to another container now. This must wait until the first list has been processed,
-    /// and until a running comparison with a list is complete. If a label loses its container, this is still reported at once.
+    /// Returns whether labels may be assigned to other containers now. Assignments wait until the first list has been processed,
+    /// and until a running comparison with a list is complete. The loss of a label's container is always reported at once.
     fn may_debounce(&self) -> bool {
         self.synced_once && !matches!(self.sync, Sync::Inspects(_))
     }

@@ -59,16 +59,16 @@ impl Entry {
 
     /// Processes an observation. Returns whether to notify the engine.
     ///
-    /// The engine is notified if the observation differs from the state that it knows. If a notification has not changed that
-    /// state, the notification is repeated every [`CHECK_PERIOD`], so that no change is missed. The exception is a process in
-    /// the agent's own namespace, which the engine rejects on purpose.
+    /// The engine is notified if the observation differs from the state that the engine knows. While the engine still knows the
+    /// former state, the notification is repeated every [`CHECK_PERIOD`], so that no change is missed. The exception is a process
+    /// in the agent's own namespace, which the engine rejects on purpose.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
         }
         if (seen, self.known) == (Observation::Obstructed, Observation::Absent) {
-            // The engine still cannot use the reference. It is notified once the obstructing object is deleted, because it can
-            // then create the namespace.
+            // The engine still cannot use the reference. Once the obstructing object is deleted, the engine is notified, because
+            // it can then create the namespace.
             self.known = seen;
             return false;
         }
