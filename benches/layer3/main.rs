@@ -9,8 +9,8 @@
 //! 20,000 routes, the sum of both times must stay below 100 ms, because the agent does nothing else in the meantime.
 //!
 //! The first line of the output shows the same two times for a namespace with 20 links that is read and inspected 100 times,
-//! which corresponds to the size of the W1 benchmark. The second line shows how long the executor was busy adding the routes,
-//! because the agent applies no other values during that time. Needs root.
+//! which corresponds to the size of the W1 benchmark. The second line shows how long the executor was busy adding the routes.
+//! During that time, the agent applies no other values. Needs root.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;

@@ -70,7 +70,8 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Starts an agent, connects the clients of `generator` (if any), and puts W1. Removes everything afterwards.
+/// Starts an agent, connects the clients of `generator` (if any), and puts W1. Then kills the agent and
+/// deletes all objects and keys.
 async fn apply(fixture: &Fixture, network: &Network, generator: Option<&mut Generator>) -> Turn {
     let entries = network.entries();
     let statuses = fixture.follow().await;

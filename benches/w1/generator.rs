@@ -284,7 +284,7 @@ async fn follow(number: usize, mut client: Grpc<Channel>) {
 async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
     client.ready().await.map_err(|error| error.to_string())?;
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
-    // The response contains all of W1, which is larger than tonic's default message limit. `ask` raises the limit.
+    // The response contains all of W1 and exceeds tonic's default message limit, so `ask` sets a higher limit.
     let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
     let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
     answer.map(drop).map_err(|status| status.to_string())

@@ -23,7 +23,7 @@ pub struct Progress {
     pub present: usize,
     /// Number of values whose latest status is CONFIGURED. Statuses from before the start of the watch are ignored.
     pub configured: usize,
-    /// Number of statuses that have arrived since the start of the watch and report an operation on their value.
+    /// Number of statuses received since the start of the watch that report an operation on their value.
     pub operated: usize,
     /// When the last status arrived.
     pub at: Instant,

@@ -132,12 +132,13 @@ impl StatusStore for Outbox {
     }
 }
 
-/// Purpose of tasks in flight.
+/// Purpose for which tasks in flight were started.
 enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// Close the namespaces that the startup scan has opened but does not need any more. Contains the namespaces that stay open.
+    /// Closes the namespaces that the startup scan opened but that are not needed any more. Contains the namespaces that stay
+    /// open.
     Closing(Vec<Scanned>),
 }
 
@@ -155,9 +156,9 @@ struct UnderWay {
 pub enum Progress {
     /// More operations remain.
     More,
-    /// More operations remain, but the core has already received the outcomes of the completed tasks.
+    /// More operations remain. The core has already received the outcomes of the completed tasks.
     Told,
-    /// The core has received all outcomes.
+    /// No operation remains, and the core has received all outcomes.
     Finished,
 }
 
@@ -169,19 +170,19 @@ pub struct Agent {
     pub events: VecDeque<AgentEvent>,
     /// Time of the core's next planned wake-up.
     pub wake_at: Option<Duration>,
-    /// Time of the next planned check of the watched references.
+    /// Time of the next planned check of the watched namespace references.
     pub look_at: Option<Duration>,
     /// Statuses that the writer publishes.
     pub outbox: Outbox,
     /// Connection of the reader of desired values.
     pub reader: ReaderLink,
-    /// Desired values that were read, and removals that are held.
+    /// Desired values that the agent has read, and the removals that it holds.
     pub following: Following,
     /// Connection of the writer of statuses.
     pub writer: WriterLink,
     /// The Docker tracker.
     pub tracker: Tracker,
-    /// Work in flight, executed in this order.
+    /// Work in flight, in the order of its execution.
     work: VecDeque<UnderWay>,
     reports_early: bool,
     mutation: Option<Mutation>,

@@ -49,7 +49,7 @@ pub enum Site {
     Deliver,
     /// Delay until a writer request reaches the store.
     Request,
-    /// Time from the timeout of a hanging request until the request reaches the store.
+    /// Time between the timeout of a hanging request and the arrival of the request at the store.
     LateRequest,
     /// Delay of a response to the writer.
     WriterAnswer,
@@ -160,7 +160,7 @@ pub enum Draws {
 }
 
 enum Source {
-    /// One generator for each [`Site`], so that an additional draw at one site does not change the values at other sites.
+    /// One generator for each [`Site`]. If more values are drawn at one site, the values at all other sites stay the same.
     Random(Vec<Random>),
     Listed(Listed),
 }
@@ -169,7 +169,7 @@ enum Source {
 pub struct Choices {
     source: Source,
     counts: [u32; Site::ALL.len()],
-    /// Drawn values that differ from their defaults; `None` if drawn values are not recorded.
+    /// Delays and decisions so far that differ from their defaults; `None` if they are not recorded.
     pub record: Option<Listed>,
 }
 
@@ -213,8 +213,8 @@ impl Choices {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a delay of less than 600 ms that is usually much shorter. If `calm` is true, because all faults have ended, the
-    /// delay is less than 60 ms.
+    /// Draws a delay of less than 600 ms, which is usually much shorter. `calm` is true once all faults have ended. The delay
+    /// is then less than 60 ms.
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,

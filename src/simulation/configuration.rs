@@ -100,7 +100,7 @@ pub enum Kind {
     },
     /// A foreign link in the agent's own namespace.
     Existing {
-        /// True if users add the addresses, and not the agent.
+        /// True if users, and not the agent, add the addresses.
         link_only: bool,
     },
 }
@@ -154,7 +154,7 @@ pub struct Route {
     pub destination: String,
     /// Address of the gateway; `None` for a route without a gateway.
     pub gateway: Option<String>,
-    /// Scope as it is named in values, such as `LINK`.
+    /// Name of the scope in values, such as `LINK`.
     pub scope: &'static str,
     /// Metric; 0 means unset.
     pub metric: u32,
@@ -299,7 +299,7 @@ fn existing(name: &'static str, slot: usize, random: &mut Random) -> Interface {
     if random.percent(30) {
         chosen.reverse();
     }
-    // Most interfaces leave these settings unset. A few have conflicting settings.
+    // Most interfaces set no MTU and no MAC address. A few have settings that conflict with each other.
     let odd = random.below(16);
     Interface {
         mtu: match odd {
@@ -357,7 +357,7 @@ impl Inventory {
         if slot < self.interfaces() {
             return interface_key(self.names[slot]);
         }
-        // Any seed will do, because the key of a value does not depend on random numbers.
+        // The seed does not matter, because the key of a value does not depend on random numbers.
         self.item(slot, &[OWN_PLACE], &mut Random::new(0)).key()
     }
 
@@ -377,7 +377,7 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
-                // `adopt` is not random. Tampering replaces only entries whose values allow adoption, so a foreign entry never
+                // Not random: tampering replaces only entries whose values allow adoption. A foreign entry therefore never
                 // blocks a value.
                 adopt: part == 1,
             }),

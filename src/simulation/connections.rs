@@ -109,7 +109,7 @@ pub enum WriterAnswer {
     Granted(i64),
     /// All status keys, and the revision at which they were listed.
     Listed(i64, Vec<Found>),
-    /// The transaction with this batch has ended, with this result.
+    /// Result of the transaction that was sent for this batch.
     Completion(Batch, Completion),
     /// A previous lease was revoked.
     Revoked,
@@ -127,8 +127,8 @@ pub enum WriterStep {
     Audit,
     /// The writer checks for statuses to write.
     Write,
-    /// A request arrives at the store, even if the connection was cut in the meantime. The number is the writer's lease at the
-    /// time of sending.
+    /// A request arrives at the store, even if the connection was cut in the meantime. The number is the lease that the writer
+    /// had when it sent the request.
     Arrive(Request, i64),
     /// A response arrives.
     Answer(WriterAnswer),

@@ -25,8 +25,8 @@ use self::{
     nics::nics,
 };
 
-/// Returns a description of the machine for the test oracle, on the assumption that no foreign object blocks a value. `places`
-/// contains the current namespace for each place, which is a number that stands for a namespace reference.
+/// Describes the machine for the test oracle, on the assumption that no foreign object blocks a value. `places` contains the
+/// current namespace of each namespace reference, indexed by the number that stands for the reference.
 pub fn surroundings(kernel: &Kernel, places: &[Option<NetnsId>]) -> Surroundings<NetnsId> {
     let found = places
         .iter()
@@ -42,7 +42,7 @@ fn values(configuration: &Configuration) -> Vec<Value> {
     configuration.values().map(Item::value).collect()
 }
 
-/// Checks that a namespace created by the agent exists exactly as long as a value refers to it.
+/// Checks that a namespace created by the agent exists if and only if a value refers to it.
 fn check_namespaces(kernel: &Kernel, configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> Result<(), String> {
     let named = [(FOREIGN_PLACE, FOREIGN_NAME), (CREATED_PLACE, CREATED_NAME)];
     let netns = |place: usize| surroundings.places.get(&reference(place));

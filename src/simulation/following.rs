@@ -40,7 +40,7 @@ struct DesiredValue {
 /// State that survives a restart of the agent.
 #[derive(Default)]
 pub struct Disk {
-    /// Description of the store as the agent last read it; `None` if the agent has not written any.
+    /// Description of the store as the agent last read it; `None` if the agent has not written the description yet.
     pub note: Option<Note>,
     held: BTreeMap<Key, DesiredValue>,
 }
@@ -328,8 +328,8 @@ fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, 
     (key, desired_update)
 }
 
-/// Converts an update to an event for the core; `None` if the update changes nothing. Removals have no revision of
-/// their own, and get `revision`.
+/// Converts an update to an event for the core; `None` if the update changes nothing. Removals have no revision of their own,
+/// so they get `revision`.
 fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;

@@ -62,7 +62,7 @@ pub struct Kernel {
     pub dangling: BTreeSet<String>,
     /// Processes by PID.
     pub processes: BTreeMap<i32, Process>,
-    /// Start time of the process to which each reference is bound. The records survive a restart of the agent.
+    /// Start time of the process to which the agent has bound each reference. The bindings survive a restart of the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
     /// Namespaces whose changes the monitor is about to report.
     pub reported: Vec<NetnsId>,
@@ -80,18 +80,18 @@ pub struct Kernel {
     pub violations: Vec<String>,
     /// Counter that increases with every change that may affect namespace references.
     pub references: u64,
-    /// True if an operation also affected something other than its target: other addresses of a subnet, another reference with
-    /// the same name, or the former name of a link that other operations in the batch still use.
+    /// True if an operation affected more than its target. It may also affect other addresses of a subnet, another reference
+    /// with the same name, or the former name of a link that other operations in the batch still use.
     pub side_effects: bool,
-    /// True to ignore `bindings`, which simulates a bug in the agent.
+    /// True to simulate a bug in the agent that makes it ignore `bindings`.
     pub forgetful: bool,
     /// Maximum number of watched namespaces.
     pub watched_max: usize,
-    /// True if the agent has turned off change notifications.
+    /// True while the agent has turned off change notifications.
     pub deaf: bool,
     /// Addresses that are undergoing duplicate address detection.
     pub asking: Vec<Asked>,
-    /// Routes that the kernel added for addresses, and that others have deleted.
+    /// Routes that the kernel added for addresses and that have since been deleted.
     missing: HashSet<(NetnsId, AddressRoute)>,
     foreign: BTreeSet<(NetnsId, u32)>,
     peers: BTreeMap<(NetnsId, u32), (NetnsId, u32)>,

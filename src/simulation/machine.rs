@@ -217,8 +217,8 @@ fn reference(place: usize) -> Option<NamespaceRef> {
     })
 }
 
-/// Returns the current namespace for each place (a number that stands for a namespace reference), if it exists. `container` is
-/// the PID of the main process of the container that has the label.
+/// Returns the current namespace of each namespace reference, indexed by the number that stands for the reference. The element
+/// is `None` if the namespace does not exist. `container` is the PID of the main process of the container that has the label.
 pub fn places(kernel: &Kernel, container: Option<i32>) -> Vec<Option<NetnsId>> {
     let place = |place| match reference(place) {
         Some(reference) => kernel.find(&reference).ok().map(|(netns, _)| netns),

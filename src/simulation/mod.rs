@@ -9,7 +9,8 @@
 //! only safety properties are checked. Then all faults end, and the world must converge to the result of the test oracle
 //! ([`expectation`]). After that, a restart of the agent must change nothing.
 //!
-//! In tests, `histories` uses the same kernel, values and rules with only the agent's core and effects.
+//! The tests in `histories` run only the agent's core, without a store or Docker. They use the same simulated
+//! kernel, values and rules.
 
 pub(crate) mod agent;
 pub mod choices;

@@ -204,7 +204,7 @@ pub struct Scenario {
     pub steps: Vec<(Duration, Step)>,
 }
 
-/// Kinds of events in a scenario. Many scenarios with few kinds of events find more bugs than scenarios with all of them.
+/// Kinds of events in a scenario. Many scenarios with a few kinds of events each find more bugs than scenarios with all kinds.
 struct Repertoire {
     kernel: bool,
     failures: bool,
@@ -245,7 +245,7 @@ impl Scenario {
         }
     }
 
-    /// Creates the scenario of a seed.
+    /// Generates the scenario that belongs to a seed.
     pub fn of_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let docker = random.percent(40);
@@ -309,8 +309,9 @@ impl Scenario {
 
 /// Removes the steps that would change values after the store has been emptied or restored.
 ///
-/// If a lost value is put again with another kernel name or address after a restart of the agent, the link of the value's former
-/// version is an orphan. It is not specified yet what must happen to such a link while removals of orphans are held.
+/// If a lost value is put again after a restart of the agent, it may have another kernel name or address. The link that was
+/// created for its earlier version is then an orphan. It is not specified yet what must happen to such a link while removals of
+/// orphans are held.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -353,7 +354,7 @@ impl Repertoire {
         item
     }
 
-    /// Returns true if an interface always stays on the same foreign link.
+    /// Returns true if the interface with the number `slot` must always stay on the same foreign link.
     ///
     /// Foreign links have no ownership mark. If no value names such a link any more, a restarted agent cannot recognize the
     /// objects that it added to the link.

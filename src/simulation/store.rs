@@ -13,7 +13,7 @@ use crate::{
 /// Time to live of a lease, counted from its last renewal.
 pub const TTL: Duration = Duration::from_secs(10);
 
-/// Kind of data loss: the cluster id and the revision that the store has afterwards.
+/// Kind of data loss, which determines the cluster id and the revision of the store after the loss.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Loss {
     /// The store has another cluster id, and starts again at its first revision.

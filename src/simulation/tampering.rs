@@ -104,7 +104,7 @@ impl Tampering {
                 let all = |space: &Snapshot| space.routes.iter().filter(adoptable).cloned().collect();
                 on_any(kernel, number, all, |kernel, netns, state| {
                     let link = name_of(kernel, netns, state.link);
-                    // Like `ip`, this fails if the link is down.
+                    // `add_route` fails if the link is down, as `ip route replace` does.
                     drop(kernel.add_route(netns, &link, &state.route, true, OTHER_PROTOCOL));
                 });
             }
@@ -179,7 +179,7 @@ impl Kernel {
     pub fn add_nic(&mut self, name: &str) {
         if self.link(OWN, name).is_none() {
             let index = self.add_foreign_link(OWN, name, if name == TAP { "tun" } else { "dummy" });
-            // No program has opened the TAP yet.
+            // A new TAP has no carrier until a program opens it.
             self.set_carrier(OWN, index, name != TAP);
         }
     }

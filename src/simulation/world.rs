@@ -38,7 +38,7 @@ use crate::{
 };
 use netns_kernel::NetnsId;
 
-/// Simulated time at which every run begins, since the Unix epoch.
+/// Simulated time at which every run begins, counted from the Unix epoch.
 const BEGINNING: Duration = Duration::from_secs(1_000_000);
 
 /// Maximum delay before a failed operation is retried.

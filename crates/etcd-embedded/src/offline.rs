@@ -73,7 +73,7 @@ impl File {
             let before = self.rows.insert(version.row(), Arc::clone(version));
             assert!(before.is_none(), "row {:?} was written twice", version.row());
         }
-        // A compaction by a client and an automatic one may list the same rows.
+        // A compaction that a client requests and an automatic compaction may list the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
             assert!(self.rows.remove(row).is_some(), "the row {row:?} to remove does not exist");
         }

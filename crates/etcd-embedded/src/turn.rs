@@ -114,7 +114,7 @@ impl Place {
         }
     }
 
-    /// Waits until the predecessor's key or this key is deleted.
+    /// Waits until the predecessor's key or this participant's key is deleted.
     async fn gone(&self, predecessor: &Version, committed: &mut tokio::sync::watch::Receiver<i64>) -> Result<(), Refusal> {
         let (theirs, ours) = (KeyRange::One(predecessor.kv.key.clone()), KeyRange::One(self.key.clone()));
         loop {

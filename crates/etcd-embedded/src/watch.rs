@@ -222,7 +222,8 @@ impl WatchStream {
         self.progress_requested = true;
     }
 
-    /// Queues a progress notification for each watch that requested such notifications and has had no events since the last call.
+    /// Queues a progress notification for each watch that requested such notifications, is not lagging, and has had no events
+    /// since the last call.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
         let mut quiet = Vec::new();

@@ -1,8 +1,8 @@
 //! The writer thread: orders all writes, commits them in batches, expires leases and compacts automatically.
 //!
 //! A batch consists of the commands that were queued while the previous batch was written to disk. It is applied in memory, committed in
-//! one redb transaction, then made visible to readers and watches; only then are the responses sent. All waiting clients share the disk
-//! latency, and acknowledged writes survive if the process is killed. The state lock is not held during disk I/O.
+//! one redb transaction, and then made visible to readers and watches. Only then are the responses sent. All waiting clients
+//! share the disk latency, and acknowledged writes survive if the process is killed. The state lock is not held during disk I/O.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};

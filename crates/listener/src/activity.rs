@@ -22,7 +22,7 @@ struct State {
 pub struct Busy(Arc<Activity>);
 
 impl Activity {
-    /// Creates the activity of a new connection, which has no calls yet.
+    /// Creates the call counter for a new connection, which has no calls yet.
     pub fn begin() -> Arc<Self> {
         let (calls, since) = (0, Instant::now());
         Arc::new(Activity(Mutex::new(State { calls, since })))

@@ -28,8 +28,10 @@ pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<
     Ok(bytes[..length].to_vec())
 }
 
-/// Serves a connection until it ends. Once `stop` completes, requests in flight can still finish. Once `idle` completes, the
-/// connection is shut down gracefully, and dropped if the client has not closed it within `drain_timeout`.
+/// Serves a connection until it ends.
+///
+/// Once `stop` completes, the connection accepts no new requests, but those in flight can still finish. Once `idle` completes,
+/// the connection is shut down gracefully, and is dropped if the client has not closed it within `drain_timeout`.
 ///
 /// # Errors
 /// Returns the connection's error.

@@ -14,7 +14,7 @@ use crate::simulation::{
 };
 
 const PREFIX: &str = "/vnf-agent/vpp1/";
-/// Suffix of the `lo` alias in a namespace that the agent created.
+/// End of the alias that the agent gives to `lo` in a namespace that it created.
 const CREATED: &str = "//netns";
 /// Alias of a foreign link that occupies the kernel name of an interface.
 pub const SQUATTER: &str = "squatter";
@@ -135,8 +135,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Returns a setting of a link: its VRF table, IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_VLAN_ID or
-/// IFLA_VLAN_FLAGS.
+/// Returns the setting `name` of a link. Supports the VRF table, IFLA_BR_AGEING_TIME, IFLA_BR_STP_STATE,
+/// IFLA_BR_VLAN_FILTERING, IFLA_VLAN_ID and IFLA_VLAN_FLAGS.
 fn setting(link: &LinkState, name: &str) -> Option<u64> {
     let number = |attribute: u16| link.attribute(attribute)?.first_chunk().copied().map(u32::from_ne_bytes);
     match name {

@@ -41,7 +41,7 @@ fn assert_has(world: &World, name: &str, host_name: &str) {
 #[test]
 fn pair_waits_for_the_name_of_a_link_in_deletion() {
     let mut world = World::start(machine(), &Configuration::new());
-    // Because of the address, the deletion takes more than one step.
+    // Because the link has an address, its deletion takes more than one step.
     world.put(&dummy("z", "eth0", "10.0.0.1/24"));
     world.rest();
     world.delete(&interface_key("z"));

@@ -1,4 +1,5 @@
-//! Checks two properties of arbitrary histories: the machine converges to the desired state, and a restart then changes nothing.
+//! Checks two properties of random histories: the machine converges to the desired state, and a restart after that changes
+//! nothing.
 
 use proptest::prelude::*;
 

@@ -25,7 +25,7 @@ use crate::{
 use netns_kernel::{Failure, LinkState, NetnsId};
 use testbed::expected::Surroundings;
 
-/// Number of rounds within which the agent must become idle.
+/// Maximum number of rounds until the agent must be idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,

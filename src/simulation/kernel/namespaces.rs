@@ -131,7 +131,7 @@ impl Kernel {
         }
     }
 
-    /// Resolves a reference. For a process, also returns its start time.
+    /// Resolves a reference. If it refers to a process, also returns the start time of the process.
     pub fn find(&self, reference: &NamespaceRef) -> Result<(NetnsId, Option<u64>), Failure> {
         let missing = || unavailable(format!("{reference:?} does not exist"));
         match reference {

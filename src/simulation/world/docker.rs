@@ -1,4 +1,5 @@
-//! Events between the Docker tracker and the daemon, and the ends of processes for which the tracker holds a pidfd.
+//! Events between the Docker tracker and the daemon, and notifications about ended processes for which the tracker holds a
+//! pidfd.
 
 use std::time::Duration;
 

@@ -248,8 +248,8 @@ impl World {
             // If the repair of an address failed, gateways in its subnet are unreachable until the retry.
             let lacking = self.machine.get().kernel.lacks_address_routes();
             let unreachable = failure.errno == Some(ENETUNREACH) && (of_others || lacking);
-            // A VLAN from an earlier run may have the same id, in a namespace that the agent has not read yet: at startup, or after a
-            // hold of removals, when held orphans are deleted.
+            // A VLAN from an earlier run may still use the id of a new VLAN, in a namespace that the agent has not read yet.
+            // This can happen at startup, and when the agent deletes orphans whose removal was held.
             let mut reading = [Some(self.started), self.losses.ended].into_iter().flatten();
             let scanning = reading.any(|since| self.now < since + SCANNED_WITHIN);
             let orphan = scanning && failure.errno == Some(EEXIST) && failure.message.contains("VLAN device already exists");

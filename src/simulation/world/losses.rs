@@ -27,8 +27,8 @@ const ACCEPTANCE: &str = "removals/accept";
 pub(super) struct Losses {
     /// Keys of the configuration that are missing from the store.
     lost: BTreeSet<String>,
-    /// True if the agent must hold exactly the removals of the lost values, because it knew all values and no lost value has been
-    /// changed since.
+    /// True if the agent must hold the removals of the lost values and no other removals. This is the case if it knew all
+    /// values and no lost value has been changed since.
     certain: bool,
     /// True if the store was emptied, restored or replaced, or may have failed to report a change to the agent.
     happened: bool,
@@ -97,14 +97,14 @@ impl Losses {
         self.note_superseded();
     }
 
-    /// Records that a value was put again, unchanged and by chance at its former revision, as if the store had been restored from
-    /// a snapshot.
+    /// Records that a value was put again unchanged and happens to have its former revision, as if the store had been restored
+    /// from a snapshot.
     pub(super) fn note_look_alike(&mut self) {
         self.certain &= !self.happened;
     }
 
-    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then keep objects as orphans that
-    /// the previous version of the value described.
+    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then treat objects as
+    /// orphans that it created for the earlier version of the value.
     fn note_superseded(&mut self) {
         self.certain &= !(self.put_again && self.killed);
     }
@@ -206,8 +206,9 @@ impl World {
 
     /// Returns the agent's links that belong to the current configuration.
     ///
-    /// Does not include links of an earlier version of a value, because the agent deletes them, together with the other end of a
-    /// pair. Does not include a pair whose other end was deleted by a user, unless the agent holds the removal of that end.
+    /// Leaves out links of an earlier version of a value, because the agent deletes them. A veth end or VLAN is also left out
+    /// if its peer or parent has no link of the current version, or is not in the configuration and the agent does not hold its
+    /// removal.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let places = self.places();
         let kernel = &self.machine.get().kernel;

@@ -22,7 +22,7 @@ const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 const SECOND_CHECK: Duration = Duration::from_secs(2);
 /// Delay before the agent writes the note by which it recognizes the store. The same as in the real agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval at which the writer audits the status keys. It is much shorter than in the agent, to shorten runs.
+/// Interval at which the writer audits the status keys. It is much shorter than in the real agent, so that runs are short.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
 /// Timeout of a writer request.
 const TIME_LIMIT: Duration = Duration::from_secs(3);
@@ -160,7 +160,7 @@ impl World {
         agent.following.write_note(agent.reader.reading.note().as_ref(), &mut self.disk);
     }
 
-    /// Lets the agent check whether it can stop holding back removals.
+    /// Lets the agent check whether it can stop holding removals.
     pub(super) fn judge_hold(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let note = agent.following.is_holding().then(|| agent.reader.reading.note()).flatten();

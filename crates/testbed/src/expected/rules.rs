@@ -40,7 +40,8 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         alive.filter(move |other| other.is_existing() && other.host() == host)
     }
 
-    /// Returns all ordered pairs of EXISTING interfaces that conflict on a link, and of VLANs that have the same parent and id.
+    /// Returns all ordered pairs of values that conflict: EXISTING interfaces on the same link, and VLANs with the same parent
+    /// and id.
     pub(super) fn conflicts(&self) -> Vec<(&'a Interface, &'a Interface)> {
         let links = self.surroundings.nics.keys();
         let pairs = links.flat_map(|host| {
@@ -152,7 +153,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         all
     }
 
-    /// Returns the interface if neighbours and routes can use it: it is up and has an address.
+    /// Returns the interface if it is up and has an address, so that neighbours and routes can use it.
     fn usable(&self, name: &str) -> Option<&'a Interface> {
         self.alive(name)
             .filter(|interface| interface.enabled && !self.addresses_on_link(interface).is_empty())
@@ -283,7 +284,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the expected kernel entry for a route on its interface.
+    /// Returns the route that the kernel is expected to have for a desired route on this interface.
     pub(super) fn route(&self, route: &Route, interface: &'a Interface) -> RouteEntry {
         let (to, length) = network(parse(&route.destination));
         let scope = match route.scope {
