@@ -54,7 +54,7 @@ impl Demo {
         command
     }
 
-    /// Starts `demo --keep` in its own process group, as a shell does, and reads its output until the demo waits.
+    /// Starts `demo --keep` in its own process group, as a shell does. Returns when the demo waits for a signal.
     fn keep(&self) -> Child {
         let mut child = self
             .command()
@@ -111,7 +111,7 @@ fn text(output: &Output) -> (String, String) {
     (text(&output.stdout), text(&output.stderr))
 }
 
-/// Expected steps: the beginning of each title, and the results in order.
+/// Expected steps of the demo: the beginning of each title, and the results that the step reports, in order.
 const STEPS: &[(&str, &[&str])] = &[
     ("1. Put values in the wrong order", &["PENDING"; 4]),
     ("2. Start a process with PID 1000", &["CONFIGURED"; 4]),
@@ -184,7 +184,7 @@ fn demo_works_without_privileges() {
 fn kept_demo_ends_with_ctrl_c() {
     let demo = Demo::new();
     let mut child = demo.keep();
-    // Like a terminal, send the signal to the whole process group.
+    // Send the signal to the whole process group, as a terminal does.
     killpg(Pid::from_raw(i32::try_from(child.id()).expect("a PID")), Signal::SIGINT).expect("the group exists");
     let status: ExitStatus = child.wait().expect("the demo ends");
     assert_eq!(status.code(), Some(0));

@@ -315,7 +315,7 @@ async fn containers_ended_by_a_restarted_daemon_return_when_started() -> TestRes
 
     daemon.crash()?;
     daemon.launch()?;
-    // The two containers end in any order, and one of them restarts. Only changes with the same label have a certain order.
+    // The two containers end in any order, and one of them restarts. Only the changes of one label arrive in a known order.
     let mut reported = Vec::new();
     while reported.len() < 3 {
         reported.push(match tracked.next_about_labels().await? {
@@ -396,7 +396,7 @@ async fn starts_and_ends_are_reported_within_milliseconds() -> TestResult {
     let (median, worst) = (ROUNDS / 2, ROUNDS - 1);
     eprintln!("start event to available: median {:?}, worst {:?}", starts[median], starts[worst]);
     eprintln!("kill to gone: median {:?}, worst {:?}", ends[median], ends[worst]);
-    // Generous limits, because a machine that runs tests is busy.
+    // The limits are generous, because a machine that runs tests is busy.
     assert!(starts[median] < Duration::from_millis(500), "{starts:?}");
     assert!(ends[median] < Duration::from_millis(500), "{ends:?}");
     Ok(())

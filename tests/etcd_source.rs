@@ -328,8 +328,8 @@ async fn pings_of_an_idle_watch_do_not_close_the_connection() {
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
     follower.converge(&mut client).await;
-    // Sleep long enough for two pings. etcd closes the connection after the third ping that arrives too early. With one ping per
-    // second, it did so after four seconds.
+    // The source pings every six seconds, so this sleep covers two pings. If pings arrived too often, etcd would close the
+    // connection. With one ping per second, it did so after four seconds.
     tokio::time::sleep(Duration::from_secs(14)).await;
     put(&mut client, "a", "1").await;
     follower.converge(&mut client).await;

@@ -291,7 +291,7 @@ fn process_in_the_own_namespace_is_reported_again_when_it_leaves() -> TestResult
         let target = Target::Process(process.pid());
         watched.watch("process", target.clone(), Binding::Missing);
         watched.expect("process").await?;
-        // The engine cannot use a process in the agent's own namespace, so it watches the process again.
+        // Watch the process again, as the engine does if the process is still in the agent's own namespace.
         watched.watch("process", target, Binding::Missing);
         watched.expect_silence().await?;
         process.0.stdin.take().ok_or("no standard input")?.write_all(b"go\n")?;

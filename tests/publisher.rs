@@ -281,7 +281,7 @@ async fn thawed_server_with_old_requests_ends_with_the_newest_state() {
         }
         flush(&publisher).await;
         etcd.freeze();
-        // These requests stay in the server's socket until the lease has expired.
+        // The server is frozen, so these requests wait in its socket while the lease expires.
         for index in 0..500 {
             match index % 3 {
                 0 => publisher.remove(&format!("status/{index}")),

@@ -51,7 +51,7 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     // Talks to the agent only through its APIs. `config` contains the arguments of `run`. The demo uses the sandbox of
-    // `netns_kernel`, and reads the kernel through it independently of the agent. The doctor uses it to try link kinds.
+    // `netns_kernel`, and reads the kernel with this crate, independently of the agent. The doctor tries link kinds with it.
     ("cli", &["config", "netns_kernel", "telemetry", "yaml"]),
 ];
 
@@ -150,7 +150,7 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
 
 /// Returns the crates of this repository, except `models`, that the text imports or names in paths.
 ///
-/// Ignores a module in a braced import that only has the name of such a crate (`ligato::{kvscheduler::…}`).
+/// In a braced import, ignores a module that has the same name as such a crate (`ligato::{kvscheduler::…}`).
 fn own_crates(text: &str) -> BTreeSet<String> {
     let lines = code_lines(text);
     let names = |line: &str, name: &str| {

@@ -162,7 +162,7 @@ async fn unconfirmed_change_is_rolled_back(mut bench: Bench) {
     assert_eq!(reported, "ROLLED_BACK");
     assert_eq!(send("POST", &state, "").await.status, 409, "confirmed too late");
 
-    // Neither of these overlapping changes is confirmed, so the agent restores the value from before the first of them.
+    // Neither of these overlapping changes is confirmed, so the agent restores the MTU that was set before the first change.
     send("PUT", "/configuration?confirm-within=1", &document(1300)).await;
     send("PUT", "/configuration?confirm-within=2", &document(1200)).await;
     bench.until_true("the MTU is that before both changes", || mtu() == "1400").await;

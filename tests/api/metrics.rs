@@ -24,8 +24,8 @@ fn sample(answer: &Answer, name: &str) -> Option<f64> {
 async fn metrics_count_events(mut bench: Bench) {
     world::converged(&mut bench).await;
     let mut before = read().await;
-    // The statuses of a transaction are published before the transaction is complete, so wait until the queue is empty. The time
-    // limit of the test ends the wait.
+    // The statuses of a transaction are published before the transaction is complete, so wait until the queue is empty. The test
+    // fails at its own time limit if that never happens.
     while sample(&before, "ligato_kvscheduler_queue_length") != Some(0.0) {
         before = read().await;
     }
@@ -64,7 +64,7 @@ async fn metrics_count_events(mut bench: Bench) {
     let repaired = r#"netns_agent_drift_repairs{kind="linux.interfaces.interface"}"#;
     let mut repairs = None;
     while repairs.is_none() {
-        // Wait until the kernel has notified the agent of the deletion. The time limit of the test ends the wait.
+        // Wait until the agent has repaired the deletion. The test fails at its own time limit if that never happens.
         repairs = sample(&read().await, repaired);
     }
     assert!(repairs >= Some(1.0), "{repairs:?}");
@@ -72,7 +72,8 @@ async fn metrics_count_events(mut bench: Bench) {
 }
 on_one_store!(metrics_count_events, Embedded, 120);
 
-/// Returns the lines of these metrics, except for those that depend on time: sums, and all histogram buckets but the last.
+/// Returns the lines of the metrics whose names begin with `prefix`. Leaves out the lines that depend on time: sums, and all
+/// histogram buckets but the last.
 fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
     let lines = answer.body.lines().filter(|line| {
         let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);
@@ -135,7 +136,7 @@ async fn one_metric_and_the_health_are_served(mut bench: Bench) {
     let version = format!("build_version=\"{}\"", env!("CARGO_PKG_VERSION"));
     let starting = format!("dependency=\"docker\",service=\"{}\"}} 0", bench.label);
     let mut health = Request::get("/health").send().await;
-    // No Docker daemon is running here. The agent needs a moment to notice that.
+    // No Docker daemon is running here, and the agent needs a moment to find that out.
     while !health.body.contains("service_dependency_health{dependency=\"docker\"") || health.body.contains(&starting) {
         health = Request::get("/health").send().await;
     }

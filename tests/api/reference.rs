@@ -189,7 +189,7 @@ fn check_json(reference: &DescriptorPool, place: &str, json: &Json) {
     }
 }
 
-/// Puts one value of each kind. Some of the values stay pending, and some set fields explicitly to their default.
+/// Puts one value of each kind. Some of the values stay pending, and some set fields explicitly to their default values.
 async fn everything(bench: &mut Bench) {
     world::converged(bench).await;
     let body = "vppConfig: {}\nlinuxConfig:\n  interfaces:\n  - {name: e1, type: VETH, hostIfName: e1, enabled: true, ipAddresses: [10.9.0.1/24], veth: {peerIfName: e2}}\n  \

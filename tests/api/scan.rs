@@ -1,4 +1,4 @@
-//! Sends bad requests of all kinds to every listener at once, while legitimate clients must be served all the time.
+//! Sends bad requests of all kinds to every listener at once. Legitimate clients must be served throughout.
 //!
 //! Each attempt ends when the agent closes the connection. A connection that stays open fails the test. `scan/wire.rs` contains
 //! functions that send slowly, send garbage or send nothing. `scan/rest.rs` and `scan/grpc.rs` contain the bad requests of each
@@ -18,9 +18,9 @@ use crate::{
     support::bench::Bench,
 };
 
-/// Number of simultaneous repetitions of each attempt.
+/// Number of times that each bad request is sent, all at once.
 const TIMES: usize = 5;
-/// Pause between two requests of a legitimate client, which shares the CPUs with the attempts.
+/// Pause between two requests of a legitimate client. It leaves CPU time for the bad requests.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Agent arguments with small limits, so that the test takes only seconds.
 const LIMITS: [&str; 6] = ["--http-time-limit", "1", "--http-body-max", "1000", "--tokens-file", TOKENS];
@@ -30,21 +30,21 @@ const READER: &str = "token-of-anna-0123456789";
 const EXPIRED: &str = "token-of-emil-0123456789";
 const UNKNOWN: &str = "token-of-nobody-01234567";
 
-/// Attempts in progress, and the legitimate clients that are served in the meantime.
+/// Bad requests in progress, and the legitimate clients that must be served in the meantime.
 struct Scan {
     listener: &'static str,
     tries: JoinSet<(&'static str, &'static str, String)>,
     welcome: Vec<Welcome>,
 }
 
-/// A legitimate client that must be served all the time.
+/// A legitimate client that sends requests continuously, all of which must be served.
 struct Welcome {
     stop: watch::Sender<bool>,
     served: JoinHandle<usize>,
 }
 
 impl Welcome {
-    /// Calls `ask` repeatedly until the client is stopped. `ask` panics if its request is not served.
+    /// Calls `ask`, which sends one request, until the client is stopped. `ask` must panic if its request is not served.
     fn begin<F>(mut ask: impl FnMut() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send,
@@ -69,7 +69,7 @@ impl Scan {
         Scan { listener, tries, welcome }
     }
 
-    /// Starts several concurrent runs of one attempt.
+    /// Starts several concurrent copies of one bad request.
     ///
     /// The response must contain `expected`; if `expected` is empty, there must be no response.
     fn attempt<F>(&mut self, name: &'static str, expected: &'static str, attempt: impl Fn() -> F)
@@ -82,7 +82,7 @@ impl Scan {
         }
     }
 
-    /// Waits for all attempts, compares the responses with the expected ones, and prints a summary.
+    /// Waits for all responses, compares them with the expected ones, and prints a summary.
     async fn finish(mut self) {
         let (mut refused, mut wrong) = (BTreeMap::new(), Vec::new());
         while let Some(done) = self.tries.join_next().await {

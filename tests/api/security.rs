@@ -154,7 +154,7 @@ async fn too_many_connections(mut bench: Bench) {
         TcpStream::connect(ADDRESS).await.expect("a connection"),
         TcpStream::connect(ADDRESS).await.expect("a connection"),
     ];
-    // The agent accepts connections in order, so the two open connections count against the limit before the next one arrives.
+    // The agent accepts connections in order, so it has counted the two open connections when the next one arrives.
     golden::check("security-connections.json", &Request::get("/").send().await);
     drop(held);
     let mut served = false;

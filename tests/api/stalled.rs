@@ -29,7 +29,7 @@ const ROUNDS: usize = 25;
 /// Stream window of a gRPC client, in bytes. If a larger window were full of small messages, the client library itself would
 /// close the stream.
 const WINDOW: u32 = 8192;
-/// Number of requests that a REST client sends without reading a response. All responses together exceed the buffers.
+/// Number of requests that a REST client sends without reading a response. The responses do not fit into the socket buffers.
 const UNREAD: usize = 1000;
 /// Maximum memory that all stalled clients together may cost the agent.
 ///
@@ -79,10 +79,10 @@ async fn stalled_http2() -> TcpStream {
     let (settings, window_update) = (4, 8);
     let begin = [
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-        // SETTINGS_INITIAL_WINDOW_SIZE and the connection window, both at their maximum.
+        // Set SETTINGS_INITIAL_WINDOW_SIZE and the connection window to their maximum.
         frame(settings, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]),
         frame(window_update, 0, 0, &[0x7f, 0xff, 0, 0]),
-        // HEADERS with END_HEADERS, and DATA with END_STREAM: an empty message.
+        // A HEADERS frame with END_HEADERS, then a DATA frame with END_STREAM that contains an empty message.
         frame(1, 4, 1, &headers),
         frame(0, 1, 1, &[0; 5]),
     ];

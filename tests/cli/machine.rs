@@ -45,7 +45,7 @@ async fn doctor(mut bench: Bench) {
         let finding = findings.iter().find(|finding| finding["check"] == check);
         finding.unwrap_or_else(|| panic!("no {check} in {findings:?}"))["verdict"].clone()
     };
-    // The tests need root, veth pairs, a shared /run, an agent and its store as well, so these checks must succeed.
+    // This test itself needs root, veth pairs, a shared /run, an agent and its store, so these checks must succeed.
     for check in ["capabilities", "kernel", "link kind veth", "/run/netns", "etcd", "agent"] {
         assert_eq!(verdict(check), "ok", "{check} in {findings:?}");
     }

@@ -348,7 +348,7 @@ async fn read_until(stream: &mut WatchStream, last: i64) -> (BTreeMap<i64, Vec<P
     }
 }
 
-/// Makes final changes that every watch reports: puts keys, deletes them, and puts one of them again. Returns the last revision.
+/// Makes final changes that every watch reports: puts two keys, deletes both, and puts one again. Returns the last revision.
 async fn finish(client: &mut Client) -> i64 {
     client
         .txn(Txn::new().and_then([TxnOp::put("b/1", "end", None), TxnOp::put("z", "end", None)]))

@@ -18,9 +18,9 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     }
 }
 
-/// Returns the errors for a put, a transaction with a put, and a lease grant from a store that is out of space.
+/// Sends a put, a transaction with a put, and a lease grant to a store that is out of space; returns the errors.
 ///
-/// Deletions and reads must still be possible.
+/// Also checks that deletions and reads still succeed.
 async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {
     let put = TxnOp::put("k", "v", None);
     let refused = vec![

@@ -117,7 +117,7 @@ async fn run() {
     let foreign_processes = foreign_processes_unchanged(&chaos.foreign_processes);
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < duration {
-        // Do not kill the agent in every second round or in the last third of the run, so that any leaks accumulate.
+        // In every second round, and in the last third of the run, leave the agent alive, so that any leaks accumulate.
         let spared = rounds % 2 == 1 || began.elapsed() > duration * 2 / 3;
         let until = Instant::now() + interval;
         while Instant::now() < until {
@@ -216,7 +216,7 @@ impl Chaos {
         self.done.push(format!("{:9.3} {what}", self.began.elapsed().as_secs_f64()));
     }
 
-    /// Restarts or resumes the processes whose scheduled time has come, or all of them if `all` is true.
+    /// Restarts or resumes each stopped process whose pause is over. If `all` is true, ends all pauses now.
     async fn start_what_is_due(&mut self, all: bool) {
         let now = Instant::now();
         let due = |at: &mut Option<Instant>| at.take_if(|at| all || *at <= now).is_some();
@@ -267,7 +267,7 @@ impl Chaos {
                 if right.is_empty() {
                     break expectation;
                 }
-                // Check everything once more, because namespaces that were found correct may have changed since.
+                // Check all namespaces once more, because those that were correct in an earlier iteration may have changed since.
                 right.clear();
                 continue;
             }

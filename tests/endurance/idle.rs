@@ -128,7 +128,7 @@ async fn run() {
     bench.stop_agent().await;
 }
 
-/// Leaves the agent idle for this many seconds, and prints what it did in that time.
+/// Leaves the agent idle for this many seconds, and prints the resources that it used in that time.
 async fn rest(bench: &mut Bench, seconds: u64) {
     let pid = bench.agent().pid();
     let before_idle = statuses(bench);

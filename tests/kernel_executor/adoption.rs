@@ -56,7 +56,8 @@ fn foreign_pair_is_adopted_changed_and_deleted() {
     });
 }
 
-/// Simulates a setting that the kernel rejects. Cleaning up after the failed adoption must not delete the adopted links.
+/// Cleaning up after a failed adoption must not delete the adopted links. The test performs the
+/// clean-up operation itself.
 #[test]
 fn failed_adoption_is_repeated_on_the_same_links() {
     in_private_namespaces(|world| {

@@ -182,7 +182,7 @@ fn foreign_link_is_neither_changed_nor_deleted() {
         assert!(failure.message.contains("somebody-else"), "{failure}");
         assert_eq!(ip("-n a link show dev foreign")[0]["mtu"], 1500);
 
-        // A foreign link must also stay if one batch deletes both this link and links of the agent.
+        // A foreign link must also survive a batch that tries to delete it together with links of the agent.
         world.veth((a, "x"), (a, "y"));
         let results = world.tasks(vec![vec![delete_link(a, "foreign")], vec![delete_link(a, "x")]]);
         assert_eq!(results[0].as_ref().map_err(|failure| failure.kind), Err(FailureKind::Foreign));

@@ -39,7 +39,7 @@ fn missing_namespace_is_created_as_by_ip_netns_add() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
-        // The last line is the topmost mount. If `ip netns` was used on this machine, the mount made by `ip netns` is below.
+        // The last line is the topmost mount. If `ip netns` was used on this machine, the mount made by `ip netns` is below it.
         let line = mounts
             .lines()
             .rfind(|line| line.contains(" /run/netns "))
@@ -345,7 +345,7 @@ fn namespaces_read_in_one_batch_get_their_own_contents() {
             opened.push(netns);
         }
         let unknown = NetnsId(1);
-        // Also read one of the namespaces twice, and one namespace that is not open.
+        // Read one of the namespaces twice, and also try to read one that is not open.
         let wanted: Vec<NetnsId> = opened.iter().copied().chain([opened[3], unknown]).collect();
         let results = world.tasks(wanted.iter().map(|netns| vec![KernelOp::DumpNamespace { netns: *netns }]).collect());
         let whose = names.iter().chain([&names[3]]);
@@ -701,7 +701,7 @@ fn overrun_of_notifications_is_an_event() {
 fn only_deletions_of_own_neighbours_and_routes_are_events() {
     in_private_namespaces(|world| {
         let netns = world.open("a");
-        // Disable IPv6, which would cause notifications for several seconds.
+        // Disable IPv6, because it would cause notifications for several seconds.
         run("ip", "netns exec a sysctl -q -w net.ipv6.conf.default.disable_ipv6=1");
         world.veth((netns, "x"), (netns, "y"));
         let mac = [2, 0, 0, 0, 0, 1];

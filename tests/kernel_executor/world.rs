@@ -26,7 +26,7 @@ pub const MARK: &str = "netns-agent:test";
 /// Time limit for an event to arrive. A passing test does not wait that long.
 pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// An executor in private namespaces, and a runtime on which its functions are called.
+/// An executor in private namespaces, and a runtime on which the test waits for the executor.
 pub struct World {
     /// The executor under test.
     pub executor: Executor,

@@ -34,7 +34,7 @@ fn replace(path: &Path, text: &str) {
     fs::rename(&new, path).expect("replace the file");
 }
 
-/// Waits until the kernel shows this MTU. The MTU is checked whenever the agent publishes something, which it does after each
+/// Waits until the kernel shows this MTU. Checks the MTU whenever the agent publishes something, which happens after each
 /// change.
 async fn until_mtu(bench: &Bench, mtu: u32) {
     let path = end("one", "two").netns.path();

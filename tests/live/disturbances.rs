@@ -49,7 +49,7 @@ pub struct Disturbance {
     pub least: u64,
     /// Maximum number of writes allowed for the repair, and why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Actions that undo the changes to which no value refers. Until they run, the agent must leave these changes alone.
+    /// Actions that undo changes which the agent must not repair, because they affect nothing that a value describes.
     pub after: &'static [Act],
 }
 
@@ -168,9 +168,9 @@ const fn dear(name: &'static str, least: u64, allowed: (u64, &'static str), acts
     }
 }
 
-/// Returns a disturbance that the agent must leave alone, because no value refers to what it changes.
+/// Returns a disturbance that the agent must leave alone, because it changes nothing that a value describes.
 ///
-/// It also includes one change that the agent must repair, which shows that the agent has read the namespace.
+/// It also includes one change that the agent must repair. The repair shows that the agent has read the namespace.
 const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]) -> Disturbance {
     Disturbance {
         after,
@@ -190,7 +190,7 @@ use Place::{A, B, Own, Process};
 /// All disturbances.
 #[rustfmt::skip]
 pub const TABLE: &[Disturbance] = &[
-    // Links.
+    // Disturbances of links.
     row("veth end deleted", 20, &[Ip(A, &["link del eth0"])]),
     row("veth end deleted at its other end", 20, &[Ip(B, &["link del eth0"])]),
     row("veth end of a process deleted from within", 8, &[Ip(Process, &["link del eth0"])]),
@@ -212,7 +212,7 @@ pub const TABLE: &[Disturbance] = &[
     row("transmit checksum offloading switched off", 1, &[Run(B, "ethtool -K eth0 tx off")]),
     row("MTU, MAC and alias at once", 4, &[Ip(A, &["link set eth0 mtu 1300 address 02:00:00:00:66:66 alias x"])]),
     row("everything about a link at once", 15, &[Ip(A, &["link set eth0 down", "link set eth0 name stolen0 mtu 1300 address 02:00:00:00:66:66", "address flush dev stolen0"])]),
-    // Addresses.
+    // Disturbances of addresses.
     row("IPv4 address removed", 9, &[Ip(A, &["address del 10.11.0.1/24 dev eth0"])]),
     row("IPv6 address removed", 1, &[Ip(A, &["address del fd11::1/64 dev eth0"])]),
     row("all addresses removed", 10, &[Ip(A, &["address flush dev eth0"])]),
@@ -228,7 +228,7 @@ pub const TABLE: &[Disturbance] = &[
     row("lo set down", 2, &[Ip(A, &["link set lo down"])]),
     row("alias of lo removed", 1, &[Run(A, "ip link set lo alias ")]),
     row("address of an existing interface removed", 1, &[Ip(Own, &["address del 10.17.0.1/24 dev ext0"])]),
-    // Routes.
+    // Disturbances of routes.
     row("route by gateway removed", 1, &[Ip(A, &["route del 10.20.0.0/16"])]),
     row("route by gateway replaced by a foreign one", 2, &[Ip(A, &["route replace 10.20.0.0/16 via 10.11.0.99"])]),
     row("route by gateway replaced by a blackhole", 2, &[Ip(A, &["route replace blackhole 10.20.0.0/16"])]),
@@ -243,7 +243,7 @@ pub const TABLE: &[Disturbance] = &[
     row("IPv6 route on link removed", 1, &[Ip(A, &["route del fd21::/64 dev eth0"])]),
     row("default route of a process removed", 1, &[Ip(Process, &["route del default"])]),
     row("all routes of the agent removed", 8, &[Run(A, "ip route flush proto 158"), Run(A, "ip -6 route flush proto 158")]),
-    // Neighbours.
+    // Disturbances of neighbours.
     row("neighbour removed", 1, &[Ip(A, &["neighbour del 10.11.0.2 dev eth0"])]),
     row("neighbour with another MAC", 2, &[Ip(A, &["neighbour replace 10.11.0.2 lladdr 02:00:00:00:66:66 dev eth0 nud permanent"])]),
     row("neighbour no longer permanent", 2, &[Ip(A, &["neighbour replace 10.11.0.2 lladdr 02:00:00:00:10:02 dev eth0 nud stale"])]),
@@ -251,17 +251,17 @@ pub const TABLE: &[Disturbance] = &[
     row("IPv6 neighbour removed", 1, &[Ip(A, &["neighbour del fd11::2 dev eth0"])]),
     row("IPv6 neighbour with another MAC", 2, &[Ip(A, &["neighbour replace fd11::2 lladdr 02:00:00:00:66:66 dev eth0 nud permanent"])]),
     row("all neighbours removed", 3, &[Ip(A, &["neighbour flush dev eth0 nud permanent"])]),
-    // TAP.
+    // Disturbances of a TAP.
     row("TAP set down", 1, &[Ip(A, &["link set app0 down"])]),
     row("TAP renamed", 1, &[Ip(A, &["link set app0 name app9"])]),
     row("TAP deleted and made again", 4, &[Ip(A, &["tuntap del mode tap name app0"]), Ip(Own, &["tuntap add mode tap name tap7"])]),
-    // Namespaces.
+    // Disturbances of namespaces.
     dear("namespace of the agent deleted", 8, (14, OLD_NAMESPACE), &[Ip(Own, &["netns del drift-made"])]),
     dear("foreign namespace deleted and added again", 5, (9, OLD_NAMESPACE), &[Ip(Own, &["netns del drift-found", "netns add drift-found"])]),
-    // The agent's own namespace.
+    // Disturbances in the agent's own namespace.
     row("link in the own namespace deleted", 8, &[Ip(Own, &["link del home0"])]),
     row("link in the own namespace set down", 1, &[Ip(Own, &["link set home0 down"])]),
-    // Settings and objects to which no value refers.
+    // Changes to settings and objects that no value describes.
     nobodys("group, queue length and promiscuity", &[Ip(A, &["link set eth0 group 7 txqueuelen 500 promisc on mtu 1300"])],
         &[Ip(A, &["link set eth0 group 0 txqueuelen 1000 promisc off"])]),
     nobodys("foreign address", &[Ip(A, &["address add 10.66.0.1/24 dev eth0", "link set eth0 mtu 1300"])],

@@ -36,8 +36,8 @@ async fn until_repaired(bench: &Bench, config: &Config, what: &str) {
     ping::reaches(Path::new("/run/netns/pair-left"), "10.12.0.1");
 }
 
-/// Several kinds of damage within seconds are not reported as contention, although some of them also make the kernel remove
-/// routes and neighbours.
+/// The agent does not report contention if several kinds of damage occur within seconds, although some of them also make the
+/// kernel remove routes and neighbours.
 async fn side_effects_of_damage_are_not_contention(mut bench: Bench) {
     let (config, left) = applied(&mut bench).await;
     for damage in [

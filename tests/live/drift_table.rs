@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// Returns the differences between the current contents of the namespaces and the recorded ones.
+    /// Returns the differences between the current and the recorded contents of the namespaces.
     fn difference(&self) -> String {
         let mut text = String::new();
         for (path, whole) in &self.whole {
@@ -269,7 +269,7 @@ async fn repair(bench: &Bench, world: &World, arrivals: &mut Arrivals, row: &Dis
     })
 }
 
-/// Returns true if objects were only added. The agent must leave such objects alone.
+/// Returns true if the only differences are additional objects, which the agent must leave alone.
 fn is_only_nobodys(difference: &str) -> bool {
     difference.lines().all(|line| line.contains(": unexpected: "))
 }
@@ -278,8 +278,8 @@ fn rounds() -> usize {
     std::env::var("DRIFT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// Runs all rows while the agent notices changes in one way, by events or by sweeps. Prints the times and the numbers of writes,
-/// and returns what went wrong.
+/// Runs all rows of the table. `column` says how the agent notices changes: by events or by sweeps. Prints the times and the
+/// numbers of writes, and returns what went wrong.
 async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     println!(

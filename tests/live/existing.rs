@@ -96,7 +96,7 @@ fn addresses_of(link: &str) -> Vec<String> {
     addresses
 }
 
-/// Two EXISTING interfaces refer to one link, and another one refers to the link of a VETH in the agent's own namespace.
+/// Two EXISTING interfaces refer to the same link. A third one refers to the link of a VETH in the agent's own namespace.
 async fn values_on_one_link_share_it(mut bench: Bench) {
     make_pair("nic0", "nic1").await;
     bench.start_agent().await;

@@ -118,7 +118,7 @@ impl Elsewhere {
     }
 }
 
-/// Returns the contents and the revision of the key that names the agent which holds the label.
+/// Returns the contents and the revision of the key `holder`, which names the agent that holds the label.
 fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     let entry = publication.keys.get("holder")?;
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
@@ -206,14 +206,15 @@ async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
 }
 on_one_store!(a_second_agent_on_the_store_is_refused, Etcd, 120);
 
-/// A second agent that cannot reach the store when it starts must learn who holds the label before it changes anything.
+/// If a second agent cannot reach the store when it starts, it must find out which agent holds the label before it changes
+/// anything.
 async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, _) = with_a_pair(&mut bench).await;
     elsewhere.proxy.close();
     let log = "/run/live/second.log";
     let mut second = elsewhere.start(log);
-    // The agent starts without waiting for a store that it cannot reach.
+    // Wait until the second agent runs. An agent starts even if it cannot reach its store.
     let started = || std::fs::read_to_string(log).is_ok_and(|log| log.contains("the last desired state stays"));
     bench.until_true("the second agent has started", started).await;
     elsewhere.proxy.open();

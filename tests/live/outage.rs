@@ -55,7 +55,7 @@ async fn etcd_crash_changes_nothing(mut bench: Bench) {
     for round in 1..=3 {
         bench.store.etcd().kill();
         bench.store.etcd().restart().await;
-        // If the agent applies a value that is put after the crash, it is connected again. Nothing else may change.
+        // Put a value after the crash. Once the agent has applied it, the agent is connected again. Nothing else may change.
         let changed = config.arps.last_mut().expect("the configuration has ARP entries");
         changed.mac = format!("02:cc:00:00:00:{round:02x}");
         let (key, value) = (changed.key(), changed.json().to_string());

@@ -1,5 +1,5 @@
-//! Live tests of privileges. Every thread of the agent must have exactly the capabilities that the agent needs, and each of them
-//! must be needed.
+//! Live tests of privileges. Every thread of the agent must have exactly the expected capabilities, and the agent must need each
+//! of them.
 //!
 //! Reads `/proc/PID/task/*/status`. All other live tests show that these capabilities are sufficient. See
 //! [`every_thread_has_exactly_the_needed_capabilities`].
@@ -35,7 +35,7 @@ fn sets(status: &str) -> [u64; 6] {
     })
 }
 
-/// Returns the capability sets of all threads, except for threads that end in the meantime.
+/// Returns the capability sets of all threads. Skips threads that end before their status is read.
 fn threads(pid: i32) -> BTreeMap<String, [u64; 6]> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the agent is running").flatten();
     let statuses = tasks.map(|task| (task.file_name().to_string_lossy().into_owned(), task.path().join("status")));

@@ -45,7 +45,7 @@ async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other veth pairs one by one, and deletes them again. This gives a bug the time and the transactions to show itself.
+/// Puts ten other veth pairs one by one, and deletes them again. A bug then has enough time and transactions to show itself.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -115,7 +115,7 @@ async fn live_and_die(mut bench: Bench, reference: Reference) {
     bench.stop_agent().await;
 }
 
-/// One value refers to a running process by its PID, and another one by its namespace file.
+/// One value refers to a running process by PID, and another value by the namespace file of the same process.
 async fn two_names_of_one_process_lead_to_one_namespace(mut bench: Bench) {
     bench.start_agent().await;
     let holder = Holder::start(None);

@@ -55,7 +55,8 @@ async fn a_restart_leaves_a_pair_out_of_the_own_namespace_alone(mut bench: Bench
 }
 on_both_stores!(a_restart_leaves_a_pair_out_of_the_own_namespace_alone);
 
-/// An address of any form is recognized after a restart, even if it is the only address of its family in the namespace.
+/// An address with any prefix length or scope is recognized after a restart, even if the namespace has no other address of its
+/// family.
 async fn a_restart_leaves_addresses_of_every_form_alone(mut bench: Bench) {
     let forms = [
         "10.1.0.1/24",

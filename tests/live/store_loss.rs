@@ -230,8 +230,8 @@ async fn deletions_made_while_the_agent_was_down_are_followed(mut bench: Bench) 
 }
 on_one_store!(deletions_made_while_the_agent_was_down_are_followed, Etcd, 120);
 
-/// If the file of the embedded store is missing, the agent deletes nothing. It treats this like the replacement of etcd by
-/// another one.
+/// If the file of the embedded store is missing, the agent deletes nothing. It treats the new, empty store as a replacement of
+/// the old one.
 async fn a_missing_store_file_deletes_nothing(mut bench: Bench) {
     let mut monitors = applied(&mut bench).await;
     bench.kill_agent().await;

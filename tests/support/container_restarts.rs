@@ -73,7 +73,7 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     let socket = daemon.socket();
     let docker = Docker::connect_with_unix(&socket.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION).expect("connect to Docker");
     let mut events = events(&docker);
-    // If the daemon answers a later request, the subscription is active.
+    // Wait for the answer to another request, because the subscription is active by then.
     docker.version().await.expect("get the version of the daemon");
     let mut samples = Vec::new();
     for _ in 0..restarts {

@@ -84,7 +84,7 @@ pub struct Published {
     pub status: Option<ValueStatus>,
 }
 
-/// All keys of one agent outside `config/`, by path after the agent's prefix.
+/// All keys of one agent in the store, except for the desired values below `config/`.
 #[derive(Clone, Debug, Default)]
 pub struct Publication {
     /// Published keys, without the agent's prefix.

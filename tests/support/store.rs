@@ -83,7 +83,7 @@ impl Store {
         self.etcd.as_mut().expect("only a real etcd has a process")
     }
 
-    /// Returns a client to watch with.
+    /// Returns a client that a test can use to watch keys.
     pub fn client(&self) -> Client {
         self.client.clone()
     }

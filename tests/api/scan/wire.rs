@@ -1,6 +1,6 @@
-//! Sends bad input to a listener: slowly, as garbage, or not at all.
+//! Clients that misbehave: they send slowly, send garbage, or send nothing.
 //!
-//! Each function returns what it received until the listener closed the connection. See [`say`].
+//! Each function returns what it received before the listener closed the connection. See [`say`].
 
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Sends `first` at once, and then the bytes of `drops` slowly, one at a time and repeatedly.
+/// Sends `first` at once, then the bytes of `drops` over and over, with a pause after each byte.
 pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<[u8]>) -> String {
     let (reader, mut writer) = tokio::io::split(target.open().await);
     let _ = writer.write_all(first.as_ref()).await;

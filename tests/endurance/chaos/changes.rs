@@ -84,7 +84,7 @@ impl Chaos {
         Some(what)
     }
 
-    /// Makes each end of two pairs name an end of the other pair as its peer, and restores the original peers after a pause.
+    /// Crosses two veth pairs, so that each end names an end of the other pair as its peer. Restores the peers after a pause.
     pub(super) async fn cross_pairs(&mut self) -> Option<String> {
         if self.etcd_returns.is_some() {
             return None;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::{command, config::Interface, process::Holder};
 
-/// Names of the faults, and how likely each fault is compared with the others.
+/// Names of the faults, each with its weight in the random choice.
 const FAULTS: [(&str, usize); 23] = [
     ("agent killed", 3),
     ("agent frozen", 2),

@@ -24,7 +24,7 @@ use crate::support::{
 /// Directory that contains the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
-/// How values refer to a namespace, and what the test knows about it.
+/// How values refer to a namespace, and what the test knows about the namespace.
 pub enum Kind {
     /// The agent's own namespace.
     Own,

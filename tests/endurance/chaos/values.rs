@@ -81,7 +81,8 @@ impl Value {
         }
     }
 
-    /// Converts to the type with which the model computes the expected state. Invalid bytes become an unusable value under `key`.
+    /// Converts the value to the type from which the expected state is computed. Invalid bytes become an unusable value
+    /// under `key`.
     pub fn meaning(&self, key: &str) -> values::Value {
         match self {
             Value::Interface(interface) => values::Value::Interface(interface.clone()),
@@ -135,7 +136,7 @@ impl Slot {
         }
     }
 
-    /// Returns true if garbage may be put under this key, because no other value depends on it.
+    /// Returns true if garbage may be put under this key, because no other value depends on the value of this key.
     pub fn is_leaf(&self) -> bool {
         matches!(self, Slot::Route { .. } | Slot::Arp { .. } | Slot::Garbage { .. })
     }
@@ -311,7 +312,7 @@ impl Catalogue {
                 .filter_map(|other| self.interface(other))
                 .any(|other| other.host_name == *name)
         };
-        // The names of other interfaces never have all three of these forms at once, so at least one of the three is free.
+        // Other interfaces never have all three of these names at once, so at least one of the names is free.
         if interface.kind != Kind::Loopback && is_taken(&interface.host_name) {
             let names = ["e", "x", "z"].map(|first| format!("{first}{}", &interface.name));
             interface.host_name = names.into_iter().find(|name| !is_taken(name)).unwrap_or(interface.host_name);

@@ -44,7 +44,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// Plans all valid values, and checks that each one would be applied, except for those of models that the agent does not handle.
+/// Plans all valid values, and checks that each value would be applied if the agent handles its model.
 fn plan(items: &[Item]) {
     let changes: Vec<Change<Value>> = items
         .iter()

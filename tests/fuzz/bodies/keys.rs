@@ -81,7 +81,7 @@ fn an_address(text: &str) {
     let _ = check_host_name("host_if_name", text);
 }
 
-/// Checks that keys which are built from valid names are parsed to the same names.
+/// Checks that a key built from valid names is parsed back to the same names.
 fn names(first: &str, second: &str) {
     if check_interface_name("name", first).is_err() {
         return;
