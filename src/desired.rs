@@ -235,7 +235,7 @@ impl Desired {
         self.note_put_again();
     }
 
-    /// Records the foreign keys in a listing, and removes those that do not get a status of their own.
+    /// Records the foreign keys in a listing of the store. Removes from the listing those that do not get a status of their own.
     fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.clear();
@@ -389,8 +389,8 @@ impl Desired {
 
     /// Returns the operations that a request would cause, without performing them.
     ///
-    /// The simulated request has a number that no real request has, so that putting an unchanged value counts as a change here,
-    /// too.
+    /// Uses a request number that no real request has. Therefore putting an unchanged value counts as a change, as it does in a
+    /// real request.
     ///
     /// # Errors
     /// Fails if the engine has stopped.

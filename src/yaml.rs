@@ -1,6 +1,7 @@
 //! Error messages for YAML files.
 //!
-//! Some messages of the YAML parser name functions of the parser instead of telling the user what to change. This module replaces them.
+//! Some messages of the YAML parser name functions of the parser instead of telling the user what to change. This module
+//! replaces these messages.
 
 use serde_saphyr::Error;
 

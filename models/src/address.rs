@@ -67,7 +67,7 @@ impl IpPrefix {
         network_of(self.address, self.prefix_len)
     }
 
-    /// Returns `true` if `address` is in this network, and `false` if their IP versions differ.
+    /// Returns `true` if `address` is in this network. Always `false` if the IP versions differ.
     pub fn contains(&self, address: IpAddr) -> bool {
         contains(self.address, self.prefix_len, address)
     }
@@ -159,7 +159,7 @@ pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     }
 }
 
-/// Returns `true` if `address` is in the network `network/prefix_len`, and `false` if their IP versions differ.
+/// Returns `true` if `address` is in the network `network/prefix_len`. Always `false` if the IP versions differ.
 pub fn contains(network: IpAddr, prefix_len: u8, address: IpAddr) -> bool {
     network.is_ipv4() == address.is_ipv4() && network_of(network, prefix_len) == network_of(address, prefix_len)
 }
@@ -246,7 +246,7 @@ pub struct AllocReference {
     pub network: String,
     /// Logical name of the interface, if the reference contains one.
     pub interface: Option<String>,
-    /// `true` if the reference means the gateway of the allocation, `false` if it means the address.
+    /// `true` if the reference stands for the gateway of the allocation, `false` if it stands for the allocated address.
     pub gateway: bool,
 }
 

@@ -82,7 +82,7 @@ pub(crate) enum Segment {
 }
 
 impl FieldPath {
-    /// Adds an element at the front: while an error is returned, its path is built from the inside out.
+    /// Adds an element at the front. As an error is passed up the call stack, its path grows from the innermost element outwards.
     pub(crate) fn prepend(&mut self, segment: Segment) {
         self.0.insert(0, segment);
     }

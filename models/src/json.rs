@@ -54,7 +54,7 @@ pub fn encode<M: Message + Name>(message: &M) -> String {
     }
 }
 
-/// Encodes a message as JSON, like [`encode`], but in either spelling. Returns an error where [`encode`] would panic.
+/// Like [`encode`], but with the given spelling of field names, and returns an error where [`encode`] would panic.
 ///
 /// # Errors
 /// Fails if the message is not defined in `proto/`, or if a part of it has no JSON form.

@@ -130,8 +130,8 @@ pub struct LabelError {
 
 /// Checks a microservice label: 1 to 63 bytes without slashes, whitespace or control characters, and neither `.` nor `..`.
 ///
-/// Slashes are forbidden. Otherwise, an agent `a` would mistake the links of an agent `a/b` for its own links, because the
-/// aliases of both begin with `/vnf-agent/a/`.
+/// Slashes are forbidden, because otherwise an agent `a` would mistake the links of an agent `a/b` for its own: the link aliases
+/// that both agents set begin with `/vnf-agent/a/`.
 ///
 /// # Errors
 /// Returns the first rule that the label violates.

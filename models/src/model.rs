@@ -99,7 +99,7 @@ impl Model {
     /// Unsets `optional` fields that have their default value.
     ///
     /// Unlike all other fields, an `optional` field that is set is encoded even with its default value. Clients of ligato
-    /// vpp-agent do not know the `optional` fields, so these should be encoded only if necessary.
+    /// vpp-agent do not know the `optional` fields, so an `optional` field with its default value is left out.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -247,7 +247,7 @@ impl From<IpAllocation> for Model {
     }
 }
 
-/// Returns the key of a value that a client of the generic gRPC API identifies by model and instance name.
+/// Returns the key of a value that a client of the generic gRPC API has identified by model and instance name.
 ///
 /// Returns `None` if there is no such model.
 pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
@@ -272,9 +272,10 @@ fn unknown_key(key: &str) -> DecodeError {
 
 /// Decodes JSON or binary protobuf, depending on the content.
 ///
-/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If such content begins with whitespace and is not
-/// JSON, it could be binary, because a newline is also the tag of a string field with number 1. All other content is decoded as
-/// binary. If that fails and the content is text, the error says that a JSON object was expected.
+/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If it begins with whitespace and turns out not to
+/// be JSON at all, it is decoded as binary, because a newline is also the tag of a string field with number 1.
+///
+/// All other content is decoded as binary. If that fails and the content is text, the error says that a JSON object was expected.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {
     let descriptor = json::descriptor_of::<M>().ok_or_else(|| {
         DecodeError::new(

@@ -26,7 +26,7 @@ pub struct ValidationError {
     /// Invalid fields, by their names in the `.proto` file. An element of a repeated field includes its position:
     /// `ip_addresses[1]`.
     ///
-    /// A field of a member of `link` or `port` appears without the member, for example `peer_if_name`.
+    /// For a field inside a member of `link` or `port`, the name of the member is omitted, for example `peer_if_name`.
     pub fields: Vec<String>,
     /// Violated rule, as a stable CamelCase word for programs.
     pub reason: &'static str,

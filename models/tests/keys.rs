@@ -68,7 +68,7 @@ fn address_keys_are_parsed_like_in_vpp_agent() {
         ),
         ("linux/interface/memif0/address//192.168.1.12/24", Some(("memif0", "", None, true))),
         ("linux/interface/memif0/address/192.168.1.12/24", Some(("memif0", "", None, true))),
-        // The last path element `address` ends the interface name, so the address is empty.
+        // The interface name ends at the last path element `address`, and no address follows that element.
         (
             "linux/interface/memif0/address/static/x/address",
             Some(("memif0/address/static/x", "", None, true)),

@@ -91,7 +91,8 @@ impl StoreAddress {
     }
 }
 
-/// If at least this many keys are requested, their copy is completed in the background pool instead of on the calling thread.
+/// Minimum number of keys in a `Scope::Exactly` for which the copy is completed in the background pool instead of on the calling
+/// thread.
 const FEW: usize = 100;
 
 impl Api {

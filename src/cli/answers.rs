@@ -113,7 +113,7 @@ pub struct Published {
     pub removal_held_since: String,
 }
 
-/// Repair that the agent made because an object had been changed or deleted outside the agent.
+/// Repair of an object that a user or another program had changed or deleted.
 #[derive(Deserialize, Debug, Default)]
 #[serde(default)]
 pub struct Repair {

@@ -233,8 +233,8 @@ impl Reasons<'_> {
             self.reported.push(reported.key.clone());
             let unmet = reported.status.as_ref().map(|status| status.unmet.as_slice()).unwrap_or_default();
             if depth > 0 && unmet.is_empty() && sentence(&reported).is_empty() {
-                // Some values, such as namespaces, have no explanation of their own. The reason was already printed with the value
-                // that waits for this one.
+                // Some values, such as namespaces, have no explanation of their own. The reason was already printed for the value
+                // that depends on them.
                 self.advise(format!("make sure that {} exists", visible(&names::short(&reported.key))));
                 continue;
             }

@@ -108,7 +108,7 @@ struct Tree<'a> {
     output: &'a Output,
 }
 
-/// Line of the tree that has yet to be written: the key of a dependency, its label, and the strokes of the tree to its left.
+/// Line of the tree that has yet to be written. `strokes` is the text to the left of the node, such as `│  `.
 struct Branch<'a> {
     key: &'a str,
     label: &'a str,

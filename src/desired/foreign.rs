@@ -35,7 +35,8 @@ impl Foreign {
         self.others.clear();
     }
 
-    /// Records that a key was put or deleted. Returns true if the change must be processed further.
+    /// Records that a key was put or deleted. Returns false for a foreign key without a status of its own,
+    /// so the change is ignored.
     pub fn admits(&mut self, key: &RawKey, put: bool) -> bool {
         if model_of_key(&format!("{CONFIG}{key}")).is_some() {
             return true;

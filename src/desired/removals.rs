@@ -75,8 +75,8 @@ impl Desired {
         self.held.subscribe()
     }
 
-    /// Records why removals are on hold: `evidence` that the store has lost its contents, noticed at `revision`. `None` ends the
-    /// hold.
+    /// Records the evidence that the store has lost its contents, and the revision at which the loss was noticed. If `evidence`
+    /// is `None`, ends the hold.
     pub fn hold(&self, evidence: Option<String>, revision: i64) {
         self.held.send_if_modified(|held| {
             let changed = held.evidence != evidence || held.revision != revision;

@@ -135,7 +135,7 @@ impl Desired {
         }
     }
 
-    /// Restores the values from before a request, except for keys that clients have changed since.
+    /// Restores the values from before a request, except for keys that clients have changed since the request.
     ///
     /// `seq` is the sequence number of the request's transaction.
     pub(super) async fn roll_back(
@@ -245,7 +245,7 @@ impl Desired {
         Ok(())
     }
 
-    /// Returns the changes to save when a request is confirmed: those that clients have not overridden since.
+    /// Returns the changes to save when a request is confirmed: those that no client has overridden since the request.
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();

@@ -4,11 +4,11 @@
 //!
 //! # Late transactions
 //!
-//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out later (a frozen
-//! server continues with the requests that it has received). Therefore a new lease is granted, every key is written again under
-//! it, and then the former lease is revoked. From then on, a put under the former lease fails ("requested lease not found"), and
-//! the guard of a deletion no longer holds. A further listing shows the changes that late transactions made before the
-//! revocation. Only after this listing do the keys count as stored.
+//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out later: a
+//! frozen server that resumes processes the requests that it has received. Therefore a new lease is granted, every key is written
+//! again under it, and then the former lease is revoked. From then on, a put under the former lease fails ("requested lease not
+//! found"), and a deletion has no effect, because the condition that guards it is no longer met. A further listing shows the
+//! changes that late transactions made before the revocation. Only after this listing do the keys count as stored.
 
 use super::state::{Batch, Found, State};
 use crate::telemetry::defect;
@@ -169,8 +169,8 @@ impl LeaseState {
         );
     }
 
-    /// Processes the response to [`Request::Revoke`]. Transactions under the revoked lease can no longer take effect; the listing
-    /// that follows shows the changes that they made before.
+    /// Processes the response to [`Request::Revoke`]. Transactions under the revoked lease can no longer take effect. The listing
+    /// that follows shows the changes that they made before the revocation.
     pub fn revoked(&mut self) {
         self.former.pop();
         self.answered(
@@ -207,7 +207,7 @@ impl LeaseState {
                 }
             }
             Completion::NotWritten => state.not_written(batch),
-            // The keys of the batch count as in flight until [`Self::interrupted`] is called.
+            // The keys of the batch stay marked as in flight until [`Self::interrupted`] is called.
             Completion::Unknown => {}
         }
     }

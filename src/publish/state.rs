@@ -166,7 +166,8 @@ impl State {
         self.settle_or_queue(key, number);
     }
 
-    /// Queues a key if it has to be written. Must be called after each change to an entry that is not in flight.
+    /// Queues a key if it has to be written. Must be called after each change to an entry that is not in flight. `number` is the
+    /// sequence number to assign if the entry has no unsaved change yet.
     fn settle_or_queue(&mut self, key: &Arc<str>, number: u64) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         if entry.is_clean(self.lease) {
@@ -330,8 +331,8 @@ impl State {
                 entry.stored = Stored::Present(value.into(), guard);
             }
         }
-        // Keys keep their sequence numbers, so the oldest change is still written first. A difference without a sequence number
-        // gets 0, so that every `flush` waits for it.
+        // Unsaved changes keep their sequence numbers, so the oldest change is still written first. A key that has no unsaved
+        // change, but differs from the listing, gets number 0, so that every `flush` waits for it.
         let mut keys: Vec<(u64, Arc<str>)> = self
             .entries
             .iter()

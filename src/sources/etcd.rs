@@ -323,8 +323,8 @@ impl Reader {
         }
     }
 
-    /// Delivers the pending events. The note about what the store contained is published first, because it must never be older than a
-    /// delivered event.
+    /// Publishes the note about the store's contents, and then delivers the pending events. This order matters, because the note
+    /// must never be older than a delivered event.
     fn deliver(&mut self) {
         let note = self.reading.note();
         self.noted.send_if_modified(|noted| std::mem::replace(noted, note.clone()) != note);

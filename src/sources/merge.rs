@@ -185,7 +185,7 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
-    /// Returns each of `keys` for which a stronger source than `source` has a value, with the name of the strongest such source.
+    /// Returns the keys for which a source stronger than `source` has a value, each with the name of its strongest source.
     pub fn overridden<'a>(&'a self, source: &str, keys: impl Iterator<Item = &'a Key>) -> Vec<(&'a Key, &'a str)> {
         let stronger = (Bound::Excluded(self.rank(source)), Bound::Unbounded);
         let stronger: Vec<_> = self.held.range::<Rank, _>(stronger).rev().collect();

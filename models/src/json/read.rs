@@ -52,7 +52,7 @@ pub fn read<'de, D: Deserializer<'de>>(descriptor: &MessageDescriptor, deseriali
     })
 }
 
-/// Reason and path of the error, if any. The path is built only while an error is returned, so reading valid input is not slowed
+/// Reason and path of the error, if any. The path is built only after an error has occurred, so reading valid input is not slowed
 /// down.
 #[derive(Default)]
 struct Context {
@@ -389,7 +389,7 @@ fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Reads one value (a singular field, or one element of a list or map), and writes it as a field with this number.
+/// Reads one value (a singular field, or one element of a list or map), and writes it as the field `number`.
 struct KindSeed<'a> {
     kind: &'a Kind,
     number: u32,

@@ -178,8 +178,8 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
 
 /// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
 ///
-/// An address follows the path element `address`, and a VRF follows `vrf`. A key that contains both elements is rejected. Masters
-/// and VLANs follow an empty path element. Such keys do not exist in ligato vpp-agent.
+/// An address follows the path element `address`, and a VRF follows `vrf`. A key that contains both elements is rejected. A
+/// master or VLANs follow an empty path element. Ligato vpp-agent has no keys for masters or VLANs.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {

@@ -204,7 +204,7 @@ pub enum AddressSource {
     FromDhcp,
     /// Taken from an allocation to which the configuration refers.
     AllocRef,
-    /// Added to the link by somebody else.
+    /// Added to the link by a user or a program other than the agent.
     Existing,
 }
 

@@ -8,8 +8,8 @@ use prost::{
 
 /// Message in its binary form, including fields that a generated type would drop.
 ///
-/// Used for file descriptors in responses, which contain custom options, and for VPP messages in requests. As a field of another
-/// message, it is encoded like the original message.
+/// Used for protobuf file descriptors in responses, which contain custom options, and for VPP messages in requests. As a field of
+/// another message, it is encoded like the original message.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Encoded(Vec<u8>);
 

@@ -131,7 +131,7 @@ impl ConfiguratorService for Configurator {
 impl Configurator {
     /// Commits a request, and returns response metadata with the transaction number.
     ///
-    /// With `wait_done`, also waits until no changed value is PENDING.
+    /// If `wait_done` is true, also waits until no changed value is PENDING.
     async fn carry_out(&self, request: ClientRequest, wait_done: bool) -> Result<MetadataMap, Status> {
         let keys: Vec<Key> = request.changes.iter().map(|(key, _)| key.clone()).collect();
         // Start watching before the request is committed, so that no status change is missed.

@@ -24,7 +24,7 @@ const STREAMS_MAX: u32 = 256;
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Maximum number of bytes buffered per stream for sending to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Flow control windows: bytes that a client may send unacknowledged in one stream and in all streams together.
+/// Flow control windows: maximum number of unacknowledged bytes from a client, per stream and per connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 

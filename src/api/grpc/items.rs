@@ -55,7 +55,7 @@ pub(super) fn key_of(id: &Id) -> Result<Key, Status> {
     key_of_item(&id.model, &id.name).ok_or_else(unknown)
 }
 
-/// Returns the id of the item with this key, or `None` if no model has the key.
+/// Returns the id of the item with this key, or `None` if the key belongs to no model.
 pub(super) fn id_of(key: &Key) -> Option<Id> {
     let info = model_of_key(key.as_str())?;
     Some(Id {

@@ -241,7 +241,7 @@ fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<
 
 /// Returns whether the labels of a value match the requested ones.
 ///
-/// `k: v` requires label `k` with value `v`, or with any value if `v` is empty. `!k: v` excludes such a label.
+/// `k: v` requires label `k` with value `v`, or with any value if `v` is empty. `!k: v` requires the opposite of `k: v`.
 fn has_labels(labels: &Labels, desired: &HashMap<String, String>) -> bool {
     desired.iter().all(|(name, value)| {
         let has = |name: &str| labels.get(name).is_some_and(|has| value.is_empty() || has == value);

@@ -33,7 +33,7 @@ pub struct Shown {
     pub data: Json,
 }
 
-/// Function that converts a value, or returns `None` if the value has no message.
+/// Function that converts a value to its human-readable form, or returns `None` if the value has no message.
 pub type Show<'a, V> = &'a dyn Fn(&Key, &V) -> Option<Shown>;
 
 /// Converts records to a list of transactions.

@@ -1,4 +1,4 @@
-//! `/scheduler/dump`: the desired values of a descriptor, their last known state in the kernel, or their state read from it now.
+//! `/scheduler/dump`: the values of a descriptor, as desired, as last known to the agent, or as read from the kernel on request.
 
 use axum::{extract::State, routing::get};
 use models::{

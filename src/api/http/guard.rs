@@ -1,4 +1,4 @@
-//! Checks every request before an endpoint sees it: origin, rate, token and body size, in this order.
+//! Checks every request before it reaches an endpoint: origin, rate, token and body size, in this order.
 //!
 //! Request headers, bodies and queries are never logged.
 

@@ -211,8 +211,9 @@ fn add_form(media: &mut Json, form: Json) {
 
 /// Derives a JSON schema from an example. Each member must have the same type as in the example.
 ///
-/// Members may be missing, and additional ones may be present. A `null` or an empty list in the example leaves the type open. A
-/// member that is an object may also be `null`, because ligato vpp-agent encodes an absent object that way.
+/// Members may be missing, and additional ones may be present. A `null` in the example allows any type, and an empty list allows
+/// elements of any type. A member that is an object may also be `null`, because ligato vpp-agent encodes an absent object that
+/// way.
 fn form_of(example: &Json) -> Json {
     match example {
         Json::Null => json!({}),

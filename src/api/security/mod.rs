@@ -68,7 +68,7 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// Returns whether the client has no valid token. Returns false if the token is valid but lacks the required role.
+    /// Returns whether the client has no valid token. Returns false if the token is valid, but its role is insufficient.
     pub fn is_unauthenticated(&self) -> bool {
         !matches!(self, Denied::Role { .. })
     }

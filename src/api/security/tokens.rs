@@ -55,7 +55,7 @@ pub enum TokenError {
     Unprotected {
         /// Path of the file.
         path: String,
-        /// Reason why another user can write to the file, such as its owner.
+        /// Reason why another user can write to the file, for example because that user owns it.
         problem: String,
         /// User ID of this process.
         uid: u32,
@@ -187,7 +187,7 @@ fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     }
 }
 
-/// Returns the reason why another user or group can write to a file, or `None` if no other user can.
+/// Returns the reason why another user or group can write to a file. `None` if only root and the user of this process can.
 fn unprotected(file: &Metadata) -> Option<String> {
     let own = nix::unistd::geteuid().as_raw();
     match (file.mode() & 0o022, file.uid()) {

@@ -27,7 +27,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes the endpoints and the label from the options, and asks the running agent for whichever is not given.
+    /// Takes the endpoints and the label from the options, and asks the running agent for those that are not given.
     pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
         let is_short = key.is_some_and(|key| !key.starts_with('/'));
         let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.microservice_label.as_ref()));

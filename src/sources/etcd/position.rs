@@ -120,9 +120,9 @@ impl Position {
     /// Compares the position with a complete listing (including values) after a lost connection. `past` is the listing requested
     /// by [`Position::doubts`].
     ///
-    /// If the store has merely advanced, every key that was not written since the position is exactly as delivered. If the
-    /// store was restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all other
-    /// cases, the store is a different one or was emptied.
+    /// If the store has merely advanced, every key that was not written after the last delivered revision is still as delivered.
+    /// If the store was restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all
+    /// other cases, the store is a different one or was emptied.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));
@@ -206,8 +206,8 @@ impl Position {
 
     /// Compares the position with a listing of keys only, taken at `revision` while the watch runs.
     ///
-    /// Ignores keys for which the watch has already delivered a later version. The watch may still deliver the differences that this
-    /// function returns.
+    /// Ignores keys for which the watch has already delivered a later version. The watch may still deliver the returned
+    /// differences.
     pub fn unconfirmed(&self, revision: i64, mut listed: BTreeMap<RawKey, i64>) -> Unconfirmed {
         let mut unconfirmed = Unconfirmed::new();
         for (key, known) in &self.known {

@@ -73,7 +73,7 @@ impl Reading {
 
     /// Processes a complete listing at `revision`, after which the watch starts. `past` is the listing requested by [`Reading::doubts`].
     ///
-    /// Returns `true` if the receiver had been told that the store cannot be reached.
+    /// Returns `true` if the loss of the connection had been reported to the receiver.
     pub fn established(&mut self, revision: i64, cluster_id: u64, items: Vec<RawItem>, past: &Past) -> bool {
         let back = self.reported.take().is_some();
         if back {
