@@ -31,7 +31,7 @@ use crate::{
 /// Time after a change of the store at which the note about the store is saved. One save covers all changes during that time.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Task that passes the contents of the store to the desired state, and puts removals on hold.
+/// Task that updates the desired state with the contents of the store, and puts removals on hold.
 pub struct Removals {
     file: NoteFile,
     remembered: Remembered,

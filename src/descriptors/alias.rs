@@ -71,8 +71,8 @@ impl Marks {
         self.alias(interface) + ADOPTED_MARK
     }
 
-    /// Returns the alias of `lo` in a namespace that the agent created. `name` is the managed interface to which the `lo`
-    /// belongs, if any.
+    /// Returns the alias of `lo` in a namespace that the agent created. `name` is the managed interface of type
+    /// LOOPBACK that configures this `lo`, if there is one.
     pub fn created_namespace(&self, name: Option<&str>) -> String {
         format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
     }

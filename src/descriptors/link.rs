@@ -55,7 +55,7 @@ pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Diff
     set_attributes(changes, link, link_kinds::changes(differences));
 }
 
-/// Adds to a request all specified settings of a link that can be changed in place.
+/// Adds all settings of a link that have a value and can be changed in place to a request.
 pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
     set_features(changes, link.settings.features());
     set_attributes(changes, link, link.settings.changeable());

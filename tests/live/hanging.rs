@@ -107,7 +107,7 @@ async fn hanging_file_system_delays_only_its_own_values(mut bench: Bench) {
 }
 on_both_stores!(hanging_file_system_delays_only_its_own_values);
 
-/// Neither a hanging path nor values that wait for this path may keep the agent from stopping.
+/// The agent must be able to stop while access to a path hangs and values are waiting for that path.
 async fn agent_stops_while_a_file_system_hangs(mut bench: Bench) {
     let _file_system = DeadFileSystem::mount();
     bench.start_agent().await;

@@ -9,7 +9,7 @@ use super::{
     status::ValueState,
 };
 
-/// Reason for a block: a stable name for programs and a message for people.
+/// Reason why a value is blocked: a stable name for programs and a message for people.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Reason {
     /// Stable CamelCase name of the reason.

@@ -241,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // A dependency that is in the same cycle and waits only for this value is not a cause.
+        // A dependency in the same cycle that is unmet only because of this value does not count as a cause.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()

@@ -217,7 +217,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a value named by a transaction, if the history has room for it.
+    /// Records a value that a transaction changes, if the history has room for it.
     pub fn keep_value(&mut self, txn: TxnId, value: impl FnOnce() -> ValueRecord<K, V>) {
         let most = self.history.settings().of_one();
         if let Some(open) = self.get_mut(txn)

@@ -17,7 +17,7 @@ pub struct Link {
     kind: &'static dyn LinkKind,
     /// Settings of the link itself. The settings that it has as a port are not included.
     pub settings: Settings,
-    /// Names of the interfaces that the link refers to, in the order of the kind's references.
+    /// Names of the interfaces that the link refers to, in the order in which its kind declares the references.
     references: Box<[String]>,
     /// VLANs of the bridge itself; empty for other kinds.
     pub own_vlans: Vec<VlanRange>,

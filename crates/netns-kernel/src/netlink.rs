@@ -341,7 +341,7 @@ impl RouteSocket {
         );
     }
 
-    /// Receives refusals, up to and including the reply to the last request.
+    /// Receives the replies up to and including the one to the last request, and records which requests the kernel refused.
     fn collect(&mut self, first: u32, collected: &mut [Option<Result<(), Refusal>>]) -> Result<(), Refusal> {
         while collected.last().is_some_and(Option::is_none) {
             let datagram = self.receive()?;

@@ -46,7 +46,7 @@ struct Request {
     leaves: Option<LinkState>,
 }
 
-/// Returns whether an operation can be packed.
+/// Returns whether an operation can be sent to the kernel in one batch with others.
 pub(super) fn is_packable(op: &KernelOp) -> bool {
     match op {
         KernelOp::SetNeighbour { .. } | KernelOp::DeleteNeighbour { .. } | KernelOp::DeleteRoute { .. } => true,

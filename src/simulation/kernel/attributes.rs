@@ -49,7 +49,7 @@ pub(super) fn begin(link: &mut LinkState) {
     defaults.iter().for_each(|(number, value)| set(link, *number, value));
 }
 
-/// Makes a link a port of a master of this kind. An empty kind means that the link has no master.
+/// Attaches a link as a port to a master of the given kind. An empty kind means that the link has no master.
 pub(super) fn begin_port(link: &mut LinkState, kind: &str) {
     link.port.clear();
     link.port_kind = kind.to_owned();

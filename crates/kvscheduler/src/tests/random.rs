@@ -43,8 +43,8 @@ enum Step {
 /// Indexes of two values on which no other value depends, so that deleting another value may remove them as well.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
-/// Generates a value. It depends only on facts, on its partner in the pair, and on pairs with a lower index, so every cycle has
-/// two members.
+/// Generates a value. Values form pairs. A value depends only on facts, on the other value of its pair, and on values of earlier
+/// pairs. A cycle can therefore consist only of the two values of one pair.
 fn value(index: usize) -> impl Strategy<Value = Toy> {
     let lower = prop::collection::vec(0..KEYS, 0..2);
     (
