@@ -120,7 +120,7 @@ async fn foreign_routes_and_neighbours_are_adopted_only_with_adopt(mut bench: Be
     bench.put(&route.key(), route.json().to_string()).await;
     bench.put(&arp.key(), arp.json().to_string()).await;
     for (key, words) in [
-        (route.key(), "protocol 4 (static: an administrator)"),
+        (route.key(), "protocol 4 (static: added by an administrator)"),
         (arp.key(), "02:00:00:00:42:99"),
     ] {
         let status = bench.until_state(&key, "RETRYING").await;
