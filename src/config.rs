@@ -30,6 +30,9 @@ mod log;
 mod store;
 pub mod suggest;
 
+/// The command line connects to the store by itself and gives the same advice about its settings.
+pub use crate::store::connection_advice;
+
 /// Command-line arguments of `netns-agent run`.
 #[derive(Clone, Debug, Default)]
 pub struct RunArgs(Layer);

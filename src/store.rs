@@ -14,7 +14,7 @@ use tonic::Code;
 mod error;
 mod renewal;
 
-pub use error::{StoreError, StoreErrorKind};
+pub use error::{StoreError, StoreErrorKind, connection_advice};
 pub use renewal::Renewal;
 
 /// HTTP/2 ping interval. Without pings, a frozen server whose connection is still open would go unnoticed.

@@ -19,6 +19,7 @@ use super::{
     names::Requested,
     output::{Format, Output, visible},
 };
+use crate::config::connection_advice;
 
 mod judge;
 mod place;
@@ -272,9 +273,16 @@ impl Store {
 }
 
 fn unreachable(endpoints: &str, what: &str, error: &etcd_client::Error) -> Failure {
-    Failure::new(format!("store {endpoints}: {what} failed: {}", innermost(error))).next(
-        "set the address of the store with --etcd-endpoints; the embedded store listens on --embedded-listen (default: 127.0.0.1:2379)",
-    )
+    let words = innermost(error);
+    let is_denied = words.contains("permission denied") || words.contains("user name is empty") || words.contains("authentication failed");
+    let remedy = match connection_advice(&words) {
+        Some(remedy) => remedy,
+        None if is_denied => "name a user who has the permission with --etcd-user, and set ETCD_PASSWORD",
+        None => {
+            "set the address of the store with --etcd-endpoints; the embedded store listens on --embedded-listen (default: 127.0.0.1:2379)"
+        }
+    };
+    Failure::new(format!("store {endpoints}: {what} failed: {words}")).next(remedy)
 }
 
 /// Returns the error message of the server or the operating system, without the messages that the client library adds to it.

@@ -6,7 +6,7 @@ use tonic::Code;
 
 /// Error of a call to the store. Its message names the endpoint and the action, and contains the store's message and advice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {action} failed: {words}{}", .kind.advice())]
+#[error("{place}: {action} failed: {words}{}", advice(*.kind, .words))]
 pub struct StoreError {
     kind: StoreErrorKind,
     place: String,
@@ -53,6 +53,33 @@ impl StoreErrorKind {
     pub fn is_certain_refusal(self) -> bool {
         !matches!(self, Self::Unreachable | Self::Other)
     }
+}
+
+fn advice(kind: StoreErrorKind, words: &str) -> String {
+    match connection_advice(words) {
+        Some(advice) => format!(" ({advice}; the agent keeps trying)"),
+        None => kind.advice().to_owned(),
+    }
+}
+
+/// Returns which setting to check, if a connection to the store failed during or right after the TLS handshake. `None` for any other
+/// error.
+///
+/// `words` is the message of the error, with the names of rustls. With TLS 1.3, etcd closes the connection after the handshake if it
+/// requires a client certificate.
+pub fn connection_advice(words: &str) -> Option<&'static str> {
+    if words.contains("UnknownIssuer") {
+        return Some("name the CA that issued the certificate of the store with --etcd-ca");
+    }
+    let is_client_unknown = words.contains("CertificateRequired") || words.contains("BadCertificate");
+    if is_client_unknown {
+        return Some("the store requires a client certificate: name one that it accepts with --etcd-cert and --etcd-key");
+    }
+    let is_closed = words.contains("connection closed") || words.contains("broken pipe");
+    is_closed.then_some(
+        "the store closed the connection: check that it is running, that its address begins with https:// if it uses TLS, and that \
+         --etcd-cert and --etcd-key name a client certificate if it requires one",
+    )
 }
 
 impl StoreError {
@@ -168,6 +195,26 @@ fn append_causes(words: &mut String, mut cause: Option<&(dyn Error + 'static)>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_tls_are_named_in_the_advice() {
+        for (words, option) in [
+            ("invalid peer certificate: UnknownIssuer", "--etcd-ca"),
+            ("received fatal alert: CertificateRequired", "--etcd-cert"),
+            ("received fatal alert: BadCertificate", "--etcd-cert"),
+            ("stream closed because of a broken pipe", "https://"),
+        ] {
+            let error = StoreError::from_code("https://10.0.0.1:2379", "reading", Code::Unavailable, words.to_owned());
+            assert!(error.to_string().contains(option), "{error}");
+        }
+        let refused = StoreError::from_code(
+            "http://10.0.0.1:2379",
+            "reading",
+            Code::Unavailable,
+            "connection refused".to_owned(),
+        );
+        assert!(refused.to_string().contains("running and reachable"), "{refused}");
+    }
 
     #[test]
     fn errors_are_classified_by_the_message_of_etcd() {
