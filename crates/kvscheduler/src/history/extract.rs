@@ -229,10 +229,13 @@ impl<D: Domain> Extract<D> {
         };
         // If only derived values are added or removed, no operation on the value itself is recorded. So the values in the
         // transaction records are considered too.
-        let revisions = self.timeline(key);
+        let operations = self.records.iter().flat_map(|record| &record.operations);
+        let operations = operations.filter(|operation| operation.key == *key);
+        let recorded = operations.flat_map(|operation| [&operation.before.value, &operation.after.value]);
         let requested = self.records.iter().flat_map(|record| &record.values);
-        let requested = requested.filter(|value| value.key == *key).filter_map(|value| value.value.as_ref());
-        let values = revisions.iter().filter_map(|revision| revision.value.as_ref()).chain(requested);
+        let requested = requested.filter(|value| value.key == *key).map(|value| &value.value);
+        let current = self.value(key).into_iter().flat_map(|value| [&value.applied, &value.desired]);
+        let values = recorded.chain(requested).chain(current).flatten();
         let derived: BTreeSet<D::Key> = values
             .flat_map(|value| descriptor.derived(key, value))
             .map(|(derived, _)| derived)
