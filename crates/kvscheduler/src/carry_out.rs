@@ -174,12 +174,10 @@ impl<D: Domain> Scheduler<D> {
     /// Returns `None` if another value holds one of the claims. In this case, both `id` and the co-created value wait for the
     /// claim.
     fn claim_for_co_created(&mut self, id: NodeId, co_creates: Vec<(D::Key, D::Value)>) -> Option<Vec<CoCreation<D>>> {
-        let domain = self.domain.clone();
         let mut claimed = Vec::new();
         for (key, value) in co_creates {
             let co_created_values = self.graph.obtain(&key);
-            let descriptor = domain.descriptor(&key);
-            let claims = descriptor.map_or(Vec::new(), |descriptor| descriptor.claims(&key, &value, &View::new(&self.graph)));
+            let claims = self.claims_of(co_created_values, &value);
             if self.must_await_claim(co_created_values, &claims) {
                 self.mark_reported(co_created_values);
                 if self.graph[co_created_values].blocked.is_some() {

@@ -17,7 +17,6 @@ use super::{
     status::{ValueState, Verb},
     transaction::Change,
     transaction::{KeyError, Kind, Options, Resync, Retry, Transaction, Unacceptable},
-    view::View,
 };
 
 /// Result of reading the kernel. The fields are processed in declaration order.
@@ -222,11 +221,8 @@ impl<D: Domain> Scheduler<D> {
     }
 
     fn take_claims_of_fact(&mut self, id: NodeId) {
-        let node = &self.graph[id];
-        let claims = match (self.domain.descriptor(&node.key), node.applied()) {
-            (Some(descriptor), Some(value)) => descriptor.claims(&node.key, value, &View::new(&self.graph)),
-            _ => Vec::new(),
-        };
+        let applied = self.graph[id].applied();
+        let claims = applied.map_or_else(Vec::new, |value| self.claims_of(id, value));
         self.release_claims(id, &claims);
         self.graph.take_claims(id, claims);
     }
@@ -329,12 +325,9 @@ impl<D: Domain> Scheduler<D> {
                     self.contradict(id, "the applied value differs from the value read back");
                 }
                 let hold = self.damaged(id, Some(&value));
-                if let Some(descriptor) = self.domain.descriptor(&key) {
-                    // The observed value holds these claims even if the desired value does not need them. The former claims are
-                    // kept as well, because the repair may need them again.
-                    let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
-                    self.graph.take_claims(id, claims);
-                }
+                // The observed value holds these claims even if the desired value does not need them. The former claims are kept
+                // as well, because the repair may need them again.
+                self.graph.take_claims(id, self.claims_of(id, &value));
                 self.on(id, Event::Observed(value));
                 self.refresh_children(id);
                 self.properties_lost(id);
@@ -345,10 +338,7 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[id].desired().is_none() {
                     self.contradict(id, "the deleted value still exists");
                 }
-                if let Some(descriptor) = self.domain.descriptor(&key) {
-                    let claims = descriptor.claims(&key, &value, &View::new(&self.graph));
-                    self.graph.take_claims(id, claims);
-                }
+                self.graph.take_claims(id, self.claims_of(id, &value));
                 self.set_applied(id, value, Event::Observed);
                 self.back_off_damaged(id, hold);
                 self.record_sight(id, ValueState::Discovered, None);

@@ -75,6 +75,13 @@ impl<D: Domain> Scheduler<D> {
         self.put_in_force(id, value, event);
     }
 
+    /// Returns the claims that a node holds while this value is applied.
+    pub(super) fn claims_of(&self, id: NodeId, value: &D::Value) -> Vec<Claim> {
+        let key = &self.graph[id].key;
+        let descriptor = self.domain.descriptor(key);
+        descriptor.map_or_else(Vec::new, |descriptor| descriptor.claims(key, value, &View::new(&self.graph)))
+    }
+
     /// Marks for evaluation the values that use the same object as `value`, the current or former applied value of `id`.
     fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
         for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
@@ -106,10 +113,7 @@ impl<D: Domain> Scheduler<D> {
     pub(super) fn set_applied_as_desired(&mut self, id: NodeId, value: D::Value) {
         let node = &self.graph[id];
         let edges = node.edges.clone();
-        let claims = match self.domain.descriptor(&node.key) {
-            Some(descriptor) => descriptor.claims(&node.key, &value, &View::new(&self.graph)),
-            None => Vec::new(),
-        };
+        let claims = self.claims_of(id, &value);
         self.graph.set_edges(id, None, Some(edges));
         self.release_claims(id, &claims);
         self.put_in_force(id, value, Event::AppliedAsDesired);
