@@ -4,18 +4,16 @@
 
 use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
-use super::orphan::HELD_ORPHANS;
+use super::orphan::{HELD_ORPHANS, ORPHANS};
 
 /// Returns a human-readable name for the value with this key, or the key itself if there is no better name. The name may be used
 /// at the start of a sentence.
 pub fn name(key: &Key) -> String {
-    if let Some(orphan) = key.as_str().strip_prefix("linux/orphan/") {
-        let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
-        return format!("an orphan that is being removed ({what})");
-    }
-    if let Some(orphan) = key.as_str().strip_prefix(HELD_ORPHANS) {
-        let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
-        return format!("an orphan that is kept because removals are on hold ({what})");
+    for (prefix, fate) in [(ORPHANS, "being removed"), (HELD_ORPHANS, "kept because removals are on hold")] {
+        if let Some(orphan) = key.as_str().strip_prefix(prefix) {
+            let (_, what) = orphan.split_once('/').unwrap_or(("", orphan));
+            return format!("an orphan that is {fate} ({what})");
+        }
     }
     if let Some(name) = super::detection::name(key) {
         return name;

@@ -22,6 +22,8 @@ use netns_kernel::NetnsId;
 #[derive(Clone)]
 pub struct OrphanKind;
 
+/// Key prefix of orphans that the agent deletes.
+pub const ORPHANS: &str = "linux/orphan/";
 /// Key prefix of orphans that are kept because removals are on hold.
 pub const HELD_ORPHANS: &str = "linux/held-orphan/";
 
@@ -32,12 +34,12 @@ pub fn orphans_prefix(netns: NetnsId) -> String {
 
 /// Returns the key of an orphan.
 pub fn orphan_key(netns: NetnsId, what: &str) -> Key {
-    Key::new(&format!("linux/orphan/{}/{what}", netns.0))
+    Key::new(&format!("{ORPHANS}{}/{what}", netns.0))
 }
 
 /// Returns the key of the fact that an orphan is kept because removals are on hold.
 pub fn held_orphan_key(orphan: &Key) -> Key {
-    Key::from(orphan.as_str().replacen("linux/orphan/", HELD_ORPHANS, 1))
+    Key::from(orphan.as_str().replacen(ORPHANS, HELD_ORPHANS, 1))
 }
 
 impl Kind for OrphanKind {

@@ -118,13 +118,18 @@ async fn explain(State(api): State<Api>, query: Query) -> Answer {
                 .and_then(|text| serde_json::from_str(&text).ok()),
             _ => None,
         };
-        let explanation = explanation(&extract, value, status.unwrap_or(Json::Null), dependents);
-        answer::json(&Explanation { sources, ..explanation })
+        answer::json(&explanation(&extract, value, status.unwrap_or(Json::Null), dependents, sources))
     })
     .await
 }
 
-fn explanation(extract: &Extract<Network>, value: &Sighting<Value>, status: Json, mut dependents: Vec<Key>) -> Explanation {
+fn explanation(
+    extract: &Extract<Network>,
+    value: &Sighting<Value>,
+    status: Json,
+    mut dependents: Vec<Key>,
+    sources: Vec<String>,
+) -> Explanation {
     let key = &value.key;
     dependents.sort();
     dependents.dedup();
@@ -142,7 +147,7 @@ fn explanation(extract: &Extract<Network>, value: &Sighting<Value>, status: Json
         derived: parts(&mut extract.values().iter().filter(|other| other.parent.as_ref() == Some(key))),
         needed_by: parts(&mut dependents.iter().filter(|other| *other != key).filter_map(|key| extract.value(key))),
         last_operations: last_operations(extract, key),
-        sources: Vec::new(),
+        sources,
     }
 }
 
