@@ -26,6 +26,8 @@ const HEADER_BYTES: usize = 12;
 const NEXT_HOP_BYTES: usize = 8;
 /// Metric that the kernel gives to an IPv6 route added without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
+/// RTA_VIA in linux/rtnetlink.h: a gateway of any address family. The crate `libc` does not define it for musl.
+const RTA_VIA: u16 = 18;
 /// Scope that matches any scope in a deletion (RT_SCOPE_NOWHERE in linux/rtnetlink.h).
 const ANY_SCOPE: u8 = 255;
 
@@ -315,7 +317,7 @@ fn parse(payload: &[u8], found: &mut Vec<RouteState>) {
             libc::RTA_TABLE => state.route.table = read_u32(value, 0).unwrap_or(state.route.table),
             libc::RTA_PRIORITY => state.route.metric = read_u32(value, 0).unwrap_or(0),
             libc::RTA_OIF => state.link = read_u32(value, 0).unwrap_or(0),
-            libc::RTA_GATEWAY | libc::RTA_VIA => state.route.gateway = read_gateway(family, kind, value),
+            libc::RTA_GATEWAY | RTA_VIA => state.route.gateway = read_gateway(family, kind, value),
             libc::RTA_MULTIPATH => next_hops = Some(value),
             _ => {}
         }
@@ -334,7 +336,7 @@ fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut 
         };
         let mut state = RouteState { link, ..state.clone() };
         state.route.gateway = attributes(hop)
-            .find(|(kind, _)| matches!(*kind, libc::RTA_GATEWAY | libc::RTA_VIA))
+            .find(|(kind, _)| matches!(*kind, libc::RTA_GATEWAY | RTA_VIA))
             .and_then(|(kind, value)| read_gateway(family, kind, value));
         found.push(state);
         hops = hops.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
@@ -344,7 +346,7 @@ fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut 
 /// Parses the gateway: RTA_GATEWAY has the family of the route, and RTA_VIA contains its own family (`struct rtvia`).
 fn read_gateway(family: u8, kind: u16, value: &[u8]) -> Option<IpAddr> {
     match kind {
-        libc::RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),
+        RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),
         _ => read_ip(family, value),
     }
 }
