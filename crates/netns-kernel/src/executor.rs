@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::{
     binding_record::BindingRecord,
+    descriptor_store::{DescriptorStore, StoredDescriptor, StoredNamespaces},
     entrance::Entrance,
     failure,
     monitor::Monitor,
@@ -56,6 +57,11 @@ pub struct ExecutorConfig {
     pub awake_max: usize,
     /// Shares into which the open-file limit is divided.
     pub open_files: OpenFiles,
+    /// Store outside this process for the descriptors of open namespaces, so that a namespace is recognised after a restart. With
+    /// `None`, they are stored nowhere.
+    pub descriptor_store: Option<Box<dyn DescriptorStore>>,
+    /// Descriptors that an earlier run left in the store.
+    pub stored_descriptors: Vec<StoredDescriptor>,
 }
 
 impl ExecutorConfig {
@@ -71,6 +77,8 @@ impl ExecutorConfig {
             watched_max: 300,
             awake_max: 4096,
             open_files: OpenFiles::of_process(),
+            descriptor_store: None,
+            stored_descriptors: Vec::new(),
         }
     }
 }
@@ -125,8 +133,9 @@ impl Executor {
         let entrance = Entrance::start(Arc::clone(&own_file)).map_err(start_error("start the thread that enters namespaces"))?;
         let bindings = Bindings::recorded(BindingRecord::open(config.bindings_file));
         let finder = Finder::new(own_file, own, Arc::clone(&directory), bindings);
+        let stored = StoredNamespaces::new(config.descriptor_store, config.stored_descriptors);
         let worker = Worker::new(
-            Namespaces::new(finder, entrance, monitor.watches().clone(), bounds),
+            Namespaces::new(finder, entrance, monitor.watches().clone(), bounds, stored),
             creation_socket,
         );
         let (messages, received) = mpsc::channel();
@@ -178,6 +187,14 @@ impl Executor {
         }
         outcomes.sort_by_key(|outcome| places.get(&outcome.id).copied());
         outcomes
+    }
+
+    /// Removes the descriptors of an earlier run from the descriptor store, except those of namespaces that have been opened again.
+    ///
+    /// Called once all desired namespaces have been opened.
+    pub fn remove_unopened_descriptors(&self) {
+        // If the thread has ended, the process is about to end too, and the next run removes them.
+        let _ = self.messages.send(Message::RemoveUnopenedDescriptors);
     }
 
     /// Returns the identity of the namespace in which the executor was started.

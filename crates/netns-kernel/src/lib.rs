@@ -12,6 +12,7 @@ mod bridge;
 mod change;
 mod creation;
 mod deletion;
+mod descriptor_store;
 mod entrance;
 mod ethtool;
 mod executor;
@@ -46,6 +47,7 @@ mod write_count;
 
 pub use address_routes::{are_routes_read, routes_of_address};
 pub use binding_record::boot_id;
+pub use descriptor_store::{DescriptorStore, StoredDescriptor};
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;
 pub use operation::*;

@@ -13,6 +13,7 @@ use std::{
 use nix::errno::Errno;
 
 use super::{
+    descriptor_store::StoredNamespaces,
     entrance::Entrance,
     failure, link, link_details,
     monitor::Watches,
@@ -40,17 +41,20 @@ pub(super) struct Namespaces {
     watches: Watches,
     /// Results of [`Namespaces::prepare`], by name.
     prepared: HashMap<String, Result<Found, Failure>>,
+    /// Descriptors that are also stored outside this process.
+    stored: StoredNamespaces,
 }
 
 impl Namespaces {
     /// Returns an empty set of namespaces.
-    pub fn new(finder: Finder, entrance: Entrance, watches: Watches, bounds: Bounds) -> Self {
+    pub fn new(finder: Finder, entrance: Entrance, watches: Watches, bounds: Bounds, stored: StoredNamespaces) -> Self {
         Self {
             table: Table::new(bounds),
             finder,
             entrance,
             watches,
             prepared: HashMap::new(),
+            stored,
         }
     }
 
@@ -106,6 +110,11 @@ impl Namespaces {
     /// Finds, pins and watches a namespace. After success, the caller must always call [`Self::settle`].
     fn enter(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Entered, Failure> {
         let mut found = self.find_or_create(reference, mark)?;
+        if found.process.is_some() && self.leads_elsewhere(reference, found.netns) {
+            // The PID was reused while the agent was down, so the reference must not follow it.
+            self.finder.bindings.exclude(reference);
+            found = self.finder.find(reference)?;
+        }
         let entered = Entered {
             netns: found.netns,
             created: found.created,
@@ -114,6 +123,16 @@ impl Namespaces {
         self.pin(reference, found)
             .inspect_err(|_| self.undo_creation(reference, entered.created))?;
         Ok(entered)
+    }
+
+    /// Returns whether the reference is known to have led to another namespace in an earlier run, and not to which process.
+    fn leads_elsewhere(&self, reference: &NamespaceRef, netns: NetnsId) -> bool {
+        self.finder.bindings.meant(reference).is_none() && self.stored.earlier(reference).is_some_and(|earlier| earlier != netns)
+    }
+
+    /// Removes the stored descriptors of references that have not been opened in this run.
+    pub fn remove_unopened_descriptors(&mut self) {
+        self.stored.remove_unopened();
     }
 
     /// Completes [`Self::enter`]: returns the contents of the namespace, or releases the namespace if it could not be read.
@@ -191,6 +210,7 @@ impl Namespaces {
     /// Deletes the binding of a reference to a process.
     pub fn forget(&mut self, reference: &NamespaceRef) -> Result<(), Failure> {
         self.finder.bindings.forget(reference);
+        self.stored.released(reference);
         Ok(())
     }
 
@@ -263,6 +283,7 @@ impl Namespaces {
         let watch = self.watches.wants(netns);
         if !watch && self.table.contains(netns) {
             self.table.count(netns, reference);
+            self.stored.opened(reference, netns, &file);
             return Ok(());
         }
         if let Some(most) = self.table.full_at().filter(|_| !self.table.contains(netns)) {
@@ -285,6 +306,7 @@ impl Namespaces {
             self.watches.add(netns, events).map_err(|error| cannot_open(reference, &error))?;
         }
         let place = format!("{} ({netns})", describe(reference));
+        self.stored.opened(reference, netns, &file);
         self.table.insert(netns, file, place, sockets.route, sockets.ethtool);
         self.table.count(netns, reference);
         Ok(())
@@ -294,6 +316,9 @@ impl Namespaces {
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
         if self.table.release(netns, reference) {
             self.watches.remove(netns);
+        }
+        if !self.table.is_open(netns, reference) {
+            self.stored.released(reference);
         }
     }
 

@@ -134,6 +134,12 @@ impl Bindings {
         }
     }
 
+    /// Records that the PID of the reference was reused, so that no process is the one that the reference means.
+    pub fn exclude(&mut self, reference: &NamespaceRef) {
+        // No process starts at this time.
+        self.record.note(reference, u64::MAX);
+    }
+
     /// Removes the binding, so that the next open may bind the reference to another process.
     pub fn forget(&mut self, reference: &NamespaceRef) {
         self.held.remove(reference);

@@ -34,6 +34,8 @@ pub(super) enum Message {
     Batch(Batch),
     /// Result of opening a path on another thread.
     Opened(PathBuf, Opening),
+    /// All desired namespaces have been opened, so the other descriptors of an earlier run are not needed.
+    RemoveUnopenedDescriptors,
     /// No more messages follow, and the thread must end.
     End,
 }
@@ -131,6 +133,7 @@ impl Serving {
             match message {
                 Ok(Message::Batch(batch)) => self.perform(batch),
                 Ok(Message::Opened(path, opening)) => self.opened(&path, opening),
+                Ok(Message::RemoveUnopenedDescriptors) => self.worker.namespaces.remove_unopened_descriptors(),
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => self.worker.tidy(),
             }

@@ -179,6 +179,11 @@ impl Table {
         }
     }
 
+    /// Returns whether the namespace is open through this reference.
+    pub fn is_open(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
+        self.opens(netns).is_some_and(|opens| opens.contains_key(reference))
+    }
+
     /// Releases a namespace once through this reference. The last release through any reference removes the namespace and returns
     /// true.
     pub fn release(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
