@@ -10,6 +10,7 @@ use models::key::check_label;
 
 pub use self::{
     api::HttpSettings,
+    changes::Changes,
     drift::{DriftPolicy, DriftSettings, ForeignAddresses},
     given::Origin,
     history::HistoryLimits,
@@ -22,6 +23,7 @@ use self::{
 use crate::store::StoreConfig;
 
 mod api;
+mod changes;
 mod drift;
 mod given;
 mod history;

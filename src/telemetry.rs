@@ -61,11 +61,17 @@ pub struct LogFilter {
 }
 
 struct Inner {
+    // A std mutex suffices, because it is held only for map operations.
+    levels: Mutex<Levels>,
+    apply: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+}
+
+#[derive(Clone)]
+struct Levels {
     /// Filter directives from the agent's settings.
     base: String,
-    // A std mutex suffices, because it is held only for map operations.
-    levels: Mutex<BTreeMap<String, &'static str>>,
-    apply: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+    /// Levels that were set at run time, by logger.
+    set: BTreeMap<String, &'static str>,
 }
 
 /// Error returned when a log level cannot be changed.
@@ -112,8 +118,10 @@ impl LogFilter {
     pub fn new(directives: &str, apply: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) -> Self {
         LogFilter {
             inner: Arc::new(Inner {
-                base: directives.to_owned(),
-                levels: Mutex::new(BTreeMap::new()),
+                levels: Mutex::new(Levels {
+                    base: directives.to_owned(),
+                    set: BTreeMap::new(),
+                }),
                 apply: Box::new(apply),
             }),
         }
@@ -124,13 +132,13 @@ impl LogFilter {
     pub fn list(&self) -> BTreeMap<String, String> {
         let levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut list = BTreeMap::from([(DEFAULT_LOGGER.to_owned(), "error".to_owned())]);
-        for directive in self.inner.base.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        for directive in levels.base.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
             match directive.split_once('=') {
                 Some((target, level)) => drop(list.insert(logger(target).to_owned(), level.to_ascii_lowercase())),
                 None => drop(list.insert(DEFAULT_LOGGER.to_owned(), directive.to_ascii_lowercase())),
             }
         }
-        for (logger, level) in levels.iter() {
+        for (logger, level) in &levels.set {
             list.insert(logger.clone(), (*level).to_owned());
         }
         let default = list.get(DEFAULT_LOGGER).cloned().unwrap_or_default();
@@ -152,14 +160,34 @@ impl LogFilter {
         if logger.is_empty() || !logger.chars().all(allowed) {
             return Err(LogFilterError::Logger(logger.to_owned()));
         }
+        self.change(|levels| {
+            levels.set.insert(logger.to_owned(), level);
+        })?;
+        Ok(level)
+    }
+
+    /// Replaces the directives from the agent's settings. Levels that were set at run time no longer apply.
+    ///
+    /// # Errors
+    /// Fails if the directives are invalid.
+    pub fn replace(&self, directives: &str) -> Result<(), LogFilterError> {
+        let base = directives.to_owned();
+        self.change(|levels| {
+            *levels = Levels {
+                base,
+                set: BTreeMap::new(),
+            }
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Levels)) -> Result<(), LogFilterError> {
         let mut levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = levels.clone();
-        changed.insert(logger.to_owned(), level);
-        let filter =
-            EnvFilter::try_new(directives(&self.inner.base, &changed)).map_err(|error| LogFilterError::Subscriber(error.to_string()))?;
+        change(&mut changed);
+        let filter = EnvFilter::try_new(directives(&changed)).map_err(|error| LogFilterError::Subscriber(error.to_string()))?;
         (self.inner.apply)(filter).map_err(LogFilterError::Subscriber)?;
         *levels = changed;
-        Ok(level)
+        Ok(())
     }
 }
 
@@ -175,9 +203,9 @@ fn logger(target: &str) -> &str {
 }
 
 /// Returns the filter as text. If two directives have the same target, the later one applies.
-fn directives(base: &str, levels: &BTreeMap<String, &'static str>) -> String {
-    let mut text = base.to_owned();
-    for (logger, level) in levels {
+fn directives(levels: &Levels) -> String {
+    let mut text = levels.base.clone();
+    for (logger, level) in &levels.set {
         let directive = match logger.as_str() {
             DEFAULT_LOGGER => (*level).to_owned(),
             part if LOGGERS.contains(&part) => format!("netns_agent::{part}={level}"),

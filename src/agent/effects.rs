@@ -20,7 +20,7 @@ use std::{
 use models::key::Key;
 use tracing::{debug, warn};
 
-use crate::scheduler::{Operation, Scheduler, StatusChange, Verb};
+use crate::scheduler::{Operation, Scheduler, StatusChange, Verb, history::HistorySettings};
 use crate::{
     descriptors::{
         Network,
@@ -56,6 +56,18 @@ pub enum Signal {
     HoldOrphans(bool),
     /// Values that are kept because removals are on hold, each with the time at which its removal was put on hold.
     HeldValues(BTreeMap<Key, Duration>),
+    /// Settings that may change while the agent runs.
+    Settings(RunTimeSettings),
+}
+
+/// Settings that may change while the agent runs.
+pub struct RunTimeSettings {
+    /// Interval at which namespaces without notifications are read.
+    pub sweep_interval: Duration,
+    /// True if foreign addresses are deleted from managed links.
+    pub strict: bool,
+    /// Limits of the transaction history.
+    pub history: HistorySettings,
 }
 
 /// Request to read namespaces.
@@ -296,6 +308,11 @@ impl Effects for NetworkEffects {
             },
             Signal::Microservice(change) => self.microservice(scheduler, change),
             Signal::HeldValues(held) => self.reporter.held_values(&scheduler.view(), held),
+            Signal::Settings(settings) => {
+                self.plan.set_sweep_interval(settings.sweep_interval);
+                self.strict = settings.strict;
+                scheduler.set_history(settings.history);
+            }
             Signal::HoldOrphans(holding) => {
                 if self.held.hold(holding) && !holding {
                     self.reporter.held_orphans(Vec::new());

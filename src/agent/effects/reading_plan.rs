@@ -68,6 +68,21 @@ impl ReadingPlan {
         self.now = now;
     }
 
+    /// Changes the read interval of namespaces that are not watched. Reads that are planned for a later time are brought forward.
+    pub fn set_sweep_interval(&mut self, interval: Duration) {
+        self.sweep_interval = interval;
+        let latest = self.now + interval;
+        let late: Vec<NetnsId> = self
+            .queue
+            .iter()
+            .filter(|(due, _)| *due > latest)
+            .map(|(_, netns)| *netns)
+            .collect();
+        for netns in late {
+            self.plan(netns, latest);
+        }
+    }
+
     /// Adds a namespace that was opened.
     pub fn opened(&mut self, netns: NetnsId) {
         self.timings.entry(netns).or_insert(Timing {
