@@ -10,6 +10,7 @@ pub mod desired;
 pub mod engine;
 pub mod publish;
 pub mod scheduler;
+pub mod service_manager;
 pub mod signals;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;

@@ -10,7 +10,8 @@ use anyhow::Context;
 use netns_agent::{
     agent::{Agent, label::LabelLock},
     cli::{self, Arguments, Command, demo},
-    config::{RunArgs, Settings},
+    config::{ConfigError, RunArgs, Settings},
+    service_manager::ServiceManager,
     telemetry,
 };
 use netns_kernel::privileges;
@@ -34,14 +35,14 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    let settings = match args.load(&|name| std::env::var_os(name)) {
+    let settings = match load(&args) {
         Ok(settings) => settings,
         Err(error) => {
             cli::remark(&error.to_string());
             return ExitCode::from(USAGE);
         }
     };
-    match serve(&settings) {
+    match serve(&args, &settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             cli::remark(&startup::words(
@@ -53,8 +54,13 @@ fn run(args: RunArgs) -> ExitCode {
     }
 }
 
-/// Runs the agent until it receives SIGTERM or SIGINT, or fails.
-fn serve(settings: &Settings) -> anyhow::Result<()> {
+/// Merges the given arguments with the environment and the settings file.
+fn load(args: &RunArgs) -> Result<Settings, ConfigError> {
+    args.clone().load(&|name| std::env::var_os(name))
+}
+
+/// Runs the agent until it receives SIGTERM or SIGINT, or fails. SIGHUP makes it read the settings again, from the same arguments.
+fn serve(args: &RunArgs, settings: &Settings) -> anyhow::Result<()> {
     // Disable huge pages, which the allocator requests. A huge page takes up its full size in memory as soon as a single block in
     // it is used. With a thousand veth pairs, this more than doubles the agent's memory usage without making anything faster. A
     // failure is harmless: the agent merely needs more memory.
@@ -64,6 +70,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         give_up_privileges(settings)?;
     }
     let lock = LabelLock::take(&settings.microservice_label)?;
+    let manager = ServiceManager::connect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -74,7 +81,7 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut agent = tokio::select! {
-            started = Agent::start(settings, &lock) => started?,
+            started = Agent::start(settings, &lock, manager.clone()) => started?,
             // Starting can take some seconds if another agent's lease must expire first, so signals must be handled here as well.
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
@@ -83,15 +90,21 @@ fn serve(settings: &Settings) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => tracing::info!("SIGHUP ignored: the agent already reloads the tokens file, the initial configuration \
-                                                     and the etcd certificates when they change; flags and the settings file take effect \
-                                                     at the next start"),
+                _ = hangup.recv() => {
+                    manager.reloading();
+                    match load(args) {
+                        Ok(settings) => agent.reload(&settings),
+                        Err(error) => tracing::error!("SIGHUP: {error}; the settings stay as they were"),
+                    }
+                    manager.ready();
+                }
                 // Exit, so that the service manager restarts the agent. It would not restart an agent that keeps running but no
                 // longer works.
                 failure = agent.failed() => anyhow::bail!("{failure}; the network stays as it is"),
             }
         }
         tracing::info!("stopping; the network stays as it is");
+        manager.stopping();
         agent.shutdown().await;
         Ok(())
     });

@@ -26,6 +26,7 @@ mod restart_tests;
 pub(crate) mod startup_scan;
 mod statuses;
 mod store_events;
+mod supervision;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -43,7 +44,7 @@ use tracing::{error, info, warn};
 use crate::scheduler::history::HistorySettings;
 use crate::{
     api::{self, Api, StoreAddress, grpc, http, security::Gate},
-    config::{self, ForeignAddresses, HttpSettings, Settings},
+    config::{self, Changes, ForeignAddresses, HttpSettings, Settings},
     descriptors::{Network, alias::Marks, value::DriftPolicy},
     desired::{self, Desired, Held},
     engine::{
@@ -51,6 +52,7 @@ use crate::{
         watch::{Selector, Watcher as StatusWatcher},
     },
     publish::{Publisher, PublisherOptions, StoreHealth},
+    service_manager::{self, ServiceManager},
     signals::{
         docker::{MicroserviceChange, Tracker, TrackerConfig},
         namespaces::{Watcher, WatcherConfig},
@@ -70,13 +72,14 @@ use netns_kernel::{Executor, ExecutorConfig, NetnsId, open_files::OpenFiles};
 
 use self::{
     claim::{Claim, ClaimOptions},
-    effects::{NetworkEffects, Signal},
+    effects::{NetworkEffects, RunTimeSettings, Signal},
     label::LabelLock,
     performer::KernelPerformer,
     removals::Removals,
     report::{Health, Reporter},
     statuses::{Statuses, Told},
     store_events::StoreEvents,
+    supervision::Supervised,
 };
 pub use crate::publish::Published;
 
@@ -91,26 +94,25 @@ struct Reporting {
     statuses: Statuses,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    reporter: Reporter,
     in_sync: watch::Receiver<bool>,
 }
 
 impl Reporting {
-    fn start(store: StoreConfig, label: &str, clock: &Clock) -> anyhow::Result<Self> {
+    fn start(store: StoreConfig, label: &str, clock: &Clock) -> anyhow::Result<(Self, Reporter)> {
         let publisher = Publisher::start(store, agent_prefix(label), PublisherOptions::default())?;
         let (statuses, metrics) = (Statuses::new(), Arc::new(Metrics::new()));
         let reported = Arc::new(Told::new(publisher.clone(), statuses.clone(), metrics.clone()));
         let health = Health::new(reported.clone(), clock.clone());
         let (in_sync_sender, in_sync) = watch::channel(false);
         let reporter = Reporter::new(reported, health.clone(), clock.clone(), in_sync_sender);
-        Ok(Reporting {
+        let reporting = Reporting {
             publisher,
             statuses,
             metrics,
             health,
-            reporter,
             in_sync,
-        })
+        };
+        Ok((reporting, reporter))
     }
 }
 
@@ -126,6 +128,8 @@ pub struct Agent {
     grpc: Option<Serving>,
     tasks: JoinSet<String>,
     desired: Arc<Desired>,
+    handle: AgentHandle,
+    settings: Settings,
     _tracker: Option<Tracker>,
 }
 
@@ -136,25 +140,26 @@ impl Agent {
     /// # Errors
     /// Fails if a part cannot be started, for example because of missing privileges, unusable settings, or an address or data
     /// directory that is in use. Also fails if another agent has the label in the store. The error names the part.
-    pub async fn start(settings: &Settings, lock: &LabelLock) -> anyhow::Result<Self> {
+    pub async fn start(settings: &Settings, lock: &LabelLock, manager: ServiceManager) -> anyhow::Result<Self> {
         // Must come first, because an agent with an unsafe data directory must not change anything.
         DataDir::open(&settings.data_dir)?;
         let initial_config = settings.initial_config.as_deref().map(ConfigFile::open).transpose()?;
         let clock = Clock::new();
         let (started, label) = (clock.now(), settings.microservice_label.as_str());
         let (netns_sender, netns_events) = mpsc::unbounded_channel();
-        let executor_config = executor_config(settings, netns_sender);
+        let executor_config = executor_config(settings, &manager, netns_sender);
         let (netns_dir, open_files) = (executor_config.netns_dir.clone(), executor_config.open_files);
 
         let (store, store_config, claim) = open_store(settings, open_files, lock)?;
+        manager.status("starting: claiming the microservice label in the store");
         let executor = Arc::new(Executor::start(executor_config).context("the netns executor cannot start")?);
         claim.decided().await?;
-        let reported = Reporting::start(store_config.clone(), label, &clock)?;
+        let (reported, reporter) = Reporting::start(store_config.clone(), label, &clock)?;
 
         let (probe_sender, probes) = mpsc::unbounded_channel();
         let watcher = Watcher::start(WatcherConfig { netns_dir }, probe_sender).context("the namespace watcher cannot start")?;
         let own = executor.own_namespace();
-        let core = core(settings, &executor, watcher, reported.reporter);
+        let core = core(settings, &executor, watcher, reporter);
         let (engine, handle) = Engine::new(core, KernelPerformer::new(executor.clone()), clock.clone());
         let statuses = Arc::new(reported.statuses.clone());
         let desired = Arc::new(Desired::open(handle.client(), statuses, &settings.data_dir)?);
@@ -190,9 +195,7 @@ impl Agent {
             desired.in_file(&items);
             tasks.spawn(named("configuration file", pass_file(file, desired.clone())));
         }
-        tasks.spawn(named("progress", progress::report(reported.health.clone(), executor)));
-        let health_task = keep_health(reported.health, reported.publisher.health(), desired.held(), reported.metrics);
-        tasks.spawn(named("publisher", health_task));
+        start_reports(&reported, &desired, &handle, executor, manager, &mut tasks);
         let taken = claim.taken();
         tasks.spawn(async move { taken.await.to_string() });
         Ok(Agent {
@@ -205,8 +208,31 @@ impl Agent {
             grpc,
             tasks,
             desired,
+            handle,
+            settings: settings.clone(),
             _tracker: tracker,
         })
+    }
+
+    /// Applies changed settings. Settings that can only change at a start are left as they are, and logged.
+    pub fn reload(&mut self, settings: &Settings) {
+        let Changes { at_once, at_start } = Changes::between(&self.settings, settings);
+        if at_once.contains(&"log")
+            && let Err(error) = telemetry::log_filter().replace(&settings.log_directives())
+        {
+            warn!("{error}");
+        }
+        if at_once.iter().any(|name| *name != "log") {
+            self.handle.send(Event::Signal(Signal::Settings(run_time_settings(settings))));
+        }
+        match at_once.as_slice() {
+            [] => info!("settings read again: nothing changed that can change while the agent runs"),
+            changed => info!("settings read again; changed: {}", changed.join(", ")),
+        }
+        if !at_start.is_empty() {
+            warn!("changed settings that take effect at the next start: {}", at_start.join(", "));
+        }
+        self.settings.adopt(settings);
     }
 
     /// Returns a receiver that becomes `true` once everything that was desired at startup has been processed as far as possible.
@@ -270,8 +296,33 @@ impl Agent {
     }
 }
 
-fn executor_config(settings: &Settings, event_sender: mpsc::UnboundedSender<NetnsId>) -> ExecutorConfig {
+/// Starts the tasks that report the progress of bulk changes, the state of the agent and its health.
+fn start_reports(
+    reported: &Reporting,
+    desired: &Desired,
+    handle: &AgentHandle,
+    executor: Arc<Executor>,
+    manager: ServiceManager,
+    tasks: &mut JoinSet<String>,
+) {
+    let (health, metrics) = (reported.health.clone(), reported.metrics.clone());
+    tasks.spawn(named("progress", progress::report(health.clone(), executor.clone())));
+    let supervised = Supervised {
+        in_sync: reported.in_sync.clone(),
+        statuses: reported.statuses.clone(),
+        metrics: metrics.clone(),
+        engine: handle.client(),
+        executor,
+    };
+    tasks.spawn(named("service manager", supervision::report(manager, supervised)));
+    let health_task = keep_health(health, reported.publisher.health(), desired.held(), metrics);
+    tasks.spawn(named("publisher", health_task));
+}
+
+fn executor_config(settings: &Settings, manager: &ServiceManager, event_sender: mpsc::UnboundedSender<NetnsId>) -> ExecutorConfig {
     ExecutorConfig {
+        descriptor_store: Some(Box::new(manager.clone())),
+        stored_descriptors: service_manager::stored_descriptors(),
         bindings_file: Some(settings.data_dir.join("process-bindings.json")),
         watched_max: settings.drift.watched_max,
         ..ExecutorConfig::new(event_sender)
@@ -299,11 +350,23 @@ fn core(settings: &Settings, executor: &Arc<Executor>, watcher: Watcher, reporte
     let label = settings.microservice_label.as_str();
     let sweep_interval = settings.drift.sweep_interval;
     let mut effects = NetworkEffects::new(executor.clone(), Marks::new(label), Box::new(watcher), reporter, sweep_interval);
-    if settings.drift.foreign_addresses == ForeignAddresses::Strict {
+    if is_strict(settings) {
         effects = effects.strict();
     }
     let network = Network::new(label).with_drift_policy(drift_policy(settings.drift.policy));
     Core::new(network, effects).with_history(history(settings.history))
+}
+
+fn is_strict(settings: &Settings) -> bool {
+    settings.drift.foreign_addresses == ForeignAddresses::Strict
+}
+
+fn run_time_settings(settings: &Settings) -> RunTimeSettings {
+    RunTimeSettings {
+        sweep_interval: settings.drift.sweep_interval,
+        strict: is_strict(settings),
+        history: history(settings.history),
+    }
 }
 
 fn history(limits: config::HistoryLimits) -> HistorySettings {

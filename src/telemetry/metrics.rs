@@ -101,6 +101,18 @@ impl Metrics {
         self.registry.gather()
     }
 
+    /// Returns the number of desired values in each state, by the name of the state. Omits states without values.
+    pub fn values(&self) -> BTreeMap<String, i64> {
+        let families = prometheus::core::Collector::collect(&self.values);
+        let counts = families.iter().flat_map(MetricFamily::get_metric).filter_map(|metric| {
+            let state = metric.get_label().first()?.value().to_owned();
+            // The gauge counts values, so it is a whole number.
+            let count = metric.get_gauge().get_value() as i64;
+            (count > 0).then_some((state, count))
+        });
+        counts.collect()
+    }
+
     /// Sets the metric that says whether status can be written to the store.
     pub fn set_connected(&self, connected: bool) {
         self.connected.set(i64::from(connected));

@@ -1,0 +1,119 @@
+//! Reports the agent's state to the service manager: readiness, a status line, and that the engine is running.
+
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+
+use models::{key::Key, proto::status::OperationalState};
+use netns_kernel::Executor;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::statuses::Statuses;
+use crate::{
+    descriptors::Network,
+    engine::Client,
+    publish::{PART_HEALTH, Published},
+    service_manager::ServiceManager,
+    telemetry::metrics::Metrics,
+};
+
+/// Interval at which the status line is updated.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Parts of the agent whose state is reported.
+pub struct Supervised {
+    /// True once everything that was desired at startup has been processed.
+    pub in_sync: watch::Receiver<bool>,
+    /// Published messages, which include the health of each part.
+    pub statuses: Statuses,
+    /// Numbers of values.
+    pub metrics: Arc<Metrics>,
+    /// The engine, which must answer a question before the watchdog is restarted.
+    pub engine: Client<Network>,
+    /// Executor, which keeps the descriptors of an earlier run until the agent is in sync.
+    pub executor: Arc<Executor>,
+}
+
+/// Reports to the service manager until the engine stops.
+pub async fn report(manager: ServiceManager, supervised: Supervised) {
+    let Supervised {
+        mut in_sync,
+        statuses,
+        metrics,
+        engine,
+        executor,
+    } = supervised;
+    let ready = in_sync.clone();
+    let get_ready = async {
+        if in_sync.wait_for(|in_sync| *in_sync).await.is_ok() {
+            executor.remove_unopened_descriptors();
+            manager.status(&line(true, &statuses, &metrics));
+            manager.ready();
+        }
+        pending::<()>().await;
+    };
+    tokio::select! {
+        () = get_ready => {}
+        () = keep_status(&manager, || line(*ready.borrow(), &statuses, &metrics)) => {}
+        () = feed_watchdog(&manager, &engine) => {}
+    }
+}
+
+/// Restarts the watchdog of the service manager as long as the engine answers. Ends when the engine stops.
+async fn feed_watchdog(manager: &ServiceManager, engine: &Client<Network>) {
+    let Some(limit) = manager.watchdog() else { return pending().await };
+    let mut ticks = interval(limit / 3);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if engine.ask(|_| ()).await.is_none() {
+            return;
+        }
+        manager.alive();
+    }
+}
+
+/// Sends the status line whenever it has changed.
+async fn keep_status(manager: &ServiceManager, line: impl Fn() -> String) {
+    if !manager.is_present() {
+        return pending().await;
+    }
+    let (mut ticks, mut sent) = (interval(STATUS_INTERVAL), String::new());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let line = line();
+        if line != sent {
+            manager.status(&line);
+            sent = line;
+        }
+    }
+}
+
+/// Returns the line that `systemctl status` shows, such as `in sync: 12 CONFIGURED, 1 PENDING`.
+fn line(in_sync: bool, statuses: &Statuses, metrics: &Metrics) -> String {
+    let problem = statuses
+        .get(&Key::new(&format!("{PART_HEALTH}etcd")))
+        .and_then(|health| match &*health {
+            Published::Part(part) if part.state() == OperationalState::Error => Some(part.error.clone()),
+            _ => None,
+        });
+    let state = if in_sync {
+        format!("in sync: {}", counts(&metrics.values()))
+    } else {
+        "not in sync yet: reading and applying the desired state".to_owned()
+    };
+    match problem {
+        Some(problem) => format!("{state}; {problem}"),
+        None => state,
+    }
+}
+
+fn counts(values: &BTreeMap<String, i64>) -> String {
+    if values.is_empty() {
+        return "no values".to_owned();
+    }
+    let counts: Vec<String> = values.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    counts.join(", ")
+}
