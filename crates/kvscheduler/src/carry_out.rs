@@ -197,7 +197,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the remains of a failed creation must be removed before anything else.
     ///
-    /// This is the case if the remains do not match the desired value, or if one of their dependencies is not available.
+    /// They must be removed if they do not match the desired value, or if one of their dependencies is not available.
     pub(super) fn is_in_the_way(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let (Some(desired), Some(attempted)) = (node.desired(), node.attempted()) else {

@@ -1,8 +1,8 @@
 //! Dependency cycles: the strongly connected components of the graph.
 //!
-//! Components are computed on demand (Tarjan's algorithm, starting from the node in question) and cached until an edge changes
-//! that could be part of a cycle. Between two such changes, each node is visited only once, even if the components of all values
-//! in a long chain are needed. `readiness` decides whether the members of a cycle can be created.
+//! Components are computed on demand (Tarjan's algorithm, starting from the node in question) and cached until an edge that could
+//! be part of a cycle changes. While the cache is valid, each node is visited only once, even if the components of all values in
+//! a long chain are needed. `readiness` decides whether the members of a cycle can be created.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +11,7 @@ use std::{
 
 use super::{descriptor::Domain, edge::Edge, graph::Graph, nodes::NodeId};
 
-/// Component number of a node, as last computed. Outdated if it is below [`Cycles::valid_from`].
+/// Number of a node's component, as last computed. The number is outdated if it is below [`Cycles::valid_from`].
 pub(super) type Component = Cell<u64>;
 
 /// Bit that is set while the component of a node is being computed. While it is set, the other bits contain the node's position
@@ -98,7 +98,8 @@ impl<D: Domain> Graph<D> {
 
     /// Computes the missing components of all nodes that are reachable from `start`.
     fn find_components(&self, start: NodeId, cycles: &mut Cycles) {
-        // `open`: nodes whose component is not complete yet, in position order. `path`: the path to the current node.
+        // `open` contains the nodes whose component is not complete yet, in position order. `path` is the search path to the
+        // current node.
         let (mut open, mut path): (Vec<NodeId>, Vec<Visit>) = (Vec::new(), Vec::new());
         let mut next = Some(start);
         loop {
@@ -143,8 +144,8 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the node with index `number` among the nodes on which `id` depends: first the targets of its edges, then its
-    /// parent.
+    /// Returns the node at index `number` in the list of nodes on which `id` depends. The list contains the targets of the edges,
+    /// followed by the parent.
     ///
     /// Returns `Some(None)` for an any-of dependency, and `None` after the last node.
     fn cycle_target(&self, id: NodeId, number: usize) -> Option<Option<NodeId>> {

@@ -1,4 +1,4 @@
-//! Decides what happens to a value next, from the current state alone.
+//! Decides what to do with a value next, based only on the current state.
 //!
 //! The functions in this module do not change anything. `scheduler` calls them, and `carry_out` carries out their decisions.
 
@@ -40,7 +40,7 @@ pub(super) enum Decision {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Decides what happens to a value, from the current state alone.
+    /// Decides what to do with a value, based only on the current state.
     pub(super) fn decide(&self, id: NodeId) -> Decision {
         let node = &self.graph[id];
         match node.lifecycle() {
@@ -129,10 +129,10 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the deletion of a value is deferred because its missing dependencies may still become available.
     ///
-    /// This is the case for an observed value if a missing dependency is in flight, ready, backing off, or a fact that has not
-    /// been reported yet: a deletion would interrupt something that works. A dependency that is blocked by a foreign object is no
-    /// reason to wait, because that object may stay forever. The deletion is also deferred if the kernel keeps the value although
-    /// other programs damaged its dependencies.
+    /// The deletion of an observed value is deferred if a missing dependency is in flight, ready, backing off, or a fact that has
+    /// not been reported yet, because the deletion would remove a working object. A dependency that is blocked by a foreign
+    /// object does not defer the deletion, because that object may stay forever. The deletion is also deferred if the kernel
+    /// keeps the value although other programs damaged its dependencies.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
         self.may_be_missing_a_late_fact(id)
             || self.outlives_damage(id)
@@ -149,9 +149,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether `found` returns `true` for a missing dependency (direct or transitive) of an observed value.
     ///
-    /// Values that could satisfy an any-of dependency are searched too, unless the observed value is being deleted or another
-    /// value waits for that deletion. In these two cases, a value that could satisfy the dependency may itself be waiting for
-    /// the deletion.
+    /// Values that could satisfy an any-of dependency are searched too. They are skipped if the observed value is being deleted
+    /// or another value waits for that deletion, because they may be waiting for the deletion themselves.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {

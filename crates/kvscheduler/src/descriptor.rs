@@ -40,15 +40,15 @@ pub trait Domain: Sized + Clone + 'static {
     /// One step of an effect, performed by the caller.
     type Operation: Clone + fmt::Debug;
 
-    /// Returns the descriptor for the kind of value that `key` belongs to.
+    /// Returns the descriptor that handles the value under `key`.
     ///
     /// Returns `None` for properties, facts and unknown kinds, which have no descriptor.
     fn descriptor(&self, key: &Self::Key) -> Option<&dyn Descriptor<Self>>;
 
     /// Returns whether `key` is a fact that may be reported late.
     ///
-    /// Until [`super::Scheduler::complete_facts`] is called, no value that was observed in the kernel is deleted because a late
-    /// fact is missing.
+    /// Until [`super::Scheduler::complete_facts`] is called, a missing late fact does not cause the deletion of a value that was
+    /// observed in the kernel.
     fn is_late_fact(&self, _key: &Self::Key) -> bool {
         false
     }
@@ -79,25 +79,26 @@ pub trait Domain: Sized + Clone + 'static {
         true
     }
 
-    /// Returns the display name of a value, such as `interface web-eth0`. The name may be used at the start of a sentence.
+    /// Returns the display name of a value, such as `interface web-eth0`. Some messages begin with this name.
     fn name(&self, key: &Self::Key) -> String {
         key.to_string()
     }
 
-    /// Returns the key of the provider of `key`, that is, of the value that creates `key` when it is applied.
+    /// Returns the key of the provider, which is the value that creates `key` when it is applied.
     ///
-    /// For example, the provider of an address is its interface. `key` may also be a prefix, whose provider creates the keys with
-    /// that prefix. The explanation of an unmet dependency refers to the provider.
+    /// For example, the provider of an address is its interface. If `key` is a prefix, the provider is the value that creates the
+    /// keys with that prefix. The explanation of an unmet dependency mentions the provider.
     fn provider(&self, _key: &Self::Key) -> Option<Self::Key> {
         None
     }
 
     /// Returns suggestions for an unmet dependency, nearest first.
     ///
-    /// A suggestion is an existing value with a similar name, or the provider with a text that says what the provider lacks. This
-    /// method is called only for reported values, but there may be very many of them: use a few lookups and do not iterate over
-    /// all values. The method is called again when a value named in its last result changes. For an any-of dependency, the
-    /// scheduler itself adds values below the prefixes.
+    /// A suggestion refers to an existing value with a similar name, or to the provider with a text that says what the provider
+    /// lacks. For an any-of dependency, the scheduler itself adds values below the prefixes.
+    ///
+    /// This method can be called for very many values, so it must use only a few lookups and must not iterate over all values. It
+    /// is called again when a value named in its last result changes.
     fn suggestions(&self, _unmet: &Dependency<Self::Key>, _view: &View<'_, Self>) -> Vec<Suggestion<Self::Key>> {
         Vec::new()
     }
@@ -122,8 +123,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     ///
     /// This method is called after `desired` was created (`former` is `None`), after `former` was changed into `desired`, and
     /// after a comparison found both equal. An applied value may contain more information than a desired one, such as the state
-    /// of the object before the agent changed it. Methods that accept applied and desired values must return the same result for
-    /// both.
+    /// of the object before the agent changed it. A method that accepts both applied and desired values must return the same
+    /// result for an applied value as for the desired value.
     fn as_applied(&self, _key: &D::Key, _former: Option<&D::Value>, desired: &D::Value) -> D::Value {
         desired.clone()
     }
@@ -139,24 +140,26 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         None
     }
 
-    /// Returns the derived values, which exist exactly as long as this value is applied.
+    /// Returns the derived values, which exist only while this value is applied.
     fn derived(&self, _key: &D::Key, _value: &D::Value) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
-    /// Returns the implied values, which are desired as long as at least one value implies them.
+    /// Returns the implied values, which are desired while at least one value implies them.
     ///
-    /// For example, an interface implies the namespace that it names, and several interfaces may imply the same one.
+    /// For example, an interface implies the namespace that it names. Several interfaces can imply the same namespace.
     fn implied(&self, _key: &D::Key, _value: &D::Value) -> Vec<(D::Key, D::Value)> {
         Vec::new()
     }
 
-    /// Returns the claims of a value: names that only one value may hold at a time, such as a host name within a namespace.
+    /// Returns the claims of a value.
+    ///
+    /// A claim is a name that only one value can hold at a time, such as a host name within a namespace.
     fn claims(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
         Vec::new()
     }
 
-    /// Returns whether an object that has not been read yet may hold one of the value's claims.
+    /// Returns whether an object that has not been read yet might hold one of the value's claims.
     ///
     /// If so, the value is created only after that object has been read. This method is called again in every step until it
     /// returns `false`.
@@ -236,13 +239,13 @@ pub enum Taken<K> {
     /// The kernel removes these values. If an operation other than a deletion is in flight on one of them, the new operation
     /// waits until that operation has completed.
     Values(Vec<K>),
-    /// Which values the kernel removes will be known only when the operation in flight on this value has completed. Then the
-    /// descriptor is called again, and the new operation can start.
+    /// The set of removed values is unknown until the operation in flight on this value completes. The descriptor is then called
+    /// again, and the new operation can start.
     After(K),
 }
 
 impl<K> Taken<K> {
-    /// The kernel removes no other value.
+    /// Result for an operation that removes no other values.
     pub const NOTHING: Self = Taken::Values(Vec::new());
 }
 
@@ -327,7 +330,7 @@ impl From<String> for Label {
     }
 }
 
-/// Selects the keys under a prefix that can satisfy a dependency.
+/// Function that returns `true` for each key under a prefix that can satisfy a dependency.
 pub type Predicate<K> = Arc<dyn Fn(&K) -> bool + Send + Sync>;
 
 /// Target of a dependency.
@@ -337,9 +340,9 @@ pub enum On<K> {
     Key(K),
     /// Any available value whose key starts with one of the prefixes and satisfies the predicate.
     AnyOf {
-        /// Key prefixes; each must end with `/`.
+        /// Key prefixes. Each prefix must end with `/`.
         prefixes: Vec<K>,
-        /// Selects the keys under the prefixes that can satisfy the dependency. `None` selects all of them.
+        /// Predicate for the keys under the prefixes that can satisfy the dependency. `None` accepts all keys under the prefixes.
         predicate: Option<Predicate<K>>,
         /// Noun phrase that describes the expected value, without an article, such as `IP address of interface left`.
         describe: Label,
@@ -372,7 +375,7 @@ impl<K> Dependency<K> {
         }
     }
 
-    /// Sets `outlived`: the kernel keeps the dependent when the target disappears.
+    /// Sets `outlived`, which declares that the kernel keeps the dependent when the target disappears.
     pub fn outlived(self) -> Self {
         Dependency { outlived: true, ..self }
     }
@@ -392,7 +395,7 @@ impl<K> Dependency<K> {
     }
 }
 
-/// Name that only one applied value may hold at a time.
+/// Name that only one applied value can hold at a time.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Claim {
     /// Name of the claim, unique across all kinds of claims.
@@ -406,6 +409,6 @@ pub struct Claim {
 pub struct Refusal {
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Describes the problem, the conflicting object, and what to do.
+    /// Message for people that names the problem and the conflicting object, and says what to do.
     pub message: String,
 }

@@ -162,7 +162,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the damage to a value is a consequence of damage to another value.
     ///
-    /// The kernel removes routes and neighbours along with their address, or when the link is set down. Such damage does not
+    /// The kernel removes routes and neighbours along with their address, or when the link is set down. This damage does not
     /// count as contention. Only damage found by the current observation is accepted as the cause, because older damage may
     /// persist for a long time.
     fn is_collateral(&self, id: NodeId) -> bool {
@@ -246,10 +246,10 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Ends the contention over all values that had disappeared together with a namespace, because the namespace is open again.
+    /// Ends the contention over all values that disappeared together with a namespace. Called when the namespace is open again.
     ///
-    /// These are the values in the namespace and the values that depend on them, such as the peers of links, which may be in
-    /// another namespace.
+    /// The affected values are those in the namespace and those that depend on them, for example a veth peer in another
+    /// namespace.
     pub(super) fn forgive_damage_by(&mut self, id: NodeId) {
         let Some(implied) = self.graph[id]
             .desire

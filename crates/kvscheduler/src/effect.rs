@@ -9,12 +9,12 @@ pub(super) const INTERNAL_ERROR: &str = "InternalError";
 /// Effect that creates, updates, deletes or checks a value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect<O> {
-    /// Perform these operations in order. An empty list is a defect: use [`Effect::Noop`] if there is nothing to do.
+    /// Perform these operations in order. An empty list is a defect. Use [`Effect::Noop`] if there is nothing to do.
     Do(Vec<O>),
     /// Do nothing and succeed immediately. The text tells readers of the code why nothing has to be done.
     Noop(&'static str),
-    /// The request is impossible, for example because the interface of a new address does not exist, although the address
-    /// depends on the interface.
+    /// The request is impossible, which indicates a defect. An example is a new address whose interface does not exist although
+    /// the address depends on it.
     ///
     /// The operation fails persistently with reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
     Impossible(String),

@@ -32,7 +32,7 @@ pub(super) enum Condition {
     Problem(Problem),
 }
 
-/// Problem with a value. Finding a problem is cheap; the explanation is computed only when the problem is reported.
+/// Problem with a value. Finding a problem is cheap. Its explanation is computed only when the problem is reported.
 pub(super) struct Problem {
     /// Value that has the problem: the base value or one derived from it.
     of: NodeId,
@@ -180,7 +180,7 @@ impl<D: Domain> Scheduler<D> {
             match self.condition(*child) {
                 Condition::Good => {}
                 Condition::Busy => busy = true,
-                // A PENDING child may merely be waiting for another child, whose problem is then the actual cause.
+                // A PENDING child may be waiting for another child. The problem of that other child is then the actual cause.
                 Condition::Problem(problem) if problem.state == ValueState::Pending => drop(waiting.get_or_insert(problem)),
                 problem => return problem,
             }
@@ -241,7 +241,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // A dependency in the same cycle that is unmet only because of this value does not count as a cause.
+        // Ignore unmet dependencies in the same cycle that wait only for this value, because they are not the cause.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()
@@ -281,7 +281,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Describes an unmet dependency in full.
     ///
-    /// If `before` (the last reported explanation) contains the same dependency, the start time is copied from there.
+    /// If the last reported explanation (`before`) contains the same dependency, its start time is kept.
     fn unmet(&self, edge: &Edge<D::Key>, before: Option<&Explanation<D::Key>>, inquiry: &mut Inquiry<D::Key>) -> Unmet<D::Key> {
         let dependency = self.graph.dependency(edge);
         let mut suggestions = self.domain().suggestions(&dependency, &View::new(&self.graph));

@@ -53,7 +53,7 @@ pub struct Unmet<K> {
     pub suggestions: Vec<Suggestion<K>>,
 }
 
-/// Suggestion: an existing value that resembles the expected one or is related to it.
+/// Existing value that resembles the expected value of a dependency or is related to it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Suggestion<K> {
     /// Key of the suggested value.
@@ -76,7 +76,7 @@ pub struct KernelError {
 pub struct LastError {
     /// Time of the failure (since the Unix epoch).
     pub at: Duration,
-    /// Describes the failure, the object, and what to do.
+    /// Message for people that describes the failure and the object, and says what to do.
     pub message: String,
     /// Kernel error; `None` if the kernel was not involved.
     pub kernel: Option<KernelError>,
@@ -130,7 +130,7 @@ fn enumerate(words: &[&str]) -> String {
 
 /// Index of the keys that explanations mention in addition to the unmet dependencies.
 ///
-/// When such a key changes, the explanations that mention it are updated.
+/// When one of these keys changes, the explanations that mention it are updated.
 #[derive(Clone)]
 pub(super) struct Mentions<K> {
     by_key: FxHashMap<K, BTreeSet<NodeId>>,

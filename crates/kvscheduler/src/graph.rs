@@ -135,7 +135,7 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Updates, for each prefix of a node, the index of available nodes. Must be called whenever [`Node::available`] has changed.
+    /// Updates the index of available nodes in each prefix of a node. Must be called after each change of [`Node::available`].
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
         let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
@@ -189,7 +189,7 @@ impl<D: Domain> Graph<D> {
             .map(|(_, id)| *id)
     }
 
-    /// Returns the nodes next to `key` in key order whose keys start with `prefix`, at most `count` on either side.
+    /// Returns up to `count` nodes on either side of `key` in key order. The keys of all returned nodes start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = NodeId> + use<'_, D> {
         let prefix = prefix.to_owned();
         let (from, at) = (Bound::Included(prefix.as_str()), Bound::Excluded(key));
@@ -199,7 +199,7 @@ impl<D: Domain> Graph<D> {
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
-    /// Returns every node that may depend on `id`, either on the key of `id` or on a prefix of that key.
+    /// Returns every node that may depend on `id`, because it has a dependency on the key of `id` or on a prefix of that key.
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
@@ -252,7 +252,8 @@ impl<D: Domain> Graph<D> {
         self.note_relying(id, &after[1]);
     }
 
-    /// Adds a node to the index of each prefix on which the node's applied value, or the value being created, depends.
+    /// Adds a node to the index of each prefix in `edges`, which are the dependencies of its applied value or of the value being
+    /// created.
     fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {

@@ -11,10 +11,10 @@ use super::{blocked::Blocked, descriptor::Domain, edge::Target, scheduler::Sched
 pub struct Held<K> {
     /// Key of the value.
     pub key: K,
-    /// For a failed value: the earliest time of a retry triggered by a changed dependency, and the time of the next scheduled
-    /// retry.
+    /// Retry times of a failed value. The first is the earliest time of a retry triggered by a changed dependency, and the second
+    /// is the time of the next scheduled retry.
     ///
-    /// `None` for a value that has not failed but is waiting for something that does not exist.
+    /// `None` if the value has not failed but waits for something that does not exist.
     pub attempts: Option<(Duration, Duration)>,
     /// Name and presence of each dependency target.
     pub dependencies: Vec<(String, Presence)>,
@@ -42,8 +42,8 @@ impl<D: Domain> Scheduler<D> {
         let held = self.graph.all().filter_map(|id| {
             let node = &self.graph[id];
             if node.is_terminating() || node.last_operation == Verb::Delete {
-                // A newly available dependency does not make the scheduler retry a deletion earlier. The same is true for the
-                // removal of a partly created object.
+                // A newly available dependency does not cause an earlier retry of a deletion or of the removal of a partly
+                // created object.
                 return None;
             }
             let attempts = match node.blocked.as_deref()? {

@@ -16,8 +16,8 @@ pub(super) struct InFlight<D: Domain> {
     pub notified: bool,
     /// Transaction on whose behalf the operation is performed.
     pub cause: TxnId,
-    /// Numbers of the deletions of other values that the kernel removes as part of this operation. These deletions succeed or
-    /// fail together with the operation.
+    /// Operation numbers of the deletions that this operation implies, because the kernel removes other values along with it.
+    /// These deletions succeed or fail together with the operation.
     pub takes: Vec<u64>,
 }
 

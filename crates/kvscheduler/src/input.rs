@@ -24,7 +24,7 @@ use super::{
 pub struct Observation<K, V> {
     /// Values that are no longer in the kernel.
     pub lost: Vec<K>,
-    /// Values in the kernel that were not known before, or that differ from what was known.
+    /// Values in the kernel that are new to the scheduler or that differ from the recorded applied values.
     pub observed: Vec<(K, V)>,
     /// Values whose creation was interrupted, so that only parts of them may exist.
     pub unfinished: Vec<K>,
@@ -175,7 +175,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Reports that a descriptor is now available for the keys that start with `prefix`.
     ///
-    /// The desired values under these keys, which could not be applied without a descriptor, are applied.
+    /// Desired values under these keys that could not be applied without a descriptor are applied now.
     pub fn descriptor_appeared(&mut self, prefix: &str) {
         let waiting: Vec<NodeId> = self.graph.under(prefix).filter(|id| self.graph[*id].desired().is_some()).collect();
         if waiting.is_empty() {
@@ -195,7 +195,7 @@ impl<D: Domain> Scheduler<D> {
     }
 
     /// Reports that a fact outside the scheduler exists (`Some`) or does not exist (`None`). No operation is ever performed on a
-    /// fact. A fact holds the claims of its value as long as it exists.
+    /// fact. A fact holds the claims of its value while it exists.
     pub fn fact(&mut self, key: &D::Key, value: Option<D::Value>) {
         self.notify();
         let id = self.graph.obtain(key);
@@ -210,7 +210,7 @@ impl<D: Domain> Scheduler<D> {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.unblock(interested);
                 }
-                // The scheduler chose the operation in flight before it knew this fact.
+                // The scheduler chose the operation in flight before this fact was reported.
                 if let Some(in_flight) = &mut self.graph[interested].in_flight {
                     in_flight.recheck = true;
                 }
@@ -239,7 +239,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Reports that something happened to the object that `key` refers to.
+    /// Reports an event that may have changed the object of the value under `key`.
     ///
     /// An applied value is checked. A waiting or failed value is retried immediately.
     pub fn probe(&mut self, key: &D::Key) {
@@ -265,8 +265,8 @@ impl<D: Domain> Scheduler<D> {
     /// Processes the result of reading the kernel.
     ///
     /// The caller must report changed facts first, because the values depend on them. All damage is recorded before any of it is
-    /// judged, so that a value that the kernel removed along with another value is not mistaken for a value that another program
-    /// changed.
+    /// judged. Otherwise, a value that the kernel removed along with another value could be mistaken for a value that another
+    /// program removed.
     pub fn observe(&mut self, observation: Observation<D::Key, D::Value>) {
         let Observation {
             lost,
@@ -299,8 +299,8 @@ impl<D: Domain> Scheduler<D> {
         });
     }
 
-    /// Records as damaged each applied value that is no longer in the kernel or now differs from the desired value. Must be
-    /// called before the applied values are replaced.
+    /// Records damage to each applied value that is missing from the kernel or differs from the desired value. Must be called
+    /// before the applied values are replaced.
     fn note_damage(&mut self, lost: &[D::Key], observed: &[(D::Key, D::Value)]) {
         let lost = lost.iter().map(|key| (key, None));
         for (key, value) in lost.chain(observed.iter().map(|(key, value)| (key, Some(value)))) {
@@ -350,7 +350,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records that values are no longer in the kernel. Those still desired will be created again.
+    /// Records that values are no longer in the kernel. Values that are still desired will be created again.
     fn take_lost(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
@@ -368,7 +368,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records as absent all properties that are no longer derived from `id`. This needs no operation.
+    /// Marks all properties that are no longer derived from `id` as absent. No operation is needed, because properties have no
+    /// descriptor.
     fn properties_lost(&mut self, id: NodeId) {
         let children: Vec<NodeId> = self.graph[id].children.iter().copied().collect();
         for child in children {
@@ -379,8 +380,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Attributes the following changes to the transaction that requested the read of the kernel or, if no transaction did, to a
-    /// notification.
+    /// Attributes the following changes to the transaction that requested the kernel read. If no transaction requested it, the
+    /// changes are attributed to a notification.
     fn see(&mut self) {
         match self.tracker.reader() {
             Some(txn) => self.queue.act_on_behalf_of(txn),
@@ -439,8 +440,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the block to keep for a value that had disappeared, must not be repaired, and has reappeared in the kernel as
-    /// `value`.
+    /// Returns the block to keep when a value that must not be repaired has reappeared in the kernel as `value`.
     ///
     /// Returns `None` if `value` matches the desired value, because the drift is then over.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {
@@ -448,14 +448,14 @@ impl<D: Domain> Scheduler<D> {
         hold.filter(|_| !self.is_as_desired(id, value)).cloned()
     }
 
-    /// Records that an interrupted creation left parts of a value that is not applied. The next attempt removes these parts
-    /// first.
+    /// Records that interrupted creations may have left parts of these values behind. Values that are applied or in flight are
+    /// skipped. The next attempt removes the parts first.
     fn unfinished(&mut self, keys: &[D::Key]) {
         for key in keys {
             if let Some(id) = self.graph.find(key)
                 && !self.graph[id].present()
             {
-                // If the value is no longer desired at the next attempt, `attempted` tells what to remove.
+                // The next attempt uses `attempted` to remove the parts if the value is no longer desired by then.
                 let node = &self.graph[id];
                 let attempted = node.desired().map(|desired| self.as_created(&node.key, desired));
                 self.on(id, Event::PartsFound { attempted });

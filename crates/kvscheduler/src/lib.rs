@@ -1,8 +1,8 @@
 //! A dependency-aware scheduler that brings applied values in line with desired ones.
 //!
 //! The scheduler accepts desired values, returns operations, and processes their outcomes. It treats keys, values and operations
-//! as opaque ([`Domain`]). It does no I/O, reads no clock and draws no random numbers, and its output never depends on hash map
-//! order: the same events always give the same operations. Start with [`Scheduler`].
+//! as opaque ([`Domain`]). It does no I/O, reads no clock and draws no random numbers. Its output does not depend on hash map
+//! order, so the same events always produce the same operations. Start with [`Scheduler`].
 //!
 //! The scheduler is level-triggered. An event only changes desired or applied values and marks the nodes that it may affect.
 //! [`Scheduler::step`] evaluates each marked node and derives the next operation from the current state alone. Operations that do
@@ -21,8 +21,8 @@
 //! | `reports`, `explain`, `explanation`, `status` | the published statuses and their explanations |
 //!
 //! A [`Transaction`] does not influence decisions about values, except that `revert` restores the previous desired values.
-//! `tracker` and `queue` track which marks and operations belong to which transaction. The scheduler needs this to return the
-//! transaction result and to record its [`history`].
+//! `tracker` and `queue` track which marks and operations belong to which transaction. The scheduler needs this assignment to
+//! return the result of each transaction and to record the [`history`].
 
 mod blocked;
 mod carry_out;

@@ -1,7 +1,7 @@
 //! Existence of a value in the target system, as far as known.
 //!
-//! [`Lifecycle::on`] is the table of states and events. Nothing else changes a [`Lifecycle`]. A lifecycle depends neither on
-//! other nodes nor on desired values.
+//! [`Lifecycle::on`] implements the state transition table, and nothing else changes a [`Lifecycle`]. A lifecycle depends neither
+//! on other nodes nor on desired values.
 
 use std::fmt;
 
@@ -50,10 +50,9 @@ impl Agreement {
 /// Fate of an existing value: it stays, or it is to be deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fate {
-    /// The value is not to be deleted. Dependents may rely on it.
+    /// The value is not to be deleted. Dependents can rely on it.
     Stays,
-    /// The value is obsolete or must release a claim. It is deleted at its next evaluation. Until then, dependents may rely on
-    /// it.
+    /// The value is obsolete or must release a claim. It is deleted at its next evaluation. Dependents can rely on it until then.
     Obsolete,
     /// The value is deleted as soon as nothing depends on it, unless it becomes desired again first. Dependents can no longer
     /// rely on it.
@@ -62,7 +61,7 @@ pub(super) enum Fate {
     TerminatingObsolete,
 }
 
-/// Something that happened to a value.
+/// Event in the lifecycle of a value.
 pub(super) enum Event<V> {
     /// The value was read from the target system.
     Observed(V),
@@ -107,7 +106,7 @@ impl fmt::Display for Defect {
 }
 
 impl<V> Lifecycle<V> {
-    /// Processes an event. A [`Defect`] leaves the lifecycle unchanged.
+    /// Processes an event. If the event is impossible, returns a [`Defect`] and leaves the lifecycle unchanged.
     ///
     /// No other function changes a lifecycle.
     pub fn on(&mut self, event: Event<V>) -> Result<(), Defect> {
@@ -169,7 +168,7 @@ impl<V> Lifecycle<V> {
         }
     }
 
-    /// Returns whether dependents may rely on the value.
+    /// Returns whether dependents can rely on the value.
     pub fn is_available(&self) -> bool {
         match self {
             Lifecycle::Present { fate, .. } => !fate.is_terminating(),

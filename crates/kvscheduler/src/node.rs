@@ -1,6 +1,6 @@
 //! Node state: everything known about one key.
 //!
-//! There may be a million nodes, so state that only a few of them have, or that they have only briefly, is kept in [`Rare`].
+//! A graph can contain a million nodes. State that most nodes lack most of the time is therefore stored separately in [`Rare`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,8 +29,8 @@ pub(super) struct Requested<V> {
     pub value: Result<V, Box<Rejection>>,
 }
 
-/// Desired value of a key, by origin. A requested value takes precedence over a derived one, and a derived one over an implied
-/// one.
+/// Desired values of a key, one for each origin. A requested value takes precedence over a derived value, and a derived value
+/// takes precedence over an implied value.
 #[derive(Clone)]
 pub(super) struct Desire<V> {
     /// Value requested by a transaction.
@@ -91,7 +91,8 @@ pub(super) struct Implied<V> {
 pub(super) struct Rare<D: Domain> {
     /// Last failure, kept until the value is changed or matches the desired value.
     pub last_error: Option<LastError>,
-    /// For a base value: keys of the values that other programs changed or removed and that have not been repaired yet.
+    /// Keys of the values that other programs changed or removed and that have not been repaired yet. Stored only in the base
+    /// value.
     pub damage: Vec<D::Key>,
     /// Nodes waiting for this one to be deleted or changed.
     pub blocks: NodeSet,
@@ -99,10 +100,10 @@ pub(super) struct Rare<D: Domain> {
     pub deferred: Option<Duration>,
     /// Error text of the value when its state was last recorded; `None` if it had no error.
     pub error: Option<Arc<str>>,
-    /// Number of open transactions that may still restore the previous desired value.
+    /// Number of open transactions that can still restore the previous desired value of this key.
     pub kept: u32,
-    /// Retry policy set by a transaction. `None` means that the policy of the base value applies or, if that is not set either,
-    /// the default policy.
+    /// Retry policy set by a transaction. If it is `None`, the policy of the base value applies. If the base value has no policy,
+    /// the default policy applies.
     pub retry: Option<Retry>,
     /// Sequence number of the transaction in which the value first failed. Valid only after a failed attempt.
     pub failed_in: u64,
@@ -127,11 +128,11 @@ impl<D: Domain> Default for Rare<D> {
 #[derive(Clone, Default)]
 pub(super) struct Claims(pub Vec<Claim>);
 
-/// Everything known about one key.
+/// State of one key.
 ///
-/// With very many nodes, most accesses are cache misses, so the field order is fixed (`repr(C)`). The first cache line, which
-/// starts with the version of the slot, contains the fields that are read when a neighbour of the node is evaluated. Next are the
-/// fields that are read when the node itself is evaluated, and then the rarely used fields.
+/// In a large graph, most accesses are cache misses, so the field order is fixed (`repr(C)`). The first cache line starts with
+/// the version of the slot and contains the fields that are read when a neighbour of the node is evaluated. The fields that are
+/// read when the node itself is evaluated come next, and the rarely used fields come last.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
@@ -164,9 +165,9 @@ pub(super) struct Node<D: Domain> {
     pub status: LastReport<D::Key>,
     pub desire: Desire<D::Value>,
     pub implies: NodeSet,
-    /// For a prefix used by dependencies: the nodes below it.
+    /// Index of the nodes below this key. Present only if the key is a prefix used by dependencies.
     pub below: Option<Box<Below>>,
-    /// Component that the node belongs to, as last computed; used to find dependency cycles.
+    /// Strongly connected component of the node when last computed. Used to find dependency cycles.
     pub component: Component,
     pub claims: Option<Box<Claims>>,
 }
@@ -234,7 +235,7 @@ impl<D: Domain> Node<D> {
         &self.lifecycle
     }
 
-    /// Calls [`Lifecycle::on`].
+    /// Applies a lifecycle event. Fails if the event is impossible in the current state.
     pub fn on(&mut self, event: Event<D::Value>) -> Result<(), Defect> {
         self.lifecycle.on(event)
     }
@@ -244,7 +245,7 @@ impl<D: Domain> Node<D> {
         self.lifecycle.value()
     }
 
-    /// Returns whether dependents may rely on the value.
+    /// Returns whether dependents can rely on the value.
     pub fn available(&self) -> bool {
         self.lifecycle.is_available()
     }
@@ -273,7 +274,7 @@ impl<D: Domain> Node<D> {
         matches!(self.lifecycle, Lifecycle::Partial { .. })
     }
 
-    /// Returns the value of the last failed creation, as long as parts of it may be left.
+    /// Returns the value that the last failed creation attempted, while parts of it may still exist.
     pub fn attempted(&self) -> Option<&D::Value> {
         match &self.lifecycle {
             Lifecycle::Partial { attempted } => attempted.as_ref(),
@@ -305,7 +306,7 @@ impl<D: Domain> Node<D> {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Returns whether the value certainly cannot be applied at present.
+    /// Returns whether the value cannot be applied now, because it was refused or because something that it needs does not exist.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)

@@ -1,4 +1,4 @@
-//! Sets of nodes: mostly tiny, sometimes very large.
+//! Set type for nodes. Most sets are tiny, but some are very large.
 
 use std::{
     collections::{BTreeSet, btree_set},
@@ -9,7 +9,7 @@ use super::nodes::NodeId;
 
 /// Number of members that fit into half a cache line together with their count. Most sets have at most this many members.
 const FEW: usize = 3;
-/// Size up to which shifting list entries is faster than searching a tree.
+/// Largest set size at which shifting list entries is faster than searching a tree.
 const SEVERAL: usize = 32;
 
 /// Set of nodes, ordered by id.

@@ -15,7 +15,7 @@ const BLOCK: usize = 128;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct NodeId {
     place: u32,
-    /// Number of nodes that the slot has held, including this one.
+    /// Version of the slot, which is the number of nodes that it has contained so far, including this node.
     version: NonZeroU32,
 }
 

@@ -37,11 +37,11 @@ impl<K: Key, O> Operation<K, O> {
 /// Outcome of an operation.
 #[derive(Debug)]
 pub enum Outcome<V> {
-    /// The operation succeeded. For a check: the value is unchanged.
+    /// The operation succeeded. For a check, this means that the value is unchanged.
     Done,
     /// The operation succeeded, and this value is now applied.
     Became(V),
-    /// For a check: the value differs from what was applied. The text describes the difference.
+    /// A check found that the value differs from the applied value. The text describes the difference.
     Changed(String),
     /// The operation was not performed, because something that it needs does not exist yet.
     ///

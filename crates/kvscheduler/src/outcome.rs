@@ -120,7 +120,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks for evaluation everything that a completed operation may affect.
+    /// Marks every node that a completed operation may affect, so that it is evaluated again.
     fn land(&mut self, id: NodeId, cause: TxnId, recheck: bool) {
         self.mark(id);
         self.mark_interested(id);
@@ -140,7 +140,7 @@ impl<D: Domain> Scheduler<D> {
         self.land(id, in_flight.cause, in_flight.recheck);
     }
 
-    /// Records as applied the values that were created together with another value.
+    /// Records that the values created together with another value are now applied.
     fn take_co_created(&mut self, co_created: Vec<(D::Key, D::Value)>) {
         for (key, value) in co_created {
             let id = self.graph.obtain(&key);
@@ -199,7 +199,7 @@ impl<D: Domain> Scheduler<D> {
         self.back_off(id, fault, cause);
     }
 
-    /// Keeps only the dependencies needed by what a failed creation may have left behind.
+    /// Keeps only the dependencies of the parts that a failed creation may have left behind.
     fn note_edges_left(&mut self, id: NodeId) {
         let node = &self.graph[id];
         let left = match (node.attempted(), self.domain.descriptor(&node.key)) {

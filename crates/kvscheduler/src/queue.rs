@@ -4,9 +4,9 @@
 //! No other code changes this state, so a node cannot get lost and a transaction cannot complete too early.
 //!
 //! A node is marked on behalf of a transaction and stays assigned to it until nothing is left to do for the node. Nodes that are
-//! marked while this node is evaluated are assigned to the same transaction. Two rules resolve conflicts: a transaction that
-//! names a key takes over the key's node; otherwise, a node that still has work for one transaction is not assigned to another. A
-//! transaction is complete when none of its nodes is queued, in flight, or waiting for an operation in flight.
+//! marked while this node is evaluated are assigned to the same transaction. A transaction that names a key takes over the node
+//! of that key. Otherwise, a node that still has work for one transaction is not assigned to another transaction. A transaction
+//! is complete when none of its nodes is queued, in flight, or waiting for an operation in flight.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -31,11 +31,11 @@ pub(super) type TxnId = u64;
 /// Round of a step. A step evaluates nodes in three rounds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pass {
-    /// First round: nodes are evaluated because they, or something related to them, have changed.
+    /// First round. Evaluates nodes that have changed or that are affected by a change.
     Mark,
-    /// Second round, once no marked nodes are left: values whose dependencies are still unmet are deleted.
+    /// Second round, which starts when no marked nodes are left. Deletes values whose dependencies are still unmet.
     Doubt,
-    /// Third round, after the second one is complete: values are created and updated.
+    /// Third round, which starts when the second round is complete. Creates and updates values.
     Ready,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum Notify {
     Changed,
 }
 
-/// Stage of a node in the queue. A node may be in several stages, all for the same transaction.
+/// Stage of a node in the queue. A node can be in several stages at once, all for the same transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// The node is to be evaluated.
@@ -97,7 +97,8 @@ impl Place {
         self.is_at(Stage::Ready)
     }
 
-    /// Returns the transaction of the node's current evaluation or, if the node is not being evaluated, of its last one.
+    /// Returns the transaction of the node's current evaluation. If the node is not being evaluated, returns the transaction of
+    /// its last evaluation.
     pub fn cause(&self) -> TxnId {
         self.cause
     }
@@ -153,14 +154,14 @@ pub(super) struct WorkQueue<K> {
     /// Nodes with unmet dependencies, to be evaluated once no marked nodes are left, because evaluating marked nodes may satisfy
     /// these dependencies.
     doubtful: BTreeSet<NodeId>,
-    /// Nodes to create or update, in key order. They are processed once all deletions are known, so that no value is created that
-    /// depends on a value about to be deleted.
+    /// Nodes to create or update, in key order. They are processed once all deletions are known, because a new value must not
+    /// depend on a value that is about to be deleted.
     ready: Ready<K>,
     /// Observed values whose deletion is deferred because their dependencies may still become available. They are evaluated again
     /// in every step.
     deferred: BTreeSet<NodeId>,
-    /// Values whose creation waits because they depend on a value whose deletion is deferred. They are evaluated again in every
-    /// step.
+    /// Values that are not created yet, because they depend on a value with a deferred deletion. They are evaluated again in
+    /// every step.
     on_deferred: BTreeSet<NodeId>,
     waiting: BTreeSet<NodeId>,
     timers: BTreeSet<(Duration, NodeId)>,
@@ -307,7 +308,7 @@ impl<K: Key> WorkQueue<K> {
         self.mark(graph, id);
     }
 
-    /// Marks for evaluation all values with a deferred deletion, and the values that wait for them.
+    /// Stops deferring all deletions. Marks the affected values, and the values that wait for them, for evaluation.
     pub fn release_all<D: Domain<Key = K>>(&mut self, graph: &mut Graph<D>) {
         let deferred = std::mem::take(&mut self.deferred).into_iter();
         for id in deferred.chain(std::mem::take(&mut self.on_deferred)) {
@@ -361,7 +362,7 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
-    /// Sets a timer for the time at which a node is to be evaluated again.
+    /// Schedules an evaluation of a node at the given time.
     pub fn at(&mut self, time: Duration, id: NodeId) {
         self.timers.insert((time, id));
     }
@@ -430,7 +431,7 @@ impl<K: Key> WorkQueue<K> {
         self.current
     }
 
-    /// Makes this transaction the current one: nodes that are marked from now on are assigned to it.
+    /// Makes this transaction the current one. Nodes that are marked from now on are assigned to it.
     pub fn act_on_behalf_of(&mut self, txn: TxnId) {
         self.current = txn;
     }

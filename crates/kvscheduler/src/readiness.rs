@@ -2,9 +2,9 @@
 //!
 //! The functions in this module only read the graph.
 //!
-//! Values that depend on each other in a cycle (such as the two ends of a veth pair) become ready together: each counts as
+//! Values that depend on each other in a cycle, such as the two ends of a veth pair, become ready together. Each member counts as
 //! available to the others once every member is desired and has everything that it needs outside the cycle. The members are
-//! created one after another, in key order, so that the first creation can also create objects that the members share.
+//! created one after another, in key order. The first creation can therefore also create the objects that the members share.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -52,8 +52,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id`, and every other member has everything that it needs
-    /// outside the cycle.
+    /// Returns whether the target of an unmet edge is in a cycle with `id`, and no other member lacks anything outside the cycle.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -107,7 +106,7 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the dependency cycle through `id` and `target`, if every member has everything it needs outside the cycle.
+    /// Returns the dependency cycle through `id` and `target` if no member lacks anything outside the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         let node = &self[target];
         if node.basis().is_none() || node.is_terminating() {
@@ -121,7 +120,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether a value has everything that it needs besides the other members of its cycle.
     ///
-    /// `asking` is `true` for the value being evaluated, which may be tried again even if it was refused before.
+    /// `asking` is `true` for the value being evaluated, which can be tried again even if it was refused before.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked = !asking && node.applied().is_none() && node.is_impossible();
@@ -238,8 +237,8 @@ impl<D: Domain> Graph<D> {
 
     /// Returns the values that must be deleted before `id`: values derived from it, and values that cannot stay without it.
     ///
-    /// Of the dependents that need any value below a prefix, only one is returned. There may be as many such dependents as there
-    /// are values below the prefix. Returning all of them for each of these values would make the total cost quadratic.
+    /// Returns only one of the dependents that need any value below a prefix. Every value below the prefix can have the same
+    /// large number of these dependents, so returning all of them each time would make the total cost quadratic.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -263,7 +262,8 @@ impl<D: Domain> Graph<D> {
         blockers
     }
 
-    /// Returns whether `dependent` is in the kernel or about to be, needs `id`, and cannot stay without it.
+    /// Returns whether `dependent` needs `id` and cannot stay without it. Returns `false` if `dependent` is neither in the kernel
+    /// nor in flight.
     fn hangs_directly_on(&self, dependent: NodeId, id: NodeId) -> bool {
         let node = &self[dependent];
         let hangs = |edge: &Edge<D::Key>| self.concerns(edge, id) && !self.edge_satisfied(dependent, edge);
@@ -284,7 +284,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether `id` is deleted before `dependent` within a cycle that is being deleted.
     ///
-    /// Values that are still desired are deleted before the others, in key order within each group.
+    /// Values that are still desired are deleted first. Within each of the two groups, values are deleted in key order.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
         if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;

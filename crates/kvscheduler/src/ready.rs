@@ -9,14 +9,14 @@ use super::{
     queue::ROOM_KEPT,
 };
 
-/// Nodes that are ready, in key order.
+/// Queue of the nodes that can be created or updated, in key order.
 ///
 /// Usually, all nodes become ready before the first one is taken, so they are sorted only once. Nodes added later are merged in.
 #[derive(Clone)]
 pub(super) struct Ready<K> {
-    /// Nodes not sorted yet.
+    /// Nodes that have not been sorted yet.
     incoming: Vec<NodeId>,
-    /// Nodes in reverse order, so the next one is at the end.
+    /// Nodes in reverse key order, so that the next node is at the end.
     sorted: Vec<NodeId>,
     late: BTreeSet<(K, NodeId)>,
 }

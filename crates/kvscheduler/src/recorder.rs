@@ -46,7 +46,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records the state of a node with nothing left to do, if the state has changed without an operation.
+    /// Records the current state of a node if the state has changed without an operation.
     pub(super) fn note(&mut self, id: NodeId) {
         let state = self.state_of(id);
         let trace = &self.graph[id].trace;
@@ -88,7 +88,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Records, for a resync that reads the kernel, that a value is still waiting.
+    /// Records that a value is still waiting, but only in a resync that reads the kernel.
     ///
     /// These records show clients which values are missing. If a value is recorded several times, these records are merged when
     /// the resync completes.

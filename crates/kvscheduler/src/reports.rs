@@ -159,7 +159,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the last reported status is CONFIGURED and still correct.
     ///
-    /// This is by far the most frequent case, so it is checked without building a status.
+    /// This is true for nearly all values, so the check does not build a status.
     fn is_reported_as_configured(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let now = (
@@ -204,8 +204,8 @@ impl<D: Domain> Scheduler<D> {
         defer
     }
 
-    /// Marks for a status check each node whose PENDING report has been delayed long enough. If no operation is in flight, all
-    /// delayed nodes are marked.
+    /// Requests a status check for each node whose PENDING report has been delayed long enough. If no operation is in flight,
+    /// requests a check for all delayed nodes.
     fn take_up_postponed(&mut self) {
         while let Some((since, id)) = self.reports.postponed.front().copied()
             && (!self.queue.is_anything_under_way() || self.now >= since + PENDING_DELAY)

@@ -84,8 +84,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks for evaluation the values whose retry is due. Values that first failed in the same transaction and have the same
-    /// number of attempts are retried in one transaction.
+    /// Starts the retries that are due. Values that first failed in the same transaction and have the same number of attempts are
+    /// retried in one transaction.
     pub(super) fn wake_retries(&mut self) {
         let mut attempts: BTreeMap<(u64, u32), TxnId> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {

@@ -2,7 +2,7 @@
 //!
 //! The previous values become desired again, in reverse order, and the regular step applies them, dependents first. Keys named by
 //! a later transaction are left alone. Operations that were in flight when the first value failed are completed and then undone.
-//! A failure during the revert is reported and then treated like any other.
+//! A failure during the revert is reported and then treated like any other failure.
 
 use super::{descriptor::Domain, queue::TxnId, scheduler::Scheduler, tracker::Phase};
 

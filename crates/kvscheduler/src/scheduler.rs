@@ -46,7 +46,7 @@ pub struct Scheduler<D: Domain> {
 }
 
 impl<D: Domain> Scheduler<D> {
-    /// Creates an empty scheduler. Until [`Self::complete_facts`] is called, it expects that more facts will be reported.
+    /// Creates an empty scheduler. It expects further facts until [`Self::complete_facts`] is called.
     pub fn new(domain: D) -> Self {
         Scheduler {
             domain: Arc::new(domain),
@@ -87,7 +87,7 @@ impl<D: Domain> Scheduler<D> {
         self.start_transactions();
         self.queue.release_all(&mut self.graph);
         self.wake_retries();
-        // Dependents are marked first, so that each is evaluated once per step.
+        // Mark all dependents before the first evaluation, so that each of them is evaluated only once per step.
         self.mark_notified();
         let mut evaluations = EVALUATIONS_MIN + EVALUATIONS_PER_NODE * self.graph.count();
         loop {
@@ -131,10 +131,10 @@ impl<D: Domain> Scheduler<D> {
         self.overrun
     }
 
-    /// Returns descriptions of the defects found since the last call: impossible events, which were ignored, and operations that
-    /// failed because a descriptor returned no usable effect.
+    /// Returns descriptions of the defects found since the last call.
     ///
-    /// Each one indicates a defect in the scheduler, in a descriptor or in the caller.
+    /// A defect is an impossible event, which was ignored, or an operation that failed because a descriptor returned no usable
+    /// effect. It indicates a bug in the scheduler, in a descriptor or in the caller.
     pub fn take_defects(&mut self) -> Vec<String> {
         std::mem::take(&mut self.defects)
     }
@@ -149,11 +149,10 @@ impl<D: Domain> Scheduler<D> {
         self.queue.is_idle()
     }
 
-    /// Stops deferring the deletion of values whose missing dependencies will not become available. Returns `true` if there were
-    /// such values.
+    /// Stops deferring the deletion of values whose missing dependencies will not become available. Returns `true` if it found
+    /// any of these values.
     ///
-    /// Does nothing while an operation is in flight. Without this function, the deletion of such a value would wait for an
-    /// unrelated event.
+    /// Does nothing while an operation is in flight. Without this function, these deletions would wait for an unrelated event.
     fn release_deferred(&mut self) -> bool {
         if !self.operations.is_empty() || self.queue.is_anything_under_way() {
             return false;

@@ -1,4 +1,4 @@
-//! Dry runs: the operations that a transaction would lead to, without performing them.
+//! Dry runs, which compute the operations of a transaction without performing them.
 //!
 //! A simulation runs a copy of the scheduler with the real descriptors, and every operation succeeds immediately. It predicts
 //! which values will be pending, invalid, in conflict or re-created. Only kernel errors cannot be predicted.
@@ -23,7 +23,8 @@ const STEPS_MAX: usize = 100_000;
 pub struct Planned<K, V> {
     /// Operation and its expected result.
     pub operation: OperationRecord<K, V>,
-    /// Reason for the operation: how the value differed from the desired one before the operation.
+    /// Differences between the value before the operation and the desired value. These differences are the reason for the
+    /// operation.
     ///
     /// Empty for new values, for values that are no longer desired, and for later operations on the same value.
     pub comparison: Comparison,
@@ -35,10 +36,11 @@ pub type Plan<D> = Vec<Planned<<D as Domain>::Key, <D as Domain>::Value>>;
 impl<D: Domain> Scheduler<D> {
     /// Returns the operations that a transaction would lead to if nothing failed.
     ///
-    /// This copies the whole graph: time and memory grow with the total number of values, not with the number of changes.
+    /// This method copies the whole graph, so its time and memory use grow with the total number of values, not with the number
+    /// of changes.
     ///
     /// # Errors
-    /// Fails in the same cases as [`Scheduler::transact`].
+    /// Fails for the same reasons as [`Scheduler::transact`].
     pub fn simulate(&self, transaction: Transaction<D::Key, D::Value>) -> Result<Plan<D>, Unacceptable> {
         transaction.check()?;
         let mut copy = self.clone();
@@ -66,7 +68,7 @@ impl<D: Domain> Scheduler<D> {
         Ok(explained.collect())
     }
 
-    /// Returns how the value differed from the desired one before a completed operation.
+    /// Compares the value before a completed operation with the desired value.
     fn difference_before(&self, operation: &OperationRecord<D::Key, D::Value>) -> Comparison {
         let descriptor = self.domain.descriptor(&operation.key);
         let desired = self.graph.find(&operation.key).and_then(|id| self.graph[id].desired());
@@ -87,7 +89,7 @@ impl<D: Domain> Scheduler<D> {
         for _ in 0..STEPS_MAX {
             let operations = self.step(self.now);
             if self.take_reading() {
-                // The kernel is not read: the applied values are assumed to be in place.
+                // The kernel is not read, because the applied values are assumed to be in place.
                 self.read_again();
             } else if operations.is_empty() && self.idle() {
                 return;

@@ -38,8 +38,8 @@ pub struct Durations {
     pub count: u64,
     /// Sum of the recorded durations.
     pub sum: Duration,
-    /// Number of durations in each bucket. A bucket covers durations above the previous [`DURATION_BOUNDS`] entry and up to its
-    /// own.
+    /// Number of durations in each bucket. A bucket covers the durations up to its own bound in [`DURATION_BOUNDS`] that exceed
+    /// the previous bound.
     pub buckets: [u64; DURATION_BOUNDS.len()],
 }
 

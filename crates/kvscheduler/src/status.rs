@@ -15,7 +15,7 @@ pub(super) const CHECKED: bool = cfg!(any(debug_assertions, feature = "checked")
 /// Value state. Names and numbers match those of `ligato.kvscheduler.ValueState`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum ValueState {
-    /// The agent does not know the value.
+    /// The value is neither desired nor applied.
     #[default]
     Nonexistent = 0,
     /// The value was applied and has disappeared from the kernel.
@@ -102,11 +102,11 @@ impl fmt::Display for Verb {
 /// Reason why a requested value cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// `Invalid`, or `Unimplemented` for a kind of value that the agent knows but does not implement.
+    /// `Invalid`, or `Unimplemented` for a kind of value that the agent recognises but does not implement.
     pub state: ValueState,
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Describes the problem and what would be accepted.
+    /// Message for people that describes the problem and says which values are accepted.
     pub message: String,
     /// Names of the offending fields.
     pub fields: Vec<String>,
@@ -115,7 +115,7 @@ pub struct Rejection {
 /// Published status of a base value, that is, a value not derived from another.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status<K> {
-    /// State of the value together with all derived values: CONFIGURED means that all of them are in the kernel.
+    /// State of the value and of all values derived from it. CONFIGURED means that all of them are in the kernel.
     pub state: ValueState,
     /// Last operation on the value.
     pub last_operation: Verb,
@@ -177,7 +177,8 @@ impl<K: PartialEq> Status<K> {
     }
 }
 
-/// Last reported status of a base value. Stored compactly, because most values are simply CONFIGURED.
+/// Last reported status of a base value. Stored compactly, because most values are CONFIGURED and all their other status fields
+/// are empty.
 #[derive(Clone)]
 pub(super) enum LastReport<K> {
     Nothing,

@@ -2,8 +2,9 @@
 //!
 //! The tracker does not influence decisions about values.
 //!
-//! A transaction gets its sequence number when it is accepted. A notification gets a sequence number only when it has an effect;
-//! otherwise, it leaves no trace. The work queue keeps the pending count of each transaction (see [`super::queue`]).
+//! A transaction gets its sequence number when it is accepted. A notification gets a sequence number only when it has an effect.
+//! A notification without an effect is not recorded. The work queue keeps the pending count of each transaction (see
+//! [`super::queue`]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -86,8 +87,8 @@ pub(super) struct TransactionTracker<K, V> {
     /// Open transactions, indexed by transaction id starting at `first`.
     open: VecDeque<Option<Box<Open<K, V>>>>,
     first: TxnId,
-    /// Allocation of an earlier notification transaction that had no effect. It is reused, because nearly every step opens such a
-    /// transaction.
+    /// Allocation of an earlier notification transaction that had no effect. It is reused, because nearly every step opens a
+    /// notification transaction.
     spare: Option<Box<Open<K, V>>>,
     next_seq: u64,
     /// Transaction to which all notifications until the next step are assigned.
@@ -236,8 +237,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         }
     }
 
-    /// Records a failure. If `of_the_transaction` is true, the first such failure in a transaction with `revert` starts the
-    /// revert.
+    /// Records a failure. In a transaction with `revert`, the first failure with `of_the_transaction` set starts the revert.
     pub fn keep_error(&mut self, txn: TxnId, error: KeyError<K>, of_the_transaction: bool) {
         let Some(open) = self.get_mut(txn) else { return };
         let first = open.options.revert && open.phase == Phase::Applying && of_the_transaction;
@@ -361,7 +361,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Changes the history limits. Any excess is dropped immediately.
+    /// Changes the history limits. Transactions that exceed the new limits are dropped immediately.
     pub fn set_history(&mut self, settings: HistorySettings) {
         self.tracker.history.set_settings(settings);
     }
@@ -386,7 +386,7 @@ impl<D: Domain> Scheduler<D> {
         true
     }
 
-    /// Reports that the read is complete and that everything observed or lost has been reported.
+    /// Reports that the kernel read is complete, after all observed and lost values have been reported.
     ///
     /// The transactions that waited for the read continue in the next step.
     pub fn read_again(&mut self) {

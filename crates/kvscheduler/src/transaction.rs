@@ -31,15 +31,15 @@ pub struct Transaction<K, V> {
 pub struct Options {
     /// Scope of the resync.
     pub resync: Resync,
-    /// Requests a detailed report of a resync. The flag is only recorded and has no other effect.
+    /// True if the client set the `verbose` flag. The flag is recorded in the history and has no other effect.
     pub verbose: bool,
     /// Retry policy for the values in this transaction from now on. `None` keeps each value's current policy.
     pub retry: Option<Retry>,
-    /// True if all previous values are to be restored when a value fails.
+    /// True if the previous desired values are restored when a value fails.
     pub revert: bool,
-    /// True if the kernel is to be read again after the last operation, and differences are to be reported as errors.
+    /// True if the kernel is read again after the last operation, and differences are reported as errors.
     pub verify: bool,
-    /// True if the transaction is to be simulated first. Its record then contains the planned operations.
+    /// True if the transaction is simulated first. Its record then contains the planned operations.
     pub simulate: bool,
     /// True if the caller waits for the result, which [`super::Scheduler::take_finished`] returns.
     pub awaited: bool,
@@ -119,7 +119,7 @@ impl<K, V> Transaction<K, V> {
         }
     }
 
-    /// Creates a resync transaction with all desired values (none for [`Resync::Downstream`]).
+    /// Creates a resync transaction. `changes` must contain all desired values, or must be empty for [`Resync::Downstream`].
     pub fn resync(resync: Resync, changes: Vec<Change<K, V>>) -> Self {
         let options = Options {
             resync,

@@ -82,7 +82,8 @@ impl<D: Domain> Scheduler<D> {
         descriptor.map_or_else(Vec::new, |descriptor| descriptor.claims(key, value, &View::new(&self.graph)))
     }
 
-    /// Marks for evaluation the values that use the same object as `value`, the current or former applied value of `id`.
+    /// Marks the values that use the same object as `value` for evaluation. `value` is the current or former applied value of
+    /// `id`.
     fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
         for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
             if let Some(concerned) = self.graph.find(&key) {
@@ -218,7 +219,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether a child is derived from the desired value, but was damaged and is currently not repaired.
     ///
-    /// Such a child is missing from the values derived from the applied value only because of the damage.
+    /// The damage is the only reason why the child is missing from the values derived from the applied value.
     fn is_left_damaged(&self, id: NodeId, child: NodeId) -> bool {
         let node = &self.graph[id];
         let is_damaged = self.graph[child].blocked.as_deref().is_some_and(Blocked::is_about_drift) && !node.is_terminating();

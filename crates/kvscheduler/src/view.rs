@@ -70,23 +70,22 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
-    /// Returns whether the desired value of `key` has not been applied yet, although the scheduler knows of no obstacle.
+    /// Returns whether the desired value of `key` has not been applied yet and nothing is known to prevent it.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         self.graph.may_be_created(id) && !self.graph[id].is_impossible()
     }
 
-    /// Returns, in key order, the keys under `prefix` whose desired value has not been applied yet, although the scheduler knows
-    /// of no obstacle.
+    /// Returns the keys under `prefix` whose desired value has not been applied yet and is not known to be blocked, in key order.
     ///
-    /// The scheduler does not know yet which objects exist in the kernel for these keys.
+    /// It is not known yet which objects exist in the kernel for these keys.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| graph.may_be_created(*id) && graph[*id].blocked.is_none();
         graph.under(prefix).filter(is_untried).map(move |id| &graph[id].key)
     }
 
-    /// Returns whether the last operation on the desired value reported that something it needs does not exist. See
+    /// Returns whether the last operation on the desired value reported that a required object does not exist. See
     /// [`super::Scheduler::probe`].
     pub fn is_unavailable(&self, key: &D::Key) -> bool {
         let hold = |node: &Node<D>| matches!(node.blocked.as_deref(), Some(Blocked::Unavailable(_)));
@@ -115,9 +114,9 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].applied().map(|value| (&graph[id].key, value)))
     }
 
-    /// Returns the keys next to `key` in key order that have a desired or applied value.
+    /// Returns the keys before and after `key` in key order that have a desired or applied value.
     ///
-    /// Returns at most `count` keys on either side, all of which start with `prefix`.
+    /// Returns at most `count` keys on either side. All returned keys start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let near = graph.near(prefix, key, count).map(move |id| &graph[id]);

@@ -15,12 +15,12 @@ const VID_MAX: u32 = 4094;
 /// Port settings that one kind of master supports, such as those of bridge ports.
 #[derive(Debug)]
 pub struct PortSpec {
-    /// Name of the member of the oneof `port` that holds the port settings.
+    /// Name of the member of the oneof `port` that contains the port settings.
     pub member: &'static str,
     /// Table of the port settings.
     pub attributes: Table,
-    /// Setting of the master that contains the VLAN to which new ports and the master itself are assigned; `None` if the kind has
-    /// no such setting.
+    /// Setting of the master that contains the VLAN id for new ports and for the master itself; `None` if the kind has no default
+    /// VLAN.
     pub default_vlan: Option<&'static Attribute>,
     /// Field that contains the VLANs of a port; `None` if ports have no VLANs.
     pub vlans: Option<&'static str>,

@@ -12,7 +12,7 @@ pub struct Invalid {
     pub reason: &'static str,
     /// Names of the fields that the user must change.
     pub fields: Vec<String>,
-    /// Message for people: the problem, and what to write instead.
+    /// Message for people that describes the problem and says what to write instead.
     pub message: String,
 }
 
@@ -33,7 +33,7 @@ impl Invalid {
     }
 }
 
-/// Properties of an interface that the rules of its kind check.
+/// Properties of an interface that are checked against the rules of its kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Given<'a> {
     /// `true` if any member of `link` is set.

@@ -1,4 +1,5 @@
-//! The list of all kinds. Everything specific to a kind is in its own file; `kinds/vrf_device.rs` is a good example.
+//! The list of all kinds. Each kind has its own file for everything that is specific to it. A good example is
+//! `kinds/vrf_device.rs`.
 
 use super::LinkKind;
 

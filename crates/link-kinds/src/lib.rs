@@ -1,11 +1,11 @@
 //! Tables that describe the Linux link kinds supported by the agent.
 //!
-//! Each kind is described by a [`KindSpec`]: names, ranges, defaults, kernel attributes, references to other interfaces, and how each
-//! setting is changed. Rules that do not fit into a table are methods of [`LinkKind`]. A [`Link`] is a kind together with its settings.
-//! The crate does no I/O: links are described by numbers and bytes.
+//! Each kind is described by a [`KindSpec`]: names, ranges, defaults, kernel attributes, references to other interfaces, and how
+//! each setting is changed. Rules that do not fit into a table are methods of [`LinkKind`]. A [`Link`] is a kind together with
+//! its settings. The crate does no I/O. It describes links with numbers and bytes.
 //!
-//! To add a kind, add one file to `kinds/` and one line to [`KINDS`]; no other code names a kind. Validation, creation, modification,
-//! read-back, adoption, the detection of orphans, the APIs and the doctor all loop over these tables.
+//! To add a kind, add one file to `kinds/` and one line to [`KINDS`]. No other code names a kind. Validation, creation,
+//! modification, read-back, adoption, the detection of orphans, the APIs and the doctor all loop over these tables.
 
 mod bridging;
 mod check;

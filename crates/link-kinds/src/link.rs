@@ -44,7 +44,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// Creates a link about which only the kind is known.
+    /// Creates a link of this kind with unknown settings and references.
     pub fn bare(kind: &'static dyn LinkKind) -> Self {
         let spec = kind.spec();
         Link {
@@ -56,7 +56,7 @@ impl Link {
     }
 
     /// Checks an interface against the rules of its kind, and reads its settings. The caller must check the names of the
-    /// interfaces that it refers to.
+    /// interfaces that the interface refers to.
     ///
     /// # Errors
     /// Returns which field is invalid and why.
@@ -149,10 +149,10 @@ impl Link {
         }
     }
 
-    /// Describes the settings that must be unique among the links on one parent, such as the VLAN id; `None` if the kind has no
-    /// such settings.
+    /// Returns an error reason and a description of the settings that must be unique among the links on one parent, such as the
+    /// VLAN id.
     ///
-    /// Returns the reason to report if two links have the same settings, and a description of the settings.
+    /// The reason is reported if two links have the same settings. Returns `None` if the kind has no unique settings.
     pub fn unique(&self) -> Option<(&'static str, String)> {
         let unique = self.spec().unique.as_ref()?;
         let shown = |attribute| self.settings.get(attribute).map(|number| attribute.shown(number));
@@ -199,7 +199,8 @@ impl Link {
         }
     }
 
-    /// Describes, for messages, how the kind and the references to other interfaces differ from those of the desired link.
+    /// Describes how the kind and the references to other interfaces differ from those of the desired link. The texts are used in
+    /// messages.
     pub fn what_differs(&self, desired: &Link) -> Vec<String> {
         if !self.is_of(desired.kind) {
             let (found, wanted) = (self.spec().type_name, desired.spec().type_name);

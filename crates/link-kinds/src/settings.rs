@@ -41,9 +41,9 @@ pub struct Attr {
 
 /// Access to the attributes and features of an observed link.
 pub struct Observed<'a> {
-    /// Returns the value of the attribute with the given number; `None` if the kernel does not report it.
+    /// Function that returns the value of the attribute with the given number; `None` if the kernel does not report it.
     pub attribute: &'a dyn Fn(u16) -> Option<&'a [u8]>,
-    /// Returns whether a feature is on; `None` if the state is unknown.
+    /// Function that returns whether a feature is on; `None` if the state is unknown.
     pub feature: &'a dyn Fn(Feature) -> Option<bool>,
 }
 
@@ -58,7 +58,7 @@ pub struct Difference {
     pub to: u32,
 }
 
-/// Compares the settings that are in effect: setting a default explicitly is the same as leaving the field unset.
+/// Compares only the settings in effect, so an explicitly set default is equal to an unset field.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.table, other.table) && self.numbers == other.numbers
@@ -158,7 +158,7 @@ impl Settings {
         attrs(sent.filter_map(|(_, attribute, number)| Some((attribute, number?))))
     }
 
-    /// Returns the features to switch after creation, because their desired state is not the kernel's default.
+    /// Returns the features that must be switched after creation, because their desired state differs from the kernel's default.
     pub fn features_to_set(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all()
             .filter_map(|(_, attribute, number)| match (attribute.at, attribute.unset) {
@@ -209,7 +209,7 @@ impl Settings {
 
     /// Returns the settings that differ from the desired settings.
     ///
-    /// The bits in `set` mark the settings that the agent has set earlier. If such a setting is no longer desired, it is reset.
+    /// `set` is a bit set of the settings that the agent has set earlier. A setting in `set` is reset if it is no longer desired.
     pub fn differences(&self, desired: &Settings, set: u64) -> Vec<Difference> {
         let mut found = Vec::new();
         for ((at, attribute, to), from) in desired.all().zip(&*self.numbers) {

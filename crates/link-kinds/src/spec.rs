@@ -30,13 +30,14 @@ pub struct KindSpec {
     pub type_name: &'static str,
     /// Human-readable name for an interface of this kind.
     pub title: &'static str,
-    /// Name of the member of the oneof `link` that holds the settings; empty if the kind has no settings.
+    /// Name of the member of the oneof `link` that contains the settings; empty if the kind has no settings.
     pub member: &'static str,
     /// Kind of the link in the kernel (IFLA_INFO_KIND); empty if the kernel reports none.
     pub info_kind: &'static str,
     /// How the agent manages links of this kind.
     pub life_cycle: LifeCycle,
-    /// Settings of the kind. The ownership mark of a link contains their positions, so new settings must be added at the end.
+    /// Settings of the kind. The agent's ownership mark on a link refers to settings by position, so new settings must be added
+    /// at the end.
     pub attributes: Table,
     /// Settings that refer to other interfaces.
     pub references: &'static [Reference],
@@ -52,7 +53,7 @@ pub struct KindSpec {
     pub ports: Option<&'static PortSpec>,
     /// Field that contains the VLANs of the bridge itself; `None` for kinds other than bridges.
     pub own_vlans: Option<&'static str>,
-    /// Settings whose combination must be unique among the links on one parent; `None` if links may have the same settings.
+    /// Settings whose combination must be unique among the links on one parent; `None` if links can have the same settings.
     pub unique: Option<Unique>,
     /// Namespace sysctls (name and value) that must be set before a link of this kind is created.
     pub sysctls: &'static [(&'static str, &'static str)],
@@ -262,7 +263,7 @@ pub struct Attribute {
     pub unset: Unset,
     /// How the setting is changed on an existing link.
     pub change: Change,
-    /// Two kernel numbers that differ by at most this much count as equal, because the kernel may have rounded one of them.
+    /// Largest difference at which two kernel numbers count as equal, because the kernel may have rounded one of them.
     pub rounding: u32,
     /// Another setting that must not be 0 for this setting to have an effect. If the other setting is 0, the kernel may even
     /// reject this setting.
@@ -374,8 +375,8 @@ pub enum Role {
     },
     /// The parent, that is, the link below this one (IFLA_LINK). If the parent is deleted, the kernel deletes this link too.
     Parent {
-        /// Setting that, if it is not 0, allows the link to be up while its parent is down. `None` if the link can be up only
-        /// while its parent is up.
+        /// Setting that allows the link to be up while its parent is down, unless the setting is 0. `None` if the link can be up
+        /// only while its parent is up.
         up_unless: Option<&'static Attribute>,
     },
     /// The name that a link has before the agent takes it over.

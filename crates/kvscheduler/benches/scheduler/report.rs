@@ -1,4 +1,4 @@
-//! Measurement report in Markdown and JSON. Every cost is compared with that of the smallest size of its scenario.
+//! Measurement report in Markdown and JSON. Each cost is compared with the cost of the same scenario at the smallest size.
 
 use serde_json::json;
 

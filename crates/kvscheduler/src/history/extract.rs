@@ -87,7 +87,7 @@ impl<D: Domain> Scheduler<D> {
         self.pick(scope).into_extract()
     }
 
-    /// Like [`Self::extract`], but faster: the values are not sorted until [`Pick::into_extract`] is called.
+    /// Like [`Self::extract`], but faster, because the values are not sorted until [`Pick::into_extract`] is called.
     pub fn pick(&self, scope: &Scope<D::Key>) -> Pick<D> {
         let values: Vec<Sighting<D::Key, D::Value>> = match scope {
             Scope::All | Scope::Values => self.graph.all().filter_map(|id| self.sighting(id)).collect(),
@@ -221,13 +221,13 @@ impl<D: Domain> Extract<D> {
         self.revisions_of(key, &changes.remove(key.text()).unwrap_or_default())
     }
 
-    /// Returns the revisions of all values that are, or were, derived from the value `key`. They are sorted by key and then by
-    /// time.
+    /// Returns the revisions of all values that are, or were, derived from the value under `key`. The revisions are sorted by key
+    /// and then by time.
     pub fn timelines_of_derived(&self, key: &D::Key) -> Vec<Revision<D::Key, D::Value>> {
         let Some(descriptor) = self.domain.descriptor(key) else {
             return Vec::new();
         };
-        // If only derived values are added or removed, no operation on the value itself is recorded. So the values in the
+        // If only derived values are added or removed, no operation on the value itself is recorded. Therefore, the values in the
         // transaction records are considered too.
         let operations = self.records.iter().flat_map(|record| &record.operations);
         let operations = operations.filter(|operation| operation.key == *key);

@@ -13,7 +13,7 @@ use record::TransactionRecord;
 /// Limits of the transaction history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistorySettings {
-    /// True if a history is kept.
+    /// True if completed transactions are recorded.
     pub enabled: bool,
     /// Maximum age. Transactions that ended longer ago than this are dropped.
     pub age: Duration,

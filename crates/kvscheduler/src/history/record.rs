@@ -97,10 +97,10 @@ pub struct OperationFlags {
     pub revert: bool,
     /// True if the operation was part of a retry of failed values.
     pub retry: bool,
-    /// True if the operation was one of the two steps of a re-creation, that is, its deletion or its creation.
+    /// True if the operation was the deletion step or the creation step of a re-creation.
     pub recreate: bool,
-    /// True if nothing was performed and only the scheduler's knowledge changed, such as when a value was observed in the kernel.
-    /// The record is part of the key's timeline, but does not count as an executed operation of the transaction.
+    /// True if nothing was performed and only the scheduler's state changed, for example because a value was observed in the
+    /// kernel. The record is part of the key's timeline, but does not count as an executed operation of the transaction.
     pub quiet: bool,
     /// True if a resync only confirmed that the value is still waiting. The record counts as an executed operation of the
     /// transaction, but is not part of the key's timeline.

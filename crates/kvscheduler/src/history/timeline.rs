@@ -1,6 +1,6 @@
 //! Timelines: the revisions of a key, and statistics over all revisions.
 //!
-//! [`Extract`](super::extract::Extract) computes them.
+//! [`Extract`](super::extract::Extract) computes the timelines and the statistics.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

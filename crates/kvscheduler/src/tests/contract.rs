@@ -1,5 +1,5 @@
 //! Tests of the guarantees that ligato vpp-agent gives to its clients, and of known weaknesses of ligato vpp-agent. Other modules
-//! contain further tests of this kind.
+//! contain further tests of both.
 
 use super::*;
 use crate::history::record::Origin;

@@ -152,7 +152,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
             })
             .collect()
     }
-    /// A value under `place/…` is a place that must be opened, like a namespace. Its contents are unknown before that.
+    /// A value under `place/…` represents a namespace. The objects inside are unknown until the value has been created.
     fn claims_may_be_held(&self, key: &Key, value: &Toy, view: &View<'_, Self>) -> bool {
         let inside = view.untried_under("place/").flat_map(|place| view.dependents(place));
         let mut others = inside.filter(|other| *other != key).filter_map(|other| view.desired(other));
@@ -427,8 +427,8 @@ impl World {
                 .view()
                 .desired(&key(need))
                 .is_some_and(|other| other.needs.iter().any(|back| back == text));
-            // The dependency may have changed after the scheduler chose the operation. So two values that may depend on each
-            // other are always accepted.
+            // The dependency may have changed after the scheduler chose the operation. Therefore, two values that can depend on
+            // each other are always accepted.
             let in_cycle = in_cycle || random::are_partners(text, need);
             assert!(self.exists(need) || in_cycle, "{text} is created before {need}");
         }

@@ -14,7 +14,7 @@ fn name(index: usize) -> String {
     format!("v/{index:02}")
 }
 
-/// Returns whether two values form a pair, so that they may depend on each other.
+/// Returns whether two values form a pair, so that they can depend on each other.
 pub(super) fn are_partners(one: &str, other: &str) -> bool {
     (0..KEYS).any(|index| name(index) == one && name(index ^ 1) == other)
 }
@@ -29,7 +29,7 @@ enum Step {
     Lose(usize),
     FailNext(u8),
     Rounds(u8),
-    /// A round in which only this number of operations in flight is performed.
+    /// A round that performs only this number of the operations in flight.
     Part(u8),
     /// A transaction with several values, reverted on failure if the flag is set.
     Commit(Vec<(usize, Option<Toy>)>, bool),
@@ -40,7 +40,7 @@ enum Step {
     Time,
 }
 
-/// Indexes of two values on which no other value depends, so that deleting another value may remove them as well.
+/// Indexes of two values on which no other value depends. The toy kernel can therefore remove them along with another value.
 const TAKEN: [usize; 2] = [KEYS - 2, KEYS - 1];
 
 /// Generates a value. Values form pairs. A value depends only on facts, on the other value of its pair, and on values of earlier
@@ -195,7 +195,7 @@ impl Trial {
             }
             Step::Reject(index) => {
                 // The model does not predict whether the applied value stays in place after a rejection, because that depends on
-                // timing. So the value is deleted.
+                // timing. Therefore, this step also deletes the value.
                 world.scheduler.transaction(vec![unusable(&name(index), "bad")], false);
                 world.round();
                 self.desired.remove(&name(index));

@@ -390,7 +390,7 @@ fn observed_value_stays_while_a_provider_is_about_to_be_created() {
         needs_any: vec!["p/".into()],
         ..Toy::default()
     };
-    // Cases: the provider is created immediately, after a retry, or after its own dependency.
+    // The provider is created immediately, after a retry, or after its own dependency.
     for (fails, needs) in [(false, None), (true, None), (false, Some("z"))] {
         let mut world = World::new();
         world.kernel.insert("b".into(), user.clone());
@@ -694,7 +694,8 @@ fn deriving(content: u32, derives: &[&str]) -> Toy {
     }
 }
 
-/// Creates a world in which the kernel removes two other values along with `address`. The second one depends on the first.
+/// Creates a world in which the kernel removes two other values along with `address`. The second of these values depends on the
+/// first.
 fn world_with_taken() -> World {
     let mut world = World::new();
     let taken = ["gateway", "route"].map(str::to_owned).to_vec();

@@ -4,7 +4,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Puts a value that depends on a namespace that does not exist yet.
+/// Returns a change that requests a value in a namespace that does not exist yet.
 fn inside() -> Change<Key, Toy> {
     let value = Toy {
         implies: vec!["ns".into()],
@@ -127,7 +127,7 @@ fn update_of_a_dependency_waits_for_the_attempt_and_triggers_another() {
     assert_eq!(world.state("b"), Some(ValueState::Configured));
 }
 
-/// Fails every creation of `b` and counts the attempts.
+/// Returns a function that makes every operation on `b` fail and counts the attempts.
 fn failing_until_changed(attempts: &Arc<std::sync::atomic::AtomicUsize>) -> Sabotage {
     let attempts = Arc::clone(attempts);
     Box::new(move |key, _| {

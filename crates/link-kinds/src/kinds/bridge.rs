@@ -1,6 +1,6 @@
 //! BRIDGE: an Ethernet switch (net/bridge, IEEE 802.1D and 802.1Q) and its port settings.
 //!
-//! A bridge does not list its ports: each port names the bridge.
+//! A bridge does not list its ports. Each port names its bridge instead.
 
 use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuDefault, PortSpec, Scale, Unset, Wire};
 
@@ -120,7 +120,7 @@ impl LinkKind for Bridge {
     }
 
     fn check(&self, given: &Given<'_>) -> Result<(), Invalid> {
-        // Bits 0 to 2 stand for STP, pause and link aggregation frames, which no bridge may forward
+        // Bits 0 to 2 stand for STP, pause and link aggregation frames, which a bridge must not forward
         // (`BR_GROUPFWD_RESTRICTED`).
         let mask = given.number("group_fwd_mask").unwrap_or_default();
         match mask & 0x7 {

@@ -1,4 +1,4 @@
-//! LOOPBACK: the link `lo` of a namespace. It exists as long as the namespace and cannot be deleted.
+//! LOOPBACK: the link `lo` of a namespace. It exists for the lifetime of the namespace and cannot be deleted.
 
 use crate::{KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
 
