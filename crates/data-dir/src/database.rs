@@ -18,7 +18,7 @@ use super::{DataDir, DataDirError, OpenFile, is_missing, system, unsafe_path};
 pub struct DatabaseFile {
     /// Open file. A new file is empty and exclusively locked with flock(2).
     pub file: File,
-    /// `None` if the file already has its final name. Otherwise, [`NewDatabase::publish`] renames the file.
+    /// Handle that renames a new file to its final name; `None` if the file already has its final name.
     pub new: Option<NewDatabase>,
 }
 

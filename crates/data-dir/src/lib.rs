@@ -1,9 +1,9 @@
 //! Directory for files that must survive a restart and that only the agent's user can read or write.
 //!
-//! Opening the directory gives it mode 0700, and opening a file in it gives the file mode 0600, whatever the umask. Symbolic
-//! links are never followed. A directory or file that another user owns or can write to is rejected, because its contents
-//! determine what the agent does as root. Files are opened through the directory's descriptor, so replacing a component of the
-//! directory's path later has no effect.
+//! Opening the directory sets its mode to 0700, and opening a file in it sets the file's mode to 0600, regardless of the umask. Symbolic
+//! links are never followed. A directory or file that another user owns or can write to is rejected, because its contents determine what
+//! the agent does as root. Files are opened through the directory's descriptor, so replacing a component of the directory's path later has
+//! no effect.
 
 use std::{
     ffi::OsString,
@@ -251,7 +251,7 @@ fn create(path: &Path) -> Result<(), DataDirError> {
             })?;
     }
     match mkdirat(CWD, path, DIRECTORY_MODE) {
-        // EEXIST: another process created the directory in the meantime. It is checked like any existing directory.
+        // EEXIST means that another process created the directory in the meantime. The directory is then checked like any existing one.
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(system("create the data directory", path, errno)),
     }

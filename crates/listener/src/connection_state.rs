@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::refusal::PREFACE;
 
-/// Reads the first bytes of a connection, until it is clear whether the client speaks HTTP/2. If it does, the returned bytes are
-/// equal to [`PREFACE`]. The caller must put the bytes back in front of the stream with [`Prefixed`](crate::Prefixed).
+/// Reads the first bytes of a connection until they show whether the client uses HTTP/2. For an HTTP/2 client, the returned bytes are equal
+/// to [`PREFACE`]. The caller must put the bytes back in front of the stream with [`Prefixed`](crate::Prefixed).
 ///
 /// # Errors
 /// Returns the stream's error, or `UnexpectedEof` if the stream ends before the first byte.

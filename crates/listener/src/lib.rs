@@ -1,8 +1,8 @@
 //! Accept loop, TLS and time limits shared by all of the agent's servers.
 //!
-//! A [`Listener`] accepts connections and hands them to a [`Protocol`], which reads the requests. Each step that a client takes has a
-//! time limit ([`Limits`]), so a client occupies a connection only while it makes progress. The number of connections is limited as well:
-//! connections above the limit are closed, with an error message unless TLS is used.
+//! A [`Listener`] accepts connections and hands them to a [`Protocol`], which reads the requests. Each step that a client takes has a time
+//! limit ([`Limits`]), so a client occupies a connection only while it makes progress. The number of connections is also limited.
+//! Connections above the limit are closed. Without TLS, the client receives an error message first.
 
 mod activity;
 pub mod connection_state;
@@ -90,7 +90,7 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     fn refusal(&self, beginning: &[u8], status: &str, words: &str) -> Vec<u8>;
 }
 
-/// Accept loop of a server. Serves each connection in a task of its own.
+/// Accept loop of a server. Serves each connection in its own task.
 pub struct Listener<P> {
     /// Listening socket.
     pub socket: TcpListener,
@@ -201,7 +201,7 @@ impl AcceptFailures {
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Performs the TLS handshake. A client that does not speak TLS receives an error in plain text, which contains nothing confidential.
+/// Performs the TLS handshake. A client that does not use TLS receives a plain-text error, which contains nothing confidential.
 async fn handshake<P: Protocol>(protocol: &P, config: Arc<ServerConfig>, stream: TcpStream) -> io::Result<TlsStream> {
     let mut beginning = [0; 4];
     let length = stream.peek(&mut beginning).await?;

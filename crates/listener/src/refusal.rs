@@ -10,7 +10,7 @@ use tokio::{
 
 /// Time limit for sending an error.
 const LIMIT: Duration = Duration::from_secs(1);
-/// `ENHANCE_YOUR_CALM` (RFC 9113 §7): error code of the GOAWAY frame, which carries the message as debug data.
+/// `ENHANCE_YOUR_CALM` (RFC 9113 §7), the error code of the GOAWAY frame. The debug data of the frame contains the message.
 const CALM: u32 = 0xb;
 /// Frame types (RFC 9113 §6).
 const SETTINGS: u8 = 4;

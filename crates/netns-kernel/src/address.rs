@@ -1,4 +1,4 @@
-//! Addresses as rtnetlink messages: translates between [`AddressSpec`] and RTM_*ADDR.
+//! Translates between [`AddressSpec`] and the rtnetlink messages for addresses (RTM_*ADDR).
 
 use std::net::IpAddr;
 
@@ -24,7 +24,8 @@ pub(super) fn show(spec: &AddressSpec) -> String {
     format!("{}/{}", spec.address, spec.prefix_len)
 }
 
-/// Returns the network part of an IPv4 address; `None` for an IPv6 address, because only IPv4 addresses can be secondary.
+/// Returns the network part of an IPv4 address. Returns `None` for an IPv6 address, because only IPv4 subnets have primary and
+/// secondary addresses.
 pub(super) fn network(spec: &AddressSpec) -> Option<u32> {
     match spec.address {
         IpAddr::V4(address) => Some(u32::from(address) & u32::MAX.checked_shl(32 - u32::from(spec.prefix_len)).unwrap_or(0)),
@@ -95,8 +96,8 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
             _ => {}
         }
     }
-    // If the address has a peer, IFA_ADDRESS is the peer's address and IFA_LOCAL is the link's own. Without a peer, the kernel
-    // sends no IFA_LOCAL for IPv6.
+    // If the address has a peer, IFA_ADDRESS is the peer's address and IFA_LOCAL is the address of the link itself. For an IPv6
+    // address without a peer, the kernel does not send IFA_LOCAL.
     let address = AddressSpec {
         address: local.or(address)?,
         prefix_len,

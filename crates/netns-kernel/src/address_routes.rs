@@ -23,7 +23,7 @@ const LOCAL: u32 = 255;
 const SECONDARY: u32 = 0x01;
 const NO_PREFIX_ROUTE: u32 = 0x200;
 
-/// Returns the routes that must exist in the kernel for an address. Empty if the link is down.
+/// Returns the routes that the kernel must have for an address. If the link is down, the result is empty.
 ///
 /// `vrf_table` is the routing table of the VRF if the link is a VRF device or a port of a VRF device; otherwise `None`.
 ///
@@ -63,7 +63,7 @@ fn network_of(spec: AddressSpec) -> IpAddr {
 
 fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     let spec = state.address;
-    // The kernel creates different routes, or none, for unusual addresses: 0.x.x.x, multicast and reserved ones.
+    // For unusual addresses (0.0.0.0/8, multicast and reserved addresses), the kernel creates other routes or none.
     let first = network_of(AddressSpec { prefix_len: 8, ..spec });
     let is_usual = matches!(first, IpAddr::V4(first) if (1..224).contains(&first.octets()[0]));
     if !is_usual {
@@ -101,8 +101,8 @@ pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// If a namespace has more foreign routes than this, its routes are read with two filtered dumps, which are then faster than a
-/// single unfiltered one.
+/// Maximum number of foreign routes in a namespace whose routes are read with one unfiltered dump. Above this number, two
+/// filtered dumps are faster.
 const OTHERS_MAX: usize = 500;
 
 /// Reads the agent's routes in a namespace. For each address family in which the agent has addresses, also reads the routes that

@@ -18,7 +18,7 @@ use super::{
 /// detection cannot run.
 const WITHOUT_CARRIER: [u8; 2] = [2, 3];
 
-/// Smallest MTU with which a link can carry IPv6 (`IPV6_MIN_MTU`, RFC 8200 §5).
+/// Minimum MTU of a link on which IPv6 can be used (`IPV6_MIN_MTU`, RFC 8200 §5).
 const MTU_MIN_IPV6: u32 = 1280;
 
 impl Worker {
@@ -57,7 +57,7 @@ impl Worker {
         self.restore_routes(on, spec, detection)
     }
 
-    /// Performs a change like [`Self::on_link`], for the address or destination `about`.
+    /// Performs a change on a link, like [`Self::on_link`]. The change concerns the address or destination `about`.
     ///
     /// If `about` is an IPv6 address and IPv6 is disabled on the link, enables IPv6 and tries again.
     pub(super) fn on_enabled_link(
@@ -80,9 +80,9 @@ impl Worker {
         }
     }
 
-    /// Adds the cause to the message of a failure if the MTU of the link is too small for IPv6.
+    /// Adds a hint to the failure message if the MTU of the link is too small for IPv6.
     ///
-    /// The kernel does not support IPv6 on such a link, but only reports that the link or its IPv6 settings do not exist.
+    /// For such a link, the kernel reports only that the link or its IPv6 settings do not exist.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
         // Another program may have changed the MTU since the link was read.
         self.links.remove(&(netns, link.to_owned()));
@@ -116,7 +116,7 @@ impl Worker {
             .map_or(netns.to_string(), |pinned| pinned.place.clone())
     }
 
-    /// Checks whether an address is usable. Fails with the reason if it is unusable.
+    /// Checks that an address is usable. If it is unusable, the failure message states the reason.
     pub(super) fn confirm_address(
         &mut self,
         on: On<'_>,
@@ -219,7 +219,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Returns whether the address exists but does not carry the agent's mark.
+    /// Returns whether the address exists but does not have the agent's protocol number.
     fn is_foreign_address(&mut self, netns: NetnsId, link: &str, spec: &AddressSpec) -> Result<bool, Failure> {
         let Some(found) = self.find(netns, link)? else { return Ok(false) };
         let addresses = self.addresses_of(netns, &found)?;

@@ -1,10 +1,10 @@
 //! Adopts an existing foreign link instead of creating a new one, if the desired value allows adoption.
 //!
-//! A link that does not meet all conditions for adoption is left unchanged. Requests identify the link by its index, which was
-//! read together with the checked properties. The kernel does not give the index to another link while this link exists.
+//! A link that does not meet all conditions for adoption is left unchanged. Each request identifies the link by the index that
+//! was read together with the checked properties. The kernel does not assign this index to another link while the link exists.
 //!
-//! An adoption may be incomplete: the agent may be killed between adopting the two ends of a pair, or the kernel may refuse a
-//! setting of an adopted link. Therefore a link that already carries the agent's mark is accepted.
+//! An adoption can be incomplete, because the agent can be killed between adopting the two ends of a pair, or because the
+//! kernel can refuse a setting. A link that already has the agent's ownership mark is therefore accepted.
 
 use super::{
     failure,
@@ -82,7 +82,7 @@ impl Worker {
 
     /// Returns whether `other` is the peer or the parent of `link`.
     ///
-    /// Compares the namespaces too, because an index is unique only within a namespace.
+    /// Also compares the namespaces, because an index is unique only within a namespace.
     fn is_linked(&mut self, (netns, link): (NetnsId, &LinkState), (there, other): (NetnsId, &LinkState)) -> Result<bool, Failure> {
         if link.linked != Some(other.index) {
             return Ok(false);

@@ -1,7 +1,7 @@
 //! A file that records which process each namespace reference is bound to.
 //!
-//! With this record, the agent detects a PID that was reused while the agent was down. The record is optional. Without it, a
-//! restarted agent binds each reference to the process that the reference leads to at that time.
+//! With this record, the agent detects a PID that was reused while the agent was down. The record is optional. Without the
+//! record, a restarted agent binds each reference to whichever process the reference leads to after the restart.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ pub fn boot_id() -> String {
 #[derive(Serialize, Deserialize, Default)]
 struct Contents {
     boot_id: String,
-    /// For each reference, the start time of its process in clock ticks after boot.
+    /// Start time of the process to which each reference is bound, in clock ticks after boot.
     bindings: BTreeMap<String, u64>,
 }
 

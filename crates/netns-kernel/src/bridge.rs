@@ -1,4 +1,4 @@
-//! VLANs of bridges and their ports as AF_BRIDGE rtnetlink messages.
+//! Sets and reads the VLANs of bridges and their ports through AF_BRIDGE rtnetlink messages.
 //!
 //! Translates between [`BridgeVlan`] and IFLA_AF_SPEC.
 
@@ -21,7 +21,7 @@ const AF_SPEC: u16 = 26;
 /// IFLA_BRIDGE_FLAGS and IFLA_BRIDGE_VLAN_INFO of linux/if_bridge.h.
 const FLAGS: u16 = 0;
 const VLAN_INFO: u16 = 2;
-/// BRIDGE_FLAGS_SELF: the request is for the bridge itself instead of one of its ports.
+/// BRIDGE_FLAGS_SELF of linux/if_bridge.h. A request with this flag applies to the bridge itself, not to one of its ports.
 const ITSELF: u16 = 2;
 /// BRIDGE_VLAN_INFO_* of linux/if_bridge.h.
 const PVID: u16 = 2;

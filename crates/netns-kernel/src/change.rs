@@ -1,4 +1,4 @@
-//! Changes a link: name, namespace, master, offloads and other properties.
+//! Changes the name, namespace, master, offloads and other properties of a link.
 //!
 //! Checks the guard before the first change. If the kernel refuses to rename or move a link, the link stays unchanged.
 
@@ -26,8 +26,8 @@ impl Worker {
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
         if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
             // For a link that may have been adopted, the request contains all settings of the link kind. Drop the settings that
-            // already have the desired value, because a kernel that was built without support for a setting refuses every request
-            // that contains the setting.
+            // already have the desired value, because a kernel that was built without support for a setting refuses the whole
+            // request.
             self.links.remove(&(netns, name.to_owned()));
             found = self.require(netns, name, "change")?;
             info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));
@@ -110,7 +110,7 @@ impl Worker {
             ..LinkRequest::default()
         };
         if let (true, None, Some(to)) = (found.up, move_to, &relocation.rename) {
-            // Since Linux 6.2 a link can be renamed while it is up, which keeps its routes and IPv6 addresses.
+            // Since Linux 6.2, the kernel can rename a link that is up. The link then keeps its routes and IPv6 addresses.
             let (message, flags) = relocation.clone().message(found.index);
             match pinned.route.change(message, flags) {
                 Ok(()) => return Ok((netns, LinkState { name: to.clone(), ..found })),
@@ -124,7 +124,7 @@ impl Worker {
         }
         if let Some(Err(refusal)) = pinned.route.exchange(requests).into_iter().find(Result::is_err) {
             if found.up {
-                // Set the link up again, but report the earlier refusal even if this fails too.
+                // Set the link up again. Report the earlier refusal even if this request fails as well.
                 let (message, flags) = set_up(true);
                 let _ = pinned.route.change(message, flags);
             }

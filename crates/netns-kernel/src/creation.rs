@@ -30,8 +30,8 @@ impl Worker {
         }
     }
 
-    /// Returns the namespace descriptors and the parent's index for a creation request. Also removes from the cache any
-    /// links that have the names of the links to create.
+    /// Returns the namespace descriptors and the parent's index for a creation request. Also removes all links with the new
+    /// names from the cache.
     pub(super) fn places_of(&mut self, create: &CreateLink) -> Result<link::Places, Failure> {
         for end in create.ends() {
             self.links.remove(&(end.netns, end.name.clone()));
@@ -157,7 +157,7 @@ impl Worker {
 
     /// Returns the failure to report if an existing link has the new name as an alternative name.
     ///
-    /// A `LinkState` does not contain alternative names, so this function asks the kernel for a link by the name.
+    /// The cached link states do not contain alternative names, so this function looks the name up in the kernel.
     fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {
         if !refusal.is(Errno::EEXIST) {
             return None;

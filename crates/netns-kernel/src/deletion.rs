@@ -1,8 +1,8 @@
 //! Deletes many links at once.
 //!
-//! The kernel takes about 18 ms for each deletion request (`rcu_barrier`), no matter how many links it deletes, and concurrent
-//! requests share this time. Therefore the links in one namespace are put into a temporary interface group and deleted with a
-//! single request, and several threads process the namespaces in parallel. A link is deleted only if its guard allows it.
+//! Each deletion request takes the kernel about 18 ms (`rcu_barrier`), regardless of the number of links. Concurrent requests
+//! share this time. Therefore the links in one namespace are put into a temporary interface group and deleted with a single
+//! request, and several threads process the namespaces in parallel. A link is deleted only if its guard allows it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -139,8 +139,8 @@ fn select(
 
 /// Puts the links of a namespace into the temporary group if there are several links to delete.
 ///
-/// A link without an alias is left out: its group is its only ownership mark, which must not be lost if the agent is killed
-/// before the deletion.
+/// Skips links without an alias. The group is the only ownership mark of such a link, and the mark must not be lost if the
+/// agent is killed before the deletion.
 fn put_into_group(socket: &mut RouteSocket, to_delete: &mut [ToDelete], group: u32) {
     let mut to_delete: Vec<&mut ToDelete> = to_delete.iter_mut().filter(|to_delete| !to_delete.link.alias.is_empty()).collect();
     if to_delete.len() > 1 {

@@ -25,7 +25,7 @@ struct Visit {
     work: Box<dyn Fn(io::Result<()>) + Send>,
 }
 
-/// Handle to the thread; dropping it ends the thread.
+/// Handle to the thread that enters namespaces. Dropping the handle ends the thread.
 pub(super) struct Entrance {
     home: Arc<OwnedFd>,
     running: Option<(mpsc::Sender<Visit>, JoinHandle<()>)>,

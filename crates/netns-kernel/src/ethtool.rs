@@ -30,8 +30,8 @@ impl Checksum {
         }
     }
 
-    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. In linux/ethtool.h, each command that sets a
-    /// state directly follows the command that reads the state.
+    /// Returns the command that sets the state: ETHTOOL_SRXCSUM or ETHTOOL_STXCSUM. In linux/ethtool.h, the number of each set
+    /// command is one higher than the number of its get command.
     fn set(self) -> u32 {
         self.get() + 1
     }
@@ -44,7 +44,7 @@ struct EthtoolValue {
     data: u32,
 }
 
-/// An AF_INET datagram socket, whose ioctls act on the links of the namespace in which it was opened.
+/// An AF_INET datagram socket. Its ioctls apply to the links of the namespace in which the socket was opened.
 pub(super) struct EthtoolSocket(OwnedFd);
 
 impl EthtoolSocket {
@@ -58,7 +58,7 @@ impl EthtoolSocket {
         self.call(link, direction.get(), 0).map(|data| data != 0)
     }
 
-    /// Switches checksum offloading on or off, unless it is already in that state.
+    /// Switches checksum offloading on or off, unless it is already in the desired state.
     ///
     /// Reading the state takes only a tenth as long as setting it, because setting it restarts the queues.
     pub fn set(&self, link: &str, direction: Checksum, on: bool) -> io::Result<()> {

@@ -35,7 +35,7 @@ use super::{
 
 /// Maximum time for which dropping the executor waits for the current batch.
 ///
-/// Operations that are unfinished by then leave the network in the same state as a crash of the agent would.
+/// If operations are still running after this time, the network is left in the same state as after a crash of the agent.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Executor settings.
@@ -43,14 +43,14 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 pub struct ExecutorConfig {
     /// Directory of named namespaces; `ip netns` uses `/run/netns`.
     pub netns_dir: PathBuf,
-    /// Receives the id of a namespace in which something relevant has changed. No further event is sent for that namespace until
-    /// [`Executor::rearm`] is called.
+    /// Channel for events. An event is the id of a namespace in which a relevant change was made. No further event is sent for
+    /// the same namespace until [`Executor::rearm`] is called.
     pub event_sender: UnboundedSender<NetnsId>,
     /// File that records which process each PID was bound to, so that a reused PID is detected after a restart. With `None`,
     /// nothing is recorded.
     pub bindings_file: Option<PathBuf>,
-    /// Maximum number of watched namespaces. Each watched namespace slows down every program that changes networking on the
-    /// machine (1,000 of them by 38 µs per operation).
+    /// Maximum number of watched namespaces. Watched namespaces slow down every program that changes networking on the machine:
+    /// 1,000 watched namespaces make each operation 38 µs slower.
     pub watched_max: usize,
     /// Maximum number of namespaces whose sockets are kept open, subject to the open-file limit. In other namespaces, sockets are
     /// opened on demand.
@@ -67,8 +67,8 @@ pub struct ExecutorConfig {
 impl ExecutorConfig {
     /// Returns the default settings.
     ///
-    /// By default, the executor uses `/run/netns`, keeps no binding record, watches up to 300 namespaces, and keeps sockets open
-    /// in up to 4,096.
+    /// By default, the executor uses `/run/netns`, keeps no binding record, watches up to 300 namespaces, and keeps sockets
+    /// open in up to 4,096 namespaces.
     pub fn new(event_sender: UnboundedSender<NetnsId>) -> Self {
         Self {
             netns_dir: PathBuf::from("/run/netns"),
@@ -97,8 +97,8 @@ pub struct StartError {
 ///
 /// # Guarantees
 ///
-/// Batches are performed one after the other, in the order of the calls. The only exception is a task that opens a path that does
-/// not respond: its outcome is reported later, and it does not delay other tasks.
+/// Batches are performed one after the other, in the order of the calls. The only exception is a task that opens a path on a
+/// file system that does not respond. The outcome of such a task is reported later, and the task does not delay other tasks.
 ///
 /// Dropping the executor waits up to 5 s for the current batch, then ends its threads and closes all descriptors. A thread that
 /// hangs in a system call ends with the process. Dropping the executor does not change the network.
@@ -163,10 +163,12 @@ impl Executor {
     /// Tasks are performed in the given order, except that tasks that open a file are performed last. A failed task does not
     /// affect the others. The operations of a task run in order until the first failure.
     ///
-    /// Normally, one main answer contains all outcomes. For a large batch, some outcomes may be reported earlier. Outcomes of
-    /// long-running tasks are reported later. `tell` is called on the executor's thread (or on the calling thread if the
-    /// executor's thread has ended) and must not block. Answers come in the order in which the tasks were performed, even across
-    /// callers.
+    /// Usually, a single main answer contains all outcomes. Some outcomes of a large batch can be reported earlier, and the
+    /// outcomes of long-running tasks are reported later. Answers arrive in the order in which the tasks were performed, even
+    /// if several callers submit tasks.
+    ///
+    /// `tell` is called on the executor's thread, or on the calling thread if the executor's thread has ended. It must not
+    /// block.
     pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
         let caller = Caller::new(&tasks, Box::new(tell));
         // If the thread has ended, `send` returns the batch, and dropping it reports the failure to the caller.
@@ -202,15 +204,16 @@ impl Executor {
         self.own
     }
 
-    /// Enables the next event for a namespace. If something has changed since the last event, the next one is sent immediately.
+    /// Enables the next event for a namespace. If the namespace has changed since the last event, the next event is sent
+    /// immediately.
     pub fn rearm(&self, netns: NetnsId) {
         self.monitor.watches().rearm(netns);
     }
 
     /// Stops or resumes listening for changes in all namespaces.
     ///
-    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. A pause makes
-    /// each operation faster (by 3.5 µs with 100 namespaces).
+    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. With 100
+    /// watched namespaces, a pause saves 3.5 µs per operation.
     pub fn listen(&self, on: bool) {
         self.monitor.watches().listen(on);
     }

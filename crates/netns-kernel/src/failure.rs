@@ -1,4 +1,5 @@
-//! Human-readable failure messages: the action, its object and namespace, the kernel's own words, and a remedy.
+//! Builds human-readable failure messages. Each message describes the action, its object and namespace, the kernel's error, and
+//! a remedy.
 //!
 //! [`FailureKind`] determines whether an operation is retried.
 
@@ -46,7 +47,7 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure for an operation that the kernel does not support on the link, whatever the link's state.
+/// Returns the failure for an operation that the kernel never supports on this link, regardless of the link's state.
 pub(super) fn unsupported(message: String) -> Failure {
     Failure {
         kind: FailureKind::Unsupported,

@@ -1,7 +1,7 @@
 //! Executes network operations in Linux network namespaces through system calls, netlink, sysctl and ethtool.
 //!
-//! Contains all `unsafe` blocks and `setns` calls of the program. Makes no decisions: it performs [`KernelOp`]s and reports
-//! their results. Start reading at [`operation`], then [`Executor`].
+//! Contains all `unsafe` blocks and `setns` calls of the program. Makes no decisions, but only performs [`KernelOp`]s and
+//! reports their results. Start reading at [`operation`], then [`Executor`].
 
 mod address;
 mod address_routes;

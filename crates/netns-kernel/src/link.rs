@@ -1,4 +1,4 @@
-//! Links as rtnetlink messages: creates, changes, deletes and reads them.
+//! Builds the rtnetlink requests that create, change and delete links, and reads links from the kernel.
 //!
 //! Translates between [`LinkState`], [`NewLink`] and RTM_*LINK. The caller must check [`guard`] before it changes a link.
 
@@ -28,7 +28,7 @@ const NETNSA_NSID: u16 = 1;
 /// Size of a padded `struct rtgenmsg` in bytes.
 const NSID_HEADER_BYTES: usize = 4;
 
-/// Properties to set in one RTM_SETLINK; `None` leaves a property unchanged.
+/// Properties of a link to set in one request; `None` leaves a property unchanged.
 ///
 /// The kernel applies the properties in the order of these fields, regardless of their order in the message (`do_setlink` in
 /// net/core/rtnetlink.c).
@@ -57,7 +57,7 @@ pub(super) struct LinkRequest {
 }
 
 impl LinkRequest {
-    /// Returns the request for the link with this index.
+    /// Returns the netlink request that sets these properties on the link with this index.
     pub fn message(self, index: u32) -> Change {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -86,7 +86,7 @@ impl LinkRequest {
             info.push(attribute::LinkInfo::PortData(InfoPortData::Other(encode(&port.data))));
         }
         to.push(LinkAttribute::LinkInfo(info));
-        // RTM_SETLINK silently ignores kind-specific attributes; RTM_NEWLINK without NLM_F_CREATE applies them.
+        // Use RTM_NEWLINK without NLM_F_CREATE, because RTM_SETLINK silently ignores kind-specific attributes.
         (RouteNetlinkMessage::NewLink(message), 0)
     }
 
@@ -310,7 +310,7 @@ fn by_name(name: &str) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// Reads the id (nsid) that the namespace behind `descriptor` has in the socket's namespace; `None` if no id is assigned.
+/// Reads the id (nsid) of the namespace behind `descriptor`, as seen from the socket's namespace; `None` if no id is assigned.
 pub(super) fn namespace_number(socket: &mut RouteSocket, descriptor: RawFd) -> Result<Option<i32>, Refusal> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(descriptor.cast_unsigned()));
@@ -385,7 +385,7 @@ pub(super) fn guard(guard: &Guard, link: &LinkState) -> bool {
     }
 }
 
-/// Returns whether an existing link carries the ownership mark of the agent that is creating the link `new`.
+/// Returns whether an existing link has the ownership mark of the agent that creates the link `new`.
 pub(super) fn is_of_same_agent(link: &LinkState, new: &NewLink) -> bool {
     link.group == new.group || mark(link).is_some_and(|prefix| provisional_group(prefix) == new.group)
 }

@@ -1,4 +1,4 @@
-//! Links with details for display: flags, queues and counters.
+//! Reads links with details for display, such as flags, queues and counters.
 //!
 //! The dump of links for a snapshot (`link::dump`) omits the counters, because collecting them takes time in the kernel.
 

@@ -32,12 +32,12 @@ use super::{
     operation::{Failure, NetnsId},
 };
 
-/// Time to wait for a namespace to be mounted on an existing file, because `ip netns add` creates the file shortly before the
-/// mount.
+/// Time to wait for another program to mount a namespace on an existing file. `ip netns add` creates the file shortly before it
+/// mounts the namespace.
 const MOUNT_WAIT: Duration = Duration::from_millis(50);
 /// Maximum number of attempts to create a name while another program creates and deletes the same name.
 const ATTEMPTS_MAX: usize = 8;
-/// First word in a placeholder, which is the file on which the agent mounts a new namespace.
+/// First word in a placeholder. A placeholder is the file on which the agent mounts a new namespace.
 ///
 /// The mounted namespace hides the placeholder. The placeholder stays visible only if the agent is killed before the mount.
 const PLACEHOLDER_TAG: &str = "netns-agent ";
@@ -166,7 +166,7 @@ impl NamedDirectory {
             };
             match self.create(&path, mark, stale, &inside) {
                 Ok((file, opened)) => return Ok((file, Some(opened))),
-                // Another program created the file first, so examine it.
+                // Another program created the file first, so examine the file in the next attempt.
                 Err((_, refusal)) if refusal.is(Errno::EEXIST) => {}
                 Err((step, refusal)) => {
                     let action = format!("create the network namespace {} ({step})", path.display());
@@ -331,7 +331,7 @@ impl NamedDirectory {
 
 /// Creates a network namespace without a name and opens a socket in it.
 ///
-/// The namespace exists as long as the socket is open.
+/// The namespace exists while the socket is open.
 pub(super) fn private() -> io::Result<RouteSocket> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("netns-create".to_owned()).spawn_scoped(scope, || {
@@ -382,7 +382,8 @@ fn read_placeholder(path: &Path) -> io::Result<Option<String>> {
         .map(|mark| mark.trim_end_matches('\n').to_owned()))
 }
 
-/// Returns whether the file at a path has no foreign contents: it is empty, as created by `ip netns`, or a placeholder.
+/// Returns whether the file at a path has no foreign contents. The file must be empty, as created by `ip netns`, or a
+/// placeholder.
 fn is_vacant(path: &Path) -> io::Result<bool> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.file_type().is_file() {
@@ -405,8 +406,8 @@ enum Place {
 
 /// Examines a path at which a namespace may be created.
 ///
-/// Rejects every foreign file: a namespace mounted on the file would hide it, and deleting the name later would delete the file.
-/// Also rejects a symbolic link that does not lead to a namespace, because its target may be outside the directory.
+/// Rejects foreign files, because mounting a namespace on a file hides its contents, and deleting the name later deletes the
+/// file. Also rejects a symbolic link that does not lead to a namespace, because its target may be outside the directory.
 fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
     let shown = path.display();
     let failed = |error: io::Error| failure::system(&format!("open the network namespace {shown}"), &error.into());
@@ -446,7 +447,7 @@ fn examine(path: &Path, deadline: Instant) -> Result<Place, Failure> {
 
 /// Waits until the deadline for another program to mount a namespace on an existing file.
 ///
-/// Returns whether the file is still stale, that is, whether nothing was mounted.
+/// Returns true if nothing was mounted, so the file is still stale.
 ///
 /// The mount table signals changes with POLLERR and POLLPRI (proc_pid_mounts(5)).
 fn wait_for_mount(path: &Path, deadline: Instant) -> bool {

@@ -1,4 +1,4 @@
-//! Neighbour entries (ARP, NDP) as rtnetlink messages: builds and parses RTM_*NEIGH.
+//! Builds and parses the rtnetlink messages for neighbour entries (RTM_*NEIGH), which are used for ARP and NDP.
 
 use std::net::IpAddr;
 
@@ -47,7 +47,7 @@ pub(super) fn unsupported(link: &LinkState, address: IpAddr) -> Option<&'static 
     }
 }
 
-/// Returns whether the kernel stores entries unchanged on links of this kind, so that they need not be read back.
+/// Returns whether the kernel stores entries unchanged on links of this kind. If so, the agent does not read them back.
 pub(super) fn is_kept_on(link: &LinkState) -> bool {
     matches!(link.kind.as_str(), "veth" | "dummy" | "vrf")
 }
@@ -81,7 +81,7 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
     }
 }
 
-/// Reads the permanent entries that carry the agent's protocol.
+/// Reads the permanent entries that have the agent's protocol number.
 ///
 /// This function filters the entries itself, because the kernel cannot filter them by state or protocol. For each dump, the
 /// kernel walks a table that all namespaces share.

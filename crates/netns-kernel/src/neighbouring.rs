@@ -1,7 +1,8 @@
 //! Sets and deletes neighbour entries.
 //!
 //! On links that do not support neighbour entries, the kernel accepts an entry but stores a different one. The agent rejects
-//! such entries in advance, and reads entries back after writing unless the link kind is known to store them unchanged.
+//! such entries in advance. It reads each entry back after writing it, unless the kernel is known to store entries unchanged on
+//! that link kind.
 
 use std::net::IpAddr;
 
@@ -62,8 +63,8 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Checks that the kernel has stored the desired entry, and fails if it has not. A different entry is deleted unless it is
-    /// foreign.
+    /// Fails if the kernel has not stored the desired entry. If the kernel has stored a different entry, deletes it unless it
+    /// is foreign.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {

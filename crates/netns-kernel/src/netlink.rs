@@ -3,8 +3,8 @@
 //! Implements the framing of netlink(7) (packed requests, sequence numbers, extended acknowledgements), and handles lost or
 //! interrupted replies. A socket belongs to the namespace in which it was opened.
 //!
-//! rtnetlink replies within `send(2)`: when the call returns, every acknowledgement is already queued. If a receive has to wait,
-//! a reply was lost, so the socket timeout is only a safety net.
+//! The kernel processes rtnetlink requests within send(2), so every acknowledgement is already queued when the call returns. A
+//! receive has to wait only if a reply was lost. The socket timeout limits this wait.
 //!
 //! The rtnetlink crate supplies the message types and the socket. Its connection task is not used, for two reasons. First,
 //! when the task ends, it reports requests that are still queued as done although nothing was applied. Second, the agent must
@@ -31,13 +31,13 @@ use super::write_count;
 
 /// Maximum number of requests in one send.
 ///
-/// The default receive buffer holds 256 acknowledgements, and the kernel may refuse to enlarge it.
+/// The default receive buffer has room for 256 acknowledgements, and the kernel can refuse to enlarge the buffer.
 const MESSAGES_MAX: usize = 200;
 /// Maximum number of objects requested in one send. Each reply takes up to 4 KiB of the receive buffer.
 const GETS_MAX: usize = 32;
 /// Maximum number of bytes in one send. The kernel refuses more than about 212,960 bytes with EMSGSIZE.
 const SEND_BYTES_MAX: usize = 128 * 1024;
-/// Requested size of each socket buffer, in bytes. It is a limit; the kernel allocates memory only as needed.
+/// Requested maximum size of each socket buffer, in bytes. The kernel allocates memory only as needed.
 const SOCKET_BUFFER_BYTES: usize = 1 << 20;
 /// Receive buffer size, in bytes. The kernel puts at most 32 KiB of a dump into one datagram (`netlink_recvmsg` in
 /// net/netlink/af_netlink.c).
@@ -131,8 +131,8 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
 
 /// Iterates over the attributes (type without flag bits, value) at the end of a message or in a nested attribute.
 ///
-/// Replies are parsed with this function instead of typed messages, so that an unknown attribute cannot make a whole namespace
-/// unreadable and only the required attributes are decoded.
+/// Replies are parsed with this function instead of the typed messages of the rtnetlink crate. An unknown attribute therefore
+/// cannot make a whole namespace unreadable, and only the required attributes are decoded.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(read_u16(bytes, 0)?);
@@ -143,12 +143,12 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-/// Reads a 32-bit number in host byte order at a byte offset; `None` if the bytes end before it.
+/// Reads a 32-bit number in host byte order at a byte offset; `None` if there are not enough bytes.
 pub(super) fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Reads a 16-bit number in host byte order at a byte offset; `None` if the bytes end before it.
+/// Reads a 16-bit number in host byte order at a byte offset; `None` if there are not enough bytes.
 pub(super) fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
@@ -218,8 +218,7 @@ impl RouteSocket {
         answers
     }
 
-    /// Requests objects, packed into as few sends as possible. Omits objects that the kernel does not return, for whatever
-    /// reason.
+    /// Requests objects with as few sends as possible. Omits objects that the kernel does not return, regardless of the reason.
     pub fn get_all(&mut self, messages: impl Iterator<Item = RouteNetlinkMessage>) -> Vec<Vec<u8>> {
         let mut found = Vec::new();
         let requests: Vec<Vec<u8>> = messages.map(|message| self.frame(message, 0)).collect();
@@ -341,7 +340,7 @@ impl RouteSocket {
         );
     }
 
-    /// Receives the replies up to and including the one to the last request, and records which requests the kernel refused.
+    /// Receives replies until the last request is acknowledged, and records which requests the kernel refused.
     fn collect(&mut self, first: u32, collected: &mut [Option<Result<(), Refusal>>]) -> Result<(), Refusal> {
         while collected.last().is_some_and(Option::is_none) {
             let datagram = self.receive()?;
@@ -425,8 +424,8 @@ pub(super) fn enlarge_buffers(socket: &Socket) {
     }
 }
 
-/// Parses NLMSG_ERROR and NLMSG_DONE, which contain an error number (0 means success), the request unless it is capped, and the
-/// extended acknowledgement.
+/// Parses NLMSG_ERROR and NLMSG_DONE. Both messages contain an error number (0 means success) and an optional extended
+/// acknowledgement. NLMSG_ERROR also contains the request, or only its header if the message is capped.
 fn acknowledgement(message: &Received<'_>) -> Result<(), Refusal> {
     let error = read_u32(message.payload, 0).unwrap_or(0) as i32;
     if error == 0 || i32::from(message.kind) == libc::NLMSG_DONE && error > 0 {

@@ -1,7 +1,7 @@
-//! Divides the open-file limit among the parts of the process.
+//! Divides the open-file limit of the process among connections, namespaces and other uses.
 //!
-//! A process that has run out of descriptors cannot accept connections, so nobody can ask it what is wrong. Therefore
-//! connections, namespace watches, the namespaces themselves and everything else have separate shares.
+//! A process that has run out of descriptors cannot accept connections, so users cannot query its state. Therefore connections,
+//! namespace watches, pinned namespaces and all other uses have separate shares.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -60,7 +60,7 @@ impl OpenFiles {
 
 /// Raises the soft limit to the hard limit. This is safe because the program does not use select(2).
 ///
-/// Returns the limit; `None` if there is none.
+/// Returns the resulting soft limit, or `None` if there is no limit.
 fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

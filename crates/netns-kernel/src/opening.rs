@@ -46,7 +46,7 @@ pub(super) struct Sockets {
 impl Sockets {
     /// Opens the sockets in the namespace of the calling thread.
     ///
-    /// Subscribes first, so that no change is lost between the subscription and the first read.
+    /// Opens the subscribed socket first, so that no change before the first read is missed.
     pub fn open(subscribe: bool) -> io::Result<Self> {
         let events = subscribe.then(monitor::subscribe).transpose()?;
         Ok(Self {
@@ -173,7 +173,7 @@ impl Finder {
         })
     }
 
-    /// Opens named namespaces, given as pairs of name and mark. Creates the missing ones with their marks.
+    /// Opens the named namespaces in `names`, which contains pairs of name and ownership mark. Creates missing namespaces.
     ///
     /// The results are in the order of the names.
     pub fn open_or_create(&self, names: &[(&str, &str)], subscribe: bool) -> Vec<Result<Found, Failure>> {
@@ -195,8 +195,8 @@ impl Finder {
 
     /// Creates the missing names on temporary threads.
     ///
-    /// Until it ends, each thread stays in the last namespace that it created. Afterwards, only the names and the returned files
-    /// keep the namespaces alive.
+    /// Each thread stays in the last namespace that it created until the thread ends. Afterwards, only the names and the
+    /// returned files keep the namespaces alive.
     fn create(&self, names: &[(&str, &str)], missing: &[usize], subscribe: bool) -> Vec<(usize, Result<Found, Failure>)> {
         let turn = AtomicUsize::new(0);
         let work = || {

@@ -1,4 +1,4 @@
-//! Kernel operations as plain values: the desired change and the namespace in which to make it.
+//! Describes kernel operations as plain values. Each value specifies a change and the namespace in which to make it.
 //!
 //! Descriptors return [`KernelOp`]s and the executor performs them. A simulated kernel or a dry run can interpret the same
 //! operations.
@@ -9,8 +9,8 @@ use super::netlink::{attributes, read_u32};
 
 /// A pinned network namespace, identified by the inode number of its nsfs file.
 ///
-/// `stat /proc/PID/ns/net` shows the number. The kernel does not reuse it while the executor holds the namespace open, so it is
-/// a unique identity within the agent.
+/// `stat /proc/PID/ns/net` shows the number. The kernel does not reuse the number while the executor keeps the namespace open,
+/// so the number identifies one namespace within the agent.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NetnsId(pub u64);
 
@@ -29,8 +29,8 @@ pub enum NamespaceRef {
     Own,
     /// A named namespace, as used by `ip netns` (`/run/netns/<name>`); [`KernelOp::OpenNamespace`] can create it.
     Named(String),
-    /// The namespace of the process with this PID. Once the reference is bound to a process, it does not follow the PID to
-    /// another one.
+    /// The namespace of the process with this PID. A reference that is bound to a process never leads to a later process with
+    /// the same PID.
     Process(i32),
     /// A namespace file. `/proc/<pid>/ns/net` is treated like [`NamespaceRef::Process`].
     File(PathBuf),
@@ -59,8 +59,7 @@ pub struct NewLink {
     pub mac: Option<[u8; 6]>,
     /// Interface group: the agent's [`provisional_group`].
     pub group: u32,
-    /// Alias to set if an existing foreign link is adopted instead of a new one being created. It ends with [`ADOPTED_MARK`].
-    /// `None` forbids adoption.
+    /// Alias to set if an existing foreign link is adopted. The alias ends with [`ADOPTED_MARK`]. `None` forbids adoption.
     ///
     /// The existing link must have the same name, kind, parent and immutable attributes. Both ends of a pair must exist, be peers
     /// of each other and allow adoption.
@@ -139,7 +138,8 @@ impl CreateLink {
 /// Condition that a link must meet before an operation changes it. Protects foreign links.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Guard {
-    /// The alias starts with this text, or the link is in the [`provisional_group`] (created by the agent, alias not yet set).
+    /// The alias starts with this agent's prefix, or the link is in the [`provisional_group`] because the agent has created it
+    /// but not yet set its alias.
     Owned {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
@@ -150,17 +150,16 @@ pub enum Guard {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// The link does not carry another agent's alias. Used for `lo`, and for TAPs, which other programs create.
+    /// The link does not have another agent's alias. Used for `lo`, and for TAPs, which other programs create.
     NotOthers {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
         /// Prefix that the aliases of all agents share: `/vnf-agent/`.
         agents_prefix: String,
     },
-    /// The link has this index and does not carry the ownership mark of any agent. Used for a link that belongs to the agent but
-    /// has lost its mark.
+    /// The link has this index and no agent's ownership mark. Used for a link that belongs to the agent but has lost its mark.
     ///
-    /// The kernel does not give the index to another link while this link exists.
+    /// The kernel does not assign the index to another link while this link exists.
     Known {
         /// Interface index.
         index: u32,
@@ -230,8 +229,8 @@ pub enum AddressDetection {
     Default,
     /// No detection (IFA_F_NODAD).
     Off,
-    /// The address can be used during detection (RFC 4429). Sets IFA_F_OPTIMISTIC, and the sysctl `optimistic_dad`, without which
-    /// the kernel ignores the flag.
+    /// The address can be used during detection (RFC 4429). Sets IFA_F_OPTIMISTIC and the sysctl `optimistic_dad`, because the
+    /// kernel ignores the flag without the sysctl.
     Optimistic,
 }
 
@@ -255,12 +254,11 @@ pub struct RouteSpec {
 /// Returns the interface group for the agent's links that do not have an alias yet.
 ///
 /// The kernel ignores IFLA_IFALIAS in a request that creates a link, but honours IFLA_GROUP (`rtnl_create_link` in
-/// net/core/rtnetlink.c). The group marks the link as the agent's until the alias is set, so that a restarted agent recognises
-/// the link even if the previous one was killed before it set the alias. The request that sets the alias also sets the group back
-/// to 0.
+/// net/core/rtnetlink.c). The group marks the link as the agent's until the alias is set. If the agent is killed before it sets
+/// the alias, the restarted agent recognises the link by its group. The request that sets the alias also resets the group to 0.
 ///
-/// The group is derived from the agent's alias prefix, so an agent does not mistake another agent's unfinished link for its own
-/// orphan.
+/// The group is derived from the agent's alias prefix, so that an agent does not mistake another agent's unfinished link for
+/// its own.
 pub fn provisional_group(alias_prefix: &str) -> u32 {
     // FNV-1a, 32 bits. The fixed first byte keeps the number away from groups that users choose.
     let hash = alias_prefix
@@ -284,7 +282,7 @@ pub const PROTOCOL: u8 = 158;
 /// already exists fails with EEXIST.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum KernelOp {
-    /// Find, pin and read a namespace; returns [`Reply::Opened`].
+    /// Find, pin and read a namespace. The reply is [`Reply::Opened`].
     ///
     /// If `mark` is set, a named namespace ([`NamespaceRef::Named`]) that does not exist is created. In the new namespace, `lo`
     /// is set up and gets the mark as its alias before the name becomes visible.
@@ -294,19 +292,19 @@ pub enum KernelOp {
         /// Alias to set on `lo` if the namespace is created; `None` if the namespace must already exist.
         mark: Option<String>,
     },
-    /// Check whether a reference still leads to the same namespace; returns [`Reply::Same`] or [`Reply::Changed`].
+    /// Check whether a reference still leads to the same namespace. The reply is [`Reply::Same`] or [`Reply::Changed`].
     VerifyNamespace {
         /// Reference by which the namespace was found.
         reference: NamespaceRef,
         /// Namespace to which the reference led when it was opened.
         netns: NetnsId,
     },
-    /// Read a pinned namespace again; returns [`Reply::Contents`].
+    /// Read a pinned namespace again. The reply is [`Reply::Contents`].
     DumpNamespace {
         /// Namespace to read.
         netns: NetnsId,
     },
-    /// Read the links of a pinned namespace with details and counters for display; returns [`Reply::Links`].
+    /// Read the links of a pinned namespace, with details and counters for display. The reply is [`Reply::Links`].
     ReadLinks {
         /// Namespace whose links are read.
         netns: NetnsId,
@@ -407,7 +405,7 @@ pub enum KernelOp {
         guard: Guard,
         /// Address to check.
         address: AddressSpec,
-        /// Mode of duplicate address detection. With [`AddressDetection::Optimistic`], an address may be used during detection.
+        /// Mode of duplicate address detection. With [`AddressDetection::Optimistic`], an address is usable during detection.
         detection: AddressDetection,
         /// True if the link is shared with other programs (EXISTING, `lo`), so that foreign addresses on it are left unchanged.
         shared: bool,
@@ -427,8 +425,8 @@ pub enum KernelOp {
         /// On a shared link, only an address with [`PROTOCOL`] is removed.
         shared: bool,
     },
-    /// Make an IPv4 address the primary one of its subnet by removing the other addresses and adding them again in the given
-    /// order.
+    /// Make an IPv4 address the primary address of its subnet by removing the other addresses and adding them again in the
+    /// given order.
     ///
     /// Does nothing if the address is already primary, or if the subnet has an address that is not in `others` or not marked with
     /// [`PROTOCOL`], because deleting a primary address can delete the other addresses of the subnet.
@@ -487,7 +485,7 @@ pub enum KernelOp {
         /// `true` to replace even an equal foreign route ([`Reply::Adopted`]).
         adopt: bool,
     },
-    /// Delete a route that carries [`PROTOCOL`].
+    /// Delete a route that is marked with [`PROTOCOL`].
     DeleteRoute {
         /// Namespace of the link.
         netns: NetnsId,
@@ -547,8 +545,8 @@ pub struct Task {
 pub struct Outcome {
     /// Id of the task ([`Task::id`]).
     pub id: u64,
-    /// If all operations succeeded, the last reply other than [`Reply::Done`], or `Done` if there is no other reply. Otherwise,
-    /// the failure that ended the task.
+    /// Last reply that is not [`Reply::Done`], or `Done` if there is no such reply. If an operation failed, this is the failure
+    /// of that operation.
     pub result: Result<Reply, Failure>,
 }
 
@@ -610,7 +608,7 @@ pub struct Snapshot {
     /// Unicast routes with [`PROTOCOL`], from all tables. Other routes are omitted, because they are not needed and there can be
     /// very many of them.
     pub routes: Vec<RouteState>,
-    /// Permanent neighbour entries that carry [`PROTOCOL`].
+    /// Permanent neighbour entries that are marked with [`PROTOCOL`].
     pub neighbours: Vec<NeighbourState>,
     /// Routes that the kernel created for addresses. Read only for address families in which the agent has addresses.
     pub address_routes: Vec<AddressRoute>,
@@ -652,9 +650,11 @@ pub struct LinkState {
     pub port_kind: String,
     /// Attributes of the link as a port, as sent by the kernel (IFLA_INFO_SLAVE_DATA); see [`Self::port_attribute`].
     pub port: Vec<u8>,
-    /// State of receive checksum offloading; `None` for links without a kind or an alias, for which it is not read.
+    /// State of receive checksum offloading; `None` if it was not read. The agent does not read it for links without a kind or
+    /// an alias.
     pub rx_checksum: Option<bool>,
-    /// State of transmit checksum offloading; `None` for links without a kind or an alias, for which it is not read.
+    /// State of transmit checksum offloading; `None` if it was not read. The agent does not read it for links without a kind or
+    /// an alias.
     pub tx_checksum: Option<bool>,
 }
 
@@ -750,9 +750,9 @@ const TENTATIVE: u32 = 0x40;
 /// Progress of duplicate address detection for an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// The address may be used.
+    /// The address can be used.
     Over,
-    /// Detection is in progress, so the address may not be used yet.
+    /// Detection is in progress, so the address cannot be used yet.
     Tentative,
     /// Another host on the link has the same address.
     Failed,
@@ -762,15 +762,15 @@ pub enum Progress {
 const SECONDARY: u32 = 0x01;
 
 impl AddressState {
-    /// Returns whether this is a secondary IPv4 address, that is, another address of the same subnet was added before it and is
-    /// the primary one.
+    /// Returns whether this is a secondary IPv4 address. An address is secondary if it was added after the primary address of
+    /// the same subnet.
     pub fn is_secondary(&self) -> bool {
         self.address.address.is_ipv4() && self.flags & SECONDARY != 0
     }
 
-    /// Returns the progress of detection, derived from the flags.
+    /// Returns the progress of duplicate address detection, derived from the address flags.
     ///
-    /// An optimistic address may be used during detection, so its progress is [`Progress::Over`] if `requested` is optimistic.
+    /// An optimistic address can be used during detection. Its progress is [`Progress::Over`] if `requested` is optimistic.
     pub fn progress(&self, requested: AddressDetection) -> Progress {
         match self.flags {
             flags if flags & DAD_FAILED != 0 => Progress::Failed,
@@ -830,12 +830,12 @@ pub struct NeighbourState {
 /// Class of a failure, which determines how it is handled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailureKind {
-    /// A required process, file or container does not exist yet. This is not an error: the operation can be retried when it
-    /// appears.
+    /// A required process, file or container does not exist yet. This is not an error, because the operation can be retried
+    /// when the object appears.
     Unavailable,
     /// The named object exists but can never be used, such as a directory instead of a namespace. The user must correct the name.
     Unusable,
-    /// The kernel does not support the link kind until the kernel module for the kind is loaded.
+    /// The kernel does not support the link kind. The kernel module that implements the kind must be loaded.
     KindMissing,
     /// Another object of this agent has the same name or key.
     Exists,
@@ -853,7 +853,7 @@ pub enum FailureKind {
     Other,
 }
 
-/// Failure of an operation, worded for people.
+/// Failure of an operation, with a message for users.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {

@@ -1,12 +1,12 @@
-//! The bulk path: performs the operations of many tasks with as few requests to the kernel as possible.
+//! Bulk path, which performs the operations of many tasks with as few system calls as possible.
 //!
-//! Unusual cases are left to the normal path: if a request is refused or a link is in an unexpected state, the task continues on
-//! its own from the failed operation, as if there were no bulk path.
+//! If a request is refused or a link is in an unexpected state, the task leaves the bulk path. The normal path then performs
+//! the rest of the task, starting with the operation that failed.
 //!
 //! # Expected flow
 //! The first operations of all tasks are sent, then the second ones, and so on. All links are created through one socket. All
-//! other requests are sent through the socket of their namespace. Before each round, the links that the round needs and that are
-//! not cached are read, one namespace at a time, so that their guards can be checked.
+//! other requests are sent through the socket of their namespace. Before each round, all required links that are not cached are
+//! read, one namespace at a time, and their guards are checked.
 //!
 //! # Guarantees
 //! Each task gets its own outcome. The operations of a task are performed in order. Operations at the same position in one
@@ -26,7 +26,7 @@ use super::{
 
 /// Minimum number of tasks that are packed.
 ///
-/// A small repair should need few writes, but packing sends a refused request twice.
+/// Small batches are not packed, because packing sends a refused request twice and a small repair should need few writes.
 pub(super) const TASKS_MIN: usize = 8;
 
 /// State of a task within the batch.

@@ -1,4 +1,4 @@
-//! The pinned namespaces: one for each inode, shared by all references that lead to it.
+//! Manages the pinned namespaces. All references that lead to the same inode share one pinned namespace.
 //!
 //! Opens and closes namespaces, and keeps track of the process to which each reference is bound. Never changes anything inside a
 //! namespace, except sysctls on request.
@@ -76,7 +76,8 @@ impl Namespaces {
         self.prepared = names.iter().map(|(name, _)| (*name).to_owned()).zip(answers).collect();
     }
 
-    /// Stores the result of opening a file, which [`Self::open`] uses for references to that file until [`Self::withdraw`].
+    /// Stores the result of opening a file. [`Self::open`] uses this result for references to the file until [`Self::withdraw`]
+    /// is called.
     pub fn offer(&mut self, path: &Path, opening: Opening) {
         self.finder.opened.insert(path.to_owned(), opening);
     }
@@ -312,7 +313,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Releases a namespace once through this reference. The last release through any reference closes the namespace.
+    /// Releases one opening of a namespace through this reference. Releasing the last opening closes the namespace.
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
         if self.table.release(netns, reference) {
             self.watches.remove(netns);

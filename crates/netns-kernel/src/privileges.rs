@@ -58,7 +58,7 @@ pub const LOW_PORTS: Capability = Capability {
 /// Error returned by [`reduce`].
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// The process has this many threads, of which only one would drop its capabilities.
+    /// The process has this number of threads. Only the calling thread would drop its capabilities.
     #[error("the process already has {0} threads, but dropping capabilities affects only one of them")]
     Threads(usize),
     /// The kernel refused a step.
@@ -130,7 +130,7 @@ fn bound(mask: CapabilitySet) -> Result<bool, Errno> {
                 Err(error) => return Err(error),
             },
             Ok(_) => {}
-            // The kernel has no capabilities with higher numbers.
+            // The kernel supports neither this capability nor any capability with a higher number.
             Err(Errno::INVAL) => break,
             Err(error) => return Err(error),
         }

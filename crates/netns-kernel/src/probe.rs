@@ -1,4 +1,4 @@
-//! Tests which link kinds the kernel supports by creating links in a temporary network namespace.
+//! Creates links in a temporary network namespace to test which link kinds the kernel supports.
 
 use std::{io, thread};
 
@@ -16,7 +16,7 @@ use super::{
     operation::LinkInfo,
 };
 
-/// Name of the veth that is the parent of links that need one.
+/// Name of the veth that serves as the parent of other links.
 const PARENT: &str = "parent-trial";
 
 /// A link kind to test.

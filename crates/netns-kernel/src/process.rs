@@ -25,12 +25,12 @@ use super::{
     process_stat::ProcessStat,
 };
 
-/// The process or thread whose network namespace a `/proc` path names.
+/// The process or thread in a `/proc` path that leads to a network namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct ProcessPath {
     /// Process id.
     pub pid: i32,
-    /// Thread id; `None` if the path names no thread.
+    /// Thread id; `None` if the path contains no thread id.
     pub tid: Option<i32>,
 }
 
@@ -140,7 +140,7 @@ impl Bindings {
         self.record.note(reference, u64::MAX);
     }
 
-    /// Removes the binding, so that the next open may bind the reference to another process.
+    /// Removes the binding, so that the reference can be bound to another process when it is opened again.
     pub fn forget(&mut self, reference: &NamespaceRef) {
         self.held.remove(reference);
         self.record.forget(reference);
@@ -151,15 +151,15 @@ impl Bindings {
 pub(super) struct Found {
     /// Open nsfs file of the namespace.
     pub file: File,
-    /// The process that is in this namespace.
+    /// Process through which the namespace was found.
     pub process: Identity,
 }
 
 /// Opens the network namespace of a process.
 ///
-/// `meant` is the expected process, if known. `remedy` tells the user what to do if the PID now belongs to another process. A
-/// pidfd is opened before the namespace file and checked afterwards: if the process has not exited by then, the file is certain
-/// to belong to this process.
+/// `meant` is the expected process, if known. `remedy` tells the user what to do if the PID now belongs to another process. The
+/// pidfd is opened before the namespace file and checked afterwards. If the process has not exited by then, the file belongs to
+/// this process.
 pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &str) -> Result<Found, Failure> {
     let ended = || {
         failure::unavailable(format!(

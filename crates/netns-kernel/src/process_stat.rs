@@ -11,7 +11,7 @@ const TICK_MS: u64 = 10;
 /// State of a process, as in `/proc/PID/stat`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ProcessStat {
-    /// Command name: at most 15 bytes, which can contain any character.
+    /// Command name of at most 15 bytes. It can contain any character.
     pub comm: String,
     /// State letter: R, S, D, Z (zombie), …
     pub state: char,
@@ -27,8 +27,8 @@ impl ProcessStat {
     /// Reads the state of a process.
     ///
     /// # Errors
-    /// Returns the kernel's error if the file cannot be read (`NotFound`: no such process), and `InvalidData` if it cannot be
-    /// parsed.
+    /// Returns the kernel's error if the file cannot be read (`NotFound` if there is no such process), or `InvalidData` if the
+    /// file cannot be parsed.
     pub fn of(pid: i32) -> io::Result<Self> {
         Self::read(Path::new(&format!("/proc/{pid}/stat")))
     }

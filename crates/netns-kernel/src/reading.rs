@@ -23,7 +23,7 @@ const NAMESPACES_MIN: usize = 8;
 pub(super) type Contents = HashMap<NetnsId, Result<Snapshot, Failure>>;
 
 impl Namespaces {
-    /// Reads pinned namespaces, each of them only once. Omits namespaces that are not pinned.
+    /// Reads each pinned namespace in `wanted` once. Omits namespaces that are not pinned.
     pub(super) fn read_all(&mut self, wanted: &[NetnsId]) -> Contents {
         let mut contents = Contents::with_capacity(wanted.len());
         for together in wanted.chunks(self.together_max()) {
@@ -42,7 +42,8 @@ impl Namespaces {
         let mut contents = self.read_all(&wanted);
         let mut outcome = |task: &Task| {
             let netns = netns_of(task)?;
-            // Read the namespace separately if an earlier task has taken its contents, or to get the failure if it is not pinned.
+            // Read the namespace again if an earlier task has received its contents. If the namespace is not pinned, this
+            // returns the failure.
             let read = contents.remove(&netns).unwrap_or_else(|| self.read(netns));
             let result = read.map(|found| Reply::Contents(Box::new(found)));
             Some(Outcome { id: task.id, result })

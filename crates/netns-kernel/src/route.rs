@@ -1,6 +1,6 @@
-//! Routes as rtnetlink messages: translates between [`RouteSpec`] and RTM_*ROUTE.
+//! Translates between [`RouteSpec`] and the rtnetlink messages for routes (RTM_*ROUTE).
 //!
-//! Deletions match only routes that carry the agent's protocol.
+//! Requests that delete a route match only routes that have the agent's protocol number.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,7 +24,7 @@ pub(super) const KERNEL: u8 = libc::RTPROT_KERNEL;
 const HEADER_BYTES: usize = 12;
 /// Size of a `struct rtnexthop` in bytes.
 const NEXT_HOP_BYTES: usize = 8;
-/// Metric that the kernel gives to an IPv6 route added without one (IP6_RT_PRIO_USER in net/ipv6_route.h).
+/// Metric that the kernel assigns to an IPv6 route without a metric (IP6_RT_PRIO_USER in net/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
 /// RTA_VIA in linux/rtnetlink.h: a gateway of any address family. The crate `libc` does not define it for musl.
 const RTA_VIA: u16 = 18;
@@ -75,8 +75,8 @@ pub(super) fn add(index: u32, spec: &RouteSpec, replace: bool) -> Change {
 ///
 /// # Caveats
 ///
-/// The kernel treats IPv4 metric 0 as "any metric, lowest first". If the route no longer exists, the request deletes another
-/// route of the agent that differs only in its metric.
+/// For IPv4, metric 0 matches any metric, and the kernel deletes the matching route with the lowest metric. If the route no
+/// longer exists, the request therefore deletes another route of the agent that differs only in its metric.
 pub(super) fn delete(index: u32, spec: &RouteSpec) -> Change {
     let mut message = message(index, spec);
     message.header.scope = if spec.destination.is_ipv4() {
@@ -164,7 +164,7 @@ pub(super) struct Routes {
 /// Routes to request from the kernel in one dump.
 #[derive(Clone, Copy)]
 pub(super) enum Selection {
-    /// Routes that carry the agent's protocol.
+    /// Routes that have the agent's protocol number.
     Own,
     /// Routes that the kernel created for addresses.
     OfAddresses,
@@ -208,7 +208,7 @@ pub(super) fn dump_of_addresses(socket: &mut RouteSocket, ipv4: bool) -> Result<
     Ok(routes.of_addresses)
 }
 
-/// Returns the RTM_NEWROUTE request that restores a route which the kernel had created for an IPv4 address.
+/// Returns the RTM_NEWROUTE request that restores a route that the kernel created for an IPv4 address.
 ///
 /// The restored route is identical to the original, so the kernel deletes it together with the address.
 pub(super) fn add_of_address(route: &AddressRoute, source: IpAddr) -> Change {
@@ -343,7 +343,8 @@ fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut 
     }
 }
 
-/// Parses the gateway: RTA_GATEWAY has the family of the route, and RTA_VIA contains its own family (`struct rtvia`).
+/// Parses the address of a gateway. In RTA_GATEWAY, the address has the family of the route. RTA_VIA specifies the family of
+/// its address (`struct rtvia`).
 fn read_gateway(family: u8, kind: u16, value: &[u8]) -> Option<IpAddr> {
     match kind {
         RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),

@@ -31,7 +31,8 @@ use super::{
 ///
 /// The owner of the PID namespace may write to the file (CONFIG_CHECKPOINT_RESTORE).
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
-/// Maximum number of attempts to start a process with a given PID. Another thread may start in between and take the PID.
+/// Maximum number of attempts to start a process with a given PID. An attempt fails if another thread or process gets the PID
+/// first.
 const PID_ATTEMPTS: usize = 200;
 
 /// Error returned by the sandbox functions.
@@ -81,7 +82,8 @@ pub fn leave() -> Result<Rights, SandboxError> {
     Ok(Rights::UserNamespace)
 }
 
-/// Sets up the new namespaces: `/proc` of the PID namespace, an empty `/run` (with its own `/run/netns`), and loopback.
+/// Mounts `/proc` for the new PID namespace, and an empty `/run` so that `/run/netns` is separate from the host's. Also sets
+/// loopback up.
 ///
 /// Must be called by the first process of the PID namespace. From then on, the kernel kills this process when its parent ends.
 /// Returns the PID of this process as seen from outside the sandbox.

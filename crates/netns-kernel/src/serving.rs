@@ -25,7 +25,7 @@ use super::{
 
 /// Time for which a batch waits for its paths to be opened.
 ///
-/// A path that responds at all usually responds much faster, so all outcomes are usually reported together.
+/// Most paths respond much faster, so all outcomes are usually reported together.
 const GRACE: Duration = Duration::from_millis(20);
 
 /// Message to the thread.
@@ -46,8 +46,8 @@ pub(super) struct Batch {
     pub caller: Caller,
 }
 
-/// A caller that waits for outcomes. The outcome of each task is reported exactly once, at the latest when the caller is
-/// dropped.
+/// A caller that waits for outcomes. The outcome of each task is reported exactly once. Dropping the caller reports a failure
+/// for each task that has no outcome yet.
 pub(super) struct Caller {
     unanswered: BTreeSet<u64>,
     tell: Box<dyn FnMut(Answer) + Send>,
@@ -82,7 +82,7 @@ impl Caller {
         }
     }
 
-    /// Reports outcomes: as the main answer at the first call, and as late answers afterwards.
+    /// Reports outcomes. The first call sends the main answer, and later calls send late answers.
     fn answer(&mut self, outcomes: Vec<Outcome>) {
         let part = match std::mem::replace(&mut self.main_notified, true) {
             false => Part::Main,
@@ -253,7 +253,8 @@ fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     overdue.map(outcome).collect()
 }
 
-/// Returns the path that a task must open if opening it may hang; `None` for other tasks. Opening a `/proc` path never hangs.
+/// Returns the path that a task must open, or `None` if the task opens no path that could hang. Opening a `/proc` path never
+/// hangs.
 fn path_of(task: &Task) -> Option<&Path> {
     task.ops.iter().find_map(|op| match op {
         KernelOp::OpenNamespace {

@@ -1,7 +1,8 @@
 //! Opens files on other threads, because opening a file may hang.
 //!
-//! On a remote file system, FUSE or an automounter, opening a path can hang forever if the server does not respond, and cannot be
-//! cancelled. No other thread ever waits for an opening thread, and no path is opened by two threads at once.
+//! On a remote file system, a FUSE file system or an automounter, opening a path can hang forever if the server does not
+//! respond. The system call cannot be cancelled. No other thread ever waits for an opening thread, and no path is opened by two
+//! threads at once.
 
 use std::{
     collections::HashMap,

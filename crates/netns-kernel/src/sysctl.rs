@@ -1,6 +1,6 @@
 //! Network sysctls: files under `/proc/sys/net`, whose contents depend on the namespace of the thread that opens them.
 //!
-//! Call [`ensure`] only during a visit to the namespace.
+//! Call [`ensure`] only on a thread that is in the target namespace.
 
 use std::{fs, io, path::PathBuf};
 

@@ -1,8 +1,8 @@
 //! Table of the pinned namespaces. Also tracks which of them have open sockets.
 //!
-//! A pinned namespace takes one descriptor, and two more while it is awake, that is, while its sockets are open. The more
-//! namespaces are pinned, the fewer may be awake, so that the table stays within its share of the open-file limit. Above the
-//! limit, the sockets of the least recently used namespaces are closed, and opened again on demand.
+//! A namespace is awake while its sockets are open. A pinned namespace uses one descriptor, and an awake namespace uses two
+//! more. The table stays within its share of the open-file limit by allowing fewer awake namespaces when more namespaces are
+//! pinned. At the maximum, it closes the sockets of the least recently used namespaces. They are opened again on demand.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -184,7 +184,7 @@ impl Table {
         self.opens(netns).is_some_and(|opens| opens.contains_key(reference))
     }
 
-    /// Releases a namespace once through this reference. The last release through any reference removes the namespace and returns
+    /// Releases one opening of a namespace through this reference. Releasing the last opening removes the namespace and returns
     /// true.
     pub fn release(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
         let Some(opens) = self.opens(netns) else { return false };

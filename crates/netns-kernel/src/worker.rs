@@ -99,7 +99,7 @@ impl Worker {
         for group in tasks.chunk_by(|a, b| shared_work(a).is_some() && shared_work(a) == shared_work(b)) {
             match shared_work(&group[0]) {
                 Some(SharedWork::LinkDeletion) => {
-                    // Deleting a link also deletes its peer, which may be in any namespace.
+                    // Deleting a link also deletes its peer, which can be in any namespace.
                     self.links.clear();
                     outcomes.extend(deletion::delete_links(&mut self.namespaces, group));
                     continue;
@@ -116,8 +116,8 @@ impl Worker {
                 Some(SharedWork::Opening) if group.len() > 1 => {
                     let mut rest = group;
                     while !rest.is_empty() {
-                        // Get the maximum again for each chunk, because each open namespace leaves fewer descriptors for the
-                        // others.
+                        // Compute the maximum again for each chunk, because each open namespace reduces the number of free
+                        // descriptors.
                         let (together, later) = rest.split_at(rest.len().min(self.namespaces.together_max()));
                         outcomes.extend(self.open_all(together));
                         rest = later;
@@ -146,7 +146,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks that only open a namespace: missing namespaces are created together, and all are read together.
+    /// Performs tasks that only open a namespace. Creates missing namespaces together, and reads all namespaces together.
     fn open_all(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let opening = |task: &'_ Task| match task.ops.as_slice() {
             [KernelOp::OpenNamespace { reference, mark }] => Some((task.id, reference.clone(), mark.clone())),
@@ -310,7 +310,7 @@ impl Worker {
     }
 
     fn delete_link(&mut self, netns: NetnsId, name: &str, guard: &Guard) -> Result<(), Failure> {
-        // Deleting a link also deletes its peer, which may be in any namespace.
+        // Deleting a link also deletes its peer, which can be in any namespace.
         self.links.clear();
         if !self.namespaces.contains(netns) {
             return Ok(());

@@ -1,8 +1,8 @@
 //! Test oracle: computes the expected links, addresses, neighbours and routes for a configuration, and the expected state of each value.
 //!
-//! The result follows from the specification alone, in one pass and without any history. The simulator, the endurance run and the
-//! tests on a real kernel use this oracle. It never calls the agent's code and never reads its tables, so it cannot repeat the
-//! agent's errors.
+//! The oracle derives the result only from the specification, in one pass, without considering earlier configurations. The simulator, the
+//! endurance run and the tests on a real kernel use this oracle. It never calls the agent's code and never reads its tables, so it cannot
+//! repeat the agent's errors.
 
 mod objects;
 mod rules;
@@ -160,7 +160,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
 
     /// Returns the kernel names of links on which EXISTING interfaces conflict.
     ///
-    /// Which of the interfaces is applied depends on the order of changes, and can change when the agent is restarted.
+    /// The order of changes determines which of the interfaces is applied. The choice can change when the agent is restarted.
     pub fn contested(&self) -> BTreeSet<String> {
         let losers = self.conflicts().into_iter().map(|(one, _)| one);
         let existing = losers.filter(|interface| interface.is_existing());

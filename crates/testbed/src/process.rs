@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, time::Duration};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Process whose end a test waits for. Holds a pidfd, which becomes readable when the process ends (pidfd_open(2)).
+/// Process that a test waits for. Contains a pidfd, which becomes readable when the process ends (pidfd_open(2)).
 pub struct Awaited(Option<OwnedFd>);
 
 impl Awaited {

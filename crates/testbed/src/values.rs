@@ -11,13 +11,13 @@ use serde_json::{Value as Json, json};
 pub enum Reference {
     /// The agent's own namespace (field `namespace` is not set).
     Own,
-    /// NSID: a name, as in `ip netns`.
+    /// Name of a namespace, as in `ip netns` (type NSID).
     Named(String),
     /// PID of a process in the namespace.
     Pid(i32),
-    /// FD: path to a namespace file.
+    /// Path of a namespace file (type FD).
     File(String),
-    /// MICROSERVICE: the label of a container.
+    /// Label of a container (type MICROSERVICE).
     Microservice(String),
 }
 
@@ -69,15 +69,15 @@ pub enum Kind {
     Veth(String),
     /// The loopback interface `lo` of the namespace.
     Loopback,
-    /// EXISTING: a foreign link that the agent configures but does not create.
+    /// A foreign link that the agent configures but does not create (type EXISTING).
     Existing,
     /// A TAP interface that VPP creates, with the name of the interface in VPP.
     Tap(String),
-    /// A dummy interface.
+    /// A dummy interface, which has no settings of its own.
     Dummy,
     /// A VRF device, with the number of its routing table.
     Vrf(u32),
-    /// A bridge.
+    /// A bridge, with its spanning tree, ageing and VLAN filtering settings.
     Bridge {
         /// `true` to run the spanning tree protocol.
         stp: bool,
@@ -86,9 +86,9 @@ pub enum Kind {
         /// `true` to filter VLANs on the bridge's ports.
         filtering: bool,
     },
-    /// A VLAN.
+    /// A VLAN interface on a parent interface.
     Vlan {
-        /// Logical name of the interface that carries the VLAN.
+        /// Logical name of the parent interface.
         parent: String,
         /// VLAN id.
         id: u16,
@@ -174,7 +174,7 @@ impl Interface {
         Self::new(name, Kind::Veth(peer.to_owned()), netns)
     }
 
-    /// Sets the kernel name.
+    /// Sets the kernel name of the link.
     pub fn host_name(mut self, name: &str) -> Self {
         self.host_name = name.to_owned();
         self
@@ -368,11 +368,11 @@ impl Arp {
 /// Desired value of any kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
-    /// An interface.
+    /// A desired interface of any type.
     Interface(Interface),
-    /// A neighbour.
+    /// A desired static neighbour (ARP entry).
     Arp(Arp),
-    /// A route.
+    /// A desired route.
     Route(Route),
     /// A value that the agent must reject as INVALID, with its key.
     Unusable(String),

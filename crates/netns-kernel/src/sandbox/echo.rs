@@ -1,4 +1,4 @@
-//! ICMP echo (RFC 792), like `ping`, from inside a network namespace.
+//! Sends ICMP echo requests (RFC 792) from inside a network namespace, like `ping`.
 //!
 //! The socket is opened inside the namespace and then used from outside.
 

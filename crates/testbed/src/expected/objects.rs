@@ -57,11 +57,11 @@ pub struct RouteEntry {
 pub struct Space {
     /// Links by kernel name.
     pub links: BTreeMap<String, Link>,
-    /// Addresses: kernel name of the link, address and prefix length.
+    /// Kernel name of the link, IP address and prefix length of each address.
     pub addresses: BTreeSet<(String, IpAddr, u8)>,
-    /// Primary address of each IPv4 subnet in which an interface has several addresses: kernel name of the link, and address.
+    /// Kernel name of the link and primary address, for each IPv4 subnet in which an interface has several addresses.
     pub primary: BTreeSet<(String, IpAddr)>,
-    /// Neighbours: kernel name of the link, address and MAC address.
+    /// Kernel name of the link, IP address and MAC address of each neighbour.
     pub neighbours: BTreeSet<(String, IpAddr, String)>,
     /// Routes in all routing tables.
     pub routes: BTreeSet<RouteEntry>,

@@ -188,7 +188,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the interface if the agent has reported `key`, a value that depends on the interface, as CONFIGURED.
+    /// Returns the interface if the agent has reported `key` as CONFIGURED. `key` belongs to a value that depends on the interface.
     ///
     /// Such a value can be configured on an invalid interface, because an earlier version of the interface may still be applied.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {

@@ -44,7 +44,7 @@ pub(super) fn covers(text: &str, gateway: IpAddr) -> bool {
     address.is_ipv4() == gateway.is_ipv4() && network((address, length)) == network((gateway, length))
 }
 
-/// Returns the first address in each IPv4 subnet to which several of the addresses belong.
+/// Returns the first address of each IPv4 subnet that contains several of the addresses.
 pub(super) fn primary(addresses: &[String]) -> impl Iterator<Item = IpAddr> {
     let mut subnets = BTreeMap::<(IpAddr, u8), Vec<IpAddr>>::new();
     for (address, length) in addresses.iter().map(|text| parse(text)).filter(|(address, _)| address.is_ipv4()) {
