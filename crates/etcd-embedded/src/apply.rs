@@ -1,7 +1,7 @@
 //! Executes range, put, delete and transaction requests on the store contents and the leases.
 //!
-//! All checks run before the first change, so a write never fails half-way. The current time is an argument (`now`). This module sets the
-//! revision in response headers; the gRPC service fills in cluster, member and term.
+//! All checks run before the first change, so a write never fails halfway. Functions receive the current time in the argument `now`. This module
+//! sets the revision in response headers. The gRPC service adds the cluster ID, the member ID and the term.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct State {
     pub(super) quota: Quota,
 }
 
-/// A completed write: the response, and the rows to write to disk.
+/// Result of a completed write: the response to the client, and the rows to write to disk.
 pub(super) struct Applied<T> {
     pub(super) response: T,
     pub(super) rows: Vec<Arc<Version>>,
@@ -42,8 +42,8 @@ impl State {
     }
 
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        // As in etcd, the lease is checked first here, but last for a put in a transaction. The order matters, because the client
-        // sees only the first error.
+        // Check the lease before the previous version. A put in a transaction checks the lease last. Both orders match etcd, and they matter
+        // because the client sees only the first error.
         check_lease(&self.lessor, request.lease)?;
         check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
@@ -78,7 +78,7 @@ impl State {
         })
     }
 
-    /// Ends a lease and deletes its keys in one revision. Returns `None` if the lease does not exist.
+    /// Revokes a lease and deletes its keys in one revision. Returns `None` if the lease does not exist.
     pub(super) fn revoke(&mut self, lease: i64, now: Instant) -> Option<Vec<Arc<Version>>> {
         let keys = self.lessor.remove(lease)?;
         let mut writing = self.mvcc.write();
@@ -120,7 +120,7 @@ pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Resu
 
 /// Estimates the size of a range response in bytes from its keys and values, without copying them.
 pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> usize {
-    // A single value, by far the most frequent case, is no larger than a request, so no memory is reserved for it.
+    // Most requests read a single key. Its value is no larger than a request, so no memory is reserved for the response.
     if request.range_end.is_empty() || request.count_only || request.keys_only {
         return 0;
     }
@@ -214,7 +214,7 @@ fn sort(request: &PbRangeRequest, found: &mut [&Arc<Version>]) {
         };
         if descending { ordering.reverse() } else { ordering }
     };
-    // The versions are already sorted by key, ascending.
+    // The versions are already sorted by key in ascending order.
     if request.sort_target != 0 || descending {
         found.sort_by(compare);
     }
@@ -285,7 +285,7 @@ fn header(revision: i64) -> Option<PbResponseHeader> {
     })
 }
 
-/// Chooses the branches of a transaction and of its nested transactions, depth first.
+/// Evaluates the conditions of a transaction and its nested transactions, depth first, and records in `path` which branches run.
 ///
 /// As in etcd, all conditions are evaluated before any operation of the outermost transaction runs.
 fn choose(mvcc: &Mvcc, current: i64, request: &PbTxnRequest, path: &mut Vec<bool>) {
@@ -303,7 +303,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // For a missing key, version, revisions and lease are 0, and every comparison with its value is false.
+        // A missing key has version, revisions and lease 0. A comparison with the value of a missing key is always false.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -336,7 +336,7 @@ fn matches(compare: &PbCompare, kv: &PbKeyValue) -> bool {
 
 type Path<'a> = std::slice::Iter<'a, bool>;
 
-/// Checks the chosen branches, so that nothing can fail after the first change.
+/// Checks all operations in the chosen branches, so that no operation fails after the first change.
 fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &PbTxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let mut pass = path.clone();
     if let Some(lessor) = lessor {

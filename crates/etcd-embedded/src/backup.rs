@@ -1,9 +1,10 @@
 //! Creates store backups: etcd database files, which `etcdctl snapshot restore` converts to an etcd data directory.
 //!
-//! The file has the format of bbolt, etcd's storage engine: pages of 4096 bytes, with two meta pages, an empty list of free pages, and for
-//! each bucket a tree whose leaves contain sorted keys with their values. The layout and all sizes are planned first, because the meta
-//! pages at the start refer to the root. Then the pages are produced one by one, so the whole file is never in memory. Numbers are
-//! little-endian.
+//! The file has the format of bbolt, etcd's storage engine. It consists of 4096-byte pages: two meta pages, an empty free page list, and one tree
+//! per bucket. The leaves of a tree contain sorted keys with their values. Numbers are little-endian.
+//!
+//! The layout is planned first, because the meta pages at the start of the file contain the page number of the root. The pages are then generated
+//! one by one, so the whole file is never in memory.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Entry {
     }
 }
 
-/// Contents of a page, including its overflow pages.
+/// Contents of a page and of the overflow pages that follow it.
 enum Content {
     Meta {
         root: u64,
@@ -78,7 +79,7 @@ enum Content {
         transaction: u64,
     },
     Freelist,
-    /// Leaf page of a bucket: index of the bucket, and range of its entries on this page.
+    /// Leaf page of a bucket: the index of the bucket, and the range of the bucket's entries on this page.
     Leaf(usize, Range<usize>),
     /// Branch page of a bucket: first key and page number of each child page.
     Branch(Vec<(Vec<u8>, u64)>),
@@ -131,7 +132,7 @@ impl Plan {
     }
 }
 
-/// Divides elements into pages. Returns the range of elements and the size in bytes of each page.
+/// Divides elements into pages. For each page, returns the range of elements and the size in bytes.
 ///
 /// An element that is larger than a page gets pages of its own.
 fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
@@ -244,7 +245,8 @@ fn page_header(id: u64, kind: u16, count: usize, pages: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes the element headers, then the keys and values. Each header contains the offset of its key, relative to the header itself.
+/// Returns a leaf page: the element headers, followed by the keys and values. Each header contains the offset of its key, relative to the header
+/// itself.
 fn leaf_page(id: u64, elements: &[(u32, Vec<u8>, Vec<u8>)], pages: usize) -> Vec<u8> {
     let mut bytes = page_header(id, LEAF, elements.len(), pages);
     let mut data = Vec::new();
@@ -288,7 +290,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     bytes
 }
 
-/// Encodes a bucket's value: root page number and sequence number. An empty bucket contains an empty page inline.
+/// Encodes a bucket's value: root page number and sequence number. For an empty bucket, an empty page follows inline.
 fn bucket_value(root: u64) -> Vec<u8> {
     let mut value = root.to_le_bytes().to_vec();
     value.extend(0_u64.to_le_bytes());

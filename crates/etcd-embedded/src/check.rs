@@ -62,7 +62,7 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
 
 /// Checks the number of operations.
 ///
-/// A nested transaction gets only the part of the limit that its parent does not use. This also bounds the nesting depth.
+/// The limit for a nested transaction is the limit of its parent minus the operations of the parent. This also bounds the nesting depth.
 fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
     let count = request.compare.len().max(request.success.len()).max(request.failure.len());
     if count > limit {
@@ -116,7 +116,8 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Refuses a branch that puts a key twice or both puts and deletes it, because the API does not define the order of operations.
+/// Collects the keys that a branch puts and deletes. Fails if the branch puts a key twice or both puts and deletes a key, because the API does not
+/// define the order of operations.
 ///
 /// As in etcd, deleting a key and all keys after it (`range_end` is one zero byte) does not conflict with any put.
 fn intervals(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, Refusal> {

@@ -27,17 +27,17 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// File name within the data directory.
 const FILE_NAME: &str = "store.redb";
-/// Version of the file layout described above. Increase it when a change would prevent older releases from reading the file.
+/// Version of the file layout. Increase it when a change would prevent older releases from reading the file.
 const FORMAT: u64 = 1;
-/// Size of the redb cache in bytes. Small, because the store reads the file only when opening it.
+/// Size of the redb cache in bytes. A small cache is sufficient, because the store reads the file only when it opens the file.
 const CACHE_BYTES: usize = 4 << 20;
 
-/// Identity of the store, chosen at random when it is created.
+/// Identity of the store in response headers. The cluster ID and the member ID are chosen at random when the store is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) cluster: u64,
     pub(super) member: u64,
-    /// Term, incremented at each start, like the raft term at each election.
+    /// Term in response headers. The store increments it at each start, as raft increments its term at each election.
     pub(super) term: u64,
 }
 
@@ -59,7 +59,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Arc<Version>>,
     pub(super) obsolete: Vec<(i64, i64)>,
     pub(super) compacted: Option<i64>,
-    /// Lease changes in order: the ID, and the granted TTL in seconds or `None` if the lease has ended.
+    /// Lease changes in the order in which they were made. Each change contains the lease ID, and the granted TTL in seconds or `None` if the lease
+    /// has ended.
     pub(super) leases: Vec<(i64, Option<i64>)>,
     /// New state of the NOSPACE alarm, if it has changed.
     pub(super) alarm: Option<bool>,
@@ -89,7 +90,8 @@ impl Disk {
             let detail = "it has 0 bytes".to_owned();
             return Err(StartError::Corrupt { path, detail });
         }
-        // Without a prior check, redb may panic on a damaged file. The check costs little, because the whole file is read here anyway.
+        // Check the integrity of the file, because redb can panic on a damaged file. The check is cheap, because the whole file is read here
+        // anyway.
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let database = builder.create_with_backend(backend).map_err(|error| open_error(&path, error))?;
@@ -145,7 +147,7 @@ impl Disk {
         Ok(Version { sub, kv })
     }
 
-    /// Creates missing tables and starts a new term.
+    /// Creates missing tables and increments the term. Returns the identity, the compaction revision and the state of the NOSPACE alarm.
     fn start_term(&self) -> Result<(Identity, i64, bool), StartError> {
         let failed = |error: redb::Error| read_error(&self.path, error);
         let writing = self.database.begin_write().map_err(|error| failed(error.into()))?;

@@ -9,7 +9,8 @@ use tonic::{Code, Status};
 
 use data_dir::DataDirError;
 
-/// Error returned by [`Store::start`](super::Store::start). After an error, nothing is left running or locked.
+/// Error returned by [`Store::start`](super::Store::start). After an error, no task or thread of the store is running, and the store file is not
+/// locked.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another process already listens on the address.
@@ -127,13 +128,13 @@ pub(super) enum Refusal {
     /// A commit to disk failed, so the outcome of the request is unknown. etcd has no such error.
     #[error("embedded store: cannot write to disk: {0}")]
     Disk(String),
-    /// The request needs a part of the etcd API that the embedded store does not support. etcd has no such error.
+    /// The request uses a feature of the etcd API that the embedded store does not support. etcd has no such error.
     #[error("embedded store: {0} is not supported; if you need it, connect the agent to an etcd server with --etcd-endpoints")]
     Unsupported(&'static str),
 }
 
 impl Refusal {
-    /// Reason with which a new watch is cancelled immediately. etcd does not limit the memory that watches use.
+    /// Cancel reason for a new watch that would exceed the memory limit of all watches. etcd has no such limit.
     pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: all watches together use too much memory; cancel some of them";
 
     fn code(&self) -> Code {

@@ -1,4 +1,4 @@
-//! Hashes of the store contents, equal to those of an etcd server with the same history.
+//! Computes hashes of the store contents. An etcd server with the same history returns the same hashes.
 
 use etcd_client::proto::PbKeyValue;
 use prost::Message;

@@ -1,6 +1,7 @@
 //! Leases: grants, expiry times and attached keys.
 //!
-//! This module only reports expired leases. The writer then deletes their keys in one revision. The current time is an argument (`now`).
+//! This module only reports expired leases. The writer then deletes the keys of each expired lease in one revision. Functions receive the current
+//! time in the argument `now`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -28,17 +29,17 @@ impl Lease {
     }
 }
 
-/// All leases, also indexed by expiry time to find the next one to expire.
+/// All leases, with an index that finds the next lease to expire.
 #[derive(Debug, Default)]
 pub(super) struct Lessor {
     leases: HashMap<i64, Lease>,
     by_expiry: BTreeSet<(Instant, i64)>,
-    /// ID of the lease to which each key is attached.
+    /// Lease ID of each key that is attached to a lease.
     attached: BTreeMap<Vec<u8>, i64>,
 }
 
 impl Lessor {
-    /// Checks a grant request before anything changes, and returns the TTL that will be granted.
+    /// Checks a grant request without changing any lease. Returns the TTL to grant.
     pub(super) fn check_grant(&self, id: i64, ttl: i64) -> Result<i64, Refusal> {
         if ttl > TTL_MAX {
             return Err(Refusal::LeaseTtlTooLarge);
@@ -90,7 +91,7 @@ impl Lessor {
         Some(lease.ttl)
     }
 
-    /// Attaches a key to the lease `id` (0: no lease) and detaches it from its previous lease.
+    /// Detaches a key from its previous lease and attaches it to the lease `id`. If `id` is 0, only detaches the key.
     pub(super) fn attach(&mut self, key: &[u8], id: i64) {
         let before = self.attached.get(key).copied().unwrap_or(0);
         if before == id {

@@ -1,8 +1,7 @@
 //! The embedded store: a single-node server for the part of the etcd v3 API that etcdctl and client libraries use.
 //!
-//! The agent uses it if no etcd is configured. One file contains the key space, its history and the leases. The store has no API of its
-//! own: to move to several machines, users point the agent to a real etcd and change nothing else. Acknowledged writes survive even if the
-//! process is killed.
+//! The agent uses the store if no etcd is configured. One file contains the key space, its history and the leases. Acknowledged writes survive even
+//! if the process is killed. The store has no API of its own, so users can later switch to a real etcd by changing only the agent's etcd endpoints.
 //!
 //! To understand the code, start with [`Store`], then read `writer` (how a write becomes durable and visible), `mvcc` (what is kept),
 //! `watch` (how clients follow changes), `check` and `apply` (request semantics), and `service` (gRPC).
@@ -13,11 +12,14 @@
 //!            watches ◄── log, from each stream's own position up to the mark ◄── wake-up ─────┘
 //! ```
 //!
-//! Known differences from etcd 3.4: requests for user management, membership changes and the HTTP/JSON gateway fail with Unimplemented; old
-//! history is compacted automatically (see [`Retention`]); the transport refuses messages above 2 MiB with OutOfRange instead of
-//! ResourceExhausted; a delete at exactly the compaction revision is still reported to a watch that starts there; transactions may be
-//! nested at most about 45 levels deep (a decoder limit); calls, connections and watches are limited (see [`StoreLimits`]), and idle
-//! connections are closed.
+//! Known differences from etcd 3.4:
+//!
+//! - Requests for user management, membership changes and the HTTP/JSON gateway fail with Unimplemented.
+//! - Old history is compacted automatically (see [`Retention`]).
+//! - The transport refuses messages above 2 MiB with OutOfRange instead of ResourceExhausted.
+//! - A watch that starts at the compaction revision still receives the deletions of that revision.
+//! - Transactions can be nested at most about 45 levels deep, because the decoder limits the nesting depth.
+//! - Calls, connections and watches are limited (see [`StoreLimits`]), and idle connections are closed.
 
 mod apply;
 mod backup;
@@ -93,7 +95,7 @@ pub struct Retention {
     pub revisions: usize,
     /// Maximum total size in bytes of the keys and values written by the retained revisions.
     pub bytes: usize,
-    /// Maximum age of a revision. Ages are checked at intervals of one eighth of this time.
+    /// Maximum age of a revision. The store checks ages at intervals of one eighth of this value.
     pub age: Duration,
 }
 
@@ -132,8 +134,8 @@ impl Store {
     pub fn start_with(options: Options, retention: Retention) -> Result<Store, StartError> {
         tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let Options { listen, data_dir, limits } = options;
-        // Bind the address first: if a second agent has the same settings, an error about the address is the easiest to
-        // understand.
+        // Bind the address before opening the file. If a second agent uses the same settings, an error about the address is easier to understand
+        // than an error about the locked file.
         let listener = bind(listen).map_err(|source| match source.kind() {
             ErrorKind::AddrInUse => StartError::AddressInUse { listen },
             _ => StartError::Listen { listen, source },
@@ -159,8 +161,8 @@ impl Store {
         self.shared.listen
     }
 
-    /// Ends open streams, completes pending calls, closes the file and releases its lock. Takes at most two seconds, plus the time of the
-    /// last write to disk.
+    /// Ends open streams, completes pending calls, closes the file and releases its lock. The shutdown takes at most two seconds, plus the time for
+    /// the last write to disk.
     pub async fn shutdown(mut self) {
         self.shared.stopping.send_replace(true);
         if let Some(mut server) = self.server.take()
@@ -179,8 +181,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.send_replace(true);
-        // An error is harmless: after `shutdown`, the queue is closed, and if the queue is full, the writer ends when the last
-        // connection ends.
+        // Ignore errors. After `shutdown`, the queue is closed. If the queue is full, the writer ends when the last connection ends.
         let _ = self.shared.commands.try_send(Command::Stop(oneshot::channel().0));
     }
 }

@@ -7,8 +7,8 @@
 //! clients can neither read below it nor start a watch there. The log can reach further back, so a compaction does not cancel a
 //! running watch that is only slightly behind.
 //!
-//! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch may start at `compacted`. (After a restart,
-//! deletions at the compaction revision itself are missing.)
+//! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch can start at `compacted`. (After a restart, deletions at
+//! the compaction revision itself are missing.)
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -27,7 +27,7 @@ pub(super) enum KeyRange {
     One(Vec<u8>),
     /// `range_end` is one zero byte: this key and all keys after it.
     From(Vec<u8>),
-    /// Half-open range. Empty if the bounds are not in ascending order.
+    /// All keys from the first bound up to, but not including, the second bound. Empty if the bounds are not in ascending order.
     Between(Vec<u8>, Vec<u8>),
 }
 
@@ -66,7 +66,7 @@ impl KeyRange {
 /// One version of a key. A tombstone has version 0, and only `key` and `mod_revision` are set, as in a DELETE event.
 #[derive(Debug)]
 pub(super) struct Version {
-    /// Position within the revision, which orders the changes of one transaction.
+    /// Position of the change within its revision. It gives the order of the changes that one transaction makes.
     pub(super) sub: i64,
     pub(super) kv: PbKeyValue,
 }
@@ -99,7 +99,7 @@ pub(super) struct Change {
     pub(super) previous: Option<Arc<Version>>,
 }
 
-/// All changes of one main revision, in order. Never empty in the log.
+/// All changes of one main revision, in order. A revision in the log contains at least one change.
 #[derive(Debug)]
 pub(super) struct Revision {
     pub(super) main: i64,
@@ -114,14 +114,14 @@ impl Revision {
     }
 }
 
-/// Limits on how much of the log one read returns, so that a slow watch keeps little in memory.
+/// Maximum number of revisions and bytes that one read of the log returns. The limits keep the memory use of a slow watch low.
 const HISTORY_REVISIONS_MAX: usize = 512;
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 /// Multi-version contents of the store: index, log and compaction revision.
 #[derive(Debug)]
 pub(super) struct Mvcc {
-    /// Versions of each key in ascending order, never empty.
+    /// Versions of each key in ascending order. Each key has at least one version.
     index: BTreeMap<Vec<u8>, Vec<Arc<Version>>>,
     log: VecDeque<Arc<Revision>>,
     log_bytes: usize,
@@ -144,7 +144,7 @@ impl Mvcc {
         }
     }
 
-    /// Rebuilds the index and the log from the rows on disk, which must be sorted by (main, sub), ascending.
+    /// Rebuilds the index and the log from the rows on disk, which must be sorted by (main, sub) in ascending order.
     pub(super) fn restore(rows: Vec<Version>, compacted: i64, now: Instant) -> Self {
         let mut mvcc = Mvcc {
             compacted,
@@ -172,7 +172,7 @@ impl Mvcc {
 
     fn append_restored(&mut self, revision: Option<Revision>) {
         let Some(revision) = revision else { return };
-        // The rows below the compaction revision are incomplete: the index needs them, but watches cannot use them.
+        // Revisions below the compaction revision are incomplete, so watches cannot use them. Only the index contains their versions.
         let complete = revision.main >= self.compacted;
         self.revision = self.revision.max(revision.main);
         if complete {
@@ -323,7 +323,7 @@ impl Mvcc {
 
     /// Advances the compaction revision and drops unreachable versions from the index.
     ///
-    /// All revisions up to `revision` must already be durable and visible. Otherwise, readers may still need the dropped versions.
+    /// All revisions up to `revision` must already be durable and visible. Otherwise, readers could still need the dropped versions.
     pub(super) fn compact(&mut self, revision: i64) {
         let keys: Vec<Vec<u8>> = self
             .between(self.compacted, revision)
@@ -355,8 +355,8 @@ impl Mvcc {
 
     /// Returns the highest revision that must be compacted to meet the retention limits, and whether the search is complete.
     ///
-    /// A revision must be compacted if it was written before `oldest`, or if the log from this revision on exceeds `limits`
-    /// (revisions, bytes). One call examines at most `step` revisions, so a later call may find more.
+    /// A revision must be compacted if it was written before `oldest`, or if the log from this revision on exceeds `limits` (revisions, bytes). One
+    /// call examines at most `step` revisions, so a later call can find more revisions to compact.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
         let spared = self.spared();
         let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
@@ -379,7 +379,7 @@ impl Mvcc {
         usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
 
-    /// Returns when the oldest revision that retention can drop was written.
+    /// Returns the write time of the oldest revision that retention can drop.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.log.get(self.spared()).map(|revision| revision.at)
     }
@@ -397,7 +397,7 @@ impl Mvcc {
     }
 }
 
-/// A transaction on [`Mvcc`] that forms one main revision.
+/// A transaction on [`Mvcc`]. All its changes get the same main revision.
 pub(super) struct Writing<'a> {
     mvcc: &'a mut Mvcc,
     main: i64,
@@ -405,7 +405,7 @@ pub(super) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Returns the revision at which the transaction reads, so that it sees its own changes.
+    /// Returns the revision for reads inside the transaction. At this revision, the transaction sees its own changes.
     pub(super) fn revision(&self) -> i64 {
         if self.changes.is_empty() { self.mvcc.revision } else { self.main }
     }

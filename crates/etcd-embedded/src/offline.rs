@@ -1,7 +1,7 @@
 //! Runs the store without a file, network, threads or a clock, for fuzzing, and checks its invariants.
 //!
-//! Requests pass through the gRPC service, its checks and the writer as in a real store; only the futures are polled differently. This
-//! module requires the feature `offline` and is not part of normal builds. `requests` decodes bytes into requests.
+//! As in a real store, requests pass through the gRPC service, its checks and the writer. Only the polling of futures differs. This module requires
+//! the feature `offline` and is not part of normal builds. The module `requests` decodes the fuzz input into requests.
 
 mod requests;
 
@@ -30,7 +30,7 @@ use requests::{Input, Request};
 
 /// Maximum number of requests per input.
 const REQUESTS_MAX: usize = 64;
-/// Maximum number of revisions that are read again at the end of a run.
+/// Maximum number of revisions whose contents are compared again at the end of a run.
 const REMEMBERED_MAX: usize = 32;
 
 /// Decodes arbitrary bytes into requests and executes them.
@@ -73,7 +73,7 @@ impl File {
             let before = self.rows.insert(version.row(), Arc::clone(version));
             assert!(before.is_none(), "row {:?} was written twice", version.row());
         }
-        // A compaction that a client requests and an automatic compaction may list the same rows.
+        // If a batch contains a compaction by a client and an automatic compaction, both can list the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
             assert!(self.rows.remove(row).is_some(), "the row {row:?} to remove does not exist");
         }
@@ -162,7 +162,7 @@ fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     stream.take()
 }
 
-/// Store under test, and the state against which its responses and contents are checked.
+/// Store under test, and the data for checking its responses and contents.
 struct Offline {
     service: Service,
     writer: Writer,
@@ -267,7 +267,7 @@ impl Offline {
         self.revision = current;
     }
 
-    /// Executes a request. Returns true if it has written anything.
+    /// Executes a request. Returns true if the request has advanced the store revision.
     fn call(&mut self, request: Request) -> Result<bool, Status> {
         let service = self.service.clone();
         match request {

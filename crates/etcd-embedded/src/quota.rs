@@ -1,7 +1,7 @@
 //! The store quota and the NOSPACE alarm.
 //!
-//! The store size includes a fixed overhead for each retained version and lease, as in etcd's calculation of request costs. A write that
-//! would exceed the quota raises the alarm. Until a user disarms it, puts and lease grants are refused; reads, deletions and compactions
+//! The store size includes a fixed overhead for each retained version and lease, as in etcd's calculation of request costs. A write that would
+//! exceed the quota raises the alarm. Until a user disarms the alarm, the store refuses puts and lease grants. Reads, deletions and compactions
 //! still work. The alarm is stored in the file.
 
 use etcd_client::proto::{PbPutRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp};
@@ -27,7 +27,7 @@ pub(super) struct Quota {
 pub(super) enum Space {
     /// The request fits into the quota, or costs nothing.
     Enough,
-    /// The alarm is already raised.
+    /// The request needs space, but the NOSPACE alarm is already raised.
     Alarmed,
     /// The request would exceed the quota and must raise the alarm.
     Exceeded,

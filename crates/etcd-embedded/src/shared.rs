@@ -123,7 +123,7 @@ impl Shared {
 
     /// Waits until the store begins to shut down.
     pub(super) async fn stopped(&self) {
-        // The sender lives as long as `self`, so this cannot fail.
+        // This cannot fail, because `self` owns the sender.
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 }

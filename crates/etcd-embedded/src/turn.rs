@@ -1,4 +1,4 @@
-//! Named queues of keys, with which etcd implements locks and elections.
+//! Named queues of keys. As in etcd, locks and elections are implemented with these queues.
 //!
 //! Each participant puts a key `NAME/LEASE`. The participant whose key has the lowest creation revision holds the lock or is the leader.
 //! When that key is deleted, the next participant takes over. Each participant waits only for its predecessor.
@@ -78,7 +78,7 @@ impl Place {
         Ok(place)
     }
 
-    /// Returns the place in the queue that a client has named in a request, by its key and creation revision.
+    /// Returns an existing place in a queue, given its key and creation revision from a client's request. Dropping it does not delete the key.
     pub(super) fn named(shared: &Arc<Shared>, key: Vec<u8>, revision: i64, lease: i64) -> Self {
         Place {
             shared: Arc::clone(shared),

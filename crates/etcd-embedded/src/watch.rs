@@ -4,7 +4,7 @@
 //! up to the last durable revision. A slow client therefore does not affect others: its stream reads older history. If that history
 //! is no longer available, the watch is cancelled with the compaction revision. Events cannot be lost or reordered.
 //!
-//! [`WatchStream::fill`] reads the log; the loop around it is in `service::watch`.
+//! [`WatchStream::fill`] reads the log. The loop in `service::watch` calls it repeatedly.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -91,13 +91,13 @@ enum Outgoing {
 pub(super) struct WatchStream {
     shared: Arc<Shared>,
     watchers: HashMap<i64, Watcher>,
-    /// IDs of the watchers of single keys, by key, so that a change needs one lookup instead of a scan of thousands of watchers.
+    /// IDs of single-key watchers, indexed by key. A change needs one lookup instead of a scan of thousands of watchers.
     by_key: HashMap<Vec<u8>, Vec<i64>>,
     /// IDs of the watchers of key ranges.
     ranges: Vec<i64>,
     /// IDs of the watchers that still need revisions before `cursor`. They take turns reading the log.
     lagging: VecDeque<i64>,
-    /// First revision not yet reported to the watchers that keep up (all except `lagging`).
+    /// First revision that has not been reported yet to the watchers that are not in `lagging`.
     cursor: i64,
     outbox: VecDeque<Outgoing>,
     progress_requested: bool,
@@ -172,7 +172,7 @@ impl WatchStream {
             return self.push_compacted(id, compacted);
         }
         if self.watchers.is_empty() {
-            // There are no other watchers, so nobody needs the changes before this point.
+            // There are no other watchers, so the cursor can skip all revisions up to `current`.
             self.cursor = current + 1;
         }
         let from = if start > 0 { start } else { current + 1 };
@@ -216,14 +216,14 @@ impl WatchStream {
         }
     }
 
-    /// Requests a progress response. It is sent once all watches of the stream have reported everything up to the same revision, and
+    /// Requests a progress response. The response is sent once all watches of the stream have reported all events up to the same revision. It
     /// contains that revision.
     fn request_progress(&mut self) {
         self.progress_requested = true;
     }
 
-    /// Queues a progress notification for each watch that requested such notifications, is not lagging, and has had no events
-    /// since the last call.
+    /// Queues a progress notification for each watch that requested progress notifications, is not lagging, and has had no events since the last
+    /// call.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
         let mut quiet = Vec::new();
@@ -285,10 +285,10 @@ impl WatchStream {
         self.outbox.len()
     }
 
-    /// Reads the next part of the log: first for the watchers that keep up, then for one lagging watcher. Returns false if there
-    /// was nothing to read or report.
+    /// Reads more revisions from the log, first for the watchers that are not lagging and then for one lagging watcher. Returns false if there was
+    /// nothing to read or report.
     ///
-    /// Must only be called while no responses are queued, which bounds the memory of a slow stream.
+    /// Call this function only while no responses are queued. This bounds the memory that a slow stream uses.
     pub(super) fn fill(&mut self) -> bool {
         let current = self.shared.current();
         if self.watchers.is_empty() {

@@ -43,7 +43,7 @@ pub(super) enum Command {
 
 /// Capacity of the command queue. Senders wait when it is full.
 pub(super) const QUEUE: usize = 1024;
-/// Limits on the commands, expired leases and compacted revisions of one batch, so that clients do not wait long for a commit.
+/// Maximum numbers of commands, expired leases and compacted revisions in one batch. The limits keep the wait for a commit short.
 const BATCH_COMMANDS_MAX: usize = 1024;
 const BATCH_LEASES_MAX: usize = 256;
 const BATCH_FORGOTTEN_MAX: usize = 2048;
@@ -63,7 +63,7 @@ pub(super) struct Round {
     now: Instant,
     pub(super) batch: Batch,
     answers: Vec<Answer>,
-    /// Revision up to which the log may be freed once the batch is visible.
+    /// Revision up to which the log can be freed once the batch is visible.
     forget: Option<i64>,
 }
 
@@ -113,7 +113,7 @@ impl Writer {
         }
     }
 
-    /// Runs until stopped, or until all command senders have been dropped.
+    /// Runs the writer until it receives [`Command::Stop`] or all command senders have been dropped.
     pub(super) async fn run(mut self) {
         loop {
             let wake = self.next_wake();
@@ -152,7 +152,7 @@ impl Writer {
         }
     }
 
-    /// Returns the next time at which the writer has something to do even without a command, for example because a lease expires.
+    /// Returns the time at which the writer must wake up even if no command arrives, for example because a lease expires.
     fn next_wake(&self) -> Option<Instant> {
         if self.disk.is_none() {
             return Some(Instant::now() + REOPEN_INTERVAL);
@@ -205,7 +205,7 @@ impl Writer {
         }
     }
 
-    /// Compacts history beyond the retention limits. Returns the revision up to which the log may be freed.
+    /// Compacts history beyond the retention limits. Returns the revision up to which the log can be freed.
     fn forget(&mut self, mvcc: &Mvcc, round: &mut Round) -> Option<i64> {
         let aged = round.now >= self.retention_due;
         let oldest = if aged { round.now.checked_sub(self.retention.age) } else { None };
@@ -236,7 +236,7 @@ impl Writer {
 
     /// Makes the batch visible to readers and watches, then frees the versions that it compacted.
     ///
-    /// Until the new revision is visible, readers may still need these versions.
+    /// Readers can still need the compacted versions until the new revision is visible.
     fn publish(&self, compacted: Option<i64>, forget: Option<i64>) {
         let revision = self.shared.state.read().unwrap_or_else(PoisonError::into_inner).mvcc.revision();
         self.shared
@@ -277,7 +277,7 @@ impl Writer {
 
 async fn sleep_until(wake: Option<Instant>) {
     match wake {
-        // Timers have millisecond resolution: one extra millisecond ensures that the deadline has passed on wake-up.
+        // Timers have millisecond resolution. Add one millisecond to ensure that the deadline has passed when the timer fires.
         Some(wake) => tokio::time::sleep_until((wake + Duration::from_millis(1)).into()).await,
         None => std::future::pending().await,
     }

@@ -1,7 +1,7 @@
-//! Decodes requests from arbitrary bytes. Most requests use a few keys, revisions and leases, so that they conflict with each other; some
-//! are raw messages.
+//! Decodes requests from arbitrary bytes. Most requests use a small set of keys, revisions and leases, so that they conflict with each other. Some
+//! requests are raw protobuf messages.
 //!
-//! Every sequence of bytes is valid. Only the fuzzing corpus uses this encoding.
+//! Every sequence of bytes is valid input. Only the fuzzing corpus uses this encoding.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use prost::Message;
 const DEPTH_MAX: u8 = 3;
 const KEYS: [&[u8]; 8] = [b"a", b"b", b"a/b", b"a/c", b"a\0", b"\xff\xff", b"\0", b""];
 
-/// One step of a run: a request, reading watch responses, or advancing the clock.
+/// One step of a run. A step sends a request, reads watch responses, or advances the clock.
 pub(super) enum Request {
     Range(PbRangeRequest),
     Put(PbPutRequest),
@@ -106,7 +106,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Decodes a revision, mostly one close to the current revision.
+    /// Decodes a revision. Most results are close to the current revision.
     fn revision(&mut self, current: i64) -> i64 {
         match self.byte() {
             255 => i64::MAX,

@@ -36,7 +36,7 @@ impl Service<http::Request<Body>> for NoAuth {
     }
 }
 
-/// Returns the error for a gRPC path. For a login, it is etcd's error for disabled authentication, which client libraries understand.
+/// Returns the error for a gRPC path. A login request gets etcd's error for disabled authentication, because client libraries recognize it.
 fn refusal(path: &str) -> Refusal {
     match path.rsplit('/').next() {
         Some("Authenticate") => Refusal::AuthNotEnabled,

@@ -1,6 +1,6 @@
 //! Client connections to the embedded store: gRPC over HTTP/2, and the few paths that etcd serves over HTTP/1.1.
 //!
-//! Limits the resources that clients can use: connections, calls, memory for large responses, and time.
+//! This module limits the resources that clients can use: connections, calls, memory for large responses, and time.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -37,14 +37,15 @@ const CALLS_PER_CONNECTION: usize = 32;
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Maximum number of bytes per call that are buffered for sending.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// HTTP/2 flow control windows: unacknowledged bytes that a client may send per call, and per connection.
+/// HTTP/2 flow control windows: the maximum number of unacknowledged bytes per call and per connection.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Number of reset streams above which a connection is treated as an attack. Dropping a thousand watches at once is normal.
+/// Maximum number of reset streams per connection. The server treats more resets as an attack. The limit is high, because a normal client can drop
+/// a thousand watches at once.
 const RESETS_MAX: usize = 100_000;
 /// Path of the only call whose messages can exceed the decoder's nesting limit.
 const TXN: &str = "/etcdserverpb.KV/Txn";
-/// Part of the decoder's error message for messages that are nested too deeply.
+/// Text that occurs only in the decoder's error message for a message that is nested too deeply.
 const TOO_DEEP: &str = "recursion limit reached";
 
 /// gRPC services, with permits that limit the number of concurrent calls.
@@ -79,7 +80,7 @@ impl Calls {
         let kept = (place, busy, reserved);
         Ok(response.map(|body| {
             Body::new(body.map_frame(move |frame| {
-                // Moves `kept` into the closure, so it is dropped together with the body.
+                // Move `kept` into the closure, so that it is dropped together with the body.
                 let _kept = &kept;
                 frame
             }))
@@ -92,7 +93,7 @@ fn is_too_deep(response: &Response<Body>) -> bool {
     Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::Internal && status.message().contains(TOO_DEEP))
 }
 
-/// Protocol spoken on the store's port.
+/// Server protocol on the store's port: gRPC over HTTP/2, and a few paths over HTTP/1.1.
 #[derive(Clone)]
 pub(super) struct StoreProtocol {
     pub(super) calls: Arc<Calls>,

@@ -1,4 +1,4 @@
-//! The paths that etcd serves over HTTP/1.1: version and health. Requests to the JSON gateway fail with an explanation.
+//! Serves `/version` and `/health` over HTTP/1.1, as etcd does. Requests to etcd's JSON gateway fail with an explanation.
 
 use http_body_util::Full;
 use hyper::{

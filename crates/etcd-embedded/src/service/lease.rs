@@ -1,7 +1,7 @@
 //! The Lease service: grant, revoke, keep-alive, time to live, list.
 //!
-//! Grants and revocations go through the writer; renewals change only the state in memory. As in etcd, the response to a keep-alive for an
-//! unknown lease has TTL 0, and the stream stays open.
+//! Grants and revocations go through the writer. Renewals change only the state in memory. As in etcd, the response to a keep-alive for an unknown
+//! lease has TTL 0, and the stream stays open.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use crate::error::Refusal;
 use crate::hash;
 use crate::writer::Command;
 
-/// Server version. Clients parse it as etcd 3.4, and people can see that the server is not etcd.
+/// Server version. Clients parse it as etcd 3.4. The suffix shows users that the server is not etcd.
 pub(super) const VERSION: &str = "3.4.0-netns-agent";
 /// Number of bytes after which a snapshot message is sent. A message contains whole pages of the backup, so it can be larger.
 const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
@@ -38,7 +38,7 @@ impl PbMaintenanceService for Service {
         let size = std::fs::metadata(&self.shared.path).map_or(0, |metadata| metadata.len());
         let size = i64::try_from(size).unwrap_or(i64::MAX);
         let (revision, used, alarm) = self.shared.read(|state, current| (current, state.bytes(), state.quota.alarm));
-        // There is no raft. The revision serves as both raft indexes, so tools that compare the two see no lag.
+        // The store does not use raft. It reports the revision as both raft indexes, so tools that compare the indexes see no lag.
         let index = u64::try_from(revision).unwrap_or(0);
         Ok(Response::new(PbStatusResponse {
             header: self.shared.header(revision),
@@ -77,7 +77,7 @@ impl PbMaintenanceService for Service {
                 self.shared.submit(|reply| Command::Alarm(true, reply)).await?;
                 true
             }
-            // Disarms only the alarm named in the request. `etcdctl alarm disarm` names each alarm that the server has reported.
+            // Disarm only the alarm that the request names. `etcdctl alarm disarm` names each alarm that the server has reported.
             ALARM_DEACTIVATE if alarm == ALARM_NO_SPACE && (member_id == member || member_id == 0) => {
                 self.shared.submit(|reply| Command::Alarm(false, reply)).await?
             }

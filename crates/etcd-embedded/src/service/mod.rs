@@ -44,7 +44,7 @@ pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Converts an error of a lock or election call to a gRPC status. For these calls, a missing lease has the code Unknown in etcd.
+/// Converts an error of a lock or election call to a gRPC status. In these calls, a missing lease gets the code Unknown, as in etcd.
 fn passed_on(refusal: Refusal) -> Status {
     match refusal {
         Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),

@@ -1,4 +1,5 @@
-//! The Watch service: drives a [`WatchStream`] as client requests arrive, new revisions become durable, and responses are sent.
+//! The Watch service. Each call runs a [`WatchStream`], which handles client requests, reads new revisions once they are durable, and sends
+//! responses.
 //!
 //! While a watch task waits for the client to read responses, it keeps reading requests, so that it notices a cancel request.
 
@@ -16,7 +17,7 @@ use crate::watch::WatchStream;
 
 /// Capacity of the channel from a watch task to its connection. While it is full, no further events are read from the log.
 const RESPONSES_IN_FLIGHT: usize = 4;
-/// Number of queued responses above which no further client requests are read.
+/// Number of queued responses at which the service stops reading client requests.
 const OUTGOING_MAX: usize = 4096;
 /// Interval of progress notifications for watches with `progress_notify`, as in etcd.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(600);
@@ -49,7 +50,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             () = responses.closed() => return,
             request = requests.message(), if listening && stream.outgoing() < OUTGOING_MAX => match request {
                 Ok(Some(request)) => stream.handle(request),
-                // As in etcd, a client that has closed its sending side still receives events.
+                // As in etcd, a client still receives events after it has closed its request stream.
                 Ok(None) => listening = false,
                 Err(_) => return,
             },
@@ -60,7 +61,7 @@ async fn drive(shared: Arc<Shared>, mut requests: Streaming<PbWatchRequest>, res
             },
             changed = committed.changed(), if idle => if changed.is_err() { return },
             _ = progress.tick(), if stream.wants_progress() => stream.progress_due(),
-            // The log has more revisions to read, but those read so far contained no events for this client. Let other tasks run.
+            // The log contains more revisions, but the last read found no events for this client. Let other tasks run before the next read.
             () = tokio::task::yield_now(), if !idle && !stream.has_outgoing() => {}
         }
     }
