@@ -20,19 +20,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let mut sources = Vec::new();
     collect_protos(root, &mut sources)?;
-    // Sort the files, because the order of directory entries depends on the file system, and the build output must not.
+    // Sort the files. The order of directory entries depends on the file system, but the build output must always be the same.
     sources.sort();
 
     let mut compiler = protox::Compiler::new([root])?;
     compiler.include_imports(true).include_source_info(true).open_files(&sources)?;
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
-    // Write the set as encoded bytes, because the type `FileDescriptorSet` would lose custom options. The set contains no
-    // comments: the comments that the program shows are in a separate table.
+    // Write the set as encoded bytes, because the type `FileDescriptorSet` would drop custom options. The set contains no comments, because the
+    // program reads the comments from a separate table.
     fs::write(out_dir.join(DESCRIPTOR_SET), embedded_set(root, &sources)?)?;
 
     let mut config = prost_build::Config::new();
     config.enable_type_names().include_file("packages.rs");
-    // Keep these messages in binary form: generated types would drop custom options of descriptors and unknown fields of VPP
+    // Keep these messages in binary form, because generated types would drop the custom options of descriptors and the unknown fields of VPP
     // messages.
     for message in [
         ".google.protobuf.FileDescriptorProto",
@@ -80,7 +80,7 @@ fn members(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     Ok(code)
 }
 
-/// Generates a table with the comments on the configuration's messages, fields, enums and enum values, sorted by full name.
+/// Generates a table with the comments on all configuration messages, fields, enums and enum values. The table is sorted by full name.
 fn comments(set: &FileDescriptorSet) -> String {
     let mut table = Vec::new();
     let is_shown = |file: &&FileDescriptorProto| {

@@ -1,7 +1,7 @@
 //! Parsing and printing of IP addresses, MAC addresses and references to allocated addresses.
 //!
-//! This module defines the accepted syntax and the canonical form of each kind of text. [`crate::validation`] decides whether an
-//! address is allowed in a field.
+//! This module defines the accepted syntax and the canonical form of addresses and references. [`crate::validation`] decides whether an address is
+//! allowed in a field.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use std::{
 /// Error returned for text that cannot be parsed. The message repeats the text and shows the accepted syntax.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum AddressError {
-    /// The text is not an IP address, with or without a prefix length.
+    /// The text is neither an IP address nor an IP address with a prefix length.
     #[error("`{0}` is not an IP address; valid examples are 10.0.0.1, 10.0.0.1/24 and 2001:db8::1/64")]
     NotAnAddress(String),
     /// The address is valid, but the prefix length is not.
@@ -35,7 +35,7 @@ pub enum AddressError {
     /// The reference to an allocated address has no network name.
     #[error("address allocation reference with empty network name: {0}")]
     ReferenceWithoutNetwork(String),
-    /// The reference names a different interface than the value that contains the reference.
+    /// The reference names an interface that differs from the interface of the value.
     #[error("expected different interface name in the address allocation reference: {text} (expected={expected} vs. actual={actual})")]
     ReferenceToOtherInterface {
         /// Reference, as written.
@@ -62,7 +62,7 @@ pub struct IpPrefix {
 }
 
 impl IpPrefix {
-    /// Returns the network: the address with all host bits cleared.
+    /// Returns the network address, in which all host bits are zero.
     pub fn network(&self) -> IpAddr {
         network_of(self.address, self.prefix_len)
     }
@@ -198,7 +198,8 @@ impl MacAddress {
 impl FromStr for MacAddress {
     type Err = AddressError;
 
-    /// Parses six octets of two hexadecimal digits each, in upper or lower case, all separated by `:` or all by `-`.
+    /// Parses six octets of two hexadecimal digits each, in upper or lower case. The separator is `:` or `-`, and must be the same between all
+    /// octets.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || AddressError::NotAMac(text.to_owned());
         let separator = if text.contains('-') { '-' } else { ':' };
@@ -231,7 +232,7 @@ impl fmt::Debug for MacAddress {
     }
 }
 
-/// Text with which every reference to an allocated address begins.
+/// Prefix of every reference to an allocated address.
 pub const ALLOC_PREFIX: &str = "alloc:";
 
 /// Returns true if `text` has the prefix of a reference to an allocated address.
@@ -246,12 +247,12 @@ pub struct AllocReference {
     pub network: String,
     /// Logical name of the interface, if the reference contains one.
     pub interface: Option<String>,
-    /// `true` if the reference stands for the gateway of the allocation, `false` if it stands for the allocated address.
+    /// `true` if the reference is to the gateway of the allocation, `false` if it is to the allocated address.
     pub gateway: bool,
 }
 
 impl AllocReference {
-    /// Returns the interface that the reference names, or else `own_interface`.
+    /// Returns the interface that the reference names, or `own_interface` if the reference names no interface.
     ///
     /// `own_interface` is the interface of the value that contains the reference, or `None` if the reference must name its interface.
     ///

@@ -20,13 +20,13 @@ pub mod reason {
     pub const OUT_OF_RANGE: &str = "OutOfRange";
     /// The field is set twice, possibly in two spellings.
     pub const DUPLICATE_FIELD: &str = "DuplicateField";
-    /// Two fields of one oneof are set.
+    /// More than one field of a oneof is set.
     pub const DUPLICATE_ONEOF: &str = "DuplicateOneof";
     /// The binary protobuf message is truncated.
     pub const TRUNCATED_PROTOBUF: &str = "TruncatedProtobuf";
-    /// The binary protobuf message breaks the rules of the encoding.
+    /// The binary protobuf message violates the rules of the encoding.
     pub const MALFORMED_PROTOBUF: &str = "MalformedProtobuf";
-    /// The fields of the value form a different key than the one under which the value is stored.
+    /// The key computed from the value's fields differs from the key under which the value is stored.
     pub const KEY_MISMATCH: &str = "KeyMismatch";
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum Segment {
 }
 
 impl FieldPath {
-    /// Adds an element at the front. As an error is passed up the call stack, its path grows from the innermost element outwards.
+    /// Adds an element at the front. The path is built from the innermost element outwards while an error is passed up the call stack.
     pub(crate) fn prepend(&mut self, segment: Segment) {
         self.0.insert(0, segment);
     }

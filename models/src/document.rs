@@ -1,8 +1,8 @@
-//! Configuration documents: values of all models in a single text, for the initial configuration file, REST and the CLI.
+//! Configuration documents, which contain values of all models in one text. The initial configuration file, the REST API and the CLI use them.
 //!
-//! A document is a `ligato.configurator.Dynamic_config` message. This message is not in `proto/`, because it is derived from the
-//! table of models: it has one member per group (`linuxConfig`), and each group has one repeated member per model (`interfaces`).
-//! Documents can be read from any serde format; they are written as JSON.
+//! A document is a `ligato.configurator.Dynamic_config` message. This message is not in `proto/`, because it is derived from the table of models:
+//! it has one member per group (`linuxConfig`), and each group has one repeated member per model (`interfaces`). Documents can be read from any
+//! serde format. They are written as JSON.
 
 use std::sync::LazyLock;
 
@@ -36,7 +36,7 @@ const VPP_FILE: &str = "ligato/vpp/vpp.proto";
 /// Location of a model's values in a document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Member {
-    /// Member of the document, for example `linuxConfig`, which is spelled the same in `.proto` files and in documents.
+    /// Member of the document, for example `linuxConfig`. Its spelling is the same in `.proto` files and in documents.
     pub group: &'static str,
     /// Member of the group in the spelling of `.proto` files, for example `arp_entries`.
     pub proto_name: &'static str,
@@ -44,8 +44,7 @@ pub struct Member {
     pub json_name: &'static str,
 }
 
-/// Returns the location of a model's values in a document. The names are those of ligato vpp-agent and do not follow a common
-/// rule.
+/// Returns the location of a model's values in a document. The member names are the same as in ligato vpp-agent and do not follow a common rule.
 pub fn member_of(kind: ModelKind) -> Member {
     let (group, proto_name, json_name) = match kind {
         ModelKind::Interface => ("linuxConfig", "interfaces", "interfaces"),
@@ -66,7 +65,7 @@ pub fn member_of(kind: ModelKind) -> Member {
 pub struct Item {
     /// Path in the document, for example `linuxConfig.interfaces[2]`.
     pub place: String,
-    /// Value, which has not been validated.
+    /// Decoded value. The reader does not validate it.
     pub model: Model,
 }
 

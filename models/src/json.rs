@@ -45,8 +45,8 @@ pub enum EncodeError {
 /// 64-bit integers as strings, and enum values by name.
 ///
 /// # Panics
-/// Panics if the message is not defined in `proto/`, or if it contains an out-of-range timestamp or an `Any` of an unknown type.
-/// Model messages never contain either. Use [`try_encode`] for any other message that comes from a client.
+/// Panics if the message is not defined in `proto/`, or if it contains an out-of-range timestamp or an `Any` of an unknown type. Model messages
+/// never contain a timestamp or an `Any`. Use [`try_encode`] for any other message that comes from a client.
 pub fn encode<M: Message + Name>(message: &M) -> String {
     match try_encode(message, Spelling::Proto) {
         Ok(text) => text,
@@ -54,10 +54,10 @@ pub fn encode<M: Message + Name>(message: &M) -> String {
     }
 }
 
-/// Like [`encode`], but with the given spelling of field names, and returns an error where [`encode`] would panic.
+/// Encodes a message as JSON, with the given spelling of field names. Unlike [`encode`], returns an error instead of panicking.
 ///
 /// # Errors
-/// Fails if the message is not defined in `proto/`, or if a part of it has no JSON form.
+/// Fails if the message is not defined in `proto/`, or if it contains an out-of-range timestamp or an `Any` of an unknown type.
 pub fn try_encode<M: Message + Name>(message: &M, spelling: Spelling) -> Result<String, EncodeError> {
     let descriptor = descriptor_of::<M>().ok_or_else(|| EncodeError::UnknownMessage(M::full_name()))?;
     let mut dynamic = DynamicMessage::new(descriptor);
@@ -74,7 +74,7 @@ pub fn try_encode<M: Message + Name>(message: &M, spelling: Spelling) -> Result<
 /// Encodes a dynamic message as JSON.
 ///
 /// # Errors
-/// Fails if a part of the message has no JSON form.
+/// Fails if the message contains an out-of-range timestamp or an `Any` of an unknown type.
 pub fn encode_dynamic(message: &DynamicMessage, spelling: Spelling) -> Result<String, serde_json::Error> {
     let options = SerializeOptions::new().use_proto_field_name(spelling == Spelling::Proto);
     let mut text = Vec::with_capacity(128);
@@ -111,7 +111,7 @@ pub(crate) fn descriptor_of<M: Name>() -> Option<MessageDescriptor> {
     descriptor_pool().get_message_by_name(&M::full_name())
 }
 
-/// Error for text that could not be read. `syntactic` is `true` if the text is not JSON at all.
+/// Error for text that cannot be converted. `syntactic` is `true` if the text is not valid JSON.
 pub(crate) struct TextFailure {
     pub(crate) error: DecodeError,
     pub(crate) syntactic: bool,

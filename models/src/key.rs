@@ -10,17 +10,17 @@ use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 pub use typed::{AddressSource, INVALID, KeyError, NamespaceType, RouteDestination, TypedKey};
 
-/// Key prefix of each model, after the agent prefix.
+/// Key prefixes of the models. In the store, each prefix follows the agent prefix.
 pub mod prefix {
-    /// Interfaces.
+    /// Prefix of interface keys.
     pub const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
-    /// Permanent neighbour entries.
+    /// Prefix of the keys of permanent neighbour entries.
     pub const ARP: &str = "config/linux/l3/v2/arp/";
-    /// Routes.
+    /// Prefix of route keys.
     pub const ROUTE: &str = "config/linux/l3/v2/route/";
-    /// Rule chains.
+    /// Prefix of rule chain keys.
     pub const RULE_CHAIN: &str = "config/linux/iptables/v2/rulechain/";
-    /// Address allocations.
+    /// Prefix of the keys of address allocations.
     pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
 }
 
@@ -101,7 +101,7 @@ impl From<&TypedKey> for Key {
 
 /// Returns the key prefix of one agent: `/vnf-agent/<label>/`.
 ///
-/// The ownership mark of a link, which is an alias that the agent sets, begins with the same text.
+/// The alias with which the agent marks its own links begins with the same text.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
@@ -112,7 +112,7 @@ pub fn status_key(key: &str) -> Option<Key> {
         .map(|rest| Key::from(format!("{STATUS_PREFIX}{rest}")))
 }
 
-/// Returns the key of the value that a status key is about. This is the inverse of [`status_key`].
+/// Returns the key of the value to which a status key belongs. This is the inverse of [`status_key`].
 pub fn config_key_of_status(key: &str) -> Option<Key> {
     key.strip_prefix(STATUS_PREFIX)
         .map(|rest| Key::from(format!("{CONFIG_PREFIX}{rest}")))
@@ -124,14 +124,14 @@ pub fn config_key_of_status(key: &str) -> Option<Key> {
 pub struct LabelError {
     /// Invalid label, with control characters escaped.
     pub label: String,
-    /// Violated rule, worded so that it follows the label in the error message.
+    /// Text that describes the violated rule. In the error message, it follows the label.
     pub problem: &'static str,
 }
 
 /// Checks a microservice label: 1 to 63 bytes without slashes, whitespace or control characters, and neither `.` nor `..`.
 ///
-/// Slashes are forbidden, because otherwise an agent `a` would mistake the links of an agent `a/b` for its own: the link aliases
-/// that both agents set begin with `/vnf-agent/a/`.
+/// Slashes are forbidden. Otherwise, the link aliases of the agents `a` and `a/b` would both begin with `/vnf-agent/a/`, and the agent `a` would
+/// mistake the links of `a/b` for its own.
 ///
 /// # Errors
 /// Returns the first rule that the label violates.

@@ -1,7 +1,7 @@
 //! Messages, typed keys, codec and validation for the agent's configuration values, compatible with ligato vpp-agent.
 //!
-//! This crate contains everything about values that does not depend on a running system. It does no I/O. [`Model`] decodes the bytes stored
-//! under a key into a typed message and validates it.
+//! This crate contains all code for values that does not depend on a running system. It performs no I/O. [`Model`] decodes the bytes stored under a
+//! key into a typed message and validates it.
 
 pub mod address;
 pub mod decode;

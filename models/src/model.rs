@@ -55,7 +55,7 @@ impl Model {
         if computed.as_str() == key {
             return Ok(model);
         }
-        // The error message must not suggest a key that is computed from invalid fields.
+        // Check the key fields first, so that the error message does not suggest a key that is computed from invalid fields.
         model.validate_key_fields()?;
         let message = format!(
             "the value is stored under the key `{key}`, but belongs under `{computed}`; correct the key or the fields that form it ({})",
@@ -98,8 +98,8 @@ impl Model {
 
     /// Unsets `optional` fields that have their default value.
     ///
-    /// Unlike all other fields, an `optional` field that is set is encoded even with its default value. Clients of ligato
-    /// vpp-agent do not know the `optional` fields, so an `optional` field with its default value is left out.
+    /// Protobuf encodes a set `optional` field even if it has its default value. Such fields are omitted, because the `optional` fields do not
+    /// exist in clients of ligato vpp-agent.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -144,12 +144,12 @@ impl Model {
         }
     }
 
-    /// Returns the value's model.
+    /// Returns the description of the value's model.
     pub fn info(&self) -> &'static ModelInfo {
         self.kind().info()
     }
 
-    /// Computes the value's key from its fields, in the same way as clients do.
+    /// Computes the value's key from its fields. Clients compute the key in the same way.
     ///
     /// Names are joined like paths, so an invalid name such as `..` can result in the key of another model.
     pub fn key(&self) -> Key {
@@ -247,7 +247,7 @@ impl From<IpAllocation> for Model {
     }
 }
 
-/// Returns the key of a value that a client of the generic gRPC API has identified by model and instance name.
+/// Returns the key of a value that a client of the generic gRPC API identifies by model name and instance name.
 ///
 /// Returns `None` if there is no such model.
 pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
@@ -272,8 +272,8 @@ fn unknown_key(key: &str) -> DecodeError {
 
 /// Decodes JSON or binary protobuf, depending on the content.
 ///
-/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If it begins with whitespace and turns out not to
-/// be JSON at all, it is decoded as binary, because a newline is also the tag of a string field with number 1.
+/// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If the content begins with whitespace and is not valid JSON, it is
+/// decoded as binary, because a newline is also the tag of a string field with number 1.
 ///
 /// All other content is decoded as binary. If that fails and the content is text, the error says that a JSON object was expected.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {

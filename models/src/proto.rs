@@ -22,7 +22,7 @@ mod generated {
 
 pub use generated::{netns_agent, status};
 
-/// Functions that return which member of an interface's oneof `link` or `port` is set. The build script generates them.
+/// Functions that return the member that is set in the oneof `link` or `port` of an interface. The build script generates these functions.
 mod members {
     use prost::{Message, Name};
     use prost_reflect::DynamicMessage;
@@ -54,8 +54,7 @@ pub fn member_descriptor(member: &str) -> Option<MessageDescriptor> {
     interface.get_field_by_name(member)?.kind().as_message().cloned()
 }
 
-/// Creates an interface in which only these fields are set. Returns an empty interface if a field does not exist or has another
-/// type.
+/// Creates an interface and sets the given fields. Returns an empty interface if a field does not exist or has another type.
 pub fn interface_with(members: Vec<(&str, DynamicMessage)>) -> ligato::linux::interfaces::Interface {
     let with = || {
         let mut interface = DynamicMessage::new(descriptor_pool().get_message_by_name(INTERFACE)?);
@@ -67,7 +66,7 @@ pub fn interface_with(members: Vec<(&str, DynamicMessage)>) -> ligato::linux::in
     with().unwrap_or_default()
 }
 
-/// Packages from ligato vpp-agent: those below `ligato`, and `status`, whose name has no such prefix.
+/// Packages from ligato vpp-agent: all packages below `ligato`, and the package `status`.
 pub mod ligato {
     pub use super::generated::{ligato::*, status};
 }

@@ -38,7 +38,7 @@ pub struct ModelInfo {
     pub proto_file: &'static str,
     /// Key prefix, in the form `<class>/<module>/<version>/<type>/`, with slashes instead of dots in the module.
     pub key_prefix: &'static str,
-    /// Go template with which clients compute the name of a value. The text is exactly that of ligato vpp-agent.
+    /// Go template with which clients compute the name of a value. The text is identical to the template of ligato vpp-agent.
     pub name_template: &'static str,
     /// Names of the fields that the template uses, for error messages.
     pub key_fields: &'static str,

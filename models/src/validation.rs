@@ -1,7 +1,7 @@
-//! Validates single values by all rules that do not depend on a running system or on other values.
+//! Validates single values. The rules depend neither on a running system nor on other values.
 //!
-//! If ligato vpp-agent has the same rule, the error message is the same as well, because clients might depend on it. The other
-//! rules follow the kernel's checks: if the kernel would refuse a value, the agent rejects the value without changing anything.
+//! If a rule also exists in ligato vpp-agent, the error message is the same, because clients might depend on it. The other rules follow the checks
+//! of the kernel, so that the agent rejects a value that the kernel would refuse, without changing anything.
 
 mod interface;
 mod iptables;
@@ -74,7 +74,7 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
     }
 }
 
-/// Checks only the fields that form the key. With an invalid key field, the computed key is meaningless.
+/// Checks only the fields that form the key. A key computed from invalid fields is meaningless.
 ///
 /// # Errors
 /// Returns the first rule that the value violates.

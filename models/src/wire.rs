@@ -1,7 +1,7 @@
 //! Strict check of binary protobuf messages before they are decoded.
 //!
-//! The generated decoder ignores unknown fields. The agent must not apply a value that it only partly understands, so this check rejects
-//! unknown fields and wrong types.
+//! The generated decoder ignores unknown fields. The agent must not silently drop fields of a value, so this check rejects unknown fields and wrong
+//! types.
 
 use prost::encoding::decode_varint;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};

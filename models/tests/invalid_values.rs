@@ -10,8 +10,8 @@ const ROUTE: &str = "config/linux/l3/v2/route/";
 const CHAIN: &str = "config/linux/iptables/v2/rulechain/";
 const ALLOCATION: &str = "config/netalloc/v1/ip/network/";
 
-/// Checks that each value is rejected. A row contains the instance name (the key without `prefix`), the value, the expected
-/// reason and the expected fields.
+/// Checks that each value is rejected. Each row contains the instance name (the key without `prefix`), the value, the expected reason and the
+/// expected fields.
 fn check(prefix: &str, rows: &[(&str, &str, &str, &[&str])]) {
     for (name, value, reason, fields) in rows {
         let model = Model::decode(&format!("{prefix}{name}"), value.as_bytes()).unwrap_or_else(|error| panic!("{value}: {error}"));

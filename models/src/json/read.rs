@@ -25,7 +25,7 @@ pub struct ReadError<E> {
     pub reason: Option<&'static str>,
     /// Path of the invalid field; empty for the message itself.
     pub path: String,
-    /// Error reported by the format's parser, with the position if the parser reports one.
+    /// Error reported by the format's parser. It contains the position if the parser reports one.
     pub source: E,
 }
 
@@ -72,7 +72,7 @@ impl Context {
     }
 }
 
-/// Inserts the length of `out[start..]` in front of these bytes, as a varint.
+/// Inserts the length of `out[start..]` as a varint at the position `start`.
 fn insert_length(out: &mut Vec<u8>, start: usize) {
     let length = out.len() - start;
     if let (true, Ok(byte)) = (length < 0x80, u8::try_from(length)) {
@@ -84,7 +84,7 @@ fn insert_length(out: &mut Vec<u8>, start: usize) {
     out.splice(start..start, prefix);
 }
 
-/// Reads a message and appends its fields to `out`.
+/// Serde seed that reads a message and appends its fields to `out`.
 struct MessageSeed<'a> {
     descriptor: &'a MessageDescriptor,
     context: &'a Context,
@@ -95,7 +95,7 @@ impl<'de> DeserializeSeed<'de> for MessageSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // Well-known types have special JSON forms, which prost-reflect implements: a timestamp, for example, is a string.
+        // prost-reflect implements the special JSON forms of well-known types. For example, a timestamp is a string.
         if self.descriptor.package_name() == "google.protobuf" {
             let message = DynamicMessage::deserialize(self.descriptor.clone(), deserializer)?;
             return message.encode(self.out).map_err(D::Error::custom);
@@ -199,7 +199,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
     }
 }
 
-/// Reads a field name or a map key, borrowed from the input if possible.
+/// Serde seed that reads a field name or a map key, and borrows it from the input if possible.
 struct NameSeed;
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -230,7 +230,7 @@ impl<'de> Visitor<'de> for NameSeed {
     }
 }
 
-/// Reads the value of a field. Returns `false` for `null`, which leaves the field unset.
+/// Serde seed that reads the value of a field. Returns `false` for `null`, which leaves the field unset.
 struct FieldSeed<'a> {
     field: &'a FieldDescriptor,
     context: &'a Context,
@@ -369,7 +369,7 @@ impl<'de> Visitor<'de> for MapVisitor<'_> {
     }
 }
 
-/// Encodes a map key. JSON keys are always strings; protobuf keys can also be integers or booleans.
+/// Encodes a map key. JSON keys are always strings, but protobuf keys can also be integers or booleans.
 fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     match kind {
         Kind::String => encoding::string::encode(1, &text.to_owned(), out),
@@ -389,7 +389,7 @@ fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Reads one value (a singular field, or one element of a list or map), and writes it as the field `number`.
+/// Serde seed that reads one value (a singular field, or one element of a list or map), and writes it as the field `number`.
 struct KindSeed<'a> {
     kind: &'a Kind,
     number: u32,
@@ -496,7 +496,7 @@ impl Visitor<'_> for BoolVisitor {
     }
 }
 
-/// Reads an integer from a number or a string. `1.5e3` counts as an integer.
+/// Serde visitor that reads an integer from a number or a string. A number without a fraction, such as `1.5e3`, is an integer.
 struct IntegerVisitor<'a> {
     context: &'a Context,
 }
@@ -569,7 +569,7 @@ impl Visitor<'_> for EnumVisitor<'_> {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<i32, E> {
-        // Protobuf requires readers to accept enum numbers that have no name; validation rejects them.
+        // Accept enum numbers that have no name, as protobuf requires. Validation rejects such numbers later.
         i32::try_from(number).map_err(|_| {
             self.context
                 .refuse(reason::OUT_OF_RANGE, format!("{number} is out of range for an enum"))

@@ -1,4 +1,4 @@
-//! Key parser. The printer is in `typed`.
+//! Parses keys. The module `typed` prints keys.
 //!
 //! The parser never panics, regardless of the input: it splits text only with `split_once`, `strip_prefix` and slice patterns.
 
@@ -82,8 +82,8 @@ fn named(key: &str, name: &str, expected: &'static str) -> Result<String, KeyErr
 
 /// Parses `<interface>/<address>`.
 ///
-/// The interface name and the address can both contain slashes. If `rest` contains `/alloc:`, the address is a reference,
-/// which begins with `alloc:`. Any other address is found by searching from the end.
+/// The interface name and the address can both contain slashes. If `rest` contains `/alloc:`, the address is a reference, which begins with
+/// `alloc:`. Otherwise, the address is the last path element, or the last two elements if it has a prefix length.
 fn parse_arp(rest: &str) -> Option<TypedKey> {
     let (interface, ip_address) = if let Some(start) = rest.find("/alloc:") {
         (&rest[..start], &rest[start + 1..])
@@ -178,8 +178,8 @@ fn parse_state(rest: &str) -> Option<TypedKey> {
 
 /// Parses the key of a value derived from an interface: an address, a VRF, a master or VLANs.
 ///
-/// An address follows the path element `address`, and a VRF follows `vrf`. A key that contains both elements is rejected. A
-/// master or VLANs follow an empty path element. Ligato vpp-agent has no keys for masters or VLANs.
+/// An address follows the path element `address`, and a VRF follows `vrf`. A key that contains both elements is rejected. The name of a master or a
+/// range of VLANs follows an empty path element. Ligato vpp-agent has no keys for masters or VLANs.
 fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
     let unknown = || Err(KeyError::Unknown(key.to_owned()));
     if let Some((interface, part)) = key.strip_prefix(LINUX_INTERFACE).and_then(|rest| rest.split_once("//")) {

@@ -1,4 +1,4 @@
-//! Parsed keys, and their text form. The parser is in `parse`.
+//! Parsed keys and their text form. The module `parse` contains the parser.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -102,8 +102,8 @@ pub enum TypedKey {
         /// Logical name of the VRF device.
         vrf: String,
     },
-    /// Derived value: the membership of an interface in a bridge. The key contains an empty path element, which no interface name
-    /// can contain.
+    /// Derived value: the membership of an interface in a bridge. In the key, an empty path element follows the interface name, because no
+    /// interface name can contain an empty element.
     InterfaceMaster {
         /// Logical name of the interface.
         interface: String,
@@ -162,13 +162,12 @@ pub enum RouteDestination {
     },
     /// Reference to an allocated address, including the prefix `alloc:`.
     Allocation(String),
-    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, as in the keys that clients
-    /// compute.
+    /// Neither a network with a prefix length nor a reference. The key contains `<invalid>/0`, because clients compute the same key.
     Invalid,
 }
 
 impl RouteDestination {
-    /// Converts the field `dst_network` of a route to the destination in its key.
+    /// Returns the destination in a route key, given the field `dst_network` of the route.
     pub fn of(dst_network: &str) -> Self {
         if is_alloc_reference(dst_network) {
             return Self::Allocation(dst_network.to_owned());
@@ -336,7 +335,7 @@ fn or_invalid(text: &str) -> &str {
 impl TypedKey {
     /// Parses a key.
     ///
-    /// Parsing the result of [`TypedKey::to_key`] returns the same key, provided that all names follow the rules of [`crate::validation`].
+    /// Parsing the result of [`TypedKey::to_key`] returns the same key, if all names follow the rules of [`crate::validation`].
     ///
     /// # Errors
     /// Fails if the text is not a key, is malformed or is not canonical. Prefixes, such as [`TypedKey::any_address_of`], are not keys.
@@ -386,7 +385,7 @@ impl TypedKey {
         }
     }
 
-    /// Returns the key of the namespace to which a value refers: the agent's own if `namespace` is `None`. Returns `None` if the
+    /// Returns the key of the namespace to which a value refers. If `namespace` is `None`, this is the agent's own namespace. Returns `None` if the
     /// reference has no type.
     pub fn namespace_of(namespace: Option<&NetNamespace>) -> Option<Self> {
         let Some(namespace) = namespace else {

@@ -1,4 +1,4 @@
-//! Message that is kept in its binary form.
+//! Protobuf messages that are stored in their binary form.
 
 use prost::{
     DecodeError, Message,

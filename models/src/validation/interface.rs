@@ -239,7 +239,7 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Interface address in a normalized form, in which all spellings of an address are equal. Used to find duplicates.
+/// Normalized form of an interface address, which is the same for all spellings of the address. It is used to find duplicates.
 #[derive(PartialEq)]
 enum Identity {
     /// IPv6 addresses that differ only in the prefix length are duplicates, so only IPv4 addresses have a prefix length here.

@@ -12,7 +12,7 @@ const ARP_WITHOUT_INTERFACE: &str = "Linux ARP entry defined without interface r
 const ROUTE_WITHOUT_INTERFACE: &str = "Linux Route defined without outgoing interface reference";
 
 impl Route {
-    /// Returns the route's scope in the kernel: UNDEFINED becomes GLOBAL with a gateway and LINK without one, as in `ip route`.
+    /// Returns the route's scope in the kernel. As in `ip route`, an UNDEFINED scope becomes GLOBAL if the route has a gateway, and LINK otherwise.
     ///
     /// A route without a scope is valid here, although ligato vpp-agent cannot apply such a route.
     pub fn effective_scope(&self) -> Scope {
@@ -23,7 +23,7 @@ impl Route {
         }
     }
 
-    /// Returns `true` if the route has a gateway. The addresses `0.0.0.0` and `::` stand for no gateway.
+    /// Returns `true` if the route has a gateway. The addresses `0.0.0.0` and `::` mean that there is no gateway.
     pub fn has_gateway(&self) -> bool {
         !self.gw_addr.is_empty() && !parse_ip(&self.gw_addr).is_ok_and(|gateway| gateway.is_unspecified())
     }
@@ -46,7 +46,7 @@ pub(super) fn validate_arp(arp: &ArpEntry) -> Result<(), ValidationError> {
         ));
     }
     check_interface_name("interface", &arp.interface)?;
-    // A neighbour may have a multicast MAC address (some server clusters use one), so only the syntax is checked.
+    // Check only the syntax, because a neighbour can have a multicast MAC address (some server clusters use one).
     if let Err(error) = arp.hw_address.parse::<MacAddress>() {
         return Err(ValidationError::new(
             "MacAddressInvalid",
@@ -120,7 +120,7 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
 
 /// Checks the destination. Returns its address, or `None` if it is a reference.
 ///
-/// A reference must include an interface name, which may differ from the outgoing interface.
+/// A reference must include an interface name. The name can differ from that of the outgoing interface.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     if text.is_empty() {
         let message = "Linux Route defined without destination; write dst_network as 10.1.0.0/16, or as 0.0.0.0/0 for the default route";

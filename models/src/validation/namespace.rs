@@ -1,4 +1,4 @@
-//! Validates network namespace references, by reference type.
+//! Validates network namespace references. Each reference type has its own rules.
 
 use super::ValidationError;
 use crate::proto::ligato::linux::namespace::{NetNamespace, net_namespace::ReferenceType};
