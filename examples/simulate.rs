@@ -23,7 +23,7 @@ use netns_agent::simulation::{self, mutation::Mutation, scenario::Scenario};
 
 /// Maximum number of failing seeds to list.
 const LISTED_MAX: usize = 40;
-/// Number of seeds to try for each mutation. One of these seeds must detect the mutation.
+/// Number of seeds to try for each mutation. At least one of these seeds must detect the mutation.
 const MUTATION_SEEDS: u64 = 10_000;
 
 #[derive(Parser)]

@@ -17,7 +17,7 @@ use crate::{
 const ROUTES: usize = 20_000;
 /// Destination of the first route. Each destination is a /24 network.
 const FIRST: u32 = 20 << 24;
-/// Name of the interface with the routes, and name of its veth peer.
+/// Names of the interface with the routes and of its veth peer.
 const MANY: [&str; 2] = ["many-left", "many-right"];
 
 /// Veth pairs between two namespaces, created one after the other.
@@ -49,10 +49,9 @@ impl Pairs {
     }
 }
 
-/// Measures the time from the put of a veth pair until its left end is published as CONFIGURED.
+/// Measures the time from putting a veth pair until the agent publishes its left end as CONFIGURED.
 ///
-/// Pairs are created while the agent adds 20,000 routes that had been waiting for another interface, and again while it deletes
-/// these routes.
+/// The benchmark creates pairs while the agent adds 20,000 pending routes, and again while the agent deletes these routes.
 pub async fn beside(setting: &mut Setting, report: &mut Report) {
     let mut longest = setting.series("pair beside 20,000 routes made: longest", "ms");
     let mut median = setting.series("pair beside 20,000 routes made: median", "ms");

@@ -24,7 +24,7 @@ use crate::{
 /// applies to idle REST connections.)
 const ARGUMENTS: [&str; 4] = ["--http-connections-max", "2000", "--http-time-limit", "600"];
 
-/// Wall-clock time and CPU time that one run of W1 took.
+/// Wall-clock time of one run of W1, and CPU time of the agent during the run.
 struct Turn {
     applied: Duration,
     agent_ms: f64,

@@ -17,12 +17,12 @@ use crate::{
     },
 };
 
-/// Number of operations per transaction when many values are put at once.
+/// Number of puts per transaction when values are put in large transactions.
 const TRANSACTION: usize = 100;
-/// Number of concurrent puts when values are put one by one.
+/// Maximum number of concurrent requests when each value is put in a separate request.
 const IN_FLIGHT: usize = 128;
 
-/// An etcd for the benchmark, from which all measured agents read.
+/// An etcd server that stores the desired values for all measured agents.
 pub struct Fixture {
     /// Running etcd.
     pub store: Store,
@@ -66,7 +66,7 @@ impl Fixture {
         start.elapsed()
     }
 
-    /// Deletes all keys of the measured agent, including those that it published.
+    /// Deletes all keys of the measured agent, including the keys that the agent has published.
     pub async fn empty(&self) {
         self.delete(&format!("/vnf-agent/{LABEL}/")).await;
     }

@@ -4,9 +4,9 @@
 //! The process reads one command per line from standard input, and answers each with one line of JSON. See [`Generator`] and
 //! [`generate`].
 //!
-//! Half of the [`IDLE`] idle clients keep a REST connection open. Each client in the other half subscribes to the state of one
-//! link over its own connection. With `W1_FOLLOW=all` in the environment, it subscribes to all states instead. The agent then
-//! sends about two million messages per run of W1.
+//! Half of the [`IDLE`] idle clients keep a REST connection open. Each client in the other half subscribes to the state of one link over its own
+//! connection. If the environment contains `W1_FOLLOW=all`, each of these clients subscribes to all states instead. The agent then sends about two
+//! million messages per run of W1.
 //!
 //! Each of the [`BUSY`] busy clients starts at a different moment and sends [`RATE`] requests per second, taken in turn from
 //! [`MIX`]. A client never exceeds this rate, no matter how fast the agent responds. Most requests are cheap, but one in twenty
@@ -138,12 +138,12 @@ impl Generator {
         self.command("begin\n").await;
     }
 
-    /// Fetches the results since [`Self::begin`], and keeps them for [`Self::end`].
+    /// Fetches the results since [`Self::begin`], and stores them for [`Self::end`].
     pub async fn measure(&mut self) {
         self.load = Some(self.command("measure\n").await);
     }
 
-    /// Kills the process and returns the recorded results.
+    /// Kills the process and returns the results that [`Self::measure`] has stored.
     pub async fn end(mut self) -> Load {
         self.child.kill().await.expect("kill the clients");
         self.load.expect("`measure` was called first")
@@ -170,9 +170,9 @@ pub fn is_wanted() -> bool {
     std::env::var_os(PART).is_some()
 }
 
-/// Main function of the client process.
+/// Runs the client process until the benchmark ends it.
 pub fn generate() {
-    // The measured agent has priority over the clients.
+    // Lower the priority, so that the measured agent has priority over the clients.
     nice(19).expect("lower the priority");
     let limit = getrlimit(Resource::Nofile);
     let current = limit.maximum;

@@ -1,6 +1,6 @@
 //! Counts the objects in the kernel, and deletes them. See [`check`] and [`clear`].
 //!
-//! This work is not included in any measured time.
+//! The measured times do not include the time for counting and deleting.
 
 use std::{
     fs::{self, File},
@@ -22,7 +22,7 @@ use crate::{
 
 /// Maximum time to wait until the kernel has cleaned up deleted namespaces.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// Namespace that is deleted last. Once its link is gone, the kernel has cleaned up all namespaces.
+/// Name of the namespace that is deleted last, and of its link. Once the link is gone, the kernel has cleaned up all namespaces.
 const CANARY: &str = "canary";
 
 /// Number of objects of each kind in all named namespaces.
@@ -32,7 +32,7 @@ pub struct Counts {
     pub namespaces: usize,
     /// Links other than `lo` that are up and have an alias.
     pub links: usize,
-    /// IPv4 addresses other than those of `lo`.
+    /// IPv4 addresses, except on `lo`.
     pub addresses: usize,
     /// IPv4 routes of protocol 158.
     pub routes: usize,

@@ -8,8 +8,7 @@
 //! cargo bench --bench w1 -- --json FILE                           # writes the figures as JSON too
 //! ```
 //!
-//! The environment variable `W1_LOG` sets the agent's log filter (`--log`), and `W1_LOG_FILE` the file to which the agent's log
-//! is copied.
+//! The environment variable `W1_LOG` sets the agent's log filter (`--log`). If `W1_LOG_FILE` is set, the agent's log is copied to this file.
 //!
 //! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and
 //! iproute2, and Docker for `container`.

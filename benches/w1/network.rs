@@ -52,7 +52,7 @@ pub const PAIR_PREFIX: u8 = 29;
 /// Prefix length of a network behind a gateway.
 pub const ROUTE_PREFIX: u8 = 24;
 
-/// Workload W1 at a certain size.
+/// Workload W1 at one size.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// Names of the network namespaces.
@@ -62,7 +62,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Returns W1 with `size` times as many namespaces and pairs.
+    /// Returns W1 with `size` times as many namespaces and pairs as at size 1.
     pub fn of_size(size: usize) -> Self {
         let mut random = Random::new(1);
         let namespaces: Vec<String> = (0..NAMESPACES * size).map(|number| format!("w1-{number}")).collect();
@@ -128,8 +128,8 @@ impl Pair {
         Self {
             ends: [end(0), end(1)],
             route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
-            // This must not be the address of the pair's other end, because an ARP entry with this MAC address would make the
-            // other end unreachable.
+            // Use an address that differs from the other end of the pair, because an ARP entry with this MAC address would make the other end
+            // unreachable.
             neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
         }
     }

@@ -27,7 +27,7 @@ use crate::{
     wire::{Batch, WireSocket},
 };
 
-/// Index of the first link. Each end of a pair gets an index that no other link has in any namespace.
+/// Index of the first link. Each end of a pair gets an index that is unique across all namespaces.
 const FIRST_INDEX: u32 = 1_000_000;
 /// Number of threads that delete links in parallel.
 const DELETERS: usize = 32;
@@ -86,8 +86,8 @@ pub fn make(network: &Network) -> Duration {
 
 /// Deletes all pairs, and returns how long that took.
 ///
-/// Many threads take the namespaces one by one, put the left ends in a namespace into a link group, and delete the group. With
-/// many threads, the times spent waiting for the kernel overlap. Relies on the link indexes that [`make`] assigned.
+/// Each thread repeatedly takes the next namespace, adds the left ends in this namespace to a link group, and deletes the group. Many threads are
+/// used, so that their times spent waiting for the kernel overlap. The function relies on the link indexes that [`make`] has assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(

@@ -1,7 +1,7 @@
-//! Report of the measurements as Markdown and JSON. It contains the performance targets with their measured values, followed by
-//! the series from which these were computed.
+//! Report of the measurements as Markdown and JSON. It contains the performance targets with their measured values, followed by the series from
+//! which the measured values were computed.
 //!
-//! The two sides of a ratio are always measured in the same run. See [`Report`].
+//! If a measured value is a ratio, its two operands come from the same run. See [`Report`].
 
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ impl Series {
     }
 }
 
-/// A performance target, and the value that was measured for it.
+/// A performance target with its measured value.
 struct Target {
     text: String,
     size: usize,
@@ -76,7 +76,8 @@ impl Report {
         self.series.extend(series);
     }
 
-    /// Returns the growth of each series relative to the same series at the smallest workload size. A growth of 1 is linear.
+    /// Returns the growth of each series relative to the same series at the smallest workload size. A growth of 1 means that the series grows
+    /// linearly with the size.
     fn growth(&self) -> Vec<(&Series, f64)> {
         let smallest = |series: &Series| {
             let same = self.series.iter().filter(|other| other.name == series.name);

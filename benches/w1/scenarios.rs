@@ -19,7 +19,7 @@ use crate::{
 const PAIRS: usize = 200;
 /// Number of container restarts in the measurement `container`.
 const RESTARTS: u64 = 100;
-/// The baseline deletes only one in this many pairs, because deleting all pairs one by one would take 20 s per round.
+/// Divisor for the number of pairs that the `ip -batch` baseline deletes. Deleting all pairs one by one would take 20 s per round.
 const DELETED_PART: usize = 10;
 
 /// Fixture for all measurements at one workload size.
@@ -149,7 +149,7 @@ pub async fn live(setting: &mut Setting, report: &mut Report) {
 
 /// Measures the time from the deletion of all keys until the last status is deleted.
 ///
-/// The namespaces are foreign, so the agent keeps them.
+/// The agent does not delete the namespaces, because it did not create them.
 pub async fn teardown(setting: &mut Setting, report: &mut Report) {
     let mut agent = setting.series("tear-down: agent", "ms");
     let mut one_by_one = setting.series("tear-down: ip -batch one by one (a tenth, times ten)", "ms");
@@ -241,7 +241,7 @@ pub fn namespaces_of_pairs() -> [Reference; 2] {
     })
 }
 
-/// Measures the time from the put of a pair until both ends are published as CONFIGURED.
+/// Measures the time from putting a pair until the agent publishes both ends as CONFIGURED.
 pub async fn pair(setting: &mut Setting, report: &mut Report) {
     let mut latency = setting.series("one pair", "ms");
     let namespaces = namespaces_of_pairs();
@@ -279,7 +279,7 @@ pub async fn container(report: &mut Report) {
     report.add([latency]);
 }
 
-/// Measures the agent's resident memory, and how many bytes each additional value takes.
+/// Measures the agent's resident memory, and how many bytes of memory each additional value needs.
 pub async fn memory(setting: &mut Setting, report: &mut Report) {
     let mut resident = setting.series("resident memory", "MiB");
     let mut more = setting.series("resident memory for each value more", "bytes");

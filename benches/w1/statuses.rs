@@ -19,15 +19,15 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// Progress of the agent, as seen in its published statuses.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// Number of values that have a status now.
+    /// Number of values that currently have a status.
     pub present: usize,
     /// Number of values whose latest status is CONFIGURED. Statuses from before the start of the watch are ignored.
     pub configured: usize,
-    /// Number of statuses received since the start of the watch that report an operation on their value.
+    /// Number of statuses that report an operation on their value. The count begins at the start of the watch.
     pub operated: usize,
-    /// When the last status arrived.
+    /// Time at which the last status arrived.
     pub at: Instant,
-    /// When the agent first reported that it is healthy; `None` before that.
+    /// Time of the agent's first report that it is healthy; `None` before this report.
     pub healthy: Option<Instant>,
 }
 
@@ -38,7 +38,7 @@ pub struct Statuses {
 }
 
 impl Statuses {
-    /// Starts to watch the statuses below `config-status/{part}`.
+    /// Starts watching the statuses whose key starts with `config-status/{part}`.
     ///
     /// Statuses that already exist count as present, but not as CONFIGURED.
     pub async fn follow(client: Client, part: &str) -> Self {
@@ -52,7 +52,7 @@ impl Statuses {
         let next = all.header().map_or(0, |header| header.revision()) + 1;
         let from = WatchOptions::new().with_start_revision(next);
         let mut states: HashMap<Vec<u8>, bool> = all.kvs().iter().map(|entry| (entry.key().to_vec(), false)).collect();
-        // A slow watcher receives all missed events at once, in a single message of any size.
+        // Do not limit the message size, because etcd sends all missed events to a slow watcher in a single message.
         let mut watch_client = client.watch_client().max_decoding_message_size(usize::MAX);
         let statuses = watch_client.watch(prefix, Some(from.clone().with_prefix())).await;
         let mut statuses = statuses.expect("watch the statuses");
@@ -107,7 +107,7 @@ impl Statuses {
         }
     }
 
-    /// Waits until this many values have become CONFIGURED since the watch began.
+    /// Waits until `count` values have become CONFIGURED since the start of the watch.
     pub async fn until_configured(&self, count: usize) -> Progress {
         let what = format!("{count} values are CONFIGURED");
         self.until(&what, |progress| progress.configured == count).await

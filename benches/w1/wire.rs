@@ -62,8 +62,8 @@ impl Batch {
 
     /// Sends all requests, and panics at the first error.
     ///
-    /// Only the last request of each send asks for an acknowledgement. That is enough, because the kernel answers requests in
-    /// order and always reports errors.
+    /// Only the last request of each send requests an acknowledgement. One acknowledgement is enough, because the kernel handles requests in order
+    /// and always reports errors.
     pub fn send(&mut self, socket: &WireSocket) {
         for starts in self.starts.chunks(MESSAGES_MAX) {
             let (first, last) = (starts[0], *starts.last().expect("chunks are not empty"));
@@ -107,7 +107,7 @@ impl WireSocket {
         datagram
     }
 
-    /// Sends a dump request, and counts the objects for whose payload `matches` returns true.
+    /// Sends a dump request. Returns the number of objects whose payload satisfies `matches`.
     pub fn count(&self, kind: u16, fixed: &[u8], matches: impl Fn(&[u8]) -> bool) -> usize {
         let mut batch = Batch::default();
         batch.request(kind, libc::NLM_F_DUMP, fixed);
