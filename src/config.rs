@@ -1,7 +1,7 @@
 //! Settings of `netns-agent run`: merges flags, environment and a YAML file into one validated [`Settings`].
 //!
-//! Flags override the environment, which overrides the file, which overrides the defaults. `src/config/layer.rs` lists all settings. The
-//! environment is read through a function argument only, so tests need not change the process environment.
+//! The sources, from highest to lowest precedence, are flags, environment, file and defaults. `src/config/layer.rs` lists all settings. The
+//! environment is read only through a function argument, so tests do not have to change the environment of the process.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -32,7 +32,7 @@ mod log;
 mod store;
 pub mod suggest;
 
-/// The command line connects to the store by itself and gives the same advice about its settings.
+/// Re-exported for the client commands that connect to the store directly and show the same advice.
 pub use crate::store::connection_advice;
 
 /// Command-line arguments of `netns-agent run`.
@@ -59,8 +59,8 @@ impl FromArgMatches for RunArgs {
     }
 }
 
-/// Appends the environment variable and the default of a flag to the first paragraph of its help text. Removes both from the flag,
-/// because clap would otherwise prefer the default to the value in the file.
+/// Appends a flag's environment variable and default to the first paragraph of its help text, and removes both from the flag. If the default stayed
+/// in the flag, clap would apply it even if the file contains a value.
 fn shown_in_help_only(flag: Arg) -> Arg {
     let variable = flag.get_env().map(|name| format!(" [env: {}]", name.display()));
     let default = flag
@@ -82,7 +82,7 @@ fn shown_in_help_only(flag: Arg) -> Arg {
 pub struct Settings {
     /// Label of this agent, which is a part of all its keys in the store.
     pub microservice_label: String,
-    /// Settings of the etcd cluster that contains the desired values. `None` if the agent uses its embedded store.
+    /// Connection settings of the etcd cluster that stores the desired values; `None` if the agent uses its embedded store.
     pub etcd: Option<StoreConfig>,
     /// Listen address of the embedded store.
     pub embedded_listen: SocketAddr,
@@ -90,7 +90,7 @@ pub struct Settings {
     pub embedded_quota: usize,
     /// Directory for data that must survive a restart.
     pub data_dir: PathBuf,
-    /// Action if the store may have lost its contents.
+    /// Action to take if the store may have lost its contents.
     pub on_store_loss: OnStoreLoss,
     /// Settings of the REST API. TLS, authentication and limits also apply to the gRPC API.
     pub http: HttpSettings,
@@ -123,8 +123,7 @@ impl Settings {
         addresses.into_iter().flatten().any(|address| (1..1024).contains(&address.port()))
     }
 
-    /// Returns the log filter. If the setting consists of just the level `debug` or `trace`, the libraries that would log every
-    /// frame remain at `info`.
+    /// Returns the log filter. If the setting is only the level `debug` or `trace`, libraries that would log every frame stay at `info`.
     pub fn log_directives(&self) -> String {
         const QUIET: [&str; 8] = ["h2", "hyper", "hyper_util", "tower", "tonic", "rustls", "bollard", "rtnetlink"];
         let chatty = matches!(self.log.to_ascii_lowercase().as_str(), "debug" | "trace");
@@ -139,11 +138,11 @@ pub enum ConfigError {
     /// The value of a setting is invalid.
     #[error("{origin}: {problem}; {accepted}")]
     Value {
-        /// Layer that contains the value, such as a flag.
+        /// Source of the value, such as a flag or an environment variable.
         origin: Origin,
-        /// Description of the problem.
+        /// Reason why the value is invalid.
         problem: String,
-        /// Description of accepted values.
+        /// Text that describes which values are accepted.
         accepted: &'static str,
     },
     /// The `--config` file cannot be read or parsed.
@@ -165,7 +164,7 @@ impl RunArgs {
     /// `environment` returns the value of an environment variable. Empty variables count as unset.
     ///
     /// # Errors
-    /// Returns the first invalid setting, with its flag, variable or file member and the accepted values.
+    /// Fails with the first invalid setting. The error names the flag, environment variable or file member, and the accepted values.
     pub fn load(self, environment: Environment<'_>) -> Result<Settings, ConfigError> {
         let layers = Layers::new(self.0, environment)?;
         let etcd = store::check(&layers)?;
@@ -226,7 +225,7 @@ fn docker_socket(given: &Given) -> Result<PathBuf, ConfigError> {
     if path.starts_with('/') {
         return Ok(path.into());
     }
-    // TCP is refused: the agent cannot open the namespaces of containers on another machine.
+    // TCP is refused, because the agent cannot open the namespaces of containers on another machine.
     let accepted = "expected a Unix socket, such as unix:///var/run/docker.sock, because the containers must run on this machine";
     Err(given.wrong(format!("{:?} is not an absolute path", given.value), accepted))
 }

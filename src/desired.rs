@@ -1,8 +1,7 @@
 //! Decodes, validates and merges the desired values of all sources, and submits the result to the engine.
 //!
-//! An invalid value is never dropped silently: it becomes a rejection under its own key and still belongs to its source. A
-//! client's request is saved to disk before it is applied. A request that requires confirmation is saved only when it is
-//! confirmed. [`Desired`] is the entry point.
+//! An invalid value is recorded as a rejection under its key and still belongs to its source. A client's request is saved to disk before it is
+//! applied. The only exception is a request that requires confirmation, which is saved when it is confirmed. [`Desired`] is the entry point.
 
 use std::{
     collections::BTreeMap,
@@ -46,10 +45,10 @@ pub const TENTATIVE: &str = "AddressTentative";
 /// With the kernel's default settings, duplicate address detection takes up to two seconds.
 const DETECTION_LIMIT: Duration = Duration::from_secs(10);
 
-/// Prefix of configuration keys in the store, after the agent prefix.
+/// Prefix of configuration keys in the store, relative to the agent prefix.
 pub const CONFIG: &str = "config/";
 
-/// Value that one source provides for a key. Clones are cheap, because they share the large parts.
+/// Value that one source provides for a key. It is cheap to clone, because the large fields are shared.
 #[derive(Clone, PartialEq)]
 struct Item {
     /// Store revision at which the value was put; 0 if the value does not come from the store.
@@ -81,11 +80,11 @@ impl Item {
 pub struct ClientRequest {
     /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// True to delete all values of the source whose keys are not in `changes`.
+    /// If true, the request deletes all other values of the source, that is, values with keys that are not in `changes`.
     pub replace: bool,
     /// Keys with their new values; `None` deletes the value of the key. If a key occurs twice, the last change wins.
     pub changes: Vec<(Key, Option<ClientItem>)>,
-    /// True to roll back all changes if one of them fails.
+    /// If true, all changes are rolled back if one of them fails.
     pub atomic: bool,
     /// Time within which the client must confirm the request; `None` if no confirmation is required. If the client does not
     /// confirm in time, or the agent restarts first, the request is rolled back.
@@ -107,7 +106,7 @@ impl ClientRequest {
         }
     }
 
-    /// Returns true if the request may be rolled back, so the previous values must be kept.
+    /// Returns true if a rollback of the request is possible. In this case, the previous values must be kept.
     fn may_be_rolled_back(&self) -> bool {
         self.atomic || self.confirm_within.is_some()
     }
@@ -125,7 +124,7 @@ impl ClientRequest {
 pub enum Committed {
     /// The request was applied. The result lists the values that failed, which the agent retries.
     Applied(TransactionResult),
-    /// The request was applied, but the client must still confirm it. The client does so with the transaction's sequence number.
+    /// The request was applied, but the client must still confirm it by the sequence number of the transaction.
     Unconfirmed(TransactionResult),
     /// The request was saved, but the store has not been read yet. The agent will apply the request together with the values of
     /// the store.
@@ -164,7 +163,7 @@ pub struct DesiredItem {
     pub labels: Labels,
 }
 
-/// Waits for results that the kernel reports only later, such as the result of duplicate address detection.
+/// Waits for results that the kernel reports some time after the operation, such as the result of duplicate address detection.
 pub trait Verdicts: Send + Sync {
     /// Waits until the kernel has reported a result for each of these keys.
     ///
@@ -172,12 +171,11 @@ pub trait Verdicts: Send + Sync {
     fn of(&self, keys: Vec<Key>) -> BoxFuture<'static, Vec<(Key, Option<KeyError>)>>;
 }
 
-/// Desired state of all sources, submitted to the engine whenever it changes.
+/// The merged desired state of all sources. Every change is submitted to the engine.
 pub struct Desired {
-    // A std mutex suffices: it is held only for map operations and for submitting changes to the engine, neither of which waits.
-    // Submitting the changes under the lock keeps them in order.
+    // A std mutex suffices, because no code waits while it is locked. Changes are submitted to the engine under the lock, so they stay in order.
     merge: Mutex<Merge<Item>>,
-    /// Locked while a client's request is saved and submitted, so that requests are applied in the order in which they are saved. A tokio
+    /// Locked while a client's request is saved and submitted, so that requests are applied in the order in which they are saved. This is a tokio
     /// mutex, because saving waits for the disk.
     clients: tokio::sync::Mutex<Arc<ClientStore>>,
     requests: AtomicU64,
@@ -235,7 +233,7 @@ impl Desired {
         self.note_put_again();
     }
 
-    /// Records the foreign keys in a listing of the store. Removes from the listing those that do not get a status of their own.
+    /// Records the foreign keys in a listing of the store. Returns the listing without the foreign keys that do not get a status.
     fn without_foreign(&self, mut items: Vec<RawItem>) -> Vec<RawItem> {
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         foreign.clear();
@@ -360,7 +358,7 @@ impl Desired {
     async fn keep(&self, clients: &Arc<ClientStore>, request: &ClientRequest) -> Result<(), RequestError> {
         let (clients, request) = (clients.clone(), request.clone());
         let kept = tokio::task::spawn_blocking(move || clients.keep(&request.source, request.replace, &request.changes));
-        // The task is cancelled only when the program ends. A request that is not on disk must not be applied.
+        // The task is cancelled only when the program ends. The request may then not be on disk, so it must not be applied.
         Ok(kept.await.map_err(|_| CommitError::Closed)??)
     }
 
@@ -389,8 +387,7 @@ impl Desired {
 
     /// Returns the operations that a request would cause, without performing them.
     ///
-    /// Uses a request number that no real request has. Therefore putting an unchanged value counts as a change, as it does in a
-    /// real request.
+    /// The plan uses a request number that no real request has. As in a real request, putting an unchanged value therefore counts as a change.
     ///
     /// # Errors
     /// Fails if the engine has stopped.
@@ -418,7 +415,7 @@ impl Desired {
         self.engine.simulate(Transaction::of(changes)).await
     }
 
-    /// Returns the names of the sources that have a value for a key. The first source is the one whose value is in effect.
+    /// Returns the names of the sources that have a value for a key. The value of the first source is in effect.
     pub fn sources_of(&self, key: &Key) -> Vec<String> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         merged.holders(key).map(|(source, _)| source.to_owned()).collect()
@@ -455,12 +452,12 @@ impl Desired {
         if update.full {
             self.begun.store(true, Ordering::Relaxed);
         } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
-            // The kernel object of a value that is put again may still exist, as an orphan whose removal is on hold. A full
-            // transaction makes the agent find that object instead of creating a new one.
+            // If a value is put again, its kernel object may still exist as an orphan whose removal is on hold. A full transaction makes the agent
+            // find that object instead of creating a new one.
             update = merged.everything();
         }
         let full = update.full;
-        // A partial update needs no resync: the agent already knows the objects in the kernel and notices changes to them.
+        // A partial update needs no resync, because the agent has already read the objects in the kernel and tracks changes to them.
         let resync = if full { Resync::Full } else { Resync::None };
         let mut transaction = Transaction::resync(resync, changes_of(update, revision));
         transaction.options.verbose = full;

@@ -1,13 +1,12 @@
 //! Engine loop, which connects the scheduler to the kernel, the store and the clients.
 //!
-//! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do; it never waits and never reads a clock.
-//! [`Engine::run`] is the loop that waits for events and passes them to the core, together with the time. The engine acts on the
-//! system only through [`Effects`] and [`Performer`], so it is independent of the kinds of values.
+//! Everything that can wake the agent is an [`Event`]. [`Core`] decides what to do, but never waits and never reads a clock. [`Engine::run`] waits
+//! for events and passes them to the core together with the current time. The engine acts on the system only through [`Effects`] and [`Performer`],
+//! so it does not depend on the types of values.
 //!
-//! Normally, one piece of work is in flight at a time. There are two exceptions: a slow operation may complete after the work
-//! that it belongs to, and a large change may start further operations before the earlier ones have completed. Events that arrive
-//! while work is in flight are only recorded. When the work has completed, the core decides on all of them together, so a backlog
-//! of events is processed in a few large batches.
+//! Normally, only one piece of work is in flight. There are two exceptions. A slow operation can complete after the work that it belongs to, and a
+//! large change can start further operations before earlier operations have completed. Events that arrive while work is in flight are only
+//! recorded. After the work has completed, the core processes all recorded events together, so a backlog of events leads to a few large batches.
 
 mod core;
 
@@ -49,7 +48,7 @@ impl<D: Domain<Key = Key>, S> Handle<D, S> {
         self.0.send(event).is_ok()
     }
 
-    /// Returns a client, which can read and change the desired state but cannot send signals.
+    /// Returns a client that can read and change the desired state, but cannot send signals to the engine.
     pub fn client(&self) -> Client<D>
     where
         S: Send + 'static,
@@ -89,14 +88,13 @@ impl<D: Domain<Key = Key>> Client<D> {
     /// Applies a transaction and waits until it is finished. The transaction continues if the caller stops waiting.
     ///
     /// # Errors
-    /// Fails if the transaction is rejected or the engine has stopped. A failed value is not an error; the result lists such
-    /// values.
+    /// Fails if the transaction is rejected or the engine has stopped. A value that fails does not cause an error; the result lists it.
     pub async fn commit(&self, transaction: Transaction<D::Value>) -> Result<TransactionResult, CommitError> {
         self.begin(transaction).await
     }
 
-    /// Like [`Self::commit`], but sends the transaction immediately instead of when the returned future is first polled.
-    /// Transactions are applied in the order of the calls.
+    /// Like [`Self::commit`], but sends the transaction before it returns, so the future does not have to be polled. Transactions are applied in
+    /// the order of the calls.
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
@@ -124,8 +122,8 @@ impl<D: Domain<Key = Key>> Client<D> {
 
     /// Calls `question` with the scheduler and returns the result of the call. Returns `None` if the engine has stopped.
     ///
-    /// `question` blocks the engine, so it must be fast: it should only clone records and revisions, which the caller then
-    /// converts to JSON.
+    /// `question` blocks the engine, so it must be fast. It should only clone the data that the caller needs. The caller then converts the data to
+    /// JSON.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
         let (sender, answer) = oneshot::channel();
         (self.0)(Request::Ask(Box::new(move |scheduler| {

@@ -1,6 +1,6 @@
 //! The `netns-agent` program: parses arguments, starts the runtime and sets the exit code.
 //!
-//! Exit codes: 0 clean stop, 1 failure, 2 usage error. Client commands use further codes; see `cli::failure`.
+//! The exit code is 0 after a clean stop, 1 after a failure and 2 after a usage error. Client commands use further codes; see `cli::failure`.
 
 use std::process::ExitCode;
 
@@ -17,8 +17,8 @@ use netns_agent::{
 use netns_kernel::privileges;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The scheduler keeps many small blocks and frees them in a different order than it allocated them. With this pattern, the C
-/// library's allocator is slow: with 100,000 values, an operation takes up to 1.7 times as long as with mimalloc.
+/// The allocator mimalloc is faster than the C library's allocator, because the scheduler frees many small blocks in a different order than it
+/// allocated them. With 100,000 values, an operation takes up to 1.7 times as long with the C library's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -61,9 +61,9 @@ fn load(args: &RunArgs) -> Result<Settings, ConfigError> {
 
 /// Runs the agent until it receives SIGTERM or SIGINT, or fails. SIGHUP makes it read the settings again, from the same arguments.
 fn serve(args: &RunArgs, settings: &Settings) -> anyhow::Result<()> {
-    // Disable huge pages, which the allocator requests. A huge page takes up its full size in memory as soon as a single block in
-    // it is used. With a thousand veth pairs, this more than doubles the agent's memory usage without making anything faster. A
-    // failure is harmless: the agent merely needs more memory.
+    // Disable huge pages, which the allocator requests. A huge page occupies its full size in memory as soon as one block in it is used. With 1,000
+    // veth pairs, huge pages more than double the agent's memory usage without making it faster. A failure is harmless, because the agent then only
+    // needs more memory.
     let _ = nix::sys::prctl::set_thp_disable(true);
     telemetry::start_logging(&settings.log_directives());
     if !settings.keep_privileges {

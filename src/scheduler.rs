@@ -1,4 +1,4 @@
-//! Scheduler types with the agent's key type: the crate `kvscheduler` is generic over keys, and the agent uses [`Key`].
+//! Aliases for the types of the crate `kvscheduler`. The crate is generic over the key type, and the aliases use the agent's [`Key`].
 
 use models::key::Key;
 
@@ -11,7 +11,7 @@ pub use kvscheduler::{
 pub type Change<V> = kvscheduler::Change<Key, V>;
 /// Condition that must be met while a value is applied.
 pub type Dependency = kvscheduler::Dependency<Key>;
-/// Value that is currently blocked.
+/// Value that has failed and will be retried, or that waits for something that does not exist.
 pub type Held = kvscheduler::held::Held<Key>;
 /// Error of one value in a transaction.
 pub type KeyError = kvscheduler::KeyError<Key>;
@@ -25,15 +25,15 @@ pub type On = kvscheduler::On<Key>;
 pub type Operation<O> = kvscheduler::Operation<Key, O>;
 /// Operation that a dry run predicts.
 pub type Planned<V> = kvscheduler::Planned<Key, V>;
-/// Selects the keys under a prefix that can satisfy a dependency.
+/// Condition that selects the keys under a prefix that can satisfy a dependency.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Suggestion for an unmet dependency.
 pub type Suggestion = kvscheduler::Suggestion<Key>;
-/// Published status of a base value, that is, of a value that is not derived from another value.
+/// Published status of a value that is not derived from another value.
 pub type Status = kvscheduler::Status<Key>;
 /// Change of the status of a value.
 pub type StatusChange = kvscheduler::StatusChange<Key>;
-/// Other values that the kernel removes as a side effect of an operation.
+/// Other values that the kernel removes as part of an operation.
 pub type Taken = kvscheduler::Taken<Key>;
 /// Changes to the desired state that are applied together.
 pub type Transaction<V> = kvscheduler::Transaction<Key, V>;
@@ -56,7 +56,7 @@ pub mod history {
 
         /// Scope of a copy: the values to include, and whether to include the history.
         pub type Scope = kvscheduler::history::extract::Scope<Key>;
-        /// Current state of a value, as copied from the scheduler.
+        /// Copy of the current state of a value.
         pub type Sighting<V> = kvscheduler::history::extract::Sighting<Key, V>;
     }
 

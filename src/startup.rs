@@ -1,6 +1,6 @@
 //! Formats the error message that is shown if the agent cannot start.
 
-/// End of the error message for EACCES, which the kernel returns if the process lacks the permission to access a file.
+/// End of the error message for EACCES. The kernel returns EACCES if the process does not have permission to access a file.
 const NO_PERMISSION: &str = "(os error 13)";
 const KEEP_PRIVILEGES: &str = "the agent runs as root, but without the capability to override permissions (CAP_DAC_OVERRIDE): \
     make root the owner of the file, or start the agent with --keep-privileges";

@@ -19,9 +19,8 @@ pub use renewal::Renewal;
 
 /// HTTP/2 ping interval. Without pings, a frozen server whose connection is still open would go unnoticed.
 ///
-/// etcd closes the connection of a client that receives no data and pings at intervals shorter than etcd's
-/// `--grpc-keepalive-min-time` (5 s by default). With a ping every second, etcd would close the connection of an idle watch
-/// every four seconds.
+/// The interval must be longer than etcd's `--grpc-keepalive-min-time` (5 s by default), because etcd closes an idle connection with more frequent
+/// pings. With a ping every second, etcd would close the connection of an idle watch every four seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// Timeout for the response to a ping, after which the connection is considered broken.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,16 +60,16 @@ impl StoreConfig {
 pub struct TlsFiles {
     /// Certificates of the authorities (CAs) that are trusted to sign the server's certificate.
     pub ca: PathBuf,
-    /// Client certificate and its private key, if the server requests one.
+    /// Client certificate and its private key; needed only if the server requests a client certificate.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// User and password for the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// User name.
+    /// Name of the etcd user.
     pub user: String,
-    /// The user's password.
+    /// Password of the etcd user.
     pub password: Password,
 }
 
@@ -96,7 +95,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Opens sessions with the store, trying its endpoints in turn.
+/// Connector that opens sessions with the store and tries the endpoints in turn.
 #[derive(Debug)]
 pub struct Connector {
     config: StoreConfig,
@@ -125,12 +124,12 @@ impl Connector {
         Ok(Self { config, next: 0 })
     }
 
-    /// Connects to the first endpoint that responds to a read of the key `probe`, which the user must be allowed to read.
+    /// Connects to the first endpoint that responds to a read of the key `probe`. The user must have permission to read this key.
     ///
     /// Tries each endpoint once, beginning with the current one. Callers that retry must wait between two calls.
     ///
     /// # Errors
-    /// Fails if no endpoint responds, with the error of the endpoint that was tried last.
+    /// Fails if no endpoint responds. The error is that of the last endpoint that was tried.
     pub async fn connect(&mut self, probe: &[u8]) -> Result<Session, StoreError> {
         let count = self.config.endpoints.len();
         let mut last = None;
@@ -156,7 +155,7 @@ impl Connector {
         let tls = read_tls(self.config.tls.as_ref())?;
         let url = endpoint_url(&self.config.endpoints[index], tls.is_some())?;
         let mut options = ConnectOptions::new()
-            // Pings are sent only while a stream (watch, lease) is open: etcd regards pings on a connection without streams as an attack.
+            // Pings are sent only while a stream (watch, lease) is open, because etcd regards pings on a connection without streams as an attack.
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
@@ -176,7 +175,7 @@ impl Connector {
             place: Place(url.into()),
             client,
         };
-        // The client connects lazily: only a successful call shows that the store is reachable.
+        // The client connects lazily, so only a successful call shows that the store is reachable.
         let mut kv = session.kv();
         session
             .call("reading", kv.get(probe, Some(GetOptions::new().with_limit(1).with_keys_only())))
@@ -185,7 +184,7 @@ impl Connector {
     }
 }
 
-/// Connection to one endpoint of the store, which has responded at least once.
+/// Connection to one store endpoint that has responded at least once.
 pub struct Session {
     place: Place,
     client: Client,

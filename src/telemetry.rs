@@ -1,8 +1,8 @@
 //! Logging, log levels and metrics ([`metrics`]) of the agent.
 //!
-//! Log levels can be changed at run time with [`LogFilter::set`]. Each module of the agent has a logger, named without the crate
-//! (`engine`, `sources`, `kernel`). Any other tracing target is a logger under its full name (`hyper`). The level of `default`
-//! applies to all loggers without a level of their own.
+//! Log levels can be changed at run time with [`LogFilter::set`]. Each module of the agent has a logger. Its name does not include the crate
+//! (`engine`, `sources`, `kernel`). Every other tracing target is a logger with its full name (`hyper`). The level of `default` applies to all
+//! loggers without a level of their own.
 
 pub mod calls;
 mod defects;
@@ -88,7 +88,7 @@ pub enum LogFilterError {
     Subscriber(String),
 }
 
-/// Starts logging to standard error. The filter that [`log_filter`] returns can change the levels. Called once, by `main`.
+/// Starts logging to standard error. Called once, by `main`. To change levels later, use the filter that [`log_filter`] returns.
 pub fn start_logging(directives: &str) {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
     let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
@@ -148,7 +148,7 @@ impl LogFilter {
         list
     }
 
-    /// Sets the level of a logger, which need not exist. Returns the level that this agent uses, such as `error` for `fatal`.
+    /// Sets the level of a logger. The logger does not have to exist. Returns the level that takes effect, such as `error` for `fatal`.
     ///
     /// # Errors
     /// Fails if the level is unknown or the logger name is invalid.

@@ -5,7 +5,7 @@
 
 use serde_saphyr::Error;
 
-/// Returns the error message to show to the user. If it has several lines, all but the first quote the file.
+/// Returns the error message to show to the user. The first line describes the error. Further lines, if any, quote the file.
 pub fn words(error: &Error) -> String {
     let mut cause = error;
     while let Error::WithSnippet { error: inner, .. } = cause {

@@ -1,9 +1,8 @@
 //! Detects bulk changes: periods in which the agent changes a large number of objects.
 //!
-//! The kernel also notifies the agent of the agent's own changes. Each listener slows down every writer, and rereading the
-//! namespaces after each batch took half of the time of a large change. Therefore the agent does not listen to kernel events
-//! during a bulk change, and reads every namespace once at the end. It notices changes made by others only at that time, at most
-//! [`LONGEST`] after the start of the bulk change.
+//! The kernel also notifies the agent of the agent's own changes. Notifications slow down every change, and reading the namespaces after each batch
+//! would take half of the time of a large change. Therefore, the agent disables notifications during a bulk change and reads every namespace once
+//! at the end. Only then does it notice changes made by others, at most [`LONGEST`] after the start of the bulk change.
 
 use std::time::Duration;
 

@@ -1,14 +1,13 @@
 //! Ensures that only one agent per label uses a store, regardless of the machines and namespaces in which the agents run.
 //!
-//! The agent claims its label by writing a key under a lease. The locks of [`label`](super::label) protect only against agents
-//! that are visible on the same machine; the key protects against every agent that uses the same store. The agent writes the key
-//! before it follows the store, even if the store is unreachable at startup. If an agent later loses the store or the lease, it
-//! claims the label again as soon as it can, and exits if another agent has the label by then. Neither the loss of the label nor
-//! the exit changes the network.
+//! The agent claims its label by writing a key under a lease. The locks of [`label`](super::label) protect only against agents that are visible on
+//! the same machine. The key protects against every agent that uses the same store. The agent writes the key before it applies values from the
+//! store, even if the store is unreachable at startup. If the agent later loses the lease or the connection to the store, it claims the label again
+//! as soon as possible. If another agent has the label by then, the agent exits and leaves the network unchanged.
 //!
-//! After a restart, the agent does not wait for the lease of its former process to expire if [`Claimant::has_ended`] proves that
-//! the process is gone. Without that proof, because the former process ran on another machine or before a reboot, the agent
-//! watches the lease until it either expires or is renewed by its holder.
+//! After a restart, the agent does not wait for the lease of its former process to expire if [`Claimant::has_ended`] proves that the process has
+//! ended. There is no proof if the former process ran on another machine or before a reboot. The agent then waits until the lease expires or is
+//! renewed by its holder.
 //!
 //! An agent with an embedded store always has the label in that store.
 
@@ -31,16 +30,16 @@ use crate::store::{Backoff, Connector, Renewal, Session, StoreConfig, StoreError
 
 /// Key of the claim, relative to the agent's prefix.
 pub const KEY: &str = "holder";
-/// How long the key outlives an agent that has died.
+/// Time after which the store deletes the key of an agent that has died.
 const TTL: Duration = Duration::from_secs(10);
-/// How long startup waits for the first response of the store.
+/// Maximum time that startup waits for the first response from the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// How long the agent waits for a readable store to report who has the label. Must be longer than the remaining lease of a dead
-/// agent.
+/// Maximum time that the agent waits to learn which agent has the label after it has read the store. Must be longer than the remaining lease of a
+/// dead agent.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// Interval at which the agent reads the lease of another agent.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long shutdown waits for the store.
+/// Maximum time that shutdown waits for the store.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Error returned if another agent has the label in this store.
@@ -51,7 +50,7 @@ pub struct Taken {
     holder: String,
 }
 
-/// [`Claim`] options.
+/// Options of [`Claim::start`].
 pub struct ClaimOptions {
     /// The agent's label.
     pub label: String,
@@ -123,8 +122,8 @@ impl Claim {
         })
     }
 
-    /// Waits until this process may start. If the store does not respond in time, returns `Ok`; [`Self::allowed`] then decides
-    /// whether the process may follow the store.
+    /// Waits until this process can start. Also returns `Ok` if the store does not respond in time. In any case, the process must await
+    /// [`Self::allowed`] before it applies values from the store.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -145,10 +144,10 @@ impl Claim {
         }
     }
 
-    /// Waits until this process may follow the store. Never returns if another agent has the label.
+    /// Waits until this process may apply values from the store. Never returns if another agent has the label.
     ///
-    /// The wait ends after [`KNOWN_LIMIT`] even if it is not known who has the label. The limit starts when the future is first
-    /// polled, so await the future only after the store has responded.
+    /// The wait ends after [`KNOWN_LIMIT`] even if it is not known which agent has the label. The limit starts when the future is first polled, so
+    /// await the future only after the store has responded.
     pub fn allowed(&self) -> impl Future<Output = ()> + use<> {
         let (owns_store, mut progress) = (self.owns_store, self.progress.clone());
         async move {
@@ -321,13 +320,13 @@ impl Claimer {
         Ok((found, revision))
     }
 
-    /// Returns whether the key may be replaced, that is, whether no other running agent can have written it. An agent always
-    /// writes its key with a lease, so a key without a lease may be replaced.
+    /// Returns whether this process may replace the key, because no other running agent can have written it. An agent always writes its key with a
+    /// lease, so a key without a lease may be replaced.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }
 
-    /// Waits until another agent's lease is renewed (returns `true`) or its key is deleted (returns `false`).
+    /// Waits until another agent's lease is renewed or its key is deleted. Returns `true` if the lease was renewed.
     async fn is_renewed(&self, session: &Session, found: &Found) -> Result<bool, StoreError> {
         info!(holder = %found.claimant, "another agent may have the label; waiting until its lease is renewed or expires");
         let mut checks = interval(CHECK_INTERVAL);
@@ -394,7 +393,7 @@ impl Claimer {
         }
     }
 
-    /// Returns whether a change affects the claim key itself, not just a longer key that begins with it.
+    /// Returns whether a change affects the claim key itself. The watch also reports longer keys that begin with the claim key.
     fn concerns_key(&self, change: &WatchResponse) -> bool {
         let mut keys = change.events().iter().filter_map(|event| Some(event.kv()?.key()));
         keys.any(|key| key == self.key.as_bytes())

@@ -52,7 +52,7 @@ pub enum Signal {
     Namespace(NetnsId),
     /// A container or the connection to Docker changed.
     Microservice(MicroserviceChange),
-    /// True if orphans must be kept, false if they may be deleted again.
+    /// If true, orphans must be kept. If false, they can be deleted again.
     HoldOrphans(bool),
     /// Values that are kept because removals are on hold, each with the time at which its removal was put on hold.
     HeldValues(BTreeMap<Key, Duration>),
@@ -110,7 +110,7 @@ impl Seen {
     }
 }
 
-/// Connects the engine with the kernel, the watchers and the reporter.
+/// Effects that connect the engine with the kernel, the watchers and the reporter.
 pub struct NetworkEffects {
     host: Arc<dyn Host>,
     marks: Marks,

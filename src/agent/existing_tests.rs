@@ -376,7 +376,7 @@ fn routes_move_when_vrf_is_recreated_with_another_table() {
     }
 }
 
-/// An interface fails while its VRF master is not a VRF device, and joins the VRF once the master is one.
+/// An interface fails while its VRF master is not a VRF device, and joins the VRF once the master is a VRF device.
 #[test]
 fn vrf_member_is_refused_until_master_is_a_vrf_device() {
     let (_, values) = forms().swap_remove(3);

@@ -19,7 +19,7 @@ use netns_kernel::{KernelOp, NetnsId};
 pub struct HeldOrphans {
     holding: bool,
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
-    /// Empty namespaces that an earlier run created and that are kept.
+    /// Empty namespaces of an earlier run that are kept.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
     /// Held orphans whose claims were reported to the scheduler. Each of these orphans is a fact in the scheduler.
     reported: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
@@ -77,8 +77,8 @@ impl HeldOrphans {
     /// Returns the facts about the held orphans of a namespace that have changed since the last call. `None` means that the fact
     /// no longer exists.
     ///
-    /// Call this after the findings in the namespace have been reported. By then, an orphan whose hold has ended is an orphan
-    /// value in the scheduler, so its claims stay taken when the fact is removed.
+    /// Call this after the findings in the namespace have been reported. By then, every orphan whose hold has ended is a value in the scheduler,
+    /// and the value reserves the claims when the fact is removed.
     pub fn changed_facts(&mut self, netns: NetnsId, name: &NamespaceName) -> Vec<(Key, Option<Value>)> {
         let place = (netns, name.clone());
         let found = self.found.get(&place).into_iter().flatten();
@@ -109,10 +109,9 @@ impl HeldOrphans {
         self.found.keys().any(|(place, _)| *place == netns)
     }
 
-    /// Returns the operations that delete those held orphans that must be deleted before `interface`.
+    /// Returns the operations that delete the held orphans that depend on `interface`. They must run before the interface is deleted.
     ///
-    /// Deleting the interface removes the ownership mark from its link, and without the mark these orphans look like foreign
-    /// objects.
+    /// Deleting the interface removes the ownership mark from its link. Without the mark, the agent would treat these orphans as foreign objects.
     pub fn removals_before(&self, interface: &Key) -> Vec<KernelOp> {
         let orphans = self.found.values().flat_map(BTreeMap::values);
         let borne = orphans.filter(|orphan| orphan.provider.as_ref() == Some(interface));

@@ -1,7 +1,6 @@
 //! Decides when to put removals on hold because the store lost its contents, and when to end the hold.
 //!
-//! Performs no I/O. The decisions are carried out by [`Removals`](super::removals::Removals), and in simulations by the
-//! simulator.
+//! Performs no I/O. [`Removals`](super::removals::Removals) carries out the decisions. In simulations, the simulator carries them out.
 
 use crate::{
     config::OnStoreLoss,
@@ -48,7 +47,7 @@ pub struct Present {
 pub struct Hold {
     policy: OnStoreLoss,
     reason: Option<Reason>,
-    /// Number of store losses of which this process has been notified.
+    /// Number of store losses that have been reported to this process.
     losses: u64,
 }
 
@@ -68,12 +67,12 @@ impl Hold {
         self.reason.as_ref()
     }
 
-    /// Returns whether a loss of the store's contents puts removals on hold.
+    /// Returns whether a listing of the store with this reason puts removals on hold.
     pub fn holds(&self, reason: &SnapshotReason) -> bool {
         self.policy == OnStoreLoss::Hold && matches!(reason, SnapshotReason::StoreReplaced { .. })
     }
 
-    /// Decides at startup, before the store is read.
+    /// Returns the actions to carry out at startup, before the store is read.
     ///
     /// Under [`OnStoreLoss::Hold`], orphans are put on hold if removals were on hold before the restart, or if the store's
     /// previous contents are unknown.
@@ -95,7 +94,7 @@ impl Hold {
         self.reason.clone().map(Action::Hold).into_iter().collect()
     }
 
-    /// Decides after a complete listing of the store was read.
+    /// Returns the actions to carry out after a complete listing of the store was read.
     ///
     /// `accepted_at` is the revision of the newest acceptance in the store, and `note` describes the current state of the store.
     pub fn listed(&mut self, revision: i64, reason: &SnapshotReason, accepted_at: Option<i64>, note: Option<&Note>) -> Vec<Action> {
@@ -121,7 +120,7 @@ impl Hold {
         actions
     }
 
-    /// Decides after a user has put an acceptance of the removals into the store.
+    /// Returns the actions to carry out after a user has put an acceptance of the removals into the store.
     pub fn accepted(&self) -> Vec<Action> {
         let holds = self.reason.is_some();
         if holds { vec![Action::Accept] } else { Vec::new() }
@@ -139,8 +138,8 @@ impl Hold {
 
     /// Returns the note to save, which also records the hold.
     ///
-    /// Returns `None` if `note` was made after a store loss that has not been reported yet. A process that starts with such a
-    /// note would not notice that contents are missing.
+    /// Returns `None` if `note` was made after a store loss that has not been reported yet. A process that starts with this note would not notice
+    /// that contents are missing.
     pub fn note(&self, note: &Note) -> Option<Note> {
         (note.losses <= self.losses).then(|| Note {
             held: self.reason.clone(),

@@ -36,8 +36,8 @@ pub trait Host: Send + Sync {
     /// Fails if the names cannot be listed.
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure>;
 
-    /// Removes a namespace name that an agent with this ownership mark was creating when it was killed. Returns whether there was
-    /// such a name.
+    /// Removes the name of a namespace that was only partly created because the agent with this ownership mark was killed. Returns whether a name
+    /// was removed.
     ///
     /// # Errors
     /// Fails if the name cannot be read or removed.
@@ -114,7 +114,7 @@ pub trait StatusStore: Send + Sync {
     /// Deletes a key.
     fn remove(&self, key: &str);
 
-    /// Called after all current statuses have been set. All other keys that an earlier run published may then be deleted.
+    /// Deletes the keys that an earlier run published and this run has not set. Called after all current statuses have been set.
     fn retain_only_current(&self);
 
     /// Called whenever all desired values have been processed as far as possible.

@@ -1,4 +1,4 @@
-//! Ensures that only one agent per label runs on a machine. Two agents would delete each other's objects as orphans.
+//! Ensures that only one agent per label runs on a machine. Two agents with the same label would delete each other's objects as orphans.
 //!
 //! An agent takes its label by locking a file in `/run/netns-agent` and by binding a Unix socket with an abstract name. The
 //! kernel releases both when the process ends. The file is visible to every agent that shares `/run`. The socket is listed in
@@ -38,7 +38,7 @@ use netns_kernel::process_namespaces;
 /// Directory of the lock files.
 pub const DIRECTORY: &str = "/run/netns-agent";
 
-/// Lock on a label, which is held until it is dropped or this process ends.
+/// Lock on a label. It is released when it is dropped or when this process ends.
 #[derive(Debug)]
 pub struct LabelLock {
     _file: Option<Flock<File>>,
@@ -78,7 +78,7 @@ impl fmt::Display for Holder {
 }
 
 impl LabelLock {
-    /// Takes a label. If a check cannot be performed, a message is logged and the check is skipped.
+    /// Acquires the lock on a label. If a check cannot be performed, logs a message and skips the check.
     ///
     /// # Errors
     /// Fails if another agent has the label.
@@ -207,8 +207,8 @@ fn started(pid: i32) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
 }
 
-/// Returns whether a process of this user can be an agent. Processes of other users are ignored: any user can bind the socket
-/// name of a label, but must not be able to prevent an agent from starting.
+/// Returns whether a process of this user can be an agent. Processes of other users are ignored. Otherwise, any user could prevent an agent from
+/// starting by binding the socket name of its label.
 fn may_be_agent(uid: u32) -> bool {
     uid == 0 || uid == geteuid().as_raw()
 }

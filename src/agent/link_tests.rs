@@ -5,7 +5,7 @@ use models::proto::ligato::kvscheduler::ValueState;
 use super::existing_tests::{Desired, World, interface, machine};
 use crate::simulation::kernel::{Kernel, OWN};
 
-/// IFLA_BRPORT_* of linux/if_link.h.
+/// Numbers of IFLA_BRPORT_* attributes from linux/if_link.h.
 const HAIRPIN: u16 = 4;
 const LEARNING: u16 = 8;
 const ISOLATED: u16 = 33;
@@ -46,7 +46,7 @@ fn vlan_id_stays_taken_when_parent_is_renamed() {
     assert_taken(&world, &second.0, "first");
     world.assert_configured(&first.0);
 
-    // Another parent can now use the former name of the first parent, and a VLAN on that other parent may have the same VLAN id.
+    // Another parent can now use the former name of the first parent, and a VLAN on the other parent can use the same VLAN id.
     let third = vlan("third", "other");
     put(&mut world, &dummy("other", "old"));
     put(&mut world, &third);
@@ -85,7 +85,7 @@ fn port(settings: &str) -> (String, String) {
     interface("port", &format!(r#""type":"DUMMY","master_interface":"bridge"{settings}"#))
 }
 
-/// Returns the values of HAIRPIN, LEARNING and ISOLATED of the port.
+/// Returns whether HAIRPIN, LEARNING and ISOLATED are set on the port.
 fn settings(world: &World) -> [bool; 3] {
     let kernel = &world.machine.get().kernel;
     let link = kernel.link(OWN, "port").expect("the port exists");

@@ -88,7 +88,7 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(10);
 
 type AgentHandle = Handle<Network, Signal>;
 
-/// Parts that publish the agent's state.
+/// Components that publish the agent's state.
 struct Reporting {
     publisher: Publisher,
     statuses: Statuses,
@@ -118,7 +118,7 @@ impl Reporting {
 
 /// A running agent. Dropping it stops all parts and leaves the network unchanged.
 pub struct Agent {
-    /// Embedded store; `None` if the settings name the endpoints of an etcd.
+    /// Embedded store; `None` if the agent uses an external etcd.
     store: Option<embedded::Store>,
     claim: Claim,
     publisher: Publisher,
@@ -134,12 +134,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts all parts and returns as soon as they run. Use [`Agent::in_sync`] to wait until the desired state has been
-    /// processed.
+    /// Starts all components and returns as soon as they are running. Use [`Agent::in_sync`] to wait until the desired state has been processed.
     ///
     /// # Errors
-    /// Fails if a part cannot be started, for example because of missing privileges, unusable settings, or an address or data
-    /// directory that is in use. Also fails if another agent has the label in the store. The error names the part.
+    /// Fails if a component cannot be started, for example because a privilege is missing or an address is in use. Also fails if another agent has
+    /// the label in the store. The error names the component.
     pub async fn start(settings: &Settings, lock: &LabelLock, manager: ServiceManager) -> anyhow::Result<Self> {
         // Must come first, because an agent with an unsafe data directory must not change anything.
         DataDir::open(&settings.data_dir)?;
@@ -235,7 +234,7 @@ impl Agent {
         self.settings.adopt(settings);
     }
 
-    /// Returns a receiver that becomes `true` once everything that was desired at startup has been processed as far as possible.
+    /// Returns a receiver. Its value becomes `true` once everything that was desired at startup has been processed as far as possible.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
     }
@@ -385,7 +384,7 @@ fn drift_policy(setting: config::DriftPolicy) -> DriftPolicy {
     }
 }
 
-/// Runs the task of a part. When the task ends, returns a message that names the part.
+/// Runs a task of the agent. When the task ends, returns a message that names `part`, the component to which the task belongs.
 async fn named(part: &'static str, task: impl Future<Output = ()> + Send) -> String {
     task.await;
     format!("the {part} ended")
@@ -410,7 +409,7 @@ fn follow_store(
     Ok(())
 }
 
-/// Opens the store named in the settings, or the embedded one, and starts claiming the label there.
+/// Opens the store named in the settings or the embedded store, and starts claiming the agent's label in that store.
 fn open_store(
     settings: &Settings,
     open_files: OpenFiles,
@@ -470,7 +469,7 @@ async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow:
     Ok((http, grpc))
 }
 
-/// Starts the Docker tracker. Docker is optional: if its address is unusable, microservice references stay pending.
+/// Starts the Docker tracker. Docker is optional. If its address is unusable, microservice references stay pending.
 fn start_tracker(settings: &Settings, own: NetnsId, handle: &AgentHandle, tasks: &mut JoinSet<String>) -> Option<Tracker> {
     let (sender, changes) = mpsc::unbounded_channel();
     let config = TrackerConfig {

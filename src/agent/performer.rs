@@ -7,7 +7,7 @@ use netns_kernel::{Executor, Part};
 
 use super::effects::{NetworkEffects, ReadRequest, Seen};
 
-/// Passes work from the engine to the netns executor, and the results back.
+/// Performer that passes work from the engine to the netns executor, and returns the results to the engine.
 pub struct KernelPerformer {
     executor: Arc<Executor>,
 }
@@ -32,7 +32,7 @@ impl Performer<NetworkEffects> for KernelPerformer {
                     Part::Late => Done::Late(answer.outcomes),
                 })
             }),
-            // A refresh has no early or late outcomes: reading an open namespace requires no path lookup, so no read can hang.
+            // A refresh has no early or late outcomes. Reading an open namespace requires no path lookup, so no read can hang.
             Work::ReadRequest(ReadRequest::Refresh(namespaces)) => {
                 let readings = ReadRequest::readings(namespaces);
                 self.executor

@@ -28,7 +28,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Time after a change of the store at which the note about the store is saved. One save covers all changes during that time.
+/// Delay between a change in the store and saving the note about the store. One save covers all changes during the delay.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Task that updates the desired state with the contents of the store, and puts removals on hold.
@@ -41,7 +41,7 @@ pub struct Removals {
     clock: Clock,
 }
 
-/// Parts of the agent used by [`Removals`].
+/// Components of the agent that [`Removals`] uses.
 pub struct Parts {
     /// Desired state of all sources.
     pub desired: Arc<Desired>,

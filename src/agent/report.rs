@@ -151,7 +151,7 @@ impl Health {
             held_removals: self.held_removals.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             ..AgentStatus::default()
         };
-        // The agent's state is that of its worst part. Docker is optional, so its state is ignored.
+        // The agent's state is the worst state of all its parts except Docker, which is optional.
         let needed = parts.iter().filter(|(name, _)| **name != "docker");
         let badness = |state: OperationalState| {
             [OperationalState::Ok, OperationalState::Init, OperationalState::Error]
@@ -185,7 +185,7 @@ impl Health {
     }
 }
 
-/// Publishes what the engine reports about values, links, namespaces and microservices.
+/// Publisher of the statuses of values, links, namespaces and microservices.
 pub struct Reporter {
     publisher: Arc<dyn StatusStore>,
     clock: Clock,

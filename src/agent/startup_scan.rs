@@ -1,8 +1,8 @@
 //! Chooses the namespaces to scan at startup for orphans of an earlier run.
 //!
-//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the agent opens
-//! anyway because the desired state refers to them. The scan changes nothing, except that it removes namespace names that this
-//! agent left behind when their creation was interrupted.
+//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the agent opens anyway because the
+//! desired state refers to them. The scan changes nothing, with one exception. It removes namespace names that this agent left behind when their
+//! creation was interrupted.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,13 +13,13 @@ use netns_kernel::{KernelOp, NamedTarget, NamespaceRef, NetnsId, Outcome, Reply,
 
 use super::host::Host;
 
-/// Id of a task for several candidates. Every other task has the index of its candidate as its id.
+/// Id of a task for several candidates. The id of every other task is the index of its candidate.
 const NO_CANDIDATE: u64 = u64::MAX;
 
-/// Records the namespaces that the startup scan has skipped because the desired state refers to them.
+/// The namespaces that the startup scan has skipped because the desired state refers to them.
 ///
-/// Such a namespace is scanned later, when no value refers to it any more. The scan is not needed if the namespace was opened in
-/// the meantime and every object in it has an owner.
+/// A skipped namespace is scanned later, when no value refers to it any more. The scan is not needed if the namespace was opened in the meantime
+/// and every object in it has an owner.
 #[derive(Default)]
 pub struct StartupScan {
     skipped: BTreeMap<NamespaceName, Skipped>,
@@ -147,7 +147,7 @@ pub struct Scan {
 
 /// Result of scanning one namespace.
 pub struct Scanned {
-    /// Name by which values may refer to the namespace.
+    /// Name by which values can refer to the namespace.
     pub name: NamespaceName,
     /// Reference through which the namespace was opened.
     pub reference: NamespaceRef,

@@ -21,7 +21,7 @@ use super::host::StatusStore;
 /// Newest message of each published key.
 pub type Statuses = Updates<Arc<Published>>;
 
-/// Publishes messages to the store and to watchers inside the agent, and counts them.
+/// Status store that publishes messages to the store and to watchers inside the agent, and counts them.
 pub struct Told {
     publisher: Publisher,
     statuses: Statuses,

@@ -1,4 +1,4 @@
-//! Passes on the events of the store, but delays the contents of the store until the agent may follow the store.
+//! Passes on the events of the store. Events with contents are delayed until the agent may apply values from the store.
 
 use std::pin::Pin;
 
@@ -6,11 +6,11 @@ use tokio::sync::watch;
 
 use crate::sources::etcd::{Source, SourceEvent, note::Note};
 
-/// Stream of store events. Events with contents are delayed until the agent may follow the store.
+/// Stream of store events. Events with contents are delayed until the agent may apply them.
 pub struct StoreEvents {
     source: Source,
-    /// Future that completes when the agent may follow the store; `None` afterwards. It is first polled when there are contents
-    /// to deliver.
+    /// Future that completes when the agent may apply values from the store; `None` afterwards. It is first polled when there are contents to
+    /// deliver.
     allowed: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 

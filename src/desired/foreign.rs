@@ -17,26 +17,25 @@ use crate::sources::etcd::RawKey;
 /// Maximum number of foreign keys that get a status of their own.
 const REPORTED_MAX: usize = 100;
 
-/// Foreign keys in the store: those that belong to no model.
+/// Set of the foreign keys that are in the store.
 #[derive(Default)]
 pub(super) struct Foreign {
     reported: HashSet<RawKey>,
     /// Hashes of the foreign keys without a status of their own.
     others: HashSet<u64>,
     hasher: RandomState,
-    /// Number of keys in `others` when the number was last logged.
+    /// Size of `others` when it was last logged.
     logged: usize,
 }
 
 impl Foreign {
-    /// Forgets all foreign keys, before a complete listing of the store is processed.
+    /// Forgets all foreign keys. Called before a complete listing of the store is processed.
     pub fn clear(&mut self) {
         self.reported.clear();
         self.others.clear();
     }
 
-    /// Records that a key was put or deleted. Returns false for a foreign key without a status of its own,
-    /// so the change is ignored.
+    /// Records that a key was put or deleted. Returns false if the key is foreign and does not get a status. The caller then ignores the change.
     pub fn admits(&mut self, key: &RawKey, put: bool) -> bool {
         if model_of_key(&format!("{CONFIG}{key}")).is_some() {
             return true;

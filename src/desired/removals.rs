@@ -18,7 +18,7 @@ use crate::sources::{
 
 /// Key below `config/`. Putting any value under this key accepts the removals on hold.
 pub const ACCEPT_KEY: &[u8] = b"removals/accept";
-/// Label of a saved value whose removal is on hold: the time at which the hold started, in seconds since 1970-01-01T00:00:00Z.
+/// Label that contains the time at which the removal of a saved value was put on hold, in seconds since 1970-01-01T00:00:00Z.
 const SINCE: &str = "held-since";
 
 /// Removals that are on hold.
@@ -70,7 +70,7 @@ impl Held {
 }
 
 impl Desired {
-    /// Subscribes to the removals that are on hold.
+    /// Returns a receiver for the removals that are on hold.
     pub fn held(&self) -> watch::Receiver<Held> {
         self.held.subscribe()
     }
@@ -97,7 +97,7 @@ impl Desired {
         let decoded = decoded(self.without_foreign(items));
         // Only this task changes the store's values, so they cannot change between this line and the merge below.
         let lost = self.merge.lock().unwrap_or_else(PoisonError::into_inner).lost(&decoded);
-        // Times are saved to disk in whole seconds. Because of this rounding, the time is the same before and after a restart.
+        // Times are saved to disk in whole seconds. Rounding the time here ensures that it is the same before and after a restart.
         let since = Duration::from_secs(now.as_secs());
         let kept = lost.iter().filter_map(|(key, item)| dated(key, item, since));
         if let Err(error) = self.keep_held(false, kept.collect()).await {
@@ -166,15 +166,15 @@ impl Desired {
     }
 }
 
-/// Returns the form in which a value on hold is saved to disk, with a label that contains the start of the hold. Returns `None`
-/// if the value cannot be decoded.
+/// Converts a value on hold to the form in which it is saved to disk. A label of the saved value contains the time at which the hold started.
+/// Returns `None` if the value cannot be decoded.
 fn dated(key: &Key, item: &Item, since: Duration) -> Option<(Key, Option<ClientItem>)> {
     let mut kept = client_item(key, item)?;
     kept.labels = Labels::from([(SINCE.to_owned(), since.as_secs().to_string())]);
     Some((key.clone(), Some(kept)))
 }
 
-/// Removes the labels from all saved values. Returns the time in the label `SINCE` of each value, by key.
+/// Removes the labels from all saved values, and returns the times that their `SINCE` labels contained, by key.
 pub(super) fn take_dates(kept: &mut SourceItems) -> BTreeMap<Key, Duration> {
     let date = |(key, item): (&Key, &mut ClientItem)| {
         let seconds = std::mem::take(&mut item.labels).remove(SINCE).and_then(|text| text.parse().ok());

@@ -1,7 +1,6 @@
 //! Rolls back a client's request if one of its changes failed or if it was not confirmed in time.
 //!
-//! The previous values are kept for as long as they might have to be restored. Values that clients have changed since the request
-//! are not restored.
+//! The previous values are kept while a rollback is possible. A rollback does not restore values that clients have changed since the request.
 //!
 //! A change that waits for confirmation is applied but not yet saved to disk. If the agent stops before the confirmation, it
 //! restores the previous values when it starts again. Clients identify the change by the sequence number of its transaction,
@@ -51,7 +50,7 @@ pub struct UnconfirmedChange {
     pub description: String,
     /// Keys that the request names. Keys that were deleted only because the request replaces all values are not included.
     pub keys: Vec<Key>,
-    /// Time at which the change is rolled back.
+    /// Time at which the change is rolled back unless it has been confirmed.
     pub deadline: SystemTime,
 }
 
@@ -69,8 +68,7 @@ pub enum ConfirmationError {
     NotKept(#[from] RequestError),
 }
 
-/// Changes that wait for confirmation, and changes that were confirmed or rolled back, by the sequence number of their
-/// transaction.
+/// All changes that require confirmation, including those already confirmed or rolled back, by the sequence number of their transaction.
 #[derive(Default)]
 pub(super) struct Confirmations(Mutex<BTreeMap<u64, Entry>>);
 
@@ -98,7 +96,7 @@ pub(super) struct Undo {
 
 /// Values that keys had before a request.
 ///
-/// Shared with the entry in [`Confirmations`], because rolling back an earlier request changes the values that a later request has to
+/// The map is shared with the entry in [`Confirmations`], because the rollback of an earlier request changes the values that a later request must
 /// restore.
 type Before = Arc<Mutex<BTreeMap<Key, Previous>>>;
 
@@ -149,7 +147,7 @@ impl Desired {
             description: format!("rollback of change {seq}"),
             ..ClientRequest::of(undo.source, changes)
         };
-        // A request that needs confirmation was never saved.
+        // A request that waits for confirmation has not been saved, so its rollback does not have to be saved either.
         let kept = if undo.is_saved { self.keep(clients, &back).await } else { Ok(()) };
         // If the rollback cannot be saved, the values in memory must still match the kernel, which the engine has rolled back.
         let result = match self.transaction_of(&back, self.next_number()) {
@@ -161,8 +159,8 @@ impl Desired {
 
     /// Returns the previous values of the keys that have not changed since the request.
     ///
-    /// If a later request that waits for confirmation has put the same key, that request takes over the previous value, and
-    /// restores the value if the request itself is rolled back.
+    /// If a later request that waits for confirmation has put the same key, the previous value is passed to the later request. If the later request
+    /// is rolled back, it restores this value.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
@@ -229,7 +227,7 @@ impl Desired {
         self.confirmations.ended(seq, state);
     }
 
-    /// Confirms the change with this sequence number: it stays applied, and is saved to disk to survive a restart.
+    /// Confirms the change with this sequence number. The change stays applied and is saved to disk, so it survives a restart.
     ///
     /// # Errors
     /// Fails if the change is not waiting for confirmation or cannot be saved.
@@ -245,7 +243,7 @@ impl Desired {
         Ok(())
     }
 
-    /// Returns the changes to save when a request is confirmed: those that no client has overridden since the request.
+    /// Returns the changes to save when a request is confirmed. Changes that a client has overridden since the request are left out.
     fn unchanged_of(&self, request: &ClientRequest, number: u64) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&request.source).collect();
@@ -260,7 +258,7 @@ impl Desired {
         own.chain(later).collect()
     }
 
-    /// Returns the state of a change that requires confirmation, or `None` if there was no such change or it has been forgotten.
+    /// Returns the state of a change that requires confirmation; `None` if the sequence number is unknown or the state is no longer stored.
     pub fn confirmation(&self, seq: u64) -> Option<Confirmation> {
         self.confirmations.state(seq)
     }
@@ -303,8 +301,8 @@ impl Confirmations {
         waiting.collect()
     }
 
-    /// Updates the previous values of all requests that wait for confirmation: `previous` replaces the value that request number
-    /// `of` put under `key`.
+    /// Updates the values that requests waiting for confirmation would restore. Replaces the value that request number `of` put under `key` with
+    /// `previous`.
     fn inherit(&self, of: u64, key: &Key, previous: &Previous) {
         let entries = self.entries();
         for entry in entries.values().filter(|entry| entry.state == Confirmation::Waiting) {

@@ -1,20 +1,19 @@
-//! Decides which work the engine performs. Events and outcomes go in, work comes out; nothing here waits or reads a clock.
+//! Decides which work the engine performs, based on events and on the outcomes of earlier work. This module never waits and never reads a clock.
 //!
-//! [`Core`] owns the scheduler and a [`Phase`], which records what is in flight. The work itself is performed by the driver of
-//! the core, which also waits and reads the time: the engine loop in production, or a simulation.
+//! [`Core`] owns the scheduler and a [`Phase`], which records what is in flight. The driver of the core performs the work, waits, and reads the
+//! time. In production, the driver is the engine loop. In tests, it can be a simulation.
 //!
 //! # Assumptions
-//! The outcome of each operation that [`Core::advance`] returns is passed to [`Core::done`] exactly once. Each [`Work::Perform`]
-//! ends with one [`Done::Performed`], after which the core continues. The outcomes of single operations may arrive before it
-//! ([`Done::Early`]) or after it ([`Done::Late`]). Work is performed in the order in which [`Core::advance`] returns it. Results
-//! arrive in the order in which they happened: the result of a read that preceded an operation never arrives after the outcome of
-//! that operation.
+//! The outcome of each operation that [`Core::advance`] returns is passed to [`Core::done`] exactly once. Each [`Work::Perform`] ends with one
+//! [`Done::Performed`], after which the core continues. The outcomes of single operations can arrive earlier ([`Done::Early`]) or later
+//! ([`Done::Late`]). Work is performed in the order in which [`Core::advance`] returns it. Results arrive in the order in which the work was done.
+//! For example, the result of a read that preceded an operation never arrives after the outcome of that operation.
 //!
 //! # Expected flow
-//! One piece of work is in flight at a time. The core decides together on all events that arrive in the meantime. A large change
-//! of plain operations ([`Effects::is_plain`]) is an exception: as long as all these operations succeed, the core makes further
-//! decisions as soon as some outcomes have arrived, so the next operations are ready before the previous ones have completed.
-//! After a failure, or an event other than a query, the core waits until all operations in flight have completed.
+//! Normally, one piece of work is in flight at a time. When it has completed, the core processes all events that have arrived in the meantime
+//! together. A large change of plain operations ([`Effects::is_plain`]) is an exception. While all its operations succeed, the core makes further
+//! decisions as soon as some outcomes have arrived, so the next operations are ready before the previous ones have completed. After a failure, or
+//! an event other than a query, the core waits until all operations in flight have completed.
 //!
 //! The operations of a large change are started in portions, so that the operations of a later decision wait for at most two
 //! portions.
@@ -63,7 +62,7 @@ pub type Question<D> = Box<dyn FnOnce(&Scheduler<D>) + Send>;
 pub enum Event<D: Domain<Key = Key>, S> {
     /// The desired state has changed.
     Desired {
-        /// Changes to the desired state. Until the first full or upstream resync, they are recorded but not applied.
+        /// Changes to the desired state. Before the first full or upstream resync, they are recorded but not applied.
         transaction: Transaction<D::Value>,
         /// Callback that receives the result of the transaction, or the reason why it was rejected. If `None`, the result is only
         /// recorded in the history.
@@ -78,17 +77,17 @@ pub enum Event<D: Domain<Key = Key>, S> {
     },
     /// A query about states, the history or a timeline, which is answered immediately.
     Ask(Question<D>),
-    /// Changed facts about the system, in the order of the changes. `None` means that the fact no longer holds.
+    /// Changed facts about the system, in the order of the changes. `None` means that the fact is no longer true.
     Facts(Vec<(Key, Option<D::Value>)>),
     /// All facts that exist at startup have been reported.
     FactsSettled,
-    /// The object that the value with this key refers to may have changed.
+    /// A value refers to an object that may have changed. Contains the key of the value.
     Probe(Key),
     /// Signal that the core passes on to [`Effects::signal`].
     Signal(S),
 }
 
-/// Carries out the scheduler's decisions and reports the results back. No method may block: everything that takes time is
+/// Carries out the scheduler's decisions and reports the results back. The methods must not block. Everything that takes time is returned as
 /// [`Work`].
 pub trait Effects: Send + 'static {
     /// Defines the values and operations of the scheduler.
@@ -164,7 +163,7 @@ pub trait Effects: Send + 'static {
 pub enum Work<E: Effects> {
     /// Tasks to perform. None of them depends on another.
     Perform(Vec<E::Task>),
-    /// Request to read the system. During the read, no operations may be in flight except slow ones ([`Done::Late`]).
+    /// Request to read the system. It must not be performed while operations other than slow ones ([`Done::Late`]) are in flight.
     ReadRequest(E::ReadRequest),
 }
 
@@ -172,10 +171,10 @@ pub enum Work<E: Effects> {
 pub enum Done<E: Effects> {
     /// End of a [`Work::Perform`], with the outcomes of its operations.
     ///
-    /// Does not contain outcomes that were reported early, nor outcomes of slow operations, which are reported later
-    /// ([`Done::Late`]). A slow operation blocks only its dependents, while the core decides on other operations. An operation
-    /// may therefore complete late only if no other operation can invalidate it. An example is the opening of a namespace that
-    /// nothing uses yet.
+    /// It contains neither outcomes that were reported early ([`Done::Early`]) nor outcomes of slow operations, which are reported later
+    /// ([`Done::Late`]). A slow operation blocks only its dependents, and the core continues to start other operations. Therefore, an operation
+    /// must not complete late if another operation could invalidate it. For example, opening a namespace can complete late if nothing uses the
+    /// namespace yet.
     Performed(Vec<E::Outcome>),
     /// Outcomes of some operations of a [`Work::Perform`]. Its other operations are still being performed.
     Early(Vec<E::Outcome>),
@@ -299,9 +298,9 @@ impl<E: Effects> Core<E> {
 
     /// Returns the work to start now, if there is any.
     ///
-    /// After each event, after each result and at the [deadline](Self::deadline), the caller must call this method repeatedly
-    /// until it returns `None`. The last of these calls publishes the new statuses. By then, the work that the earlier calls
-    /// returned is in flight already.
+    /// The caller must call this method repeatedly until it returns `None`, after each event, after each result and at the
+    /// [deadline](Self::deadline). The last call publishes the new statuses. At this time, the work that the earlier calls returned is already in
+    /// flight.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -311,8 +310,7 @@ impl<E: Effects> Core<E> {
         }
     }
 
-    /// Decides on further operations, given the outcomes received so far, and starts them while other operations are still in
-    /// flight.
+    /// Decides on further operations based on the outcomes received so far, and starts them while other operations are still in flight.
     fn go_on(&mut self, now: Duration) -> Option<Work<E>> {
         if self.phase.take_fresh_outcomes() {
             let operations = self.step(now);
@@ -386,7 +384,7 @@ impl<E: Effects> Core<E> {
         operations
     }
 
-    /// Starts the next operations of the backlog. First decides on new operations, which may overtake those in the backlog.
+    /// Decides on new operations, which can overtake those in the backlog, and then starts the next operations.
     ///
     /// While a read is requested or overdue, no new operations are added, so that the backlog empties and the read can start.
     fn go_on_with_backlog(&mut self, now: Duration) -> Option<Work<E>> {

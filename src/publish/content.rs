@@ -1,13 +1,13 @@
 //! Contents of a key: a message or text.
 //!
-//! A message is encoded only when it is sent or compared with text. Encoding each message at once would delay the caller, usually
-//! for nothing: most states are replaced before they are written.
+//! A message is encoded only when it is sent or compared with text. Encoding each message at once would delay the caller, usually without benefit,
+//! because most states are replaced before they are written.
 
 use std::{borrow::Cow, sync::Arc};
 
 use super::message::Published;
 
-/// Contents of a key.
+/// Contents to publish under a key.
 #[derive(Clone, Debug)]
 pub enum Content {
     /// A message, stored as JSON.

@@ -4,11 +4,11 @@
 //!
 //! # Late transactions
 //!
-//! When a connection is lost, transactions in flight may have been carried out, or may still be carried out later: a
-//! frozen server that resumes processes the requests that it has received. Therefore a new lease is granted, every key is written
-//! again under it, and then the former lease is revoked. From then on, a put under the former lease fails ("requested lease not
-//! found"), and a deletion has no effect, because the condition that guards it is no longer met. A further listing shows the
-//! changes that late transactions made before the revocation. Only after this listing do the keys count as stored.
+//! When a connection is lost, the transactions in flight may have been carried out, or may still be carried out later. For example, a frozen server
+//! that resumes processes the requests that it has received. Therefore, the publisher obtains a new lease, writes every key again under the new
+//! lease, and then revokes the former lease. From then on, a put under the former lease fails ("requested lease not found"). A deletion has no
+//! effect, because its guard no longer holds. A further listing shows the changes that late transactions made before the revocation. The keys count
+//! as stored after this listing.
 
 use super::state::{Batch, Found, State};
 use crate::telemetry::defect;
@@ -235,7 +235,7 @@ impl LeaseState {
         self.former.is_empty()
     }
 
-    /// Takes the current lease and all former leases, to revoke them at shutdown.
+    /// Removes the current lease and all former leases from the state. Returns them, so that the caller can revoke them at shutdown.
     pub fn give_up(&mut self) -> Vec<i64> {
         let mut leases = std::mem::take(&mut self.former);
         leases.extend(self.lease.take());

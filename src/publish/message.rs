@@ -12,23 +12,23 @@ use prost::Message;
 
 /// Key of the agent's health, without the agent prefix.
 pub const AGENT_HEALTH: &str = "check/status/v1/agent";
-/// Prefix of the keys with the health of each part of the agent, without the agent prefix.
+/// Prefix of the keys that contain the health of single parts of the agent, without the agent prefix.
 pub const PART_HEALTH: &str = "check/status/v1/plugin/";
 
 /// A message to publish.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Published {
-    /// Value status, below `config-status/`.
+    /// Status of a value, published below `config-status/`.
     Value(Box<ValueStatus>),
-    /// A link, below `status/`.
+    /// State of a link, published below `status/`.
     Link(InterfaceState),
-    /// Namespace reference, below `status/`.
+    /// Status of a namespace reference, published below `status/`.
     Namespace(NamespaceStatus),
-    /// A container, below `status/`.
+    /// State of a microservice's container, published below `status/`.
     Microservice(Microservice),
-    /// The agent's health.
+    /// Health of the whole agent, published under [`AGENT_HEALTH`].
     Agent(AgentStatus),
-    /// Health of one part of the agent.
+    /// Health of one part of the agent, published below [`PART_HEALTH`].
     Part(PluginStatus),
 }
 

@@ -9,9 +9,9 @@
 //! store agree with the map, and skips states that were replaced before they were written.
 //!
 //! # Guarantees
-//! The store ends up with the last state set for each key, even if connections are lost. A transaction with an unknown outcome
-//! cannot take effect late: its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies,
-//! its keys are deleted with the lease.
+//! The store ends up with the last state set for each key, even if connections are lost. A transaction with an unknown outcome cannot take effect
+//! late, because its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies, its lease expires and the
+//! store deletes its keys.
 //!
 //! A key that another client deletes is rewritten at once; a key that another client overwrites is rewritten within ten minutes.
 
@@ -60,12 +60,12 @@ impl Default for PublisherOptions {
 pub enum StoreHealth {
     /// No connection attempt has completed yet.
     Connecting,
-    /// Status is written to the store.
+    /// The store can be reached, and statuses are written to it.
     Connected {
         /// URL of the store endpoint.
         endpoint: String,
     },
-    /// The store cannot be reached. Status is kept in memory, and written when the store can be reached again.
+    /// The store cannot be reached. Statuses are kept in memory, and written when the store can be reached again.
     Disconnected {
         /// Error message for users.
         message: String,
@@ -164,8 +164,7 @@ impl Publisher {
 
     /// Waits until the store has all changes made before this call, or newer states of the same keys.
     ///
-    /// Does not wait for values that the store rejects permanently, for example because they are too large. Such values are
-    /// logged.
+    /// Does not wait for values that the store rejects permanently, for example because they are too large. Rejected values are logged.
     ///
     /// # Errors
     /// Returns [`Stopped`] if the publisher was shut down.
@@ -206,8 +205,8 @@ impl Drop for Inner {
     }
 }
 
-/// Returns `true` if the publisher owns `key`. Other keys must not be written: they could be configuration keys, and the
-/// publisher never lists them.
+/// Returns `true` if the publisher owns `key`. Other keys must not be written, because they could be configuration keys and the publisher never
+/// lists them.
 fn owned(key: &str) -> bool {
     let owned = OWN_KEY_SPACES.iter().any(|space| key.starts_with(space));
     if !owned {

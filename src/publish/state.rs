@@ -62,8 +62,7 @@ struct Entry {
     revision: i64,
     /// Store revision of the last deletion of the key that a watch reported; 0 if none was reported.
     deleted_at: i64,
-    /// `true` if an earlier run wrote the key and this run has not set it. Such a key is kept until
-    /// [`State::retain_only_current`] is called.
+    /// `true` if an earlier run wrote the key and this run has not set it. The key is kept until [`State::retain_only_current`] is called.
     left_over: bool,
     /// Contents that the store permanently rejects for this key. Other contents are still sent.
     refused: Option<Content>,

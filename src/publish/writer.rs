@@ -49,7 +49,7 @@ impl Writer {
 
     /// Writes until `stop` is `true`, then revokes the lease.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
-        // `wait_for` fails only if all handles were dropped, and then the task is aborted anyway.
+        // `wait_for` fails only if all handles were dropped. In this case, the task is aborted anyway.
         let stopped = async move {
             let _ = stop.wait_for(|stop| *stop).await;
         };
@@ -211,7 +211,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Lists the stored keys and compares them with the desired ones, while no transaction is in flight. Returns the prefix of
+    /// Lists the stored keys and compares them with the desired keys. Must not be called while a transaction is in flight. Returns the prefix of
     /// each key space with the revision of its listing.
     async fn list(&mut self, session: &Session) -> Result<Vec<(String, i64)>, StoreError> {
         let (mut found, mut listed) = (Vec::new(), Vec::new());

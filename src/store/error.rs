@@ -62,11 +62,11 @@ fn advice(kind: StoreErrorKind, words: &str) -> String {
     }
 }
 
-/// Returns which setting to check, if a connection to the store failed during or right after the TLS handshake. `None` for any other
-/// error.
+/// Returns advice on which settings to check if a connection to the store failed during or right after the TLS handshake. Returns `None` for any
+/// other error.
 ///
-/// `words` is the message of the error, with the names of rustls. With TLS 1.3, etcd closes the connection after the handshake if it
-/// requires a client certificate.
+/// `words` is the error message. It can contain the names of rustls errors. With TLS 1.3, the client completes the handshake before etcd checks the
+/// client certificate, so a missing certificate looks like a closed connection.
 pub fn connection_advice(words: &str) -> Option<&'static str> {
     if words.contains("UnknownIssuer") {
         return Some("name the CA that issued the certificate of the store with --etcd-ca");
@@ -174,7 +174,8 @@ fn place(endpoint: &str) -> String {
 
 /// Formats an error and its causes, without repetition.
 ///
-/// The causes are needed: a transport error, for example, says only "transport error", and its cause says "connection refused".
+/// The error alone often says too little. For example, the message of a transport error is only "transport error", and its cause is "connection
+/// refused".
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut words = error.to_string();
     append_causes(&mut words, error.source());

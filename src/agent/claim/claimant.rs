@@ -81,8 +81,8 @@ impl Claimant {
         self.has_ended_by(own, start_time)
     }
 
-    /// Returns whether one of two proofs shows that the claimant has ended: this process has the socket that the claimant had, or
-    /// no process with the claimant's PID and start time exists.
+    /// Returns whether it is proven that the claimant has ended. There are two possible proofs. Either this process has the socket that the
+    /// claimant had, or no process with the claimant's PID and start time exists.
     ///
     /// Both proofs require that the machine has not been rebooted since the claim. The kernel may reuse the inode number of a
     /// namespace, but only after all processes in the former namespace, including the claimant, have ended.
@@ -90,7 +90,7 @@ impl Claimant {
         if self.pid == 0 || self.boot_id.is_empty() || self.boot_id != own.boot_id {
             return false;
         }
-        // This process has the socket that the claimant had. Only one process at a time can have it, so the claimant has ended.
+        // Only one process at a time can have the socket. If this process has the socket that the claimant had, the claimant has ended.
         let had_socket =
             self.has_socket && own.has_socket && self.network_namespace != 0 && self.network_namespace == own.network_namespace;
         let is_visible = self.pid_namespace != 0 && self.pid_namespace == own.pid_namespace;

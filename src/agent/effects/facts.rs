@@ -83,8 +83,8 @@ impl NetworkEffects {
 
     /// Plans a read of the agent's own namespace after an EXISTING interface was applied or changed.
     ///
-    /// The change needs no kernel operation, so the kernel sends no event, and the agent does not know the foreign addresses on
-    /// the link yet.
+    /// The change needs no kernel operation, so the kernel sends no event that would trigger a read. The read finds the foreign addresses on the
+    /// link.
     pub(super) fn note_existing(&mut self, scheduler: &Scheduler<Network>, key: &Key) {
         if self.facts.note_existing(&scheduler.view(), key) {
             self.plan.read_soon(self.host.own_namespace());

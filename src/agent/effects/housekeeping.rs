@@ -27,7 +27,7 @@ pub(super) fn forget_process(key: &Key) -> Option<Task> {
     Some(task(key, KernelOp::ForgetProcess { reference }))
 }
 
-/// Returns a task that undoes one of the two openings of a namespace that was opened twice.
+/// Returns a task that closes a namespace once, after it was opened twice.
 pub(super) fn close_again(key: &Key, open: OpenNamespace) -> Task {
     let close = KernelOp::CloseNamespace {
         reference: open.reference,

@@ -1,6 +1,6 @@
 //! Compares the contents of a namespace with the desired and applied values, and reports the differences to the scheduler.
 //!
-//! [`NetworkEffects::inspect_all`] handles an open namespace, [`NetworkEffects::scanned`] a namespace of the startup scan.
+//! [`NetworkEffects::inspect_all`] handles an open namespace. [`NetworkEffects::scanned`] handles a namespace that the startup scan has read.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -32,8 +32,7 @@ fn orphan_text(key: &Key) -> &str {
 }
 
 impl NetworkEffects {
-    /// Inspects a namespace after it was read again. The inspection is repeated for each name under which the scheduler knows the
-    /// namespace.
+    /// Inspects a namespace after it was read again. The inspection is repeated for each name under which the scheduler manages the namespace.
     pub(super) fn inspect_all(&mut self, scheduler: &mut Scheduler<Network>, netns: NetnsId, snapshot: &Snapshot, resync: bool) {
         if netns == self.host.own_namespace() {
             self.report_host_facts(scheduler, snapshot);
@@ -56,8 +55,8 @@ impl NetworkEffects {
     /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
     pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
         let Opened { name, netns, contents } = opened;
-        // Names from the startup scan are inspected first. Objects of an invalid value are reported under the name that is
-        // inspected first, and this must be the name that keeps the namespace open.
+        // Names from the startup scan are inspected first. The first inspection reports the objects of an invalid value, so it must use the name
+        // that keeps the namespace open.
         self.attribute_scanned(scheduler, *netns, contents);
         let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
         let known = self.namespaces.foreign_addresses(*netns);
@@ -115,7 +114,7 @@ impl NetworkEffects {
         findings
     }
 
-    /// Plans a read of each namespace that contains the other end of a lost pair.
+    /// Plans a read of each namespace that contains the other end of a lost veth pair.
     ///
     /// Both ends of the pair are reported as lost, although only one of them was read. If the other end still exists, it prevents
     /// the creation of a new pair, so its namespace must be read.
@@ -130,7 +129,7 @@ impl NetworkEffects {
 
     /// Records the routes and neighbours that foreign objects have replaced.
     ///
-    /// A desired route or neighbour must have been replaced if it is lost although its interface is unchanged.
+    /// If a desired route or neighbour is lost although its interface is unchanged, a foreign object must have replaced it.
     fn note_displaced(&mut self, scheduler: &Scheduler<Network>, findings: &Findings<'_>) {
         let view = scheduler.view();
         let found = findings.found.iter().map(|(key, _)| key);

@@ -33,8 +33,8 @@ struct OpenState {
 enum NameState {
     /// The scheduler manages the value with this name.
     Managed,
-    /// Only the startup scan has opened the namespace under this name. The namespace is reported to the scheduler only when the
-    /// owners of all objects in it are known. Before that, the scheduler would close it too early.
+    /// Only the startup scan has opened the namespace under this name. The namespace is reported to the scheduler only when the owners of all
+    /// objects in it are known. Otherwise, the scheduler would close it too early.
     Scanned(ScannedName),
 }
 
@@ -43,12 +43,12 @@ enum NameState {
 pub struct ScannedName {
     /// The open namespace.
     pub open: OpenNamespace,
-    /// True if an object in the namespace belongs, or may have belonged, to a desired value, which explains why the namespace
-    /// exists. If false, the store may have lost the value for which the namespace was created.
+    /// True if an object in the namespace belongs, or may have belonged, to a desired value. Such an object explains why the namespace exists. If
+    /// false, the store may have lost the value for which the namespace was created.
     pub explained: bool,
 }
 
-/// Tells whether the owners of all objects in a namespace are known.
+/// State of a namespace that shows whether the owners of all objects in it are known.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Attribution {
     /// Every object observed so far has a known owner.
@@ -64,8 +64,7 @@ pub struct Namespaces {
     /// Open namespaces with [`Attribution::Unattributed`]. Kept as a separate set, because all of them are needed at every change
     /// of the desired state.
     unattributed: BTreeSet<NetnsId>,
-    /// True if, since the unattributed namespaces were last read, an operation or decision may have revealed the owner of an
-    /// object in them.
+    /// True if an operation or decision may have revealed the owner of an object after the unattributed namespaces were last read.
     learned: bool,
 }
 
@@ -144,7 +143,7 @@ impl Namespaces {
         }
     }
 
-    /// Returns the names under which the scheduler knows a namespace.
+    /// Returns the names under which the scheduler manages a namespace.
     pub fn managed_names(&self, netns: NetnsId) -> Vec<NamespaceName> {
         let names = self.state(netns).into_iter().flat_map(|state| &state.names);
         let managed = names.filter(|(_, state)| matches!(state, NameState::Managed));

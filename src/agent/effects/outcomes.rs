@@ -95,7 +95,7 @@ fn has_status(key: &Key) -> bool {
     key.as_str().starts_with("config/") || provider(key).is_some()
 }
 
-/// Returns the namespace of the address whose duplicate address detection a value tracks; `None` for other values.
+/// Returns the namespace of an address if the value with this key tracks duplicate address detection for that address; `None` for other values.
 fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
     let view = scheduler.view();
     let interface = &view.desired(key)?.detection()?.interface;
@@ -182,8 +182,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Logs a failure. If a namespace could not be opened or checked, watches the reference to that namespace. If it could not be
-    /// opened, publishes this as well.
+    /// Logs a failure. If a namespace could not be opened or checked, watches the reference to the namespace. If it could not be opened, also
+    /// publishes the failure.
     fn note_failure(&mut self, in_flight: &InFlight, class: Class, failure: &Failure) {
         let (key, message) = (&in_flight.key, &failure.message);
         let may_appear = failure.kind == FailureKind::TimedOut || matches!(class, Class::Waiting | Class::Failed(FaultKind::Refused));
@@ -225,8 +225,8 @@ impl NetworkEffects {
         })
     }
 
-    /// Plans the first read of a namespace that was opened: at once if a change was reported before it was open, or within the
-    /// sweep interval if it is not watched.
+    /// Plans the first read of a namespace that was opened. If a change was reported before the namespace was open, it is read at once. Otherwise,
+    /// if it is not watched, it is read within the sweep interval.
     pub(super) fn plan_first_reading(&mut self, netns: NetnsId, announced: bool) {
         self.plan.opened(netns);
         if announced {

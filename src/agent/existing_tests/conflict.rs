@@ -286,8 +286,8 @@ fn restart_removes_objects_of_interface_in_conflict() {
     assert_eq!(world.log(), []);
 }
 
-/// The interface that creates a link takes precedence: a foreign change of the link is not a conflict, but a change of the
-/// interface's desired value is.
+/// The interface that creates a link takes precedence over other interfaces on the link. A change of its desired value can cause a conflict, but a
+/// foreign change of the link cannot.
 #[test]
 fn interface_that_creates_the_link_wins_conflicts() {
     let desired: Desired = pair(1400).into_iter().chain([beside(1400)]).collect();

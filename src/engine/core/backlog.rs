@@ -1,4 +1,4 @@
-//! Queue of operations that have been decided on, from which the operations of a large change are taken in portions.
+//! Queue of operations that have been decided on but not started yet. The operations of a large change are started in portions.
 //!
 //! Operations of a later decision overtake those of a large change if they act in other places (network namespaces). Operations
 //! in the same place keep their order. No operation is ever dropped.
@@ -20,8 +20,7 @@ struct Decided<E: Effects> {
 /// Queue of operations that have been decided on; see the [module documentation](self).
 pub(super) struct Backlog<E: Effects> {
     decided: VecDeque<Decided<E>>,
-    /// Number of queued operations in each place (network namespace). Counted when [`Self::add_first`] first needs the numbers;
-    /// `None` until then.
+    /// Number of queued operations in each place (network namespace). `None` until [`Self::add_first`] needs the numbers for the first time.
     places: Option<BTreeMap<E::Place, usize>>,
     /// Number of operations per portion.
     portion: usize,

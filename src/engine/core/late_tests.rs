@@ -167,7 +167,7 @@ impl World {
         self.run();
     }
 
-    /// Performs work until the core has no more to start. Panics if a value has two operations in flight.
+    /// Performs work until the core has no more work to start. Panics if a value has two operations in flight.
     fn run(&mut self) {
         while let Some(work) = self.core.advance(self.now) {
             match work {

@@ -12,7 +12,7 @@ pub(super) enum Phase {
     AwaitingDesired,
     /// The first full desired state has arrived, and the startup scan has not been started yet.
     ScanDue,
-    /// Nothing is in flight, except slow operations that complete late, so new work may be started.
+    /// Nothing is in flight except slow operations that complete late, so new work can be started.
     Free,
     /// A read is in flight.
     Reading {
@@ -141,7 +141,7 @@ impl Phase {
         }
     }
 
-    /// Records an event. The core must not decide on it before all operations in flight have completed.
+    /// Records an event or failure. All operations in flight must complete before the core makes further decisions.
     pub fn disturb(&mut self) {
         if let Phase::Performing { flow, .. } = self {
             *flow = Flow::Draining;

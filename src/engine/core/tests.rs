@@ -1,4 +1,4 @@
-//! Tests of transactions that pass through the core: replies, queries, and reads for a resync. A map stands in for the kernel.
+//! Tests of transactions that pass through the core: replies, queries, and reads for a resync. A map simulates the kernel.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use crate::scheduler::{
     Change, Comparison, DeleteCause, Descriptor, Difference, Effect, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View,
 };
 
-/// Scheduler domain whose values are numbers. An operation is the value to write, or `None` to remove it.
+/// Scheduler domain whose values are numbers. An operation writes a number under a key, or removes the key.
 #[derive(Clone)]
 struct Numbers;
 
@@ -362,7 +362,7 @@ impl Drive {
         portions
     }
 
-    /// Performs the operations that were started first.
+    /// Performs the oldest portion in flight.
     fn finish_first(&mut self, under_way: &mut Vec<Vec<(u64, Verb, Vec<Write>)>>) {
         let outcomes = under_way.remove(0).into_iter().map(|task| self.write(task)).collect();
         self.core.done(Done::Performed(outcomes));

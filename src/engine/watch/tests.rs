@@ -1,4 +1,4 @@
-//! Tests with many fast changes and with slow, late or dropped watchers: all must see the final state, and memory must stay
+//! Tests with many fast changes and with slow, late or dropped watchers. Every active watcher must receive the final state, and memory must stay
 //! bounded.
 
 use futures::FutureExt;
@@ -147,7 +147,7 @@ fn stuck_watcher_costs_bounded_memory_and_misses_nothing() {
     updates.publish((0..10).map(|number| (key(number), Some(0))));
     let mut stuck = Seen::new(&updates, Selector::All);
     stuck.drain();
-    // This watcher never reads anything, not even the first ten changes.
+    // Unlike `stuck`, this watcher does not even read the first ten changes.
     let dead = updates.watch(Selector::All);
     let mut lively = Seen::new(&updates, Selector::All);
     for number in 0..10_000 {
