@@ -1,6 +1,6 @@
 //! Build information, read from environment variables at build time. Unset variables become empty strings.
 
-/// Build information.
+/// Version of the program, and information about its build.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     /// Program name.

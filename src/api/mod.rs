@@ -45,15 +45,15 @@ fn limits(settings: &HttpSettings) -> Limits {
 #[derive(Clone)]
 pub struct Api(Arc<Parts>);
 
-/// Parts of the agent that the APIs use.
+/// Components of the agent that the APIs use.
 pub struct Parts {
     /// Client of the engine, for queries and transactions.
     pub engine: Client<Network>,
-    /// Desired state of all sources. Clients change their own values through it.
+    /// Merged desired state of all sources. Clients change their own values through it.
     pub desired: Arc<Desired>,
     /// Latest published messages: the states of values, of their dependencies, and of the agent.
     pub statuses: Updates<Arc<Published>>,
-    /// The clock of the agent.
+    /// Clock from which the agent reads the current time.
     pub clock: Clock,
     /// Start time of the agent, as the time since the Unix epoch.
     pub started: Duration,
@@ -61,7 +61,7 @@ pub struct Parts {
     pub label: String,
     /// Store from which the agent reads the desired values.
     pub store: StoreAddress,
-    /// Reads the namespaces that the agent has opened.
+    /// Reader for the contents of the namespaces that the agent has opened.
     pub kernel: Arc<dyn KernelReader>,
     /// Counters and histograms of the agent.
     pub metrics: Arc<Metrics>,
@@ -91,12 +91,12 @@ impl StoreAddress {
     }
 }
 
-/// Minimum number of keys in a `Scope::Exactly` for which the copy is completed in the background pool instead of on the calling
-/// thread.
+/// Minimum size of a large copy, as a number of keys in `Scope::Exactly`. Large copies are completed in the background pool, and
+/// smaller copies on the calling thread.
 const FEW: usize = 100;
 
 impl Api {
-    /// Creates the API state from these parts.
+    /// Creates the state that all APIs share.
     pub fn new(parts: Parts) -> Self {
         Api(Arc::new(parts))
     }

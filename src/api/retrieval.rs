@@ -25,7 +25,7 @@ use crate::descriptors::{
 use crate::scheduler::history::extract::{Extract, Scope};
 use netns_kernel::{AddressSpec, LinkDetails, NeighbourState, NetnsId, RouteState, Snapshot};
 
-/// Contents of a namespace.
+/// Contents of a network namespace, as read from the kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     /// Objects in the namespace, in the form that the agent uses internally.

@@ -1,8 +1,10 @@
-//! API threads, separate from those of the engine, the store and the lease.
+//! Threads of the APIs, which are separate from the threads of the engine, the store and the lease.
 //!
-//! Connections have their own runtime, so that many connections do not delay other tasks: the kernel divides the CPUs between
-//! the threads of both runtimes. Large responses are built in a background pool with low priority (nice(2); on Linux each thread
-//! has its own nice value), so short responses, such as those to probes, do not have to wait for large ones.
+//! Connections have their own runtime, so many connections do not delay other tasks. The kernel divides the CPUs between the
+//! threads of both runtimes.
+//!
+//! Large responses are built in a background pool, so short responses, such as responses to probes, do not wait for large
+//! responses. The threads of the pool have a low priority (nice(2)). On Linux, each thread has its own nice value.
 
 use std::{
     future::Future,
@@ -76,7 +78,7 @@ pub async fn place() -> Option<OwnedSemaphorePermit> {
 
 /// Lowers the priority of this thread relative to the process. Failure is harmless.
 fn be_nice() {
-    // Start from the nice value of the main thread. The value of this thread is inherited from the thread that started it.
+    // Start from the nice value of the main thread, because this thread inherits its nice value from the thread that started it.
     let nice = getpriority_process(Some(getpid())).unwrap_or_default();
     let _ = setpriority_process(None, (nice + POOL_NICER_BY).min(NICEST));
 }

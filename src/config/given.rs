@@ -58,7 +58,7 @@ impl Given {
         text.parse().map_err(|error| self.wrong(format!("{text:?}: {error}"), accepted))
     }
 
-    /// Returns the policy that the setting names.
+    /// Returns the policy whose name is the value of this setting.
     pub fn policy<P: Copy>(&self, policies: &[(&str, P)], accepted: &'static str) -> Result<P, ConfigError> {
         let text = self.value.trim();
         let named = policies.iter().find(|(name, _)| *name == text);
@@ -101,7 +101,7 @@ pub(super) struct Layers<'a> {
     flags: Layer,
     environment: Environment<'a>,
     file: Layer,
-    /// Command-line arguments, which declare the environment variable and default of each setting.
+    /// Definition of the command line, which contains the environment variable and the default of each setting.
     list: Command,
 }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{ConfigError, Layers, setting};
 
-/// Limits of the transaction history in memory. If either is exceeded, the oldest transactions are dropped.
+/// Limits of the transaction history in memory. If either limit is exceeded, the oldest transactions are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
     /// Age at which a transaction is dropped, counted from the end of the transaction.
     pub age: Duration,
-    /// Maximum number of transactions. Together, they can have up to four times as many operations. 0 disables the history.
+    /// Maximum number of transactions. The history can contain up to four times as many operations. 0 disables the history.
     pub transactions: usize,
 }
 

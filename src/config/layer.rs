@@ -1,6 +1,6 @@
 //! Declares all settings: the flag, environment variable, configuration file member, default and help text of each.
 //!
-//! This module does not validate values: `RunArgs::load` does so after merging the layers.
+//! This module does not validate the values. `RunArgs::load` validates them after it has merged the layers.
 
 use std::path::PathBuf;
 
@@ -253,7 +253,7 @@ pub(super) struct Layer {
     pub log: Option<String>,
 }
 
-/// Deserializes a YAML list, or a comma-separated string like the one that the flag takes.
+/// Deserializes a YAML list, or a comma-separated string in the format of the flag.
 fn list_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a list or a comma-separated string")]

@@ -1,6 +1,6 @@
 //! Suggestions for mistyped words.
 //!
-//! Settings and command line share this module, so that both suggest the same correction.
+//! The settings and the command line both use this module, so that they suggest the same corrections.
 
 /// Returns `; did you mean X?` if one of the candidates resembles the word, and an empty string otherwise.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {

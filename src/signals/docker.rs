@@ -49,7 +49,7 @@ const INSPECTIONS_MAX: usize = 8;
 /// Maximum number of main processes to watch. Each watched process takes one file descriptor.
 const PROCESSES_MAX: usize = 4096;
 
-/// Message if the daemon closes the event stream without an error.
+/// Error message for an event stream that the daemon has closed without an error.
 const STREAM_CLOSED: &str = "Docker closed the event stream; the daemon was stopped, or a proxy limits the duration of connections";
 
 /// [`Tracker`] configuration.
@@ -68,7 +68,7 @@ pub struct TrackerConfig {
 pub struct HostError {
     /// Configured daemon address.
     pub docker_host: String,
-    /// Why the address is unusable.
+    /// Reason why the address is unusable.
     pub reason: &'static str,
 }
 
@@ -87,7 +87,7 @@ pub struct Microservice {
     pub process_start_time: u64,
     /// Creation time of the container, by the daemon's clock.
     pub created: SystemTime,
-    /// When the container was last started, by the daemon's clock.
+    /// Time at which the container was last started, by the daemon's clock.
     pub started_at: SystemTime,
 }
 
@@ -127,7 +127,7 @@ pub enum MicroserviceChange {
         label: String,
         /// Full id of the container that had the label.
         container_id: String,
-        /// Why the container no longer has the label.
+        /// Reason why the container no longer has the label.
         reason: GoneReason,
     },
     /// The daemon's list of running containers has been processed completely. Sent once for each connection to the daemon.
@@ -181,10 +181,10 @@ impl Drop for Tracker {
 /// Error that is returned if the receiver of changes is closed.
 struct EventsLost;
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 enum SessionEnd {
     EventsLost,
-    /// The connection was lost; contains the error message.
+    /// The connection was lost. Contains the error message.
     Lost(String),
 }
 
@@ -194,7 +194,7 @@ impl From<EventsLost> for SessionEnd {
     }
 }
 
-/// Response to a request.
+/// Response of the daemon to a list or inspect request.
 enum Reply {
     Listed(Result<Vec<ListedContainer>, api::ApiError>),
     Inspected {
@@ -210,13 +210,13 @@ struct Driver {
     own_netns_inode: u64,
     changes: UnboundedSender<MicroserviceChange>,
     registry: ContainerRegistry,
-    /// Watched main process of each container, by container id. `deaths` has a future for each of these processes.
+    /// Watched main process of each container, by container id. `deaths` contains a future for each of these processes.
     watched: BTreeMap<String, ProcessIdentity>,
     /// One future for each watched process. It completes when the process has ended.
     deaths: FuturesUnordered<BoxFuture<'static, (String, ProcessIdentity)>>,
-    /// Inspections to start: the container id, and the pause before the request.
+    /// Inspections to start, each with the container id and the pause before the request.
     inspections: VecDeque<(String, Duration)>,
-    /// Time of the newest observed event, in nanoseconds after the epoch.
+    /// Time of the newest observed event, in nanoseconds since the Unix epoch.
     last_event_ns: Option<i64>,
 }
 
@@ -282,8 +282,8 @@ impl Driver {
 
     /// Requests the events and then the container list, and processes the responses until the connection is lost.
     ///
-    /// The daemon sends the response header before it subscribes the client to events. To miss no event, the agent requests all
-    /// events since a time before the list, and the daemon replays the events that have already happened.
+    /// The daemon sends the response header before it subscribes the client to events. Therefore, the agent requests all events
+    /// since a time before the list. The daemon replays the events that have already happened, so no event is missed.
     async fn follow(&mut self, api: &Api) -> Result<SessionEnd, SessionEnd> {
         let changes = self.changes.clone();
         let since = self.last_event_ns.unwrap_or_else(now_ns).saturating_sub(REPLAY_NS);

@@ -1,4 +1,4 @@
-//! Events from Docker and the kernel: which containers are running, and when a namespace reference may resolve to another
+//! Observes Docker and the kernel: detects which containers are running, and when a namespace reference may resolve to another
 //! namespace.
 //!
 //! Contains the Docker tracker ([`docker`]), the namespace watcher ([`namespaces`]), and the code for pidfds that both of them

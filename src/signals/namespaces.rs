@@ -47,7 +47,7 @@ pub struct WatcherConfig {
     pub netns_dir: PathBuf,
 }
 
-/// State of a reference as known to the engine.
+/// Result of the last attempt of the engine to resolve a namespace reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Binding {
     /// The reference resolved to the namespace with this inode number.
@@ -126,7 +126,7 @@ impl Drop for Watcher {
 /// Error that is returned if the receiver of keys is closed.
 struct EventsLost;
 
-/// A process whose end is awaited through a pidfd. Dropping the value closes the pidfd.
+/// Process whose end the watcher awaits through a pidfd. Dropping the value closes the pidfd.
 struct Pin {
     process: (i32, Option<u64>),
     abort: AbortHandle,

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Why a pidfd could not be opened.
+/// Reason why a pidfd could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// There is no such process, or it has ended and is waiting to be reaped.
@@ -116,7 +116,8 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 ///
 /// # Errors
 ///
-/// Returns the kernel's error if the file cannot be read (`NotFound`: no such process), and `InvalidData` if it cannot be parsed.
+/// Returns the kernel's error if the file cannot be read, and `InvalidData` if the file cannot be parsed. The error is `NotFound`
+/// if the process does not exist.
 pub fn start_time(pid: i32) -> io::Result<u64> {
     ProcessStat::of(pid).map(|stat| stat.start_time)
 }

@@ -91,8 +91,8 @@ impl ClientStore {
     /// Opens or creates the file in a directory, locks it, and reads the values of each source.
     ///
     /// # Errors
-    /// Fails if the directory or the file cannot be used. In this case, the agent must not start: without the values, it would
-    /// delete everything that clients have configured.
+    /// Fails if the directory or the file cannot be used. In this case, the agent must not start, because without the values it
+    /// would delete everything that clients have configured.
     pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, SourceItems>), ClientStoreError> {
         let data = DataDir::open(directory)?;
         let path = data.path_of(FILE_NAME);
@@ -141,8 +141,8 @@ impl ClientStore {
         Ok(sources)
     }
 
-    /// Stores changes of a source atomically; `None` deletes the key. If `replace` is `true`, also deletes all other values of
-    /// the source.
+    /// Stores changes of a source atomically. The value `None` deletes a key. If `replace` is `true`, also deletes all other
+    /// values of the source.
     ///
     /// Returns when the changes are on disk, which may take milliseconds.
     ///

@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Result<Vec<Item>, DocumentError> {
     Ok(items)
 }
 
-/// Returns the parser limits for a text of this length. The caller must have limited the length itself.
+/// Returns the parser limits for a text of this length. The caller must limit the length of the text.
 ///
 /// A text cannot have more nodes than bytes. The parser's default limits for aliases still apply, because aliases can expand to
 /// much more than the length of the text.

@@ -1,4 +1,4 @@
-//! Desired state source: a store with the etcd v3 API.
+//! Source of the desired state that reads a store with the etcd v3 API.
 //!
 //! Lists and watches one prefix, and recovers from lost connections, compaction and a replaced store. A periodic comparison detects changes
 //! that the watch has lost, which should never happen. The source does not decode values, and reports a key as deleted only if a
@@ -56,7 +56,7 @@ impl RawKey {
     /// Returns the key as text.
     ///
     /// # Errors
-    /// Fails if the key is not UTF-8; [`fmt::Display`] shows it escaped.
+    /// Fails if the key is not UTF-8. The [`fmt::Display`] implementation escapes such keys.
     pub fn as_str(&self) -> Result<&str, Utf8Error> {
         std::str::from_utf8(&self.0)
     }
@@ -101,7 +101,7 @@ pub struct RawChange {
     pub key: RawKey,
     /// Store revision of the write or deletion.
     pub mod_revision: i64,
-    /// New value; `None` if the key was deleted.
+    /// New value. `None` if the key was deleted.
     pub value: Option<Vec<u8>>,
 }
 
@@ -129,7 +129,7 @@ pub enum SnapshotReason {
 /// Event that the source delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
-    /// All keys below the prefix at `revision`: a full resync.
+    /// All keys below the prefix at `revision`. The receiver must replace its whole state.
     Snapshot {
         /// Store revision of the listing.
         revision: i64,
@@ -150,7 +150,7 @@ pub enum SourceEvent {
         /// Error message for users.
         message: String,
     },
-    /// The store can be reached again after [`SourceEvent::Disconnected`]; missed changes follow.
+    /// The store can be reached again after [`SourceEvent::Disconnected`]. Missed changes follow.
     Reconnected,
 }
 
@@ -159,7 +159,7 @@ pub enum SourceEvent {
 pub struct SourceOptions {
     /// Interval at which the revisions of all keys are compared with the delivered revisions.
     pub compare_interval: Duration,
-    /// The note about the store that an earlier process saved; `None` if there is no such note.
+    /// Note about the store that an earlier process saved. `None` if there is no saved note.
     pub note: Option<Note>,
 }
 
@@ -229,7 +229,7 @@ impl Source {
         }
     }
 
-    /// Returns a receiver for the note by which a later process recognizes the store. The note is never older than the last
+    /// Returns a receiver for the note that a later process uses to recognize the store. The note is never older than the last
     /// delivered event.
     pub fn noted(&self) -> watch::Receiver<Option<Note>> {
         self.noted.clone()
@@ -261,7 +261,7 @@ impl Drop for Source {
 /// Reason to list the store again after a session that ended without an error.
 struct ListAgain(SnapshotReason);
 
-/// Task that reads the store, session after session, and posts events for the receiver.
+/// Task that reads the store in consecutive sessions, and posts events for the receiver.
 struct Reader {
     connector: Connector,
     prefix: Arc<[u8]>,
@@ -269,7 +269,7 @@ struct Reader {
     reading: Reading,
     buffer: Arc<CoalescingBuffer>,
     noted: watch::Sender<Option<Note>>,
-    /// Time at which the current session was established; `None` if there is no working session.
+    /// Time at which the current session was established. `None` if there is no working session.
     established: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads and follows the initial configuration file.
+//! Reads the initial configuration file, and watches it for changes.
 //!
 //! If the file is deleted or becomes unreadable, its last contents stay in effect.
 
@@ -54,7 +54,7 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file, and watches it from then on.
+    /// Reads the file, and starts watching it for changes.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is not a configuration document. The agent must not start without its configuration.

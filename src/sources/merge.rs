@@ -44,7 +44,7 @@ struct Rank {
     name: Arc<str>,
 }
 
-/// Strength of a source. Between sources of the same strength, the names decide.
+/// Strength of a source. Sources of the same strength are ranked by name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Strength {
     Held,
@@ -55,10 +55,10 @@ enum Strength {
 /// Changes of the desired state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Update<V> {
-    /// `true` if `changes` contains all desired values, as in the first update and in [`Merge::everything`]; `false` if it
+    /// `true` if `changes` contains all desired values, as in the first update and in [`Merge::everything`]. `false` if `changes`
     /// contains only differences.
     pub full: bool,
-    /// Keys with the values that are now in effect; `None` if no source has a value for the key.
+    /// Keys with the values that are now in effect. The value is `None` if no source has a value for the key.
     pub changes: Vec<(Key, Option<V>)>,
 }
 
@@ -107,7 +107,7 @@ impl<V: Clone + PartialEq> Merge<V> {
         self.update(changes)
     }
 
-    /// Changes values of a source, in order; `None` deletes the key.
+    /// Changes values of a source, in order. The value `None` deletes a key.
     pub fn change(&mut self, source: &str, items: impl IntoIterator<Item = (Key, Option<V>)>) -> Update<V> {
         let rank = self.rank(source);
         let mut own = self.held.remove(&rank).unwrap_or_default();
@@ -200,7 +200,7 @@ impl<V: Clone + PartialEq> Merge<V> {
     }
 
     /// Returns the value that would be in effect for a key if `source` had `value` for the key. The outer `None` means that
-    /// nothing would change, and the inner `None` that no source would have a value.
+    /// nothing would change. The inner `None` means that no source would have a value.
     pub fn would_apply<'a>(&'a self, source: &str, key: &Key, value: Option<&'a V>) -> Option<Option<&'a V>> {
         let rank = self.rank(source);
         if self.covered(&rank, key) {

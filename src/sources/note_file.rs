@@ -1,4 +1,4 @@
-//! Keeps the [`Note`] about the store in the data directory, in the file `store.json`.
+//! Stores the [`Note`] about the store in the data directory, in the file `store.json`.
 
 use std::{
     fs::{self, OpenOptions},
@@ -69,7 +69,7 @@ impl NoteFile {
 
     /// Replaces the contents of the file if the note has changed.
     ///
-    /// The file is not synced to disk. If the machine crashes, the note is not needed, because the kernel has no orphans after a
+    /// The file is not synced to disk. The note is not needed after a crash of the machine, because no network object survives a
     /// reboot.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub(super) fn counter() -> IntCounter {
     COUNT.clone()
 }
 
-/// Reports a defect: the impossible state `what` has occurred.
+/// Reports a defect. `what` describes the impossible state that has occurred.
 ///
 /// # Panics
 /// Panics in tests and in the simulator.

@@ -1,7 +1,7 @@
 //! Metrics of the agent that are updated as events happen.
 //!
-//! Updates never block for long: each update is a lookup and an addition. Numbers that the scheduler can provide at any time are
-//! not kept here: the API reads them from the scheduler when a client requests metrics.
+//! Updates never block for long, because each update is a lookup and an addition. Numbers that the scheduler can provide at any
+//! time are not stored here. The API reads them from the scheduler when a client requests metrics.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use super::{calls::Calls, defects};
 /// Bucket upper bounds for the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
 
-/// Maximum number of store revisions whose read time is kept. The oldest are dropped.
+/// Maximum number of store revisions whose read time is stored. The oldest revisions are dropped first.
 const REVISIONS_KEPT: usize = 16_384;
 
 /// Metrics of one agent.
@@ -96,7 +96,7 @@ impl Metrics {
         metrics
     }
 
-    /// Returns all metrics in the form that is exported to a monitoring system.
+    /// Returns all metrics, grouped into Prometheus metric families.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
@@ -113,7 +113,7 @@ impl Metrics {
         counts.collect()
     }
 
-    /// Sets the metric that says whether status can be written to the store.
+    /// Sets the metric that shows whether the agent can write status to the store.
     pub fn set_connected(&self, connected: bool) {
         self.connected.set(i64::from(connected));
     }

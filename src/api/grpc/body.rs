@@ -1,8 +1,8 @@
 //! Wraps the request and response bodies of gRPC calls. Limits the size of received messages and the time to receive them, and
 //! counts messages in both directions.
 //!
-//! Neither a tonic layer nor a codec could do this: a layer sees bodies but not messages, and a codec sees messages but not the
-//! call that they belong to.
+//! Neither a tonic layer nor a codec can do this, because a layer sees bodies but not messages, and a codec sees messages but not
+//! the call that they belong to.
 
 use std::{
     future::Future,
@@ -35,7 +35,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// Consumes bytes, and returns the number of messages that they complete.
+    /// Parses the next bytes of the body, and returns the number of messages that end in these bytes.
     fn pass(&mut self, mut bytes: &[u8]) -> u64 {
         let mut complete = 0;
         loop {
@@ -134,7 +134,7 @@ fn too_long(length: usize, longest: usize) -> Status {
     Status::resource_exhausted(words)
 }
 
-/// Response body. Dropping it ends the call.
+/// Response body that counts the messages sent. Dropping the body ends the call.
 pub(super) struct Answering {
     body: Body,
     frames: Frames,

@@ -28,7 +28,7 @@ use crate::{
 };
 use listener::{Activity, Busy, Limits};
 
-/// Factor by which the maximum number of concurrent calls exceeds the maximum number of connections. Most calls are idle streams.
+/// Ratio of the maximum number of concurrent calls to the maximum number of connections. Most calls are idle streams.
 const CALLS_PER_CONNECTION: usize = 4;
 
 /// Handler of gRPC calls: checks, counts and routes them.

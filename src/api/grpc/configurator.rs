@@ -152,8 +152,8 @@ fn status_key(key: &Key) -> Key {
     Key::from(key.as_str().replacen("config/", "config-status/", 1))
 }
 
-/// Waits until none of the watched values is PENDING. There is no timeout here: the future is dropped when the deadline of the
-/// call passes.
+/// Waits until none of the watched values is PENDING. No timeout is needed here, because the future is dropped when the deadline
+/// of the call passes.
 async fn until_none_waits(mut watcher: crate::engine::watch::Watcher<Arc<Published>>) -> Result<(), Status> {
     let mut pending = std::collections::BTreeSet::new();
     let waits = |published: &Published| match published {

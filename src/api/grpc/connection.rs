@@ -28,7 +28,7 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// The gRPC API, as a protocol that the `listener` crate serves.
+/// Protocol implementation with which the `listener` crate serves the gRPC API.
 #[derive(Clone)]
 pub(super) struct GrpcProtocol {
     /// Handler of all calls.

@@ -1,4 +1,4 @@
-//! `ManagerService`: sets, reads and follows values of any model. A client that stops reading does not delay the agent.
+//! `ManagerService`: sets, reads and watches values of any model. A client that stops reading updates does not delay the agent.
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
@@ -241,7 +241,8 @@ fn notification(ids: &[Id], key: &Key, published: Option<&Published>) -> Option<
 
 /// Returns whether the labels of a value match the requested ones.
 ///
-/// `k: v` requires label `k` with value `v`, or with any value if `v` is empty. `!k: v` requires the opposite of `k: v`.
+/// `k: v` requires the label `k` with the value `v`, or with any value if `v` is empty. `!k: v` requires that `k: v` does not
+/// match.
 fn has_labels(labels: &Labels, desired: &HashMap<String, String>) -> bool {
     desired.iter().all(|(name, value)| {
         let has = |name: &str| labels.get(name).is_some_and(|has| value.is_empty() || has == value);

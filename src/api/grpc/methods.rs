@@ -1,5 +1,6 @@
-//! Table of the gRPC methods that the agent serves. It is built from the service descriptors, so calls to unknown paths do not
-//! add metric labels.
+//! Table of the gRPC methods that the agent serves, built from the service descriptors.
+//!
+//! Calls to paths outside the table are not counted, so clients cannot create arbitrary metric labels.
 
 use std::collections::HashMap;
 

@@ -61,7 +61,7 @@ pub enum StartError {
     Setup(String),
 }
 
-/// Listens on an address (port 0: any free port) and serves calls on the API threads until the server is stopped.
+/// Listens on an address, and serves calls on the API threads until the server is stopped. Port 0 selects any free port.
 ///
 /// Uses the certificates, tokens and limits of the REST API.
 ///

@@ -41,7 +41,7 @@ pub fn transactions<'a, V: 'a>(records: impl IntoIterator<Item = &'a Transaction
     records.into_iter().map(|record| Transaction::of(record, show)).collect()
 }
 
-/// Converts the operations of a dry run to JSON. Each one lists the differences that it would repair.
+/// Converts the operations of a dry run to JSON. Each JSON operation lists the differences that it would repair.
 pub fn plan<V>(plan: &[Planned<V>], show: Show<'_, V>) -> Vec<Operation> {
     let differences = |planned: &Planned<V>| planned.comparison.differences().iter().map(Difference::of).collect();
     let operation = |planned| Operation {
@@ -73,7 +73,7 @@ impl From<FlagStatistics> for Counts {
     }
 }
 
-/// Record of a transaction.
+/// Transaction in the JSON format of ligato vpp-agent.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Transaction {

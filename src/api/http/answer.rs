@@ -64,7 +64,7 @@ pub async fn elsewhere(make: impl FnOnce() -> Answer + Send + 'static) -> Answer
 pub struct ApiError {
     /// Status code.
     pub status: StatusCode,
-    /// Description of the failure: the object, the reason and the remedy.
+    /// Error message, which states what failed, why it failed, and what the client can do.
     pub message: String,
     /// Additional members of the JSON body.
     pub members: Vec<(&'static str, Json)>,

@@ -1,8 +1,8 @@
 //! `/configuration`: reads, changes, validates, plans and confirms the desired state as one document.
 //!
-//! Additions to the API of ligato vpp-agent: DELETE, `atomic`, `confirm-within`, `source`, `description`, `verbose` and `plan`. Two
-//! differences are deliberate: a document that cannot be parsed is a client error (400 instead of 500), and values that fail are
-//! retried.
+//! DELETE, `plan`, and the parameters `atomic`, `confirm-within`, `source`, `description` and `verbose` are additions to the API
+//! of ligato vpp-agent. Two differences are deliberate. A document that cannot be parsed is a client error (400 instead of 500),
+//! and the agent retries values that fail.
 
 use std::{
     sync::LazyLock,
@@ -268,7 +268,7 @@ async fn commit(api: &Api, query: &Query, request: ClientRequest) -> Answer {
     Err(present.fold(error, |error, (name, value)| error.with_member(name, value)))
 }
 
-/// Returns the empty object with which ligato vpp-agent reports success.
+/// Returns an empty JSON object, which ligato vpp-agent also returns on success.
 fn nothing() -> Answer {
     answer::json(&json!({}))
 }

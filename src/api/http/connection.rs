@@ -24,7 +24,7 @@ const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// The REST API, as a protocol that the `listener` crate serves.
+/// Protocol implementation with which the `listener` crate serves the REST API.
 #[derive(Clone)]
 pub struct Rest {
     /// Router that handles all requests.
@@ -64,7 +64,7 @@ impl Protocol for Rest {
         let mut last_words = Vec::new();
         if let Err(error) = ended {
             debug!(%peer, "REST: {error}");
-            // A client that has sent nothing gets no response: idle connections are closed silently.
+            // Close an idle connection without a response if the client has sent nothing.
             if parts.read_buf.starts_with(HTTP2) {
                 last_words = refusal::http2("this port serves HTTP/1.1; the gRPC API has its own address (--grpc-listen)");
             } else if error.is_timeout() && !parts.read_buf.is_empty() {

@@ -1,4 +1,5 @@
-//! `/scheduler/dump`: the values of a descriptor, as desired, as last known to the agent, or as read from the kernel on request.
+//! `/scheduler/dump`: returns the values of a descriptor. The client chooses between the desired values, the values last known to
+//! the agent, and the values read from the kernel.
 
 use axum::{extract::State, routing::get};
 use models::{

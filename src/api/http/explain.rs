@@ -1,6 +1,6 @@
 //! `/scheduler/explain`: status, dependencies, derived values, dependents and last operations of one key.
 //!
-//! Ligato vpp-agent has no such endpoint.
+//! This endpoint does not exist in ligato vpp-agent.
 
 use axum::{extract::State, routing::get};
 use models::{

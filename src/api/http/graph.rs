@@ -1,7 +1,7 @@
 //! `/scheduler/graph`: draws the graph of values and their dependencies.
 //!
-//! Shows the whole graph, the graph at the end of a transaction, or the neighbourhood of a key if the whole graph is too large to
-//! read. The module `dot` writes the graph for Graphviz, and `svg` draws it as an image.
+//! The client can request the whole graph, the graph at the end of a transaction, or only the neighbourhood of a key. The module
+//! `dot` writes the graph for Graphviz, and `svg` draws it as an image.
 
 mod dot;
 mod layout;
@@ -52,7 +52,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[Endpoint {
     ..Endpoint::get("/scheduler/graph", "Graph of the values and their dependencies", || get(graph))
 }];
 
-/// Node of a graph.
+/// Node of a graph, which represents the value of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     key: String,

@@ -121,7 +121,8 @@ async fn transactions(State(api): State<Api>, query: Query) -> Answer {
         let within = within.map(|record| record.as_ref());
         match as_text {
             true => Ok(answer::text(text::transactions(within, &print))),
-            // As in ligato vpp-agent, an inverted range results in `null`, and a range without transactions in an empty list.
+            // As in ligato vpp-agent, the response is `null` if the range is inverted, and an empty list if no transaction is in
+            // the range.
             false if since > until => answer::json(&serde_json::Value::Null),
             false => answer::json(&json::transactions(within, &show)),
         }

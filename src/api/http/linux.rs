@@ -1,7 +1,7 @@
 //! `/dump/linux/v2/…` and `/stats/linux/…`: managed interfaces, ARP entries and routes as read from the kernel.
 //!
-//! Messages are encoded as in ligato vpp-agent, with the plain JSON encoding of Go: enums as numbers, default values omitted, a
-//! `oneof` under the name of its Go type.
+//! Messages are encoded as in ligato vpp-agent, which uses the plain JSON encoding of Go. Enums are encoded as numbers, default
+//! values are omitted, and the member of a `oneof` is stored under the name of its Go type.
 
 use axum::{extract::State, routing::get};
 use models::proto::ligato::linux::interfaces::{Interface as InterfaceMessage, interface::Link};
@@ -124,7 +124,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-/// Returns whether an interface is included in the list. Interfaces that merely refer to foreign links are left out.
+/// Returns whether an interface is included in the list. Interfaces that only refer to links of other programs are not included.
 fn is_listed(found: &&RetrievedInterface) -> bool {
     let kind = link_kinds::by_type(found.message.r#type().as_str_name());
     kind.is_none_or(|kind| kind.spec().life_cycle != LifeCycle::Referred)
@@ -161,7 +161,8 @@ fn plain(message: &InterfaceMessage) -> PlainInterface {
     }
 }
 
-/// Encodes the member of `link` as Go does: under the name of its Go type, with proto field names and numeric enums.
+/// Encodes the `oneof` field `link` as Go does. The content is stored under the name of its Go type, with proto field names and
+/// numeric enums.
 fn plain_link(link: &Link) -> Json {
     let (member, message) = link_member(link);
     let words = member.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);

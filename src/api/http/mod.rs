@@ -89,7 +89,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Listens on an address (port 0: any free port) and serves requests on the API threads until the server is stopped.
+/// Listens on an address, and serves requests on the API threads until the server is stopped. Port 0 selects any free port.
 ///
 /// # Errors
 /// Fails if the address or the certificates cannot be used.

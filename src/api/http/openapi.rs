@@ -86,8 +86,8 @@ pub(super) fn document() -> String {
 
 /// Returns the schemas of the configuration document, by message name.
 ///
-/// The field names are those that the agent writes. Unlike in the schema for editors, a member may be `null`, because protobuf
-/// JSON reads `null` as absent.
+/// The schemas contain the field names that the agent writes. Unlike in the schema for editors, `null` is allowed for every
+/// member, because protobuf JSON reads `null` as absent.
 fn configuration() -> Map<String, Json> {
     let text = schema(FieldNames::OnlyJson)["definitions"]
         .to_string()
@@ -180,7 +180,8 @@ fn success(endpoint: &Endpoint) -> Json {
     json!({ "description": "Success", "content": content })
 }
 
-/// Returns the media type of a JSON response: the first example, and a schema that covers all examples.
+/// Returns the OpenAPI media type object of a JSON response. It contains the first example, and a schema that covers all
+/// examples.
 fn json_of(examples: &[&str]) -> Json {
     let mut media = json!({});
     for example in examples.iter().filter(|example| !example.is_empty()) {

@@ -13,11 +13,13 @@ use axum::http::{
 use super::answer::ApiError;
 use crate::api::security::Role;
 
-/// Request header: relation between the origin of the requesting page and this server (W3C Fetch Metadata).
+/// Request header that describes the relation between the origin of the requesting page and this server (W3C Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// Request header: mode of the request, which is `navigate` if the user has opened a page (W3C Fetch Metadata).
+/// Request header that contains the mode of the request. The mode is `navigate` if the user has opened a page (W3C Fetch
+/// Metadata).
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-/// Response header: origins whose pages may include the response (Fetch Standard, Cross-Origin-Resource-Policy).
+/// Response header that restricts which origins can embed the response in their pages (Fetch Standard,
+/// Cross-Origin-Resource-Policy).
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Headers of every response. They stop browsers from guessing the content type, and from including the response in pages of

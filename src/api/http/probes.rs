@@ -1,4 +1,5 @@
-//! `/liveness` and `/readiness`: health of the agent, for supervisors and for clients that wait for it.
+//! `/liveness` and `/readiness`: report the health of the agent to supervisors, and to clients that wait until the agent is
+//! ready.
 //!
 //! The responses contain the health that the agent publishes (see `agent::report`).
 
@@ -76,7 +77,7 @@ struct Health {
     plugins: Vec<Part>,
     #[serde(rename = "PluginStatus")]
     plugin_status: BTreeMap<String, Part>,
-    /// Names of the parts that the agent can run without. Only `docker` is such a part.
+    /// Names of the optional plugins, without which the agent can run. Only `docker` is listed.
     #[serde(rename = "NonFatalPlugins")]
     non_fatal_plugins: Option<Vec<String>>,
 }
@@ -126,7 +127,7 @@ fn answer(api: &Api, ready: bool) -> Response {
     response
 }
 
-/// Returns false if an essential part has failed, so that a supervisor restarts the agent.
+/// Returns false if an essential component has failed, so that a supervisor restarts the agent.
 ///
 /// While removals are on hold, the agent reports etcd as failed. This failure is ignored, because a restart would not help.
 fn is_alive(agent: &AgentStatus) -> bool {

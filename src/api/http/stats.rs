@@ -101,7 +101,7 @@ struct CallStats {
 impl CallStats {
     fn new(name: &str, handled: Handled) -> Self {
         let Handled { count, seconds } = handled;
-        // The number of calls stays far below 2^53, up to which `f64` is exact.
+        // The number of calls stays far below 2^53, so its conversion to `f64` is exact.
         let avg = if count == 0 { 0.0 } else { seconds / count as f64 };
         CallStats {
             name: name.to_owned(),

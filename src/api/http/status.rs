@@ -21,7 +21,7 @@ use crate::scheduler::{
 };
 use crate::{api::Api, descriptors::Network};
 
-/// Name of a query parameter. If it is set, the state of a value also reflects the states of its derived values.
+/// Name of the query parameter that makes the state of a value also reflect the states of its derived values.
 const WHOLE: &str = "whole";
 
 pub(super) const ENDPOINTS: &[Endpoint] = &[
@@ -51,8 +51,8 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// State of a value, the time at which the value entered it, and an explanation. `/scheduler/status` contains neither times nor
-/// explanations, because ligato vpp-agent does not report them.
+/// State of a value, the time at which the value entered this state, and an explanation. `/scheduler/status` contains neither
+/// times nor explanations, because ligato vpp-agent does not report them.
 #[derive(Serialize)]
 struct Detail {
     key: String,

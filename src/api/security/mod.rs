@@ -22,12 +22,12 @@ use self::{
 };
 use crate::config::HttpSettings;
 
-/// Permission of a client.
+/// Role of a client, which determines the requests that the client can make.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Role {
-    /// Read everything.
+    /// The client can read everything.
     Read,
-    /// Read and change everything.
+    /// The client can read and change everything.
     Write,
 }
 
@@ -68,7 +68,8 @@ pub enum Denied {
 }
 
 impl Denied {
-    /// Returns whether the client has no valid token. Returns false if the token is valid, but its role is insufficient.
+    /// Returns true if the token is missing, unknown or expired. Returns false if the token is valid but its role is
+    /// insufficient.
     pub fn is_unauthenticated(&self) -> bool {
         !matches!(self, Denied::Role { .. })
     }
@@ -80,7 +81,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Creates access control with the tokens in a file. Without a file, all requests are allowed.
+    /// Reads the tokens from a file. Without a file, all requests are allowed.
     ///
     /// # Errors
     /// Fails if the file cannot be read or parsed.

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// If at least this many addresses are tracked, the addresses with a full bucket are dropped, because they sent no recent request.
+/// Number of tracked addresses above which unused addresses are dropped. An address with a full bucket has sent no recent
+/// request.
 const ADDRESSES_KEPT: usize = 1024;
 
 /// Rate limiter with a token bucket for each client address. The bucket size is the number of requests allowed per second.
 pub struct RateLimiter {
     per_second: f64,
-    // A std mutex is enough: it is held for map operations only.
+    // A std mutex is sufficient, because it is locked only during map operations.
     buckets: Mutex<HashMap<IpAddr, Bucket>>,
 }
 

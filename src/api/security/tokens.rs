@@ -1,8 +1,8 @@
 //! Reads the tokens file, which lists the clients and their roles.
 //!
-//! A line is `NAME ROLE TOKEN [EXPIRY]`, separated by whitespace. ROLE is `read` or `write`. TOKEN is the token itself, or
-//! `sha256:` followed by the SHA-256 hash of the token in hexadecimal digits. EXPIRY is an RFC 3339 time. Empty lines and lines
-//! that start with `#` are ignored.
+//! Each line has the form `NAME ROLE TOKEN [EXPIRY]`, with whitespace between the fields. ROLE is `read` or `write`. TOKEN is the
+//! token itself, or `sha256:` followed by the SHA-256 hash of the token in hexadecimal digits. EXPIRY is an RFC 3339 time. Empty
+//! lines and lines that start with `#` are ignored.
 //!
 //! Only hashes of tokens are kept in memory. Tokens never appear in messages.
 
@@ -23,7 +23,7 @@ use super::Role;
 
 /// Minimum length of a token. Shorter tokens could be guessed.
 const TOKEN_CHARACTERS_MIN: usize = 16;
-/// Prefix of a hash that the file contains instead of the token.
+/// Prefix of a hash in the tokens file. The file can contain the hash of a token instead of the token itself.
 const HASHED: &str = "sha256:";
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
@@ -96,7 +96,8 @@ struct Content {
 /// valid.
 pub struct Tokens {
     path: PathBuf,
-    // A std mutex is enough: it is held only to compare file versions, and to read a small file when they differ.
+    // A std mutex is sufficient, because it is locked only to compare file versions, and to read a small file if the versions
+    // differ.
     content: Mutex<Content>,
 }
 
@@ -116,7 +117,7 @@ impl Tokens {
     pub fn holder(&self, token: &str) -> Option<Holder> {
         let holders = self.current();
         let shown = hash(token);
-        // Compare with all known tokens, and in constant time, so that the duration reveals nothing about the known tokens.
+        // Compare the token with every known token in constant time, so that the duration reveals nothing about the known tokens.
         let mut found = None;
         for (known, holder) in holders.iter() {
             if is_equal(known, &shown) {
@@ -187,7 +188,8 @@ fn parse_file(path: &PathBuf) -> Result<Arc<[(Hash, Holder)]>, TokenError> {
     }
 }
 
-/// Returns the reason why another user or group can write to a file. `None` if only root and the user of this process can.
+/// Returns the reason why another user or group can write to a file. Returns `None` if only root and the user of this process can
+/// write to it.
 fn unprotected(file: &Metadata) -> Option<String> {
     let own = nix::unistd::geteuid().as_raw();
     match (file.mode() & 0o022, file.uid()) {
@@ -339,7 +341,7 @@ mod tests {
         }
         allow(0o644);
         let tokens = Tokens::read(path.clone()).expect("protected");
-        // If the file becomes writable for other users later, its new content is ignored.
+        // If the file later becomes writable by other users, its new content is ignored.
         allow(0o666);
         fs::write(&path, "b write second-token-of-them\n").expect("writable");
         assert_eq!(tokens.holder("second-token-of-them"), None);

@@ -30,7 +30,7 @@ const LABEL_LABEL: &str = "io.ligato.microservice-label";
 /// Events after which a container may have started or stopped, or may have another name.
 const ACTIONS: [&str; 6] = ["start", "die", "destroy", "stop", "kill", "rename"];
 
-/// Why a request to the daemon failed.
+/// Reason why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiError {
     /// The daemon could not be reached, or returned an error.
@@ -77,7 +77,7 @@ impl Host {
         }
     }
 
-    /// Returns the path of the Unix socket; `None` for a TCP address.
+    /// Returns the path of the Unix socket, or `None` for a TCP address.
     pub(super) fn socket(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => Some(path),
@@ -108,11 +108,11 @@ pub(super) struct Description {
     pub(super) name: String,
     /// Microservice label, if the container has one.
     pub(super) label: Option<String>,
-    /// When the container was created.
+    /// Time at which the container was created.
     pub(super) created: SystemTime,
-    /// When the container was last started.
+    /// Time at which the container was last started.
     pub(super) started_at: SystemTime,
-    /// PID of the container's main process; `None` if the container is not running.
+    /// PID of the container's main process. `None` if the container is not running.
     pub(super) pid: Option<i32>,
 }
 
@@ -175,7 +175,7 @@ impl Api {
         Ok(containers.into_iter().filter_map(listed).collect())
     }
 
-    /// Inspects a container; returns `None` if there is no container with this id.
+    /// Inspects a container. Returns `None` if no container has this id.
     pub(super) async fn inspect(&self, container_id: &str) -> Result<Option<Description>, ApiError> {
         let request = self.docker.inspect_container(container_id, None::<InspectContainerOptions>);
         let found = async {

@@ -116,9 +116,9 @@ pub(crate) struct ContainerRegistry {
     /// Microservices whose main process is watched and not known to have ended, by container id.
     running: BTreeMap<String, Microservice>,
     /// Creation times and ids of the containers in `running`, by label. The last container in each set is the newest, and should
-    /// hold the label.
+    /// be assigned the label.
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
-    /// Container that was last reported as the holder of each label.
+    /// Container that was last reported for each label, with the identity of its main process.
     announced: BTreeMap<String, (String, ProcessIdentity)>,
     /// Running containers that are not microservices. They are not inspected again for a new list, because their label and
     /// namespace cannot change while they run.
@@ -150,7 +150,7 @@ impl Default for ContainerRegistry {
 }
 
 impl ContainerRegistry {
-    /// Processes an input, and returns the actions to carry out in this order.
+    /// Processes an input. Returns the actions that the caller must carry out, in order.
     pub(crate) fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
@@ -181,8 +181,8 @@ impl ContainerRegistry {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with the known containers. Inspects every container that is missing on one side, because the
-    /// list may be older than events that have already arrived.
+    /// Compares the daemon's list with the known containers. Inspects every container that is listed but not known, or known but
+    /// not listed, because the list may be older than events that have already arrived.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {
@@ -276,8 +276,7 @@ impl ContainerRegistry {
         self.connected = false;
         self.outstanding.clear();
         self.sync = Sync::Done;
-        // Do not let changes wait for the end of the comparison any longer, because the daemon may be unreachable for a long
-        // time.
+        // Report changes now instead of waiting for the comparison, because the daemon may be unreachable for a long time.
         self.debounce_all(actions);
         if self.outage.as_ref() != Some(&message) {
             self.outage = Some(message.clone());

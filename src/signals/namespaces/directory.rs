@@ -38,7 +38,7 @@ struct Installed {
     identity: (u64, u64),
 }
 
-/// Watch on the directory of named namespaces or, while that does not exist, on its parent.
+/// Watch on the directory of named namespaces. While this directory does not exist, its parent is watched instead.
 pub(super) struct Directory {
     path: PathBuf,
     events: EventStream<[u8; BUFFER_BYTES]>,
@@ -65,8 +65,8 @@ impl Directory {
     /// Moves the watch if the path now refers to another directory. Returns true in this case, because events may have been
     /// missed.
     ///
-    /// Must be called periodically: there is no event if another file system is mounted over the directory, or if its parent
-    /// appears.
+    /// Must be called periodically, because inotify reports no event if another file system is mounted over the directory, or if
+    /// the parent of the directory appears.
     pub(super) fn reinstall(&mut self) -> bool {
         let found = Self::find(&self.path);
         let current = self.installed.as_ref().map(|installed| (installed.place, installed.identity));
@@ -123,7 +123,7 @@ impl Directory {
                 .mask
                 .intersects(EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED);
             match (place, event.name) {
-                // Event of a watch that has been replaced.
+                // The event belongs to a watch that has been replaced.
                 (None, _) => {}
                 (Some(_), _) if lost => {
                     self.installed = None;

@@ -15,8 +15,8 @@ use super::{
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
 /// Check interval for references whose changes usually cause an event. Some changes cause no event, so checks are still needed.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
-/// Maximum duration of frequent checks after an event. Such checks are needed because a name appears shortly before the
-/// namespace is mounted on it.
+/// Maximum duration of frequent checks after an event. The checks are needed because a name appears shortly before the namespace
+/// is mounted on it.
 const BURST_MAX: Duration = Duration::from_millis(100);
 /// First pause between two checks in a burst, equal to the resolution of Tokio's timer. The pause doubles after each check.
 const BURST_STEP: Duration = Duration::from_millis(1);
@@ -32,7 +32,7 @@ struct Burst {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) target: Target,
-    /// State of the reference that the engine already knows or was notified of.
+    /// Last state of the reference that the engine has found or was notified of.
     known: Observation,
     /// Last state that the engine was notified of, and the time of that notification.
     reported: Option<(Observation, Instant)>,
@@ -59,9 +59,9 @@ impl Entry {
 
     /// Processes an observation. Returns whether to notify the engine.
     ///
-    /// The engine is notified if the observation differs from the state that the engine knows. While the engine still knows the
-    /// former state, the notification is repeated every [`CHECK_PERIOD`], so that no change is missed. The exception is a process
-    /// in the agent's own namespace, which the engine rejects on purpose.
+    /// The engine is notified if the observation differs from the state that the engine has found. The notification is repeated
+    /// every [`CHECK_PERIOD`] until the engine has found the new state, so that no change is missed. A notification about a
+    /// process in the agent's own namespace is not repeated, because the engine always rejects this namespace.
     pub(crate) fn learn(&mut self, seen: Observation, now: Instant, own_inode: u64) -> bool {
         if !matches!(seen, Observation::Absent | Observation::Obstructed) {
             self.burst = None;
@@ -93,7 +93,7 @@ impl Entry {
         true
     }
 
-    /// Returns whether the engine already knows this state, so that no notification is needed.
+    /// Returns whether this observation matches the last state that the engine has found or was notified of.
     #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn agrees(&self, seen: Observation) -> bool {
         !seen.differs_from(self.known)
@@ -144,7 +144,7 @@ impl Entry {
     }
 }
 
-/// Returns the first point after `now` of a time grid that starts at `origin`. Its points are `period` apart.
+/// Returns the first grid point after `now`. The grid starts at `origin`, and its points are `period` apart.
 fn on_grid(now: Instant, origin: Instant, period: Duration) -> Instant {
     let elapsed = now.saturating_duration_since(origin).as_nanos();
     let into_period = elapsed % period.as_nanos();

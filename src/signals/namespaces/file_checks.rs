@@ -1,7 +1,7 @@
 //! Checks namespace files on blocking threads instead of in the watcher task.
 //!
-//! A check can block forever if the file is on a file system whose server does not respond, and must not delay other checks. At
-//! most one check of each path is in flight.
+//! A check can block forever if the file is on a file system whose server does not respond. A blocked check must not delay other
+//! checks. At most one check of each path is in flight.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -44,7 +44,7 @@ impl FileChecks {
         }
     }
 
-    /// Returns the next completed check; waits forever if there is none.
+    /// Returns the next completed check. Waits forever if there is none.
     pub async fn next(&mut self) -> (PathBuf, Observation) {
         loop {
             match self.under_way.next().await {

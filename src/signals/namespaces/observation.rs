@@ -30,7 +30,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// Replaces the path `/proc/<pid>/ns/net` with the process.
+    /// Converts the path `/proc/<pid>/ns/net` to a process target. Returns all other targets unchanged.
     pub(crate) fn normalized(self) -> Self {
         match &self {
             Self::File(path) => process_of(path).map_or(self, Self::Process),
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// Returns the PID if the path is `/proc/<pid>/ns/net`; `None` for any other path.
+/// Returns the PID if the path is `/proc/<pid>/ns/net`, and `None` for any other path.
 fn process_of(path: &Path) -> Option<i32> {
     let pid: i32 = path.to_str()?.strip_prefix("/proc/")?.strip_suffix("/ns/net")?.parse().ok()?;
     (pid > 0).then_some(pid)
@@ -59,7 +59,7 @@ pub(crate) enum Observation {
         /// Start time of the process, in clock ticks since boot. `None` if it is unknown or the target is not a process.
         start_time: Option<u64>,
     },
-    /// The target cannot be read; contains the errno. The engine reports the same error when it fails to open the target.
+    /// The target cannot be read. Contains the errno. The engine reports the same error when it fails to open the target.
     Unreadable(i32),
 }
 
@@ -87,7 +87,7 @@ impl Observation {
     }
 }
 
-/// Resolves `target` now. Can block if the target is a file on a file system that does not respond.
+/// Reads the current state of `target`. Can block if the target is a file on a file system that does not respond.
 pub(crate) fn observe(target: &Target, netns_dir: &Path) -> Observation {
     match target {
         Target::Named(name) if is_file_name(name) => observe_file(&netns_dir.join(name)),

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 
 use super::{RawChange, RawItem, RawKey, SnapshotReason, SourceEvent};
 
-/// Coalescing event buffer. The reader fills it without waiting; one receiver empties it.
+/// Buffer that merges events. The reader of the store adds events without waiting, and a single receiver removes them.
 #[derive(Default)]
 pub(crate) struct CoalescingBuffer {
-    // A std mutex suffices: it is held for a few map operations and never across an await.
+    // A std mutex is sufficient, because it is locked only for a few map operations and never across an await.
     pending: Mutex<Pending>,
     filled: Notify,
 }

@@ -23,7 +23,7 @@ pub struct Note {
     pub keys: usize,
     /// Some of the desired keys, with their revisions and value hashes.
     pub witnesses: Vec<Evidence>,
-    /// Reason why removals are on hold; `None` if they are not.
+    /// Reason why removals are on hold. `None` if they are not on hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Reason>,
     /// Number of times that this process has detected a loss of the store's contents.
@@ -40,7 +40,7 @@ pub struct Reason {
     pub revision: i64,
 }
 
-/// Version of a key. The agent recognizes the store if the store has the key in this version.
+/// Version of a key. If the store contains the key in this version, the agent recognizes the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     key: String,
@@ -153,8 +153,8 @@ impl Note {
     }
 }
 
-/// Returns the FNV-1a hash of a value. Notes saved by other versions of the agent contain such hashes, so the algorithm must
-/// never change.
+/// Returns the FNV-1a hash of a value. The algorithm must never change, because notes saved by other versions of the agent
+/// contain these hashes.
 pub(super) fn hash(value: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     value.iter().fold(0xcbf2_9ce4_8422_2325, step)

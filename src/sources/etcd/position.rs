@@ -11,8 +11,8 @@ use super::{
     note::{self, Note, Past},
 };
 
-/// Version of a key. A store that was wiped and filled again by the same script can have the same keys at the same revisions, but
-/// with different values. Therefore a hash of the value is needed.
+/// Version of a key. The hash of the value is needed because a store that was wiped and filled again by the same script can have
+/// the same keys at the same revisions, but with different values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Fingerprint {
     mod_revision: i64,
@@ -91,7 +91,7 @@ impl Position {
         self.revision = self.revision.max(revision);
     }
 
-    /// Returns the note by which a later process recognizes this store.
+    /// Returns the note that a later process uses to recognize this store.
     pub fn note(&self) -> Note {
         let known = self.known.iter().map(|(key, known)| (key, known.mod_revision, known.value_hash));
         Note::of(self.cluster_id, self.revision, self.known.len(), known)
@@ -120,9 +120,9 @@ impl Position {
     /// Compares the position with a complete listing (including values) after a lost connection. `past` is the listing requested
     /// by [`Position::doubts`].
     ///
-    /// If the store has merely advanced, every key that was not written after the last delivered revision is still as delivered.
-    /// If the store was restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all
-    /// other cases, the store is a different one or was emptied.
+    /// If the store has merely advanced, every key that was not written after the last delivered revision still has its delivered
+    /// version. If the store was restored from a snapshot, some of these keys are unchanged, and others have an earlier version.
+    /// In all other cases, the store is a different one or was emptied.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));
@@ -185,7 +185,7 @@ impl Position {
         }
     }
 
-    /// Returns why the store may never have had the known keys, or `None` if the store's history shows that it had them.
+    /// Returns the reason to doubt that the store ever contained the known keys, or `None` if the store's history contains them.
     fn contradicted_by(&self, past: &Past) -> Option<String> {
         let lost = format!("every one of the {} known keys has changed", self.known.len());
         let listed = match past {

@@ -24,13 +24,13 @@ pub(crate) enum Compared {
 pub(crate) struct Reading {
     /// Events to deliver to the receiver, in order.
     events: Vec<SourceEvent>,
-    /// The note about the store that an earlier process saved; `None` if there is no such note.
+    /// Note about the store that an earlier process saved. `None` if there is no saved note.
     note: Option<Note>,
-    /// Delivered state; `None` until the first snapshot.
+    /// Delivered state. `None` before the first snapshot.
     position: Option<Position>,
-    /// Reason to deliver the next listing as a snapshot; `None` if only the differences need to be delivered.
+    /// Reason to deliver the next listing as a snapshot. `None` if only the differences need to be delivered.
     snapshot_because: Option<SnapshotReason>,
-    /// Message of the last reported connection loss; `None` once the store can be reached again.
+    /// Message of the last reported connection loss. `None` once the store can be reached again.
     reported: Option<String>,
     unconfirmed: Unconfirmed,
     /// Number of times that this process has detected a loss of the store's contents.
@@ -46,14 +46,14 @@ impl Reading {
         }
     }
 
-    /// Takes the events to deliver, in order.
+    /// Removes and returns the events to deliver, in order.
     ///
     /// [`Reading::note`] must be published first, because the note must never be older than a delivered event.
     pub fn take_events(&mut self) -> Vec<SourceEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// Returns the note by which a later process recognizes the store; `None` before the first listing.
+    /// Returns the note that a later process uses to recognize the store, or `None` before the first listing.
     pub fn note(&self) -> Option<Note> {
         let note = self.position.as_ref().map(Position::note)?;
         Some(Note {
@@ -62,7 +62,8 @@ impl Reading {
         })
     }
 
-    /// Returns the earlier revision, if any, that must also be listed to interpret the current listing; see [`Past`].
+    /// Returns the earlier revision that must also be listed to interpret the current listing (see [`Past`]). Returns `None` if
+    /// the current listing is sufficient.
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         match (&self.position, &self.note) {
             (Some(position), _) => position.doubts(revision, cluster_id, items),

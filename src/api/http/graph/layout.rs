@@ -1,4 +1,4 @@
-//! Lays out a graph in layers from left to right, each node to the right of all nodes that refer to it.
+//! Lays out a graph in layers from left to right. Each node is placed to the right of all nodes that refer to it.
 //!
 //! Uses the algorithm by Sugiyama, Tagawa and Toda (1981): break cycles, assign layers, and order each layer by the average position of
 //! the neighbours.
@@ -13,15 +13,15 @@ const GAP_X: f64 = 150.0;
 const GAP_Y: f64 = 10.0;
 /// Maximum number of characters of a key that are shown. Longer keys are shortened.
 pub const CHARACTERS_MAX: usize = 60;
-/// Number of passes in which the order within the layers is improved.
+/// Number of passes that improve the order of the nodes within the layers.
 const ROUNDS: usize = 12;
 
 /// Position and size of a node, in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
-    /// Left edge.
+    /// Horizontal position of the left edge.
     pub x: f64,
-    /// Top edge.
+    /// Vertical position of the top edge.
     pub y: f64,
     pub width: f64,
     pub height: f64,
@@ -37,7 +37,7 @@ pub struct Arranged {
     pub height: f64,
 }
 
-/// Lays out a graph.
+/// Assigns each node to a layer, orders the nodes within the layers, and computes their positions.
 pub fn arrange(picture: &Picture) -> Arranged {
     let forward = without_cycles(picture);
     let layer = layers(picture.nodes.len(), &forward);

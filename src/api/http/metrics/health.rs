@@ -1,6 +1,6 @@
 //! `/health`: health of the agent and of its dependencies, for Prometheus.
 //!
-//! The metric names are those of ligato vpp-agent; the values are those that this agent publishes.
+//! The metric names are the same as in ligato vpp-agent. The values come from the health that this agent publishes.
 
 use axum::{extract::State, response::Response};
 use models::{

@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use super::{counter, gauge};
 
-/// Prefix under which ligato vpp-agent exports its process metrics a second time.
+/// Name prefix of the second copy of each process metric, which ligato vpp-agent also exports.
 const OF_THE_REFERENCE: &str = "ligato_";
 /// Value reported for a limit that is not set, as in ligato vpp-agent.
 const UNLIMITED: f64 = u64::MAX as f64;
