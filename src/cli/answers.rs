@@ -1,7 +1,7 @@
 //! REST API responses, limited to the members that the commands use.
 //!
-//! Missing members get their defaults and unknown members are ignored, so an older client understands a newer agent. `/openapi.json` has
-//! examples.
+//! Missing members get default values and unknown members are ignored, so that a client can parse the responses of a newer agent.
+//! `/openapi.json` contains example responses.
 
 use std::collections::BTreeMap;
 
@@ -342,7 +342,7 @@ pub async fn identity(agent: &Agent) -> Result<Identity, Failure> {
 
 /// Reads the published states of all values, ordered by key.
 ///
-/// The published state of a value also reflects the states of the values derived from it.
+/// The published state of a value also depends on the states of the values that are derived from it.
 pub async fn values(agent: &Agent) -> Result<Vec<BaseStatus>, Failure> {
     list(agent, "/scheduler/status?whole=1").await
 }

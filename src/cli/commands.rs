@@ -1,4 +1,4 @@
-//! Client commands, each dispatched to the module that implements it.
+//! Defines the client commands, and dispatches each command to the module that implements it.
 
 use std::process::ExitCode;
 
@@ -119,7 +119,7 @@ async fn answer(command: &ClientCommand, args: &ClientArgs, output: &Output) -> 
         ClientCommand::Resync(args) => history::resync(args, &agent, output).await,
         ClientCommand::Removals(command) => removals::run(command, &agent, output).await,
         ClientCommand::Log(command) => log::run(command, &agent, output).await,
-        // Not reached: `kvdb` is handled above, and `run` handles the other three commands.
+        // This arm is unreachable, because `kvdb` is handled above and `run` handles the other three commands.
         ClientCommand::Kvdb(_) | ClientCommand::Model(_) | ClientCommand::Completion(_) | ClientCommand::Man(_) => Ok(0),
     }
 }

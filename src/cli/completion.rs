@@ -1,4 +1,5 @@
-//! `netns-agent completion` and `netns-agent man`: shell completion and manual pages, generated from the command-line definition.
+//! Implements `netns-agent completion` and `netns-agent man`, which generate shell completion scripts and manual pages from the
+//! command-line definition.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
-//! `netns-agent apply`, `delete`, `plan` and `confirm`: changes to the desired values.
+//! Implements `netns-agent apply`, `delete`, `plan` and `confirm`, which change the desired values or show what would change.
 //!
-//! The agent computes the plan. This module merely displays it and derives the exit code from it.
+//! The agent computes the plan. This module prints the plan and derives the exit code from it.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -207,7 +207,8 @@ impl SourceArgs {
 
 /// Reports PENDING values on standard error.
 ///
-/// The reason why each value is PENDING is printed only with the output format `name`. The other formats already contain it.
+/// Prints the reason why each value is PENDING only if the output format is `name`, because output in the other formats already
+/// contains the reasons.
 fn report_waiting(changed: &Changed, output: &Output) {
     if matches!(output.format, Format::Name) {
         for wait in &changed.waiting {
@@ -232,7 +233,7 @@ fn ask_to_confirm(confirm: &Confirm) {
     );
 }
 
-/// Confirms a change that would otherwise be rolled back, or lists all such changes.
+/// Confirms a change that would otherwise be rolled back, or lists all unconfirmed changes.
 pub async fn confirm(args: &ConfirmArgs, agent: &Agent, output: &Output) -> Outcome {
     let Some(seq) = args.seq else {
         return unconfirmed(agent, output).await;
@@ -324,7 +325,8 @@ async fn named(texts: &[String], agent: &Agent) -> Result<Document, Failure> {
     Document::of(values)
 }
 
-/// Sends a document to the agent. A response that reports failed values (status 422) is returned and is not an error.
+/// Sends a document to the agent and returns the response. A response with status 422, which reports failed values, is not treated
+/// as an error.
 async fn change(agent: &Agent, method: Method, target: &str, text: String) -> Result<(Changed, Json), Failure> {
     let answer = agent.send(method, target, text).await?;
     let reported: Option<Json> = serde_json::from_slice(&answer.body).ok();
@@ -466,9 +468,9 @@ fn part_of_interface(key: &str) -> Option<(String, String)> {
     Some((TypedKey::provider(key)?.to_key().to_string(), part))
 }
 
-/// Adds a step for each interface of which only derived values, such as addresses, are changed.
+/// Adds a step for each interface that is itself unchanged but has changed derived values, such as addresses.
 ///
-/// The changes to the derived values become the differences of the added step.
+/// The differences of the added step describe the changes to the derived values.
 fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
     let mut shown: Vec<Step> = Vec::new();
     let planned: BTreeSet<String> = steps.iter().map(|step| step.key.clone()).collect();
@@ -498,8 +500,8 @@ fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
-    // Changes to derived values are consequences of other changes, so they are hidden by default. In-place changes, such as new
-    // settings of a port, are an exception.
+    // Hide changes to derived values by default, because they are consequences of other changes. Show in-place changes, such as new
+    // port settings, because they are not.
     let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
     let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     let is_shown = |step: &Step| output.is_wide() || is_counted(step);

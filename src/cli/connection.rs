@@ -1,4 +1,4 @@
-//! Client of the REST API: HTTP/1.1, one connection per request, optionally with TLS and a token.
+//! Client of the REST API. It uses HTTP/1.1 with one connection per request, and supports TLS and authentication with a token.
 //!
 //! Error messages contain the address of the agent and the flag that sets it, but never a token or a private key.
 
@@ -158,7 +158,7 @@ impl Agent {
         }
     }
 
-    /// Sends a request and returns the response, whatever its status code.
+    /// Sends a request and returns the response regardless of its status code.
     pub async fn send(&self, method: Method, target: &str, body: impl Into<Bytes>) -> Result<Answer, Failure> {
         let exchange = async {
             let request = self.request(&method, target, body.into())?;
@@ -197,7 +197,7 @@ impl Agent {
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/yaml");
         }
-        // The error from the `http` crate is not shown, because it does not say which value is invalid.
+        // Do not show the error from the `http` crate, because it does not say which value is invalid.
         request
             .body(Full::new(body))
             .map_err(|_| Failure::new("invalid request: the host, the key or the token contains characters that HTTP does not allow"))

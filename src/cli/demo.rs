@@ -1,7 +1,7 @@
 //! `netns-agent demo`: demonstrates the agent in a sandbox of temporary namespaces.
 //!
-//! The agent is a separate process, which the demo controls through the etcd API only, as any user would. The sandbox must be
-//! created before any thread or runtime is started. The steps of the demo are in `script`.
+//! The agent runs in a separate process, which the demo controls only through the etcd API, as a user would. The sandbox must be
+//! created before any thread or runtime starts. The module `script` contains the steps of the demo.
 //!
 //! ```text
 //!  netns-agent demo ──(new user, mount, network and PID namespaces)──► netns-agent demo --part inside     runs the steps
@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The inner process is the first process of its PID namespace. When it ends for any reason, the kernel kills all other processes
-//! in the namespace. The namespaces disappear with the last process, and their mounts and files with them.
+//! in that namespace. After the last process has ended, the kernel deletes the namespaces with their mounts and files.
 
 mod agent;
 mod checker;
@@ -37,7 +37,8 @@ use netns_kernel::sandbox::{self, Rights};
 
 use self::{narration::Narration, script::Script};
 
-/// Path of this program. Remains valid even if the file is rebuilt during the demo, or is below `/run`, which the sandbox hides.
+/// Path of this program. The path stays valid even if the program is rebuilt during the demo, or if its file is below `/run`, which
+/// the sandbox hides.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Name under which the child processes appear in process lists.
 const SHOWN_AS: &str = "netns-agent";
@@ -58,7 +59,7 @@ pub struct DemoArgs {
     user_namespace: bool,
 }
 
-/// The processes of a demo.
+/// Role of a process in the demo.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// Process started by the user
@@ -153,7 +154,7 @@ async fn unless<S: Future + Unpin, W: Future>(stop: &mut S, work: W) -> Option<W
 
 fn interruption(narration: &Narration) -> ExitCode {
     narration.line("\nCtrl-C: demo interrupted; everything has been removed.");
-    // 128 + SIGINT, the exit code that shells report for a command stopped with Ctrl-C.
+    // The exit code is 128 + SIGINT, as shells report it for a command that was stopped with Ctrl-C.
     ExitCode::from(130)
 }
 
@@ -172,7 +173,7 @@ fn workload() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the command that starts a [`Part::Workload`], which runs until its standard input is closed.
+/// Returns the command that starts a [`Part::Workload`] process. The process runs until its standard input is closed.
 fn workload_command() -> Command {
     let mut command = Command::new(THIS_PROGRAM);
     command

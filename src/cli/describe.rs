@@ -1,6 +1,6 @@
-//! `netns-agent describe` and `netns-agent explain`.
+//! Implements `netns-agent describe` and `netns-agent explain`.
 //!
-//! `describe` shows all details of a value; `explain` follows unmet dependencies down to the root cause.
+//! `describe` shows all details of a value. `explain` follows unmet dependencies down to the root cause.
 
 use models::key::TypedKey;
 use serde_json::Value as Json;
@@ -13,7 +13,7 @@ use super::{
     output::{Cell, Output, Table, Tone, indented, visible},
 };
 
-/// Maximum length of a chain of dependencies that `explain` follows in search of the root cause.
+/// Maximum number of dependencies that `explain` follows in a row to find the root cause.
 const DEPTH_MAX: usize = 8;
 
 /// Arguments of `describe` and `explain`.
@@ -138,7 +138,7 @@ fn summary(reported: &Explanation, output: &Output) -> String {
     output.lay_out(&table, "")
 }
 
-/// Returns the name of a source, for display. The source `datasync`, a name from ligato vpp-agent, is marked as the store.
+/// Returns the display name of a source. Adds `(the store)` to the source name `datasync`, which comes from ligato vpp-agent.
 fn source_name(name: &str) -> &str {
     match name {
         "datasync" => "datasync (the store)",
@@ -217,7 +217,7 @@ pub async fn explain(args: &KeyArgs, agent: &Agent, output: &Output) -> Outcome 
 struct Reasons<'a> {
     agent: &'a Agent,
     output: &'a Output,
-    /// Keys of the values explained so far. No value is explained again, because values can wait for each other in a cycle.
+    /// Keys of the values explained so far. Each value is explained only once, because values can wait for each other in a cycle.
     reported: Vec<String>,
     text: String,
     remedies: Vec<String>,
@@ -258,7 +258,7 @@ impl Reasons<'_> {
         Ok(())
     }
 
-    /// Writes dependencies that are unmet for the same reason, followed by that reason.
+    /// Writes a list of dependencies that are unmet for the same reason, and then the reason.
     fn because(&mut self, same: &[Unmet], indent: &str) {
         for one in same {
             self.text

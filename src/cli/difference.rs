@@ -129,7 +129,7 @@ fn yaml(value: &Model) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Returns a line diff, in which common lines appear once.
+/// Returns a line-by-line diff. A line that `old` and `new` have in common appears once.
 ///
 /// Computes the longest common subsequence in quadratic time, which is fast enough for values with few lines.
 fn line_by_line(old: &[String], new: &[String]) -> Vec<(char, String)> {

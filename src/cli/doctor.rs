@@ -34,7 +34,7 @@ pub struct DoctorArgs {
 enum Verdict {
     /// The check found no problem.
     Ok,
-    /// Information for the user, not a problem.
+    /// The check found no problem, but has information for the user.
     Note,
     /// The check could not be performed.
     Unknown,

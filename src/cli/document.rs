@@ -50,7 +50,7 @@ impl Document {
         Self::parse(&name, text)
     }
 
-    /// Parses a document. Error messages refer to it as `name`.
+    /// Parses a document. `name` identifies the document in error messages.
     pub fn parse(name: &str, text: String) -> Result<Self, Failure> {
         let has_content = |line: &str| !matches!(line.trim(), "" | "---" | "{}") && !line.trim_start().starts_with('#');
         if !text.lines().any(has_content) {
@@ -65,8 +65,7 @@ impl Document {
         });
         let items: Vec<Item> = read.map_err(|error| {
             let place = if place.is_empty() { String::new() } else { format!("{place}: ") };
-            // Keep only the first line, which contains the line and column of the error. The following lines merely quote the
-            // document.
+            // Keep only the first line of the error, which contains the line and column. The other lines only quote the document.
             let words = crate::yaml::words(&error);
             let words = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
             Failure::new(format!("{name}: {place}{words}"))

@@ -51,7 +51,7 @@ impl Failure {
         self
     }
 
-    /// Creates the failure for a closed output pipe: no message, and exit code 0.
+    /// Creates the failure for a closed output pipe. It has no message, and its exit code is 0.
     fn unread() -> Self {
         Failure {
             message: String::new(),
@@ -91,7 +91,7 @@ pub fn remark(text: &str) {
     eprintln!("netns-agent: {}", visible(text));
 }
 
-/// Converts an error that occurred when writing to standard output. A closed pipe is not a failure.
+/// Converts an error that occurred during a write to standard output. A closed pipe becomes exit code 0 without a message.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -292,7 +292,7 @@ pub async fn resync(args: &ResyncArgs, agent: &Agent, output: &Output) -> Outcom
         }
         return Ok(0);
     }
-    // The response to a failed resync contains the transaction record as well.
+    // The response to a failed resync also contains the transaction record.
     let body: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
     let failure = agent.success(&target, answer).err();
     let failure = failure.unwrap_or_else(|| Failure::new("the resync failed"));
@@ -330,7 +330,8 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // An address that disappears from the agent's own namespace is also an observed fact, which is not counted.
+            // The first operation changes an observed fact (`OBTAINED`), which is not counted. It occurs when an address disappears
+            // from the agent's own namespace.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

@@ -112,7 +112,7 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
     };
     let place = Place::find(args, key, connection).await?;
     let whole = |key: &str| whole_key(key, &place.label);
-    // Validate before connecting, because an invalid key is an error whichever store is used.
+    // Validate before connecting, because an invalid key is an error with every store.
     let pair = match &args.command {
         KvdbCommand::Put { key, value, force } => Some(judged(&whole(key), value, *force)?),
         _ => None,
@@ -257,7 +257,7 @@ impl Store {
     }
 
     async fn get(&self, key: &str, options: Option<GetOptions>) -> Result<Vec<KeyValue>, Failure> {
-        // With many values, the statuses exceed the default message limit of 4 MiB.
+        // Remove the default message limit of 4 MiB, because the statuses of many values can exceed it.
         let mut client = self.client.kv_client().max_decoding_message_size(usize::MAX);
         let mut answer = self.answer("read", client.get(key, options)).await?;
         Ok(answer.take_kvs())

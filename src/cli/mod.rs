@@ -85,7 +85,7 @@ pub(crate) fn command() -> clap::Command {
     command
 }
 
-/// Parses the arguments of this process. Prints usage errors and help, and exits afterwards.
+/// Parses the arguments of this process. Prints a usage error or the help text if necessary, and then exits.
 pub fn parse() -> Arguments {
     let matches = command()
         .try_get_matches()
@@ -110,7 +110,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// clap mixes up arguments that have the same id, and does not report this until the command is used.
+    /// clap confuses arguments that have the same id, and reports the conflict only when the command is used.
     #[test]
     fn arguments_of_commands_do_not_clash_with_options_of_the_client() {
         fn look(command: &clap::Command, global: &[clap::Id]) {

@@ -1,4 +1,4 @@
-//! Parsing and formatting of times and durations.
+//! Parses and formats times and durations.
 //!
 //! Times in the REST API are in RFC 3339 format (UTC).
 

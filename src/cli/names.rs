@@ -40,7 +40,7 @@ const STATES: [&str; 11] = [
     "REMOVED",
     "MISSING",
 ];
-/// State that only `wait` accepts: the value does not exist.
+/// State that only `wait` accepts. It means that the value does not exist.
 const DELETED: &str = "DELETED";
 
 /// Parses a state filter: `configured`, or `!configured` for all other states.
@@ -222,7 +222,7 @@ pub fn short(key: &str) -> String {
     }
 }
 
-/// Returns whether a key belongs to a desired value, and not to an observed fact.
+/// Returns whether a key belongs to a desired value rather than to an observed fact.
 pub fn is_configuration(key: &str) -> bool {
     key.starts_with(CONFIG_PREFIX)
 }

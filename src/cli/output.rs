@@ -1,4 +1,4 @@
-//! Standard output: tables, documents, colours.
+//! Writes tables, documents and coloured text to standard output.
 //!
 //! Control characters in external text are escaped, because a terminal would interpret them.
 
@@ -56,7 +56,7 @@ pub enum Tone {
     Plain,
     /// Success.
     Good,
-    /// Waiting, or a warning.
+    /// State of a value that is waiting, or a warning.
     Waiting,
     /// Error.
     Bad,

@@ -1,4 +1,5 @@
-//! Readiness of the agent. An agent that is not ready has not read its store yet or cannot reach it, so its lists may be incomplete.
+//! Reads the readiness of the agent. An agent that is not ready can return incomplete lists, because it has not read its store yet
+//! or cannot reach it.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +71,7 @@ impl Readiness {
         serde_json::from_value(self.answer.clone()).unwrap_or_default()
     }
 
-    /// Returns the reason why the agent may not know all desired values, or `None` if the agent is ready.
+    /// Returns the reason why the agent may not have read all desired values, or `None` if the agent is ready.
     pub fn problem(&self) -> Option<String> {
         if self.ready {
             return None;

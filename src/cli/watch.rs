@@ -70,7 +70,7 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
         sleep(args.interval).await;
         let now = match look(agent, &counts).await {
             Ok(now) => now,
-            // Keep polling, because the agent may merely be restarting.
+            // Keep polling after an error, because the agent may be restarting.
             Err(failure) => {
                 if is_there {
                     remark(&format!(
@@ -84,8 +84,8 @@ pub async fn watch(args: &WatchArgs, agent: &Agent, output: &Output) -> Outcome 
             }
         };
         is_there = true;
-        // An agent that has just started might not know all desired values yet, so a missing value has not necessarily been
-        // removed.
+        // Do not report removed values until the agent is ready, because an agent that has just started may not have read all
+        // desired values yet.
         if before.keys().any(|key| !now.contains_key(key)) && !is_ready(agent).await {
             continue;
         }
@@ -175,7 +175,7 @@ pub struct WaitArgs {
 /// Waits until all selected values are in the requested state, or until the timeout expires.
 pub async fn wait(args: &WaitArgs, agent: &Agent, output: &Output, time_limit: Duration) -> Outcome {
     let deadline = Instant::now() + time_limit;
-    // A script may start the agent and run `wait` immediately afterwards.
+    // Wait until the agent accepts connections, because a script can start the agent and run `wait` immediately afterwards.
     while !agent.is_listening().await && Instant::now() < deadline {
         sleep(WAIT_INTERVAL).await;
     }
@@ -203,7 +203,7 @@ async fn keys(args: &WaitArgs, agent: &Agent, deadline: Instant) -> Result<Vec<S
     args.keys.iter().map(|key| names::one_key(key, &known)).collect()
 }
 
-/// Waits until the agent knows all desired values. Until then, the agent's list of values can be incomplete.
+/// Waits until the agent has read all desired values. Before that, the agent's list of values can be incomplete.
 async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
     loop {
         let readiness = readiness::ask(agent).await?;

@@ -1,6 +1,6 @@
 //! Interface addresses. Each address is a value derived from its interface.
 //!
-//! An address that no value contains is never changed or deleted.
+//! This module never changes or deletes an address that belongs to no value.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct AddressKind {
     pub(super) marks: Marks,
 }
 
-/// Separates the interface name from the address in a key.
+/// Separator between the interface name and the address in a key.
 const ADDRESS: &str = "/address/";
 
 /// Returns whether a key names an address of a managed interface.
@@ -40,14 +40,14 @@ pub fn is_address(key: &Key) -> bool {
 
 /// Returns the part after `linux/interface/` in the key of a value derived from a managed interface.
 ///
-/// Interface names never contain a path element `address` or `vrf` (validation rejects them), so callers can search the returned
-/// part for these words. This runs in every descriptor lookup, so it must be fast.
+/// Interface names never contain a path element `address` or `vrf`, because validation rejects them. Callers can therefore search
+/// the returned part for these words. This function runs in every descriptor lookup, so it must be fast.
 pub(super) fn derived_part(key: &Key) -> Option<&str> {
     let part = key.as_str().strip_prefix("linux/interface/")?;
     (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
 }
 
-/// Returns the key prefix of all addresses of an interface, for a dependency that any of the addresses may satisfy.
+/// Returns the key prefix of all addresses of an interface, for a dependency that any of these addresses can satisfy.
 pub fn addresses_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_address_of(interface))
 }
@@ -64,7 +64,7 @@ pub fn allocation_key(reference: &str, interface: &str) -> Key {
     .to_key()
 }
 
-/// Returns whether other interfaces or programs may use the link of an interface, and may have added addresses to it.
+/// Returns whether other interfaces or programs can use the link of an interface and add addresses to it.
 pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
@@ -154,7 +154,7 @@ fn keep_others(marks: &Marks, address: &Address, view: &View<'_, Network>) -> Ef
     }
 }
 
-/// IPv4 address that is on the same link as the address that an operation adds or deletes.
+/// Other IPv4 address on the link of an address that is being added or deleted.
 enum OtherAddress {
     Stays,
     /// The address with this key is itself being added or deleted.
@@ -181,7 +181,7 @@ fn beside<'a>(
     let coming = coming
         .filter(move |(other, _)| comes(other))
         .map(|(other, _)| OtherAddress::Changes(other.clone()));
-    // Foreign addresses that the desired interface expects are not reported as observed facts, so they are added here.
+    // Add the foreign addresses that the desired interface expects, because they are not reported as observed facts.
     let is_there = move |address: &&Arc<Address>| {
         let other = address.spec.filter(|other| other.address.is_ipv4() && *other != spec);
         other.is_some() && address.expected.as_ref().is_some_and(|fact| view.applied(fact).is_some())

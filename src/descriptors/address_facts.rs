@@ -8,7 +8,7 @@ use netns_kernel::{AddressSpec, AddressState, PROTOCOL};
 
 /// Part of a fact's key between the interface name and the address.
 const PART: &str = "observed-address/";
-/// RT_SCOPE_LINK, linux/rtnetlink.h.
+/// Scope of an address that is valid only on its link (RT_SCOPE_LINK in linux/rtnetlink.h).
 const SCOPE_LINK: u8 = 253;
 /// IFA_F_NOPREFIXROUTE, linux/if_addr.h: the kernel creates no route to the subnet, so only the address itself is reachable.
 const NO_PREFIX_ROUTE: u32 = 0x200;
@@ -17,7 +17,7 @@ pub const FACTS_MAX: usize = 1_000;
 
 /// Returns the key prefix of the facts about foreign addresses on the link of an interface.
 ///
-/// This prefix extends the key prefix of the interface's on-link routes, so these facts also satisfy a dependency on such a
+/// This prefix extends the key prefix of the interface's on-link routes, so these facts also satisfy dependencies on an on-link
 /// route. This is correct, because the kernel creates an on-link route for each address.
 pub fn observed_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_link_local_route_of(interface) + PART)

@@ -1,10 +1,10 @@
-//! Interface aliases: the ownership mark by which the agent recognises its links.
+//! Aliases of links. The agent recognises its links by the ownership mark in their aliases.
 //!
-//! As in ligato vpp-agent, an alias consists of `/vnf-agent/<label>/`, the logical name, and the names that the link refers to:
-//! `<name>/<peer>` for a VETH, `<name>/<parent>` for a link with a parent, `<name>/<VPP TAP>/<original host name>` for a TAP.
-//! Names may contain `/`, so the logical name in an alias can be recognised only if it is already known. The alias of `lo` in a
-//! namespace that the agent created ends with `//netns`; a logical name cannot end like this, because empty path elements are
-//! invalid. The alias of an adopted link ends with `//adopted`.
+//! As in ligato vpp-agent, an alias consists of `/vnf-agent/<label>/`, the logical name, and the names that the link refers to. A
+//! VETH has `<name>/<peer>`, a link with a parent has `<name>/<parent>`, and a TAP has `<name>/<VPP TAP>/<original host name>`.
+//! Names can contain `/`, so a logical name in an alias can be recognised only if it is already known. The alias of `lo` in a
+//! namespace that the agent created ends with `//netns`. A logical name cannot end with this suffix, because empty path elements
+//! are invalid. The alias of an adopted link ends with `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
@@ -13,7 +13,7 @@ use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Suffix of the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
-/// Separator before a hexadecimal bit mask of the settings that the agent has set.
+/// Separator in an alias before the hexadecimal bit mask of the settings that the agent has set.
 const SET_MARK: &str = "//set=";
 /// Alias of a link that the agent has released, as in ligato vpp-agent.
 pub const RELEASED: &str = "unconfigured";
@@ -77,10 +77,10 @@ impl Marks {
         format!("{}{}{NETNS_MARK}", self.prefix, name.unwrap_or_default())
     }
 
-    /// Parses an alias; returns `None` if it is not this agent's.
+    /// Parses an alias. Returns `None` if the alias is not an ownership mark of this agent.
     pub fn read<'a>(&self, alias: &'a str) -> Option<Mark<'a>> {
         let rest = alias.strip_prefix(&self.prefix)?;
-        // A name never contains an empty path element, so `//` ends the names.
+        // The names end at the first `//`, because a name never contains an empty path element.
         let (subject, words) = rest
             .split_once("//")
             .map_or((rest, ""), |(subject, _)| (subject, &rest[subject.len()..]));
@@ -107,8 +107,8 @@ impl<'a> Mark<'a> {
         cuts.chain(std::iter::once(subject)).filter(|name| !name.is_empty())
     }
 
-    /// Returns the names that the link refers to: the part of the mark after the logical name `name`. Empty if the mark contains
-    /// another logical name.
+    /// Returns the names that the link refers to, which follow the logical name `name` in the mark. Returns an empty string if the
+    /// mark contains another logical name.
     pub fn words_after(&self, name: &str) -> &'a str {
         self.subject.strip_prefix(name).unwrap_or_default().trim_start_matches('/')
     }

@@ -1,7 +1,7 @@
 //! VLANs of bridges and bridge ports. Each VLAN range is a separate value.
 //!
-//! If a managed bridge or port has VLANs that are not desired, these VLANs are read back as values too, so that the scheduler
-//! deletes them.
+//! All VLANs of a managed bridge or port are read back as values, even if they are not desired, so that the scheduler deletes
+//! undesired VLANs.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Duplicate address detection (RFC 4862 §5.4): an IPv6 address becomes usable if no other host on the link uses it.
 //!
-//! A detection is a value derived from its address. It is PENDING while the address is tentative, and FAILED if another host has
-//! the address. The kernel performs the detection; the agent only waits for the result.
+//! A detection is a value derived from its address. It is PENDING while the address is tentative, and FAILED if another host uses
+//! the address. The kernel performs the detection, and the agent only waits for the result.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl Kind for DetectionKind {
         Comparison::same()
     }
 
-    /// A detection depends on its address, so that the kernel is not asked about an address that is about to be deleted.
+    /// A detection depends on its address, so that the agent does not query the kernel for an address that is about to be deleted.
     fn dependencies(&self, address: &Arc<Address>) -> Vec<Dependency> {
         vec![Dependency::key("address-assigned", address.key.clone())]
     }

@@ -39,11 +39,11 @@ pub struct Findings<'s> {
     pub found: Vec<(Key, Value)>,
     /// Applied values that no longer exist in the kernel.
     pub lost: Vec<Key>,
-    /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create such an interface first
-    /// deletes that link.
+    /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create the interface first deletes the
+    /// link.
     pub unfinished: Vec<Key>,
-    /// True if a link in this namespace may belong to an interface whose namespace reference is not resolved yet, but may resolve
-    /// to this namespace. The inspection must then be repeated when more namespaces are open.
+    /// True if a link in this namespace may belong to an interface whose namespace is not open yet and may turn out to be this one.
+    /// The inspection must then be repeated after more namespaces have been opened.
     pub undecided: bool,
     /// Values that must be retried now, because the duplicate address detection that they wait for has failed.
     pub probes: Vec<Key>,
@@ -69,8 +69,8 @@ struct Inspection<'a, 's> {
     managed: HashMap<u32, Residents>,
     /// Links in `managed` that lost the agent's alias and are recognised by their index.
     unmarked: HashSet<u32>,
-    /// Links that may belong to an interface whose namespace reference is not resolved yet, but may resolve to this namespace.
-    /// Objects on these links are ignored.
+    /// Links that may belong to an interface whose namespace is not open yet and may turn out to be this one. Objects on these
+    /// links are ignored.
     undecided: HashSet<u32>,
     /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created for them on the link are
     /// orphans.
@@ -105,7 +105,7 @@ impl KnownLinks {
     pub fn add(&mut self, links: &[(String, ObservedInterface<'_>)]) {
         let states = links.iter().map(|(name, link)| (name, link.state));
         let marked = states.filter(|(_, link)| !link.alias.is_empty() || link.name == "lo");
-        // If several interfaces share a link, the first one is recorded, which is the interface that created the link.
+        // If several interfaces share a link, record the first one, because it is the interface that created the link.
         let known = marked.rev().map(|(name, link)| {
             let known = KnownLink {
                 name: name.clone(),
@@ -215,8 +215,8 @@ impl<'s> Inspection<'_, 's> {
     }
 
     fn name_links(&mut self, known: &KnownLinks) {
-        // An agent that was killed may have left two links for one interface. If so, the link that has the interface's host name
-        // is used.
+        // An agent that was killed can leave two links for one interface. If both exist, use the link that has the interface's host
+        // name.
         let mut by_name: BTreeMap<String, u32> = BTreeMap::new();
         for link in self.observed.links() {
             if let Some(name) = self.logical_name(link) {

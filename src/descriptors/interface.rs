@@ -3,9 +3,9 @@
 //! Never touches a link without the agent's ownership mark. Exceptions are `lo`, the links of EXISTING interfaces, and a TAP that
 //! is being taken over.
 //!
-//! Links are created in their final namespace and with their final name, because moving a link later takes a hundred times as
-//! long. One request creates both ends of a veth pair. The request belongs to the end that comes first in key order, and the
-//! other end is co-created. Afterwards, each end sets its own alias and clears the provisional group.
+//! Links are created in their final namespace and with their final name, because moving a link later takes a hundred times as long.
+//! One request creates both ends of a veth pair. The end that comes first in key order sends the request, and the other end is
+//! created together with it. Afterwards, each end sets its own alias and clears the provisional group.
 
 use std::sync::Arc;
 
@@ -228,8 +228,8 @@ impl InterfaceKind {
         if !is_marked || circumstances.set != is_to_be.link.settings.set_bits() {
             (changes.alias, changes.group) = (Some(alias), Some(0));
         }
-        // A link without desired addresses may be meant to be a port of a foreign bridge. A link with addresses cannot work as a
-        // port, so it is removed from its master.
+        // Remove a link with desired addresses from its foreign master, because a link with addresses does not work as a bridge
+        // port. Keep a link without desired addresses in its master, because it may be meant as a port of a foreign bridge.
         if circumstances.enslaved && is_to_be.vrf.is_none() && is_to_be.port_of.is_none() && !desired.addresses.is_empty() {
             changes.master = Some(None);
         }
@@ -292,7 +292,7 @@ fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim
     unique_claim_on(interface.link.parent()?, &interface.link, view)
 }
 
-/// Like [`unique_claim`], for a link on the interface `parent`.
+/// Returns the same claim as [`unique_claim`], but for a link whose parent is the interface `parent`.
 pub(super) fn unique_claim_on(parent: &str, link: &Link, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = link.unique()?;
     let name = format!("{what} on {}", link_in_words(view, parent));
@@ -317,7 +317,7 @@ fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(),
     })
 }
 
-/// Sets every property that the agent manages, because the properties of an adopted link are unknown.
+/// Adds every property that the agent manages to `changes`, because the properties of an adopted link are unknown.
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
     changes.mac = interface.mac.filter(|_| !interface.link_only);
@@ -436,7 +436,7 @@ impl Kind for InterfaceKind {
             dependencies.push(match reference.role {
                 Role::Peer { .. } => Dependency::key("veth-peer-exists", interface_key(name)).outlived(),
                 Role::Parent { .. } => Dependency::key("parent-exists", interface_key(name)),
-                // The TAP is no longer available once the agent has taken it over, so only the creation may depend on it.
+                // The TAP is no longer available after the agent has taken it over, so only the creation depends on it.
                 Role::Original => {
                     let host_name = name.to_owned();
                     Dependency {
@@ -501,7 +501,7 @@ impl Kind for InterfaceKind {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    /// A namespace that has not been read since a restart may contain a link that already holds the claim, for example a VLAN
+    /// A namespace that the agent has not read since a restart can contain a link that conflicts with the claim, for example a VLAN
     /// with the same id on the same parent.
     fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
         let Some(claim) = unique_claim(&desired.interface, view) else {

@@ -1,7 +1,7 @@
-//! Typed descriptors, which let each kind of value be implemented in terms of its own types.
+//! Typed descriptors. They allow the implementation of each kind of value to use its own Rust types.
 //!
-//! [`Typed`] converts between these types and scheduler values. A value of the wrong kind is reported as a defect; otherwise it
-//! could be mistaken for a value that needs no operation.
+//! [`Typed`] converts between these types and scheduler values. A value of the wrong kind is reported as a defect, because it could
+//! otherwise be mistaken for a value that needs no operation.
 
 use models::key::Key;
 

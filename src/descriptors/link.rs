@@ -49,19 +49,19 @@ fn info_of(spec: &KindSpec, attributes: Vec<Attr>) -> LinkInfo {
     }
 }
 
-/// Adds to a request the changes that resolve the given differences, except for differences that require a new link.
+/// Extends a request with the changes that resolve the given differences. Ignores differences that require a new link.
 pub(super) fn change(changes: &mut LinkChanges, link: &Link, differences: &[Difference]) {
     set_features(changes, differences.iter().filter_map(Difference::feature));
     set_attributes(changes, link, link_kinds::changes(differences));
 }
 
-/// Adds all settings of a link that have a value and can be changed in place to a request.
+/// Extends a request with all settings of a link that have a value and can be changed in place.
 pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
     set_features(changes, link.settings.features());
     set_attributes(changes, link, link.settings.changeable());
 }
 
-/// Adds features to a request.
+/// Extends a request with link features that are to be switched on or off.
 pub(super) fn set_features(changes: &mut LinkChanges, features: impl Iterator<Item = (Feature, bool)>) {
     for (feature, on) in features {
         match feature {

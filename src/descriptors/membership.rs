@@ -114,8 +114,8 @@ impl MembershipKind {
             .then(self.set_port(member, settings, view))
     }
 
-    /// Checks that the link of an EXISTING interface is in this VRF already. Another program must have added the link, because
-    /// the agent does not change it.
+    /// Checks that the link of an EXISTING interface is already in this VRF. Another program must have added the link, because the
+    /// agent does not change the link of an EXISTING interface.
     ///
     /// # Errors
     /// Fails if the link is in another VRF.
@@ -260,7 +260,7 @@ impl Kind for MembershipKind {
 
     fn update(&self, applied: &Arc<Membership>, desired: &Arc<Membership>, view: &View<'_, Network>) -> Result<Effect, Refusal> {
         if let Some((master, _)) = applied_interface(view, &desired.master) {
-            // The check in `create` is not enough, because the applied value may have had no port settings.
+            // Check the master again, because the applied value may have had no port settings when `create` checked it.
             check_master(desired, master, view)?;
         }
         let changes = link_kinds::changes(&port_differences(applied, desired));

@@ -103,7 +103,7 @@ fn port_member(port: &Port) -> Option<interface::Port> {
     proto::interface_with(vec![(member, message)]).port
 }
 
-/// Returns the message from which a value was converted. If there is no such message, returns the value in normal form.
+/// Returns the message from which a value was converted. If there is no original message, returns the value in normal form.
 fn written<M: prost::Message + Default>(terms: &Terms, in_normal_form: impl FnOnce() -> M) -> M {
     terms.original.message().unwrap_or_else(in_normal_form)
 }
@@ -246,7 +246,7 @@ fn arp_of(arp: &Arp, terms: Option<&Terms>) -> ArpEntry {
     }
 }
 
-/// Returns the message of a route in normal form, with the scope spelled out.
+/// Returns the message of a route in normal form, with an explicit scope.
 fn route_of(route: &Route, terms: Option<&Terms>) -> RouteMessage {
     let (adopt, drift_policy) = terms_of(terms);
     let gateway = route.gateway.map(|gateway| gateway.to_string());

@@ -1,9 +1,9 @@
-//! Descriptors, which define for each kind of value its dependencies, the values derived from it, and the kernel operations that
-//! create, change and delete it.
+//! Descriptors of all kinds of values. Each descriptor defines the dependencies of a value, the values that are derived from it,
+//! and the kernel operations that create, change and delete it.
 //!
 //! [`Network`] implements the scheduler domain, and [`interface`] is a good example of a descriptor. [`inspect`] works in the
-//! other direction: it converts the snapshot of a namespace to values. All functions are pure: they perform no operations and
-//! read nothing but their arguments.
+//! opposite direction and converts the snapshot of a namespace to values. All functions are pure, which means that they perform no
+//! operations and read only their arguments.
 
 pub mod address;
 pub mod address_facts;
@@ -81,7 +81,7 @@ impl Network {
         }
     }
 
-    /// Sets the drift policy of values that have none of their own.
+    /// Sets the drift policy of the agent, which applies to values without a drift policy of their own.
     pub fn with_drift_policy(self, drift_policy: DriftPolicy) -> Self {
         Network { drift_policy, ..self }
     }
@@ -138,7 +138,7 @@ impl Domain for Network {
         }
     }
 
-    /// A microservice may become known late, because Docker may respond long after the agent has started.
+    /// The fact that a microservice is running can become known late, because Docker can respond long after the agent has started.
     fn is_late_fact(&self, key: &Key) -> bool {
         key.as_str().starts_with("linux/microservice/")
     }
@@ -202,9 +202,9 @@ pub fn on_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interf
     }
 }
 
-/// Returns the effect that removes something from the link of an interface.
+/// Returns the effect that removes an object, such as an address, from the link of an interface.
 ///
-/// If the link was deleted, nothing has to be removed, because the kernel has already removed everything on it.
+/// If the link was deleted, the effect is empty, because the kernel has already removed every object on the link.
 pub fn off_link(view: &View<'_, Network>, name: &str, effect: impl FnOnce(&Interface, NetnsId) -> Effect) -> Effect {
     match view.applied(&interface_key(name)) {
         Some(_) => on_link(view, name, effect),

@@ -6,8 +6,8 @@ use models::key::{Key, NamespaceType, RouteDestination, TypedKey};
 
 use super::orphan::{HELD_ORPHANS, ORPHANS};
 
-/// Returns a human-readable name for the value with this key, or the key itself if there is no better name. The name may be used
-/// at the start of a sentence.
+/// Returns a human-readable name for the value with this key, or the key itself if there is no better name. The name can be used at
+/// the start of a sentence.
 pub fn name(key: &Key) -> String {
     for (prefix, fate) in [(ORPHANS, "being removed"), (HELD_ORPHANS, "kept because removals are on hold")] {
         if let Some(orphan) = key.as_str().strip_prefix(prefix) {
@@ -66,7 +66,7 @@ pub fn name(key: &Key) -> String {
     }
 }
 
-/// Returns the key of the interface to which a property, address, membership or VLAN belongs. `key` may also be the key prefix of
+/// Returns the key of the interface to which a property, address, membership or VLAN belongs. `key` can also be the key prefix of
 /// an interface's addresses.
 pub fn provider(key: &Key) -> Option<Key> {
     TypedKey::provider(key.as_str()).map(|provider| provider.to_key())

@@ -1,4 +1,4 @@
-//! Network namespaces. A namespace is a value that is desired as long as an interface refers to it.
+//! Network namespaces. A namespace is a value that is desired while an interface refers to it.
 //!
 //! Opens, verifies and closes namespaces. The executor decides whether a namespace may be entered, because only the executor can
 //! resolve the namespace's name.
@@ -46,8 +46,8 @@ pub fn microservice_key(label: &str) -> Key {
     TypedKey::Microservice { label: label.to_owned() }.to_key()
 }
 
-/// Returns, for a dry run, the applied value that a namespace would have if it were opened. Returns `None` if the namespace
-/// belongs to a microservice that is not running.
+/// Returns the applied value that a dry run assumes for a namespace that is not open. Returns `None` if the namespace belongs to a
+/// microservice that is not running.
 ///
 /// The inode number is made up and differs from the inode numbers of all real namespaces.
 pub fn supposed(key: &Key, desired: &Value, view: &View<'_, Network>) -> Option<Value> {

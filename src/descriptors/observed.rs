@@ -83,7 +83,7 @@ impl<'a> ObservedInterface<'a> {
         self.state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default()
     }
 
-    /// Updates the settings that the kernel reports. All other settings stay unchanged.
+    /// Updates the settings with the values that the kernel reports. Settings that the kernel does not report stay unchanged.
     pub fn correct(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.attribute(number),
@@ -94,7 +94,7 @@ impl<'a> ObservedInterface<'a> {
         });
     }
 
-    /// Updates the port settings that the kernel reports. All other settings stay unchanged.
+    /// Updates the port settings with the values that the kernel reports. Settings that the kernel does not report stay unchanged.
     pub fn correct_port(&self, settings: &mut Settings) {
         settings.observe(&Observed {
             attribute: &|number| self.state.port_attribute(number),

@@ -3,8 +3,8 @@
 //!
 //! An object without the ownership mark is never an orphan, except for foreign addresses in strict mode.
 //!
-//! While removals are on hold, an orphan that must stay is a fact instead. It holds the same claims, so no interface is created
-//! with its host name or its VLAN id.
+//! While removals are on hold, an orphan that must stay is stored as a fact. The fact has the same claims as the orphan, so no
+//! interface can be created with the orphan's host name or VLAN id.
 
 use std::sync::Arc;
 

@@ -25,9 +25,9 @@ use super::{
 use crate::scheduler::{Claim, Comparison, DeleteCause, Dependency, Difference, Refusal, View};
 use netns_kernel::{AddressSpec, KernelOp, NetnsId, RouteSpec};
 
-/// RT_TABLE_MAIN, linux/rtnetlink.h.
+/// Number of the main routing table (RT_TABLE_MAIN in linux/rtnetlink.h).
 pub const TABLE_MAIN: u32 = 254;
-/// RT_SCOPE_LINK, linux/rtnetlink.h.
+/// Scope of a route to a directly attached network (RT_SCOPE_LINK in linux/rtnetlink.h).
 pub const SCOPE_LINK: u8 = 253;
 /// Metric of IPv6 routes that are added without a metric (IP6_RT_PRIO_USER, linux/ipv6_route.h).
 const IPV6_DEFAULT_METRIC: u32 = 1024;
@@ -51,7 +51,7 @@ pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
 /// Returns the routing table of the VRF with logical name `vrf`.
 fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
-    // While the values of a namespace are being read back, the VRF device may not be applied yet.
+    // Use the desired VRF device if it is not applied, because the values of its namespace may still be being read back.
     let vrf = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
     vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
@@ -65,8 +65,8 @@ pub fn effective_metric(destination: IpAddr, metric: u32) -> u32 {
     }
 }
 
-/// Returns the keys of the routes and ARP entries on the link of an interface that are applied or about to be applied, each with
-/// its destination or address.
+/// Returns the keys of the routes and ARP entries that are applied, or about to be applied, on the link of an interface. Each key
+/// is returned with the destination of the route or the IP address of the ARP entry.
 pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>) -> Vec<(&'a Key, IpAddr)> {
     let on_link = others_on_link(view, interface).into_iter().chain([interface]);
     let dependents = on_link.flat_map(|interface| view.dependents(&up_key(&interface.name)));
@@ -120,8 +120,8 @@ impl RouteKind {
     }
 }
 
-/// Returns whether a gateway is an IPv6 link-local address. Every link that is up reaches such a gateway, because the kernel
-/// assigns a link-local address to each link.
+/// Returns whether a gateway is an IPv6 link-local address. A link-local gateway is reachable through every link that is up,
+/// because the kernel assigns a link-local address to each link.
 fn is_link_local(gateway: IpAddr) -> bool {
     matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local())
 }

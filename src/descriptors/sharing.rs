@@ -97,7 +97,8 @@ pub fn others_on_link<'a>(view: &View<'a, Network>, interface: &Interface) -> Ve
     others.filter_map(|key| view.applied(&key)?.interface()).collect()
 }
 
-/// Returns the first property in which two interfaces on one link contradict each other, described for each of the two.
+/// Returns the first property in which two interfaces on one link contradict each other. The first text describes the property of
+/// `interface`, and the second text describes the property of `other`.
 fn contradiction(interface: &Interface, other: &Interface) -> Option<(String, String)> {
     if let (Some(mtu), Some(others)) = (interface.effective_mtu(), other.effective_mtu())
         && mtu != others
@@ -120,7 +121,7 @@ pub fn contradicts(interface: &Interface, other: &Interface) -> bool {
     contradiction(interface, other).is_some()
 }
 
-/// Returns whether two interfaces desire the same MTU, MAC address and admin state of their link.
+/// Returns whether two interfaces require the same MTU, MAC address and admin state of their link.
 fn asks_alike(interface: &Interface, other: &Interface) -> bool {
     let asks = |interface: &Interface| {
         let mac = interface.mac.filter(|_| !interface.link_only);
@@ -192,7 +193,7 @@ pub fn contradicted<'a>(view: &View<'a, Network>, interface: &Interface) -> Opti
 /// Checks that an EXISTING interface does not contradict any other interface on its link.
 ///
 /// # Errors
-/// Fails if it contradicts another interface. The refusal names the first such interface.
+/// Fails if the interface contradicts another one. The refusal names the first interface that it contradicts.
 pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(), Refusal> {
     let other = contradicted(view, interface);
     let Some((other, (asks, has))) = other.and_then(|other| Some((other, contradiction(interface, other)?))) else {
@@ -209,10 +210,10 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 
 /// Returns whether an EXISTING interface has to leave its link.
 ///
-/// It has to leave if both its applied and its desired version contradict another interface on the link: either the interface
-/// that created the link, or an EXISTING interface that precedes it in key order and is applied as desired. The second case
-/// arises as follows: a change of the preceding interface is refused, then this interface is changed, and then the refused change
-/// is withdrawn.
+/// An interface has to leave if both its applied and its desired version contradict another interface on the link. The other
+/// interface must be the one that created the link, or an EXISTING interface that precedes it in key order and is applied as
+/// desired. A conflict with a preceding EXISTING interface arises if a change of that interface is refused, this interface is then
+/// changed, and the refused change is withdrawn afterwards.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -258,7 +259,7 @@ pub fn vrf_table(view: &View<'_, Network>, interface: &Interface) -> Option<u32>
     }
 }
 
-/// Returns the keys of the values that depend on an EXISTING interface on a link. These values must check their dependencies
+/// Returns the keys of the values that depend on an EXISTING interface on a link. The dependencies of these values must be checked
 /// again after another link has replaced this link. `fact` is the key of the fact that the link is up.
 pub fn concerned_by_link(view: &View<'_, Network>, fact: &Key) -> Vec<Key> {
     let existing = view

@@ -1,5 +1,5 @@
-//! Suggestions for unmet dependencies: values similar to the missing one. Examples are an interface that exists but is DOWN, and
-//! a value whose name is spelled slightly differently.
+//! Suggests values that are similar to the missing value of an unmet dependency. Examples are an interface that exists but is DOWN,
+//! and a value whose name is spelled slightly differently.
 //!
 //! Looks up only a few keys and never iterates over all values, because explanations may be requested for a hundred thousand
 //! values.
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of existing keys directly before, and directly after, a missing name in key order that are compared with the name.
+/// Number of existing keys that are compared with a missing name, both before and after the name in key order.
 const NEIGHBOURS: usize = 4;
 /// Maximum edit distance of similar names. The limit is lower for short names.
 const EDITS_MAX: usize = 2;

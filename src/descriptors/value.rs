@@ -52,7 +52,7 @@ pub enum Value {
     Orphan(Arc<Orphan>),
     /// Fact: a link in the agent's own namespace that is up.
     HostLink(HostLink),
-    /// Property or fact without data, which either exists or does not.
+    /// Property or fact without data. Only its existence matters.
     Present,
     /// Value of a model that no descriptor handles.
     Unhandled,

@@ -29,7 +29,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// Reads the certificate and key files. Without `ca`, the system's CA certificates are trusted.
+    /// Reads the certificate and key files. Trusts the system's CA certificates if `ca` is `None`.
     pub fn new(host: &str, ca: Option<&Path>, cert: Option<&Path>, key: Option<&Path>) -> Result<Self, Failure> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             Failure::new(format!("--host {host:?} is neither an IP address nor a host name"))
@@ -72,7 +72,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, Failure> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         match (roots.add(certificate), ca) {
-            // Report an invalid certificate if the user chose the file with --ca. Skip it if the file is the system's own.
+            // Report an invalid certificate in the file given with `--ca`, but skip an invalid certificate in the system's CA file.
             (Err(error), Some(path)) => return Err(Failure::new(format!("--ca {}: {error}", path.display()))),
             _ => continue,
         }

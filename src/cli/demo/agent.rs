@@ -42,7 +42,7 @@ impl Agent {
         let child = Command::new(THIS_PROGRAM)
             .arg0(SHOWN_AS)
             .args(arguments())
-            // The environment of the user may contain settings for another agent.
+            // Clear the environment, because the user's environment can contain settings for another agent.
             .env_clear()
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
@@ -87,7 +87,7 @@ pub fn shown_command() -> String {
 }
 
 fn arguments() -> [&'static str; 9] {
-    // There is no Docker daemon in the sandbox, so the agent must not find a socket. The sandbox has its own /run, but any other
+    // Use a Docker socket path below `/run`, because the sandbox has its own `/run`, which contains no Docker socket. Any other
     // path could lead to a socket of the host.
     [
         "run",

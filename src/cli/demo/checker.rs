@@ -26,7 +26,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 const PING_TIME_LIMIT: Duration = Duration::from_secs(1);
 /// Pause between pings.
 const PING_INTERVAL: Duration = Duration::from_millis(5);
-/// `operstate` of a link that carries packets (RFC 2863, linux/if.h).
+/// Value of `operstate` for an operational link (IF_OPER_UP: RFC 2863, linux/if.h).
 const OPER_UP: u8 = 6;
 
 /// Reads and changes the two namespaces of the demo independently of the agent.
@@ -149,7 +149,7 @@ impl Network {
             self.links
                 .push(format!("{place}: link {} index {} mac {:02x?}", link.name, link.index, link.mac));
         }
-        // Skip IPv6 addresses: the kernel adds link-local ones by itself.
+        // Skip IPv6 addresses, because the kernel adds link-local addresses by itself.
         for address in snapshot.addresses.iter().filter(|address| address.address.address.is_ipv4()) {
             let spec = address.address;
             self.objects.push(format!(
@@ -180,7 +180,7 @@ pub fn ping() -> anyhow::Result<Duration> {
     requested.with_context(|| format!("expected: a reply to a ping of {FAR_ADDRESS} from namespace {NAMESPACE}; observed: none"))
 }
 
-/// Continuous pings in a background thread.
+/// Background thread that sends pings until it is stopped.
 pub struct Pings {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<(u32, u32)>,

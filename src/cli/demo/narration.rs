@@ -1,4 +1,4 @@
-//! Output of the demo: titles, commands, and results with durations. Coloured on a terminal.
+//! Prints the titles, commands and results of the demo. The output is coloured on a terminal.
 
 use std::{
     io::{IsTerminal, Write},
@@ -39,7 +39,7 @@ impl Narration {
 
     /// Prints a line.
     pub fn line(&self, text: &str) {
-        // Ignore a closed pipe (`| head`), so that the demo runs to its end and removes the network in an orderly way.
+        // Ignore a closed pipe (`| head`), so that the demo continues to its last step, which deletes the network.
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 
@@ -118,7 +118,7 @@ impl Narration {
             )
         ));
         self.line(&format!("  {sudo}{program} run"));
-        // LOOPBACK is supported by every kernel and has no dependencies.
+        // The example uses a LOOPBACK, because every kernel supports it and it has no dependencies.
         let value = r#"{"name":"hello","type":"LOOPBACK","enabled":true,"ip_addresses":["10.1.2.3/32"],"namespace":{"type":"NSID","reference":"hello"}}"#;
         self.line(&format!(
             "  etcdctl put /vnf-agent/vpp1/config/linux/interfaces/v2/interface/hello '{value}'"

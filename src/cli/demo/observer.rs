@@ -14,7 +14,7 @@ use super::{
     topology::{CONFIG, HEALTH, LABEL, STATUS},
 };
 
-/// Timeout for each request and each wait. Both usually take milliseconds.
+/// Timeout for each request and each wait. A request or wait usually takes a few milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Published status of a value, limited to the members that the demo reads.

@@ -1,4 +1,4 @@
-//! The six steps of the demo. Each step does something, waits for the expected result, and prints how long it took.
+//! The six steps of the demo. Each step performs an action, waits for the expected result, and prints the time that it took.
 //!
 //! The demo fails at the first unexpected result.
 
@@ -65,7 +65,7 @@ impl<'a> Script<'a> {
         let mut checker = Checker::open().await?;
         let whole = self.break_a_link(&mut checker).await?;
         self.kill_the_agent(&checker, &whole).await?;
-        // Close the namespaces that the checker has open. Otherwise, they would continue to exist after their names are deleted.
+        // Close the namespaces that the checker has open, because an open namespace continues to exist after its name is deleted.
         drop(checker);
         if keep { Ok(()) } else { self.delete_everything().await }
     }

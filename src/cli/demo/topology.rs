@@ -1,7 +1,7 @@
 //! Desired values of the demo: two ends of a veth pair, a route and an ARP entry.
 //!
-//! The demo deliberately puts the values in the wrong order: each value depends on one that is put later, and the last value
-//! depends on a process that is started even later.
+//! The demo deliberately puts the values in the wrong order. Each value depends on a value that is put later, and the last value
+//! depends on a process that starts after all puts.
 //!
 //! ```text
 //!   named namespace "web"                         namespace of the process 1000

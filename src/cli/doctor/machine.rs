@@ -1,6 +1,6 @@
 //! Checks the kernel and its settings: capabilities, version, link kinds, limits, mounts.
 //!
-//! Files are read below a root directory, which tests replace with their own.
+//! All files are read below a root directory. Tests use a temporary directory as the root.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ const KERNEL_MIN: (u32, u32) = (5, 3);
 /// First kernel version with `IFA_PROTO`, the ownership mark of addresses.
 const KERNEL_FULL: (u32, u32) = (5, 18);
 
-/// Sysctl limits: name, value below which `doctor` warns, meaning, and recommended value.
+/// Sysctl limits. Each entry contains the name, the value below which `doctor` warns, the meaning, and the recommended value.
 const LIMITS: [(&str, u64, &str, u64); 5] = [
     ("user/max_net_namespaces", 64, "network namespaces per user", 10_000),
     ("fs/inotify/max_user_instances", 128, "inotify instances", 512),
@@ -42,7 +42,7 @@ const DESCRIPTORS_MIN: u64 = 1_024;
 /// Function that tries to create the given links. For each link, it returns the kernel's error message if the creation fails.
 type Trial = fn(Vec<LinkKindTrial>) -> std::io::Result<Vec<Result<(), String>>>;
 
-/// A machine, represented by its files.
+/// Machine to check, represented by the files below its root directory.
 pub(super) struct Machine {
     root: PathBuf,
     /// Function that tries to create links. In tests, this is `None`, and link kinds are not checked.
@@ -126,7 +126,7 @@ impl Machine {
             .collect();
         match missing.is_empty() {
             true => Finding::ok("capabilities", "this user has all required capabilities"),
-            // This is not reported as a problem, because the agent might run as another user that has the missing capabilities.
+            // Missing capabilities are not reported as a problem, because the agent might run as another user that has them.
             false => Finding::new("capabilities", Verdict::Unknown, format!("this user lacks {}", missing.join(", "))).remedy(
                 "to check as root, run `sudo netns-agent doctor`; the agent itself must run as root or with these capabilities (see \
                  packaging/netns-agent.service)",

@@ -1,6 +1,6 @@
 //! Checks for other programs that configure networking on this machine and may interfere with the agent.
 //!
-//! Such programs act only in the network namespace of the host. Links in other namespaces are not affected.
+//! These programs act only in the network namespace of the host and do not affect links in other namespaces.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Checks Docker, etcd and a running agent, with one request to each.
 //!
-//! The agent can start without any of them, so their absence is never a [`Verdict::Problem`].
+//! The agent can start without any of these services, so a missing service is never a [`Verdict::Problem`].
 
 use std::{
     path::{Path, PathBuf},
@@ -54,7 +54,7 @@ async fn docker(args: &ServiceArgs, time_limit: Duration) -> Finding {
     }
 }
 
-/// Sends `GET /_ping` (Docker Engine API).
+/// Sends `GET /_ping` (Docker Engine API) to the Unix socket at `path` and returns the status code.
 async fn ping(path: &Path) -> Result<StatusCode, String> {
     let stream = UnixStream::connect(path).await.map_err(|error| error.to_string())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;

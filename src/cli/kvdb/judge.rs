@@ -76,7 +76,7 @@ fn similar_prefix(below: &str) -> Option<String> {
     nearest.map(|(prefix, name)| format!("{prefix}{name}"))
 }
 
-/// Splits a full key into the label and the part after the label.
+/// Splits a full key into the agent's label and the text after the label.
 fn split(key: &str) -> Option<(&str, &str)> {
     key.strip_prefix(ALL_AGENTS_PREFIX)?.split_once('/')
 }

@@ -1,4 +1,4 @@
-//! Determines the store and the agent's label from the options or, without them, from the running agent.
+//! Determines the store endpoints and the agent label from the options. Options that are not given are read from the running agent.
 //!
 //! There is no default label, because values put under the label of another agent would have no effect.
 
@@ -27,7 +27,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes the endpoints and the label from the options, and asks the running agent for those that are not given.
+    /// Reads the endpoints and the label from the options. Requests missing endpoints or a missing label from the running agent.
     pub async fn find(args: &KvdbArgs, key: Option<&str>, connection: &ConnectionArgs) -> Result<Self, Failure> {
         let is_short = key.is_some_and(|key| !key.starts_with('/'));
         let (endpoints, label) = (given(args.etcd_endpoints.as_ref()), given(args.microservice_label.as_ref()));

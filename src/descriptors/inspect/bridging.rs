@@ -77,8 +77,8 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Records all VLANs that a bridge or port has, whether desired or not. The default VLAN is recorded only if it is desired or
-    /// applied.
+    /// Records all VLANs of a bridge or port, including VLANs that are not desired. The default VLAN is recorded only if it is
+    /// desired or applied.
     fn vlans_of(&mut self, link: &ObservedInterface<'s>, name: &str, requested: &[VlanRange], itself: bool) {
         let mut there: BTreeMap<u16, (bool, bool)> = BTreeMap::new();
         for vlan in self.snapshot.bridge_vlans.iter().filter(|vlan| vlan.link == link.state.index) {
@@ -101,8 +101,8 @@ impl<'s> Inspection<'_, 's> {
                 there.remove(&vid);
             });
         }
-        // The remaining VLANs are not desired: an agent that was killed left them behind, or others added them. They are recorded
-        // so that the scheduler deletes them, because they could connect networks that must stay separate.
+        // Record the remaining VLANs, which are not desired, so that the scheduler deletes them. An agent that was killed left them
+        // behind, or another program added them. They could connect networks that must stay separate.
         for (vid, (pvid, untagged)) in there.into_iter().filter(|(vid, _)| Some(*vid) != default) {
             let range = VlanRange {
                 first: vid,

@@ -25,7 +25,7 @@ pub(super) const ARPS: &str = "config/linux/l3/v2/arp/";
 /// Key prefix of routes.
 pub(super) const ROUTES: &str = "config/linux/l3/v2/route/";
 
-/// Desired or applied neighbours and routes of all interfaces on one link, sorted by the identity that they have in the kernel.
+/// Desired or applied neighbours and routes of all interfaces on one link, sorted by their identity in the kernel.
 ///
 /// Built once per inspection, so that the inspection time grows almost linearly with the number of routes and neighbours.
 #[derive(Default)]
@@ -76,10 +76,10 @@ impl<'a, 's> Inspection<'a, 's> {
         Some(on)
     }
 
-    /// Returns whether every object on a link that has the agents' protocol number belongs to this agent.
+    /// Returns whether this agent owns all objects on a link that have the agents' protocol number.
     ///
-    /// All agents use the same protocol number, so the link itself must belong to this agent: it has this agent's alias, or this
-    /// agent manages the link and no other agent owns it.
+    /// The protocol number is not sufficient, because all agents use it. The link must also have this agent's alias, or be managed
+    /// by this agent and have no alias of another agent.
     pub(super) fn is_ours(&self, index: u32) -> bool {
         let link = self.observed.link(index);
         match self.managed.contains_key(&index) {

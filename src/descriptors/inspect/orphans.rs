@@ -36,7 +36,7 @@ const IFA_F_MANAGETEMPADDR: u32 = 0x100;
 const IFA_F_STABLE_PRIVACY: u32 = 0x800;
 
 impl<'s> Inspection<'_, 's> {
-    /// Reports an orphan on a link that is not an orphan itself.
+    /// Reports an orphan on a link. The link itself is not an orphan.
     ///
     /// An orphan on a `lo` must be deleted before the interface of the `lo`. Deleting the interface removes the ownership mark of
     /// the `lo`, and without this mark the owner of the orphan is unknown.
@@ -157,7 +157,7 @@ impl<'s> Inspection<'_, 's> {
         std::iter::once(host_name).chain(unique).collect()
     }
 
-    /// Returns the operation that deletes a link if the agent still owns it.
+    /// Returns the operation that deletes a link, provided that the link still has this agent's ownership mark at that time.
     fn deletion(&self, link: &ObservedInterface<'s>) -> KernelOp {
         KernelOp::DeleteLink {
             netns: self.netns,
@@ -189,7 +189,7 @@ impl<'s> Inspection<'_, 's> {
             Some(key) if exists(key) => {
                 self.seen.insert(key.clone());
             }
-            // The interface will soon be created again, which deletes this link first.
+            // The agent will soon create the interface again, and will delete this link first.
             Some(key) if self.view.is_undecided(key) => {
                 self.seen.insert(key.clone());
                 self.findings.unfinished.push(key.clone());
@@ -224,8 +224,8 @@ impl<'s> Inspection<'_, 's> {
     pub(super) fn orphan_address(&mut self, link: &ObservedInterface<'s>, state: &AddressState) {
         let removal = self.address_removal(link, state);
         let what = format!("address/{}/{}/{}", link.state.name, state.address.address, state.address.prefix_len);
-        // In the agent's own namespace, the address may belong to an EXISTING interface on this link, if the store has lost the
-        // value of that interface.
+        // An orphan in the agent's own namespace is not superseded, because the address may belong to an EXISTING interface whose
+        // value the store has lost.
         let superseded = netns_of(self.view, &NamespaceName::Own) != Some(self.netns);
         self.orphan_on(link, &what, removal, superseded);
     }
@@ -242,8 +242,8 @@ impl<'s> Inspection<'_, 's> {
         desired_addresses
     }
 
-    /// Reports an address of this agent on a link as an orphan if it is not in `found`, and no interface in `names` has it as a
-    /// desired or applied address. Reports nothing while an operation on an address of these interfaces is in flight.
+    /// Reports each address of this agent on a link as an orphan, unless the address is in `found`, or is a desired or applied
+    /// address of an interface in `names`. Reports nothing while an operation on an address of these interfaces is in flight.
     pub(super) fn orphan_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String], found: &HashSet<AddressSpec>) {
         let mut left: Vec<&AddressState> = self
             .marked_addresses(link)

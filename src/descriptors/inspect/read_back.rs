@@ -49,7 +49,7 @@ impl<'s> Inspection<'_, 's> {
             let believed = &*found.interface;
             let shown = self.shown(believed, link);
             let is_unasked = link.state.master.is_some() && shown.vrf.is_none() && shown.port_of.is_none();
-            // Usually nothing has changed, and then no copy is needed.
+            // Copy the interface only if it has changed, because usually it has not.
             if shown != *believed {
                 found.interface = shown.into();
             }
@@ -85,11 +85,11 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns the applied (`believed`) and desired addresses of an interface that exist on the link.
+    /// Returns the applied addresses (`believed`) and the desired addresses of an interface that exist on the link.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // If others must add an address, the agent waits for the fact that the address exists. This fact is reported only while
-        // the link is up, so the address is included only while the link is up.
+        // An address that others must add is included only while the link is up. The agent waits for the fact that the address
+        // exists, and this fact is reported only while the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -111,10 +111,10 @@ impl<'s> Inspection<'_, 's> {
         shown.into()
     }
 
-    /// Returns the applied interface of a link whose desired value is now invalid.
+    /// Returns the applied state of an interface whose desired value is now invalid.
     ///
-    /// The link was created for an earlier, valid value and stays. That value is unknown, so all properties are taken from the
-    /// kernel.
+    /// The link was created for an earlier, valid value and is kept. The earlier value is unknown, so all properties are read from
+    /// the kernel.
     pub(super) fn as_it_is(&self, name: &str, link: &ObservedInterface<'s>) -> AppliedInterface {
         let mark = link.mark;
         let vrf = self.vrf_of(link, None);
@@ -181,8 +181,8 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns whether the kernel treats `address` as secondary, so that another address of the interface is the primary one of
-    /// the subnet.
+    /// Returns whether `address` is secondary in the kernel because another address of the interface is the primary one of its
+    /// subnet.
     ///
     /// Returns false if the subnet contains a foreign address, because making `address` the primary one could delete the foreign
     /// address.
@@ -215,7 +215,7 @@ impl<'s> Inspection<'_, 's> {
         let addresses = desired.map_or(&[][..], Value::addresses);
         let table = self.observed.table_of(link);
         let is_own = |state: &AddressState| are_routes_read(state) && (state.protocol == PROTOCOL || !is_shared(interface));
-        // While the link is not in the VRF of an address, the routes of that address are in another table.
+        // Skip an address while the link is not in the VRF of the address, because its routes are then in another table.
         let is_in_place = |address: &&Arc<Address>| address.vrf.is_none() || self.vrf_of(link, address.vrf.as_deref()) == address.vrf;
         let is_unrouted = |address: &&Arc<Address>| {
             let state = address.spec.and_then(|spec| self.observed.address(link.state.index, spec));
@@ -245,7 +245,7 @@ impl<'s> Inspection<'_, 's> {
         unrouted
     }
 
-    /// Reports facts about those addresses on a link that do not belong to the interface `found`.
+    /// Reports facts about the addresses on a link that do not belong to the interface `found`.
     pub(super) fn observe_addresses(&mut self, link: &ObservedInterface<'s>, found: &AppliedInterface) {
         let name = &found.interface.name;
         let is_shared = found.interface.is_existing() || self.residents(link.state.index).len() > 1;
@@ -256,7 +256,7 @@ impl<'s> Inspection<'_, 's> {
         }
         let desired = self.view.desired(&interface_key(name)).into_iter().flat_map(Value::addresses);
         let mut own: HashSet<AddressSpec> = found.addresses.iter().chain(desired).filter_map(|address| address.spec).collect();
-        // An address that is about to be deleted still belongs to the interface.
+        // Applied addresses are not reported either, because an address that is about to be deleted still belongs to the interface.
         let applied = self.view.applied_under(addresses_prefix(name).as_str());
         own.extend(applied.filter_map(|(_, value)| value.address()?.spec));
         of_others.retain(|state| !own.contains(&state.address));
@@ -268,8 +268,8 @@ impl<'s> Inspection<'_, 's> {
         self.observed.address(link, spec).is_some()
     }
 
-    /// Returns the ownership mark on the link of a value; `None` if the mark was removed, so that the link is recognised only by
-    /// its index.
+    /// Returns the ownership mark on the link of a value. Returns `None` if the mark was removed and the agent recognises the link
+    /// only by its index.
     fn mark_on(&self, link: &ObservedInterface<'s>) -> Option<Mark<'s>> {
         link.mark.filter(|_| !self.unmarked.contains(&link.state.index))
     }

@@ -36,7 +36,7 @@ enum Verdict {
 }
 
 impl<'a, 's> Inspection<'a, 's> {
-    /// Adds EXISTING interfaces to the logical names on each link.
+    /// Adds the names of EXISTING interfaces to the logical names that are recorded for each link.
     pub(super) fn add_existing(&mut self) {
         if netns_of(self.view, &NamespaceName::Own) != Some(self.netns) {
             return;
@@ -67,8 +67,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
         let mut names = self.residents(link.state.index).to_vec();
-        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before.
-        // That interface comes first.
+        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before the
+        // restart. Sort this interface before the others.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
@@ -137,8 +137,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     /// Returns the expected state of an interface. The caller then corrects it according to the observed state of the link.
     ///
-    /// The expected state is the applied version, if there is one. Otherwise, it is the state that the desired version has right
-    /// after it was applied.
+    /// The expected state is the applied version, if there is one. Otherwise, it is the state that the desired version has
+    /// immediately after it is applied.
     ///
     /// # Errors
     /// Returns the verdict if the interface is not on this link.
@@ -150,8 +150,8 @@ impl<'a, 's> Inspection<'a, 's> {
         let applied_here = applied.filter(|applied| self.is_applied_here(applied));
         Ok(match (desired, applied_here) {
             (_, Some(applied)) => (**applied).clone(),
-            // The interface is applied in another namespace, so this link was left by an earlier run. Only an EXISTING interface
-            // may still have to move to this link.
+            // The interface is applied in another namespace, so an earlier run left this link behind. An EXISTING interface is an
+            // exception, because it may still have to move to this link.
             (Some(desired), None) if self.is_elsewhere(applied) => match desired.interface.is_existing() {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
@@ -162,8 +162,9 @@ impl<'a, 's> Inspection<'a, 's> {
                 if !self.has_left_addresses(link, &desired.addresses) {
                     return Err(Verdict::Absent);
                 }
-                // The addresses on the link show that, before the restart, an earlier version of this interface was applied,
-                // which did not contradict the other interface. The addresses stay, as they would have without the restart.
+                // The addresses on the link show that an earlier version of this interface was applied before the restart and did
+                // not contradict the other interface. Keep the addresses, because the agent would have kept them without the
+                // restart.
                 let earlier = Interface {
                     mtu: 0,
                     mac: None,
@@ -186,7 +187,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
                 _ => return Err(Verdict::Orphan),
             },
-            // The last valid version of the interface is applied in another namespace, so this link was left by an earlier run.
+            // The last valid version of the interface is applied in another namespace, so an earlier run left this link behind.
             (None, None) if self.is_elsewhere(applied) => return Err(Verdict::Orphan),
             (None, None) if self.view.rejected(&key) => self.as_it_is(name, link),
             (None, None) => return Err(Verdict::Orphan),
@@ -196,8 +197,7 @@ impl<'a, 's> Inspection<'a, 's> {
     /// Returns whether the parent of a link was left behind by an earlier run. The kernel deletes the link together with such a
     /// parent.
     ///
-    /// The parent was left behind if it is in this namespace, but the parent interface is applied in another one. The same is
-    /// true if it is in another namespace, but the parent interface is applied in this one.
+    /// The parent was left behind if this namespace contains either the parent link or the applied parent interface, but not both.
     fn is_on_former_parent(&self, link: &ObservedInterface<'_>, desired: &Interface) -> bool {
         let parent = desired.link.parent().and_then(|parent| self.view.applied(&interface_key(parent)));
         let netns = parent
@@ -270,8 +270,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     /// Reports the addresses on a link that belong to none of the link's interfaces.
     fn what_is_left_over(&mut self, link: &ObservedInterface<'s>, names: &[String], present: &[AppliedInterface]) {
-        // All agents use the same protocol number. On a link of another agent, addresses with that number belong to the other
-        // agent.
+        // Ignore the link of another agent. All agents use the same protocol number, so addresses with this number on that link
+        // belong to the other agent.
         if link.is_other_agents() {
             return;
         }

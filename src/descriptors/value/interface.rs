@@ -63,7 +63,7 @@ pub struct AppliedInterface {
 /// State of the link of an applied interface that is not part of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circumstances {
-    /// How the agent recognises the link.
+    /// Property by which the agent recognises the link.
     pub known_by: KnownBy,
     /// Bit set of the settings that the agent has set explicitly on the link; see [`link_kinds::Settings::set_bits`].
     pub set: u64,
@@ -73,7 +73,7 @@ pub struct Circumstances {
     pub enslaved: bool,
 }
 
-/// How the agent recognises a link.
+/// Property by which the agent recognises a link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KnownBy {
     /// The agent recognises the link by its alias, or by its name if the interface is EXISTING.

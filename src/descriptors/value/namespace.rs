@@ -1,6 +1,6 @@
-//! Network namespaces and the containers that some of them are named after.
+//! References to network namespaces, open network namespaces, and the containers that run microservices.
 //!
-//! [`NamespaceName`] converts between a name and its key, whether or not the namespace exists.
+//! [`NamespaceName`] converts between a name and its key, even if the namespace does not exist.
 
 use models::key::{Key, NamespaceType, TypedKey};
 
@@ -97,8 +97,8 @@ pub struct OpenNamespace {
     pub netns: NetnsId,
     /// Reference with which the executor opened the namespace.
     pub reference: NamespaceRef,
-    /// True if the agent created the namespace, which the alias of its `lo` records. The agent deletes such a namespace when no
-    /// value needs it any more.
+    /// True if the agent created the namespace. The alias of the namespace's `lo` records this fact. The agent deletes the
+    /// namespace when no value needs it any more.
     pub owned: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct Address {
     /// Key of the fact that the address exists, if others must add it to an EXISTING interface and the agent only waits for it.
     /// `None` if the agent adds the address.
     pub expected: Option<Key>,
-    /// How the kernel performs duplicate address detection.
+    /// Handling of the address during duplicate address detection.
     pub detection: Detection,
     /// True if the agent waits for the end of the detection. This is the case for an IPv6 address that the agent adds, on a link
     /// that is desired UP and whose kind has detection, unless detection is skipped.
@@ -76,8 +76,8 @@ pub struct Membership {
 pub enum Role {
     /// The master is a VRF device.
     Vrf {
-        /// Kernel name of the link if the interface is EXISTING, in which case the agent only waits until others have added it to
-        /// the VRF. `None` for other interfaces.
+        /// Kernel name of the link if the interface is EXISTING. The agent then only waits until others have added the link to the
+        /// VRF. `None` for other interfaces.
         existing: Option<String>,
     },
     /// The master is a bridge, and the interface is a port. Contains the port settings, if the model gives any.
@@ -118,7 +118,7 @@ pub struct Arp {
     pub mac: [u8; 6],
 }
 
-/// Route.
+/// Route through an interface.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Route {
     /// Logical name of the output interface.

@@ -17,7 +17,7 @@ pub enum DriftPolicy {
     Report,
 }
 
-/// Message from which a value was converted, in protobuf encoding, so that clients see the value as it was written.
+/// Protobuf encoding of the message from which a value was converted. It allows clients to see the value as it was written.
 ///
 /// Comparisons ignore the message, so two spellings of the same value are equal.
 #[derive(Clone, Default)]
