@@ -1,7 +1,6 @@
-//! Simulated agent process: the agent's core, and the work that it has in flight.
+//! A simulated agent process, which consists of the agent's core and its work in flight.
 //!
-//! All of this is lost when the agent is killed. The simulated agent does in single steps what the real agent does in threads
-//! and tasks.
+//! A kill discards all of this state. The real agent works in threads and tasks, but the simulated agent works in single steps.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -35,7 +34,7 @@ use crate::{
 };
 use netns_kernel::{Failure, Outcome, Reply, Task};
 
-/// Default of `--sweep-interval`.
+/// The default of the option `--sweep-interval`.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Microservice label of the simulated agent.
@@ -132,13 +131,13 @@ impl StatusStore for Outbox {
     }
 }
 
-/// Purpose for which tasks in flight were started.
+/// The reason why tasks in flight were started.
 enum Purpose {
     Operations,
     Refresh,
     Scan(Scan),
-    /// Closes the namespaces that the startup scan opened but that are not needed any more. Contains the namespaces that stay
-    /// open.
+    /// The agent closes the namespaces that the startup scan opened and that are no longer needed. The variant contains the
+    /// namespaces that stay open.
     Closing(Vec<Scanned>),
 }
 
@@ -152,7 +151,7 @@ struct UnderWay {
     outcomes: Vec<Outcome>,
 }
 
-/// Result of performing one operation of the work in flight.
+/// The result of one call of [`Agent::perform`].
 pub enum Progress {
     /// More operations remain.
     More,
@@ -162,7 +161,7 @@ pub enum Progress {
     Finished,
 }
 
-/// Simulated agent process.
+/// A simulated agent process.
 pub struct Agent {
     /// The agent's core.
     pub core: Core<NetworkEffects>,
@@ -176,7 +175,7 @@ pub struct Agent {
     pub outbox: Outbox,
     /// Connection of the reader of desired values.
     pub reader: ReaderLink,
-    /// Desired values that the agent has read, and the removals that it holds.
+    /// Desired values that the agent has read, and removals that are on hold.
     pub following: Following,
     /// Connection of the writer of statuses.
     pub writer: WriterLink,
@@ -236,7 +235,8 @@ impl Agent {
         }
     }
 
-    /// Lets the core process its events and start work. Returns true if no work was in flight before and some is now.
+    /// Lets the core process its events and start work. Returns true if no work was in flight before the call and some is in
+    /// flight after it.
     pub fn wake(&mut self, now: Duration) -> bool {
         while let Some(event) = self.events.pop_front() {
             self.core.take(event, now);

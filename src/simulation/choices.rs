@@ -1,8 +1,8 @@
 //! Delays and yes/no decisions of a simulated run. Each is drawn at a [`Site`], which is a named point in the simulator's code.
 //!
-//! If the run has a seed, all delays and decisions are random. A scenario file lists some of them, and all others have the
-//! default value of their site. They are numbered separately for each site, so that a new site does not change the meaning of
-//! existing scenario files.
+//! If the run has a seed, all delays and decisions are random. If the run uses a scenario file, the file lists some of the delays
+//! and decisions, and all others have the default value of their site. Draws are numbered separately for each site, so that a new
+//! site does not change the meaning of existing scenario files.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -41,7 +41,7 @@ pub enum Site {
     Check,
     /// Delay until the reader receives a listing of all desired values.
     Listed,
-    /// Delay until the reader receives the revisions of all keys, to compare them with the revisions that it knows.
+    /// Delay until the reader receives the revisions of all keys, to compare them with the revisions that it has read earlier.
     Compared,
     /// Delay of a watch response.
     WatchAnswer,
@@ -169,7 +169,7 @@ enum Source {
 pub struct Choices {
     source: Source,
     counts: [u32; Site::ALL.len()],
-    /// Delays and decisions so far that differ from their defaults; `None` if they are not recorded.
+    /// Delays and decisions that were drawn so far and differ from their defaults, or `None` if recording is off.
     pub record: Option<Listed>,
 }
 
@@ -213,8 +213,8 @@ impl Choices {
         Duration::from_micros(self.draw(site, |random| 1000 * random.below(below) as u64))
     }
 
-    /// Draws a delay of less than 600 ms, which is usually much shorter. `calm` is true once all faults have ended. The delay
-    /// is then less than 60 ms.
+    /// Draws a delay of less than 600 ms. Most of these delays are much shorter. If `calm` is true because all faults have ended,
+    /// the delay is less than 60 ms.
     pub fn moment(&mut self, site: Site, calm: bool) -> Duration {
         let micros = |random: &mut Random| match random.below(16) {
             0..=9 => random.below(300) as u64,

@@ -1,7 +1,7 @@
 //! Random desired values for the simulated store: interfaces in six namespaces, with neighbours and routes on them.
 //!
-//! Apart from EXISTING interfaces of the same link and VLANs with the same id, no two values conflict with each other, so the
-//! result does not depend on the order of changes. The values are written as JSON, without the agent's types.
+//! Two values conflict only if they are EXISTING interfaces of the same link or VLANs with the same id. Without such a conflict,
+//! the result does not depend on the order of changes. The values are written as JSON, without the agent's types.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use super::random::Random;
 
 /// Number of places. A place is a number that stands for a namespace reference.
 ///
-/// The first five places stand for different namespaces. The sixth stands for the foreign namespace again, but refers to it by
-/// the path of its file.
+/// The first five places stand for different namespaces. The sixth also stands for the foreign namespace, but refers to it by the
+/// path of the namespace file.
 pub const PLACES: usize = 6;
 /// Number that stands for the agent's own namespace.
 pub const OWN_PLACE: usize = 0;
@@ -58,12 +58,14 @@ pub fn is_nic(name: &str) -> bool {
 /// Values that a configuration can contain. Each value has a number, which is called its slot. The interfaces come first,
 /// followed by two neighbours and three routes for each interface in `carriers`.
 pub struct Inventory {
-    /// Interface names. The first letter determines the kind: two consecutive names with `w` are a veth pair, `d` is a dummy, `v`
-    /// a VRF, `l` a `lo`, `b` a bridge, `n` a VLAN, `e` an EXISTING link, `t` an EXISTING VRF device.
+    /// Interface names. The first letter determines the kind: `w` for an end of a veth pair (two consecutive names form a pair),
+    /// `d` for a dummy, `v` for a VRF, `l` for a `lo`, `b` for a bridge, `n` for a VLAN, `e` for an EXISTING link, and `t` for an
+    /// EXISTING VRF device.
     pub names: &'static [&'static str],
     /// Indexes (in `names`) of the interfaces that can have neighbours and routes.
     pub carriers: &'static [usize],
-    /// Interfaces that are always in the same namespace: the index in `names`, and the number that stands for the namespace.
+    /// Interfaces that always stay in the same namespace. Each element contains the index in `names` and the number that stands
+    /// for the namespace.
     pub settled: &'static [(usize, usize)],
     /// Indexes (in `names`) of the interfaces that are never in a VRF.
     pub without_vrf: &'static [usize],
@@ -84,7 +86,7 @@ pub enum Kind {
     Bridge {
         /// True if the spanning tree protocol is on.
         stp: bool,
-        /// Ageing time in seconds; 0 means unset.
+        /// Ageing time in seconds, or 0 if unset.
         ageing: u32,
         /// True if VLAN filtering is on.
         filtering: bool,
@@ -105,7 +107,7 @@ pub enum Kind {
     },
 }
 
-/// Desired interface.
+/// A desired interface.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Interface {
     /// Logical name, which is also in the key.
@@ -118,13 +120,14 @@ pub struct Interface {
     pub host: String,
     /// True if the interface should be up.
     pub enabled: bool,
-    /// MTU in bytes; 0 means the default.
+    /// MTU in bytes, or 0 for the default.
     pub mtu: u32,
-    /// Last byte of the MAC address; `None` if the value does not set it.
+    /// Last byte of the MAC address, or `None` if the value does not set it.
     pub mac: Option<u8>,
     /// Name of the VRF device that the interface belongs to.
     pub vrf: Option<&'static str>,
-    /// Bridge that the interface is a port of: its name, and true if the port is isolated.
+    /// Name of the bridge that the interface is a port of, and true if the port is isolated. `None` if the interface is not a
+    /// bridge port.
     pub bridge: Option<(&'static str, bool)>,
     /// VLANs of the bridge port, or of the bridge itself.
     pub vlans: Vec<PortVlan>,
@@ -132,7 +135,7 @@ pub struct Interface {
     pub addresses: Vec<String>,
 }
 
-/// Desired neighbour.
+/// A desired neighbour.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Arp {
     /// Name of the interface.
@@ -145,7 +148,7 @@ pub struct Arp {
     pub adopt: bool,
 }
 
-/// Desired route.
+/// A desired route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
     /// Name of the outgoing interface.
@@ -154,15 +157,15 @@ pub struct Route {
     pub destination: String,
     /// Address of the gateway; `None` for a route without a gateway.
     pub gateway: Option<String>,
-    /// Name of the scope in values, such as `LINK`.
+    /// Name of the route's scope, as written in values, such as `LINK`.
     pub scope: &'static str,
-    /// Metric; 0 means unset.
+    /// Metric, or 0 if unset.
     pub metric: u32,
     /// True if the agent is allowed to adopt a foreign route to the same destination.
     pub adopt: bool,
 }
 
-/// Desired value of any kind.
+/// A desired value of any kind.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Item {
     /// An interface.
@@ -462,8 +465,8 @@ impl Inventory {
 
     fn route(&self, carrier: usize, part: usize, random: &mut Random) -> Route {
         let metric = random.pick(&[0, 0, 5, 1024]);
-        // On EXISTING interfaces, the gateway can be in the subnet of the address that users add, or of an address of another
-        // EXISTING interface.
+        // The gateway of a route on an EXISTING interface can be in the subnet of the address that users add, or in the subnet of
+        // an address of another EXISTING interface.
         let of_link = if self.names[carrier].starts_with('e') {
             random.pick(&[None, None, Some("10.5.5.254"), Some("10.5.7.254")])
         } else {

@@ -24,9 +24,9 @@ pub struct ReaderLink {
     pub backoff: Backoff,
     /// Number of the current connection. Messages from earlier connections are discarded.
     pub connection: u64,
-    /// Revision up to which the watch has reported changes; `None` if there is no watch.
+    /// Revision up to which the watch has reported changes, or `None` if there is no watch.
     pub watched: Option<i64>,
-    /// When the current connection was established; `None` while there is none.
+    /// Time at which the current connection was established, or `None` without a connection.
     pub established: Option<Duration>,
     /// True while a watch response is in flight.
     pub answering: bool,
@@ -61,7 +61,7 @@ pub enum ReaderStep {
     Listed(i64, u64, Vec<RawItem>),
     /// A watch response arrives.
     Answer,
-    /// The reader requests the revisions of all keys, to compare them with the revisions that it knows.
+    /// The reader requests the revisions of all keys, to compare them with the revisions that it has read earlier.
     Compare,
     /// The requested revisions arrive: the revision of the store, and the mod revision of each key.
     Compared(i64, BTreeMap<RawKey, i64>),
@@ -77,12 +77,12 @@ pub struct WriterLink {
     pub connection: u64,
     /// True while the writer is connected.
     pub connected: bool,
-    /// When the current connection was established; `None` while there is none.
+    /// Time at which the current connection was established, or `None` without a connection.
     pub established: Option<Duration>,
     /// True if a lease renewal has not been answered yet.
     pub unanswered: bool,
-    /// Revision up to which deleted keys have been reported to the writer, including reports in flight; `None` while the writer
-    /// does not watch the keys.
+    /// Revision of the last deletion that was reported to the writer, including reports in flight. `None` while the writer does
+    /// not watch the status keys.
     pub watched: Option<i64>,
 }
 
@@ -127,8 +127,8 @@ pub enum WriterStep {
     Audit,
     /// The writer checks for statuses to write.
     Write,
-    /// A request arrives at the store, even if the connection was cut in the meantime. The number is the lease that the writer
-    /// had when it sent the request.
+    /// A request arrives at the store, even if the connection was cut in the meantime. The number is the id of the lease that the
+    /// writer had when it sent the request.
     Arrive(Request, i64),
     /// A response arrives.
     Answer(WriterAnswer),

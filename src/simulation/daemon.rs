@@ -1,4 +1,4 @@
-//! Simulated Docker daemon with its containers, and the tracker's connection to it.
+//! A simulated Docker daemon with its containers, and the tracker's connection to it.
 //!
 //! The agent's container registry decides which container has a label.
 
@@ -16,19 +16,19 @@ use crate::signals::docker::{
     registry::{ContainerRegistry, Inspection, ListedContainer, ProcessIdentity},
 };
 
-/// PID of the main process of the first container. Each container has a PID of its own, and keeps it across restarts.
+/// PID of the main process of the first container. Each container has a unique PID, which stays the same across restarts.
 const PIDS: i32 = 500;
 
-/// Simulated container.
+/// A simulated container.
 #[derive(Clone, Debug)]
 pub struct Container {
     /// Creation time, in seconds since the Unix epoch.
     pub created: u64,
-    /// Start time of the main process; `None` while the container is stopped.
+    /// Start time of the main process, or `None` while the container is stopped.
     pub running: Option<u64>,
 }
 
-/// Simulated Docker daemon.
+/// A simulated Docker daemon.
 #[derive(Default)]
 pub struct Daemon {
     /// True while the daemon runs.
@@ -87,7 +87,7 @@ impl Daemon {
         listed.collect()
     }
 
-    /// Returns the container that should have the label: the newest running one.
+    /// Returns the number of the newest running container, which is the container that should have the label.
     pub fn holder(&self) -> Option<usize> {
         let running = self.containers.iter().filter(|(_, container)| container.running.is_some());
         running.max_by_key(|(_, container)| container.created).map(|(number, _)| *number)
@@ -129,7 +129,7 @@ pub struct Tracker {
     pub connected: bool,
     /// Delay before the next connection attempt.
     pub pause: Duration,
-    /// Main processes for which the tracker holds a pidfd, by container id.
+    /// Main processes for which the tracker has an open pidfd, by container id.
     pub pinned: BTreeMap<String, ProcessIdentity>,
 }
 

@@ -89,8 +89,8 @@ fn check_address_routes(kernel: &Kernel, expected: &BTreeMap<NetnsId, Space>) ->
     Ok(())
 }
 
-/// Returns the names of the links on which EXISTING interfaces conflict. The order of changes decides which of these interfaces
-/// is applied, and a restarted agent may decide differently.
+/// Returns the names of the links on which EXISTING interfaces conflict. The agent applies only one of these interfaces. The
+/// choice depends on the order of changes, so it can be different after a restart.
 pub fn contested(configuration: &Configuration, surroundings: &Surroundings<NetnsId>) -> BTreeSet<String> {
     Expected::of(&values(configuration), surroundings).contested()
 }
@@ -110,7 +110,7 @@ pub fn judge(
     rules.check_conflicts()?;
     let expected = rules.spaces();
     let mut found = spaces(kernel, &expected, configuration);
-    // Addresses may remain from an earlier version of an interface that is now INVALID.
+    // Addresses of an earlier version can remain on an interface that is now INVALID.
     if let Some(space) = found.get_mut(&OWN) {
         let is_expected = |address: &_| expected.get(&OWN).is_some_and(|space| space.addresses.contains(address));
         space

@@ -1,7 +1,7 @@
 //! Passes desired values from the source to the core, and holds removals after the store has lost its contents.
 //!
-//! In the real agent, `agent::removals` and `desired` do this work. Here, it is done in single steps, but the agent's own code
-//! makes the decisions (`agent::hold`) and merges the sources (`sources::merge`).
+//! The real agent does this work in `agent::removals` and `desired`. This module does it in single steps, but uses the agent's
+//! own code to make the decisions (`agent::hold`) and to merge the sources (`sources::merge`).
 
 use std::{
     cell::RefCell,
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Desired value with its revision.
+/// A desired value with its revision.
 #[derive(Clone, PartialEq)]
 struct DesiredValue {
     revision: i64,
@@ -40,7 +40,7 @@ struct DesiredValue {
 /// State that survives a restart of the agent.
 #[derive(Default)]
 pub struct Disk {
-    /// Description of the store as the agent last read it; `None` if the agent has not written the description yet.
+    /// Description of the store as the agent last read it, or `None` if the agent has not written the description yet.
     pub note: Option<Note>,
     held: BTreeMap<Key, DesiredValue>,
 }
@@ -65,11 +65,11 @@ impl Disk {
     }
 }
 
-/// Desired values that the agent has read, and the removals that it holds.
+/// Desired values that the agent has read, and removals that are on hold.
 pub struct Following {
     merge: Merge<DesiredValue>,
     hold: Hold,
-    /// True if there are held removals that nobody has accepted yet.
+    /// True if removals are on hold and no user has accepted them yet.
     unaccepted: bool,
     /// Revision of the last store event.
     revision: i64,
@@ -150,8 +150,8 @@ impl Following {
         }
     }
 
-    /// Stops holding removals if there is no reason to hold them any more, and returns events for the core. Must be called after
-    /// every event that can make the reason disappear.
+    /// Releases the held removals if the reason for holding them is gone, and returns events for the core. Must be called after
+    /// every event that can remove the reason.
     pub fn judge(&mut self, note: Option<&Note>, disk: &mut Disk) -> Vec<AgentEvent> {
         let mut events = Vec::new();
         if !self.merge.held_by(HELD).map(|(key, _)| key).eq(&self.values) {
@@ -328,8 +328,8 @@ fn desired_update(raw: &RawKey, revision: i64, value: Option<Vec<u8>>) -> (Key, 
     (key, desired_update)
 }
 
-/// Converts an update to an event for the core; `None` if the update changes nothing. Removals have no revision of their own,
-/// so they get `revision`.
+/// Converts an update to an event for the core. Returns `None` if the update changes nothing. Removals have no revision of their
+/// own, so they get `revision`.
 fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     if update.is_empty() {
         return None;
@@ -344,7 +344,7 @@ fn desired(update: Update<DesiredValue>, revision: i64) -> Option<AgentEvent> {
     Some(Event::Desired { transaction, reply: None })
 }
 
-/// Converts an event from a single source to an event for the core; `None` if the event contains no values.
+/// Converts an event from a single source to an event for the core. Returns `None` if the event contains no values.
 #[cfg(test)]
 pub fn desired_event(event: SourceEvent) -> Option<AgentEvent> {
     let (full, items): (_, Vec<_>) = match event {

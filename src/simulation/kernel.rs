@@ -1,8 +1,8 @@
 //! Small simulated kernel: namespaces, links, addresses, routes and neighbours in memory, changed by [`KernelOp`]s.
 //!
 //! Simulates side effects of Linux. For example, deleting one end of a veth deletes the other end, a link that is taken down
-//! loses its routes, and the links of an ended namespace are deleted with a delay. The simulated kernel does not know the agent's
-//! values and descriptors.
+//! loses its routes, and the links of an ended namespace are deleted with a delay. The simulated kernel does not depend on the
+//! agent's values and descriptors.
 
 mod attributes;
 mod bridging;
@@ -21,18 +21,18 @@ use netns_kernel::{
 /// The agent's own namespace.
 pub const OWN: NetnsId = NetnsId(1);
 
-/// EEXIST of errno(3).
+/// The error number EEXIST (errno(3)).
 pub const EEXIST: i32 = 17;
-/// ENODEV of errno(3).
+/// The error number ENODEV (errno(3)).
 pub const ENODEV: i32 = 19;
-/// EINVAL of errno(3).
+/// The error number EINVAL (errno(3)).
 pub const EINVAL: i32 = 22;
-/// ENETDOWN of errno(3).
+/// The error number ENETDOWN (errno(3)).
 pub const ENETDOWN: i32 = 100;
-/// ENETUNREACH of errno(3).
+/// The error number ENETUNREACH (errno(3)).
 pub const ENETUNREACH: i32 = 101;
 
-/// Simulated process.
+/// A simulated process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Process {
     /// Network namespace of the process.
@@ -51,7 +51,7 @@ struct Subscription {
     pending: bool,
 }
 
-/// Simulated kernel. Everything in it survives the end of the agent, except for namespaces that only the agent keeps open.
+/// A simulated kernel. Everything in it survives the end of the agent, except for namespaces that only the agent keeps open.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// Contents of each namespace, including foreign routes and neighbours.
@@ -70,7 +70,7 @@ pub struct Kernel {
     pub log: Vec<KernelOp>,
     /// Number of times that the agent has read an open namespace.
     pub readings: usize,
-    /// Number of changing operations that the agent can still perform before it is killed; `None` if there is no limit.
+    /// Number of changing operations that the agent can still perform before it is killed, or `None` if there is no limit.
     pub fuel: Option<usize>,
     /// Failures to inject: the number of changing operations before the operation that fails, and the errno of the failure.
     pub failing: Vec<(usize, i32)>,
@@ -80,8 +80,8 @@ pub struct Kernel {
     pub violations: Vec<String>,
     /// Counter that increases with every change that may affect namespace references.
     pub references: u64,
-    /// True if an operation affected more than its target. It may also affect other addresses of a subnet, another reference
-    /// with the same name, or the former name of a link that other operations in the batch still use.
+    /// True if an operation changed more than its target, such as another address of the same subnet, another reference with the
+    /// same name, or a link name that later operations of the batch still use.
     pub side_effects: bool,
     /// True to simulate a bug in the agent that makes it ignore `bindings`.
     pub forgetful: bool,
@@ -106,7 +106,7 @@ pub struct Kernel {
     next_start_time: u64,
 }
 
-/// Error: the agent was killed before it could perform the operation.
+/// The error of an operation that was not performed because the agent was killed before it.
 #[derive(Debug)]
 pub struct Killed;
 
@@ -375,7 +375,7 @@ impl Kernel {
                 .into_iter()
                 .find_map(|linked| linked.get(&(netns, link.index)));
             link.linked = linked.map(|(_, index)| *index);
-            // Any id will do as long as each namespace has a different one.
+            // The ids are arbitrary, but each namespace must have a different one.
             link.linked_netnsid = linked.filter(|(there, _)| *there != netns).map(|(there, _)| there.0 as i32);
             if link.alias.is_empty() {
                 (link.rx_checksum, link.tx_checksum) = (None, None);

@@ -1,4 +1,4 @@
-//! Simulated machine from the agent's point of view. Implements the agent's host traits on top of the simulated kernel.
+//! A simulated machine from the agent's point of view. Implements the agent's host traits on top of the simulated kernel.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +21,16 @@ use crate::{
 };
 use netns_kernel::{Failure, NamedTarget, NamespaceRef, NetnsId};
 
-/// Watched namespace reference, with the time of its next check. The time is `None` if no check is necessary because the agent
-/// knows the current state.
+/// Watched namespace reference, with the time of its next check. The time is `None` if the agent has already seen the current
+/// state, so no check is necessary.
 struct Watched {
     entry: Entry,
     due: Option<Duration>,
 }
 
-/// Simulated machine, with the references that the agent watches.
+/// A simulated machine, with the references that the agent watches.
 pub struct Machine {
-    /// Simulated kernel.
+    /// The simulated kernel of the machine.
     pub kernel: Kernel,
     watched: BTreeMap<String, Watched>,
     now: Duration,
@@ -39,7 +39,7 @@ pub struct Machine {
     references: u64,
 }
 
-/// Simulated machine, shared between the world and its agent.
+/// A simulated machine, shared between the world and its agent.
 #[derive(Clone)]
 pub struct SharedMachine(Arc<Mutex<Machine>>);
 
@@ -76,7 +76,7 @@ impl Machine {
                     watched.entry.start_burst(instant);
                     soon
                 }
-                // The agent holds a pidfd for a known process, so it soon notices the end of the process.
+                // The agent has an open pidfd for a process that it has found, so it soon notices the end of the process.
                 Target::Process(_) if watched.entry.process().is_some() => soon,
                 _ => watched.entry.next_check(instant, self.origin, false).duration_since(self.origin),
             };
@@ -205,7 +205,7 @@ impl ReferenceWatcher for SharedMachine {
     }
 }
 
-/// Returns the namespace reference that a number stands for; `None` for the container's namespace, which only Docker can find.
+/// Returns the namespace reference that a number stands for, or `None` for the container's namespace, which only Docker can find.
 fn reference(place: usize) -> Option<NamespaceRef> {
     Some(match place {
         OWN_PLACE => NamespaceRef::Own,

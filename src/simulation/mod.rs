@@ -62,7 +62,7 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
 /// scenario, the listed delays and decisions stay the same.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
-    // Only the recorded delays and decisions matter, and not the result of the run.
+    // The result of the run does not matter, because only the recorded delays and decisions are needed.
     drop(catch_unwind(AssertUnwindSafe(|| world.run())));
     Scenario {
         draws: Draws::Listed(world.draws()),

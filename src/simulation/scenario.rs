@@ -109,7 +109,7 @@ pub enum Step {
     StopDocker,
     /// The Docker daemon starts.
     StartDocker,
-    /// The Docker daemon sends no events for this many of the following changes.
+    /// The Docker daemon sends no events for this number of upcoming changes.
     LoseDockerEvents(usize),
     /// The store is unreachable for this long.
     CutStore(Duration),
@@ -196,7 +196,7 @@ pub struct Scenario {
     pub slow_store: bool,
     /// True if the foreign links exist before the agent starts.
     pub nics: bool,
-    /// True if the removal of lost values is accepted in the end. Otherwise, the lost values are put again.
+    /// True if the removal of lost values is accepted at the end of the run. Otherwise, the lost values are put again.
     pub accepts: bool,
     /// Desired values that are in the store before the agent starts.
     pub initial: Vec<Item>,
@@ -309,9 +309,8 @@ impl Scenario {
 
 /// Removes the steps that would change values after the store has been emptied or restored.
 ///
-/// If a lost value is put again after a restart of the agent, it may have another kernel name or address. The link that was
-/// created for its earlier version is then an orphan. It is not specified yet what must happen to such a link while removals of
-/// orphans are held.
+/// A lost value that is put again after a restart can have another kernel name or address. The link of its earlier version is
+/// then an orphan. While removals of orphans are held, the required treatment of this link is not specified yet.
 fn leave_lost_values(steps: &mut Vec<(Duration, Step)>) {
     let mut emptied = false;
     steps.retain(|(_, step)| {
@@ -334,8 +333,8 @@ fn pause(fast: bool, random: &mut Random) -> Duration {
 
 impl Repertoire {
     fn value(&self, slot: usize, random: &mut Random) -> Item {
-        // Invalid values are not combined with tampering. It is not specified yet what happens to the dependents of an invalid
-        // value if the value's link is deleted.
+        // Invalid values are not combined with tampering. If the link of an invalid value is deleted, the required state of its
+        // dependents is not specified yet.
         if slot == INVALID && !self.kernel && random.percent(30) {
             return Item::Unusable(interface_key(INVENTORY.names[slot]));
         }
@@ -419,8 +418,8 @@ impl Repertoire {
 
     /// Returns a random kind of tampering, except for `Rename`.
     ///
-    /// A renamed link could not get its name back if a foreign link had taken the name. Open issue: if a link is renamed and its
-    /// value is deleted before the agent notices, the link remains until the agent is restarted.
+    /// The agent cannot restore the name of a renamed link if a foreign link has taken the name. Open issue: if a link is renamed
+    /// and its value is deleted before the agent notices, the link remains until the agent is restarted.
     fn tamper(&self, random: &mut Random) -> Step {
         let tampering = random.pick(&Tampering::ALL);
         let tampering = match tampering {
@@ -455,9 +454,10 @@ fn nic_step(random: &mut Random) -> Step {
     }
 }
 
-/// Returns a random store fault. If `loses` is true, the fault may be that the store loses its contents.
+/// Returns a random store fault. If `loses` is true, the fault can be a loss of the store's contents.
 ///
-/// Losses are not combined with EXISTING interfaces: foreign links have no ownership mark that shows which values were lost.
+/// Losses are not combined with EXISTING interfaces, because foreign links have no ownership mark that shows which values were
+/// lost.
 fn store_step(loses: bool, random: &mut Random) -> Step {
     match random.below(if loses { 20 } else { 14 }) {
         0 | 1 => Step::CutReader,

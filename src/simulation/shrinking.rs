@@ -1,4 +1,4 @@
-//! Reduces scenarios: removes steps, values, delays and decisions, and rounds delays, as long as a given property still holds.
+//! Reduces a scenario while a given property still holds. Removes steps, values, delays and decisions, and rounds delays.
 
 use std::time::Duration;
 

@@ -42,7 +42,7 @@ pub struct Status {
     pub mod_revision: i64,
 }
 
-/// Simulated etcd.
+/// A simulated etcd server.
 pub struct Store {
     /// Cluster id, which identifies the store.
     pub cluster_id: u64,
@@ -151,7 +151,7 @@ impl Store {
         true
     }
 
-    /// Returns the desired values at an earlier revision; `None` if that revision has been compacted.
+    /// Returns the desired values at an earlier revision, or `None` if that revision has been compacted.
     fn content_at(&self, revision: i64) -> Option<BTreeMap<RawKey, (i64, Vec<u8>)>> {
         if revision < self.compacted {
             return None;
@@ -191,7 +191,7 @@ impl Store {
         listed.collect()
     }
 
-    /// Returns the changes after `revision` up to `until`; `None` if they have been compacted.
+    /// Returns the changes after `revision` up to `until`, or `None` if they have been compacted.
     pub fn since(&self, revision: i64, until: i64) -> Option<Vec<RawChange>> {
         let desired = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
         (revision >= self.compacted).then(|| self.history.iter().filter(desired).cloned().collect())
@@ -290,7 +290,7 @@ impl Store {
         over.into_iter().for_each(|lease| self.revoke(lease));
     }
 
-    /// Revokes the newest lease, as an operator could.
+    /// Revokes the newest lease, as an operator can do with `etcdctl lease revoke`.
     pub fn revoke_any(&mut self) {
         if let Some(lease) = self.leases.keys().next_back().copied() {
             self.revoke(lease);
@@ -308,7 +308,7 @@ impl Store {
         found.collect()
     }
 
-    /// Executes a transaction of the publisher. Returns whether its guards were satisfied, or `None` if its lease does not exist.
+    /// Executes a transaction of the publisher. Returns true if its guards were satisfied, or `None` if its lease does not exist.
     pub fn write(&mut self, lease: i64, batch: &Batch) -> Option<bool> {
         let holds = |(key, write): &(Arc<str>, Write)| match (write, self.status.get(key)) {
             (Write::Put(_), _) => true,

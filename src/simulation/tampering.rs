@@ -1,6 +1,6 @@
-//! Changes that others make on the machine: they tamper with the agent's objects, and add and remove foreign objects.
+//! Changes that other programs make on the machine. They tamper with the agent's objects, and add and remove foreign objects.
 //!
-//! The objects are selected from those in the simulated kernel, and not from those that the agent knows.
+//! The objects are selected from the contents of the simulated kernel, and not from the agent's own records.
 
 use super::{
     configuration::{TAP, TENANT},
@@ -8,9 +8,9 @@ use super::{
 };
 use netns_kernel::{AddressSpec, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot};
 
-/// Protocol of objects that users add by hand (RTPROT_STATIC of linux/rtnetlink.h).
+/// Protocol of objects that users add by hand (RTPROT_STATIC from linux/rtnetlink.h).
 const OTHER_PROTOCOL: u8 = 4;
-/// RT_TABLE_MAIN of linux/rtnetlink.h.
+/// RT_TABLE_MAIN from linux/rtnetlink.h.
 const TABLE_MAIN: u32 = 254;
 
 /// Tampering with one of the agent's objects.
@@ -104,7 +104,7 @@ impl Tampering {
                 let all = |space: &Snapshot| space.routes.iter().filter(adoptable).cloned().collect();
                 on_any(kernel, number, all, |kernel, netns, state| {
                     let link = name_of(kernel, netns, state.link);
-                    // `add_route` fails if the link is down, as `ip route replace` does.
+                    // Ignore an error: like `ip route replace`, `add_route` fails if the link is down.
                     drop(kernel.add_route(netns, &link, &state.route, true, OTHER_PROTOCOL));
                 });
             }

@@ -31,7 +31,7 @@ fn random_scenarios_violate_no_rule() {
     }
 }
 
-/// Runs the stored scenarios: some failed once, and some were recorded to cover earlier fixes.
+/// Runs the stored scenarios. Some of them failed in the past, and the others were recorded to cover earlier fixes.
 #[test]
 fn stored_scenarios_violate_no_rule() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");

@@ -76,7 +76,7 @@ pub(super) fn kebab(name: &impl fmt::Debug) -> String {
     text
 }
 
-/// Returns the element of a list whose name in [kebab] case is `name`.
+/// Returns the list element whose name in [kebab] case is `name`.
 fn named<T: fmt::Debug + Copy>(all: &[T], name: &str) -> Result<T, String> {
     let found = all.iter().find(|known| kebab(*known) == name);
     found.copied().ok_or_else(|| format!("unknown name {name:?}"))

@@ -1,4 +1,4 @@
-//! Simulated world: one agent on one machine, with a store, Docker and a clock, driven by a queue of timed events.
+//! A simulated world: one agent on one machine, with a store, Docker and a clock, driven by a queue of timed events.
 //!
 //! The scenario's delays determine the order of events. `judgement` contains the rules for the agent's behaviour.
 
@@ -112,7 +112,7 @@ impl Ord for Due {
     }
 }
 
-/// Simulated world with at most one agent.
+/// A simulated world with at most one agent.
 pub struct World {
     scenario: Scenario,
     mutation: Option<Mutation>,
@@ -130,7 +130,8 @@ pub struct World {
     losses: Losses,
     /// State that survives a restart of the agent.
     disk: Disk,
-    /// Values that were put at each revision. Several stores in succession may have used the same revision.
+    /// Values that were put at each revision. A replaced store can use the same revisions again, so a revision can have values
+    /// from several stores.
     versions: BTreeMap<i64, Vec<Item>>,
     agent: Option<Agent>,
     /// Number of the agent's current run, or of its next run while the agent is not running.
@@ -138,11 +139,11 @@ pub struct World {
     /// True if the watch loses the event for the next transaction.
     losing_watch: bool,
     reaping: bool,
-    /// When the scenario and all faults ended; `None` before that.
+    /// Time at which the scenario and all faults ended, or `None` before that.
     calm_since: Option<Duration>,
-    /// When the agent was last started.
+    /// Time of the agent's last start.
     started: Duration,
-    /// When an event last disturbed the agent, such as tampering or a kill.
+    /// Time of the last event that disturbed the agent, such as tampering or a kill.
     disturbed: Duration,
     /// True if a foreign link has permanently taken the kernel name of an interface.
     squatted: bool,
@@ -238,7 +239,8 @@ impl World {
         }
     }
 
-    /// Restarts the agent, and checks that it then changes nothing except the links in its own namespace that `but_for` contains.
+    /// Restarts the agent, and checks that it then changes nothing. `but_for` names links in the agent's own namespace that may
+    /// change.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();
@@ -254,7 +256,7 @@ impl World {
         self.choices.record.clone().unwrap_or_default()
     }
 
-    /// Returns the trace; empty if it was not requested.
+    /// Returns the trace, or an empty slice if it was not requested.
     pub fn trace(&self) -> &[String] {
         self.trace.as_deref().unwrap_or_default()
     }

@@ -18,7 +18,7 @@ const PREFIX: &str = "/vnf-agent/vpp1/";
 const CREATED: &str = "//netns";
 /// Alias of a foreign link that occupies the kernel name of an interface.
 pub const SQUATTER: &str = "squatter";
-/// IFLA_BRPORT_ISOLATED of linux/if_link.h.
+/// IFLA_BRPORT_ISOLATED from linux/if_link.h.
 const ISOLATED: u16 = 33;
 
 /// Returns the agent's objects in each namespace, limited to the properties for which `expected` has a value.
@@ -180,7 +180,7 @@ pub fn is_of_any(link: &LinkState, names: &BTreeSet<&str>) -> bool {
     subject(link).is_some_and(|subject| names.contains(subject.split("//").next().unwrap_or_default()))
 }
 
-/// Returns the part of a link's alias that follows the agent's prefix; `None` if the alias does not have this prefix.
+/// Returns the part of a link's alias that follows the agent's prefix, or `None` if the alias does not have this prefix.
 fn subject(link: &LinkState) -> Option<&str> {
     link.alias.strip_prefix(PREFIX).map(|rest| rest.trim_end_matches(CREATED))
 }

@@ -10,7 +10,7 @@ use crate::simulation::{
     kernel::{Kernel, OWN},
 };
 
-/// Returns the foreign links that EXISTING interfaces may refer to, by name. Includes only links that are up.
+/// Returns the foreign links to which EXISTING interfaces can refer, by name. Includes only links that are up.
 pub fn nics(kernel: &Kernel) -> BTreeMap<String, Nic> {
     let own = &kernel.spaces[&OWN];
     let addresses = |index: u32, counts: &dyn Fn(&AddressState) -> bool| {

@@ -51,8 +51,8 @@ fn picture(kernel: &Kernel, netns: NetnsId, space: &Snapshot, link: &LinkState) 
     text + &states.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the links that differ between two states of the machine, and the links on top of them. The latter are included because
-/// the repair of a link also sets the links on top of it down and up.
+/// Returns the links that differ between two states of the machine, and the links on top of them. Includes the links on top
+/// because the repair of a link also sets them down and up.
 pub fn affected(before: &Kernel, after: &Kernel) -> BTreeSet<(NetnsId, String)> {
     let pictures = |kernel: &Kernel| -> BTreeSet<(NetnsId, String, String)> {
         let spaces = kernel.spaces.iter();

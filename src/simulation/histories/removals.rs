@@ -7,7 +7,7 @@ use crate::{
 };
 use netns_kernel::{KernelOp, PROTOCOL};
 
-/// EBUSY of errno(3).
+/// The error number EBUSY (errno(3)).
 const EBUSY: i32 = 16;
 
 fn loopback(addresses: &[&str]) -> Item {

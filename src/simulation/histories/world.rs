@@ -25,7 +25,7 @@ use crate::{
 use netns_kernel::{Failure, LinkState, NetnsId};
 use testbed::expected::Surroundings;
 
-/// Maximum number of rounds until the agent must be idle.
+/// Maximum number of rounds that the agent may need to become idle.
 const STEPS_MAX: usize = 400;
 const MANNER: Manner = Manner {
     docker: false,
@@ -116,8 +116,8 @@ impl World {
         self.agent.events.push_back(Event::Probe(key.clone()));
     }
 
-    /// Notifies the agent of all changes in namespaces, and lets it start work. Returns true if no work was in flight before and
-    /// some is now.
+    /// Notifies the agent of all changes in namespaces, and lets it start work. Returns true if no work was in flight before the
+    /// call and some is in flight after it.
     pub fn decide(&mut self) -> bool {
         let reported = std::mem::take(&mut self.machine.get().kernel.reported);
         self.suspect(reported);

@@ -3,14 +3,14 @@
 use super::{EEXIST, ENETDOWN, Kernel, attributes, refused};
 use netns_kernel::{BridgeVlan, CreateLink, Failure, KernelOp, LinkInfo, NetnsId};
 
-/// EOPNOTSUPP of errno(3).
+/// The error number EOPNOTSUPP (errno(3)).
 const EOPNOTSUPP: i32 = 95;
-/// IFLA_BR_VLAN_DEFAULT_PVID, IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL and IFLA_VLAN_FLAGS of linux/if_link.h.
+/// IFLA_BR_VLAN_DEFAULT_PVID, IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL and IFLA_VLAN_FLAGS from linux/if_link.h.
 const DEFAULT_PVID: u16 = 39;
 const VLAN_ID: u16 = 1;
 const VLAN_PROTOCOL: u16 = 5;
 const VLAN_FLAGS: u16 = 2;
-/// VLAN_FLAG_LOOSE_BINDING of linux/if_vlan.h.
+/// VLAN_FLAG_LOOSE_BINDING from linux/if_vlan.h.
 const LOOSE_BINDING: u8 = 4;
 
 impl Kernel {

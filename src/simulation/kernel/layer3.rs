@@ -20,7 +20,7 @@ const CARRIER: u8 = 6;
 /// RT_SCOPE_LINK (linux/rtnetlink.h): the destination is reachable without a gateway.
 const SCOPE_LINK: u8 = 253;
 
-/// Returns the metric that the kernel stores for a route: for IPv6, 1024 instead of 0.
+/// Returns the metric that the kernel stores for a route. For an IPv6 route, the kernel replaces 0 with 1024.
 fn stored_metric(route: &RouteSpec) -> u32 {
     if route.destination.is_ipv6() && route.metric == 0 {
         1024
@@ -120,7 +120,7 @@ impl Kernel {
         }
     }
 
-    /// Restores the routes that the kernel adds for the addresses on a link, as the kernel does when the link is set up.
+    /// Restores the routes that the kernel adds for the addresses on a link, as the kernel does when a link comes up.
     pub(super) fn restore_all_routes(&mut self, netns: NetnsId, index: u32) {
         self.missing.retain(|(of, route)| (*of, route.link) != (netns, index));
     }

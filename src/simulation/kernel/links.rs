@@ -237,7 +237,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes a link together with everything on it, its peer, and the links on top of it. Its ports are released.
+    /// Deletes a link together with everything on it, its peer, and the links on top of it. Its ports lose their master.
     pub fn remove_link(&mut self, netns: NetnsId, index: u32) {
         let slaves: Vec<u32> = self
             .space(netns)

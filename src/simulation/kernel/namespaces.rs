@@ -3,7 +3,7 @@
 use super::{Kernel, OWN, Process, Subscription, failure};
 use netns_kernel::{Failure, FailureKind, LinkState, NamespaceRef, NetnsId, Reply, Snapshot};
 
-/// ENOENT of errno(3).
+/// The error number ENOENT (errno(3)).
 const ENOENT: i32 = 2;
 
 fn unavailable(message: String) -> Failure {
@@ -66,7 +66,8 @@ impl Kernel {
         }
     }
 
-    /// Closes the namespaces and subscriptions of an agent that has ended. Namespaces that only the agent kept open end as well.
+    /// Closes the namespaces and subscriptions of an agent that has ended. A namespace ends as well if only the agent kept it
+    /// open.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
         self.reported.clear();
@@ -225,7 +226,8 @@ impl Kernel {
         }
     }
 
-    /// Re-arms the subscription to a namespace. If there was a change in the meantime, reports the change at once instead.
+    /// Re-arms the subscription to a namespace. If the namespace has changed in the meantime, reports the change immediately
+    /// instead.
     pub fn rearm(&mut self, netns: NetnsId) {
         if let Some(subscription) = self.subscriptions.get_mut(&netns) {
             if std::mem::take(&mut subscription.pending) {

@@ -1,5 +1,4 @@
-//! Events between the Docker tracker and the daemon, and notifications about ended processes for which the tracker holds a
-//! pidfd.
+//! Events between the Docker tracker and the daemon, and notifications from the tracker's pidfds about ended processes.
 
 use std::time::Duration;
 
@@ -113,7 +112,7 @@ impl World {
     }
 
     fn docker_lost(&mut self) {
-        // The tracker may have missed recent changes, and cannot learn of them before the daemon is back.
+        // The tracker may have missed recent changes, and cannot detect them while the daemon is down.
         self.daemon.untold |= !self.is_undisturbed();
         let Some(agent) = &mut self.agent else { return };
         let tracker = &mut agent.tracker;
@@ -154,12 +153,12 @@ impl World {
             let after = self.moment(Site::Hint);
             self.plan_docker(after, DockerStep::Hint(Daemon::id(number)));
         } else if self.daemon.up {
-            // The tracker learns of this change only from the next list of containers.
+            // The tracker can detect this change only with its next list of containers.
             self.daemon.untold = true;
         }
     }
 
-    /// Plans the notifications for ended processes for which the tracker holds a pidfd.
+    /// Plans a notification for each ended process for which the tracker has an open pidfd.
     fn processes_changed(&mut self) {
         let Some(agent) = &self.agent else { return };
         let ended = |process: &ProcessIdentity| {

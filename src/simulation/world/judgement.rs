@@ -31,8 +31,8 @@ const SWEPT_WITHIN: Duration = Duration::from_secs(14);
 /// Time within which a starting agent has scanned the namespaces that an earlier run may have left.
 const SCANNED_WITHIN: Duration = Duration::from_secs(5);
 
-/// When the world is checked, in seconds after the last interference. The later checks allow for retries and comparisons, which
-/// take up to a minute.
+/// Times of the checks, in seconds after the last interference. The later checks allow for retries and comparisons, which take up
+/// to a minute.
 const TIME_LIMIT: [u64; 4] = [3, 15, 75, 160];
 
 impl World {
@@ -115,7 +115,8 @@ impl World {
         }
     }
 
-    /// Returns the names of the links to which the agent may apply a different interface after a restart.
+    /// Returns the names of the links on which EXISTING interfaces conflict. After a restart, the agent can apply a different one
+    /// of these interfaces.
     pub(super) fn contested(&self) -> BTreeSet<String> {
         let places = self.places();
         let blocked = self.blocked(&places);
@@ -209,8 +210,8 @@ impl World {
         }
     }
 
-    /// Checks that a restart after convergence changed nothing except the links in the agent's own namespace that `but_for`
-    /// contains.
+    /// Checks that a restart after convergence changed nothing. `but_for` names links in the agent's own namespace that may
+    /// change.
     pub(super) fn expect_no_operation(&self, but_for: &BTreeSet<String>) -> Result<(), String> {
         if !self.blocked(&self.places()).is_empty() {
             return Ok(());
@@ -243,7 +244,7 @@ impl World {
                 FailureKind::Unavailable | FailureKind::Tentative | FailureKind::Duplicate
             );
             let taken = self.squatted && failure.errno == Some(EEXIST);
-            // The agent may not know yet which addresses others have added to a foreign link.
+            // The agent may not have noticed yet that a user changed the addresses of a foreign link.
             let of_others = NICS.iter().any(|nic| what.contains(&format!("link: \"{nic}\"")));
             // If the repair of an address failed, gateways in its subnet are unreachable until the retry.
             let lacking = self.machine.get().kernel.lacks_address_routes();
@@ -297,7 +298,7 @@ impl World {
         }
     }
 
-    /// Returns why a value is wrongly reported as CONFIGURED; `None` if the report is correct.
+    /// Returns the reason why a value is wrongly reported as CONFIGURED, or `None` if the report is correct.
     fn false_claim(&self, places: &[Option<NetnsId>], key: &str, revision: i64) -> Option<String> {
         let short = key.strip_prefix("config/").unwrap_or(key);
         let versions = self.versions.get(&revision)?.iter().filter(|item| item.key() == short);
@@ -306,13 +307,13 @@ impl World {
         Some(format!("{key} at revision {revision} is reported as CONFIGURED, but {wrong}"))
     }
 
-    /// Returns why a version of a value is not applied; `None` if it is applied.
+    /// Returns the reason why a version of a value is not applied, or `None` if it is applied.
     fn falsehood(&self, places: &[Option<NetnsId>], item: &Item) -> Option<String> {
         let Item::Interface(interface) = item else { return None };
         if matches!(interface.kind, Kind::Existing { .. }) {
             return None;
         }
-        // The agent cannot know yet that the label now belongs to another container.
+        // The agent has had no chance to detect that the label now belongs to another container.
         if interface.place == CONTAINER_PLACE && self.daemon.untold {
             return None;
         }

@@ -27,8 +27,8 @@ const ACCEPTANCE: &str = "removals/accept";
 pub(super) struct Losses {
     /// Keys of the configuration that are missing from the store.
     lost: BTreeSet<String>,
-    /// True if the agent must hold the removals of the lost values and no other removals. This is the case if it knew all
-    /// values and no lost value has been changed since.
+    /// True if the agent must hold exactly the removals of the lost values. This requires that the agent had read all values
+    /// before the loss, and that no lost value has been changed since.
     certain: bool,
     /// True if the store was emptied, restored or replaced, or may have failed to report a change to the agent.
     happened: bool,
@@ -38,7 +38,7 @@ pub(super) struct Losses {
     put_again: bool,
     /// True if the agent was killed while values were lost.
     killed: bool,
-    /// True if no event reports the loss, so the agent notices it only when it compares the store with what it knows.
+    /// True if no event reports the loss, so that the agent notices it only in its periodic comparison of all revisions.
     untold: bool,
     /// Links that the agent must not delete: namespace, index and name.
     kept: Vec<(NetnsId, u32, String)>,
@@ -97,19 +97,19 @@ impl Losses {
         self.note_superseded();
     }
 
-    /// Records that a value was put again unchanged and happens to have its former revision, as if the store had been restored
+    /// Records that a value was put again unchanged and has its former revision by coincidence, as if the store had been restored
     /// from a snapshot.
     pub(super) fn note_look_alike(&mut self) {
         self.certain &= !self.happened;
     }
 
-    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then treat objects as
-    /// orphans that it created for the earlier version of the value.
+    /// Clears `certain` if a lost value was put again and the agent was killed. The restarted agent may then treat the objects of
+    /// the value's earlier version as orphans.
     fn note_superseded(&mut self) {
         self.certain &= !(self.put_again && self.killed);
     }
 
-    /// Returns true if a user can delete the key, because the store still has it.
+    /// Returns true if a user can delete the key, because the store still contains it.
     pub(super) fn can_delete(&mut self, key: &str) -> bool {
         // A lost value may be put again and deleted before the agent notices either change.
         self.certain &= self.lost.is_empty();
@@ -121,11 +121,11 @@ impl World {
     /// Empties the store.
     pub(super) fn empty_store(&mut self, loss: Loss) {
         let usable = self.configuration.values().all(|item| !matches!(item, Item::Unusable(_)));
-        // After a restart, the agent does not hold the removal of an invalid value any more.
+        // After a restart, the agent no longer holds the removal of an invalid value.
         self.losses.certain &= usable && self.agent_knows_all();
         let knows = self.agent.as_ref().is_none_or(|agent| agent.is_idle() && self.is_undisturbed())
             && (self.agent.is_none() || self.agent_knows_all())
-            // A container that the agent does not know yet may cause links to move.
+            // A container that the agent has not detected yet can cause links to move.
             && !self.daemon.untold;
         self.losses.kept = if knows && !self.losses.emptied {
             self.agents_links()
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// Returns true if there is a namespace that was created by the agent and that the configuration does not refer to.
+    /// Returns true if the agent has created a namespace to which the configuration does not refer.
     fn has_unwanted_namespace(&self) -> bool {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -206,9 +206,9 @@ impl World {
 
     /// Returns the agent's links that belong to the current configuration.
     ///
-    /// Leaves out links of an earlier version of a value, because the agent deletes them. A veth end or VLAN is also left out
-    /// if its peer or parent has no link of the current version, or is not in the configuration and the agent does not hold its
-    /// removal.
+    /// Omits links of an earlier version of a value, because the agent deletes them. Also omits a veth end or VLAN if the
+    /// configuration contains its peer or parent without a link of the current version. If the configuration does not contain the
+    /// peer or parent, the link is included only if the agent holds the removal of the peer or parent.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let places = self.places();
         let kernel = &self.machine.get().kernel;
@@ -258,7 +258,7 @@ impl World {
         self.put(changes);
     }
 
-    /// Accepts the held removals. Which removals are held depends on what the agent has read.
+    /// Accepts the held removals. The set of held removals depends on what the agent has read.
     pub(super) fn accept_removals(&mut self) {
         self.losses.certain &= self.losses.lost.is_empty();
         self.store.transaction(vec![(ACCEPTANCE.to_owned(), Some("{}".to_owned()))]);

@@ -267,7 +267,7 @@ impl World {
         }
     }
 
-    /// Plans the notification of the writer about newly deleted status keys.
+    /// Plans a message that notifies the writer of newly deleted status keys.
     pub(super) fn wake_writer(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let Some(watched) = &mut agent.writer.watched else { return };
@@ -302,7 +302,7 @@ impl World {
         }
     }
 
-    /// Executes a request and returns the store's response; `None` if the store is unreachable.
+    /// Executes a request and returns the store's response, or `None` if the store is unreachable.
     fn answer_request(&mut self, request: Request, lease: i64) -> Option<WriterAnswer> {
         if !self.store.reachable {
             return None;
