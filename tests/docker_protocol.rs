@@ -1,6 +1,7 @@
 //! Tests the Docker tracker's requests, and how it handles responses that a real daemon rarely sends.
 //!
-//! A fake daemon speaks just enough HTTP on a Unix socket; the "containers" are processes of the test. Needs no privileges.
+//! A fake daemon on a Unix socket implements only the necessary part of HTTP, and processes of the test represent the containers.
+//! The tests need no privileges.
 
 use std::{
     path::PathBuf,
@@ -79,7 +80,7 @@ fn inspection(pid: i32) -> String {
 struct StandIn {
     directory: tempfile::TempDir,
     script: Arc<Mutex<Script>>,
-    /// Changing this number ends all event streams.
+    /// Counter of cuts. Each change of this number ends all event streams.
     cut: watch::Sender<u32>,
     task: JoinHandle<()>,
 }
@@ -181,8 +182,8 @@ impl Drop for Process {
     }
 }
 
-/// Starts a tracker that accepts processes in the network namespace of the test, because the agent's own namespace is given as
-/// inode 0, which no namespace has.
+/// Starts a tracker that accepts processes in the network namespace of the test. It receives inode 0 as the agent's own
+/// namespace, which is the inode of no namespace.
 fn track(stand_in: &StandIn) -> TestResult<(Tracker, UnboundedReceiver<MicroserviceChange>)> {
     let docker_host = format!("unix://{}", stand_in.socket().display());
     let (sender, changes) = unbounded_channel();

@@ -1,5 +1,5 @@
-//! Tests the etcd source with a real etcd. Whatever happens to the server or the network, the events of the source must lead to
-//! exactly the state in the store.
+//! Tests the etcd source with a real etcd. Despite all faults of the server and the network, the events of the source must lead
+//! to exactly the state in the store.
 mod support;
 
 use std::{

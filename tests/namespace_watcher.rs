@@ -125,7 +125,7 @@ impl Watched {
         self.watcher.watch(key.to_owned(), target, binding);
     }
 
-    /// Waits for a key; returns how long that took.
+    /// Waits for a key, and returns the elapsed time.
     async fn expect(&mut self, key: &str) -> TestResult<Duration> {
         let start = Instant::now();
         let sent = timeout(TIME_LIMIT, self.changed.recv())

@@ -1,4 +1,4 @@
-//! Tests the status publisher with a real etcd. Whatever faults occur, the store must finally contain the values that were set
+//! Tests the status publisher with a real etcd. Despite all faults, the store must eventually contain the values that were set
 //! last.
 mod support;
 

@@ -12,7 +12,7 @@ use std::{
 /// Crates of this repository that modules of the agent may use only if [`ALLOWED_IMPORTS`] says so. All modules may use `models`.
 const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel", "testbed"];
 
-/// Top-level modules of the agent. For each of them, lists the other modules and crates of this repository that it may use.
+/// Top-level modules of the agent, each with the other modules and crates of this repository that it may use.
 ///
 /// `agent` is not listed, because it wires everything together. Dependencies between crates are declared in their manifests, so
 /// the compiler enforces them.

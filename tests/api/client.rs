@@ -125,7 +125,7 @@ fn parse(text: &str) -> Answer {
 }
 
 impl Answer {
-    /// Returns the content type; empty if the header is missing.
+    /// Returns the content type, or an empty text if the header is missing.
     pub fn content_type(&self) -> &str {
         self.headers.get("content-type").map(String::as_str).unwrap_or_default()
     }

@@ -106,7 +106,7 @@ async fn failed_atomic_change_leaves_values_unchanged(mut bench: Bench) {
 }
 on_one_store!(failed_atomic_change_leaves_values_unchanged, Embedded, 120);
 
-/// A pending value causes neither the change that contains it nor a resync to fail, even if it is put repeatedly.
+/// A pending value does not cause a change or a resync to fail, even if the value is put repeatedly.
 async fn pending_values_are_listed_and_are_not_failures(mut bench: Bench) {
     bench.start_agent().await;
     let absent = "linuxConfig:\n  interfaces:\n    \

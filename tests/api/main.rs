@@ -1,4 +1,4 @@
-//! Tests a real agent's APIs: the exact responses of each endpoint, and what the servers reject.
+//! Tests a real agent's APIs: the exact responses of each endpoint, and the requests that the servers reject.
 //!
 //! The expected responses are in `golden/`. Each test runs in its own namespaces with the embedded store, and uses only the
 //! APIs. [`endpoints`] is a simple example.

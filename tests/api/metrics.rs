@@ -72,8 +72,8 @@ async fn metrics_count_events(mut bench: Bench) {
 }
 on_one_store!(metrics_count_events, Embedded, 120);
 
-/// Returns the lines of the metrics whose names begin with `prefix`. Leaves out the lines that depend on time: sums, and all
-/// histogram buckets but the last.
+/// Returns the lines of the metrics whose names begin with `prefix`. Omits sums and all histogram buckets except the last,
+/// because these lines depend on time.
 fn lines(answer: &Answer, prefix: &str) -> Vec<String> {
     let lines = answer.body.lines().filter(|line| {
         let name = line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")).unwrap_or(line);

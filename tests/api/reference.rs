@@ -1,8 +1,8 @@
 //! Tests that clients of ligato vpp-agent can read every response to their requests.
 //!
 //! The types of these clients are generated from `proto/` without the additions of this agent: fields and enum values with
-//! numbers of 100 and above, and the package `netns_agent`. The JSON reader of the tests is strict: like ligato vpp-agent's
-//! command-line client, it rejects everything that these types lack.
+//! numbers of 100 and above, and the package `netns_agent`. Like ligato vpp-agent's command-line client, the JSON reader of the
+//! tests rejects every field that these types do not define.
 
 use std::collections::HashMap;
 
@@ -348,7 +348,7 @@ async fn values_survive_a_round_trip_through_the_reference_client(mut bench: Ben
 }
 on_one_store!(values_survive_a_round_trip_through_the_reference_client, Embedded, 120);
 
-/// Responses show the scope of a route and the kernel name of an interface as given in the value. Updates with content for VPP
+/// Responses show the scope of a route and the kernel name of an interface as given in the value. Updates that contain VPP values
 /// are rejected.
 async fn responses_show_values_as_written(mut bench: Bench) {
     everything(&mut bench).await;
@@ -383,7 +383,7 @@ async fn responses_show_values_as_written(mut bench: Bench) {
     assert_eq!((none.status, none.body.trim()), (200, "null"));
 
     let mut client = Client::connect().await;
-    // An update with content for VPP: `vpp_config { 1: "x" }`.
+    // An update that contains a VPP value: `vpp_config { 1: "x" }`.
     let update = Encoded::new(vec![0x0a, 0x05, 0x0a, 0x03, 0x0a, 0x01, b'x']);
     let refused = client
         .call::<_, Encoded>(CONFIGURATOR, "Update", update)

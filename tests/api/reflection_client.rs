@@ -1,5 +1,5 @@
-//! Tests a real agent's gRPC API with a client in another language: Python's grpcio, which learns every message by
-//! reflection.
+//! Tests a real agent's gRPC API with a client in another language. The client uses Python's grpcio and discovers every message
+//! type through gRPC reflection.
 //!
 //! The client runs in a venv with pinned packages, which is created once. If the packages cannot be installed or the client
 //! cannot run, the test fails and says why. See [`the_client_of_another_language_sees_the_same`].

@@ -1,5 +1,5 @@
-//! Tests requests that the REST API rejects: with wrong, missing or expired credentials, from foreign web pages, with bodies that
-//! are too long, and from clients that are too slow, too many or too fast.
+//! Tests that the REST API rejects wrong, missing or expired credentials, requests from foreign web pages, bodies that are too
+//! long, slow clients, and too many connections or requests.
 //!
 //! Each kind of rejection has its own test. `scan` tests all of them together on every listener. See [`tokens_and_roles`].
 

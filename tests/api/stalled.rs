@@ -1,5 +1,5 @@
-//! Tests clients that send requests but do not read the responses. They must cost little memory, must be disconnected eventually,
-//! and must not affect other clients.
+//! Tests clients that send requests but do not read the responses. Such a client must cost little memory and must not affect
+//! other clients. A client that reads nothing at all must be disconnected.
 //!
 //! They stall in three ways: over REST, over HTTP/2 without reading a byte, and over gRPC without receiving a message. See
 //! [`stalled_clients_do_not_affect_others`].
@@ -175,7 +175,7 @@ async fn stalled_clients_do_not_affect_others(mut bench: Bench) {
         );
     }
 
-    // A client that reads again gets the latest state; intermediate states are omitted.
+    // A client that reads again receives the latest state, without the intermediate states.
     bench.delete_all().await;
     for (_client, mut stream) in subscriptions {
         let mut gone = BTreeSet::new();

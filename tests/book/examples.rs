@@ -6,7 +6,7 @@ use netns_agent::cli::Arguments;
 
 use super::pages::all;
 
-/// Returns the error with which `netns-agent apply` would reject a document; `None` if it would accept the document.
+/// Returns the error that `netns-agent apply` would report for a document, or `None` if it would accept the document.
 fn problem_of_document(text: &str) -> Option<String> {
     let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| read_document(deserializer).map_err(|error| error.source));
     match read {
@@ -44,7 +44,7 @@ fn json_is_well_formed() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// Splits a simple command line into words; `None` if it uses shell features other than quotes.
+/// Splits a simple command line into words. Returns `None` if it uses shell features other than quotes.
 fn words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for c in line.chars() {

@@ -16,7 +16,7 @@ fn targets(page: &Page) -> Vec<String> {
     links.collect()
 }
 
-/// Returns why a link does not resolve; `None` if it does.
+/// Returns the reason why a link does not resolve, or `None` if it resolves.
 fn problem(page: &Page, target: &str) -> Option<String> {
     let is_elsewhere = target.contains("://") || target.starts_with("mailto:") || target.contains("::");
     if is_elsewhere {

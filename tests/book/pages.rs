@@ -88,7 +88,7 @@ impl Page {
         blocks
     }
 
-    /// Returns the heading anchors, computed as mdBook and GitHub do.
+    /// Returns the heading anchors, computed in the same way as in mdBook and GitHub.
     pub fn anchors(&self) -> Vec<String> {
         let (mut anchors, mut heading) = (Vec::<String>::new(), None::<String>);
         for event in self.events() {

@@ -68,7 +68,7 @@ fn every_transcript_is_run() {
     assert_eq!(found, run.map(|name| (*name).to_owned()).collect());
 }
 
-/// An agent with TLS requires a certificate and a token, and rejects clients without either.
+/// An agent with TLS requires a certificate and a token, and rejects a client that lacks one of them.
 async fn secured(mut bench: Bench) {
     let certificates = Certificates::create();
     let folder = certificates.ca().parent().expect("a directory").to_owned();

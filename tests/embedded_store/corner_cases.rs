@@ -109,7 +109,7 @@ async fn response(stream: &mut WatchStream) -> String {
     format!("{:?}", response.0)
 }
 
-/// Sends a series of requests on one watch stream; returns all responses.
+/// Sends a series of requests on one watch stream, and returns all responses.
 async fn converse(client: &mut Client) -> Vec<String> {
     for value in ["1", "2", "3", "4"] {
         client.put("w", value, None).await.expect("a put");

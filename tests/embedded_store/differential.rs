@@ -256,7 +256,7 @@ fn refusal(error: Error) -> String {
     }
 }
 
-/// Performs one step; returns the response as text, without the fields that differ between the two stores.
+/// Performs one step. Returns the response as text, without the fields that differ between the two stores.
 pub async fn perform(client: &mut Client, step: Step) -> String {
     let answer = match step {
         Step::Put(key, value, options) => client.put(key, value, Some(options)).await.map(|mut response| {

@@ -26,7 +26,7 @@ impl Etcdctl {
         command
     }
 
-    /// Runs `etcdctl`; returns its output and errors, and true if it succeeded.
+    /// Runs `etcdctl`. Returns its output and errors, and true if it succeeded.
     async fn call(&self, arguments: &[&str], input: &str) -> (String, bool) {
         let mut child = self.command(arguments).spawn().expect("start etcdctl");
         let mut stdin = child.stdin.take().expect("a pipe");

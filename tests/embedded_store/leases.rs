@@ -1,4 +1,4 @@
-//! Tests leases through clients. Unit tests cover when leases expire, because they can pass any time as the current time.
+//! Tests leases through clients. Unit tests cover the expiry of leases, because they can choose the current time.
 
 use etcd_client::{EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
 use etcd_embedded::Retention;

@@ -1,4 +1,4 @@
-//! Tests the limits on what clients can make the store keep: connections, calls, watches and bytes.
+//! Tests the limits on the resources that clients can use in the store: connections, calls, watches and bytes.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> (i32, String) {
     }
 }
 
-/// Sends a put, a transaction with a put, and a lease grant to a store that is out of space; returns the errors.
+/// Sends a put, a transaction with a put, and a lease grant to a store that is out of space. Returns the errors.
 ///
 /// Also checks that deletions and reads still succeed.
 async fn refusals_without_space(client: &mut Client) -> Vec<(i32, String)> {

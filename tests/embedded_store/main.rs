@@ -79,7 +79,7 @@ async fn connect(address: std::net::SocketAddr) -> Client {
         .expect("connect to the store by its address")
 }
 
-/// Awaits a step; panics after the time limit.
+/// Awaits a step, and panics after the time limit.
 async fn within<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(STEP_MAX, step).await.expect("the step must end in time")
 }
@@ -91,7 +91,7 @@ async fn next(stream: &mut WatchStream) -> WatchResponse {
         .expect("the watch is not ended")
 }
 
-/// Returns true if a program is installed; otherwise prints a message, or panics if `REQUIRE_ETCD` is set.
+/// Returns true if a program is installed. Otherwise, prints a message and returns false, or panics if `REQUIRE_ETCD` is set.
 fn installed(program: &str) -> bool {
     let found =
         std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()));

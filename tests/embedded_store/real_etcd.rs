@@ -14,7 +14,7 @@ pub struct RealEtcd {
 }
 
 impl RealEtcd {
-    /// Starts etcd and waits until it serves; returns `None` if it is not installed.
+    /// Starts etcd and waits until it serves. Returns `None` if etcd is not installed.
     pub fn start() -> Option<RealEtcd> {
         RealEtcd::start_with(&[])
     }

@@ -28,7 +28,8 @@ async fn keys(client: &mut Client, prefix: &str) -> Vec<String> {
     response.kvs().iter().map(text).collect()
 }
 
-/// Returns what clients observe of a lock, as text. The text must be the same for etcd and the embedded store.
+/// Performs the steps of a lock scenario, and returns the observations of its clients as text. The text must be the same for etcd
+/// and the embedded store.
 async fn lock_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     grant(client, 0xab, 600).await;
@@ -80,7 +81,7 @@ async fn locks_behave_as_in_etcd() {
     assert_eq!(ours, within(lock_story(&mut client)).await);
 }
 
-/// Returns what clients observe of an election, as text.
+/// Performs the steps of an election scenario, and returns the observations of its clients as text.
 async fn election_story(client: &mut Client) -> Vec<String> {
     let mut seen = Vec::new();
     let shown = |leader: &LeaderKey| {

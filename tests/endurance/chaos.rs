@@ -63,7 +63,7 @@ struct Chaos {
     steady: (Config, i64),
     foreign_processes: Vec<String>,
     kernel_has_dummies: bool,
-    /// When to start the agent again; `None` while it is running.
+    /// Time at which to start the agent again, or `None` while it is running.
     agent_returns: Option<Instant>,
     agent_thaws: Option<Instant>,
     etcd_returns: Option<Instant>,

@@ -171,7 +171,7 @@ fn addresses() -> impl Iterator<Item = Ipv4Addr> {
     (0..ADDRESSES).map(|number| Ipv4Addr::new(10, 77, (number >> 8) as u8, (number & 0xff) as u8))
 }
 
-/// Adds and deletes all addresses with one netlink request each; returns the time per request in µs.
+/// Adds and deletes all addresses with one netlink request each. Returns the time per request in µs.
 ///
 /// The requests are built before the clock starts.
 fn netlink_writes() -> f64 {
@@ -217,7 +217,7 @@ fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     bytes
 }
 
-/// Does the same as [`netlink_writes`], but with a single `ip` process; returns the time per request in µs.
+/// Does the same as [`netlink_writes`], but with a single `ip` process. Returns the time per request in µs.
 fn ip_batch() -> f64 {
     let line = |verb: &str| {
         addresses()

@@ -4,7 +4,7 @@ use netns_kernel::{ADOPTED_MARK, FailureKind, Guard, KernelOp, LinkChanges, Netn
 
 use crate::world::*;
 
-/// Returns a veth end that is to be created, or adopted if a link with this name exists already.
+/// Returns a veth end to create. If a foreign link with this name exists, the executor adopts it instead.
 fn adopting(netns: NetnsId, name: &str) -> NewLink {
     NewLink {
         adopt: Some(format!("{PREFIX}{name}{ADOPTED_MARK}")),
@@ -16,7 +16,7 @@ fn pair(a: NewLink, b: NewLink) -> KernelOp {
     create_pair(a, b)
 }
 
-/// Returns the operation that follows the creation of a link: it sets the final alias, the group and the MTU, and sets the link
+/// Returns the operation that follows the creation of a link. It sets the final alias, the group and the MTU, and sets the link
 /// up.
 fn finish(netns: NetnsId, name: &str) -> KernelOp {
     let changes = LinkChanges {

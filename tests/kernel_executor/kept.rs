@@ -25,7 +25,7 @@ fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     missing
 }
 
-/// Adds addresses with different prefix lengths to a veth end and to `lo`; returns pairs of link and address.
+/// Adds addresses with different prefix lengths to a veth end and to `lo`, and returns pairs of link and address.
 fn addresses_of_all_forms(world: &World, a: NetnsId) -> Vec<(&'static str, &'static str)> {
     world.veth((a, "x"), (a, "y"));
     let all = vec![
@@ -67,8 +67,8 @@ fn kernel_makes_exactly_the_expected_routes_of_an_address() {
     });
 }
 
-/// The executor skips the routes of an address family if no address of the agent needs them. A single address must be enough to
-/// make it read them, whatever the prefix length or scope of the address.
+/// The executor does not read the routes of an address family if no address of the agent needs them. A single address of any
+/// prefix length and any scope must be enough for the executor to read them.
 #[test]
 fn routes_are_read_for_a_single_address_of_any_form() {
     in_private_namespaces(|world| {

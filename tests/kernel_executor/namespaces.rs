@@ -165,7 +165,7 @@ fn dangling_link_is_unavailable_and_waits_for_its_target() {
         symlink(named("other"), named("web")).expect("linked");
         let (netns, created, _) = world.try_open(by_name("web")).expect("opened");
         assert!(!created);
-        // If a reference through a symbolic link is closed, the name to which the link points must stay mounted.
+        // Closing a reference through a symbolic link must not unmount the name to which the link points.
         world.op(close(by_name("web"), netns, true, false));
         assert_eq!(fs::metadata(named("other")).expect("mounted").ino(), netns.0);
         assert!(fs::symlink_metadata(named("web")).expect("it exists").is_symlink());

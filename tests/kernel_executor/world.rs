@@ -70,7 +70,7 @@ impl World {
         Self { executor, events, runtime }
     }
 
-    /// Performs one task per list of operations; returns their results in the same order.
+    /// Performs one task per list of operations, and returns the results in the same order.
     pub fn tasks(&self, lists: Vec<Vec<KernelOp>>) -> Vec<Result<Reply, Failure>> {
         let task = |(id, ops)| Task {
             id,
@@ -248,7 +248,7 @@ pub fn route(destination: &str, gateway: Option<&str>) -> RouteSpec {
     }
 }
 
-/// Runs a program that must succeed; returns its output.
+/// Runs a program that must succeed, and returns its output.
 #[track_caller]
 pub fn run(program: &str, arguments: &str) -> String {
     let output = Command::new(program)
@@ -263,7 +263,7 @@ pub fn run(program: &str, arguments: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Runs `ip -d -j` with these arguments; returns its JSON output.
+/// Runs `ip -d -j` with these arguments, and returns its JSON output.
 #[track_caller]
 pub fn ip(arguments: &str) -> serde_json::Value {
     let text = run("ip", &format!("-d -j {arguments}"));

@@ -1,4 +1,5 @@
-//! Live tests of a configuration file next to the store: the agent follows the file, and the store has priority.
+//! Live tests of an agent that uses a configuration file in addition to its store. It follows the file, but the store has
+//! priority.
 
 use std::{fs, path::Path};
 

@@ -137,8 +137,8 @@ async fn a_containers_interface_follows_it_through_its_lives(mut bench: Bench) {
     docker.run_container("second", "front");
     until_it_works_in(&bench, &docker, "second", &revisions).await;
 
-    // If several containers have the same label, the newest one gets the interface. When this container is removed, the interface
-    // returns to the one that is still running.
+    // If several containers have the same label, the newest one gets the interface. When the newest container is removed, the
+    // interface returns to the remaining container.
     docker.run_container("third", "front");
     until_it_works_in(&bench, &docker, "third", &revisions).await;
     docker.run(&["rm", "--force", "third"]);
@@ -164,7 +164,8 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
     let netns = docker.netns("steady");
     settle::until_quiet(std::slice::from_ref(&netns)).await;
     let mut monitor = Monitor::open(&netns);
-    // When the agent restarts while the container is running, it writes nothing, whether the store or Docker reports first.
+    // When the agent restarts while the container is running, it writes nothing. The result must not depend on whether the store
+    // or Docker reports first.
     for _ in 0..3 {
         bench.kill_agent().await;
         let before = bench.start_agent().await;

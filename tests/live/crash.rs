@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Returns how often to kill the agent (`LIVE_KILLS`, 50 by default).
+/// Returns the number of times to kill the agent (`LIVE_KILLS`, 50 by default).
 fn kills() -> usize {
     std::env::var("LIVE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(50)
 }
@@ -35,8 +35,8 @@ fn writes(bench: &Bench, random: &mut Random, old: &Config, new: &Config) -> Vec
     writes
 }
 
-/// Changes some values of `full`, and returns the result. In half of the cases, the returned configuration lacks some of the veth
-/// pairs.
+/// Changes some values of `full`, and returns the result. With a probability of one half, the returned configuration lacks some
+/// of the veth pairs.
 fn next(random: &mut Random, full: &mut Config) -> Config {
     change(random, full, 12);
     let mut config = full.clone();

@@ -162,7 +162,7 @@ async fn tentative_address_without_carrier_names_the_carrier(mut bench: Bench) {
 }
 on_both_stores!(tentative_address_without_carrier_names_the_carrier);
 
-/// Runs `apply --atomic` with the value of the left end and its address; returns the exit code and the output.
+/// Runs `apply --atomic` with the value of the left end and its address. Returns the exit code and the output.
 fn apply_atomically() -> (Option<i32>, String) {
     let left: Value = serde_json::from_str(&addressed("")).expect("JSON");
     // JSON is a subset of YAML.

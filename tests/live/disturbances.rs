@@ -47,13 +47,13 @@ pub struct Disturbance {
     pub acts: &'static [Act],
     /// Minimum number of writes for the repair. Netlink requests, offload switches and sysctls are counted.
     pub least: u64,
-    /// Maximum number of writes allowed for the repair, and why it exceeds the minimum.
+    /// Maximum number of writes allowed for the repair, and the reason why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Actions that undo changes which the agent must not repair, because they affect nothing that a value describes.
+    /// Actions that undo the changes that the agent must not repair. These changes affect nothing that a value describes.
     pub after: &'static [Act],
 }
 
-/// Returns the name of the namespace; `None` if it has no name.
+/// Returns the name of the namespace, or `None` if it has no name.
 pub fn name_of(place: Place) -> Option<&'static str> {
     Some(match place {
         Place::A => "drift-a",
@@ -178,10 +178,11 @@ const fn nobodys(name: &'static str, acts: &'static [Act], after: &'static [Act]
     }
 }
 
-/// The agent cannot create the new pair while one end of the old pair exists, but finds this out only by trying. It then removes
-/// the addresses of this end first.
+/// Reason for additional writes: one end of the old pair blocks the creation of the new pair. The agent finds this out only by
+/// trying, and first removes the addresses of the end.
 const OTHER_END: &str = "the other end blocks the new pair and is removed address by address";
-/// The agent deletes the objects in the old namespace one by one, because a process may keep that namespace alive.
+/// Reason for additional writes: the agent deletes the objects in the old namespace one by one, because a process may keep that
+/// namespace alive.
 const OLD_NAMESPACE: &str = "the old namespace is emptied first";
 
 use Act::{Ip, Run};

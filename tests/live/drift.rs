@@ -14,7 +14,7 @@ use crate::{
     veth::two_namespaces,
 };
 
-/// Applies [`two_namespaces`]; returns the configuration and the path of the left namespace.
+/// Applies [`two_namespaces`]. Returns the configuration and the path of the left namespace.
 async fn applied(bench: &mut Bench) -> (Config, PathBuf) {
     bench.start_agent().await;
     let config = two_namespaces();

@@ -1,4 +1,4 @@
-//! Live tests of drift that is not simply repaired: contention, the policy REPORT, and foreign addresses.
+//! Live tests of drift with special handling: contention, the policy REPORT, and foreign addresses.
 
 use serde_json::json;
 
@@ -68,7 +68,7 @@ async fn repeated_namespace_deletion_is_not_contention(mut bench: Bench) {
 }
 on_both_stores!(repeated_namespace_deletion_is_not_contention);
 
-/// With `--drift-policy report`, the agent reports drift without repairing it. A value may still choose REPAIR, and a value that
+/// With `--drift-policy report`, the agent reports drift without repairing it. A value can still select REPAIR, and a value that
 /// is put again is applied.
 async fn policy_report_reports_drift_without_repair(mut bench: Bench) {
     bench.agent_arguments = ["--drift-policy", "report"].map(str::to_owned).to_vec();

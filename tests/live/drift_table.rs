@@ -1,5 +1,5 @@
-//! Live test of the disturbance table: the agent must notice and repair each disturbance with as few writes as possible, both by
-//! events and by sweeps.
+//! Live test of the disturbance table. The agent must detect each disturbance both by events and by sweeps, and repair it with as
+//! few writes as possible.
 //!
 //! Times are printed and not asserted, but the number of writes is asserted. See
 //! [`every_disturbance_is_repaired_with_the_fewest_writes`].
@@ -208,7 +208,7 @@ async fn all_configured(bench: &Bench, world: &World) {
         .await;
 }
 
-/// Returns the agent's log from this byte offset on.
+/// Returns the agent's log, starting at this byte offset.
 fn log_since(start: usize) -> String {
     let log = std::fs::read(agent::LOG).unwrap_or_default();
     String::from_utf8_lossy(log.get(start..).unwrap_or_default()).into_owned()
@@ -278,8 +278,8 @@ fn rounds() -> usize {
     std::env::var("DRIFT_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// Runs all rows of the table. `column` says how the agent notices changes: by events or by sweeps. Prints the times and the
-/// numbers of writes, and returns what went wrong.
+/// Runs all rows of the table. `column` names the method of detection: events or sweeps. Prints the times and the numbers of
+/// writes, and returns a description of each failure.
 async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     println!(

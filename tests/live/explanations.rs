@@ -41,7 +41,8 @@ async fn pending_value_names_the_most_similar_object(mut bench: Bench) {
     assert_eq!(up["expected"], "linux/interface/state/uplink-left/UP", "{up}");
     assert_eq!(up["state"], "interface uplink-left does not exist", "{up}");
 
-    // Put an interface with a misspelt name. Then put the right one: first down, and then up with an address in another subnet.
+    // Put an interface with a misspelt name. Then put an interface with the correct name: first down, and then up with an address
+    // in another subnet.
     let misspelt = Interface::new("uplink-letf", Kind::Loopback, netns.clone());
     bench
         .until_configured(&[(misspelt.key(), bench.put(&misspelt.key(), misspelt.json().to_string()).await)].into())
@@ -95,7 +96,7 @@ async fn pending_value_names_the_most_similar_object(mut bench: Bench) {
 }
 on_both_stores!(pending_value_names_the_most_similar_object);
 
-/// A failed value reports the number of attempts, the kernel's error, and when the agent tries again.
+/// A failed value reports the number of attempts, the kernel's error, and the time of the next attempt.
 async fn failed_value_reports_the_kernel_error_and_next_attempt(mut bench: Bench) {
     bench.start_agent().await;
     ip("netns add failing");
@@ -117,7 +118,7 @@ async fn failed_value_reports_the_kernel_error_and_next_attempt(mut bench: Bench
 }
 on_both_stores!(failed_value_reports_the_kernel_error_and_next_attempt);
 
-/// After a repair, the status reports when the agent made the repair and what had been lost.
+/// After a repair, the status reports the time of the repair and the lost objects.
 async fn repair_is_recorded_in_the_status(mut bench: Bench) {
     bench.start_agent().await;
     let config = two_namespaces();

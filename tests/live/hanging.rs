@@ -68,8 +68,8 @@ fn pair(name: &str, far: Reference) -> Config {
     }
 }
 
-/// Puts one veth pair after the other, each in one transaction, and waits until both ends are CONFIGURED. Returns all pairs,
-/// including those in `before`.
+/// Puts several veth pairs, each in one transaction, and waits after each transaction until both ends are CONFIGURED. Returns all
+/// pairs, including those in `before`.
 async fn make_pairs(bench: &Bench, before: Config, names: &[&str]) -> Config {
     let mut all = before;
     for name in names {

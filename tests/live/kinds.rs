@@ -71,7 +71,7 @@ async fn existing_interface_waits_for_its_link_and_releases_it(mut bench: Bench)
 }
 on_both_stores!(existing_interface_waits_for_its_link_and_releases_it);
 
-/// A LOOPBACK configures `lo` and keeps 127.0.0.1. If the value is deleted, `lo` gets its earlier state back.
+/// A LOOPBACK configures `lo` and keeps 127.0.0.1. If the value is deleted, the agent restores the earlier state of `lo`.
 async fn loopback_keeps_the_kernel_addresses(mut bench: Bench) {
     ip("netns add kinds-lo");
     let path = Path::new("/run/netns/kinds-lo");

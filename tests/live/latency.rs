@@ -14,7 +14,7 @@ use crate::{
 /// Number of pairs to measure.
 const PAIRS: usize = 200;
 
-/// Returns a quantile of the sorted samples; `part` is between 0 and 1.
+/// Returns a quantile of the sorted samples. `part` is the fraction, from 0 to 1.
 fn quantile(sorted: &[Duration], part: f64) -> Duration {
     let last = sorted.len() - 1;
     sorted[((last as f64) * part).round() as usize]

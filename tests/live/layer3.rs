@@ -121,7 +121,7 @@ async fn a_gateway_is_reachable_through_any_address_of_the_link(mut bench: Bench
 }
 on_both_stores!(a_gateway_is_reachable_through_any_address_of_the_link);
 
-/// A foreign address on the link is enough for a route. If the link has no address, the status of the route says so.
+/// A foreign address on the link is enough for a route. If the link has no address, the status of the route reports that.
 async fn an_interface_has_an_address_if_its_link_has_one(mut bench: Bench) {
     pair(&mut bench, &[]).await;
     put_route(&bench, GATEWAY_ROUTE, route("10.72.0.0/16", "10.71.0.2")).await;

@@ -29,7 +29,7 @@ const CLIENTS: usize = 128;
 /// Number of veth pairs that are put while the API is under load. Each end is put separately.
 const PAIRS: usize = 40;
 
-/// Reads the API's largest document once; returns true if it arrived completely.
+/// Reads the API's largest document once. Returns true if it arrived completely.
 async fn read_document() -> std::io::Result<bool> {
     let mut stream = TcpStream::connect("127.0.0.1:9191").await?;
     stream

@@ -1,5 +1,5 @@
-//! Live tests of the label and of signals. Only one agent may run per label on a machine, whatever namespaces it runs in, and
-//! only one per label on a store. Some signals must not end the agent.
+//! Live tests of the label and of signals. A machine can run only one agent per label, even in different namespaces, and a store
+//! can have only one agent per label. Some signals must not end the agent.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ use crate::{
 
 const AGENT: &str = env!("CARGO_BIN_EXE_netns-agent");
 
-/// Tries to start another agent with this label in other namespaces; returns its exit code and output.
+/// Tries to start another agent with this label in other namespaces, and returns its exit code and output.
 fn second(label: &str, unshared: &[&str]) -> (Option<i32>, String) {
     let agent = format!(
         "mount -t tmpfs none /run 2>/dev/null; exec timeout 20 {AGENT} run --microservice-label {label} --data-dir /tmp/second-$$ \
@@ -124,7 +124,7 @@ fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
 }
 
-/// Waits until the revision of the holder key differs from `before`; returns the new contents and revision.
+/// Waits until the revision of the holder key differs from `before`. Returns the new contents and revision.
 async fn until_claimed_again(bench: &Bench, before: i64) -> (serde_json::Value, i64) {
     let publication = bench
         .until("the label is claimed again", |publication| {
@@ -251,7 +251,7 @@ async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Benc
 }
 on_one_store!(an_agent_that_lost_the_label_ends_and_keeps_the_network, Etcd, 120);
 
-/// SIGHUP, as from a closed terminal or from an administrator who expects a reload, does not end the agent.
+/// SIGHUP does not end the agent. A closed terminal sends this signal, and an administrator can send it to request a reload.
 async fn sighup_is_ignored_and_logged(mut bench: Bench) {
     bench.start_agent().await;
     let pid = bench.agent().pid().to_string();

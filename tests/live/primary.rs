@@ -81,8 +81,9 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     }
 
     for addresses in [
-        // Apply in turn: another order, a new first address, a list without the new address, and the list with it again. If the
-        // agent simply removed the first address, the kernel would delete the other addresses of the subnet too.
+        // Apply in turn: another order, a new first address, a list without the new address, and the list with it again. The
+        // agent must not remove the first address alone, because the kernel would then delete the other addresses of the subnet
+        // too.
         &["10.1.1.10/24", "10.1.1.9/24"][..],
         &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
         &["10.1.1.10/24", "10.1.1.9/24"],

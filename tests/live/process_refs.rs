@@ -45,7 +45,7 @@ async fn until_it_works(bench: &Bench, config: &Config, revisions: &Revisions) {
     ping::reaches(&Reference::named("proc-outside").path(), "10.41.0.2");
 }
 
-/// Puts ten other veth pairs one by one, and deletes them again. A bug then has enough time and transactions to show itself.
+/// Puts ten other veth pairs one by one, and deletes them again. This gives a bug enough time and transactions to appear.
 async fn let_other_things_happen(bench: &Bench) {
     for number in 0..10 {
         let names = (format!("other{number}"), format!("other{number}-peer"));
@@ -205,8 +205,8 @@ fn bind(netns: &Path, path: &Path) {
     nix::mount::mount(Some(netns), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount the namespace on the file");
 }
 
-/// A value is PENDING if the name of its namespace in `/run/netns` is a symbolic link to the namespace of a process that has not
-/// started or has ended. No other value is affected.
+/// A name in `/run/netns` can be a symbolic link to the namespace of a process. A value in this namespace is PENDING before the
+/// process starts and after the process ends. No other value is affected.
 async fn dangling_symbolic_link_is_pending_and_blocks_nothing(mut bench: Bench) {
     bench.start_agent().await;
     let name = Path::new("/run/netns/proc-link");

@@ -1,4 +1,5 @@
-//! Live tests of what the agent publishes in addition to value statuses: interface states, namespaces and its own health.
+//! Live tests of the keys that the agent publishes in addition to value statuses: interface states, namespaces and its own
+//! health.
 
 use crate::{
     on_both_stores,

@@ -55,7 +55,7 @@ fn cli(arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), text.concat())
 }
 
-/// Returns how many values and how many orphans are kept because their removal is on hold.
+/// Returns the number of values and the number of orphans whose removal is on hold.
 fn held() -> Option<(usize, usize)> {
     let (code, text) = cli(&["removals", "list", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_str(&text).ok().filter(|_| code == 0)?;
@@ -79,7 +79,8 @@ fn held_since(published: &Publication) -> BTreeMap<String, String> {
     held.map(|status| (status.key.clone(), status.removal_held_since.clone())).collect()
 }
 
-/// Waits until the statuses of exactly these values report that the removal is on hold. Returns when each was put on hold.
+/// Waits until the statuses of exactly these values report that the removal is on hold. Returns the time at which each removal
+/// was put on hold.
 async fn until_reported_held(bench: &Bench, keys: &[String]) -> BTreeMap<String, String> {
     let wanted: BTreeSet<String> = keys.iter().map(|key| format!("config/{key}")).collect();
     let says = |published: &Publication| held_since(published).into_keys().eq(wanted.iter().cloned());
@@ -92,7 +93,7 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
     }
 }
 
-/// Waits until `netns-agent status` fails and says that removals are on hold, why, and how to proceed.
+/// Waits until `netns-agent status` fails and reports that removals are on hold, the reason, and instructions for the user.
 async fn until_not_ready(bench: &Bench, evidence: &str) {
     let says_all = || {
         let (code, text) = cli(&["status"]);

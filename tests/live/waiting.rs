@@ -46,7 +46,7 @@ fn shown(output: &Output) -> String {
     format!("{out}{err}({})", output.status)
 }
 
-/// Runs a subcommand that must succeed; returns its output.
+/// Runs a subcommand that must succeed, and returns its output.
 fn succeeds(arguments: &[&str], document: Option<&str>) -> String {
     let output = agent(arguments, document);
     assert!(output.status.success(), "{arguments:?}: {}", shown(&output));

@@ -1,4 +1,4 @@
-//! Tests of the test harness: if the harness missed changes or differences, every live test would pass.
+//! Tests of the test harness. If the harness did not detect changes or differences, every live test would pass.
 
 use std::path::Path;
 

@@ -88,12 +88,12 @@ impl Agent {
         self.process.kill().await;
     }
 
-    /// Sends SIGSTOP, which suspends the agent without the agent noticing.
+    /// Suspends the agent with SIGSTOP, which a process cannot detect.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }
 
-    /// Sends SIGCONT.
+    /// Resumes the agent with SIGCONT.
     pub fn thaw(&self) {
         self.process.signal(Signal::SIGCONT);
     }

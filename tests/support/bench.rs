@@ -80,7 +80,7 @@ impl Bench {
         format!("/vnf-agent/{}/config/{rest}", self.label)
     }
 
-    /// Starts the agent and waits until it reports that it is healthy; returns the store revision from just before the start.
+    /// Starts the agent and waits until it reports that it is healthy. Returns the store revision from just before the start.
     pub async fn start_agent(&mut self) -> i64 {
         let before = self.launch_agent().await;
         // Take the agent out of `self` during the wait, so that an early exit is reported at once and not only after the time
@@ -100,7 +100,7 @@ impl Bench {
         before
     }
 
-    /// Starts the agent without waiting until it is ready; returns the store revision from just before the start.
+    /// Starts the agent without waiting until it is ready. Returns the store revision from just before the start.
     pub async fn launch_agent(&mut self) -> i64 {
         // The embedded store does not run without the agent, so use the last revision that the watch received.
         let before = match self.store.kind() {
@@ -140,12 +140,12 @@ impl Bench {
         self.agent.take().expect("the agent runs").kill().await;
     }
 
-    /// Puts one desired value; returns the revision.
+    /// Puts one desired value, and returns the revision.
     pub async fn put(&self, rest: &str, value: impl Into<Vec<u8>>) -> i64 {
         self.store.put(&self.key(rest), value).await
     }
 
-    /// Deletes one desired value; returns the revision.
+    /// Deletes one desired value, and returns the revision.
     pub async fn delete(&self, rest: &str) -> i64 {
         self.store.delete(&self.key(rest)).await
     }
@@ -181,7 +181,7 @@ impl Bench {
         self.watch.now()
     }
 
-    /// Waits until the published keys meet `condition`; panics with a full report after the time limit.
+    /// Waits until the published keys meet `condition`. Panics with a full report after the time limit.
     pub async fn until(&self, what: &str, condition: impl FnMut(&Publication) -> bool) -> Arc<Publication> {
         match self.watch.wait_for(self.time_limit, condition).await {
             Some(publication) => publication,
@@ -193,7 +193,7 @@ impl Bench {
         }
     }
 
-    /// Waits until `shortcomings` returns an empty list; panics with the last list and a full report after the time limit.
+    /// Waits until `shortcomings` returns an empty list. Panics with the last list and a full report after the time limit.
     pub async fn until_none(&self, what: &str, shortcomings: impl Fn(&Publication) -> Vec<String>) -> Arc<Publication> {
         match self
             .watch
@@ -233,7 +233,7 @@ impl Bench {
         .await;
     }
 
-    /// Waits until a value is in this state; returns its status.
+    /// Waits until a value is in this state, and returns its status.
     pub async fn until_state(&self, key: &str, state: &str) -> ValueStatus {
         let publication = self
             .until(&format!("{key} is {state}"), |publication| publication.state(key) == state)
@@ -269,7 +269,7 @@ impl Bench {
         self.until_true(&what, || command::named_namespaces() == expected).await;
     }
 
-    /// Waits for a condition that is not visible in the published keys; checks it every 5 ms.
+    /// Waits for a condition that is not visible in the published keys. Checks the condition every 5 ms.
     pub async fn until_true(&self, what: &str, condition: impl FnMut() -> bool) {
         assert!(
             self.becomes(condition).await,

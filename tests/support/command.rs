@@ -20,7 +20,7 @@ pub fn output(program: &str, arguments: &[&str]) -> Output {
         })
 }
 
-/// Runs a command that must succeed; returns its standard output.
+/// Runs a command that must succeed, and returns its standard output.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = output(program, arguments);
     assert!(
@@ -33,12 +33,12 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Runs `ip` with these arguments, split at whitespace; panics if it fails.
+/// Runs `ip` with these arguments, split at whitespace. Panics if the command fails.
 pub fn ip(arguments: &str) -> String {
     run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
 }
 
-/// Runs `ip` in the namespace of this file; panics if it fails.
+/// Runs `ip` in the namespace of this file. Panics if the command fails.
 pub fn ip_in(netns: &Path, arguments: &str) -> String {
     let netns = format!("--net={}", netns.display());
     let mut words = vec![netns.as_str(), "ip"];
@@ -46,13 +46,13 @@ pub fn ip_in(netns: &Path, arguments: &str) -> String {
     run("nsenter", &words)
 }
 
-/// Runs a program with its arguments in the namespace of this file; panics if it fails.
+/// Runs a program with its arguments in the namespace of this file. Panics if the program fails.
 pub fn run_in(netns: &Path, words: &[&str]) -> String {
     let netns = format!("--net={}", netns.display());
     run("nsenter", &[&[netns.as_str()], words].concat())
 }
 
-/// Runs these lines in a namespace with a single `ip -batch` process; panics if any line fails.
+/// Runs these lines in a namespace with a single `ip -batch` process. Panics if any line fails.
 pub fn ip_batch(netns: &Path, lines: &[&str]) {
     let mut child = Command::new("nsenter")
         .arg(format!("--net={}", netns.display()))
@@ -76,7 +76,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
     );
 }
 
-/// Returns lines that say whether receive and transmit checksums are offloaded for a link.
+/// Returns lines that show whether receive and transmit checksums are offloaded for a link.
 pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
     let netns = format!("--net={}", netns.display());
     let output = output("nsenter", &[&netns, "ethtool", "-k", link]);
@@ -90,7 +90,7 @@ pub fn offloads(netns: &Path, link: &str) -> Result<Vec<String>, String> {
     Ok(lines.map(|line| format!("offload {link} {line}")).collect())
 }
 
-/// Runs one `ip -json -details -batch` process in a namespace; returns the output of each line in order.
+/// Runs one `ip -json -details -batch` process in a namespace, and returns the output of each line in order.
 ///
 /// Using one process for all lines keeps hundreds of comparisons cheap.
 pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>, String> {

@@ -23,7 +23,7 @@ pub struct Config {
 impl Config {
     /// Returns a veth pair that connects two namespaces, and also a route and an ARP entry.
     ///
-    /// All MAC addresses are given, so none is random.
+    /// Sets all MAC addresses, so that the kernel assigns no random ones.
     pub fn between_two_namespaces() -> Self {
         Config {
             interfaces: vec![

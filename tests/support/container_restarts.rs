@@ -1,8 +1,8 @@
 //! Measures how long it takes to restore an interface after its container is restarted.
 //!
-//! Each measurement starts with Docker's event `start` and stops when the namespace of the container has all desired objects.
-//! This is checked every 100 µs as soon as the PID of the container is known. Getting the PID takes one or two milliseconds, so a
-//! result may be too large by that much, but is never too small. No time is asserted. See [`measure`].
+//! Each measurement starts with Docker's event `start` and stops when the namespace of the container has all desired objects. The
+//! namespace is checked every 100 µs as soon as the PID of the container is known. Because getting the PID takes one or two
+//! milliseconds, a result can be too large by this time, but never too small. The test asserts no times. See [`measure`].
 
 use std::{
     collections::HashMap,
@@ -45,7 +45,7 @@ fn pair() -> Config {
     }
 }
 
-/// Restarts a container several times. Returns how long it took after each restart until the interface was complete again.
+/// Restarts a container several times. Returns the time from each restart until the interface was complete again.
 pub async fn measure(restarts: u64) -> Vec<Duration> {
     let mut bench = Bench::new(StoreKind::Etcd).await;
     bench.agent_log = "info".to_owned();
@@ -129,7 +129,7 @@ async fn downtime(docker: &Docker, events: &mut BoxStream<'static, (String, Dura
     complete.saturating_sub(started)
 }
 
-/// Waits until `net0` is complete in this namespace; returns the current time, measured from the Unix epoch.
+/// Waits until `net0` is complete in this namespace. Returns the current time, measured from the Unix epoch.
 fn complete_at(netns: PathBuf) -> Duration {
     let file = File::open(&netns).unwrap_or_else(|error| panic!("{}: {error}", netns.display()));
     let looking = std::thread::spawn(move || {

@@ -1,5 +1,5 @@
-//! A private Docker daemon for tests, with its own directories and socket, an image that is built on the spot, and neither a
-//! bridge nor iptables.
+//! A private Docker daemon for tests. It has its own directories and socket, builds its image locally, and uses neither a bridge
+//! nor iptables.
 //!
 //! Needs root, `dockerd` with `containerd` and `runc`, the `docker` client and a static `busybox` (Debian: docker.io,
 //! busybox-static). [`missing_requirement`] says what is missing. Start with [`Daemon::start`]. Dropping a [`Daemon`] ends the
@@ -38,7 +38,7 @@ const START_TIME_LIMIT: Duration = Duration::from_secs(40);
 /// Time limit for containerd to end after its daemon.
 const CONTAINERD_TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Returns what is missing to start a daemon, if anything.
+/// Returns a requirement that is missing to start a daemon, if any.
 pub fn missing_requirement() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("root".to_owned());
@@ -52,7 +52,7 @@ pub fn missing_requirement() -> Option<String> {
         .map(|program| format!("the program {program}"))
 }
 
-/// What happens to containers that outlive the daemon.
+/// How a restarted daemon treats containers that outlived it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Survival {
     /// When the daemon starts again, it ends the containers that outlived it (the default of Docker).
@@ -200,7 +200,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs a container without a network that sleeps until it is ended; returns its id.
+    /// Runs a container without a network that sleeps until it is ended, and returns its id.
     ///
     /// `options` are passed to `docker run`, for example `["--env", "MICROSERVICE_LABEL=web"]`.
     pub fn run_idle(&self, options: &[&str]) -> TestResult<String> {
@@ -215,7 +215,7 @@ impl Daemon {
         Ok(self.docker(&["inspect", "--format", "{{.State.Pid}}", container])?.parse()?)
     }
 
-    /// Runs the `docker` client; returns its trimmed output.
+    /// Runs the `docker` client, and returns its trimmed output.
     pub fn docker(&self, arguments: &[&str]) -> TestResult<String> {
         let output = self.command(arguments).output()?;
         let output = succeeded(output, &format!("docker {}", arguments.join(" ")))?;

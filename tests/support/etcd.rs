@@ -50,8 +50,8 @@ impl Etcd {
         Self::start_with(&[], None).await
     }
 
-    /// Like [`Etcd::start`], but with additional arguments for etcd and, if `tls` is given, with TLS that requires client
-    /// certificates.
+    /// Starts a server like [`Etcd::start`], but with additional arguments for etcd. If `tls` is given, the server uses TLS and
+    /// requires client certificates.
     pub async fn start_with(arguments: &[&str], tls: Option<Certificates>) -> Self {
         let mut etcd = Self {
             child: None,
@@ -183,7 +183,7 @@ impl Etcd {
         self.answers().await;
     }
 
-    /// Waits until the server answers, because nothing else shows that it is ready.
+    /// Polls until the server answers, because nothing else shows that it is ready.
     async fn answers(&self) {
         let limit = Instant::now() + START_LIMIT;
         loop {
@@ -351,7 +351,7 @@ impl CuttingProxy {
         format!("http://{}", self.address)
     }
 
-    /// Cuts all current connections; new ones are accepted.
+    /// Cuts all current connections. New connections are accepted.
     pub fn cut(&self) {
         self.cuts.send_modify(|count| *count += 1);
     }

@@ -37,8 +37,8 @@ pub async fn found_namespaces(prefix: &str, label: &str) -> Vec<String> {
     names
 }
 
-/// Returns the alias of a link that belongs to another agent. That agent's label is unrelated to `label` if `number` is 0;
-/// otherwise it begins with `label`.
+/// Returns the alias of a link that belongs to another agent. If `number` is 0, the label of that agent is unrelated to `label`.
+/// Otherwise, it begins with `label`.
 fn foreign_alias(label: &str, number: usize) -> String {
     if number == 0 {
         "/vnf-agent/somebody-else/left/right".to_owned()

@@ -29,14 +29,15 @@ where
         return block_on(scenario());
     }
     let output = start_again(test, limit, &["--exact", test, "--nocapture", "--include-ignored"]);
-    // Detect a wrong test name. If the name selects no test, the exit code is 0 as well.
+    // Detect a wrong test name, because the exit code is 0 even if the name selects no test.
     assert!(
         output.contains("1 passed"),
         "{test} did not run inside its namespaces: is this its full name?"
     );
 }
 
-/// Like [`run`], for a program without a test harness (a benchmark). It is started again with its own arguments.
+/// Runs a program without a test harness, such as a benchmark, in its own namespaces. Starts the program again with its own
+/// arguments.
 pub fn run_program<F, R>(name: &str, limit: Duration, program: F)
 where
     F: FnOnce() -> R,
@@ -66,7 +67,7 @@ fn block_on(scenario: impl Future<Output = ()>) {
     runtime.shutdown_background();
 }
 
-/// Starts this binary again for one test in new namespaces; returns its output and panics if it fails.
+/// Starts this binary again for one test in new namespaces, and returns its output. Panics if the test fails.
 fn start_again(test: &str, limit: Duration, arguments: &[&str]) -> String {
     assert!(
         nix::unistd::Uid::effective().is_root(),

@@ -119,7 +119,7 @@ impl Monitor {
     pub fn open(netns: &Path) -> Self {
         let name = netns.display().to_string();
         let file = File::open(netns).unwrap_or_else(|error| panic!("namespace {name}: {error}"));
-        // A socket stays in the namespace in which it was opened; only this short-lived thread enters it.
+        // A socket stays in the namespace in which it was opened, so only this short-lived thread enters the namespace.
         let socket = std::thread::spawn(move || {
             nix::sched::setns(&file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
             let mut socket = Socket::new(NETLINK_ROUTE).expect("open a netlink socket");
@@ -182,8 +182,8 @@ fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     match message {
         // Neighbour resolution adds and changes entries all the time. Only people and agents add permanent ones.
         RouteNetlinkMessage::NewNeighbour(neighbour) => neighbour.header.state != NeighbourState::Permanent || is_multicast(neighbour),
-        // An entry that is being deleted is no longer permanent. But entries that people and agents added usually have a
-        // protocol.
+        // An entry that is being deleted is no longer permanent. Recognize it by its protocol, which entries from people and
+        // agents usually have.
         RouteNetlinkMessage::DelNeighbour(neighbour) => {
             !neighbour.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Protocol(_)))
         }

@@ -14,13 +14,13 @@ const SETTINGS: [&str; 6] = ["ageing_time", "flags", "id", "stp_state", "table",
 /// State of a namespace as lines of text, to make differences readable.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NetnsState {
-    /// Lines that begin with `link`, `master`, `address`, `secondary`, `route`, `neighbour`, `mac`, `mtu` or `setting`. Those
-    /// that begin with one of the last three are compared only if the expected state contains a line for the same property.
+    /// Lines that begin with `link`, `master`, `address`, `secondary`, `route`, `neighbour`, `mac`, `mtu` or `setting`. A line
+    /// that begins with `mac`, `mtu` or `setting` is compared only if the expected state contains a line for the same property.
     pub lines: BTreeSet<String>,
 }
 
 impl NetnsState {
-    /// Reads the state of a namespace. Leaves out what the kernel creates by itself: the link `lo` with 127.0.0.1 and ::1,
+    /// Reads the state of a namespace. Omits the objects that the kernel creates by itself: the link `lo` with 127.0.0.1 and ::1,
     /// link-local addresses, routes of protocol `kernel`, and neighbours that are not permanent.
     pub fn read(netns: &Path) -> Result<Self, String> {
         let answers = command::ip_batch_json(netns, "address show\nroute show table all\nneighbour show nud permanent\n")?;

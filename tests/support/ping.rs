@@ -40,7 +40,7 @@ impl Stream {
         Self::start_every("0.01", netns, address, name)
     }
 
-    /// Like [`Stream::start`], with the given interval between requests, in seconds.
+    /// Starts a `ping` like [`Stream::start`], but with this interval between requests, in seconds.
     pub fn start_every(interval: &str, netns: &Path, address: &str, name: &str) -> Self {
         let log = format!("/run/live/ping-{name}.log");
         let netns = format!("--net={}", netns.display());

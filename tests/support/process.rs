@@ -56,7 +56,7 @@ impl Process {
             .unwrap_or_else(|| panic!("{} has ended; its log:\n{}", self.name, self.log_tail(60)))
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));
     }
@@ -122,7 +122,7 @@ impl Holder {
     /// Starts a process. If `pid` is given, the process gets exactly this PID, which must be free.
     ///
     /// A thread creates the namespace and then forks, so the process is in this namespace from the start. The kernel assigns the
-    /// PID that follows `ns_last_pid`. If another thread starts in between and gets this PID, the start is repeated.
+    /// PID that follows `ns_last_pid`. If another process or thread gets this PID first, the function tries again.
     pub fn start(pid: Option<i32>) -> Self {
         for _ in 0..200 {
             let child = std::thread::spawn(move || {

@@ -26,7 +26,7 @@ pub struct ValueStatus {
     pub reason: String,
     /// Human-readable message.
     pub message: String,
-    /// When the value entered its state.
+    /// Time at which the value entered its state.
     pub since: String,
     /// Store revision of the value that this status describes.
     #[serde(deserialize_with = "number_or_text")]
@@ -39,13 +39,13 @@ pub struct ValueStatus {
     pub attempts: u32,
     /// The last failed attempt, as JSON; `null` if there was none.
     pub last_error: serde_json::Value,
-    /// Time of the next attempt; empty if there is none.
+    /// Time of the next attempt, or an empty string if there is none.
     pub next_retry: String,
     /// True if the object was foreign before the agent adopted it.
     pub adopted: bool,
     /// The last repair of damage that others caused, as JSON; `null` if there was none.
     pub last_repair: serde_json::Value,
-    /// Time when the removal was put on hold; empty if the removal is not on hold.
+    /// Time when the removal was put on hold, or an empty string if the removal is not on hold.
     pub removal_held_since: String,
 }
 
@@ -99,7 +99,7 @@ impl Publication {
         self.keys.get(&format!("config-status/{key}"))?.status.as_ref()
     }
 
-    /// Returns the state of a value; empty if nothing is published.
+    /// Returns the state of a value, or an empty string if nothing is published.
     pub fn state(&self, key: &str) -> &str {
         self.of(key).map_or("", |status| &status.state)
     }
@@ -144,7 +144,8 @@ impl StatusWatch {
         let prefix = format!("/vnf-agent/{label}/");
         let task = tokio::spawn(async move {
             loop {
-                // The result is not needed: whatever ended the watch, read all keys again and watch from that revision on.
+                // Ignore the result, because all keys are read again after any end of the watch, and the next watch starts from
+                // that revision.
                 let _ = follow(client.clone(), &prefix, &sender).await;
                 if sender.is_closed() {
                     return;
@@ -161,7 +162,7 @@ impl StatusWatch {
         self.receiver.borrow().clone()
     }
 
-    /// Waits until `condition` returns true; returns `None` after `time_limit`.
+    /// Waits until `condition` returns true. Returns `None` after `time_limit`.
     pub async fn wait_for(&self, time_limit: Duration, mut condition: impl FnMut(&Publication) -> bool) -> Option<Arc<Publication>> {
         let mut receiver = self.receiver.clone();
         let waited = tokio::time::timeout(time_limit, receiver.wait_for(|publication| condition(publication))).await;

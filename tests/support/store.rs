@@ -88,7 +88,7 @@ impl Store {
         self.client.clone()
     }
 
-    /// Returns the current revision of the store; waits for a store that is being restarted.
+    /// Returns the current revision of the store. Waits for a store that is being restarted.
     pub async fn revision(&self) -> i64 {
         let client = self.client.clone();
         let response = patiently(|| {
@@ -98,7 +98,7 @@ impl Store {
         response.await.header().map_or(0, |header| header.revision())
     }
 
-    /// Puts a value and returns the revision; waits for a store that is being restarted.
+    /// Puts a value and returns the revision. Waits for a store that is being restarted.
     pub async fn put(&self, key: &str, value: impl Into<Vec<u8>>) -> i64 {
         self.transact(vec![Change::Put(key.to_owned(), value.into())]).await
     }
@@ -118,7 +118,7 @@ impl Store {
         response.await.header().map_or(0, |header| header.revision())
     }
 
-    /// Makes all changes in one transaction; returns its revision.
+    /// Makes all changes in one transaction, and returns its revision.
     pub async fn transact(&self, changes: Vec<Change>) -> i64 {
         let operations: Vec<TxnOp> = changes
             .into_iter()
@@ -146,7 +146,7 @@ impl Store {
         response.await.kvs().first().map(|entry| entry.value().to_vec())
     }
 
-    /// Runs `etcdctl` with these arguments; panics if it fails.
+    /// Runs `etcdctl` with these arguments. Panics if the command fails.
     pub fn etcdctl(&self, arguments: &[&str]) -> String {
         let mut words = vec!["ETCDCTL_API=3", "etcdctl", "--endpoints", &self.endpoint];
         words.extend_from_slice(arguments);

@@ -245,7 +245,7 @@ async fn a_vlan_follows_its_parent(mut bench: Bench) {
     revisions.extend(put_all(&bench, &tagged(11)[..1]).await);
     bench.until_configured(&revisions).await;
     assert!(reaches(HOST1, "10.92.0.2"));
-    // If a parent is set down, its VLAN goes down too. If the parent is set up again, so is its VLAN.
+    // If a parent is set down, its VLAN goes down too. If the parent is set up again, its VLAN comes up too.
     let mut down = tagged(11)[0].clone();
     down["enabled"] = json!(false);
     put_all(&bench, std::slice::from_ref(&down)).await;

@@ -58,7 +58,7 @@ fn provider(token: &str) -> String {
     format!("Bearer {token}")
 }
 
-/// Returns two legitimate clients: one opens a new connection for each call, the other keeps its connection.
+/// Returns two legitimate clients. The first opens a new connection for each call, and the second keeps its connection.
 async fn welcome(target: Target) -> Vec<Welcome> {
     let anew = move || async move {
         let answer = get(&mut client(target, &provider(GOOD)).await, "").await;
@@ -75,7 +75,7 @@ async fn welcome(target: Target) -> Vec<Welcome> {
     vec![Welcome::begin(anew), Welcome::begin(again)]
 }
 
-/// Makes a call with this label; returns its code and message.
+/// Makes a call with this label, and returns the code and message of the response.
 async fn get(client: &mut Client, label: &str) -> String {
     let request = GetConfigRequest {
         ids: vec![],
@@ -198,7 +198,7 @@ async fn with_tls(mut bench: Bench) {
 }
 on_one_store!(with_tls, Embedded, 180);
 
-/// The rate limit applies to both APIs together; connections are counted separately for each.
+/// The rate limit counts the requests of both APIs together, but connections are counted separately for each API.
 async fn too_many(mut bench: Bench) {
     start(&mut bench, &["--http-rate-limit", "2", "--http-connections-max", "2"]).await;
     let mut client = Client::connect().await;

@@ -27,7 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
 pub struct Target {
     /// Address of the listener.
     pub address: &'static str,
-    /// Protocol to offer over TLS with a valid certificate; `None` means no TLS.
+    /// Protocol to offer over TLS with a valid certificate, or `None` for no TLS.
     pub tls: Option<&'static str>,
 }
 
@@ -116,7 +116,7 @@ pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<
     }
 }
 
-/// Returns why a TLS handshake with this certificate and protocol fails.
+/// Attempts a TLS handshake with this certificate and protocol, and returns the error that ends the connection.
 pub async fn handshake(address: &str, identity: Option<&str>, protocol: &str) -> String {
     match certificates::connect(address, identity, &[protocol]).await {
         Err(error) => error.to_string(),

@@ -45,7 +45,7 @@ pub struct Expectation {
     foreign: BTreeMap<String, u64>,
 }
 
-/// Namespace to which a reference refers: its inode, or the reference itself if the agent has not created the namespace yet.
+/// The namespace that a reference denotes: its inode, or the reference itself if the agent has not created the namespace yet.
 type Place = Result<u64, Reference>;
 
 /// Returns all desired values: those in the catalogue, and those of the veth pair that no fault affects.
@@ -70,7 +70,7 @@ fn surroundings(values: &[values::Value], places: &Places, kernel_has_dummies: b
 }
 
 impl Expectation {
-    /// Returns what is expected of an agent with this label.
+    /// Computes the expected state for an agent with this label.
     ///
     /// `steady` contains the veth pair that no fault affects, with its revision. `foreign_processes` names foreign namespaces
     /// that must exist.
@@ -213,7 +213,7 @@ impl Expectation {
             .collect()
     }
 
-    /// Compares these namespaces with their expected contents; returns the differences by inode. Uses two threads.
+    /// Compares these namespaces with their expected contents, and returns the differences by inode. Uses two threads.
     pub fn wrong_contents(&self, inodes: &[u64]) -> BTreeMap<u64, String> {
         let compare = |inode: &u64| {
             let contents = &self.contents[inode];

@@ -194,7 +194,7 @@ impl Chaos {
         *holder = Some(started);
         let what = format!("process {pid} started");
         let new = self.places.all[number].reference();
-        // Update the values that refer to the process: put them with the new PID.
+        // Put the values that refer to the process again, with the new PID.
         let moved: Vec<(Slot, Value)> = self
             .catalogue
             .in_place(&old)
@@ -219,7 +219,7 @@ impl Chaos {
         let all = self.places.which(|kind| matches!(kind, Kind::File { .. }));
         let number = pick_gone_or_any(&mut self.random, &self.places, &all)?;
         let replaced = self.random.below(3) == 0;
-        // In one case out of three, mount a namespace that exists already, so that it gets an additional name.
+        // With a probability of one third, mount an existing namespace, so that it gets an additional name.
         let others = self.places.which(|kind| !matches!(kind, Kind::Own | Kind::File { .. }));
         let other = if self.random.below(3) == 0 {
             pick(&mut self.random, &others)

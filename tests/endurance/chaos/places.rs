@@ -24,7 +24,7 @@ use crate::support::{
 /// Directory that contains the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
-/// How values refer to a namespace, and what the test knows about the namespace.
+/// The kind of reference by which values refer to a namespace, and the test's data about the namespace.
 pub enum Kind {
     /// The agent's own namespace.
     Own,
@@ -36,7 +36,7 @@ pub enum Kind {
         by_path: bool,
         /// PID of the latest process.
         pid: i32,
-        /// The process while it is running.
+        /// The running process, or `None` if it has ended.
         holder: Option<Holder>,
     },
     /// A file on which a namespace is mounted from time to time.
@@ -97,8 +97,8 @@ impl Place {
         }
     }
 
-    /// Returns the path of the namespace file; `None` while the process, mount or container behind it does not exist. The path of
-    /// a named namespace is returned even if the file is missing.
+    /// Returns the path of the namespace file, or `None` while the process, mount or container behind it does not exist. The path
+    /// of a named namespace is returned even if the file is missing.
     pub fn path(&self) -> Option<PathBuf> {
         match &self.kind {
             // Use PID 1 and not `self`, because other processes open this path too.
@@ -177,7 +177,7 @@ impl Places {
         self.foreign.remove(name);
     }
 
-    /// Asks the daemon which containers are running; does nothing if the daemon is not running.
+    /// Queries the daemon for the running containers. Does nothing if the daemon is not running.
     pub fn look_at_containers(&mut self) {
         if !self.docker_runs {
             return;
@@ -227,12 +227,12 @@ impl Place {
     }
 }
 
-/// Starts a container with this microservice label; returns its ID.
+/// Starts a container with this microservice label, and returns its ID.
 pub fn run_container(docker: &Daemon, label: &str) -> TestResult<String> {
     docker.run_idle(&["--env", &format!("MICROSERVICE_LABEL={label}")])
 }
 
-/// Mounts a new network namespace on this file; returns true if that succeeded.
+/// Mounts a new network namespace on this file. Returns true if the mount succeeded.
 pub fn mount_new_namespace(path: &Path) -> bool {
     std::fs::write(path, "").expect("create the file to mount on");
     let path = path.to_owned();
@@ -271,7 +271,7 @@ pub fn inode(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
-/// Returns one of these indexes at random; `None` if `numbers` is empty.
+/// Returns one of these indexes at random, or `None` if `numbers` is empty.
 pub fn pick(random: &mut Random, numbers: &[usize]) -> Option<usize> {
     (!numbers.is_empty()).then(|| *random.choose(numbers))
 }

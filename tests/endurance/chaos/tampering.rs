@@ -90,8 +90,8 @@ impl Chaos {
     }
 }
 
-/// Runs `ip` in a namespace; returns the command and its error output. The command may fail, because the namespace or the link
-/// may not exist.
+/// Runs `ip` in a namespace. Returns the command and its error output. The command can fail, because the namespace or the link
+/// does not always exist.
 pub(super) fn in_namespace(netns: &Path, arguments: &str) -> String {
     let option = format!("--net={}", netns.display());
     let mut words = vec![option.as_str(), "ip"];

@@ -68,7 +68,7 @@ pub enum Value {
     Route(Route),
     /// An ARP entry.
     Arp(Arp),
-    /// Invalid bytes, and the previous value. The objects of the previous value may or may not stay in the kernel.
+    /// Invalid bytes, and the previous value. The kernel can still contain the objects of the previous value.
     Garbage(Vec<u8>, Option<Box<Value>>),
 }
 
@@ -124,7 +124,7 @@ fn address6(pair: usize, host: usize) -> String {
 }
 
 impl Slot {
-    /// Returns the key of the slot, without the part up to `config/`.
+    /// Returns the key of the slot, relative to the `config/` prefix.
     pub fn key(&self) -> String {
         match *self {
             Slot::End { pair, side, .. } => interface_key(&end_name(pair, side)),
@@ -282,8 +282,8 @@ impl Catalogue {
             slots.push(Slot::Dummy { number, home });
             slots.push(Slot::Garbage { number });
         }
-        // Only one value may configure a given `lo`. So choose only namespaces to which a single reference refers, and not the
-        // agent's own, because the store needs its `lo`.
+        // Only one value may configure a given `lo`, so choose only namespaces with a single reference. Exclude the agent's own
+        // namespace, because the store needs its `lo`.
         let has_lo = |kind: &PlaceKind| !matches!(kind, PlaceKind::Own | PlaceKind::File { .. });
         slots.extend(places.which(has_lo).into_iter().step_by(7).map(|home| Slot::Loopback { home }));
         Self {
@@ -292,7 +292,7 @@ impl Catalogue {
         }
     }
 
-    /// Returns the interface that is currently desired under the key of this slot; `None` if there is none.
+    /// Returns the interface that is currently desired under the key of this slot, or `None` if there is none.
     pub fn interface(&self, slot: &Slot) -> Option<&Interface> {
         match self.wanted.get(&slot.key()) {
             Some(Wanted {

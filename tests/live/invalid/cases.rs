@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{FAR, NEAR};
 use crate::support::config::{Interface, Reference};
 
-/// How an invalid value is corrected.
+/// The way to correct an invalid value.
 pub enum Correction {
     /// A valid value under the same key.
     Put(Box<Interface>),
@@ -27,7 +27,7 @@ pub struct Case {
     pub state: &'static str,
     /// Text that the explanation must contain, in lower case.
     pub says: &'static str,
-    /// How the value is corrected.
+    /// The way to correct the value.
     pub correction: Correction,
     /// Peer of the veth end that the corrected value describes. The value of the peer is valid.
     pub peer: Option<Interface>,
