@@ -59,7 +59,7 @@ impl<D: Domain<Key = Key>, S> Handle<D, S> {
 }
 
 /// Request from a [`Client`].
-enum Request<D: Domain<Key = Key>> {
+pub(crate) enum Request<D: Domain<Key = Key>> {
     Desired(Transaction<D::Value>, Option<Reply<TransactionResult>>),
     Simulate(Transaction<D::Value>, Reply<Vec<Planned<D::Value>>>),
     Ask(Question<D>),
@@ -85,6 +85,12 @@ impl<D: Domain<Key = Key>> Clone for Client<D> {
 }
 
 impl<D: Domain<Key = Key>> Client<D> {
+    /// Returns a client whose requests are passed to a function instead of an engine. The function returns `false` to refuse one.
+    #[cfg(test)]
+    pub(crate) fn answered_by(answer: impl Fn(Request<D>) -> bool + Send + Sync + 'static) -> Self {
+        Client(Arc::new(answer))
+    }
+
     /// Applies a transaction and waits until it is finished. The transaction continues if the caller stops waiting.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub struct ServiceManager {
 }
 
 #[derive(Debug)]
-enum Message {
+pub(crate) enum Message {
     Ready,
     Reloading,
     Stopping,
@@ -70,6 +70,17 @@ impl ServiceManager {
             messages: None,
             watchdog: None,
         }
+    }
+
+    /// Returns a handle with this watchdog, and a receiver of what would be sent.
+    #[cfg(test)]
+    pub(crate) fn recording(watchdog: Duration) -> (Self, mpsc::Receiver<Message>) {
+        let (messages, sent) = mpsc::channel();
+        let manager = ServiceManager {
+            messages: Some(messages),
+            watchdog: Some(watchdog),
+        };
+        (manager, sent)
     }
 
     /// Returns whether notifications are sent.

@@ -117,3 +117,45 @@ fn counts(values: &BTreeMap<String, i64>) -> String {
     let counts: Vec<String> = values.iter().map(|(state, count)| format!("{count} {state}")).collect();
     counts.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use super::*;
+    use crate::{engine::Request, scheduler::Scheduler};
+
+    #[tokio::test(start_paused = true)]
+    async fn watchdog_is_restarted_only_while_the_engine_answers() {
+        let (manager, sent) = ServiceManager::recording(Duration::from_secs(3));
+        let hangs = Arc::new(AtomicBool::new(false));
+        let (is_hanging, unanswered) = (hangs.clone(), Mutex::new(Vec::new()));
+        let scheduler = Mutex::new(Scheduler::new(Network::new("test")));
+        let engine = Client::answered_by(move |request| {
+            match request {
+                // A question that is not answered must not be dropped, because the engine would not drop it either.
+                Request::Ask(question) if is_hanging.load(Ordering::Relaxed) => unanswered.lock().expect("not poisoned").push(question),
+                Request::Ask(question) => question(&scheduler.lock().expect("not poisoned")),
+                _ => panic!("only a question is expected"),
+            }
+            true
+        });
+        let feeding = tokio::spawn(async move { feed_watchdog(&manager, &engine).await });
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(sent.try_iter().count() >= 9, "about once per second");
+        hangs.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(sent.try_iter().count(), 0);
+        feeding.abort();
+    }
+
+    #[test]
+    fn numbers_of_values_are_listed_by_state() {
+        let values = BTreeMap::from([("CONFIGURED".to_owned(), 12), ("PENDING".to_owned(), 1)]);
+        assert_eq!(counts(&values), "12 CONFIGURED, 1 PENDING");
+        assert_eq!(counts(&BTreeMap::new()), "no values");
+    }
+}

@@ -36,6 +36,7 @@ mod process_refs;
 mod published;
 mod removal;
 mod restart;
+mod service_manager;
 mod store_loss;
 mod veth;
 mod waiting;

@@ -1,5 +1,5 @@
 //! Live tests of the label and of signals. A machine can run only one agent per label, even in different namespaces, and a store
-//! can have only one agent per label. Some signals must not end the agent.
+//! can have only one agent per label.
 
 use std::net::Ipv4Addr;
 
@@ -250,15 +250,3 @@ async fn an_agent_that_lost_the_label_ends_and_keeps_the_network(mut bench: Benc
     second.kill().await;
 }
 on_one_store!(an_agent_that_lost_the_label_ends_and_keeps_the_network, Etcd, 120);
-
-/// SIGHUP does not end the agent. A closed terminal sends this signal, and an administrator can send it to request a reload.
-async fn sighup_is_ignored_and_logged(mut bench: Bench) {
-    bench.start_agent().await;
-    let pid = bench.agent().pid().to_string();
-    command::run("kill", &["-HUP", &pid]);
-    let logged = || std::fs::read_to_string(LOG).is_ok_and(|log| log.contains("SIGHUP ignored"));
-    bench.until_true("the signal is logged", logged).await;
-    assert!(bench.agent().runs());
-    bench.stop_agent().await;
-}
-on_one_store!(sighup_is_ignored_and_logged, Embedded, 60);

@@ -25,13 +25,28 @@ pub fn program() -> String {
 }
 
 impl Agent {
-    /// Starts `netns-agent run` for this label.
+    /// Starts `netns-agent run` like [`Self::start_with`], without a launcher.
+    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str, further: &[String]) -> Self {
+        Self::start_with(&[], label, kind, endpoint, docker_host, filter, further)
+    }
+
+    /// Starts `netns-agent run` for this label. `launcher` is a command that executes its arguments; empty for none.
     ///
     /// `endpoint` is the address of a real etcd, or of a proxy in front of it. `docker_host` is the address of a Docker daemon,
     /// which may start later. `filter` is the value of `--log`, and `further` contains additional arguments.
-    pub fn start(label: &str, kind: StoreKind, endpoint: &str, docker_host: &str, filter: &str, further: &[String]) -> Self {
+    pub fn start_with(
+        launcher: &[String],
+        label: &str,
+        kind: StoreKind,
+        endpoint: &str,
+        docker_host: &str,
+        filter: &str,
+        further: &[String],
+    ) -> Self {
         let program = program();
-        let mut arguments = vec![
+        let mut arguments: Vec<&str> = launcher.iter().map(String::as_str).collect();
+        arguments.extend([
+            program.as_str(),
             "run",
             "--microservice-label",
             label,
@@ -41,14 +56,14 @@ impl Agent {
             docker_host,
             "--log",
             filter,
-        ];
+        ]);
         match kind {
             StoreKind::Etcd => arguments.extend(["--etcd-endpoints", endpoint]),
             StoreKind::Embedded => arguments.extend(["--embedded-listen", EMBEDDED_LISTEN]),
         }
         arguments.extend(further.iter().map(String::as_str));
         Self {
-            process: Process::start(&program, &arguments, LOG),
+            process: Process::start(arguments[0], &arguments[1..], LOG),
         }
     }
 
@@ -86,6 +101,11 @@ impl Agent {
     /// Sends SIGKILL, as in a crash.
     pub async fn kill(self) {
         self.process.kill().await;
+    }
+
+    /// Sends a signal to the agent.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
     }
 
     /// Suspends the agent with SIGSTOP, which a process cannot detect.

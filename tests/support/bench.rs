@@ -34,6 +34,8 @@ pub struct Bench {
     pub docker_host: String,
     /// Additional command-line arguments for the agent.
     pub agent_arguments: Vec<String>,
+    /// Command that starts the agent's program, which follows as an argument. Empty to start the program itself.
+    pub agent_launcher: Vec<String>,
     /// Log filter for the agent (`--log`).
     pub agent_log: String,
     agent: Option<Agent>,
@@ -63,6 +65,7 @@ impl Bench {
             endpoint,
             docker_host: "unix:///run/docker.sock".to_owned(),
             agent_arguments: Vec::new(),
+            agent_launcher: Vec::new(),
             agent_log: "debug".to_owned(),
             agent: None,
             watch,
@@ -115,7 +118,8 @@ impl Bench {
     pub fn launch_agent_now(&mut self) {
         assert!(self.agent.is_none(), "a test must not start a second agent");
         let kind = self.store.kind();
-        self.agent = Some(Agent::start(
+        self.agent = Some(Agent::start_with(
+            &self.agent_launcher,
             &self.label,
             kind,
             &self.endpoint,

@@ -20,6 +20,7 @@ pub mod netns_state;
 pub mod ping;
 pub mod process;
 pub mod random_config;
+pub mod service_manager;
 pub mod settle;
 pub mod status;
 pub mod store;

@@ -23,7 +23,7 @@ use super::{
 ///
 /// The service manager passes all names in one environment variable, which the kernel limits to 128 KiB (execve(2)). A name has 18
 /// bytes.
-const STORED_MAX: usize = 4096;
+pub const STORED_MAX: usize = 4096;
 
 /// Stores descriptors outside this process. The methods are called on the executor's thread and must not block.
 pub trait DescriptorStore: Send + fmt::Debug {

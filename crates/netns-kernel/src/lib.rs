@@ -47,7 +47,7 @@ mod write_count;
 
 pub use address_routes::{are_routes_read, routes_of_address};
 pub use binding_record::boot_id;
-pub use descriptor_store::{DescriptorStore, StoredDescriptor};
+pub use descriptor_store::{DescriptorStore, STORED_MAX, StoredDescriptor};
 pub use executor::{Executor, ExecutorConfig, StartError};
 pub use namespace::NamedTarget;
 pub use operation::*;
