@@ -71,6 +71,20 @@ fn container_and_service_have_the_capabilities_that_the_agent_keeps() {
     assert_eq!(compose()["services"]["agent"]["cap_drop"], serde_json::json!(["ALL"]));
 }
 
+/// The agent sends these notifications; see `src/service_manager.rs`.
+#[test]
+fn unit_uses_the_notifications_of_the_agent() {
+    let set = |name: &str| unit_setting(name).into_iter().collect::<Vec<_>>();
+    assert_eq!(set("Type"), ["notify"]);
+    // Being in sync may take as long as the store is unreachable.
+    assert_eq!(set("TimeoutStartSec"), ["infinity"]);
+    assert_eq!(set("WatchdogSec"), ["60s"]);
+    assert_eq!(set("FileDescriptorStoreMax"), [netns_kernel::STORED_MAX.to_string()]);
+    assert!(unit_setting("ExecReload").contains("-HUP"));
+    // on-failure includes a watchdog that fired (systemd.service(5)).
+    assert_eq!(set("Restart"), ["on-failure"]);
+}
+
 #[test]
 fn named_namespaces_of_container_and_service_are_visible_on_the_host() {
     let compose = compose();

@@ -27,6 +27,8 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("engine", &["scheduler", "telemetry"]),
     ("descriptors", &["netns_kernel", "scheduler", "telemetry"]),
     ("signals", &["netns_kernel", "engine", "telemetry"]),
+    // Stores descriptors of namespaces in the service manager.
+    ("service_manager", &["netns_kernel", "telemetry"]),
     // Contains the etcd connection that `sources` and `publish` share.
     ("store", &["telemetry"]),
     ("sources", &["data_dir", "engine", "store", "telemetry", "yaml"]),
