@@ -106,7 +106,7 @@ pub struct Settings {
     pub history: HistoryLimits,
     /// True if the agent keeps capabilities that it does not need.
     pub keep_privileges: bool,
-    /// Validated log filter in the syntax of `tracing_subscriber::EnvFilter`.
+    /// Validated log filter in the syntax of `tracing_subscriber::filter::Targets`.
     pub log: String,
 }
 

@@ -16,7 +16,13 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use tracing_subscriber::{EnvFilter, fmt as fmt_layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::{LevelFilter, ParseError, Targets},
+    fmt as fmt_layer,
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
 
 pub use self::defects::defect;
 pub use self::visible::{is_hidden, visible};
@@ -63,7 +69,7 @@ pub struct LogFilter {
 struct Inner {
     // A std mutex suffices, because it is held only for map operations.
     levels: Mutex<Levels>,
-    apply: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>,
+    apply: Box<dyn Fn(Targets) -> Result<(), String> + Send + Sync>,
 }
 
 #[derive(Clone)]
@@ -90,7 +96,7 @@ pub enum LogFilterError {
 
 /// Starts logging to standard error. Called once, by `main`. To change levels later, use the filter that [`log_filter`] returns.
 pub fn start_logging(directives: &str) {
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(directives));
+    let (filter, handle) = reload::Layer::new(targets(directives).unwrap_or_default());
     let lines = lines(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     let started = tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok();
     if started {
@@ -115,7 +121,7 @@ pub fn log_filter() -> LogFilter {
 
 impl LogFilter {
     /// Creates a log filter from the initial directives. `apply` must install each new filter.
-    pub fn new(directives: &str, apply: impl Fn(EnvFilter) -> Result<(), String> + Send + Sync + 'static) -> Self {
+    pub fn new(directives: &str, apply: impl Fn(Targets) -> Result<(), String> + Send + Sync + 'static) -> Self {
         LogFilter {
             inner: Arc::new(Inner {
                 levels: Mutex::new(Levels {
@@ -184,7 +190,7 @@ impl LogFilter {
         let mut levels = self.inner.levels.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = levels.clone();
         change(&mut changed);
-        let filter = EnvFilter::try_new(directives(&changed)).map_err(|error| LogFilterError::Subscriber(error.to_string()))?;
+        let filter = targets(&directives(&changed))?;
         (self.inner.apply)(filter).map_err(LogFilterError::Subscriber)?;
         *levels = changed;
         Ok(())
@@ -200,6 +206,17 @@ impl fmt::Debug for LogFilter {
 /// Returns the logger name for a tracing target. For modules of the agent, this is the target without the crate name.
 fn logger(target: &str) -> &str {
     target.strip_prefix("netns_agent::").unwrap_or(target)
+}
+
+/// Parses a filter. Without a directive for all targets, it logs errors of all targets.
+fn targets(directives: &str) -> Result<Targets, LogFilterError> {
+    let parsed: Targets = directives
+        .parse()
+        .map_err(|error: ParseError| LogFilterError::Subscriber(error.to_string()))?;
+    Ok(match parsed.default_level() {
+        Some(_) => parsed,
+        None => parsed.with_default(LevelFilter::ERROR),
+    })
 }
 
 /// Returns the filter as text. If two directives have the same target, the later one applies.
@@ -224,7 +241,7 @@ mod tests {
     fn filter(directives: &str) -> (LogFilter, Arc<Mutex<String>>) {
         let applied = Arc::new(Mutex::new(String::new()));
         let sink = applied.clone();
-        let apply = move |filter: EnvFilter| {
+        let apply = move |filter: Targets| {
             *sink.lock().expect("not poisoned") = filter.to_string();
             Ok(())
         };

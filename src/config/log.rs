@@ -1,9 +1,9 @@
 //! Validation of the log filter, such as `info,netns_agent::sources=debug`.
 //!
-//! `EnvFilter` treats every unknown word as a target name, so a mistyped level would switch off the whole log. This module therefore
+//! `Targets` treats every unknown word as a target name, so a mistyped level would switch off the whole log. This module therefore
 //! checks levels and targets first.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::{ConfigError, Given, Origin, suggest::did_you_mean};
 use crate::telemetry::LOGGERS;
@@ -38,23 +38,26 @@ pub(super) fn filter(given: Given) -> Result<String, ConfigError> {
     // Other programs may read the same RUST_LOG, so it may contain targets that this agent does not have.
     let is_shared = matches!(given.origin, Origin::Environment(_));
     let directives = given.value.split(',').map(str::trim).filter(|directive| !directive.is_empty());
-    let checked: Result<Vec<String>, String> = directives.map(|text| directive(text, is_shared)).collect();
+    let checked: Result<Vec<Option<String>>, String> = directives.map(|text| directive(text, is_shared)).collect();
     let wrong = |problem: String| given.wrong(format!("{:?}: {problem}", given.value), ACCEPTED);
-    let text = checked.map_err(wrong)?.join(",");
-    EnvFilter::try_new(&text).map_err(|error| wrong(error.to_string()))?;
+    let text = checked.map_err(wrong)?.into_iter().flatten().collect::<Vec<_>>().join(",");
+    text.parse::<Targets>().map_err(|error| wrong(error.to_string()))?;
     Ok(text)
 }
 
-fn directive(text: &str, is_shared: bool) -> Result<String, String> {
-    // Filters on spans and fields are not checked here, because `EnvFilter` validates them.
+/// Returns the directive with the full name of its target; `None` if the directive is meant for other programs.
+fn directive(text: &str, is_shared: bool) -> Result<Option<String>, String> {
     if text.contains(['[', '{']) {
-        return Ok(text.to_owned());
+        return match is_shared {
+            true => Ok(None),
+            false => Err(format!("{text:?} filters by span or field, and the agent logs none")),
+        };
     }
     let Some((target, level)) = text.split_once('=') else {
         let known = LEVELS.into_iter().chain(LOGGERS.iter().copied());
         return match is_level(text) {
-            true => Ok(text.to_owned()),
-            false if is_target(text) => Ok(full_name(text)),
+            true => Ok(Some(text.to_owned())),
+            false if is_target(text) => Ok(Some(full_name(text))),
             false => Err(format!("unknown level {text:?}{}", did_you_mean(text, known))),
         };
     };
@@ -69,11 +72,11 @@ fn directive(text: &str, is_shared: bool) -> Result<String, String> {
             return Err(format!("unknown log target {target:?}{suggestion}"));
         }
     }
-    Ok(format!("{}={level}", full_name(target)))
+    Ok(Some(format!("{}={level}", full_name(target))))
 }
 
 fn is_level(text: &str) -> bool {
-    // `EnvFilter` accepts levels as numbers, too.
+    // `Targets` accepts levels as numbers, too.
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text)) || matches!(text, "0" | "1" | "2" | "3" | "4" | "5")
 }
 
@@ -130,7 +133,9 @@ mod tests {
         for text in ["sqlx", "info,netns_agnet=debug", "info,netns_agent::nothing=debug"] {
             checked_from(environment(), text).expect_err(text);
         }
+        assert_eq!(checked_from(environment(), "info,[request{id=7}]=debug").as_deref(), Ok("info"));
         assert!(checked("info,sqlx=warn").expect_err("a flag").contains("log target \"sqlx\""));
+        assert!(checked("info,[request]=debug").expect_err("a flag").contains("by span or field"));
     }
 
     #[test]
