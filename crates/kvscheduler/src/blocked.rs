@@ -61,7 +61,7 @@ pub(super) enum Blocked {
     /// Another program changed or removed the value, and the agent must not repair it. The block ends when the kernel state
     /// matches the desired value again, or when the value is put again.
     Drifted(Reason),
-    /// Something that the operation needs does not exist. The block ends when the value is probed or when a dependency changes.
+    /// An object that the operation needs does not exist. The block ends when the value is probed or when a dependency changes.
     Unavailable(Reason),
     /// The kernel refused the value. The block ends when the value is probed or put again, or when a downstream resync starts.
     Unusable(Reason),
@@ -108,8 +108,8 @@ impl Blocked {
         }
     }
 
-    /// Returns whether the kernel refused the value, or the value conflicts with another value. Waiting does not help in these
-    /// cases.
+    /// Returns whether the kernel refused the value or the value conflicts with another value. Waiting alone resolves neither
+    /// problem.
     pub fn is_refusal(&self) -> bool {
         match self {
             Blocked::Unusable(_) | Blocked::Conflict(_) => true,
@@ -125,7 +125,7 @@ impl Blocked {
         }
     }
 
-    /// Returns when the block ends, given that a dependency has just changed.
+    /// Returns when the block ends after a dependency has changed.
     ///
     /// A failed operation is retried at most once per [`WAKE_INTERVAL`](super::retry::WAKE_INTERVAL).
     pub fn ends_after_change(&self, now: Duration) -> Ends {
@@ -140,7 +140,7 @@ impl Blocked {
     }
 }
 
-/// When a block ends, given that a dependency has just changed.
+/// Effect of a changed dependency on a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ends {
     Now,
@@ -172,8 +172,8 @@ mod tests {
         }
     }
 
-    /// Checks for each kind of block when it ends after a dependency has changed, when it ends by itself, and which state is
-    /// published.
+    /// Checks each kind of block: the effect of a changed dependency, the time at which the block ends by itself, and the
+    /// published state.
     #[test]
     fn each_reason_has_its_end_and_published_state() {
         let later = NOW + Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Turns decisions into operations: deletion, creation, update, and removal of partly created objects.
 //!
-//! This module checks the preconditions of each operation, above all the claims. A value must wait while its preconditions are
-//! not met. `decide` makes the decisions.
+//! This module checks the preconditions of each operation, for example that no other value holds a claim that the operation
+//! needs. A value must wait while its preconditions are not met. `decide` makes the decisions.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use super::{
 /// Reason why a property needs no operation: it exists only so that other values can depend on it.
 const NO_DESCRIPTOR: &str = "the value needs no operation, because it is only a property of the value from which it is derived";
 
-/// Node of a co-created value, the value itself, and its claims.
+/// Co-created value together with its node and its claims.
 type CoCreation<D> = (NodeId, <D as Domain>::Value, Vec<Claim>);
 
 impl<D: Domain> Scheduler<D> {
@@ -88,8 +88,8 @@ impl<D: Domain> Scheduler<D> {
                 .as_ref()
                 .is_some_and(|in_flight| in_flight.action.verb() != Verb::Delete)
         };
-        // If an operation is in flight on a value that the kernel is to remove, the new operation waits. Otherwise, the order of
-        // the two operations would decide whether the value exists afterwards.
+        // The new operation waits while another operation is in flight on a value that the kernel will remove. Without this wait,
+        // the order of the two operations would determine whether the value exists afterwards.
         let first = first.or_else(|| named.iter().find(is_changing).copied());
         if let Some(first) = first.filter(|first| self.graph[*first].in_flight.is_some()) {
             self.graph[first].make_rare().blocks.insert(id);
@@ -142,8 +142,8 @@ impl<D: Domain> Scheduler<D> {
             Err(refusal) => self.graph[id].blocked = Some(Box::new(Blocked::Conflict(refusal.into()))),
             Ok(mut effect) => {
                 let value = descriptor.as_applied(&key, None, &desired);
-                // An earlier creation that failed may have left parts of this value or of the co-created values behind. Remove
-                // these parts first.
+                // A failed creation may have left parts of this value or of the co-created values in the kernel. Remove these
+                // parts first.
                 let comes = co_creates.iter().map(|(id, value, _)| (*id, value)).chain([(id, &value)]);
                 for (id, value) in comes.filter(|(id, _)| self.graph[*id].is_partial()) {
                     let node = &self.graph[id];
@@ -183,8 +183,8 @@ impl<D: Domain> Scheduler<D> {
                 if self.graph[co_created_values].blocked.is_some() {
                     self.mark(id);
                 } else {
-                    // The holder of the claim is being deleted. If `id` were marked for evaluation, it would be evaluated in a
-                    // loop until the holder is gone.
+                    // The holder of the claim is being deleted. `id` is not marked for evaluation, because it would then be
+                    // evaluated in a loop until the holder is gone.
                     claims.iter().for_each(|claim| self.graph.await_claim(id, claim));
                     self.await_in_flight(id);
                 }
@@ -242,8 +242,8 @@ impl<D: Domain> Scheduler<D> {
         let claims = descriptor.claims(&key, &desired, &View::new(&self.graph));
         if waiting || self.must_await_claim(id, &claims) {
             if !waiting && self.waits_in_a_circle(id, &claims) {
-                // The values wait for each other's claims in a cycle. One of them must release its claim. It does not matter
-                // which one.
+                // The values wait for each other's claims in a cycle. One value must release its claim, and any value in the
+                // cycle can do so.
                 self.on(id, Event::Condemned);
                 self.mark(id);
             }
@@ -258,7 +258,7 @@ impl<D: Domain> Scheduler<D> {
                 let value = descriptor.as_applied(&key, Some(&applied), &desired);
                 self.emit(id, Action::Update { value, superseded: false }, effect);
                 if self.graph[id].lifecycle().agreement() == Some(Agreement::CoCreated) {
-                    // For clients, this update counts as the creation of the value.
+                    // Clients see this update as the creation of the value.
                     self.graph[id].last_operation = Verb::Create;
                 }
             }
@@ -267,8 +267,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether a value must wait for an operation on a related value. The value is evaluated again after that operation.
     ///
-    /// A value waits for an update of a dependency (which may change the dependency's name), for a creation that depends on this
-    /// value, and for the deletion of an obsolete value that was derived from the same parent.
+    /// A value waits for the update of a dependency, because the update may change the dependency's name. It also waits for a
+    /// creation that depends on this value, and for the deletion of an obsolete value that was derived from the same parent.
     pub(super) fn must_await_change_nearby(&mut self, id: NodeId) -> bool {
         let changing = self.graph.changing_below(id).or_else(|| self.graph.creation_above(id));
         let changing = changing.or_else(|| self.graph.sibling_on_its_way_out(id));
@@ -278,8 +278,8 @@ impl<D: Domain> Scheduler<D> {
         changing.is_some()
     }
 
-    /// Returns whether the holders of `claims` no longer need these claims but cannot release them, because they are waiting in a
-    /// cycle for a claim that `id` holds.
+    /// Returns whether `id`, which needs `claims`, is part of a cycle of values that wait for each other's claims. Returns
+    /// `false` if one of the holders still needs the claim that it holds.
     fn waits_in_a_circle(&self, id: NodeId, claims: &[Claim]) -> bool {
         let mut closes = false;
         let (mut seen, mut open) = (BTreeSet::from([id]), vec![(id, claims.to_vec())]);

@@ -10,14 +10,14 @@ use super::descriptor::Label;
 
 /// Differences between an applied value and the desired one. An empty comparison means that nothing has to be done.
 ///
-/// No memory is allocated for an empty comparison, nor for a single difference with a constant text.
+/// Neither an empty comparison nor a single difference with a constant text allocates memory.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison(SmallVec<[Difference; 1]>);
 
 /// One difference between an applied and a desired value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
-    /// Description of the difference for the end of a sentence, such as `the MTU is 1500 instead of 9000`.
+    /// Description of the difference, worded as the end of a sentence, such as `the MTU is 1500 instead of 9000`.
     pub text: Label,
     /// How to remove the difference.
     pub remedy: Remedy,

@@ -26,14 +26,13 @@ pub(super) enum Decision {
     /// Delete the value after everything that depends on it has been deleted.
     Close,
     /// Delete the value because a changed dependency made it obsolete. The deletion takes place even if the dependency changes
-    /// back in the meantime, because the kernel may already have removed the value's object together with the dependency's
-    /// object.
+    /// back. By then, the kernel may have removed the object of the value along with the object of the dependency.
     Replace,
     /// Delete the value because its dependencies are not met.
     CloseUnready,
     /// Create this other member of the dependency cycle first.
     After(NodeId),
-    /// Remove what a failed creation may have left behind.
+    /// Remove the parts that a failed creation may have left in the kernel.
     ClearAway,
     Create,
     Update,
@@ -129,8 +128,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns whether the deletion of a value is deferred because its missing dependencies may still become available.
     ///
-    /// The deletion of an observed value is deferred if a missing dependency is in flight, ready, backing off, or a fact that has
-    /// not been reported yet, because the deletion would remove a working object. A dependency that is blocked by a foreign
+    /// The deletion of an observed value would remove a working object. It is therefore deferred while a missing dependency is in
+    /// flight, ready or backing off, or is a fact that has not been reported yet. A dependency that is blocked by a foreign
     /// object does not defer the deletion, because that object may stay forever. The deletion is also deferred if the kernel
     /// keeps the value although other programs damaged its dependencies.
     pub(super) fn may_still_come(&self, id: NodeId) -> bool {
@@ -147,10 +146,11 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Returns whether `found` returns `true` for a missing dependency (direct or transitive) of an observed value.
+    /// Searches the missing dependencies (direct and transitive) of an observed value. Returns whether `found` returns `true` for
+    /// any of them.
     ///
-    /// Values that could satisfy an any-of dependency are searched too. They are skipped if the observed value is being deleted
-    /// or another value waits for that deletion, because they may be waiting for the deletion themselves.
+    /// The search also covers values that could satisfy an any-of dependency. It skips these values if the observed value is
+    /// being deleted or if another value waits for this deletion, because they may be waiting for the deletion too.
     fn unmet_chain_has(&self, id: NodeId, found: impl Fn(&Self, NodeId) -> bool) -> bool {
         let node = &self.graph[id];
         if !node.is_discovered() {
@@ -176,7 +176,8 @@ impl<D: Domain> Scheduler<D> {
         false
     }
 
-    /// Returns whether `id` depends on an observed value whose deletion is deferred for a reason other than `id`.
+    /// Returns whether `id` depends on an observed value with a deferred deletion. Ignores deletions that are deferred because of
+    /// `id` itself.
     ///
     /// The observed value may still be deleted, and `id` would have to be deleted with it.
     pub(super) fn rests_on_deferred(&self, id: NodeId) -> bool {
@@ -193,7 +194,7 @@ impl<D: Domain> Scheduler<D> {
             })
     }
 
-    /// Returns whether an object that has not been read yet may hold one of the claims of a value to be created.
+    /// Returns whether an object that has not been read yet may hold a claim that the creation of the value needs.
     pub(super) fn claims_may_be_held(&self, id: NodeId) -> bool {
         let node = &self.graph[id];
         let descriptor = self.domain.descriptor(&node.key).zip(node.desired());

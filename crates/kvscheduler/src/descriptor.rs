@@ -31,7 +31,7 @@ pub trait Key: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 's
 
 impl<K: Clone + Ord + Hash + fmt::Debug + fmt::Display + Borrow<str> + 'static> Key for K {}
 
-/// The types that a scheduler works with, and the descriptor lookup.
+/// The key, value and operation types of a scheduler, and the lookup of its descriptors.
 pub trait Domain: Sized + Clone + 'static {
     /// Name of a value. A dependency can refer to all keys with a common prefix.
     type Key: Key;
@@ -94,8 +94,8 @@ pub trait Domain: Sized + Clone + 'static {
 
     /// Returns suggestions for an unmet dependency, nearest first.
     ///
-    /// A suggestion refers to an existing value with a similar name, or to the provider with a text that says what the provider
-    /// lacks. For an any-of dependency, the scheduler itself adds values below the prefixes.
+    /// A suggestion refers either to an existing value with a similar name or to the provider. The text for a provider says what
+    /// is missing from it. The scheduler itself adds suggestions for an any-of dependency, which are values below its prefixes.
     ///
     /// This method can be called for very many values, so it must use only a few lookups and must not iterate over all values. It
     /// is called again when a value named in its last result changes.
@@ -123,8 +123,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     ///
     /// This method is called after `desired` was created (`former` is `None`), after `former` was changed into `desired`, and
     /// after a comparison found both equal. An applied value may contain more information than a desired one, such as the state
-    /// of the object before the agent changed it. A method that accepts both applied and desired values must return the same
-    /// result for an applied value as for the desired value.
+    /// of the object before the agent changed it. Methods that accept both applied and desired values must return the same result
+    /// for both.
     fn as_applied(&self, _key: &D::Key, _former: Option<&D::Value>, desired: &D::Value) -> D::Value {
         desired.clone()
     }
@@ -134,8 +134,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Vec::new()
     }
 
-    /// Returns the position of a value in a group of values that are created in a fixed order. `None` means that key order is
-    /// used.
+    /// Returns the position of a value in a group of values that are created in a fixed order. `None` means that the value is
+    /// created in key order.
     fn place(&self, _key: &D::Key, _value: &D::Value) -> Option<Place> {
         None
     }
@@ -154,7 +154,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Returns the claims of a value.
     ///
-    /// A claim is a name that only one value can hold at a time, such as a host name within a namespace.
+    /// A claim is a name that only one value can hold at a time, such as the kernel name of a link within a namespace.
     fn claims(&self, _key: &D::Key, _value: &D::Value, _view: &View<'_, D>) -> Vec<Claim> {
         Vec::new()
     }
@@ -189,8 +189,7 @@ pub trait Descriptor<D: Domain>: Send + Sync {
         Effect::Noop("a failed creation leaves nothing behind")
     }
 
-    /// Returns whether calling [`Self::recover`] with `desired` also removes what a failed creation of `attempted` may have left
-    /// behind.
+    /// Returns whether [`Self::recover`], called with `desired`, also removes the remains of a failed creation of `attempted`.
     fn recovers_alike(&self, _attempted: &D::Value, _desired: &D::Value) -> bool {
         true
     }
@@ -209,7 +208,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
     /// Returns the effect that deletes the value.
     fn delete(&self, key: &D::Key, applied: &D::Value, cause: DeleteCause, view: &View<'_, D>) -> Effect<D::Operation>;
 
-    /// Returns the other values that the kernel removes when this value is created or deleted, depending on `verb`.
+    /// Returns the other values that the kernel removes during the operation `verb` on this value. `verb` is a creation or a
+    /// deletion.
     ///
     /// This method is called only if the creation or deletion requires an operation.
     fn takes_along(&self, _key: &D::Key, _value: &D::Value, _verb: Verb, _view: &View<'_, D>) -> Taken<D::Key> {
@@ -223,8 +223,8 @@ pub trait Descriptor<D: Domain>: Send + Sync {
 
     /// Returns whether a changed dependency made the applied value obsolete, so that the value must be re-created.
     ///
-    /// This method is called again when a dependency has been applied again or is no longer available, but not when only the
-    /// desired value of a dependency changes. The result must depend on applied values only.
+    /// The scheduler calls this method again after a dependency is applied again or becomes unavailable. It does not call the
+    /// method when only the desired value of a dependency changes, so the result must depend on applied values only.
     fn stale(&self, _key: &D::Key, _applied: &D::Value, _view: &View<'_, D>) -> bool {
         false
     }
@@ -276,15 +276,15 @@ pub struct Dependency<K> {
     pub on: On<K>,
     /// True if the dependency is needed only until the value is applied, because applying the value consumes the target.
     pub only_to_create: bool,
-    /// True if the kernel keeps the dependent when the target disappears without an operation by the agent. The dependent then
-    /// stays in place while the target is created again.
+    /// True if the kernel keeps the dependent when another program removes the target. The dependent then stays in place while
+    /// the agent creates the target again.
     pub outlived: bool,
 }
 
-/// Text that is usually a constant of the program. Cloning a label never copies its text.
+/// Text that is usually known at compile time. Cloning a label never copies its text.
 #[derive(Clone, Debug)]
 pub enum Label {
-    /// Text that is a constant of the program.
+    /// Text that is known at compile time.
     Static(&'static str),
     /// Text created at run time, usually from part of a value.
     Made(Arc<str>),
@@ -330,7 +330,7 @@ impl From<String> for Label {
     }
 }
 
-/// Function that returns `true` for each key under a prefix that can satisfy a dependency.
+/// Function that returns whether a key under one of the prefixes can satisfy a dependency.
 pub type Predicate<K> = Arc<dyn Fn(&K) -> bool + Send + Sync>;
 
 /// Target of a dependency.
@@ -342,9 +342,9 @@ pub enum On<K> {
     AnyOf {
         /// Key prefixes. Each prefix must end with `/`.
         prefixes: Vec<K>,
-        /// Predicate for the keys under the prefixes that can satisfy the dependency. `None` accepts all keys under the prefixes.
+        /// Predicate that accepts or rejects keys under the prefixes. `None` accepts all of them.
         predicate: Option<Predicate<K>>,
-        /// Noun phrase that describes the expected value, without an article, such as `IP address of interface left`.
+        /// Description of the expected value as a noun phrase without an article, such as `IP address of interface left`.
         describe: Label,
     },
 }
@@ -380,7 +380,7 @@ impl<K> Dependency<K> {
         Dependency { outlived: true, ..self }
     }
 
-    /// Creates a dependency on any value under one of `prefixes` (each must end with `/`) that satisfies `predicate`.
+    /// Creates a dependency on any value under `prefixes` that satisfies `predicate`. Each prefix must end with `/`.
     pub fn any_of(label: impl Into<Label>, prefixes: Vec<K>, describe: impl Into<Label>, predicate: Option<Predicate<K>>) -> Self {
         Dependency {
             label: label.into(),
@@ -409,6 +409,6 @@ pub struct Claim {
 pub struct Refusal {
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Message for people that names the problem and the conflicting object, and says what to do.
+    /// Human-readable message that describes the problem, names the conflicting object, and says what to do.
     pub message: String,
 }

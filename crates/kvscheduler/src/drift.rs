@@ -31,13 +31,13 @@ const AT_ONCE: u32 = 3;
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest repair delay.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
-/// Minimum time without damage after which contention ends. If twice the last repair delay is longer, that time is used instead.
+/// Minimum time without damage before contention ends. The actual time is at least twice the last repair delay.
 const CALM: Duration = Duration::from_secs(10);
 
 /// Damaged values, and the contention over them.
 #[derive(Clone)]
 pub(super) struct Drift<K> {
-    /// Desired values that other programs changed or removed and that still differ from the desired state.
+    /// Desired values that other programs changed or removed. A value stays in this set until it matches the desired value again.
     damaged: BTreeSet<NodeId>,
     /// Keys of the damaged values and of the values derived from them.
     coming: BTreeSet<K>,
@@ -176,7 +176,7 @@ impl<D: Domain> Scheduler<D> {
         self.graph[id].applied_edges.iter().any(|edge| match &edge.on {
             Target::Key(target) => {
                 let other = self.base_of(*target);
-                // If two values that depend on each other disappear together, such as the ends of a veth pair, only one of them
+                // Two values that depend on each other can disappear together, such as the ends of a veth pair. Only one of them
                 // counts as the cause.
                 other != base
                     && self.is_family_damaged(other)
@@ -271,7 +271,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Forgets the damage to a value, because the agent itself has deleted the value.
+    /// Forgets the damage to a value after the agent itself has deleted the value.
     ///
     /// Dependents of a damaged value stay in place until the value is repaired. Without this call, they would stay forever if
     /// the value could not be created again.
@@ -306,13 +306,13 @@ impl<D: Domain> Scheduler<D> {
         std::iter::once(node.key.clone()).chain(derived).collect()
     }
 
-    /// Returns whether an applied value stays in place despite missing dependencies, because the kernel keeps it.
+    /// Returns whether an applied value stays in place although some of its dependencies are missing.
     ///
-    /// This requires that other programs have changed or removed every missing dependency.
+    /// The value stays in place if the kernel keeps it and other programs have changed or removed every missing dependency.
     pub(super) fn outlives_damage(&self, id: NodeId) -> bool {
         // True if another value is waiting for this one to be deleted.
         let is_in_the_way = self.graph[id].rare().is_some_and(|rare| !rare.blocks.is_empty());
-        // Once a deletion has started, it continues, even if it has not succeeded so far.
+        // A deletion that has started continues, even if its first attempts failed.
         if self.drift.damaged.is_empty() || is_in_the_way || self.graph[id].is_terminating() {
             return false;
         }
@@ -321,7 +321,7 @@ impl<D: Domain> Scheduler<D> {
         unmet.peek().is_some() && unmet.all(|edge| edge.outlived && self.is_met_by(&self.drift.coming, edge, |_| true))
     }
 
-    /// Returns whether one of the `coming` keys would satisfy a dependency.
+    /// Returns whether a value under one of the `coming` keys would satisfy a dependency.
     ///
     /// For an any-of dependency, only keys for which `counts` returns `true` are considered.
     fn is_met_by(&self, coming: &BTreeSet<D::Key>, edge: &Edge<D::Key>, counts: impl Fn(&D::Key) -> bool) -> bool {

@@ -37,7 +37,7 @@ pub(super) struct AnyOf<K> {
     pub describe: Label,
 }
 
-/// Prefixes of an any-of dependency. One or two prefixes, the usual number, need no allocation.
+/// Prefixes of an any-of dependency. Most dependencies have one or two prefixes, which need no allocation.
 #[derive(Clone)]
 pub(super) enum Prefixes {
     One([NodeId; 1]),
@@ -68,8 +68,7 @@ impl FromIterator<NodeId> for Prefixes {
     }
 }
 
-/// Dependencies of a value. The desired and the applied value share one list if their dependencies are equal, as they usually
-/// are.
+/// Dependencies of a value. The desired and the applied value usually have equal dependencies and then share one list.
 pub(super) type Edges<K> = Arc<[Edge<K>]>;
 
 impl<K> Edge<K> {

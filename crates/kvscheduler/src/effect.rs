@@ -11,10 +11,10 @@ pub(super) const INTERNAL_ERROR: &str = "InternalError";
 pub enum Effect<O> {
     /// Perform these operations in order. An empty list is a defect. Use [`Effect::Noop`] if there is nothing to do.
     Do(Vec<O>),
-    /// Do nothing and succeed immediately. The text tells readers of the code why nothing has to be done.
+    /// Do nothing and succeed immediately. The text documents in the code why nothing has to be done.
     Noop(&'static str),
-    /// The request is impossible, which indicates a defect. An example is a new address whose interface does not exist although
-    /// the address depends on it.
+    /// The request is impossible, which indicates a defect. For example, a descriptor is to create an address, but the
+    /// interface that the address depends on does not exist.
     ///
     /// The operation fails persistently with reason `InternalError`, and [`super::Scheduler::take_defects`] reports it.
     Impossible(String),

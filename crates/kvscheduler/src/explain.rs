@@ -56,14 +56,15 @@ type Account<K> = (Status<K>, Vec<K>);
 
 /// State of an explanation under construction.
 struct Inquiry<K> {
-    /// Nodes already described. They are not followed again, so that the search ends even if the dependencies form a cycle.
+    /// Nodes that are already described. The search does not follow their dependencies again, so it ends even if they form a
+    /// cycle.
     path: Vec<NodeId>,
     /// Keys that the explanation mentions in addition to the dependencies.
     mentioned: Vec<K>,
 }
 
 impl<K> Inquiry<K> {
-    /// Starts an explanation. `node`, if given, counts as already described.
+    /// Starts an explanation. Treats `node` as already described.
     fn of(node: Option<NodeId>) -> Self {
         Inquiry {
             path: node.into_iter().collect(),
@@ -113,7 +114,7 @@ impl<D: Domain> Scheduler<D> {
         Some((status, mentioned))
     }
 
-    /// Returns what a base value is waiting for, if it is PENDING.
+    /// Returns the reason why a base value is PENDING; `None` if it is in another state.
     pub(super) fn wait_of(&self, id: NodeId) -> Option<KeyWait<D::Key>> {
         let node = self.graph.get(id).filter(|node| node.desire.requested.is_some())?;
         let condition = self.condition(id);
@@ -241,7 +242,7 @@ impl<D: Domain> Scheduler<D> {
         let unmet: Vec<usize> = (0..node.edges.len())
             .filter(|at| !self.graph.edge_satisfied(id, &node.edges[*at]))
             .collect();
-        // Ignore unmet dependencies in the same cycle that wait only for this value, because they are not the cause.
+        // An unmet dependency in the same cycle is not the cause if it waits only for this value, so it is ignored.
         let causes: Vec<usize> = unmet
             .iter()
             .copied()
@@ -258,8 +259,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the condition of a value that lacks only other members of its dependency cycle and waits for its turn to be
-    /// created.
+    /// Returns the condition of a value that waits until other members of its dependency cycle have been created.
     ///
     /// Returns a problem if a member that must be created first has failed or is not being repaired, and [`Condition::Busy`]
     /// otherwise.

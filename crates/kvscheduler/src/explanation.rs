@@ -1,7 +1,7 @@
 //! Explanations of why a value is not as desired, both as data and as a human-readable sentence.
 //!
-//! This module contains the types, their wording, and an index from keys to the explanations that mention them. `explain` builds
-//! explanations from the graph.
+//! This module contains the types, the wording of the sentences, and an index from keys to the explanations that mention them.
+//! `explain` builds explanations from the graph.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,7 +21,7 @@ pub struct Explanation<K> {
     pub unmet: Vec<Unmet<K>>,
     /// Number of consecutive failed attempts.
     pub attempts: u32,
-    /// Last failed attempt. `None` if no attempt has failed since the value last changed or was last as desired.
+    /// Last failed attempt. `None` if no attempt has failed since the value last changed or last matched the desired value.
     pub last_error: Option<LastError>,
 }
 
@@ -41,11 +41,11 @@ impl<K> Default for Explanation<K> {
 pub struct Unmet<K> {
     /// Label of the dependency.
     pub label: Label,
-    /// Key that would satisfy the dependency. `None` if any of several keys would.
+    /// Key that would satisfy the dependency. `None` if any of several keys can satisfy it.
     pub expected: Option<K>,
     /// Display name of the expected value.
     pub name: String,
-    /// Start of the period during which the dependency has been reported as unmet (since the Unix epoch).
+    /// Time from which the dependency has been reported as unmet (since the Unix epoch).
     pub since: Duration,
     /// State of the expected value as a clause, such as "interface veth1 does not exist".
     pub state: String,
@@ -76,7 +76,7 @@ pub struct KernelError {
 pub struct LastError {
     /// Time of the failure (since the Unix epoch).
     pub at: Duration,
-    /// Message for people that describes the failure and the object, and says what to do.
+    /// Human-readable message that describes the failure and the object, and says what to do.
     pub message: String,
     /// Kernel error; `None` if the kernel was not involved.
     pub kernel: Option<KernelError>,
@@ -87,7 +87,8 @@ pub struct LastError {
 pub struct Repair {
     /// Time at which the value returned to its desired state (since the Unix epoch).
     pub at: Duration,
-    /// Names of the lost or changed values, at most [`DAMAGE_MAX`]: the value itself or values derived from it.
+    /// Names of the values that were lost or changed, at most [`DAMAGE_MAX`]. The list can contain the value itself and values
+    /// derived from it.
     pub lost: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The graph: one node for every key that is mentioned anywhere, with edges, indexes and claims.
+//! The graph. It contains one node for every key of a value or a dependency, together with the edges, indexes and claims.
 //!
 //! Dependencies are resolved to edges between nodes only once, when a value becomes known. This makes the cost of a change depend
 //! on the number of neighbours and not on the size of the graph. A key that is only mentioned by a dependency has a node without
@@ -36,8 +36,8 @@ pub(super) struct Graph<D: Domain> {
     /// Nodes by the hash of their key.
     by_key: HashTable<NodeId>,
     ordered: BTreeMap<D::Key, NodeId>,
-    /// Prefixes used by any-of dependencies. A prefix is kept while there are keys below it, so that these keys need not be
-    /// searched for again.
+    /// Prefixes used by any-of dependencies. A prefix is kept while keys exist below it, which avoids another search for these
+    /// keys.
     prefixes: FxHashMap<D::Key, NodeId>,
     holders: FxHashMap<Claim, NodeId>,
     claim_waiters: FxHashMap<Claim, BTreeSet<NodeId>>,
@@ -135,7 +135,8 @@ impl<D: Domain> Graph<D> {
         id
     }
 
-    /// Updates the index of available nodes in each prefix of a node. Must be called after each change of [`Node::available`].
+    /// Updates the index of available nodes for each prefix of a node's key. Must be called after each change of
+    /// [`Node::available`].
     pub fn note_availability(&mut self, id: NodeId) {
         let available = self.nodes[id].available();
         let prefixes = std::mem::take(&mut self.nodes[id].prefixes);
@@ -199,7 +200,7 @@ impl<D: Domain> Graph<D> {
         before.into_iter().flatten().chain(after).map(|(_, id)| *id)
     }
 
-    /// Returns every node that may depend on `id`, because it has a dependency on the key of `id` or on a prefix of that key.
+    /// Returns every node that has a dependency on the key of `id` or on a prefix of this key.
     pub fn interested(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self.nodes[id];
         let mut interested: Vec<NodeId> = node.dependents.iter().copied().collect();
@@ -252,8 +253,8 @@ impl<D: Domain> Graph<D> {
         self.note_relying(id, &after[1]);
     }
 
-    /// Adds a node to the index of each prefix in `edges`, which are the dependencies of its applied value or of the value being
-    /// created.
+    /// Adds a node to the index of each prefix in `edges`. The edges belong to the applied value of the node or to the value
+    /// being created.
     fn note_relying(&mut self, id: NodeId, edges: &[Edge<D::Key>]) {
         for edge in edges {
             if let Target::AnyOf(any) = &edge.on {

@@ -1,4 +1,4 @@
-//! Operations in flight: the action, and what has happened since the operation started.
+//! Operations in flight, with their actions and the changes that have happened since they started.
 //!
 //! `outcome` processes the outcomes.
 
@@ -14,17 +14,17 @@ pub(super) struct InFlight<D: Domain> {
     /// True if a dependency or the desired value has changed since the operation started. If the operation does not succeed, it
     /// is retried sooner than usual.
     pub notified: bool,
-    /// Transaction on whose behalf the operation is performed.
+    /// Transaction to which the operation is assigned.
     pub cause: TxnId,
-    /// Operation numbers of the deletions that this operation implies, because the kernel removes other values along with it.
-    /// These deletions succeed or fail together with the operation.
+    /// Numbers of the deletion operations for values that the kernel removes as part of this operation. These deletions succeed or
+    /// fail together with the operation.
     pub takes: Vec<u64>,
 }
 
 /// Action of an operation. `superseded` means that the desired value has changed since the operation started.
 #[derive(Clone)]
 pub(super) enum Action<D: Domain> {
-    /// Creates an absent or partial value, and the `co_created` values as well.
+    /// Creates an absent or partly created value together with the `co_created` values.
     Create {
         value: D::Value,
         co_created: Vec<(D::Key, D::Value)>,

@@ -26,7 +26,7 @@ pub struct Observation<K, V> {
     pub lost: Vec<K>,
     /// Values in the kernel that are new to the scheduler or that differ from the recorded applied values.
     pub observed: Vec<(K, V)>,
-    /// Values whose creation was interrupted, so that only parts of them may exist.
+    /// Values that may exist only in part, because their creation was interrupted.
     pub unfinished: Vec<K>,
     /// Values to probe, because an event that they were waiting for has now happened.
     pub probes: Vec<K>,
@@ -154,7 +154,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Refuses an all-or-nothing transaction that contains an unusable value.
+    /// Refuses a transaction with `revert` that contains an unusable value.
     ///
     /// No operation of the transaction has started yet, so only the previous desired values have to be restored.
     fn refuse_unusable(&mut self, txn: TxnId) {
@@ -205,12 +205,12 @@ impl<D: Domain> Scheduler<D> {
         if changes {
             self.take_claims_of_fact(id);
             self.record_fact(id, former);
-            // An operation that was blocked because something did not exist may succeed now, or fail for a different reason.
+            // An operation that was blocked because an object did not exist may now succeed, or fail for a different reason.
             for interested in self.graph.interested(id) {
                 if matches!(self.graph[interested].blocked.as_deref(), Some(Blocked::Unavailable(_))) {
                     self.unblock(interested);
                 }
-                // The scheduler chose the operation in flight before this fact was reported.
+                // The operation in flight was chosen before this fact was reported, so its object must be checked afterwards.
                 if let Some(in_flight) = &mut self.graph[interested].in_flight {
                     in_flight.recheck = true;
                 }
@@ -440,7 +440,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the block to keep when a value that must not be repaired has reappeared in the kernel as `value`.
+    /// Returns the block to keep for a drifted value that must not be repaired and now exists in the kernel as `value`.
     ///
     /// Returns `None` if `value` matches the desired value, because the drift is then over.
     fn drift_left_by(&self, id: NodeId, value: &D::Value) -> Option<Blocked> {

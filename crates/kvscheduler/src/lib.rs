@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `scheduler` | the scheduler and its step; `decide` makes decisions, `carry_out` starts operations |
 //! | `input`, `outcome` | event processing and operation outcomes |
-//! | `graph`, `edge`, `readiness`, `cycle` | the nodes, their dependencies, and the check that a value may be applied |
+//! | `graph`, `edge`, `readiness`, `cycle` | the nodes, their dependencies, and the check whether a value can be applied |
 //! | `node`, `lifecycle`, `in_flight`, `blocked` | the state of one value; `lifecycle` contains the table of states and events |
 //! | `queue` | node stages, timers, operations in flight, and the pending work of each transaction |
 //! | `transition` | node changes and all their side effects on the graph |

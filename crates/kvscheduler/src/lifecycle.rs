@@ -16,8 +16,8 @@ pub(super) enum Lifecycle<V> {
     Partial { attempted: Option<V> },
     /// The value exists.
     Present { value: V, agreement: Agreement, fate: Fate },
-    /// The value is a fact reported from outside, on which no operation is ever performed. `None` means that the fact was
-    /// reported not to exist.
+    /// The value is a fact reported from outside. No operation is ever performed on it. `None` means that the fact was reported
+    /// not to exist.
     Fact(Option<V>),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Agreement {
     Observed,
     /// The value was created along with another value and has not been compared yet.
     CoCreated,
-    /// The value is known to differ from the desired one, or has not been compared since something changed.
+    /// The value is known to differ from the desired one, or has not been compared since one of the two last changed.
     OutOfSync,
     /// The value matches the desired one, and so do its dependencies and derived values.
     InSync,
@@ -86,9 +86,9 @@ pub(super) enum Event<V> {
     Terminate,
     /// The value no longer has to be deleted.
     Resume,
-    /// The value, or what was left of it, was deleted or has disappeared.
+    /// The value no longer exists, and no parts of it are left.
     Gone,
-    /// The value, which is a fact, was reported to exist (`Some`) or not to exist (`None`).
+    /// A fact was reported to exist (`Some`) or not to exist (`None`).
     Reported(Option<V>),
 }
 

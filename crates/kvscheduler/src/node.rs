@@ -41,7 +41,7 @@ pub(super) struct Desire<V> {
     pub implied: Option<Box<Implied<V>>>,
 }
 
-/// Effective value of a [`Desire`].
+/// Result of resolving a [`Desire`] to the value that takes effect.
 pub(super) enum Desired<'a, V> {
     Nothing,
     Value(&'a V),
@@ -91,7 +91,7 @@ pub(super) struct Implied<V> {
 pub(super) struct Rare<D: Domain> {
     /// Last failure, kept until the value is changed or matches the desired value.
     pub last_error: Option<LastError>,
-    /// Keys of the values that other programs changed or removed and that have not been repaired yet. Stored only in the base
+    /// Keys of the values that other programs changed or removed, until they are repaired. Stored only in the node of the base
     /// value.
     pub damage: Vec<D::Key>,
     /// Nodes waiting for this one to be deleted or changed.
@@ -131,8 +131,8 @@ pub(super) struct Claims(pub Vec<Claim>);
 /// State of one key.
 ///
 /// In a large graph, most accesses are cache misses, so the field order is fixed (`repr(C)`). The first cache line starts with
-/// the version of the slot and contains the fields that are read when a neighbour of the node is evaluated. The fields that are
-/// read when the node itself is evaluated come next, and the rarely used fields come last.
+/// the version of the slot and contains the fields needed to evaluate a neighbour of the node. The fields needed to evaluate the
+/// node itself come next. The rarely used fields come last.
 #[derive(Clone)]
 #[repr(C)]
 pub(super) struct Node<D: Domain> {
@@ -144,7 +144,8 @@ pub(super) struct Node<D: Domain> {
     pub parent: Option<NodeId>,
     /// State that only a few nodes have; see [`Node::rare`].
     rare: Option<Box<Rare<D>>>,
-    /// Dependencies of the applied value, of the value being created, or of what a failed creation may have left behind.
+    /// Dependencies of the applied value, of the value being created, or of the parts that a failed creation may have left
+    /// behind.
     pub applied_edges: Edges<D::Key>,
     /// Dependencies of the desired value or, while the desired value is invalid, of the applied one.
     pub edges: Edges<D::Key>,
@@ -159,7 +160,7 @@ pub(super) struct Node<D: Domain> {
     /// Number of consecutive failed attempts.
     pub attempts: u32,
     pub last_operation: Verb,
-    /// True if the node is already in the list of base values whose status is to be checked.
+    /// True if the node is already in the list of base values that need a status check.
     pub reported: bool,
     /// Last reported status.
     pub status: LastReport<D::Key>,
@@ -274,7 +275,7 @@ impl<D: Domain> Node<D> {
         matches!(self.lifecycle, Lifecycle::Partial { .. })
     }
 
-    /// Returns the value that the last failed creation attempted, while parts of it may still exist.
+    /// Returns the value that the last failed creation attempted; `None` if no parts of it can exist any more.
     pub fn attempted(&self) -> Option<&D::Value> {
         match &self.lifecycle {
             Lifecycle::Partial { attempted } => attempted.as_ref(),
@@ -282,7 +283,7 @@ impl<D: Domain> Node<D> {
         }
     }
 
-    /// Returns whether the value is applied as desired, with no operation in flight and nothing blocking it.
+    /// Returns whether the value is applied as desired, is not blocked, and has no operation in flight.
     ///
     /// Such a node needs an evaluation only if a dependency becomes unavailable or is applied again.
     pub fn at_rest(&self) -> bool {
@@ -306,7 +307,7 @@ impl<D: Domain> Node<D> {
         self.blocked.as_deref().is_some_and(|blocked| blocked.until().is_some())
     }
 
-    /// Returns whether the value cannot be applied now, because it was refused or because something that it needs does not exist.
+    /// Returns whether the value cannot be applied now, because it was refused or because a required object does not exist.
     pub fn is_impossible(&self) -> bool {
         let refused = |blocked: &Blocked| blocked.is_refusal() || matches!(blocked, Blocked::Unavailable(_));
         self.blocked.as_deref().is_some_and(refused)
@@ -322,12 +323,12 @@ impl<D: Domain> Node<D> {
         self.rare.as_deref()
     }
 
-    /// Returns the rarely needed state ([`Rare`]) if the node has any, so that entries can be changed or removed.
+    /// Returns a mutable reference to the rarely needed state ([`Rare`]); `None` if the node has none.
     pub fn rare_mut(&mut self) -> Option<&mut Rare<D>> {
         self.rare.as_deref_mut()
     }
 
-    /// Returns the rarely needed state ([`Rare`]), so that entries can be added. Creates an empty one if the node has none.
+    /// Returns a mutable reference to the rarely needed state ([`Rare`]). Creates an empty state if the node has none.
     pub fn make_rare(&mut self) -> &mut Rare<D> {
         self.rare.get_or_insert_default()
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::nodes::NodeId;
 
-/// Number of members that fit into half a cache line together with their count. Most sets have at most this many members.
+/// Largest set size that fits into half a cache line, including the number of members. Most sets are not larger.
 const FEW: usize = 3;
 /// Largest set size at which shifting list entries is faster than searching a tree.
 const SEVERAL: usize = 32;

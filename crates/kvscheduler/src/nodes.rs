@@ -1,7 +1,7 @@
 //! Node storage of a graph.
 //!
-//! Slots are allocated in blocks of a fixed size, so growing neither copies all nodes nor leaves half of the memory unused. Free
-//! slots are reused, most recently freed first.
+//! Slots are allocated in blocks of a fixed size. Growing therefore never copies all nodes or leaves half of the memory unused.
+//! The most recently freed slot is reused first.
 
 use std::{
     num::NonZeroU32,

@@ -15,14 +15,14 @@ pub struct Operation<K, O> {
     pub key: K,
     /// Kind of the operation.
     pub verb: Verb,
-    /// Steps to perform in order; at least one.
+    /// Steps to perform, in order. The list is never empty.
     pub steps: Vec<O>,
-    /// Position in a group of operations with a given order; `None` for key order.
+    /// Position of the value in a group that is processed in a fixed order; `None` if key order is used.
     pub place: Option<Place>,
 }
 
 impl<K: Key, O> Operation<K, O> {
-    /// Returns the key by which the operations of a step are sorted.
+    /// Returns the sort key for ordering the operations of a step.
     ///
     /// Deletions come first and creations last. Operations of the same kind are in key order, except for values that have a
     /// position in a group.
@@ -43,7 +43,7 @@ pub enum Outcome<V> {
     Became(V),
     /// A check found that the value differs from the applied value. The text describes the difference.
     Changed(String),
-    /// The operation was not performed, because something that it needs does not exist yet.
+    /// The operation was not performed, because an object that it needs does not exist yet.
     ///
     /// The value stays PENDING until a dependency changes or [`super::Scheduler::probe`] is called. This outcome is not a
     /// failure: no transaction reports it as an error or is reverted because of it.

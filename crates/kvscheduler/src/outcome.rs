@@ -120,7 +120,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks every node that a completed operation may affect, so that it is evaluated again.
+    /// Marks all nodes that a completed operation may affect, so that they are evaluated again.
     fn land(&mut self, id: NodeId, cause: TxnId, recheck: bool) {
         self.mark(id);
         self.mark_interested(id);
@@ -131,8 +131,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Cancels the deletion of a value that the kernel was expected to remove along with another value, because the operation on
-    /// the other value failed.
+    /// Cancels the deletion of a value that the kernel was expected to remove as part of another operation. Called when that
+    /// operation has failed.
     fn stays(&mut self, operation: u64) {
         let Some(id) = self.queue.end(operation) else { return };
         let Some(in_flight) = self.graph[id].in_flight.take() else { return };
@@ -159,7 +159,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Blocks a value whose creation needs something that does not exist yet. The creation has changed nothing in the kernel.
+    /// Blocks a value that cannot be created yet, because a required object does not exist. The attempt has changed nothing in
+    /// the kernel.
     fn waits(&mut self, id: NodeId, wait: Wait) {
         self.release_claims(id, &[]);
         self.release_blocked(id);

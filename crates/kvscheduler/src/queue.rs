@@ -1,4 +1,4 @@
-//! The work queue: which nodes to evaluate and in which order, timers, operations in flight, and the pending work of each
+//! The work queue. It contains the nodes to evaluate, the timers, the operations in flight, and the pending work of each
 //! transaction.
 //!
 //! No other code changes this state, so a node cannot get lost and a transaction cannot complete too early.
@@ -22,7 +22,7 @@ use super::{
     ready::Ready,
 };
 
-/// Maximum capacity of a list whose allocation is kept for the next step. A larger list is freed.
+/// Largest list capacity that is kept for the next step. The memory of a larger list is freed.
 pub(super) const ROOM_KEPT: usize = 1024;
 
 /// Id of an open transaction; never reused.
@@ -48,7 +48,7 @@ pub(super) enum Next {
     Nothing,
 }
 
-/// Which dependents to evaluate after a change.
+/// Selection of the dependents to evaluate after a change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub(super) enum Notify {
     #[default]
@@ -76,7 +76,7 @@ enum Stage {
     InHand = 16,
 }
 
-/// Stages for which a node is queued, and the transaction for which it is queued.
+/// Stages in which a node is queued, and the transaction to which it is assigned.
 ///
 /// Stored in the node, so that no lookup is needed. Only the queue changes these fields.
 #[derive(Clone, Debug, Default)]
@@ -148,11 +148,11 @@ impl Accounts {
 #[derive(Clone)]
 pub(super) struct WorkQueue<K> {
     marked: VecDeque<NodeId>,
-    /// Nodes and prefixes whose dependents are to be marked for evaluation once all marked nodes have been evaluated. A node that
-    /// changed several times is listed only once.
+    /// Changed nodes and prefixes. Their dependents are marked for evaluation after all marked nodes have been evaluated. A node
+    /// that changed several times is listed only once.
     notified: Vec<(NodeId, TxnId)>,
-    /// Nodes with unmet dependencies, to be evaluated once no marked nodes are left, because evaluating marked nodes may satisfy
-    /// these dependencies.
+    /// Nodes with unmet dependencies. They are evaluated when no marked nodes are left, because evaluating a marked node may
+    /// satisfy their dependencies.
     doubtful: BTreeSet<NodeId>,
     /// Nodes to create or update, in key order. They are processed once all deletions are known, because a new value must not
     /// depend on a value that is about to be deleted.
@@ -325,7 +325,7 @@ impl<K: Key> WorkQueue<K> {
         let before = node.place.notified;
         node.place.notified = before.max(whom);
         if before == Notify::No {
-            // If there are several changes, the transaction of the first one is used.
+            // The notification is assigned to the transaction of the first change.
             self.notified.push((hub, self.current));
             self.accounts.add_pending(self.current, 1);
         }
@@ -335,7 +335,7 @@ impl<K: Key> WorkQueue<K> {
         !self.notified.is_empty()
     }
 
-    /// Returns the nodes whose dependents are to be notified, with their transactions.
+    /// Returns the changed nodes and prefixes, each with its transaction. The caller must notify their dependents.
     ///
     /// Pass each node to [`Self::spread`], and then the list to [`Self::give_back`].
     pub fn take_notified(&mut self) -> Vec<(NodeId, TxnId)> {
@@ -471,7 +471,7 @@ impl<K: Key> WorkQueue<K> {
         self.accounts.completable.push(txn);
     }
 
-    /// Returns the transactions with nothing pending, oldest first.
+    /// Returns the transactions that have no pending work, oldest first.
     pub fn take_completable(&mut self) -> Vec<TxnId> {
         let mut completable = std::mem::take(&mut self.accounts.completable);
         completable.sort_unstable();

@@ -1,4 +1,4 @@
-//! Readiness: whether a value may be applied, given its dependencies and dependency cycles.
+//! Readiness: whether the dependencies of a value allow it to be applied. This module also handles dependency cycles.
 //!
 //! The functions in this module only read the graph.
 //!
@@ -21,7 +21,7 @@ use super::{
 pub(super) enum Readiness {
     /// All dependencies are available.
     Ready,
-    /// The value lacks only other members of its dependency cycle. The given member is created first.
+    /// The only missing dependencies are other members of the value's dependency cycle. The given member is created first.
     After(NodeId),
     /// A dependency is missing.
     Unready,
@@ -52,7 +52,8 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns whether the target of an unmet edge is in a cycle with `id`, and no other member lacks anything outside the cycle.
+    /// Returns whether the target of an unmet edge is in a cycle with `id` and waits only for `id`. No other member of the cycle
+    /// is then blocked or has a missing dependency outside the cycle.
     pub fn waits_only_for(&self, id: NodeId, edge: &Edge<D::Key>) -> bool {
         edge.key_target().is_some_and(|target| {
             self.cycle_through(id, target).is_some_and(|members| {
@@ -106,7 +107,8 @@ impl<D: Domain> Graph<D> {
         }
     }
 
-    /// Returns the dependency cycle through `id` and `target` if no member lacks anything outside the cycle.
+    /// Returns the dependency cycle through `id` and `target`; `None` if a member is blocked or has a missing dependency outside
+    /// the cycle.
     fn cycle_of(&self, id: NodeId, target: NodeId) -> Option<Arc<[NodeId]>> {
         let node = &self[target];
         if node.basis().is_none() || node.is_terminating() {
@@ -118,9 +120,10 @@ impl<D: Domain> Graph<D> {
         whole.then_some(members)
     }
 
-    /// Returns whether a value has everything that it needs besides the other members of its cycle.
+    /// Returns whether a member of a cycle could be applied if all other members of the cycle were available.
     ///
-    /// `asking` is `true` for the value being evaluated, which can be tried again even if it was refused before.
+    /// `asking` is `true` if the member is the value being evaluated. This value can be tried again even if it was refused
+    /// before.
     fn ready_but_for(&self, id: NodeId, members: &[NodeId], asking: bool) -> bool {
         let node = &self[id];
         let blocked = !asking && node.applied().is_none() && node.is_impossible();
@@ -176,9 +179,9 @@ impl<D: Domain> Graph<D> {
         node.edges.iter().filter_map(Edge::key_target).chain(node.parent)
     }
 
-    /// Returns a base value that is being updated and that `id` needs.
+    /// Returns a base value that `id` needs and that is being updated.
     ///
-    /// This means that `id` depends on the base value or on a value derived from it, or is itself derived from it.
+    /// `id` needs a base value if `id` is derived from it, depends on it, or depends on a value derived from it.
     pub fn changing_below(&self, id: NodeId) -> Option<NodeId> {
         let base_of = |mut base: NodeId| {
             while let Some(parent) = self[base].parent {
@@ -237,8 +240,8 @@ impl<D: Domain> Graph<D> {
 
     /// Returns the values that must be deleted before `id`: values derived from it, and values that cannot stay without it.
     ///
-    /// Returns only one of the dependents that need any value below a prefix. Every value below the prefix can have the same
-    /// large number of these dependents, so returning all of them each time would make the total cost quadratic.
+    /// Many dependents can need any value below a prefix. The result contains only one of them, because listing all of them for
+    /// each value below the prefix would make the total cost quadratic.
     pub fn deletion_blockers(&self, id: NodeId) -> Vec<NodeId> {
         let node = &self[id];
         let blocks = |dependent: &NodeId| *dependent != id && self.hangs_directly_on(*dependent, id) && !self.goes_first(id, *dependent);
@@ -284,7 +287,7 @@ impl<D: Domain> Graph<D> {
 
     /// Returns whether `id` is deleted before `dependent` within a cycle that is being deleted.
     ///
-    /// Values that are still desired are deleted first. Within each of the two groups, values are deleted in key order.
+    /// Values that are still desired are deleted before values that are no longer desired. Each group is deleted in key order.
     fn goes_first(&self, id: NodeId, dependent: NodeId) -> bool {
         if !self[dependent].is_terminating() || self[dependent].in_flight.is_some() {
             return false;

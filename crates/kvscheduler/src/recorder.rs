@@ -1,4 +1,4 @@
-//! Records completed operations, and state changes without an operation.
+//! Records completed operations, and state changes that happen without an operation.
 
 use std::sync::Arc;
 

@@ -19,9 +19,9 @@ const PENDING_DELAY: Duration = Duration::from_millis(500);
 /// Statuses to report, and the data needed to update reported statuses.
 #[derive(Clone)]
 pub(super) struct Reports<K> {
-    /// Base values whose status is to be checked.
+    /// Base values that need a status check.
     due: Vec<NodeId>,
-    /// Nodes whose PENDING report is delayed, each with the time at which its delay started.
+    /// Nodes with a delayed PENDING report, each with the start time of the delay.
     postponed: VecDeque<(Duration, NodeId)>,
     /// Nodes whose status depends on operations on other nodes. They are checked again in the next step.
     undecided: Vec<NodeId>,
@@ -44,8 +44,7 @@ impl<K: Key> Reports<K> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Returns the time at which the first delayed status is reported even if operations are still in flight; `None` if no report
-    /// is delayed.
+    /// Returns the time until which the oldest delayed report can wait for operations in flight; `None` if no report is delayed.
     pub fn postponed_until(&self) -> Option<Duration> {
         self.postponed.front().map(|(since, _)| *since + PENDING_DELAY)
     }
@@ -171,8 +170,8 @@ impl<D: Domain> Scheduler<D> {
         reported && node.rare().is_none_or(|rare| rare.damage.is_empty())
     }
 
-    /// Returns whether nothing is left to report for a node: it is at rest, and its base value was already reported as
-    /// CONFIGURED.
+    /// Returns whether nothing is left to report for a node. This means that the node is at rest and its base value was already
+    /// reported as CONFIGURED.
     ///
     /// Other values derived from the same base value are evaluated separately.
     pub(super) fn is_all_said(&self, id: NodeId) -> bool {

@@ -28,7 +28,7 @@ impl<D: Domain> Scheduler<D> {
         reported(id).or(reported(base)).unwrap_or_default()
     }
 
-    /// Blocks a value after a failure for as long as its retry policy specifies.
+    /// Blocks a value after a failure. The retry policy of the value determines the duration.
     pub(super) fn back_off(&mut self, id: NodeId, fault: Fault, txn: TxnId) {
         let retry = self.retry_of(id);
         let persistent = fault.kind == FaultKind::Persistent;
@@ -84,8 +84,8 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Starts the retries that are due. Values that first failed in the same transaction and have the same number of attempts are
-    /// retried in one transaction.
+    /// Starts the retries that are due. One transaction retries all values that first failed in the same transaction and have the
+    /// same number of attempts.
     pub(super) fn wake_retries(&mut self) {
         let mut attempts: BTreeMap<(u64, u32), TxnId> = BTreeMap::new();
         while let Some((until, id)) = self.queue.take_due(self.now) {

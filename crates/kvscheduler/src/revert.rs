@@ -1,13 +1,13 @@
 //! Reverts transactions: restores the previous values after a failure.
 //!
-//! The previous values become desired again, in reverse order, and the regular step applies them, dependents first. Keys named by
-//! a later transaction are left alone. Operations that were in flight when the first value failed are completed and then undone.
-//! A failure during the revert is reported and then treated like any other failure.
+//! The previous values become desired again, in reverse order. The following steps apply them and delete dependents first, as
+//! always. Keys named by a later transaction are left alone. Operations that were in flight when the first value failed are
+//! completed and then undone. A failure during the revert is reported and then treated like any other failure.
 
 use super::{descriptor::Domain, queue::TxnId, scheduler::Scheduler, tracker::Phase};
 
 impl<D: Domain> Scheduler<D> {
-    /// Starts to revert the transactions that must be reverted because a value has failed.
+    /// Starts the revert of each transaction that must be reverted after a failure.
     pub(super) fn revert_failed(&mut self) {
         while let Some(txn) = self.tracker.to_revert.pop() {
             self.revert(txn);
@@ -23,7 +23,7 @@ impl<D: Domain> Scheduler<D> {
         let mut previous = std::mem::take(&mut open.previous);
         previous.reverse();
         previous.sort_by_key(|(key, _)| Some(key) != failed.as_ref());
-        // A failed operation may have been performed in part, so the kernel is read again.
+        // A failed operation may have changed part of the object, so the kernel is read again.
         self.tracker.read_at_end(txn);
         self.queue.act_on_behalf_of(txn);
         for (key, requested) in previous {

@@ -133,8 +133,8 @@ impl<D: Domain> Scheduler<D> {
 
     /// Returns descriptions of the defects found since the last call.
     ///
-    /// A defect is an impossible event, which was ignored, or an operation that failed because a descriptor returned no usable
-    /// effect. It indicates a bug in the scheduler, in a descriptor or in the caller.
+    /// A defect is either an impossible event, which the scheduler ignored, or an operation that failed because a descriptor
+    /// returned no usable effect. It indicates a bug in the scheduler, in a descriptor or in the caller.
     pub fn take_defects(&mut self) -> Vec<String> {
         std::mem::take(&mut self.defects)
     }
@@ -149,8 +149,8 @@ impl<D: Domain> Scheduler<D> {
         self.queue.is_idle()
     }
 
-    /// Stops deferring the deletion of values whose missing dependencies will not become available. Returns `true` if it found
-    /// any of these values.
+    /// Stops deferring the deletion of a value if its missing dependencies will not become available. Returns `true` if there was
+    /// at least one such deletion.
     ///
     /// Does nothing while an operation is in flight. Without this function, these deletions would wait for an unrelated event.
     fn release_deferred(&mut self) -> bool {

@@ -34,7 +34,7 @@ pub struct Planned<K, V> {
 pub type Plan<D> = Vec<Planned<<D as Domain>::Key, <D as Domain>::Value>>;
 
 impl<D: Domain> Scheduler<D> {
-    /// Returns the operations that a transaction would lead to if nothing failed.
+    /// Returns the operations that a transaction would cause if no operation failed.
     ///
     /// This method copies the whole graph, so its time and memory use grow with the total number of values, not with the number
     /// of changes.

@@ -38,8 +38,8 @@ pub struct Durations {
     pub count: u64,
     /// Sum of the recorded durations.
     pub sum: Duration,
-    /// Number of durations in each bucket. A bucket covers the durations up to its own bound in [`DURATION_BOUNDS`] that exceed
-    /// the previous bound.
+    /// Number of durations in each bucket. A bucket covers the durations that are greater than the previous bound in
+    /// [`DURATION_BOUNDS`] and at most its own bound.
     pub buckets: [u64; DURATION_BOUNDS.len()],
 }
 
@@ -55,7 +55,7 @@ impl Statistics {
         self.durations.entry(record.kind.text()).or_default().add(took);
     }
 
-    /// Counts an operation by its verb and by the state that it resulted in.
+    /// Counts an operation by its verb and by the resulting state.
     pub(super) fn add(&mut self, verb: Verb, state: ValueState) {
         *self.operations.entry(verb).or_default() += 1;
         *self.states.entry(state).or_default() += 1;

@@ -70,13 +70,13 @@ impl fmt::Display for ValueState {
 pub enum Verb {
     /// No operation has been performed yet.
     Undefined = 0,
-    /// Check of the applied value.
+    /// Check that the applied value is unchanged in the kernel.
     Verify = 1,
-    /// Creation.
+    /// Creation of a value that is not applied.
     Create = 2,
-    /// Update in place.
+    /// Change of an applied value without deleting it first.
     Update = 3,
-    /// Deletion.
+    /// Deletion of an applied value.
     Delete = 4,
 }
 
@@ -102,17 +102,17 @@ impl fmt::Display for Verb {
 /// Reason why a requested value cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rejection {
-    /// `Invalid`, or `Unimplemented` for a kind of value that the agent recognises but does not implement.
+    /// State of the value: `Invalid`, or `Unimplemented` if the agent recognises the kind of value but does not implement it.
     pub state: ValueState,
     /// Stable CamelCase reason.
     pub reason: &'static str,
-    /// Message for people that describes the problem and says which values are accepted.
+    /// Human-readable message that describes the problem and says which values are accepted.
     pub message: String,
     /// Names of the offending fields.
     pub fields: Vec<String>,
 }
 
-/// Published status of a base value, that is, a value not derived from another.
+/// Published status of a base value, which is a value that is not derived from another value.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Status<K> {
     /// State of the value and of all values derived from it. CONFIGURED means that all of them are in the kernel.
@@ -135,7 +135,7 @@ pub struct Status<K> {
     pub next_retry: Option<Duration>,
     /// Contents of `message` as data. `None` if the state is CONFIGURED, or if the data would not add anything to `message`.
     pub explanation: Option<Box<Explanation<K>>>,
-    /// Last repair after other programs changed or removed the value or a value derived from it; `None` if there was none.
+    /// Last repair of the value or of a value derived from it; `None` if no repair has been necessary.
     pub last_repair: Option<Repair>,
 }
 

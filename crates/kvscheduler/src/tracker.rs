@@ -95,11 +95,12 @@ pub(super) struct TransactionTracker<K, V> {
     pub notification: Option<TxnId>,
     pub to_revert: Vec<TxnId>,
     pub finished: Vec<TransactionResult<K>>,
-    /// Results that will be moved to `finished` once it is known which of the named nodes are waiting.
+    /// Results of completed transactions, each with the nodes that the transaction named. They move to `finished` when the
+    /// scheduler has determined which of these nodes are waiting.
     pub just_finished: Vec<(TransactionResult<K>, Vec<NodeId>)>,
-    /// Keys whose previous values will no longer be restored, because their transactions have completed.
+    /// Keys of previous values that no longer have to be kept, because the transactions have completed.
     pub released: Vec<K>,
-    /// Values that were not applied when they ceased to be desired, kept until their deletion is recorded.
+    /// Values that were withdrawn while they were not applied. They are kept until their deletion is recorded.
     pub withdrawn: FxHashMap<NodeId, V>,
     pub history: History<K, V>,
     pub statistics: Statistics,
@@ -143,7 +144,7 @@ impl<K: Key, V> TransactionTracker<K, V> {
         self.open.get_mut(at)?.as_deref_mut()
     }
 
-    /// Opens a transaction with the given id, which must be the next one.
+    /// Opens a transaction with the given id, which must be the next unused id.
     pub fn begin(&mut self, txn: TxnId, kind: Kind, options: Options) {
         let reading = match options.resync {
             Resync::Full | Resync::Downstream => Reading::Asked,
@@ -373,7 +374,7 @@ impl<D: Domain> Scheduler<D> {
 
     /// Like [`Self::is_reading_requested`], but also records that the read has started.
     ///
-    /// Returns `true` once per read. The caller must then report what was observed and lost, and call [`Self::read_again`].
+    /// Returns `true` once per read. The caller must then report the observed and lost values, and call [`Self::read_again`].
     pub fn take_reading(&mut self) -> bool {
         if !self.tracker.asks_for_reading() {
             return false;

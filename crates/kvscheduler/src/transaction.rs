@@ -17,7 +17,7 @@ pub struct Change<K, V> {
     pub value: Option<Result<V, Rejection>>,
 }
 
-/// Changes to the desired state that belong together.
+/// Group of changes to the desired state, with common options.
 #[derive(Clone, Debug)]
 pub struct Transaction<K, V> {
     /// The changes. For [`Resync::Full`] and [`Resync::Upstream`], this is the complete list of desired values.
@@ -33,7 +33,7 @@ pub struct Options {
     pub resync: Resync,
     /// True if the client set the `verbose` flag. The flag is recorded in the history and has no other effect.
     pub verbose: bool,
-    /// Retry policy for the values in this transaction from now on. `None` keeps each value's current policy.
+    /// New retry policy for the values in this transaction. `None` keeps each value's current policy.
     pub retry: Option<Retry>,
     /// True if the previous desired values are restored when a value fails.
     pub revert: bool,
@@ -145,8 +145,8 @@ impl<K, V> Transaction<K, V> {
 /// Failure of a single value in a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyError<K> {
-    /// Key of the failed value. The value may be one of the transaction's values, or a value that is derived from or depends on
-    /// one of them.
+    /// Key of the failed value. The transaction names this value, or it names a value that this value depends on or is derived
+    /// from.
     pub key: K,
     /// Operation that failed.
     pub operation: Verb,

@@ -1,5 +1,5 @@
-//! Changes to a single node, and everything that must change with it: edges, claims, children, implied values, back-off, and the
-//! nodes to evaluate again.
+//! Changes to a single node and their side effects. A change also updates edges, claims, children, implied values and back-off,
+//! and marks affected nodes for evaluation.
 //!
 //! `decide` makes the decisions.
 
@@ -17,8 +17,8 @@ use super::{
     view::View,
 };
 
-/// Maximum number of derived or implied values of a node that are compared with a key one by one. If none of them has the key,
-/// the key is looked up in the whole graph.
+/// Maximum number of derived or implied values of a node that are searched for a key one by one. A key that is not found is
+/// looked up in the whole graph.
 const FEW: usize = 4;
 
 impl<D: Domain> Scheduler<D> {
@@ -82,8 +82,8 @@ impl<D: Domain> Scheduler<D> {
         descriptor.map_or_else(Vec::new, |descriptor| descriptor.claims(key, value, &View::new(&self.graph)))
     }
 
-    /// Marks the values that use the same object as `value` for evaluation. `value` is the current or former applied value of
-    /// `id`.
+    /// Marks all values that use the same object as `value`, so that they are evaluated. `value` is the current or former applied
+    /// value of `id`.
     fn mark_concerned(&mut self, id: NodeId, value: &D::Value) {
         for key in self.domain.concerned(&self.graph[id].key, value, &View::new(&self.graph)) {
             if let Some(concerned) = self.graph.find(&key) {
@@ -110,7 +110,7 @@ impl<D: Domain> Scheduler<D> {
         self.wake_interested(id);
     }
 
-    /// Like [`Self::set_applied`], but for the desired value, whose dependencies are already resolved.
+    /// Like [`Self::set_applied`], but for the desired value. Its dependencies are already resolved.
     pub(super) fn set_applied_as_desired(&mut self, id: NodeId, value: D::Value) {
         let node = &self.graph[id];
         let edges = node.edges.clone();
@@ -130,7 +130,7 @@ impl<D: Domain> Scheduler<D> {
         self.release_claims(id, &[]);
         self.refresh_children(id);
         if self.graph[id].rejected().is_some() {
-            // Without an applied value, the values that it implied (such as its namespace) are no longer desired.
+            // The value is no longer applied, so the values that it implied (such as its namespace) are no longer desired.
             self.desired_changed(id);
         }
         self.mark(id);
@@ -318,7 +318,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Marks for evaluation the nodes that were waiting for this one to be deleted or changed.
+    /// Marks the nodes that were waiting for this node to be deleted or changed, so that they are evaluated.
     pub(super) fn release_blocked(&mut self, id: NodeId) {
         let Some(rare) = self.graph[id].rare_mut() else { return };
         let waiting = std::mem::take(&mut rare.blocks);

@@ -70,15 +70,15 @@ impl<'a, D: Domain> View<'a, D> {
         self.node(key).is_some_and(|node| node.rejected().is_some())
     }
 
-    /// Returns whether the desired value of `key` has not been applied yet and nothing is known to prevent it.
+    /// Returns whether the desired value of `key` has not been applied yet but, as far as known, can be applied.
     pub fn is_undecided(&self, key: &D::Key) -> bool {
         let Some(id) = self.graph.find(key) else { return false };
         self.graph.may_be_created(id) && !self.graph[id].is_impossible()
     }
 
-    /// Returns the keys under `prefix` whose desired value has not been applied yet and is not known to be blocked, in key order.
+    /// Returns the keys under `prefix` with a desired value that is neither applied nor known to be blocked, in key order.
     ///
-    /// It is not known yet which objects exist in the kernel for these keys.
+    /// The scheduler does not know yet which objects exist in the kernel for these keys.
     pub fn untried_under(&self, prefix: &str) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
         let graph = self.graph;
         let is_untried = move |id: &NodeId| graph.may_be_created(*id) && graph[*id].blocked.is_none();
@@ -114,7 +114,7 @@ impl<'a, D: Domain> View<'a, D> {
             .filter_map(move |id| graph[id].applied().map(|value| (&graph[id].key, value)))
     }
 
-    /// Returns the keys before and after `key` in key order that have a desired or applied value.
+    /// Returns the nearest keys before and after `key` that have a desired or applied value, in key order.
     ///
     /// Returns at most `count` keys on either side. All returned keys start with `prefix`.
     pub fn near(&self, prefix: &str, key: &str, count: usize) -> impl Iterator<Item = &'a D::Key> + use<'a, D> {
@@ -138,8 +138,8 @@ impl<'a, D: Domain> View<'a, D> {
         self.graph.holder(claim).map(|id| &self.graph[id].key)
     }
 
-    /// Returns whether an operation on the value is in flight. If so, a snapshot taken now may not show the outcome of that
-    /// operation.
+    /// Returns whether an operation on the value is in flight. If so, data read from the kernel now may not reflect the outcome
+    /// of that operation.
     pub fn in_flight(&self, key: &D::Key) -> bool {
         self.node(key).is_some_and(|node| node.in_flight.is_some())
     }

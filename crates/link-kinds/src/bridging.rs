@@ -15,7 +15,7 @@ const VID_MAX: u32 = 4094;
 /// Port settings that one kind of master supports, such as those of bridge ports.
 #[derive(Debug)]
 pub struct PortSpec {
-    /// Name of the member of the oneof `port` that contains the port settings.
+    /// Member of the oneof `port` that contains the port settings.
     pub member: &'static str,
     /// Table of the port settings.
     pub attributes: Table,
@@ -51,13 +51,13 @@ pub struct VlanRange {
 }
 
 impl Port {
-    /// Returns the kind of master whose ports use this member of the oneof `port`.
+    /// Returns the kind of master that uses this member of the oneof `port` for its port settings.
     pub fn kind_of(member: &str) -> Option<(&'static KindSpec, &'static PortSpec)> {
         let mut kinds = KINDS.iter().map(|kind| kind.spec());
         kinds.find_map(|spec| Some((spec, spec.ports.filter(|ports| ports.member == member)?)))
     }
 
-    /// Returns the settings of a port for which the user sets nothing; `None` if links of this kind have no ports.
+    /// Returns the port settings that apply if the user sets none; `None` if links of this kind cannot have ports.
     pub fn bare(of: &KindSpec) -> Option<Port> {
         let ports = of.ports?;
         Some(Port {

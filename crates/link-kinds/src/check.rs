@@ -12,7 +12,7 @@ pub struct Invalid {
     pub reason: &'static str,
     /// Names of the fields that the user must change.
     pub fields: Vec<String>,
-    /// Message for people that describes the problem and says what to write instead.
+    /// Human-readable message that describes the problem and says what to write instead.
     pub message: String,
 }
 
@@ -26,7 +26,7 @@ impl Invalid {
         }
     }
 
-    /// Creates the error for an interface that sets a member of `link` belonging to another kind.
+    /// Creates the error for an interface that sets the wrong member of `link` for its kind.
     pub(super) fn link_mismatch(type_name: &str) -> Self {
         let message = format!("Linux interface reference does not match the interface type {type_name}");
         Invalid::new("LinkMismatch", &["link"], message)
@@ -168,7 +168,7 @@ fn names(field: &FieldDescriptor) -> String {
     }
 }
 
-/// Reads a text field; empty if it is not set.
+/// Reads a text field. Returns an empty string if the field is not set.
 pub(super) fn text(message: &DynamicMessage, field: &str) -> String {
     let value = message.get_field_by_name(field);
     value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()

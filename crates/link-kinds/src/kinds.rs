@@ -1,5 +1,4 @@
-//! The list of all kinds. Each kind has its own file for everything that is specific to it. A good example is
-//! `kinds/vrf_device.rs`.
+//! The list of all link kinds. Each kind is defined in a file of its own. A good example is `kinds/vrf_device.rs`.
 
 use super::LinkKind;
 
@@ -24,5 +23,5 @@ pub static KINDS: &[&dyn LinkKind] = &[
     &vlan::Vlan,
 ];
 
-/// Kind of the links that other programs manage and that the agent only refers to.
+/// Kind of link that other programs manage. The agent only refers to links of this kind.
 pub(super) static REFERRED: &dyn LinkKind = &existing::Existing;

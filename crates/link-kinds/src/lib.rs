@@ -28,7 +28,8 @@ pub fn by_type(name: &str) -> Option<&'static dyn LinkKind> {
     KINDS.iter().copied().find(|kind| kind.spec().type_name == name)
 }
 
-/// Returns the kind with this IFLA_INFO_KIND, such as `veth`. Considers only kinds whose links the agent creates or takes over.
+/// Returns the kind with this IFLA_INFO_KIND, such as `veth`. Searches only the kinds of links that the agent creates or takes
+/// over.
 pub fn by_info_kind(info_kind: &str) -> Option<&'static dyn LinkKind> {
     let has_it = |kind: &&dyn LinkKind| !info_kind.is_empty() && kind.spec().info_kind == info_kind;
     KINDS.iter().copied().find(has_it)
@@ -43,7 +44,7 @@ pub fn of_link(info_kind: &str, name: &str) -> Option<&'static dyn LinkKind> {
     }
 }
 
-/// Returns the kind of the links that other programs manage and that the agent only refers to.
+/// Returns the kind for links that other programs manage. The agent only refers to these links.
 pub fn referred() -> &'static dyn LinkKind {
     kinds::REFERRED
 }

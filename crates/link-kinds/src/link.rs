@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone)]
 pub struct Link {
     kind: &'static dyn LinkKind,
-    /// Settings of the link itself. The settings that it has as a port are not included.
+    /// Settings of the link itself, without its settings as a port of a master.
     pub settings: Settings,
     /// Names of the interfaces that the link refers to, in the order in which its kind declares the references.
     references: Box<[String]>,

@@ -1,5 +1,5 @@
-//! Link and port settings, stored as the numbers that the kernel uses. Reads settings from a message, encodes them for creation
-//! and changes, and compares them.
+//! Link and port settings, stored as the numbers that the kernel uses. This module reads settings from a message, encodes them as
+//! netlink attributes, and compares them.
 //!
 //! All functions loop over a [`Table`] and do not depend on the kind.
 
@@ -19,8 +19,8 @@ pub type Table = &'static [&'static Attribute];
 #[derive(Clone)]
 pub struct Settings {
     pub(super) table: Table,
-    /// Number that the kernel uses for each setting, in table order; `None` if the agent does not manage the setting or does not
-    /// know its number.
+    /// Number that the kernel uses for each setting, in table order; `None` if the agent does not manage the setting or the
+    /// number is unknown.
     numbers: Box<[Option<u32>]>,
     /// Settings that the user sets explicitly, as a bit set of positions in the table.
     explicit: u64,
@@ -58,7 +58,7 @@ pub struct Difference {
     pub to: u32,
 }
 
-/// Compares only the settings in effect, so an explicitly set default is equal to an unset field.
+/// Compares only the effective settings, so an explicitly set default is equal to an unset field.
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.table, other.table) && self.numbers == other.numbers
@@ -75,7 +75,7 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Creates settings whose numbers are all unknown.
+    /// Creates settings with unknown numbers.
     pub fn bare(table: Table) -> Self {
         Settings {
             table,
@@ -105,7 +105,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Writes the settings into the fields of a message. Leaves a field unset if its setting has the default.
+    /// Writes the settings into the fields of a message. Leaves a field unset if its setting has the default value.
     pub(super) fn write(&self, message: &mut DynamicMessage, descriptor: &MessageDescriptor) {
         for (attribute, number) in self.table.iter().zip(&*self.numbers) {
             let shown = number.filter(|number| match attribute.unset {
@@ -121,7 +121,8 @@ impl Settings {
                 Kind::Enum(_) => Value::EnumNumber(number.cast_signed()),
                 _ => Value::U32(number),
             };
-            // This fails only if the message has no such field. A test ensures that each message has all fields of its table.
+            // This call fails only if the message does not have the field. A test ensures that each message has all fields of its
+            // table.
             let _ = message.try_set_field(&field, value);
         }
     }
@@ -169,7 +170,7 @@ impl Settings {
             })
     }
 
-    /// Returns each feature whose state is known from the settings, together with that state.
+    /// Returns the features with a known state, each together with its state.
     pub fn features(&self) -> impl Iterator<Item = (Feature, bool)> {
         self.all().filter_map(|(_, attribute, number)| match attribute.at {
             At::Feature(feature) => Some((feature, number? != 0)),
@@ -250,8 +251,7 @@ impl Settings {
         differing.collect()
     }
 
-    /// Returns a bit set of the settings that the user sets explicitly and that the agent would otherwise leave alone
-    /// ([`Unset::LeftAlone`]).
+    /// Returns a bit set of the explicitly set settings that the agent would otherwise leave alone ([`Unset::LeftAlone`]).
     pub fn set_bits(&self) -> u64 {
         let set = self.all().filter(|(at, attribute, _)| {
             let is_set = self.explicit >> at & 1 == 1;

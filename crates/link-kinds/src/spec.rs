@@ -1,4 +1,4 @@
-//! Types of the tables that describe a link kind; the top-level type is [`KindSpec`].
+//! Types for the tables that describe link kinds. The top-level type is [`KindSpec`].
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub trait LinkKind: Sync {
     /// Checks rules that involve several fields of an interface.
     ///
     /// # Errors
-    /// Returns the violated rule and what to write instead.
+    /// Returns an error that describes the violated rule and says what to write instead.
     fn check(&self, _given: &Given<'_>) -> Result<(), Invalid> {
         Ok(())
     }
@@ -30,7 +30,7 @@ pub struct KindSpec {
     pub type_name: &'static str,
     /// Human-readable name for an interface of this kind.
     pub title: &'static str,
-    /// Name of the member of the oneof `link` that contains the settings; empty if the kind has no settings.
+    /// Member of the oneof `link` that contains the settings; empty if the kind has no settings.
     pub member: &'static str,
     /// Kind of the link in the kernel (IFLA_INFO_KIND); empty if the kernel reports none.
     pub info_kind: &'static str,
@@ -53,7 +53,8 @@ pub struct KindSpec {
     pub ports: Option<&'static PortSpec>,
     /// Field that contains the VLANs of the bridge itself; `None` for kinds other than bridges.
     pub own_vlans: Option<&'static str>,
-    /// Settings whose combination must be unique among the links on one parent; `None` if links can have the same settings.
+    /// Combination of settings that must be unique among the links on one parent; `None` if several links can have the same
+    /// settings.
     pub unique: Option<Unique>,
     /// Namespace sysctls (name and value) that must be set before a link of this kind is created.
     pub sysctls: &'static [(&'static str, &'static str)],
@@ -70,7 +71,7 @@ pub struct KindSpec {
 }
 
 impl KindSpec {
-    /// Returns the table with the defaults for Ethernet-like links that the agent creates.
+    /// Returns a table with the defaults for Ethernet-like links that the agent creates.
     pub const fn created(type_name: &'static str, member: &'static str, info_kind: &'static str) -> Self {
         KindSpec {
             type_name,
@@ -220,19 +221,19 @@ impl Scale {
     }
 }
 
-/// Meaning of an unset field. The numbers are those of the kernel.
+/// Meaning of an unset field. The variants contain the numbers that the kernel uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unset {
     /// There is no default, so the field must be set.
     Required,
-    /// An unset field means the kernel's default, which is this number. When the agent creates a link, it does not send this
-    /// number. A link with a different number has drifted.
+    /// An unset field means the kernel's default, which is this number. The agent does not send this number when it creates a
+    /// link. A link with a different number has drifted.
     KernelDefault(u32),
-    /// An unset field means the agent's default, which is this number. When the agent creates a link, it sends this number,
+    /// An unset field means the agent's default, which is this number. The agent sends this number when it creates a link,
     /// because the kernel has a different default.
     AgentDefault(u32),
-    /// An unset field means that any number is accepted. If the agent has set a number earlier, it resets the setting to this
-    /// number when the field becomes unset.
+    /// An unset field means that any number is accepted. When a field that was set becomes unset, the agent resets the setting to
+    /// this number.
     LeftAlone(u32),
 }
 
@@ -256,14 +257,13 @@ pub struct Attribute {
     pub at: At,
     /// Conversion from the number in the field to the number in the kernel.
     pub scale: Scale,
-    /// Smallest and largest number that the field accepts. Unless the field is required, it also accepts 0, which means "not
-    /// set".
+    /// Smallest and largest number that the field accepts. An optional field also accepts 0, which means "not set".
     pub range: (u32, u32),
     /// Meaning of an unset field.
     pub unset: Unset,
     /// How the setting is changed on an existing link.
     pub change: Change,
-    /// Largest difference at which two kernel numbers count as equal, because the kernel may have rounded one of them.
+    /// Largest difference between two kernel numbers that still count as equal. The kernel may have rounded one of the two.
     pub rounding: u32,
     /// Another setting that must not be 0 for this setting to have an effect. If the other setting is 0, the kernel may even
     /// reject this setting.
@@ -338,7 +338,7 @@ impl Attribute {
     }
 }
 
-/// Settings whose combination must be unique among the links on one parent.
+/// Combination of settings that must be unique among the links on one parent.
 #[derive(Debug)]
 pub struct Unique {
     /// Reason reported for a second link with the same combination.
@@ -375,8 +375,8 @@ pub enum Role {
     },
     /// The parent, that is, the link below this one (IFLA_LINK). If the parent is deleted, the kernel deletes this link too.
     Parent {
-        /// Setting that allows the link to be up while its parent is down, unless the setting is 0. `None` if the link can be up
-        /// only while its parent is up.
+        /// Setting that allows the link to be up while its parent is down. The setting has this effect if it is not 0. `None` if
+        /// the link can be up only while its parent is up.
         up_unless: Option<&'static Attribute>,
     },
     /// The name that a link has before the agent takes it over.
@@ -422,7 +422,7 @@ impl Mtu {
 /// Kernel module that implements a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Module name, as for `modprobe`.
+    /// Module name, as used by `modprobe`.
     pub name: &'static str,
     /// Kernel configuration option, without `CONFIG_`.
     pub option: &'static str,

@@ -1,4 +1,5 @@
-//! Global allocator of the benchmark: the agent's allocator (mimalloc) with a count of the allocated bytes, see [`live_bytes`].
+//! Global allocator of the benchmark. It forwards to the agent's allocator (mimalloc) and counts the allocated bytes (see
+//! [`live_bytes`]).
 #![allow(unsafe_code)]
 
 use std::{
@@ -14,8 +15,8 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-/// Returns the size of the block that mimalloc uses for an allocation. Block sizes are multiples of 16 bytes. From 128 bytes on,
-/// there are four block sizes for each doubling of the size.
+/// Returns the size of the block that mimalloc uses for an allocation. Block sizes are multiples of 16 bytes. Above 128 bytes,
+/// there are only four block sizes between two powers of two.
 fn taken(size: usize) -> usize {
     size.next_multiple_of((size.next_power_of_two() / 8).max(16))
 }
@@ -25,8 +26,8 @@ pub fn live_bytes() -> usize {
     LIVE.load(Ordering::Relaxed)
 }
 
-// Uses a plain load and store instead of an atomic addition: the benchmark has only one thread, and counting must not slow it
-// down.
+// Uses a plain load and store instead of an atomic addition, because the benchmark has only one thread and counting must not slow
+// it down.
 fn count(change: impl Fn(usize) -> usize) {
     LIVE.store(change(LIVE.load(Ordering::Relaxed)), Ordering::Relaxed);
 }

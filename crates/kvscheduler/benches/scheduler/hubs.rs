@@ -1,4 +1,5 @@
-//! Scenarios with hubs (values with very many dependents), where the cost of a scheduler may become quadratic.
+//! Scenarios with hubs, which are values with very many dependents. A badly designed scheduler has quadratic cost in these
+//! scenarios.
 
 use crate::{
     report::{Report, Row},
@@ -19,8 +20,8 @@ fn member(index: usize) -> Key {
     Key::from(format!("config/toy/v1/member/{index:07}"))
 }
 
-/// Measures a fact with many dependents (like a namespace with many interfaces): the fact appears, single dependents are updated,
-/// and the fact disappears.
+/// Measures a fact with many dependents, like a namespace with many interfaces. The fact appears, dependents are updated one at a
+/// time, and the fact disappears.
 fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     let hub = Key::from("fact/hub");
     let mut world = World::new();
@@ -46,7 +47,7 @@ fn one_key(size: usize) -> Vec<(&'static str, Cost)> {
     ]
 }
 
-/// Measures a prefix with many values and equally many dependents, each of which needs any one of the values.
+/// Measures a prefix with many values and the same number of dependents. Each dependent needs any one of the values.
 fn one_prefix(size: usize) -> Vec<(&'static str, Cost)> {
     let mut world = World::new();
     let members = |content: u32| (0..size).map(move |index| put((member(index), Toy::plain(content))));

@@ -1,14 +1,13 @@
-//! Scheduler benchmark: cost per operation, and how it depends on the graph size.
+//! Scheduler benchmark. It measures the cost per operation for different graph sizes.
 //!
 //! ```text
 //! cargo bench -p kvscheduler                         # N = 1,000 to 1,000,000: takes some minutes and 2 GB
 //! cargo bench -p kvscheduler -- life 1000 100000     # only this part (or `hubs`), with these N
 //! ```
 //!
-//! The time covers all calls from the transaction to the last outcome and the last status, and so includes all scheduler work for
-//! an operation. The byte counts cover all memory that the scheduler keeps, including keys and values. Descriptor work is
-//! excluded as far as possible (see [`toy`]). The part that cannot be excluded, dropping a replaced value, is measured and
-//! reported separately.
+//! The measured time covers all scheduler calls from the transaction to the last outcome and the last status. The byte counts
+//! cover all memory that the scheduler keeps, including keys and values. Descriptor work is excluded as far as possible (see
+//! [`toy`]). The time to drop replaced values cannot be excluded, so it is also measured and reported separately.
 //!
 //! Every table compares its rows with the smallest size in the same run. Times are medians of several runs (one run above 300,000
 //! values) and measure processor time, so other load on the machine hardly changes them. The scenarios are in [`life`] and
@@ -31,10 +30,10 @@ use world::{Cost, World, cpu_time};
 const SIZES: &[usize] = &[1_000, 10_000, 100_000, 1_000_000];
 /// Maximum number of updates or deletions of single values in one run.
 const SINGLE_CHANGES_MAX: usize = 20_000;
-/// Total number of values to create for each graph size, so that small graphs are measured in several runs.
+/// Number of values to create for each graph size, summed over all runs. Small graphs are therefore measured in several runs.
 const VALUES: usize = 300_000;
 const RUNS_MAX: usize = 50;
-/// Wall-clock time after which no further run with the same graph size is started, so that the whole benchmark takes only a few
+/// Wall-clock time limit for each graph size. No further run starts after this time, so the whole benchmark takes only a few
 /// minutes.
 const LONGEST: Duration = Duration::from_secs(30);
 
@@ -57,7 +56,7 @@ impl Numbers {
 /// Costs of one life cycle of a graph, from its creation to its deletion.
 struct Life {
     bytes: usize,
-    /// Bytes used by the keys and values passed to the scheduler; included in `bytes`.
+    /// Number of bytes used by the keys and values passed to the scheduler. `bytes` includes these bytes.
     given: usize,
     costs: Vec<(&'static str, Cost)>,
 }
@@ -119,7 +118,7 @@ fn life(n: usize) -> Life {
     Life { bytes, given, costs }
 }
 
-/// Measures the overhead of the benchmark in an update: the time to drop the replaced values.
+/// Measures the time to drop the values that an update replaces. This time is benchmark overhead.
 fn give_up(mut former: Vec<Change<Key, Toy>>, desired: Vec<Change<Key, Toy>>) -> Cost {
     let operations = former.len();
     let start = cpu_time();

@@ -39,8 +39,8 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds the memory used by a graph of `size` base values: `bytes` in total, including `given` bytes for the keys and values
-    /// that were passed to the scheduler.
+    /// Adds the memory use of a graph of `size` base values. `bytes` is the total, which includes `given` bytes for the keys and
+    /// values passed to the scheduler.
     pub fn add_memory(&mut self, size: usize, bytes: usize, given: usize) {
         self.memory.push((size, bytes, given));
     }

@@ -1,4 +1,5 @@
-//! Toy domain for the benchmark: values with dependencies as in a real configuration, with a descriptor that does almost no work.
+//! Toy domain for the benchmark. Its values have dependencies like those of a real configuration, and its descriptor does almost
+//! no work.
 
 use std::sync::Arc;
 
@@ -123,10 +124,9 @@ pub const CELL: usize = 10;
 /// Number of cells that share a namespace.
 const CELLS_IN_NAMESPACE: usize = 100;
 
-/// Ten values that depend on each other. Two of them are the ends of a veth pair: each depends on the other and on a namespace
-/// shared by many cells, and has a derived address and a derived state. Each end has a route and an ARP entry, which need the
-/// state and any address of that end. The remaining four values form a chain, which starts at one of the two ends. Creating a
-/// cell takes twelve operations.
+/// Group of ten values with dependencies. Two values are the ends of a veth pair. Each end depends on the other end and on a
+/// namespace that many cells share. Each end has a derived address and a derived state, and a route and an ARP entry that need
+/// them. The remaining four values form a chain that starts at one of the two ends. Creating a cell takes twelve operations.
 struct Cell(usize);
 
 impl Cell {

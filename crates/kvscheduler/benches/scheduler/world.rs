@@ -1,5 +1,5 @@
-//! Runs a scheduler whose operations all succeed immediately, and measures the processor time that it uses. The time to create
-//! the scheduler's input is not included.
+//! Runs a scheduler and measures its processor time. All operations succeed immediately. The time to create the scheduler's input
+//! is not included.
 
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ impl World {
         })
     }
 
-    /// Performs consecutive transactions and returns their total cost. Each starts when nothing is left to do for the previous
-    /// one.
+    /// Performs transactions one after another and returns their total cost. A transaction starts when the previous one is
+    /// complete.
     pub fn transactions(&mut self, transactions: Vec<Vec<Change<Key, Toy>>>) -> Cost {
         self.measured(|world| {
             for changes in transactions {

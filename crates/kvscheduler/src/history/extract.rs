@@ -1,4 +1,4 @@
-//! Copies of values, value states and history, for readers.
+//! Copies of the values, their states and the history, made for readers.
 //!
 //! Taking a copy is cheap, because values and records are shared. All further work, such as reconstructing revisions from the
 //! records, is done outside the scheduler, and only when a reader needs it.
@@ -123,7 +123,7 @@ impl<D: Domain> Scheduler<D> {
         })
     }
 
-    /// Returns the state of a value; `None` if there is no value and the key is only mentioned by other values.
+    /// Returns the state of a value; `None` for a key that has no value and is only mentioned by other values.
     fn sighting(&self, id: NodeId) -> Option<Sighting<D::Key, D::Value>> {
         let node = &self.graph[id];
         let state = node.trace.state;
@@ -152,7 +152,7 @@ fn reported<D: Domain>(node: &Node<D>) -> Option<Status<D::Key>> {
     node.status.status().map(std::borrow::Cow::into_owned)
 }
 
-/// [`Extract`] whose values are not sorted yet.
+/// [`Extract`] with values that are not sorted yet.
 pub struct Pick<D: Domain>(Extract<D>);
 
 impl<D: Domain> Pick<D> {
@@ -182,7 +182,7 @@ impl<D: Domain> Extract<D> {
         &self.records
     }
 
-    /// Returns the domain.
+    /// Returns the domain of the scheduler from which this extract was taken.
     pub fn domain(&self) -> &D {
         &self.domain
     }
@@ -227,8 +227,8 @@ impl<D: Domain> Extract<D> {
         let Some(descriptor) = self.domain.descriptor(key) else {
             return Vec::new();
         };
-        // If only derived values are added or removed, no operation on the value itself is recorded. Therefore, the values in the
-        // transaction records are considered too.
+        // No operation on the value itself is recorded when only its derived values are added or removed. Therefore, the values
+        // in the transaction records are considered too.
         let operations = self.records.iter().flat_map(|record| &record.operations);
         let operations = operations.filter(|operation| operation.key == *key);
         let recorded = operations.flat_map(|operation| [&operation.before.value, &operation.after.value]);
@@ -288,8 +288,8 @@ impl<D: Domain> Extract<D> {
                 changes.entry(operation.key.clone()).or_default().push((record.seq, operation));
             }
         }
-        // The records are in the order in which the transactions completed. The operations on one key must first be sorted by
-        // time.
+        // The records are in the order in which the transactions completed. The operations on each key must be sorted by time
+        // first.
         changes
             .values_mut()
             .for_each(|list| list.sort_by_key(|(_, operation)| operation.at));

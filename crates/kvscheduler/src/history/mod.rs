@@ -15,12 +15,12 @@ use record::TransactionRecord;
 pub struct HistorySettings {
     /// True if completed transactions are recorded.
     pub enabled: bool,
-    /// Maximum age. Transactions that ended longer ago than this are dropped.
+    /// Maximum age of a transaction, counted from its end. Older transactions are dropped.
     pub age: Duration,
     /// Maximum number of transactions to keep.
     pub transactions: usize,
-    /// Maximum number of operations to keep over all transactions. Planned operations, named values and errors count towards this
-    /// limit as well. A single transaction keeps at most a quarter of this number of operations.
+    /// Maximum number of operations to keep for all transactions together. Planned operations, values named by transactions, and
+    /// errors also count towards this limit. A single transaction keeps at most a quarter of this number of operations.
     pub operations: usize,
 }
 
@@ -116,7 +116,7 @@ impl<K, V> History<K, V> {
 
     /// Returns the transaction with this sequence number.
     pub fn get(&self, seq: u64) -> Option<&TransactionRecord<K, V>> {
-        // The records are in completion order, which is only roughly the order of the sequence numbers. Recent ones are at the
+        // The records are in completion order, which can differ from the order of the sequence numbers. Recent records are at the
         // end.
         self.records().rev().find(|record| record.seq == seq)
     }

@@ -112,7 +112,7 @@ pub struct OperationFlags {
 pub struct ValueRecord<K, V> {
     /// Key of the value.
     pub key: K,
-    /// The value. `None` for a deletion, or if the value cannot be used.
+    /// Requested value. `None` for a deletion or an unusable value.
     pub value: Option<V>,
     /// Origin of the value: `FromNB` or `FromSB`.
     pub origin: Origin,

@@ -24,7 +24,7 @@ pub struct Revision<K, V> {
     pub value: Option<V>,
     /// State of the value.
     pub state: ValueState,
-    /// True if dependents could rely on the value in this period. For a past revision, this follows from the state alone.
+    /// True if dependents could rely on the value in this period. For a past revision, this flag is derived from the state alone.
     pub available: bool,
     /// Error text of the value; `None` if it had no error.
     pub error: Option<Arc<str>>,
@@ -90,7 +90,7 @@ pub enum Flag {
 }
 
 impl Flag {
-    /// All flags.
+    /// All flags, in the order of their numbers.
     pub const ALL: [Flag; 6] = [
         Flag::LastUpdate,
         Flag::Error,

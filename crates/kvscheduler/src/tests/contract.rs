@@ -1,5 +1,5 @@
-//! Tests of the guarantees that ligato vpp-agent gives to its clients, and of known weaknesses of ligato vpp-agent. Other modules
-//! contain further tests of both.
+//! Tests that the scheduler gives the guarantees of ligato vpp-agent and does not have its known weaknesses. Other modules
+//! contain further tests for both topics.
 
 use super::*;
 use crate::history::record::Origin;

@@ -1,4 +1,5 @@
-//! Effects returned by a descriptor (operations, a no-op, or an error), and what is recorded as applied.
+//! Tests of the effects that a descriptor returns (operations, a no-op, or an error), and of the values that are recorded as
+//! applied.
 //!
 //! In the domain used by these tests, an applied value contains more than the desired one.
 
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use crate::*;
 
-/// Domain whose values are text. An applied value ends with one `|` for each time that it was written.
+/// Domain with text values. An applied value ends with one `|` for each write.
 #[derive(Clone)]
 struct Counter;
 

@@ -178,7 +178,7 @@ fn repaired_damage_is_reported_in_the_status() {
         lost: vec!["a/0".into()],
     };
     assert_eq!(world.statuses["a"].last_repair, Some(repair.clone()));
-    // If an observed derived value matches the desired value, no repair is reported, unlike after the repair of a changed value.
+    // The derived value already matches the desired value when it is observed, so no repair is reported.
     world.scheduler.found(vec![(key("a/0"), Toy::default())]);
     world.run();
     assert_eq!(world.statuses["a"].last_repair, Some(repair));

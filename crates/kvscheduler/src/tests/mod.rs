@@ -28,7 +28,7 @@ use super::*;
 
 type Key = String;
 
-/// Test value: its dependencies, its derived values, and two kinds of contents. A change of `shape` requires re-creation.
+/// Test value with dependencies, derived values and two kinds of content. A change of `shape` requires re-creation.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Toy {
     content: u32,
@@ -56,7 +56,8 @@ enum Do {
     Recover(String),
 }
 
-/// Test domain. Has a descriptor for all keys except `fact/…` and, while `knows_all` is not set, `unknown/…`.
+/// Test domain with a descriptor for all keys except `fact/…` and `unknown/…`. If `knows_all` is set, the descriptor also handles
+/// `unknown/…`.
 #[derive(Clone, Default)]
 struct ToyDomain {
     knows_all: Arc<AtomicBool>,
@@ -158,7 +159,7 @@ impl Descriptor<ToyDomain> for ToyDomain {
         let mut others = inside.filter(|other| *other != key).filter_map(|other| view.desired(other));
         others.any(|other| other.claims.iter().any(|claim| value.claims.contains(claim)))
     }
-    /// Values under `restless/…` are always stale, so they are always re-created, without an operation.
+    /// Values under `restless/…` are always stale. The scheduler therefore re-creates them again and again, without an operation.
     fn stale(&self, key: &Key, _: &Toy, _: &View<'_, Self>) -> bool {
         never_settles(key)
     }

@@ -108,8 +108,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Returns the expected contents of the kernel: the largest set of desired values whose dependencies are all in the set or among
-/// the facts, together with their derived and implied values.
+/// Returns the expected contents of the kernel. They are the largest set of desired values that depend only on each other and on
+/// facts, together with their derived and implied values.
 fn model(desired: &BTreeMap<String, Toy>, facts: &BTreeMap<String, ()>) -> BTreeMap<String, u32> {
     let mut alive: BTreeMap<String, &Toy> = desired.iter().map(|(key, value)| (key.clone(), value)).collect();
     loop {
@@ -378,8 +378,8 @@ fn obsolete_failed_deletion_does_not_block_the_value() {
     assert_eq!(world.state("v/00"), Some(ValueState::Configured), "{status:?}");
 }
 
-/// Regression: when the deletion had failed and was no longer needed, the pending update was never performed, so the derived
-/// values were missing.
+/// Regression: after a failed deletion was no longer needed, the pending update was never performed. The derived values were
+/// missing.
 #[test]
 fn update_is_performed_after_an_obsolete_failed_deletion() {
     let world = world_after([

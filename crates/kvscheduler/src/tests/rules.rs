@@ -745,7 +745,8 @@ fn values_taken_along_stay_if_the_deletion_fails() {
     assert_eq!(world.log.len(), 3, "{:?}", world.log);
 }
 
-/// An operation in flight completes even if its value is no longer desired. Until then, its dependencies must stay.
+/// An operation in flight completes even if its value is no longer desired. The dependencies of the value must stay until the
+/// operation completes.
 #[test]
 fn dependencies_of_a_creation_in_flight_stay_until_it_completes() {
     let mut world = World::new();

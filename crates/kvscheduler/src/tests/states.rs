@@ -3,7 +3,7 @@
 use super::*;
 use crate::history::extract::Scope;
 
-/// Name of a state, how the value `a` reaches it, and the published state (`None` if nothing is published).
+/// Name of a state, function that brings the value `a` into this state, and published state (`None` if nothing is published).
 type Row = (&'static str, fn(&mut World), Option<ValueState>);
 
 fn claiming(name: &str) -> Toy {

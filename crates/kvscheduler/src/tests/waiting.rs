@@ -291,8 +291,8 @@ fn claiming(needs: &[&str]) -> Toy {
     }
 }
 
-/// After a restart, `b` still exists and holds the claim, but `place/p`, which contains `b`, is not open yet. `a` must not take
-/// the claim in the meantime.
+/// After a restart, `b` still exists and holds the claim, but its namespace `place/p` is not open yet. Until it is open, `a` must
+/// not get the claim.
 #[test]
 fn claim_is_reserved_for_values_in_a_place_that_is_being_opened() {
     let mut world = World::new();

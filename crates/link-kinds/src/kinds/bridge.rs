@@ -4,8 +4,8 @@
 
 use crate::{At, Attribute, Given, Invalid, KindSpec, LinkKind, Module, Mtu, MtuDefault, PortSpec, Scale, Unset, Wire};
 
-// Attribute numbers are IFLA_BR_* of linux/if_link.h. The kernel stores times in units of 10 ms and rounds them to its timer
-// tick.
+// Attribute numbers are the IFLA_BR_* constants in linux/if_link.h. The kernel stores times in units of 10 ms and rounds them to
+// its timer tick.
 
 static VLAN_FILTERING: Attribute = Attribute::switch("vlan_filtering", "VLAN filtering", At::Info(7, Wire::U8));
 /// The field values 0 and 1 stand for ETH_P_8021Q (0x8100) and ETH_P_8021AD (0x88a8).
@@ -46,7 +46,7 @@ static MCAST_SNOOPING: Attribute =
 static MCAST_QUERIER: Attribute = Attribute::switch("mcast_querier", "multicast querier", At::Info(25, Wire::U8));
 static GROUP_FWD_MASK: Attribute = Attribute::new("group_fwd_mask", "group forwarding mask", At::Info(9, Wire::U16)).range(0, 65_535);
 
-// Attribute numbers are IFLA_BRPORT_* of linux/if_link.h.
+// Attribute numbers are the IFLA_BRPORT_* constants in linux/if_link.h.
 
 static ISOLATED: Attribute = Attribute::switch("isolated", "isolation", At::Info(33, Wire::U8));
 static HAIRPIN: Attribute = Attribute::switch("hairpin", "hairpin mode", At::Info(4, Wire::U8));

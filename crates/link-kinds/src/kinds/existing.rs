@@ -1,6 +1,6 @@
 //! EXISTING: a link in the agent's own namespace that another program manages.
 //!
-//! The agent never creates, changes or deletes such a link.
+//! The agent refers to the link but never creates, changes or deletes it.
 
 use crate::{Given, Invalid, KindSpec, LifeCycle, LinkKind, Mtu, MtuDefault};
 

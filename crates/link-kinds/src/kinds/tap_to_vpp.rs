@@ -1,7 +1,7 @@
 //! TAP_TO_VPP: the Linux side of a TAP that was created by VPP or another packet processor.
 //!
-//! The agent never creates or deletes such a link. It finds the link by its original name and takes it over. When it gives the
-//! link back, it restores that name.
+//! The agent never creates or deletes this link. It finds the link by its original name and takes it over. When the link is no
+//! longer desired, the agent restores the original name.
 
 use crate::{KindSpec, LifeCycle, LinkKind, Reference, Role};
 

@@ -2,7 +2,7 @@
 
 use crate::{At, Attribute, KindSpec, LinkKind, Module, Mtu, MtuDefault, Reference, Role, Scale, Unique, Unset, Wire};
 
-// Attribute numbers are IFLA_VLAN_* of linux/if_link.h; flags are VLAN_FLAG_* of linux/if_vlan.h.
+// Attribute numbers are the IFLA_VLAN_* constants in linux/if_link.h. Flags are the VLAN_FLAG_* constants in linux/if_vlan.h.
 
 static ID: Attribute = Attribute::new("id", "VLAN id", At::Info(1, Wire::U16))
     .range(1, 4_094)
