@@ -1,8 +1,8 @@
-//! Database files that appear under their final name only once they are complete.
+//! Creates database files under a temporary name and renames them when they are complete.
 //!
-//! Otherwise, an agent that is killed while creating a database would leave a file that looks damaged at the next start. A new database
-//! is therefore created as `<name>.new` and renamed once it is complete. The creating process locks the file first, and holds the lock
-//! while the database is open.
+//! A new database is created as `<name>.new`. Without the rename, an agent that is killed while it creates a database would leave
+//! a file that looks damaged at the next start. The creating process locks the file first, and keeps the lock while the database
+//! is open.
 
 use std::fs::File;
 

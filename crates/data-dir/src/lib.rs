@@ -1,9 +1,9 @@
-//! Directory for files that must survive a restart and that only the agent's user can read or write.
+//! Manages the data directory. Its files survive a restart, and only the agent's user can read or write them.
 //!
-//! Opening the directory sets its mode to 0700, and opening a file in it sets the file's mode to 0600, regardless of the umask. Symbolic
-//! links are never followed. A directory or file that another user owns or can write to is rejected, because its contents determine what
-//! the agent does as root. Files are opened through the directory's descriptor, so replacing a component of the directory's path later has
-//! no effect.
+//! Opening the directory sets its mode to 0700, and opening a file in it sets the file's mode to 0600, regardless of the umask.
+//! Symbolic links are never followed. A directory or file that another user owns or can write to is rejected, because its
+//! contents determine what the agent does as root. Files are opened through the directory's descriptor, so a later change to the
+//! directory's path has no effect.
 
 use std::{
     ffi::OsString,
@@ -259,7 +259,7 @@ fn create(path: &Path) -> Result<(), DataDirError> {
 
 fn cannot_open_directory(path: &Path, errno: Errno) -> DataDirError {
     match readlinkat(CWD, path, Vec::new()) {
-        // For a symbolic link, the kernel returns ENOTDIR and not ELOOP, because it checks O_DIRECTORY first.
+        // The kernel returns ENOTDIR instead of ELOOP for a symbolic link, because it checks O_DIRECTORY first.
         Ok(_) => unsafe_path(
             path,
             link_problem(CWD, path),

@@ -10,8 +10,8 @@ use tokio::{
 
 use crate::refusal::PREFACE;
 
-/// Reads the first bytes of a connection until they show whether the client uses HTTP/2. For an HTTP/2 client, the returned bytes are equal
-/// to [`PREFACE`]. The caller must put the bytes back in front of the stream with [`Prefixed`](crate::Prefixed).
+/// Reads the first bytes of a connection until they show whether the client uses HTTP/2. The returned bytes equal [`PREFACE`] if
+/// the client uses HTTP/2. The caller must put the bytes back in front of the stream with [`Prefixed`](crate::Prefixed).
 ///
 /// # Errors
 /// Returns the stream's error, or `UnexpectedEof` if the stream ends before the first byte.
@@ -30,8 +30,8 @@ pub async fn beginning(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<
 
 /// Serves a connection until it ends.
 ///
-/// Once `stop` completes, the connection accepts no new requests, but those in flight can still finish. Once `idle` completes,
-/// the connection is shut down gracefully, and is dropped if the client has not closed it within `drain_timeout`.
+/// After `stop` completes, the connection accepts no new requests, but requests in flight can still finish. After `idle`
+/// completes, the connection is shut down gracefully. It is dropped if the client does not close it within `drain_timeout`.
 ///
 /// # Errors
 /// Returns the connection's error.

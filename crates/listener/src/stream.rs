@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// Stream whose writes fail if the peer accepts no data within the time limit.
+/// Stream on which a write fails if the peer accepts no data within the time limit.
 pub struct TimeLimited<S> {
     stream: S,
     time_limit: Duration,

@@ -42,7 +42,7 @@ pub(super) fn add(index: u32, spec: &AddressSpec, detection: AddressDetection, t
     if let IpAddr::V4(address) = spec.address
         && address.is_loopback()
     {
-        // Like `ip address add`, use host scope for 127.0.0.0/8, whose addresses never leave the host.
+        // Use host scope for 127.0.0.0/8, like `ip address add` does, because these addresses are valid only on this host.
         message.header.scope = AddressScope::Host;
     }
     let flags = match detection {
@@ -96,8 +96,8 @@ fn parse(payload: &[u8]) -> Option<AddressState> {
             _ => {}
         }
     }
-    // If the address has a peer, IFA_ADDRESS is the peer's address and IFA_LOCAL is the address of the link itself. For an IPv6
-    // address without a peer, the kernel does not send IFA_LOCAL.
+    // IFA_LOCAL is the address of the link itself. IFA_ADDRESS is the peer's address if there is a peer. The kernel does not send
+    // IFA_LOCAL for an IPv6 address without a peer.
     let address = AddressSpec {
         address: local.or(address)?,
         prefix_len,

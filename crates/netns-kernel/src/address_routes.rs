@@ -63,7 +63,7 @@ fn network_of(spec: AddressSpec) -> IpAddr {
 
 fn of_ipv4(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Vec<AddressRoute> {
     let spec = state.address;
-    // For unusual addresses (0.0.0.0/8, multicast and reserved addresses), the kernel creates other routes or none.
+    // The kernel creates different routes or no routes for unusual addresses (0.0.0.0/8, multicast and reserved addresses).
     let first = network_of(AddressSpec { prefix_len: 8, ..spec });
     let is_usual = matches!(first, IpAddr::V4(first) if (1..224).contains(&first.octets()[0]));
     if !is_usual {
@@ -94,19 +94,19 @@ fn of_ipv6(link: &LinkState, state: &AddressState, vrf_table: Option<u32>) -> Ve
 
 /// Returns whether the agent reads and checks the kernel's routes for an address.
 ///
-/// The agent reads these routes for its own addresses. Before Linux 5.18, no address has a protocol number. The agent therefore
-/// also reads the routes for addresses without a protocol number, except addresses of link or host scope, which the kernel
-/// assigns by itself.
+/// The agent reads these routes for its own addresses. Before Linux 5.18, addresses have no protocol number, so addresses without
+/// a protocol number are included too. Addresses of link or host scope without a protocol number are excluded, because the kernel
+/// assigns them by itself.
 pub fn are_routes_read(state: &AddressState) -> bool {
     state.protocol == super::PROTOCOL || state.protocol == 0 && state.scope < libc::RT_SCOPE_LINK
 }
 
-/// Maximum number of foreign routes in a namespace whose routes are read with one unfiltered dump. Above this number, two
-/// filtered dumps are faster.
+/// Maximum number of foreign routes in a namespace that is read with one unfiltered dump. Above this number, two filtered dumps
+/// are faster.
 const OTHERS_MAX: usize = 500;
 
-/// Reads the agent's routes in a namespace. For each address family in which the agent has addresses, also reads the routes that
-/// the kernel created for addresses.
+/// Reads the agent's routes in a namespace. Also reads the routes that the kernel created for addresses, but only for address
+/// families in which the agent has addresses.
 ///
 /// `others` is the highest number of foreign routes that earlier dumps of the namespace have returned. This function updates
 /// the number.
@@ -158,7 +158,7 @@ impl Worker {
         }
     }
 
-    /// Returns the routes that the kernel should have for an address but does not have. Reads the link, its addresses and its
+    /// Returns the routes of an address that the kernel should have but does not have. Reads the link, its addresses and its
     /// routes again.
     fn missing_routes(&mut self, on: On<'_>, spec: &AddressSpec) -> Result<Vec<AddressRoute>, Failure> {
         let (netns, name, _) = on;

@@ -57,9 +57,9 @@ impl Worker {
         self.restore_routes(on, spec, detection)
     }
 
-    /// Performs a change on a link, like [`Self::on_link`]. The change concerns the address or destination `about`.
+    /// Performs a change on a link, like [`Self::on_link`]. `about` is the address or the route destination to change.
     ///
-    /// If `about` is an IPv6 address and IPv6 is disabled on the link, enables IPv6 and tries again.
+    /// Enables IPv6 on the link and tries again if `about` is an IPv6 address and IPv6 is disabled.
     pub(super) fn on_enabled_link(
         &mut self,
         on: On<'_>,
@@ -82,7 +82,7 @@ impl Worker {
 
     /// Adds a hint to the failure message if the MTU of the link is too small for IPv6.
     ///
-    /// For such a link, the kernel reports only that the link or its IPv6 settings do not exist.
+    /// The kernel's own error text does not mention the MTU. It says only that the link or its IPv6 settings do not exist.
     fn blame_mtu(&mut self, (netns, link, _): On<'_>, action: &impl Fn() -> String, failure: Failure) -> Failure {
         // Another program may have changed the MTU since the link was read.
         self.links.remove(&(netns, link.to_owned()));
@@ -230,7 +230,7 @@ impl Worker {
 
 /// Returns whether the kernel refused the request because IPv6 is disabled on the link.
 ///
-/// For addresses and routes, the kernel returns only EACCES, without a text.
+/// The kernel returns only EACCES and no error text for addresses and routes.
 fn says_ipv6_is_disabled(failure: &Failure) -> bool {
     failure.errno == Some(Errno::EACCES as i32) || failure.kernel_text.contains("IPv6 is disabled")
 }

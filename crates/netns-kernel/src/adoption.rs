@@ -3,8 +3,8 @@
 //! A link that does not meet all conditions for adoption is left unchanged. Each request identifies the link by the index that
 //! was read together with the checked properties. The kernel does not assign this index to another link while the link exists.
 //!
-//! An adoption can be incomplete, because the agent can be killed between adopting the two ends of a pair, or because the
-//! kernel can refuse a setting. A link that already has the agent's ownership mark is therefore accepted.
+//! An adoption remains incomplete if the agent is killed after it has adopted one end of a pair, or if the kernel refuses a
+//! setting. A link that already has the agent's ownership mark is therefore accepted.
 
 use super::{
     failure,
@@ -14,9 +14,9 @@ use super::{
 };
 
 impl Worker {
-    /// Adopts the existing link or pair that has the names of the links to create. Fails if it cannot be adopted.
+    /// Adopts the existing link or pair with the desired names. Fails if the link or pair cannot be adopted.
     ///
-    /// `refused` is the failure of the creation request. It is returned unchanged if adoption is not allowed.
+    /// `refused` is the error of the creation request. This function returns it unchanged if adoption is not allowed.
     pub(super) fn adopt(&mut self, create: &CreateLink, refused: Failure) -> Result<(), Failure> {
         match &create.peer {
             Some(peer) => self.adopt_pair([&create.end, &peer.end], &create.info, refused),
@@ -134,7 +134,8 @@ fn check_info(found: &LinkState, info: &LinkInfo, refused: &Failure) -> Result<(
     Ok(())
 }
 
-/// Formats the value of an attribute for messages: as a number if it is 1, 2 or 4 bytes long, otherwise in hexadecimal.
+/// Formats the value of an attribute for messages. A value of 1, 2 or 4 bytes is shown as a number, and any other value in
+/// hexadecimal.
 fn show(value: &[u8]) -> String {
     match *value {
         [] => "unset".to_owned(),
@@ -145,7 +146,7 @@ fn show(value: &[u8]) -> String {
     }
 }
 
-/// Returns the failure for an existing link that cannot be adopted.
+/// Returns the error for an existing link that cannot be adopted.
 fn unfit(refused: &Failure, why: &str) -> Failure {
     failure::foreign(format!("{}. The link cannot be adopted: {why}", refused.message))
 }

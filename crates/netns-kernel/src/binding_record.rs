@@ -1,7 +1,7 @@
 //! A file that records which process each namespace reference is bound to.
 //!
-//! With this record, the agent detects a PID that was reused while the agent was down. The record is optional. Without the
-//! record, a restarted agent binds each reference to whichever process the reference leads to after the restart.
+//! The agent uses this record to detect a PID that was reused while the agent was down. The record is optional. Without the
+//! record, a restarted agent binds each reference to the process that the reference leads to after the restart.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,8 @@ use tracing::warn;
 use super::operation::NamespaceRef;
 use data_dir::DataDir;
 
-/// Returns the identity of the running kernel (`/proc/sys/kernel/random/boot_id`, random(4)); empty if it is not available.
+/// Returns the identity of the running kernel from `/proc/sys/kernel/random/boot_id` (random(4)), or an empty string if it is not
+/// available.
 ///
 /// Process start times are relative to the boot, so they are meaningless after a reboot.
 pub fn boot_id() -> String {

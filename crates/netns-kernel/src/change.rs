@@ -25,15 +25,14 @@ impl Worker {
         let mut changes = changes.clone();
         let adopted = found.alias.strip_suffix(ADOPTED_MARK).map(str::to_owned);
         if let Some(info) = changes.info.as_mut().filter(|_| changes.alias.is_some()) {
-            // For a link that may have been adopted, the request contains all settings of the link kind. Drop the settings that
-            // already have the desired value, because a kernel that was built without support for a setting refuses the whole
-            // request.
+            // The request contains all settings of the link kind if the link may have been adopted. Drop the settings that
+            // already have the desired value, because a kernel without support for one of them refuses the whole request.
             self.links.remove(&(netns, name.to_owned()));
             found = self.require(netns, name, "change")?;
             info.data.retain(|attr| found.attribute(attr.number) != Some(&attr.value));
         }
         changes.info = changes.info.filter(|info| !info.data.is_empty());
-        // If the alias differs from the desired one only by the adoption mark, leave the alias unchanged.
+        // Leave the alias unchanged if it differs from the desired alias only by the adoption mark.
         changes.alias = changes.alias.filter(|alias| adopted.as_ref() != Some(alias));
         let reply = if adopted.is_some() && changes.alias.is_none() {
             Reply::Adopted
@@ -133,7 +132,7 @@ impl Worker {
         if found.up {
             changes.up.get_or_insert(true);
         }
-        // The link may have another index in the new namespace.
+        // The link can have a different index in the new namespace.
         let relocated = if move_to.is_some() {
             self.require(target, &name, "find")?
         } else {

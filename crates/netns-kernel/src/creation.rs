@@ -62,7 +62,8 @@ impl Worker {
         }
     }
 
-    /// Returns whether a link in the namespace already has the name of the new link, possibly as an alternative name.
+    /// Returns whether an existing link in the namespace has the name of the new link as its kernel name or as an alternative
+    /// name.
     fn is_in_the_way(&mut self, new: &NewLink) -> Result<bool, Failure> {
         if self.find(new.netns, &new.name)?.is_some() {
             return Ok(true);
@@ -97,8 +98,8 @@ impl Worker {
         })
     }
 
-    /// Sets a sysctl. Ignores a sysctl that the kernel does not have, because the operation that needs the sysctl will fail and
-    /// report the problem.
+    /// Sets a sysctl. Ignores a sysctl that the kernel does not have, because the operation that needs it fails later and reports
+    /// the problem.
     pub(super) fn ensure_sysctl(&mut self, netns: NetnsId, name: &str, value: &'static str) -> Result<(), Failure> {
         match self.namespaces.ensure_sysctl(netns, sysctl::path(name), value) {
             Err(refusal) if !refusal.is(Errno::ENOENT) => {
@@ -109,16 +110,16 @@ impl Worker {
         }
     }
 
-    /// Returns the failure for a refused creation. The failure names the missing kernel module or the conflicting link, if one of
-    /// them is the cause.
+    /// Returns the error for a refused creation. The message names the missing kernel module or the conflicting link if that is
+    /// the cause.
     fn creation_failure(&mut self, create: &CreateLink, refusal: &Refusal) -> Failure {
         let LinkInfo { kind, module, .. } = &create.info;
         let action = match &create.peer {
             Some(peer) => format!("create {kind} pair \"{}\" and \"{}\"", create.end.name, peer.end.name),
             None => format!("create link \"{}\" of kind {kind}", create.end.name),
         };
-        // For an unknown link kind, newer kernels send this text and older kernels send none. Any other text is about a property
-        // of the link.
+        // Newer kernels send this text for an unknown link kind, and older kernels send no text. Any other text describes a
+        // property of the link.
         let unknown_kind = refusal.text.as_ref().is_none_or(|text| text.contains("Unknown device type"));
         if refusal.is(Errno::EOPNOTSUPP) && unknown_kind {
             let place = self.place(create.end.netns);
@@ -155,7 +156,7 @@ impl Worker {
             .unwrap_or_else(|| failure::refused(&action, &self.place(create.end.netns), refusal))
     }
 
-    /// Returns the failure to report if an existing link has the new name as an alternative name.
+    /// Returns the error to report if an existing link has the new name as an alternative name.
     ///
     /// The cached link states do not contain alternative names, so this function looks the name up in the kernel.
     fn alternative_name_in_the_way(&mut self, action: &str, create: &CreateLink, refusal: &Refusal) -> Option<Failure> {

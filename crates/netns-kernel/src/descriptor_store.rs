@@ -1,8 +1,8 @@
-//! Namespaces whose descriptors are also stored outside this process, so that they survive a restart of the agent.
+//! Stores namespace descriptors outside this process, so that they survive a restart of the agent.
 //!
 //! The service manager can store descriptors of a service while the service restarts (systemd.service(5),
-//! `FileDescriptorStoreMax=`). A stored descriptor keeps its namespace alive, so the kernel cannot give the inode number to another
-//! namespace. Therefore a restarted agent can tell whether a reference still leads to the namespace that it led to before.
+//! `FileDescriptorStoreMax=`). A stored descriptor keeps its namespace alive, so the kernel cannot give the inode number to
+//! another namespace. Therefore a restarted agent can detect that a reference leads to a different namespace than before.
 
 use std::{
     collections::HashMap,
@@ -61,12 +61,12 @@ pub(super) struct StoredNamespaces {
     store: Option<Box<dyn DescriptorStore>>,
     /// The namespace of each stored descriptor, by name.
     stored: HashMap<String, NetnsId>,
-    /// Files of namespaces that an earlier run stored and that have not been opened in this run yet, by name.
+    /// Namespace files that an earlier run stored and this run has not opened yet, by name.
     earlier: HashMap<String, File>,
 }
 
 impl StoredNamespaces {
-    /// Returns the contents of the store, given the descriptors that an earlier run stored.
+    /// Creates the set of stored namespaces. `earlier` contains the descriptors that an earlier run stored.
     pub fn new(store: Option<Box<dyn DescriptorStore>>, earlier: Vec<StoredDescriptor>) -> Self {
         let mut namespaces = StoredNamespaces {
             store,
@@ -82,8 +82,8 @@ impl StoredNamespaces {
         namespaces
     }
 
-    /// Returns the namespace that the reference led to in an earlier run; `None` if it is unknown, or if the reference has been
-    /// opened in this run.
+    /// Returns the namespace to which the reference led in an earlier run. Returns `None` if the namespace is unknown, or if this
+    /// run has already opened the reference.
     pub fn earlier(&self, reference: &NamespaceRef) -> Option<NetnsId> {
         let name = name(reference)?;
         self.earlier.contains_key(&name).then(|| self.stored.get(&name).copied())?

@@ -33,7 +33,7 @@ use super::{
     write_count,
 };
 
-/// Maximum time for which dropping the executor waits for the current batch.
+/// Maximum time that dropping the executor waits for the current batch.
 ///
 /// If operations are still running after this time, the network is left in the same state as after a crash of the agent.
 const END_LIMIT: Duration = Duration::from_secs(5);
@@ -46,8 +46,8 @@ pub struct ExecutorConfig {
     /// Channel for events. An event is the id of a namespace in which a relevant change was made. No further event is sent for
     /// the same namespace until [`Executor::rearm`] is called.
     pub event_sender: UnboundedSender<NetnsId>,
-    /// File that records which process each PID was bound to, so that a reused PID is detected after a restart. With `None`,
-    /// nothing is recorded.
+    /// File that stores the process of each bound namespace reference, so that a reused PID is detected after a restart. `None`
+    /// disables the record.
     pub bindings_file: Option<PathBuf>,
     /// Maximum number of watched namespaces. Watched namespaces slow down every program that changes networking on the machine:
     /// 1,000 watched namespaces make each operation 38 µs slower.
@@ -57,8 +57,8 @@ pub struct ExecutorConfig {
     pub awake_max: usize,
     /// Shares into which the open-file limit is divided.
     pub open_files: OpenFiles,
-    /// Store outside this process for the descriptors of open namespaces, so that a namespace is recognised after a restart. With
-    /// `None`, they are stored nowhere.
+    /// Store outside this process for the descriptors of open namespaces. A restarted agent uses the store to recognise a
+    /// namespace. `None` disables the store.
     pub descriptor_store: Option<Box<dyn DescriptorStore>>,
     /// Descriptors that an earlier run left in the store.
     pub stored_descriptors: Vec<StoredDescriptor>,
@@ -171,7 +171,7 @@ impl Executor {
     /// block.
     pub fn submit(&self, tasks: Vec<Task>, tell: impl FnMut(Answer) + Send + 'static) {
         let caller = Caller::new(&tasks, Box::new(tell));
-        // If the thread has ended, `send` returns the batch, and dropping it reports the failure to the caller.
+        // `send` returns the batch if the thread has ended. Dropping the batch reports the failure to the caller.
         let _ = self.messages.send(Message::Batch(Batch { tasks, caller }));
     }
 
@@ -195,7 +195,7 @@ impl Executor {
     ///
     /// Called once all desired namespaces have been opened.
     pub fn remove_unopened_descriptors(&self) {
-        // If the thread has ended, the process is about to end too, and the next run removes them.
+        // Sending fails if the thread has ended. The process then ends soon, and the next run removes the descriptors.
         let _ = self.messages.send(Message::RemoveUnopenedDescriptors);
     }
 
@@ -212,8 +212,8 @@ impl Executor {
 
     /// Stops or resumes listening for changes in all namespaces.
     ///
-    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. With 100
-    /// watched namespaces, a pause saves 3.5 µs per operation.
+    /// Changes during the pause cause no events, so the caller must read all watched namespaces after resuming. A pause saves 3.5
+    /// µs per operation if 100 namespaces are watched.
     pub fn listen(&self, on: bool) {
         self.monitor.watches().listen(on);
     }
@@ -240,7 +240,7 @@ impl Executor {
             .map_err(|error| failure::system("read the directory of named network namespaces", &error.into()))
     }
 
-    /// Deletes a namespace name that an agent with this mark was creating when it was killed.
+    /// Deletes a namespace name that an agent with this mark left behind because it was killed during the creation.
     ///
     /// [`Self::dump_named`] lists such a name as [`NamedTarget::NotANamespace`]. Returns whether the name was deleted.
     ///

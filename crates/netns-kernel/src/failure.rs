@@ -10,7 +10,7 @@ use super::{
     operation::{Failure, FailureKind},
 };
 
-/// Returns the failure for an action that the kernel refused.
+/// Returns the error for an action that the kernel refused.
 ///
 /// `action` completes the phrase "cannot …". `place` describes the namespace.
 pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
@@ -27,7 +27,7 @@ pub(super) fn refused(action: &str, place: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// Returns the failure for an operation that needs a process, file or container that does not exist yet.
+/// Returns the error for an operation on a process, file or container that does not exist yet.
 pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unavailable,
@@ -37,7 +37,7 @@ pub(super) fn unavailable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure for a named object that exists but has the wrong type.
+/// Returns the error for a named object that exists but has the wrong type.
 pub(super) fn unusable(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Unusable,
@@ -47,7 +47,7 @@ pub(super) fn unusable(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure for an operation that the kernel never supports on this link, regardless of the link's state.
+/// Returns the error for an operation that the kernel does not support on this link in any state of the link.
 pub(super) fn unsupported(message: String) -> Failure {
     Failure {
         kind: FailureKind::Unsupported,
@@ -55,7 +55,7 @@ pub(super) fn unsupported(message: String) -> Failure {
     }
 }
 
-/// Returns the failure for a conflict with an object of this agent.
+/// Returns the error for a conflict with an object of this agent.
 pub(super) fn exists(message: String) -> Failure {
     Failure {
         kind: FailureKind::Exists,
@@ -63,7 +63,7 @@ pub(super) fn exists(message: String) -> Failure {
     }
 }
 
-/// Returns the failure for a conflict with a foreign object.
+/// Returns the error for a conflict with a foreign object.
 pub(super) fn foreign(message: String) -> Failure {
     Failure {
         kind: FailureKind::Foreign,
@@ -73,7 +73,7 @@ pub(super) fn foreign(message: String) -> Failure {
     }
 }
 
-/// Returns a failure of the kind `Other`, for a problem that the kernel did not report.
+/// Returns an error of the kind `Other` for a problem that the kernel did not report.
 pub(super) fn other(message: impl Into<String>) -> Failure {
     Failure {
         kind: FailureKind::Other,
@@ -83,7 +83,7 @@ pub(super) fn other(message: impl Into<String>) -> Failure {
     }
 }
 
-/// Returns the failure for a system call that failed. `action` completes the phrase "cannot …".
+/// Returns the error for a system call that failed. `action` completes the phrase "cannot …".
 pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     Failure {
         kind: FailureKind::Other,
@@ -93,7 +93,7 @@ pub(super) fn system(action: &str, refusal: &Refusal) -> Failure {
     }
 }
 
-/// Returns the error in the kernel's own words, with a remedy if one is known.
+/// Returns the kernel's error text, with a remedy if one is known.
 pub(super) fn explain(refusal: &Refusal) -> String {
     match remedy(refusal.errno) {
         Some(remedy) => format!("{}; {remedy}", kernel_words(refusal)),
@@ -110,7 +110,7 @@ pub(super) fn kernel_words(refusal: &Refusal) -> String {
     }
 }
 
-/// Returns only the kernel's own text: the extended acknowledgement text or, without one, the errno(3) text.
+/// Returns the extended acknowledgement text, or the errno(3) text if the kernel sent no extended acknowledgement.
 pub(super) fn kernel_text(refusal: &Refusal) -> String {
     let words = || Errno::from_raw(refusal.errno).desc().to_owned();
     refusal.text.clone().unwrap_or_else(words)

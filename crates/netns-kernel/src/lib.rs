@@ -1,7 +1,7 @@
 //! Executes network operations in Linux network namespaces through system calls, netlink, sysctl and ethtool.
 //!
-//! Contains all `unsafe` blocks and `setns` calls of the program. Makes no decisions, but only performs [`KernelOp`]s and
-//! reports their results. Start reading at [`operation`], then [`Executor`].
+//! This crate contains all `unsafe` blocks and `setns` calls of the program. It makes no decisions: it only performs
+//! [`KernelOp`]s and reports their results. Start reading at [`operation`], then [`Executor`].
 
 mod address;
 mod address_routes;

@@ -228,7 +228,7 @@ pub(super) fn info_of(info: &LinkInfo) -> LinkAttribute {
     LinkAttribute::LinkInfo(attributes)
 }
 
-/// Returns a message with the attributes that all requests for new links have in common.
+/// Returns a message with the attributes that every request for a new link contains.
 ///
 /// The link gets one queue in each direction. More queues would use memory and make the creation slower. On a veth, several
 /// queues are useful only if several CPUs send at the same time.

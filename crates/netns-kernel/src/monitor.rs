@@ -5,9 +5,9 @@
 //!
 //! # Guarantees
 //!
-//! After an event for a namespace, the next one is not sent until [`Watches::rearm`] is called. If the namespace changes before
-//! that call, the next event is sent immediately afterwards. No change is missed, whether the namespace is read before or after
-//! `rearm`, and a burst of changes causes a single event.
+//! After an event for a namespace, the monitor sends no further event for it until [`Watches::rearm`] is called. If the namespace
+//! changes before that call, the next event is sent immediately after the call. The receiver can read the namespace before or
+//! after the call without missing a change. A burst of changes causes a single event.
 //!
 //! # Caveats
 //!
@@ -149,7 +149,7 @@ impl Watches {
         self.0.limit.saturating_sub(self.sockets().len())
     }
 
-    /// Returns whether the namespace can be added, that is, it is not watched yet and the limit is not reached.
+    /// Returns whether the namespace can be added. It must not be watched yet, and the limit must not be reached.
     pub fn wants(&self, netns: NetnsId) -> bool {
         let sockets = self.sockets();
         sockets.len() < self.0.limit && !sockets.contains_key(&netns)

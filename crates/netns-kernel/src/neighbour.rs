@@ -83,8 +83,8 @@ pub(super) fn find(socket: &mut RouteSocket, index: u32, address: IpAddr) -> Res
 
 /// Reads the permanent entries that have the agent's protocol number.
 ///
-/// This function filters the entries itself, because the kernel cannot filter them by state or protocol. For each dump, the
-/// kernel walks a table that all namespaces share.
+/// This function filters the entries itself, because the kernel cannot filter them by state or protocol. Each dump makes the
+/// kernel walk a table that all namespaces share.
 pub(super) fn dump(socket: &mut RouteSocket) -> Result<Vec<NeighbourState>, Refusal> {
     let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
     socket.dump(&message, |payload, found: &mut Vec<_>| {

@@ -63,8 +63,8 @@ impl Worker {
         replaced.map(|()| if foreign.is_some() { Reply::Adopted } else { Reply::Done })
     }
 
-    /// Fails if the kernel has not stored the desired entry. If the kernel has stored a different entry, deletes it unless it
-    /// is foreign.
+    /// Fails if the kernel has not stored the desired entry. Deletes the entry that the kernel has stored instead, unless that
+    /// entry is foreign.
     fn check_neighbour(&mut self, on: On<'_>, address: IpAddr, mac: [u8; 6], action: impl Fn() -> String) -> Result<(), Failure> {
         let entry = self.read_neighbour(on, address)?;
         if entry.as_ref().is_some_and(|entry| entry.is_as_set(address, mac)) {

@@ -6,9 +6,9 @@
 //! The kernel processes rtnetlink requests within send(2), so every acknowledgement is already queued when the call returns. A
 //! receive has to wait only if a reply was lost. The socket timeout limits this wait.
 //!
-//! The rtnetlink crate supplies the message types and the socket. Its connection task is not used, for two reasons. First,
-//! when the task ends, it reports requests that are still queued as done although nothing was applied. Second, the agent must
-//! match each outcome to its request within a packed batch.
+//! The rtnetlink crate supplies the message types and the socket. Its connection task is not used, for two reasons. First, a
+//! connection task that ends reports its queued requests as successful, although the kernel has not applied them. Second, the
+//! agent must match each outcome to its request within a packed batch.
 
 use std::{
     io,
@@ -129,7 +129,8 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
-/// Iterates over the attributes (type without flag bits, value) at the end of a message or in a nested attribute.
+/// Iterates over attributes, and returns the type (without flag bits) and the value of each. `bytes` is the end of a message, or
+/// the contents of a nested attribute.
 ///
 /// Replies are parsed with this function instead of the typed messages of the rtnetlink crate. An unknown attribute therefore
 /// cannot make a whole namespace unreadable, and only the required attributes are decoded.
@@ -233,7 +234,7 @@ impl RouteSocket {
         found
     }
 
-    /// Receives one reply to each of `count` requests, whose sequence numbers start at `first`.
+    /// Receives one reply to each of `count` requests. The first request has the sequence number `first`.
     fn collect_objects(&self, first: u32, count: usize, found: &mut Vec<Vec<u8>>) -> Result<(), Refusal> {
         let mut missing = count;
         while missing > 0 {
@@ -285,7 +286,7 @@ impl RouteSocket {
         })
     }
 
-    /// Performs one dump. Returns whether it was interrupted because the objects changed.
+    /// Performs one dump. Returns true if the dump was interrupted because the objects changed.
     fn dump_once<T>(&mut self, message: RouteNetlinkMessage, parse: &impl Fn(&[u8], &mut T), found: &mut T) -> Result<bool, Refusal> {
         let bytes = self.frame(message, NLM_F_DUMP);
         self.socket.send(&bytes, 0)?;
@@ -319,9 +320,9 @@ impl RouteSocket {
         bytes
     }
 
-    /// Sends `count` packed requests, whose sequence numbers start at `first`, and appends their results to `answers`.
+    /// Sends `count` packed requests and appends their results to `answers`.
     ///
-    /// The last request starts at byte `last`.
+    /// The first request has the sequence number `first`. The last request starts at byte `last`.
     fn send_and_collect(&mut self, packed: &mut [u8], last: usize, first: u32, count: usize, answers: &mut Vec<Result<(), Refusal>>) {
         self.settle();
         ask_for_acknowledgement(&mut packed[last..]);

@@ -8,8 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Number of descriptors that the process itself needs: standard streams, event loops, store files, threads that enter
 /// namespaces, and outgoing connections.
 const OWN: usize = 48;
-/// Smallest and largest number of descriptors that are reserved for connections and for the process itself ([`OWN`]). Between
-/// these bounds, a quarter of the open-file limit is reserved.
+/// Bounds for the number of descriptors that are reserved for connections and for the process itself ([`OWN`]). A quarter of the
+/// open-file limit is reserved if it lies between the bounds.
 const RESERVED_MIN: usize = 96;
 const RESERVED_MAX: usize = 4096;
 /// Number of listeners that share the descriptors for connections: REST, gRPC and the embedded store.

@@ -1,6 +1,6 @@
 //! Opens or creates the namespace to which a reference leads.
 //!
-//! The module `table` keeps the opened namespaces.
+//! The module `table` stores the opened namespaces.
 
 use std::{
     collections::HashMap,
@@ -146,8 +146,8 @@ impl Finder {
 
     /// Opens the namespace of the process to which the reference is bound.
     ///
-    /// Fails if the process is in the agent's own namespace, because a reference to a process or container is meant to lead to
-    /// another namespace.
+    /// Fails if the process is in the agent's own namespace, because a reference to a process or container must lead to another
+    /// namespace.
     fn find_process(&self, reference: &NamespaceRef, path: ProcessPath) -> Result<Found, Failure> {
         let remedy = match reference {
             NamespaceRef::Container { .. } => "the agent retries when the container is started again",
@@ -173,7 +173,7 @@ impl Finder {
         })
     }
 
-    /// Opens the named namespaces in `names`, which contains pairs of name and ownership mark. Creates missing namespaces.
+    /// Opens named namespaces, and creates missing ones. Each element of `names` is a pair of name and ownership mark.
     ///
     /// The results are in the order of the names.
     pub fn open_or_create(&self, names: &[(&str, &str)], subscribe: bool) -> Vec<Result<Found, Failure>> {
@@ -241,7 +241,7 @@ pub(super) fn describe(reference: &NamespaceRef) -> String {
     }
 }
 
-/// Returns the failure for a namespace that was found through this reference but could not be opened.
+/// Returns the error for a namespace that was found through this reference but could not be opened.
 pub(super) fn cannot_open(reference: &NamespaceRef, error: &io::Error) -> Failure {
     failure::system(&format!("open {}", describe(reference)), &Refusal::from(error))
 }

@@ -22,7 +22,7 @@ impl fmt::Display for NetnsId {
 
 /// A way to find a namespace.
 ///
-/// The same reference may lead to another namespace later. Opening a reference returns the [`NetnsId`] of its namespace.
+/// The same reference can lead to a different namespace later. Opening a reference returns the [`NetnsId`] of its namespace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum NamespaceRef {
     /// The namespace in which the agent itself was started.
@@ -144,8 +144,8 @@ pub enum Guard {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
     },
-    /// Like [`Guard::Owned`], but used to delete a link after a failed creation. If the link is an adopted one
-    /// ([`ADOPTED_MARK`]), the operation leaves it unchanged and succeeds, because the link existed before the creation.
+    /// Like [`Guard::Owned`], but used to delete a link after a failed creation. The operation leaves an adopted link
+    /// ([`ADOPTED_MARK`]) unchanged and succeeds, because the link existed before the creation.
     OwnCreation {
         /// Alias prefix of this agent: `/vnf-agent/<label>/`.
         alias_prefix: String,
@@ -201,8 +201,8 @@ pub struct LinkChanges {
 }
 
 impl LinkChanges {
-    /// Returns whether the only change is to release the link from its master. If the link does not exist, such a change succeeds
-    /// without doing anything.
+    /// Returns whether the only change is to release the link from its master. Releasing a link that does not exist succeeds and
+    /// changes nothing.
     pub fn only_releases(&self) -> bool {
         let release = LinkChanges {
             master: Some(None),
@@ -318,10 +318,10 @@ pub enum KernelOp {
         /// Alias prefix of this agent; `None` keeps the name of the namespace. The name is deleted (like `ip netns del`) if the
         /// alias of `lo` starts with this prefix and the name still leads to `netns`.
         remove_if_marked: Option<String>,
-        /// `true` to also forget which process the reference is bound to, because the user deleted the reference.
+        /// `true` to also delete the binding of the reference to a process, because the user deleted the reference.
         forget: bool,
     },
-    /// Forget which process a reference is bound to. Used if the user deletes a reference that leads to no namespace.
+    /// Delete the binding of a reference to a process. Used if the user deletes a reference that leads to no namespace.
     ForgetProcess {
         /// Reference whose binding is forgotten.
         reference: NamespaceRef,
@@ -428,8 +428,8 @@ pub enum KernelOp {
     /// Make an IPv4 address the primary address of its subnet by removing the other addresses and adding them again in the
     /// given order.
     ///
-    /// Does nothing if the address is already primary, or if the subnet has an address that is not in `others` or not marked with
-    /// [`PROTOCOL`], because deleting a primary address can delete the other addresses of the subnet.
+    /// Does nothing if the address is already primary. Also does nothing if another address of the subnet is missing from
+    /// `others` or is not marked with [`PROTOCOL`], because deleting the primary address can delete that address too.
     MakePrimary {
         /// Namespace of the link.
         netns: NetnsId,
@@ -545,12 +545,12 @@ pub struct Task {
 pub struct Outcome {
     /// Id of the task ([`Task::id`]).
     pub id: u64,
-    /// Last reply that is not [`Reply::Done`], or `Done` if there is no such reply. If an operation failed, this is the failure
-    /// of that operation.
+    /// The failure, if an operation failed. Otherwise, the last reply other than [`Reply::Done`], or `Done` if there is no other
+    /// reply.
     pub result: Result<Reply, Failure>,
 }
 
-/// Outcomes of tasks that were submitted together. There is at least one answer to each submission.
+/// Outcomes of tasks that were submitted together. Each submission receives at least one answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
     /// Outcomes of some or all of the tasks.
@@ -793,7 +793,8 @@ pub struct RouteState {
 }
 
 impl RouteState {
-    /// Returns whether the kernel created the route, for an address or after an ICMP redirect (RTPROT_KERNEL, RTPROT_REDIRECT).
+    /// Returns whether the kernel created the route, either for an address (RTPROT_KERNEL) or after an ICMP redirect
+    /// (RTPROT_REDIRECT).
     pub fn is_of_kernel(&self) -> bool {
         matches!(self.protocol, 1 | 2)
     }
@@ -847,7 +848,7 @@ pub enum FailureKind {
     Tentative,
     /// Another host on the link has the same address.
     Duplicate,
-    /// The kernel cannot apply the value to this link, or applies a different one. The user must change the value or the link.
+    /// The kernel cannot apply the value to this link, or applies a different value. The user must change the value or the link.
     Unsupported,
     /// Any other failure; a retry may help.
     Other,
@@ -861,9 +862,9 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The kernel's error number (errno(3)); `None` if the failure did not come from the kernel.
     pub errno: Option<i32>,
-    /// The kernel's own words: the extended acknowledgement text or, without one, the errno(3) text. Empty if the failure did
-    /// not come from the kernel.
+    /// The kernel's error text. This is the extended acknowledgement text if the kernel sent one, otherwise the errno(3) text.
+    /// Empty if the failure did not come from the kernel.
     pub kernel_text: String,
-    /// The action that failed, its object and namespace, the kernel's words (errno text and extended ack), and a remedy.
+    /// Message for users. It contains the failed action with its object and namespace, the kernel's error text, and a remedy.
     pub message: String,
 }

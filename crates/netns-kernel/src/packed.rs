@@ -1,12 +1,12 @@
-//! Bulk path, which performs the operations of many tasks with as few system calls as possible.
+//! Implements the bulk path, which performs the operations of many tasks with as few system calls as possible.
 //!
-//! If a request is refused or a link is in an unexpected state, the task leaves the bulk path. The normal path then performs
-//! the rest of the task, starting with the operation that failed.
+//! A task leaves the bulk path if the kernel refuses a request, or if a link is in an unexpected state. The normal path then
+//! performs the rest of the task, starting with the operation that failed.
 //!
 //! # Expected flow
-//! The first operations of all tasks are sent, then the second ones, and so on. All links are created through one socket. All
-//! other requests are sent through the socket of their namespace. Before each round, all required links that are not cached are
-//! read, one namespace at a time, and their guards are checked.
+//! The first operations of all tasks are sent together, then the second operations of all tasks, and so on. All links are created
+//! through one socket. All other requests are sent through the socket of their namespace. Before each round, the required links
+//! that are not cached are read, one namespace at a time, and their guards are checked.
 //!
 //! # Guarantees
 //! Each task gets its own outcome. The operations of a task are performed in order. Operations at the same position in one
@@ -24,9 +24,9 @@ use super::{
     worker::Worker,
 };
 
-/// Minimum number of tasks that are packed.
+/// Minimum number of tasks in a group that is packed.
 ///
-/// Small batches are not packed, because packing sends a refused request twice and a small repair should need few writes.
+/// Smaller groups are not packed, because packing sends a refused request twice and a small repair should need few writes.
 pub(super) const TASKS_MIN: usize = 8;
 
 /// State of a task within the batch.
@@ -88,7 +88,7 @@ fn link_of(op: &KernelOp) -> Option<(NetnsId, &str, &Guard)> {
 }
 
 impl Worker {
-    /// Performs tasks whose operations are all packable. The outcomes are in the order of the tasks.
+    /// Performs tasks that contain only packable operations. The outcomes are in the order of the tasks.
     pub(super) fn perform_packed(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let mut states = vec![BatchState::Packed; tasks.len()];
         let longest = tasks.iter().map(|task| task.ops.len()).max().unwrap_or_default();
@@ -214,7 +214,7 @@ fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
         KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
-        // On links of this kind, the kernel may store a different entry. Only the normal path reads the entry back.
+        // The kernel can store a different entry on links of this kind. Only the normal path reads the entry back.
         KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),

@@ -112,7 +112,7 @@ impl Namespaces {
     fn enter(&mut self, reference: &NamespaceRef, mark: Option<&str>) -> Result<Entered, Failure> {
         let mut found = self.find_or_create(reference, mark)?;
         if found.process.is_some() && self.leads_elsewhere(reference, found.netns) {
-            // The PID was reused while the agent was down, so the reference must not follow it.
+            // The PID was reused while the agent was down, so do not bind the reference to the new process.
             self.finder.bindings.exclude(reference);
             found = self.finder.find(reference)?;
         }
@@ -126,7 +126,8 @@ impl Namespaces {
         Ok(entered)
     }
 
-    /// Returns whether the reference is known to have led to another namespace in an earlier run, and not to which process.
+    /// Returns whether the reference led to a different namespace in an earlier run. Returns false if the process of the
+    /// reference is known, because the processes are compared instead.
     fn leads_elsewhere(&self, reference: &NamespaceRef, netns: NetnsId) -> bool {
         self.finder.bindings.meant(reference).is_none() && self.stored.earlier(reference).is_some_and(|earlier| earlier != netns)
     }
@@ -153,7 +154,7 @@ impl Namespaces {
         })
     }
 
-    /// Deletes a name that was just created, so that the next attempt creates it again and reports it as created.
+    /// Deletes a newly created name, so that the next attempt creates the name again and reports it as created.
     fn undo_creation(&self, reference: &NamespaceRef, created: bool) {
         if created && let NamespaceRef::Named(name) = reference {
             let _ = self.finder.directory.remove(name);
@@ -188,8 +189,8 @@ impl Namespaces {
 
     /// Releases a namespace that was opened through this reference.
     ///
-    /// If `remove_if_marked` is set, also deletes the name of the namespace, provided that the alias of `lo` starts with this
-    /// prefix. If `forget` is true, also deletes the binding of the reference.
+    /// Also deletes the name of the namespace if the alias of `lo` starts with the prefix in `remove_if_marked`. Also deletes the
+    /// binding of the reference if `forget` is true.
     pub fn close(
         &mut self,
         reference: &NamespaceRef,
@@ -278,7 +279,7 @@ impl Namespaces {
         Ok(self.entrance.visit(&file, move || sysctl::ensure(&path, value))?)
     }
 
-    /// Adds a namespace to the table and counts how often it was opened through this reference. Watches it if possible.
+    /// Adds a namespace to the table, and increments its open count for this reference. Watches the namespace if possible.
     fn pin(&mut self, reference: &NamespaceRef, found: Found) -> Result<(), Failure> {
         let (netns, file) = (found.netns, found.file);
         let watch = self.watches.wants(netns);
@@ -313,7 +314,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Releases one opening of a namespace through this reference. Releasing the last opening closes the namespace.
+    /// Decrements the open count of a namespace for this reference. Closes the namespace if no reference has it open any more.
     fn release(&mut self, reference: &NamespaceRef, netns: NetnsId) {
         if self.table.release(netns, reference) {
             self.watches.remove(netns);

@@ -58,7 +58,8 @@ pub const LOW_PORTS: Capability = Capability {
 /// Error returned by [`reduce`].
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// The process has this number of threads. Only the calling thread would drop its capabilities.
+    /// The process has more than one thread, but only the calling thread would drop its capabilities. Contains the number of
+    /// threads.
     #[error("the process already has {0} threads, but dropping capabilities affects only one of them")]
     Threads(usize),
     /// The kernel refused a step.

@@ -30,12 +30,12 @@ pub struct LinkKindTrial {
 
 /// Creates one link of each kind in a temporary namespace.
 ///
-/// Returns one result for each kind, in the same order. A failure is described in the kernel's own words.
+/// Returns one result for each kind, in the same order. An error contains the kernel's error text.
 ///
 /// # Errors
 /// Fails if the caller is not allowed to create a network namespace, or cannot open a netlink socket in it.
 pub fn try_link_kinds(trials: Vec<LinkKindTrial>) -> io::Result<Vec<Result<(), String>>> {
-    // Only this thread is in the namespace, so the namespace is deleted with it.
+    // Only this thread is in the namespace, so the kernel deletes the namespace when the thread ends.
     let trial = thread::Builder::new().name("link-kinds".to_owned()).spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         let mut socket = RouteSocket::open()?;

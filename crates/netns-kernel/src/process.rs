@@ -83,7 +83,7 @@ pub(super) struct Identity {
 pub(super) struct Meant {
     /// Start time in clock ticks after boot.
     start_time: u64,
-    /// True if the process is known to have ended, so any process that now has its PID is a different one.
+    /// True if the process has ended. A process that now has the same PID is then a different process.
     ended: bool,
 }
 
@@ -134,9 +134,9 @@ impl Bindings {
         }
     }
 
-    /// Records that the PID of the reference was reused, so that no process is the one that the reference means.
+    /// Records that the PID of the reference was reused. The reference then matches no process.
     pub fn exclude(&mut self, reference: &NamespaceRef) {
-        // No process starts at this time.
+        // No process has this start time.
         self.record.note(reference, u64::MAX);
     }
 
@@ -186,7 +186,7 @@ pub(super) fn open_namespace(path: ProcessPath, meant: Option<Meant>, remedy: &s
         Err(error) if is_gone(&error) => return Err(ended()),
         Err(error) => return Err(failure::system(&format!("open the network namespace of {path}"), &error.into())),
     };
-    // On older kernels, a pidfd cannot refer to a single thread, so compare the start time as well.
+    // On older kernels, a pidfd cannot refer to a single thread. Compare the start time as well.
     let after = read_stat(path)?.filter(|stat| !stat.ended());
     if has_exited(&pidfd) || after.map(|stat| stat.start_time) != Some(before.start_time) {
         return Err(ended());
@@ -227,8 +227,8 @@ fn has_exited(pidfd: &impl AsFd) -> bool {
     poll(&mut descriptors, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 
-/// Returns the distinct network namespaces of all processes in the agent's PID namespace, each with the PID of one of its
-/// processes.
+/// Returns the network namespaces of all processes in the agent's PID namespace, without duplicates. Each namespace is paired
+/// with the PID of one of its processes.
 ///
 /// # Errors
 /// Fails only if `/proc` itself cannot be read. Processes that end in the meantime are omitted.

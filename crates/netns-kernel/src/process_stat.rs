@@ -1,6 +1,6 @@
 //! Parses `/proc/PID/stat` (proc_pid_stat(5)).
 //!
-//! The command name may itself contain spaces and parentheses, so the fields after it are counted from the *last* closing
+//! The command name can contain spaces and parentheses. The later fields are therefore counted from the *last* closing
 //! parenthesis.
 
 use std::{fs, io, path::Path, time::Duration};
@@ -36,7 +36,7 @@ impl ProcessStat {
     /// Reads the state of this process.
     ///
     /// # Errors
-    /// Same as [`of`](Self::of).
+    /// Returns the same errors as [`of`](Self::of).
     pub fn of_this_process() -> io::Result<Self> {
         Self::read(Path::new("/proc/self/stat"))
     }

@@ -32,7 +32,8 @@ impl Namespaces {
         contents
     }
 
-    /// Performs tasks whose only operation reads a pinned namespace. The outcomes are in the order of the tasks.
+    /// Performs tasks that contain a single operation, which reads a pinned namespace. The outcomes are in the order of the
+    /// tasks.
     pub(super) fn perform_readings(&mut self, tasks: &[Task]) -> Vec<Outcome> {
         let netns_of = |task: &Task| match task.ops.as_slice() {
             [KernelOp::DumpNamespace { netns }] => Some(*netns),
@@ -42,8 +43,8 @@ impl Namespaces {
         let mut contents = self.read_all(&wanted);
         let mut outcome = |task: &Task| {
             let netns = netns_of(task)?;
-            // Read the namespace again if an earlier task has received its contents. If the namespace is not pinned, this
-            // returns the failure.
+            // Read the namespace again if an earlier task has received its contents. Reading a namespace that is not pinned
+            // returns the error.
             let read = contents.remove(&netns).unwrap_or_else(|| self.read(netns));
             let result = read.map(|found| Reply::Contents(Box::new(found)));
             Some(Outcome { id: task.id, result })

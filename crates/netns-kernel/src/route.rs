@@ -343,8 +343,8 @@ fn parse_next_hops(mut hops: &[u8], family: u8, state: &RouteState, found: &mut 
     }
 }
 
-/// Parses the address of a gateway. In RTA_GATEWAY, the address has the family of the route. RTA_VIA specifies the family of
-/// its address (`struct rtvia`).
+/// Parses the address of a gateway. An RTA_GATEWAY address has the family of the route. RTA_VIA specifies the family of its
+/// address (`struct rtvia`).
 fn read_gateway(family: u8, kind: u16, value: &[u8]) -> Option<IpAddr> {
     match kind {
         RTA_VIA => read_ip(u8::try_from(read_u16(value, 0)?).ok()?, value.get(2..)?),

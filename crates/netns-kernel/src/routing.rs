@@ -1,8 +1,8 @@
 //! Adds and replaces routes.
 //!
 //! An existing route is read before it is replaced. A foreign route is replaced only if the desired value allows it. A route that
-//! the kernel created is never replaced. Within a batch, the dump of a table is reused for 50 ms, so even a change of very many
-//! routes reads the table only a few times.
+//! the kernel created is never replaced. The dump of a table is reused for 50 ms within a batch, so a batch with many routes
+//! reads the table only a few times.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use super::{
 /// Time for which the dump of a table is reused within a batch.
 const BELIEVED: Duration = Duration::from_millis(50);
 
-/// Destination, prefix length and metric. The kernel treats routes in one table as equal if these are the same.
+/// Key of a route within a table: destination, prefix length and metric. The kernel treats two routes with the same key as equal.
 type Identity = (IpAddr, u8, u32);
 
 /// Existing routes of all protocols, for one address family in one table.
@@ -77,9 +77,9 @@ impl Worker {
         }
     }
 
-    /// Returns the failure for a conflict with a route that the kernel created.
+    /// Returns the error for a conflict with a route that the kernel created.
     ///
-    /// The agent neither replaces nor adopts such a route, because it belongs to an address.
+    /// The agent neither replaces nor adopts a kernel route, because the route belongs to an address.
     fn route_of_kernel(&mut self, on: On<'_>, spec: &RouteSpec, found: &RouteState, action: &str) -> Failure {
         let (netns, link, _) = on;
         let here = self.find(netns, link).ok().flatten().is_some_and(|here| here.index == found.link);

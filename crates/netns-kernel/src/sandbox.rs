@@ -1,6 +1,6 @@
 //! Moves a whole process into temporary namespaces, so that it cannot affect the host. Used by the demo, never by the agent.
 //!
-//! Also starts the processes that represent workloads, and provides [`Echo`] to show that a network carries packets. Call
+//! Also starts the processes that represent workloads, and provides [`Echo`] to show that packets pass through a network. Call
 //! [`leave`] first. The next child process of the caller must then call [`set_up`].
 
 mod echo;
@@ -29,7 +29,7 @@ use super::{
 
 /// File with the last PID that the kernel assigned. The next process gets the next higher free PID.
 ///
-/// The owner of the PID namespace may write to the file (CONFIG_CHECKPOINT_RESTORE).
+/// The owner of the PID namespace can write to the file if the kernel was built with CONFIG_CHECKPOINT_RESTORE.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 /// Maximum number of attempts to start a process with a given PID. An attempt fails if another thread or process gets the PID
 /// first.
@@ -70,7 +70,7 @@ pub fn leave() -> Result<Rights, SandboxError> {
     }
     let (user, group) = (Uid::effective(), Gid::effective());
     unshare(namespaces | CloneFlags::CLONE_NEWUSER).map_err(|errno| no_user_namespace("create a user namespace", errno.into()))?;
-    // Before an unprivileged process may map a group, it must write "deny" to `setgroups` (user_namespaces(7)).
+    // An unprivileged process must write "deny" to `setgroups` before it can map a group (user_namespaces(7)).
     let maps = [
         ("/proc/self/setgroups", "deny".to_owned()),
         ("/proc/self/uid_map", format!("0 {user} 1")),

@@ -1,11 +1,11 @@
-//! The thread that performs batches one after the other. Paths whose opening may hang are opened on other threads.
+//! Runs the thread that performs batches one after the other. Other threads open the paths that can hang.
 //!
-//! The thread never waits longer than [`GRACE`] for a path that may hang.
+//! The batch thread never waits longer than [`GRACE`] for a path that can hang.
 //!
-//! When a batch is done, the outcomes of all tasks are reported, except for tasks whose path does not respond. The outcome of
-//! such a task is reported when its path responds, or after [`LIMIT`]. For a large batch, the outcomes available so far are
-//! reported earlier, so that the caller can process them in the meantime. All answers come from one thread, in the order in which
-//! the tasks were performed, so an older snapshot of a namespace is never reported after a newer one.
+//! The outcomes of all tasks are reported when the batch is done, except for tasks with a path that does not respond. The outcome
+//! of a delayed task is reported when its path responds, or after [`LIMIT`]. A large batch reports its available outcomes
+//! earlier, so that the caller can process them in the meantime. One thread sends all answers, in the order in which the tasks
+//! were performed. An older snapshot of a namespace is therefore never reported after a newer snapshot.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -54,7 +54,7 @@ pub(super) struct Caller {
     main_notified: bool,
 }
 
-/// Tasks of a batch whose paths have not responded yet.
+/// Tasks of a batch that are waiting for their paths to be opened.
 struct Waiting {
     caller: Caller,
     tasks: Vec<(Task, PathBuf, Instant)>,
@@ -212,9 +212,9 @@ impl Serving {
         }
     }
 
-    /// Performs the tasks that were waiting for a path, once opening the path has succeeded or failed.
+    /// Performs the tasks that were waiting for a path. Called when the path has been opened, or when opening it has failed.
     ///
-    /// If all of these tasks have already timed out, the opened file is closed without being used.
+    /// Closes the opened file without using it if all of these tasks have already timed out.
     fn opened(&mut self, path: &Path, opening: Opening) {
         self.opens.end(path);
         for waiting in &mut self.waiting {
@@ -242,7 +242,7 @@ fn take_tasks(waiting: &mut Waiting, path: &Path) -> Vec<Task> {
     tasks.map(|(task, _, _)| task).collect()
 }
 
-/// Removes the tasks whose path has not responded in time, and returns their failures.
+/// Removes the tasks that have waited too long for a path. Returns a failed outcome for each of these tasks.
 fn overdue(tasks: &mut Vec<(Task, PathBuf, Instant)>) -> Vec<Outcome> {
     let now = Instant::now();
     let overdue = tasks.extract_if(.., |(_, _, since)| *since + LIMIT <= now);

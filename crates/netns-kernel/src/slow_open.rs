@@ -1,8 +1,8 @@
-//! Opens files on other threads, because opening a file may hang.
+//! Opens files on other threads, because opening a file can hang.
 //!
-//! On a remote file system, a FUSE file system or an automounter, opening a path can hang forever if the server does not
-//! respond. The system call cannot be cancelled. No other thread ever waits for an opening thread, and no path is opened by two
-//! threads at once.
+//! Opening a path on a remote file system, a FUSE file system or an automounter can hang forever if the server does not respond.
+//! The system call cannot be cancelled. No thread waits for a thread that opens a path, and two threads never open the same path
+//! at once.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ pub(super) struct OpenedFile {
     pub netns: NetnsId,
 }
 
-/// Result of opening a path: the open file, or why it cannot be used.
+/// Result of opening a path: the open file, or the reason why the path cannot be used.
 pub(super) type Opening = Result<OpenedFile, Failure>;
 
 /// Paths that are currently being opened, with the time at which each attempt started.
@@ -43,10 +43,9 @@ pub(super) struct SlowOpens {
 }
 
 impl SlowOpens {
-    /// Starts opening a path, unless it is already being opened. Returns the time at which opening the path started.
+    /// Starts opening a path, unless it is already being opened. Returns the time at which the attempt started.
     ///
-    /// Once opening the path has succeeded or failed, another thread calls `tell` with the result. The caller must then call
-    /// [`Self::end`].
+    /// Another thread calls `tell` when the attempt has succeeded or failed. The caller must then call [`Self::end`].
     pub fn begin(&mut self, path: &Path, tell: impl FnOnce(PathBuf, Opening) + Send + 'static) -> Result<Instant, Failure> {
         if let Some(since) = self.since.get(path) {
             return Ok(*since);
@@ -69,7 +68,7 @@ impl SlowOpens {
         Ok(now)
     }
 
-    /// Removes a path once opening it has succeeded or failed.
+    /// Removes a path after the attempt to open it has succeeded or failed.
     pub fn end(&mut self, path: &Path) {
         self.since.remove(path);
     }
@@ -83,7 +82,7 @@ fn open(path: &Path) -> Opening {
     Ok(OpenedFile { file, netns })
 }
 
-/// Returns the failure for a path that has not responded in time.
+/// Returns the error for a path that has not responded in time.
 pub(super) fn timed_out(path: &Path, since: Instant) -> Failure {
     Failure {
         kind: FailureKind::TimedOut,

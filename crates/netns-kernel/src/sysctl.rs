@@ -1,4 +1,5 @@
-//! Network sysctls: files under `/proc/sys/net`, whose contents depend on the namespace of the thread that opens them.
+//! Sets network sysctls, which are files under `/proc/sys/net`. Their contents depend on the namespace of the thread that opens
+//! them.
 //!
 //! Call [`ensure`] only on a thread that is in the target namespace.
 
@@ -13,8 +14,8 @@ pub(super) fn disable_ipv6(link: &str) -> PathBuf {
 
 /// Returns the path of a link's `promote_secondaries` sysctl.
 ///
-/// When a primary address is deleted, the kernel makes the next address of the subnet primary if this sysctl is set. Otherwise,
-/// it deletes the secondary addresses as well.
+/// The sysctl applies when a primary address is deleted. If it is set, the kernel makes the next address of the subnet primary.
+/// Otherwise, the kernel deletes the secondary addresses as well.
 pub(super) fn promote_secondaries(link: &str) -> PathBuf {
     PathBuf::from("/proc/sys/net/ipv4/conf").join(link).join("promote_secondaries")
 }

@@ -1,4 +1,4 @@
-//! Table of the pinned namespaces. Also tracks which of them have open sockets.
+//! Stores the pinned namespaces, and tracks which of them have open sockets.
 //!
 //! A namespace is awake while its sockets are open. A pinned namespace uses one descriptor, and an awake namespace uses two
 //! more. The table stays within its share of the open-file limit by allowing fewer awake namespaces when more namespaces are
@@ -18,7 +18,7 @@ use super::{
     snapshot,
 };
 
-/// Number of times that a namespace is currently open through each reference.
+/// Open count of a namespace for each reference.
 ///
 /// Each reference has its own count, so that an extra release through one reference does not close the namespace for another.
 type Opens = HashMap<NamespaceRef, usize>;
@@ -57,7 +57,7 @@ impl Pinned {
     }
 }
 
-/// Number of namespaces that can always have open sockets at the same time, because some operations need several namespaces.
+/// Number of namespaces that can always be awake at the same time. Some operations need several awake namespaces.
 const AWAKE_MIN: usize = 4;
 /// Descriptors reserved for [`AWAKE_MIN`] awake namespaces and for namespaces that are being opened.
 const HEADROOM: usize = 4 * AWAKE_MIN;
@@ -67,7 +67,7 @@ const HEADROOM: usize = 4 * AWAKE_MIN;
 pub(super) struct Bounds {
     /// Maximum number of namespaces with open sockets.
     pub awake: usize,
-    /// Maximum number of descriptors. Each namespace needs one, and two more for its sockets.
+    /// Maximum number of descriptors. A pinned namespace needs one descriptor, and an awake namespace needs two more.
     pub descriptors: usize,
 }
 
@@ -92,8 +92,8 @@ impl Table {
 
     /// Returns the maximum number of namespaces that can currently be awake.
     ///
-    /// The sockets may use only half of the descriptors that the files of the pinned namespaces leave free. The other half is for
-    /// namespaces that are being opened and are not in the table yet.
+    /// Each pinned namespace uses one descriptor for its file. The sockets use at most half of the remaining descriptors. The
+    /// other half is for namespaces that are being opened and are not in the table yet.
     fn awake_max(&self) -> usize {
         let left = self.bounds.descriptors.saturating_sub(self.pinned());
         self.bounds.awake.min(left / 4).max(AWAKE_MIN)
@@ -172,7 +172,7 @@ impl Table {
         self.awake.insert(netns, pinned);
     }
 
-    /// Counts that a pinned namespace was opened once more through this reference.
+    /// Increments the open count of a pinned namespace for this reference.
     pub fn count(&mut self, netns: NetnsId, reference: &NamespaceRef) {
         if let Some(opens) = self.opens(netns) {
             *opens.entry(reference.clone()).or_default() += 1;
@@ -184,8 +184,8 @@ impl Table {
         self.opens(netns).is_some_and(|opens| opens.contains_key(reference))
     }
 
-    /// Releases one opening of a namespace through this reference. Releasing the last opening removes the namespace and returns
-    /// true.
+    /// Decrements the open count of a namespace for this reference. Removes the namespace and returns true if no reference has it
+    /// open any more.
     pub fn release(&mut self, netns: NetnsId, reference: &NamespaceRef) -> bool {
         let Some(opens) = self.opens(netns) else { return false };
         if let Entry::Occupied(mut count) = opens.entry(reference.clone()) {

@@ -21,13 +21,13 @@ use super::{
     slow_open::Opening,
 };
 
-/// Maximum number of parts into which packed tasks are split, and minimum number of tasks in each part.
+/// Limits for splitting packed tasks into parts: the maximum number of parts, and the minimum number of tasks in a part.
 const PARTS_MAX: usize = 4;
 const PART_MIN: usize = 250;
 
-/// Minimum number of tasks in a large batch. Such a batch is assumed to be part of a change that consists of several batches.
+/// Minimum number of tasks in a large batch. The worker assumes that a large batch belongs to a change of several batches.
 const LARGE_MIN: usize = 100;
-/// Time for which links that were read in a large batch are kept for the next large batch.
+/// Time for which the worker keeps the links of a large batch for the next large batch.
 const KEPT: Duration = Duration::from_millis(50);
 
 /// Link on which an operation is performed: namespace, kernel name and guard.
@@ -37,10 +37,10 @@ pub(super) type On<'a> = (NetnsId, &'a str, &'a Guard);
 pub(super) struct Worker {
     /// The pinned namespaces.
     pub namespaces: Namespaces,
-    /// Socket in an empty namespace that nothing else uses, for creating links.
+    /// Socket for creating links. It belongs to an empty namespace that nothing else uses.
     ///
-    /// Before Linux 6.15, the kernel also looks up the name of a new link in the namespace of the sending socket. In an empty
-    /// namespace, it finds no unrelated link with that name.
+    /// Before Linux 6.15, the kernel also looks up the name of a new link in the namespace of the sending socket. An empty
+    /// namespace contains no unrelated link with that name.
     pub creation_socket: RouteSocket,
     /// Links by namespace and name, read in this batch or kept from the previous batch.
     pub links: HashMap<(NetnsId, String), LinkState>,
@@ -138,7 +138,7 @@ impl Worker {
         outcomes
     }
 
-    /// Performs tasks that open the file at `path`. The file was opened in advance, with the result `opening`.
+    /// Performs tasks that open the file at `path`. `opening` is the result of opening this file in advance.
     pub fn perform_opened(&mut self, tasks: Vec<Task>, path: &Path, opening: Opening) -> Vec<Outcome> {
         self.namespaces.offer(path, opening);
         let outcomes = self.perform(tasks, &mut |_| {});
@@ -353,7 +353,7 @@ impl Worker {
 
     /// Performs a change for which the kernel needs the index of a link.
     ///
-    /// If the cached index turns out to be outdated, the link is looked up again.
+    /// Looks the link up again if the cached index is outdated.
     pub(super) fn on_link(&mut self, on: On<'_>, action: impl Fn() -> String, change: impl Fn(u32) -> Change) -> Result<(), Failure> {
         let (netns, link, guard) = on;
         loop {
@@ -395,7 +395,7 @@ impl Worker {
         }
     }
 
-    /// Returns a link, from the cache if it was read before; `None` if the link does not exist.
+    /// Returns a link from the cache, or reads it from the kernel if it is not cached. Returns `None` if the link does not exist.
     pub fn find(&mut self, netns: NetnsId, name: &str) -> Result<Option<LinkState>, Failure> {
         let key = (netns, name.to_owned());
         if let Some(found) = self.links.get(&key) {
@@ -416,7 +416,7 @@ pub(super) fn is_eexist(result: &Result<(), Failure>) -> bool {
     result.as_ref().is_err_and(|failure| failure.kind == FailureKind::Exists)
 }
 
-/// Returns the failure for a link that does not belong to the agent.
+/// Returns the error for a link that does not belong to the agent.
 pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
     failure::foreign(format!(
         "will not {action} link \"{}\" in {place}: it does not belong to the agent ({}); rename or delete it, or choose another name",
@@ -425,7 +425,7 @@ pub(super) fn foreign(action: &str, found: &LinkState, place: &str) -> Failure {
     ))
 }
 
-/// Returns the failure for a link that does not exist.
+/// Returns the error for a link that does not exist.
 pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     let refusal = Refusal {
         errno: Errno::ENODEV as i32,
@@ -434,7 +434,7 @@ pub(super) fn missing(action: &str, name: &str, place: &str) -> Failure {
     failure::refused(action, place, &refusal)
 }
 
-/// Kind of work for which adjacent tasks are performed together.
+/// Type of work that several adjacent tasks can share.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SharedWork {
     /// All operations of the task delete links.
@@ -449,7 +449,7 @@ enum SharedWork {
 
 /// Splits a large group of tasks into parts that are packed one after the other.
 ///
-/// With more parts, too few requests to the same namespace would be packed together.
+/// The number of parts is limited, because requests to the same namespace are packed together only within a part.
 fn in_parts(tasks: &[Task]) -> impl Iterator<Item = &[Task]> {
     tasks.chunks(tasks.len().div_ceil(PARTS_MAX).max(PART_MIN))
 }

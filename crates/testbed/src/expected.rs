@@ -66,11 +66,11 @@ pub struct Nic {
 pub struct Surroundings<N> {
     /// Namespace to which each reference resolves. The namespaces of all other references do not exist.
     pub places: BTreeMap<Reference, N>,
-    /// Logical names of interfaces whose kernel name belongs to a foreign link.
+    /// Logical names of interfaces that cannot be created, because a foreign link has their kernel name.
     pub blocked: BTreeSet<String>,
     /// Foreign links by kernel name.
     pub nics: BTreeMap<String, Nic>,
-    /// State that the agent has published for each key. Used only if the order of changes decides which of several values is applied.
+    /// State that the agent has published for each key. Used only if the expected result depends on the order of earlier changes.
     pub reported: BTreeMap<String, &'static str>,
     /// Link kinds (kernel names) that the kernel does not support.
     pub lacks: BTreeSet<&'static str>,
@@ -94,11 +94,11 @@ pub struct Expected<'a, N> {
     values: &'a [Value],
     interfaces: BTreeMap<&'a str, &'a Interface>,
     surroundings: &'a Surroundings<N>,
-    /// EXISTING interfaces that the agent has reported as INVALID because they conflict with another interface on their link. An
-    /// earlier version of such an interface may still be applied.
+    /// EXISTING interfaces that the agent has reported as INVALID because of a conflict with another interface on the same link.
+    /// An earlier version of a rejected interface may still be applied.
     refused: BTreeSet<&'a str>,
-    /// VLANs that the agent has reported as INVALID because another VLAN on the same parent has the same id. Such VLANs have no
-    /// link.
+    /// VLANs that the agent has reported as INVALID because another VLAN on the same parent has the same id. An invalid VLAN has
+    /// no link.
     taken: BTreeSet<&'a str>,
 }
 
@@ -129,7 +129,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         self.values.iter().map(|value| (value.key(), self.verdict(value))).collect()
     }
 
-    /// Returns the objects that the agent is expected to have in each namespace. Namespaces without such objects are omitted.
+    /// Returns the expected objects of the agent in each namespace. Omits namespaces without expected objects.
     pub fn spaces(&self) -> BTreeMap<N, Space> {
         let mut spaces = BTreeMap::<N, Space>::new();
         for value in self.values {
@@ -170,7 +170,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
     /// Checks that exactly one of the interfaces in each conflict is applied.
     ///
     /// # Errors
-    /// Fails if, according to the published states, both interfaces in a conflict are applied, or neither of them.
+    /// Fails if the published states show that both interfaces in a conflict are applied, or that neither interface is applied.
     pub fn check_conflicts(&self) -> Result<(), String> {
         let conflicts = self.conflicts();
         let loses = |name: &str| self.refused.contains(name) || self.taken.contains(name);

@@ -34,7 +34,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Returns a number in `0..bound`. For small bounds, the modulo bias is negligible.
+    /// Returns a number in `0..bound`. The modulo bias is negligible for small bounds.
     ///
     /// # Panics
     /// Panics if `bound` is 0.

@@ -149,7 +149,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Creates an interface that is up and whose kernel name is its logical name.
+    /// Creates an interface that is up. Its kernel name equals its logical name.
     pub fn new(name: &str, kind: Kind, netns: Reference) -> Self {
         let (name, host_name) = (name.to_owned(), name.to_owned());
         Self {
@@ -218,7 +218,7 @@ impl Interface {
         interface_key(&self.name)
     }
 
-    /// Returns the value as JSON, in the form that is put into the store.
+    /// Returns the value in the JSON format of the store.
     pub fn json(&self) -> Json {
         let mut value = json!({"name": self.name, "enabled": self.enabled, "host_if_name": self.host_name});
         let (kind, link) = match &self.kind {
@@ -310,7 +310,7 @@ impl Route {
         route_key(&self.destination, &self.interface)
     }
 
-    /// Returns the value as JSON, in the form that is put into the store.
+    /// Returns the value in the JSON format of the store.
     pub fn json(&self) -> Json {
         let mut value = json!({"outgoing_interface": self.interface, "scope": self.scope, "dst_network": self.destination});
         if !self.gateway.is_empty() {
@@ -355,7 +355,7 @@ impl Arp {
         arp_key(&self.interface, &self.address)
     }
 
-    /// Returns the value as JSON, in the form that is put into the store.
+    /// Returns the value in the JSON format of the store.
     pub fn json(&self) -> Json {
         let mut value = json!({"interface": self.interface, "ip_address": self.address, "hw_address": self.mac});
         if self.adopt {
@@ -389,7 +389,7 @@ impl Value {
         }
     }
 
-    /// Returns the value as JSON, in the form that is put into the store.
+    /// Returns the value in the JSON format of the store.
     pub fn json(&self) -> Json {
         match self {
             Value::Interface(interface) => interface.json(),

@@ -36,7 +36,7 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Opens a socket in the namespace to which a namespace file refers (`/run/netns/NAME`, `/proc/PID/ns/net`).
+    /// Opens a socket in the namespace of a namespace file, such as `/run/netns/NAME` or `/proc/PID/ns/net`.
     ///
     /// # Errors
     /// Fails if the namespace does not exist, or if the caller lacks CAP_NET_RAW in it.

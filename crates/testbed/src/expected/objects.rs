@@ -35,7 +35,7 @@ pub struct Link {
     pub group: u32,
 }
 
-/// Expected route. Routes are ordered only so that they can be kept in a set.
+/// Expected route. Routes implement `Ord` only so that a set can store them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RouteEntry {
     /// Name of the outgoing link.
@@ -57,11 +57,12 @@ pub struct RouteEntry {
 pub struct Space {
     /// Links by kernel name.
     pub links: BTreeMap<String, Link>,
-    /// Kernel name of the link, IP address and prefix length of each address.
+    /// Expected addresses. Each entry contains the kernel name of the link, the IP address and the prefix length.
     pub addresses: BTreeSet<(String, IpAddr, u8)>,
-    /// Kernel name of the link and primary address, for each IPv4 subnet in which an interface has several addresses.
+    /// Expected primary addresses, with the kernel name of the link. Contains only IPv4 subnets in which an interface has several
+    /// addresses.
     pub primary: BTreeSet<(String, IpAddr)>,
-    /// Kernel name of the link, IP address and MAC address of each neighbour.
+    /// Expected neighbours. Each entry contains the kernel name of the link, the IP address and the MAC address.
     pub neighbours: BTreeSet<(String, IpAddr, String)>,
     /// Routes in all routing tables.
     pub routes: BTreeSet<RouteEntry>,

@@ -1,4 +1,5 @@
-//! Rules of the specification: the dependencies of each value, and the objects that exist once its dependencies are met.
+//! Implements the rules of the specification. The rules define the dependencies of each value, and the objects that exist when
+//! these dependencies are met.
 
 use std::net::IpAddr;
 
@@ -188,9 +189,10 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
         }
     }
 
-    /// Returns the interface if the agent has reported `key` as CONFIGURED. `key` belongs to a value that depends on the interface.
+    /// Returns the interface if the agent has reported `key` as CONFIGURED. `key` identifies a value that depends on the
+    /// interface.
     ///
-    /// Such a value can be configured on an invalid interface, because an earlier version of the interface may still be applied.
+    /// The value can be configured on an invalid interface, because an earlier version of the interface may still be applied.
     fn applied_earlier(&self, name: &str, key: &str) -> Option<&'a Interface> {
         let is_configured = self.surroundings.reported.get(key) == Some(&"CONFIGURED");
         self.alive(name).filter(|_| is_configured)
@@ -234,7 +236,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             return Verdict::Pending;
         }
         match Self::master_name(interface) {
-            // A bridge or VRF device in another namespace is an error, but a missing one may appear later.
+            // A bridge or VRF device in another namespace is an error, but a missing device may appear later.
             Some(master) if self.master(interface).is_none() => match self.alive(master) {
                 Some(_) => Verdict::Invalid,
                 None => Verdict::Pending,
@@ -278,7 +280,7 @@ impl<'a, N: Clone + Ord> Expected<'a, N> {
             master: master.map(|master| master.host().to_owned()),
             settings: settings(interface),
             isolated: port.map(|port| port.isolated),
-            // Without VLAN filtering, the VLANs of a port are not checked: they depend on earlier settings of the bridge.
+            // Do not check the VLANs of a port without VLAN filtering, because they depend on earlier settings of the bridge.
             vlans: keeps_apart(master.unwrap_or(interface)).then(|| interface.vlans.iter().copied().collect()),
             group: 0,
         }
