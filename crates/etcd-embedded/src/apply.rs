@@ -1,7 +1,7 @@
 //! Executes range, put, delete and transaction requests on the store contents and the leases.
 //!
-//! All checks run before the first change, so a write never fails halfway. Functions receive the current time in the argument `now`. This module
-//! sets the revision in response headers. The gRPC service adds the cluster ID, the member ID and the term.
+//! All checks run before the first change, so a write never fails halfway. Callers pass the current time in the argument `now`. This module sets the
+//! revision in response headers. The gRPC service adds the cluster ID, the member ID and the term.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct Applied<T> {
 }
 
 impl State {
-    /// Returns the size of the store in bytes, as counted by the quota.
+    /// Returns the number of bytes that count towards the quota.
     pub(super) fn bytes(&self) -> usize {
         self.mvcc.bytes() + self.lessor.bytes()
     }
@@ -42,8 +42,8 @@ impl State {
     }
 
     pub(super) fn put(&mut self, request: PbPutRequest, now: Instant) -> Result<Applied<PbPutResponse>, Refusal> {
-        // Check the lease before the previous version. A put in a transaction checks the lease last. Both orders match etcd, and they matter
-        // because the client sees only the first error.
+        // As in etcd, check the lease before the previous version. A put in a transaction checks the lease last. The order matters because the client
+        // sees only the first error.
         check_lease(&self.lessor, request.lease)?;
         check_previous(&self.mvcc, &request)?;
         let mut writing = self.mvcc.write();
@@ -112,7 +112,7 @@ pub(super) fn read_txn(mvcc: &Mvcc, request: &PbTxnRequest, current: i64) -> Res
     Ok(response)
 }
 
-/// Reads a range. `current` is the newest revision that the client may see.
+/// Reads a range. `current` is the newest revision that is visible to clients.
 pub(super) fn range(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -> Result<PbRangeResponse, Refusal> {
     let revision = mvcc.readable(request.revision, current)?;
     Ok(range_at(mvcc, request, revision, current))
@@ -134,7 +134,7 @@ pub(super) fn range_bytes(mvcc: &Mvcc, request: &PbRangeRequest, current: i64) -
 fn range_at(mvcc: &Mvcc, request: &PbRangeRequest, revision: i64, current: i64) -> PbRangeResponse {
     let range = KeyRange::new(&request.key, &request.range_end);
     let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
-    // Fetches one key more than the limit, to set `more` in the response. Sorting and filtering need all keys.
+    // Fetch one key more than the limit, to find out whether more keys exist. Sorting and filtering need all keys.
     let fetched = match limit {
         Some(limit) if request.sort_order == 0 && !has_filter(request) => limit.saturating_add(1),
         _ => usize::MAX,
@@ -303,7 +303,7 @@ fn holds(mvcc: &Mvcc, current: i64, compare: &PbCompare) -> bool {
     let range = KeyRange::new(&compare.key, &compare.range_end);
     let mut versions = mvcc.live_at(&range, current).peekable();
     if versions.peek().is_none() {
-        // A missing key has version, revisions and lease 0. A comparison with the value of a missing key is always false.
+        // The version, the revisions and the lease of a missing key are 0. A comparison with its value is always false.
         return compare.target() != PbCompareTarget::Value && matches(compare, &PbKeyValue::default());
     }
     versions.all(|version| matches(compare, &version.kv))
@@ -340,7 +340,7 @@ type Path<'a> = std::slice::Iter<'a, bool>;
 fn check_branches(mvcc: &Mvcc, lessor: Option<&Lessor>, current: i64, request: &PbTxnRequest, path: &mut Path<'_>) -> Result<(), Refusal> {
     let mut pass = path.clone();
     if let Some(lessor) = lessor {
-        // As in etcd, check all puts before all ranges, so that the client sees the same error if several checks fail.
+        // As in etcd, check all puts before the ranges. If several checks fail, the client then gets the same error as from etcd.
         each_chosen(request, &mut pass, &mut |operation| match operation {
             PbTxnOpRequest::RequestPut(put) => {
                 check_previous(mvcc, put)?;

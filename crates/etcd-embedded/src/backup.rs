@@ -1,4 +1,4 @@
-//! Creates store backups: etcd database files, which `etcdctl snapshot restore` converts to an etcd data directory.
+//! Creates backups of the store. A backup is an etcd database file, which `etcdctl snapshot restore` converts to an etcd data directory.
 //!
 //! The file has the format of bbolt, etcd's storage engine. It consists of 4096-byte pages: two meta pages, an empty free page list, and one tree
 //! per bucket. The leaves of a tree contain sorted keys with their values. Numbers are little-endian.
@@ -21,12 +21,13 @@ const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
 const FREELIST: u16 = 0x10;
-/// Flag for an element whose value is a bucket.
+/// Element flag that marks the value of an element as a bucket.
 const IS_BUCKET: u32 = 0x01;
-/// Magic number and version of the meta pages.
+/// Magic number of the meta pages.
 const MAGIC: u32 = 0xED0C_DAED;
+/// Format version of the meta pages.
 const FORMAT: u32 = 2;
-/// Page number of the free page list. The trees start after it.
+/// Page number of the free page list. The trees start on the next page.
 const FREELIST_PAGE: u64 = 2;
 /// etcd's buckets, sorted by name. In a backup, only `key`, `lease` and `meta` contain entries.
 const BUCKETS: [&str; 10] = [
@@ -87,10 +88,10 @@ enum Content {
     Root(Vec<(&'static str, Vec<u8>)>),
 }
 
-/// Database file whose pages are planned but not written yet.
+/// Planned database file. Its pages are generated later.
 pub(super) struct Backup {
     buckets: Vec<Vec<Entry>>,
-    /// Contents in page order, each with the number of pages it occupies.
+    /// Contents in page order, each with its number of pages.
     pages: Vec<(Content, usize)>,
     bytes: u64,
 }
@@ -132,7 +133,7 @@ impl Plan {
     }
 }
 
-/// Divides elements into pages. For each page, returns the range of elements and the size in bytes.
+/// Divides elements into pages. Returns the range of elements and the size in bytes for each page.
 ///
 /// An element that is larger than a page gets pages of its own.
 fn pieces(sizes: impl Iterator<Item = usize>) -> Vec<(Range<usize>, usize)> {
@@ -281,7 +282,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     for number in [MAGIC, FORMAT, PAGE_BYTES as u32, 0] {
         bytes.extend(number.to_le_bytes());
     }
-    // Fields of a meta page: root page, its sequence number, free page list, number of pages in the file, transaction ID.
+    // The fields are the root page, the sequence number of the root, the free page list, the number of pages in the file, and the transaction ID.
     for number in [root, 0, FREELIST_PAGE, end, transaction] {
         bytes.extend(number.to_le_bytes());
     }
@@ -290,7 +291,7 @@ fn meta_page(id: u64, root: u64, end: u64, transaction: u64) -> Vec<u8> {
     bytes
 }
 
-/// Encodes a bucket's value: root page number and sequence number. For an empty bucket, an empty page follows inline.
+/// Encodes a bucket's value, which contains the root page number and the sequence number. The value of an empty bucket also contains an empty page.
 fn bucket_value(root: u64) -> Vec<u8> {
     let mut value = root.to_le_bytes().to_vec();
     value.extend(0_u64.to_le_bytes());
@@ -300,7 +301,7 @@ fn bucket_value(root: u64) -> Vec<u8> {
     value
 }
 
-/// Encodes a `leasepb.Lease`: field 1 is the ID, field 2 the granted TTL.
+/// Encodes a `leasepb.Lease`. Field 1 is the ID, and field 2 is the granted TTL.
 fn lease_value(id: i64, ttl: i64) -> Vec<u8> {
     let mut value = Vec::new();
     prost::encoding::int64::encode(1, &id, &mut value);

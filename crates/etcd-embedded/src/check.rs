@@ -1,7 +1,7 @@
 //! Request checks that do not depend on the contents of the store.
 //!
-//! These are the checks of etcd's gRPC layer (`server/etcdserver/api/v3rpc/key.go`), in the same order, because the client sees only the
-//! first error.
+//! The checks are the same as in etcd's gRPC layer (`server/etcdserver/api/v3rpc/key.go`). Their order is also the same, because the client sees only
+//! the first error.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,9 @@ use super::error::Refusal;
 const TXN_OPERATIONS_MAX: usize = 128;
 /// Maximum size of a request in bytes: etcd's default for `--max-request-bytes`.
 pub(super) const REQUEST_BYTES_MAX: usize = 1_572_864;
-/// Largest values of the enums `SortOrder` and `SortTarget`.
+/// Highest number of the enum `SortOrder`.
 const SORT_ORDER_LAST: i32 = 2;
+/// Highest number of the enum `SortTarget`.
 const SORT_TARGET_LAST: i32 = 4;
 
 /// Refuses requests larger than etcd's limit.
@@ -60,9 +61,10 @@ pub(super) fn txn(request: &PbTxnRequest) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks the number of operations.
+/// Checks the number of operations in a transaction.
 ///
-/// The limit for a nested transaction is the limit of its parent minus the operations of the parent. This also bounds the nesting depth.
+/// The limit for a nested transaction is the parent's limit minus the parent's number of operations. The shrinking limit also bounds the nesting
+/// depth.
 fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
     let count = request.compare.len().max(request.success.len()).max(request.failure.len());
     if count > limit {
@@ -116,8 +118,8 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Collects the keys that a branch puts and deletes. Fails if the branch puts a key twice or both puts and deletes a key, because the API does not
-/// define the order of operations.
+/// Collects the keys that a branch puts and deletes. Fails if the branch puts a key twice, or if it both puts and deletes a key. The API does not
+/// define the result of these operations.
 ///
 /// As in etcd, deleting a key and all keys after it (`range_end` is one zero byte) does not conflict with any put.
 fn intervals(operations: &[PbTxnRequestOp]) -> Result<Writes<'_>, Refusal> {

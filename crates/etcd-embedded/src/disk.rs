@@ -1,4 +1,4 @@
-//! The store file: one redb database with all retained versions, the leases and a few numbers.
+//! The store file, which is a redb database with all retained versions, all leases and the metadata of the store.
 //!
 //! The store loads the whole file at startup. Afterwards, it only writes batches.
 //!
@@ -29,7 +29,7 @@ const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 const FILE_NAME: &str = "store.redb";
 /// Version of the file layout. Increase it when a change would prevent older releases from reading the file.
 const FORMAT: u64 = 1;
-/// Size of the redb cache in bytes. A small cache is sufficient, because the store reads the file only when it opens the file.
+/// Size of the redb cache in bytes. A small cache is sufficient, because the store reads the contents only once after opening the file.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// Identity of the store in response headers. The cluster ID and the member ID are chosen at random when the store is created.
@@ -46,7 +46,7 @@ pub(super) struct Content {
     pub(super) identity: Identity,
     /// Retained versions in the order they were written.
     pub(super) rows: Vec<Version>,
-    /// ID and granted TTL in seconds of each lease.
+    /// Lease IDs with their granted TTLs in seconds.
     pub(super) leases: Vec<(i64, i64)>,
     pub(super) compacted: i64,
     /// True if the NOSPACE alarm is raised.
@@ -59,8 +59,8 @@ pub(super) struct Batch {
     pub(super) rows: Vec<Arc<Version>>,
     pub(super) obsolete: Vec<(i64, i64)>,
     pub(super) compacted: Option<i64>,
-    /// Lease changes in the order in which they were made. Each change contains the lease ID, and the granted TTL in seconds or `None` if the lease
-    /// has ended.
+    /// Lease changes in chronological order. Each change contains the lease ID and the granted TTL in seconds. The TTL is `None` if the lease has
+    /// ended.
     pub(super) leases: Vec<(i64, Option<i64>)>,
     /// New state of the NOSPACE alarm, if it has changed.
     pub(super) alarm: Option<bool>,
@@ -225,15 +225,15 @@ impl Disk {
         Ok(())
     }
 
-    /// Returns unused space in the file to the file system.
+    /// Compacts the file, which releases unused space to the file system.
     pub(super) fn defragment(&mut self) -> Result<(), redb::Error> {
         self.database.compact()?;
         Ok(())
     }
 }
 
-/// Returns a random number other than 0. The standard library seeds its hash maps from the kernel's random source, which is sufficient to
-/// tell two stores apart.
+/// Returns a random number other than 0. The number comes from the random seed of the standard library's hash maps, which is random enough to
+/// distinguish stores.
 pub(super) fn random_id() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish().max(1)

@@ -80,7 +80,7 @@ pub enum StartError {
     NoRuntime,
 }
 
-/// Request errors, with the messages and codes of etcd's `api/v3rpc/rpctypes/error.go`.
+/// Errors that the store returns to clients. The messages and codes are the same as in etcd's `api/v3rpc/rpctypes/error.go`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("etcdserver: key is not provided")]
@@ -125,16 +125,16 @@ pub(super) enum Refusal {
     SessionExpired,
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// A commit to disk failed, so the outcome of the request is unknown. etcd has no such error.
+    /// A commit to disk failed, so the outcome of the request is unknown. This error does not exist in etcd.
     #[error("embedded store: cannot write to disk: {0}")]
     Disk(String),
-    /// The request uses a feature of the etcd API that the embedded store does not support. etcd has no such error.
+    /// The request uses a feature of the etcd API that the embedded store does not support. This error does not exist in etcd.
     #[error("embedded store: {0} is not supported; if you need it, connect the agent to an etcd server with --etcd-endpoints")]
     Unsupported(&'static str),
 }
 
 impl Refusal {
-    /// Cancel reason for a new watch that would exceed the memory limit of all watches. etcd has no such limit.
+    /// Cancel reason for a new watch that would exceed the memory limit for all watches together. This limit does not exist in etcd.
     pub(super) const TOO_MANY_WATCHES: &'static str = "embedded store: all watches together use too much memory; cancel some of them";
 
     fn code(&self) -> Code {

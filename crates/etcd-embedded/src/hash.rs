@@ -77,7 +77,7 @@ pub(super) fn row_value(version: &Version) -> Vec<u8> {
     version.kv.encode_to_vec()
 }
 
-/// Returns the length of the result of [`row_value`], in bytes.
+/// Returns the number of bytes that [`row_value`] returns for a version.
 pub(super) fn row_value_bytes(version: &Version) -> usize {
     match version.is_tombstone() {
         true => row_value(version).len(),

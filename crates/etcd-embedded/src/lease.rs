@@ -1,7 +1,7 @@
 //! Leases: grants, expiry times and attached keys.
 //!
-//! This module only reports expired leases. The writer then deletes the keys of each expired lease in one revision. Functions receive the current
-//! time in the argument `now`.
+//! This module only reports expired leases. The writer then deletes the keys of each expired lease in one revision. Callers pass the current time in
+//! the argument `now`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ impl Lease {
     }
 }
 
-/// All leases, with an index that finds the next lease to expire.
+/// All leases, with an index that is sorted by expiry time.
 #[derive(Debug, Default)]
 pub(super) struct Lessor {
     leases: HashMap<i64, Lease>,
@@ -91,7 +91,7 @@ impl Lessor {
         Some(lease.ttl)
     }
 
-    /// Detaches a key from its previous lease and attaches it to the lease `id`. If `id` is 0, only detaches the key.
+    /// Detaches a key from its previous lease and attaches it to the lease `id`. An `id` of 0 only detaches the key.
     pub(super) fn attach(&mut self, key: &[u8], id: i64) {
         let before = self.attached.get(key).copied().unwrap_or(0);
         if before == id {

@@ -3,8 +3,8 @@
 //! The agent uses the store if no etcd is configured. One file contains the key space, its history and the leases. Acknowledged writes survive even
 //! if the process is killed. The store has no API of its own, so users can later switch to a real etcd by changing only the agent's etcd endpoints.
 //!
-//! To understand the code, start with [`Store`], then read `writer` (how a write becomes durable and visible), `mvcc` (what is kept),
-//! `watch` (how clients follow changes), `check` and `apply` (request semantics), and `service` (gRPC).
+//! To read the code, start with [`Store`]. The module `writer` makes writes durable and visible, `mvcc` stores the versions of all keys, and `watch`
+//! reports changes to clients. The modules `check` and `apply` implement the request semantics, and `service` implements the gRPC services.
 //!
 //! ```text
 //!            writes ─► queue ─► writer thread ─► memory (mvcc, leases) ─► redb commit ─► `committed` mark ─► responses
@@ -72,7 +72,7 @@ pub struct StoreLimits {
     /// Maximum total size of keys, values and leases in bytes, including history. A write that would exceed the quota raises the
     /// NOSPACE alarm.
     pub quota: usize,
-    /// Time limit for each step in which the server waits for the client.
+    /// Time limit for each wait for a client, for example for its first request.
     pub step: Duration,
 }
 
@@ -86,14 +86,14 @@ impl Default for StoreLimits {
     }
 }
 
-/// Limits on the history that is kept for reads at old revisions and for resuming watches.
+/// Limits on the retained history. Clients use the history to read old revisions and to resume watches.
 ///
 /// If the history exceeds any of these limits, the oldest revisions are compacted. Live keys are never affected.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// Maximum number of revisions to keep.
     pub revisions: usize,
-    /// Maximum total size in bytes of the keys and values written by the retained revisions.
+    /// Maximum size in bytes of all keys and values in the retained revisions.
     pub bytes: usize,
     /// Maximum age of a revision. The store checks ages at intervals of one eighth of this value.
     pub age: Duration,
@@ -112,7 +112,7 @@ impl Default for Retention {
 /// Maximum time for which [`Store::shutdown`] waits for open calls to end. Afterwards, it aborts their connections.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
-/// A running store. Dropping it stops the store without waiting; [`shutdown`](Store::shutdown) waits until the file is closed.
+/// A running store. Dropping it stops the store without waiting. [`shutdown`](Store::shutdown) also waits until the file is closed.
 pub struct Store {
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
@@ -127,7 +127,7 @@ impl Store {
         Store::start_with(options, Retention::default())
     }
 
-    /// Like [`start`](Store::start), with custom history limits.
+    /// Starts a store like [`start`](Store::start), but with the given history limits.
     ///
     /// # Errors
     /// Returns the errors of [`start`](Store::start).
@@ -181,7 +181,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.shared.stopping.send_replace(true);
-        // Ignore errors. After `shutdown`, the queue is closed. If the queue is full, the writer ends when the last connection ends.
+        // Ignore errors. A closed queue means that the writer has already ended. If the queue is full, the writer ends when the last connection ends.
         let _ = self.shared.commands.try_send(Command::Stop(oneshot::channel().0));
     }
 }

@@ -1,11 +1,11 @@
-//! The store's multi-version contents, in memory.
+//! In-memory contents of the store, with all retained versions of each key.
 //!
-//! The index contains every key with its retained versions. The log contains every retained revision with its changes; watches read it. The
+//! The index contains every key with its retained versions. The log contains every retained revision with its changes. Watches read the log. The
 //! writer applies changes here *before* they are durable, so readers must not read beyond the last durable revision.
 //!
-//! The compaction revision and the start of the log advance separately. `compacted` is the compaction revision of the API:
-//! clients can neither read below it nor start a watch there. The log can reach further back, so a compaction does not cancel a
-//! running watch that is only slightly behind.
+//! The compaction revision and the start of the log advance separately. `compacted` is the compaction revision that clients see. Clients can neither
+//! read nor start a watch below this revision. The log can start at an earlier revision, so a compaction does not cancel a running watch that is only
+//! slightly behind.
 //!
 //! Invariant: the log is contiguous and starts at `compacted` or earlier, because a watch can start at `compacted`. (After a restart, deletions at
 //! the compaction revision itself are missing.)
@@ -20,7 +20,7 @@ use etcd_client::proto::PbKeyValue;
 use super::error::Refusal;
 use super::quota::VERSION_OVERHEAD;
 
-/// A set of keys, which API requests describe by `key` and `range_end`.
+/// A set of keys, given by the fields `key` and `range_end` of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum KeyRange {
     /// `range_end` is empty: only this key.
@@ -57,7 +57,7 @@ impl KeyRange {
         match self {
             KeyRange::One(key) => (Bound::Included(key), Bound::Included(key)),
             KeyRange::From(start) => (Bound::Included(start), Bound::Unbounded),
-            // `BTreeMap::range` panics if the start is greater than the end, so an invalid range is replaced by an empty one.
+            // `BTreeMap::range` panics if the start is greater than the end, so an invalid range is replaced by an empty range.
             KeyRange::Between(start, end) => (Bound::Included(start), Bound::Excluded(if start > end { start } else { end })),
         }
     }
@@ -66,7 +66,7 @@ impl KeyRange {
 /// One version of a key. A tombstone has version 0, and only `key` and `mod_revision` are set, as in a DELETE event.
 #[derive(Debug)]
 pub(super) struct Version {
-    /// Position of the change within its revision. It gives the order of the changes that one transaction makes.
+    /// Position of the change among all changes of its revision.
     pub(super) sub: i64,
     pub(super) kv: PbKeyValue,
 }
@@ -86,7 +86,7 @@ impl Version {
         VERSION_OVERHEAD + self.bytes()
     }
 
-    /// Returns the size of key and value in bytes, without overhead.
+    /// Returns the total size of the key and the value in bytes, without overhead.
     pub(super) fn bytes(&self) -> usize {
         self.kv.key.len() + self.kv.value.len()
     }
@@ -114,8 +114,9 @@ impl Revision {
     }
 }
 
-/// Maximum number of revisions and bytes that one read of the log returns. The limits keep the memory use of a slow watch low.
+/// Maximum number of revisions that one read of the log returns.
 const HISTORY_REVISIONS_MAX: usize = 512;
+/// Maximum size in bytes of one read of the log. The limit keeps the memory use of a slow watch low.
 const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 /// Multi-version contents of the store: index, log and compaction revision.
@@ -216,7 +217,7 @@ impl Mvcc {
         self.compacted
     }
 
-    /// Returns the revision at which to read if a client requests `wanted`. If `wanted` is 0 or less, returns `current`.
+    /// Returns the revision for a read at the requested revision `wanted`. If `wanted` is 0 or less, this is `current`.
     pub(super) fn readable(&self, wanted: i64, current: i64) -> Result<i64, Refusal> {
         if wanted > current {
             return Err(Refusal::FutureRevision);
@@ -251,8 +252,8 @@ impl Mvcc {
         versions
     }
 
-    /// Returns the versions that etcd includes in the hash of a revision: all versions after the compaction revision, and the earlier
-    /// versions that are live at `revision`. As in etcd, all earlier versions are included if no key is live at `revision`.
+    /// Returns the versions that etcd includes in the hash of a revision. These are all versions after the compaction revision, and the earlier
+    /// versions that are live at `revision`. If no key is live at `revision`, all earlier versions are included.
     pub(super) fn versions_for_hash(&self, revision: i64) -> Vec<Arc<Version>> {
         let all = KeyRange::From(Vec::new());
         let live: BTreeSet<(i64, i64)> = self.live_at(&all, revision).map(|version| version.row()).collect();
@@ -268,7 +269,7 @@ impl Mvcc {
             .filter_map(|versions| versions.last().filter(|version| !version.is_tombstone()))
     }
 
-    /// Starts a transaction at the next revision. The revision advances only if the transaction changes something.
+    /// Starts a transaction at the next revision. The store revision advances only if the transaction makes a change.
     pub(super) fn write(&mut self) -> Writing<'_> {
         Writing {
             main: self.revision + 1,
@@ -277,8 +278,8 @@ impl Mvcc {
         }
     }
 
-    /// Returns retained revisions from `from` to `upto`, up to a size limit. If `from` is no longer available, returns the compaction
-    /// revision as the error.
+    /// Returns the retained revisions from `from` to `upto`, but stops at a size limit. Fails with the compaction revision if `from` is no longer
+    /// available.
     pub(super) fn history(&self, from: i64, upto: i64) -> Result<Vec<Arc<Revision>>, i64> {
         let Some(first) = self.log.front().map(|revision| revision.main) else {
             return if from < self.compacted {
@@ -355,8 +356,8 @@ impl Mvcc {
 
     /// Returns the highest revision that must be compacted to meet the retention limits, and whether the search is complete.
     ///
-    /// A revision must be compacted if it was written before `oldest`, or if the log from this revision on exceeds `limits` (revisions, bytes). One
-    /// call examines at most `step` revisions, so a later call can find more revisions to compact.
+    /// A revision must be compacted if it was written before `oldest`, or if this revision and all later revisions together exceed `limits`
+    /// (revisions, bytes). One call examines at most `step` revisions, so a later call can find more revisions to compact.
     pub(super) fn overdue(&self, limits: (usize, usize), oldest: Option<Instant>, step: usize) -> (Option<i64>, bool) {
         let spared = self.spared();
         let spared_bytes = if spared == 0 { 0 } else { self.log[0].bytes() };
@@ -374,7 +375,7 @@ impl Mvcc {
         (overdue, count == 0)
     }
 
-    /// Returns 1 if the log starts with the compaction revision, which retention never drops, and 0 otherwise.
+    /// Returns 1 if the log starts with the compaction revision, and 0 otherwise. Retention never drops the compaction revision.
     fn spared(&self) -> usize {
         usize::from(self.log.front().is_some_and(|first| first.main == self.compacted))
     }
@@ -453,7 +454,7 @@ impl Writing<'_> {
         previous
     }
 
-    /// Ends the transaction and returns the versions it has written. Without changes, the revision does not advance.
+    /// Ends the transaction and returns the versions it has written. The store revision does not advance if there are no changes.
     pub(super) fn finish(self, now: Instant) -> Vec<Arc<Version>> {
         if self.changes.is_empty() {
             return Vec::new();

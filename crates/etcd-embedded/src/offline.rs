@@ -1,4 +1,4 @@
-//! Runs the store without a file, network, threads or a clock, for fuzzing, and checks its invariants.
+//! Runs the store for fuzzing and checks its invariants. A run uses no file, network, threads or clock.
 //!
 //! As in a real store, requests pass through the gRPC service, its checks and the writer. Only the polling of futures differs. This module requires
 //! the feature `offline` and is not part of normal builds. The module `requests` decodes the fuzz input into requests.
@@ -30,7 +30,7 @@ use requests::{Input, Request};
 
 /// Maximum number of requests per input.
 const REQUESTS_MAX: usize = 64;
-/// Maximum number of revisions whose contents are compared again at the end of a run.
+/// Maximum number of revisions to remember. The contents at these revisions are compared again at the end of a run.
 const REMEMBERED_MAX: usize = 32;
 
 /// Decodes arbitrary bytes into requests and executes them.
@@ -73,7 +73,7 @@ impl File {
             let before = self.rows.insert(version.row(), Arc::clone(version));
             assert!(before.is_none(), "row {:?} was written twice", version.row());
         }
-        // If a batch contains a compaction by a client and an automatic compaction, both can list the same rows.
+        // Remove duplicate rows, because a compaction by a client and an automatic compaction in the same batch can list the same rows.
         for row in &BTreeSet::from_iter(&batch.obsolete) {
             assert!(self.rows.remove(row).is_some(), "the row {row:?} to remove does not exist");
         }
@@ -104,7 +104,7 @@ impl File {
     }
 }
 
-/// A watch on all keys, starting at revision 1, and the store contents rebuilt from the events of the watch.
+/// A watch on all keys from revision 1, with the store contents that are rebuilt from its events.
 struct Replica {
     stream: WatchStream,
     content: BTreeMap<Vec<u8>, PbKeyValue>,
@@ -162,13 +162,13 @@ fn next_of(stream: &mut WatchStream) -> Option<PbWatchResponse> {
     stream.take()
 }
 
-/// Store under test, and the data for checking its responses and contents.
+/// Store under test, with the data that is needed to check its responses and contents.
 struct Offline {
     service: Service,
     writer: Writer,
     file: File,
     watches: WatchStream,
-    /// Revision of the last event for each watch that the input has created, by watch ID.
+    /// Revision of the last event of each watch, by watch ID. Contains only watches that the input has created.
     reported: BTreeMap<i64, i64>,
     replica: Replica,
     now: Instant,

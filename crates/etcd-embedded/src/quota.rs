@@ -8,7 +8,7 @@ use etcd_client::proto::{PbPutRequest, PbTxnOpRequest, PbTxnRequest, PbTxnReques
 
 use super::error::Refusal;
 
-/// Overhead in bytes of a version, in addition to its key and value (etcd: `kvOverhead`).
+/// Number of bytes that the quota counts for each version in addition to its key and value (etcd's `kvOverhead`).
 pub(super) const VERSION_OVERHEAD: usize = 256;
 /// Size of a lease in bytes, as counted by the quota.
 pub(super) const LEASE_OVERHEAD: usize = 256;

@@ -27,11 +27,11 @@ pub(super) struct Shared {
     pub(super) listen: SocketAddr,
     /// Path of the store file.
     pub(super) path: PathBuf,
-    /// Memory still available for watches: one permit per KiB.
+    /// Memory that is still available for watches, with one permit per KiB.
     pub(super) watch_room: Arc<Semaphore>,
-    /// Memory still available for responses that clients have not received yet: one permit per KiB.
+    /// Memory that is still available for unfinished responses, with one permit per KiB.
     pub(super) answer_room: Arc<Semaphore>,
-    /// Permits for sending backups, one for each concurrent backup.
+    /// Permits that limit the number of concurrent backups.
     pub(super) snapshots: Arc<Semaphore>,
 }
 
@@ -76,8 +76,8 @@ impl Shared {
 
     /// Reads the state together with the last durable revision.
     ///
-    /// The revision is read while the lock is held. The writer advances the revision before it takes the lock to free old versions, so all
-    /// versions that a read at this revision needs still exist.
+    /// The revision is read while the lock is held. The writer frees old versions under the same lock, and only after it has advanced the revision.
+    /// Therefore, all versions at this revision still exist.
     pub(super) fn read<T>(&self, reading: impl FnOnce(&State, i64) -> T) -> T {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let current = *self.committed.borrow();
@@ -115,7 +115,7 @@ impl Shared {
         })
     }
 
-    /// Adds cluster, member and term to a header that contains only a revision.
+    /// Adds the cluster ID, the member ID and the term to a header that contains only a revision.
     pub(super) fn complete(&self, header: &mut Option<PbResponseHeader>) {
         let revision = header.as_ref().map_or_else(|| self.current(), |header| header.revision);
         *header = self.header(revision);

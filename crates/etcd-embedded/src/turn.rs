@@ -15,7 +15,7 @@ use super::mvcc::{KeyRange, Version};
 use super::shared::Shared;
 use super::writer::Command;
 
-/// TTL in seconds of the lease that is granted to a client without its own lease: etcd's `defaultSessionTTL`.
+/// TTL in seconds of a lease that the server grants to a client without its own lease (etcd's `defaultSessionTTL`).
 const SESSION_TTL: i64 = 60;
 
 /// Returns the key range of the queue with this name.
@@ -44,7 +44,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a place in the queue, or returns the place that the lease already has. In both cases, sets the value of the key.
+    /// Joins the queue, or returns the existing place of the lease. Sets the value of the key in both cases.
     pub(super) async fn take(shared: &Arc<Shared>, name: &[u8], lease: i64, value: &[u8]) -> Result<Self, Refusal> {
         let lease = match lease {
             0 => grant(shared).await?,
@@ -89,7 +89,7 @@ impl Place {
         }
     }
 
-    /// Waits until this place is the first in the queue. Returns a revision at which it was the first.
+    /// Waits until this place is the first in the queue, and returns the revision at which this was observed.
     pub(super) async fn turn(&self, name: &[u8]) -> Result<i64, Refusal> {
         let range = range(name);
         let mut committed = self.shared.committed.subscribe();
@@ -154,7 +154,7 @@ impl Place {
         }
     }
 
-    /// Gives up the place by deleting its key. Returns the revision for the response header.
+    /// Leaves the queue by deleting the key. Returns the revision for the response header.
     pub(super) async fn resign(&self) -> Result<i64, Refusal> {
         let delete = PbTxnOpRequest::RequestDeleteRange(delete(&self.key));
         let response = if_created_at(&self.shared, &self.key, self.revision, [delete], []).await?;
@@ -220,7 +220,7 @@ fn revision(response: &PbTxnResponse) -> i64 {
     response.header.as_ref().map_or(0, |header| header.revision)
 }
 
-/// Returns the existing key from the response to a transaction whose condition was not met.
+/// Returns the key from the response if it existed before the transaction.
 fn existing(response: &PbTxnResponse) -> Option<&PbKeyValue> {
     if response.succeeded {
         return None;

@@ -1,8 +1,8 @@
-//! Watches: a state machine for each client watch stream.
+//! State machine of a watch stream. Each client stream has its own state machine.
 //!
-//! The writer does not push events. Once the client has received the previous responses, its stream *reads* the log from its own position
-//! up to the last durable revision. A slow client therefore does not affect others: its stream reads older history. If that history
-//! is no longer available, the watch is cancelled with the compaction revision. Events cannot be lost or reordered.
+//! The writer does not push events. Each stream *reads* the log from its own position up to the last durable revision, once its client has received
+//! the previous responses. A slow client does not affect other clients, because only its own stream falls behind. If the log no longer contains the
+//! next revision for a stream, its watches are cancelled with the compaction revision. Events cannot be lost or reordered.
 //!
 //! [`WatchStream::fill`] reads the log. The loop in `service::watch` calls it repeatedly.
 
@@ -33,7 +33,7 @@ struct Create {
 
 /// Watch ID in responses that do not belong to any watch.
 const NO_WATCH: i64 = -1;
-/// Size in bytes above which responses are split if the watch was created with `fragment`. etcd uses its request size limit.
+/// Size in bytes above which responses are split if the watch was created with `fragment`. As in etcd, this is the default request size limit.
 const FRAGMENT_BYTES: usize = 1_572_864;
 /// Values of the etcd enum `WatchCreateRequest.FilterType`.
 const FILTER_NO_PUT: i32 = 0;
@@ -42,7 +42,7 @@ const FILTER_NO_DELETE: i32 = 1;
 #[derive(Debug)]
 struct Watcher {
     range: KeyRange,
-    /// First revision to report. Advances only while the watcher is lagging; otherwise, `WatchStream::cursor` advances instead.
+    /// First revision to report. It advances only while the watcher is lagging. Otherwise, `WatchStream::cursor` advances instead.
     from: i64,
     lagging: bool,
     options: Create,
@@ -97,7 +97,7 @@ pub(super) struct WatchStream {
     ranges: Vec<i64>,
     /// IDs of the watchers that still need revisions before `cursor`. They take turns reading the log.
     lagging: VecDeque<i64>,
-    /// First revision that has not been reported yet to the watchers that are not in `lagging`.
+    /// Next revision to report to all watchers that are not in `lagging`.
     cursor: i64,
     outbox: VecDeque<Outgoing>,
     progress_requested: bool,
@@ -222,7 +222,7 @@ impl WatchStream {
         self.progress_requested = true;
     }
 
-    /// Queues a progress notification for each watch that requested progress notifications, is not lagging, and has had no events since the last
+    /// Queues a progress notification for each watch that has the option `progress_notify`, is not lagging, and has had no events since the last
     /// call.
     pub(super) fn progress_due(&mut self) {
         let reported = self.cursor - 1;
@@ -285,10 +285,10 @@ impl WatchStream {
         self.outbox.len()
     }
 
-    /// Reads more revisions from the log, first for the watchers that are not lagging and then for one lagging watcher. Returns false if there was
-    /// nothing to read or report.
+    /// Reads more revisions from the log. Watchers that are not lagging have priority over lagging watchers. Returns false if there was nothing to
+    /// read or report.
     ///
-    /// Call this function only while no responses are queued. This bounds the memory that a slow stream uses.
+    /// Call this function only while no responses are queued, so that a slow stream uses little memory.
     pub(super) fn fill(&mut self) -> bool {
         let current = self.shared.current();
         if self.watchers.is_empty() {

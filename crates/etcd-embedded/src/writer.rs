@@ -1,8 +1,8 @@
-//! The writer thread: orders all writes, commits them in batches, expires leases and compacts automatically.
+//! The writer thread, which orders all writes, commits them in batches, expires leases and compacts automatically.
 //!
-//! A batch consists of the commands that were queued while the previous batch was written to disk. It is applied in memory, committed in
-//! one redb transaction, and then made visible to readers and watches. Only then are the responses sent. All waiting clients
-//! share the disk latency, and acknowledged writes survive if the process is killed. The state lock is not held during disk I/O.
+//! A batch consists of the commands that were queued while the previous batch was written to disk. A batch is applied in memory, committed in one
+//! redb transaction, and then made visible to readers and watches. The responses are sent last. All waiting clients share the disk latency, and
+//! acknowledged writes survive if the process is killed. The state lock is not held during disk I/O.
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -26,7 +26,7 @@ use super::shared::Shared;
 /// Channel for the result of a command. The result is sent once it is durable.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 
-/// Request to the writer. `Defragment` and `Stop` are executed between batches, and all other requests as part of a batch.
+/// Request to the writer. `Defragment` and `Stop` are executed between batches. All other requests are executed as part of a batch.
 pub(super) enum Command {
     Put(PbPutRequest, Reply<PbPutResponse>),
     Delete(PbDeleteRequest, Reply<PbDeleteResponse>),
@@ -43,9 +43,11 @@ pub(super) enum Command {
 
 /// Capacity of the command queue. Senders wait when it is full.
 pub(super) const QUEUE: usize = 1024;
-/// Maximum numbers of commands, expired leases and compacted revisions in one batch. The limits keep the wait for a commit short.
+/// Maximum number of commands in one batch. The limits on a batch keep the wait for a commit short.
 const BATCH_COMMANDS_MAX: usize = 1024;
+/// Maximum number of expired leases in one batch.
 const BATCH_LEASES_MAX: usize = 256;
+/// Maximum number of revisions that one batch compacts.
 const BATCH_FORGOTTEN_MAX: usize = 2048;
 /// Interval between attempts to reopen the store file after a failed commit. A command also triggers an attempt.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,7 +72,7 @@ pub(super) struct Round {
 pub(super) struct Writer {
     shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
-    /// `None` after a failed commit, until the file has been reopened and read again.
+    /// The open store file. It is `None` after a failed commit until the file has been reopened and read again.
     disk: Option<Disk>,
     directory: PathBuf,
     retention: Retention,
@@ -228,15 +230,14 @@ impl Writer {
         let Some(disk) = &self.disk else { return Err(Refusal::Stopped) };
         let Err(error) = disk.commit(batch) else { return Ok(()) };
         tracing::error!(file = %disk.path().display(), %error, "embedded store: commit failed; reopening the file on the next write");
-        // Memory now contains changes that are not on disk. Closing the file makes the next batch reopen it and load its
-        // contents.
+        // Memory now contains changes that are not on disk. Close the file, so that the next batch reopens it and loads its contents.
         self.disk = None;
         Err(Refusal::Disk(error.to_string()))
     }
 
     /// Makes the batch visible to readers and watches, then frees the versions that it compacted.
     ///
-    /// Readers can still need the compacted versions until the new revision is visible.
+    /// The versions are freed last, because readers can need them until the new revision is visible.
     fn publish(&self, compacted: Option<i64>, forget: Option<i64>) {
         let revision = self.shared.state.read().unwrap_or_else(PoisonError::into_inner).mvcc.revision();
         self.shared
@@ -253,7 +254,7 @@ impl Writer {
         }
     }
 
-    /// Reopens and reads the file after a failed commit, so that memory contains exactly what is durable.
+    /// Reopens and reads the file after a failed commit, so that memory contains only durable changes.
     fn reopen(&mut self) -> Result<(), Refusal> {
         if self.disk.is_some() {
             return Ok(());

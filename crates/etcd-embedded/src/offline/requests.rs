@@ -239,7 +239,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Decodes a raw message, as a client could send it. Undecodable messages never reach the service, so they become [`Request::Listen`].
+    /// Decodes a raw message that a client could send. Undecodable messages never reach the service, so they become [`Request::Listen`].
     fn raw(&mut self) -> Request {
         let (kind, count) = (self.byte() % 8, self.byte());
         let bytes = self.bytes(count);

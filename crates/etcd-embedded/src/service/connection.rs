@@ -31,21 +31,22 @@ use listener::{
 
 /// Maximum number of concurrent calls per connection. Some client libraries open a stream for each watch.
 const STREAMS_MAX: u32 = 1024;
-/// Limit on concurrent calls of all clients together, as a multiple of the connection limit.
+/// Number of concurrent calls for each allowed connection. All connections share the resulting limit.
 const CALLS_PER_CONNECTION: usize = 32;
 /// Maximum size of a call's headers in bytes.
 const HEADER_BYTES: u32 = 16 * 1024;
-/// Maximum number of bytes per call that are buffered for sending.
+/// Size of each call's send buffer in bytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// HTTP/2 flow control windows: the maximum number of unacknowledged bytes per call and per connection.
+/// HTTP/2 flow control window of a call in bytes.
 const STREAM_WINDOW: u32 = 512 * 1024;
+/// HTTP/2 flow control window of a connection in bytes.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Maximum number of reset streams per connection. The server treats more resets as an attack. The limit is high, because a normal client can drop
 /// a thousand watches at once.
 const RESETS_MAX: usize = 100_000;
-/// Path of the only call whose messages can exceed the decoder's nesting limit.
+/// Path of the Txn call. Messages of other calls cannot exceed the decoder's nesting limit.
 const TXN: &str = "/etcdserverpb.KV/Txn";
-/// Text that occurs only in the decoder's error message for a message that is nested too deeply.
+/// Text in the decoder's error message for a message that is nested too deeply. No other error message contains this text.
 const TOO_DEEP: &str = "recursion limit reached";
 
 /// gRPC services, with permits that limit the number of concurrent calls.

@@ -35,7 +35,7 @@ impl PbKvService for Service {
 
     type RangeStreamStream = tokio_stream::Empty<Result<PbRangeStreamResponse, Status>>;
 
-    /// Returns an error, because RangeStream was added in etcd 3.7, and the store implements API version 3.4.
+    /// Returns an error, because the store implements API version 3.4. RangeStream was added in etcd 3.7.
     async fn range_stream(&self, _: Request<PbRangeRequest>) -> Result<Response<Self::RangeStreamStream>, Status> {
         Err(Refusal::Unsupported("RangeStream").into())
     }

@@ -1,6 +1,6 @@
 //! The Maintenance service: status, defragmentation, the NOSPACE alarm, hashes and snapshots.
 //!
-//! Hashes equal those of an etcd server with the same history. A snapshot is an etcd database file.
+//! The hashes are equal to the hashes of an etcd server with the same history. A snapshot is an etcd database file.
 
 use std::pin::Pin;
 use std::sync::Arc;

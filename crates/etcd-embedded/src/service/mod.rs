@@ -1,4 +1,4 @@
-//! The gRPC services, one module for each. All changes to the store go through the writer.
+//! The gRPC services. Each service has its own module. All changes to the store go through the writer.
 
 mod auth;
 mod cluster;
@@ -28,8 +28,8 @@ use listener::{Limits, Listener};
 
 /// Maximum size of a gRPC message in bytes.
 ///
-/// As in etcd, it is half a MiB above the request size limit, so that a slightly larger request is still decoded and gets the
-/// error for the request size.
+/// As in etcd, this limit is half a MiB above the request size limit. A slightly too large request is therefore decoded and then gets the error for
+/// the request size.
 const MESSAGE_BYTES_MAX: usize = REQUEST_BYTES_MAX + (512 << 10);
 /// Memory reserved for a response until the client has received it. The service attaches the reservation to the response as an
 /// extension.
@@ -44,7 +44,7 @@ pub(super) struct Service {
     pub(super) shared: Arc<Shared>,
 }
 
-/// Converts an error of a lock or election call to a gRPC status. In these calls, a missing lease gets the code Unknown, as in etcd.
+/// Converts an error of a lock or election call to a gRPC status. As in etcd, these calls report a missing lease with the code Unknown.
 fn passed_on(refusal: Refusal) -> Status {
     match refusal {
         Refusal::LeaseNotFound => Status::unknown(refusal.to_string()),
