@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let mut sources = Vec::new();
     collect_protos(root, &mut sources)?;
-    // Sort the files. The order of directory entries depends on the file system, but the build output must always be the same.
+    // Sort the files, because the order of directory entries depends on the file system, and the build output must be reproducible.
     sources.sort();
 
     let mut compiler = protox::Compiler::new([root])?;
@@ -49,10 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Generates one function for each of the oneofs `link` and `port` of an interface. The function returns the field name of the
-/// member that is set, and the member's message as a dynamic message.
+/// Generates one function for each of the oneofs `link` and `port` of an interface. Each function returns the name of the set member, and its message
+/// as a dynamic message.
 ///
-/// Because the functions are generated, a new link kind needs no change here.
+/// A new link kind needs no change here, because the functions are generated.
 fn members(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
     let files = set.file.iter().filter(|file| file.package() == "ligato.linux.interfaces");
     let interface = files
@@ -100,7 +100,7 @@ fn comments(set: &FileDescriptorSet) -> String {
     format!("pub(super) static COMMENTS: &[(&str, &str)] = &{table:?};\n")
 }
 
-/// Returns the full name of the element at a source code info path (see `SourceCodeInfo` in google/protobuf/descriptor.proto).
+/// Returns the full name of the element that a path identifies (see `SourceCodeInfo` in google/protobuf/descriptor.proto).
 fn name_at(file: &FileDescriptorProto, path: &[i32]) -> Option<String> {
     let at = |index: &i32| usize::try_from(*index).ok();
     // Field numbers of FileDescriptorProto: message_type 4, enum_type 5.

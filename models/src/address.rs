@@ -141,7 +141,7 @@ fn parse_prefix_len(text: &str) -> Option<u8> {
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Clears the host bits of `address`. Prefix lengths above the maximum of the address family are treated as the maximum.
+/// Returns `address` with all host bits cleared. Prefix lengths above the maximum of the address family are treated as the maximum.
 pub fn network_of(address: IpAddr, prefix_len: u8) -> IpAddr {
     match address {
         IpAddr::V4(address) => {
@@ -184,7 +184,7 @@ pub fn canonical_text(text: &str) -> Result<String, AddressError> {
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// Returns true for a multicast or broadcast address (group bit set), which an interface cannot have as its own address.
+    /// Returns true for a multicast or broadcast address, which has the group bit set. The kernel does not accept it as the address of an interface.
     pub fn is_multicast(&self) -> bool {
         self.0[0] & 1 == 1
     }
@@ -198,8 +198,7 @@ impl MacAddress {
 impl FromStr for MacAddress {
     type Err = AddressError;
 
-    /// Parses six octets of two hexadecimal digits each, in upper or lower case. The separator is `:` or `-`, and must be the same between all
-    /// octets.
+    /// Parses six octets of two hexadecimal digits each, in upper or lower case. The separators are either all `:` or all `-`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || AddressError::NotAMac(text.to_owned());
         let separator = if text.contains('-') { '-' } else { ':' };
@@ -247,14 +246,14 @@ pub struct AllocReference {
     pub network: String,
     /// Logical name of the interface, if the reference contains one.
     pub interface: Option<String>,
-    /// `true` if the reference is to the gateway of the allocation, `false` if it is to the allocated address.
+    /// `true` if the reference means the gateway of the allocation, `false` if it means the allocated address.
     pub gateway: bool,
 }
 
 impl AllocReference {
     /// Returns the interface that the reference names, or `own_interface` if the reference names no interface.
     ///
-    /// `own_interface` is the interface of the value that contains the reference, or `None` if the reference must name its interface.
+    /// `own_interface` is the interface of the value that contains the reference, or `None` if the reference must name an interface.
     ///
     /// # Errors
     /// Fails if the reference names an interface other than `own_interface`, or if it names no interface and

@@ -36,7 +36,7 @@ pub mod reason {
 pub struct DecodeError {
     /// Stable reason for programs, one of [`mod@reason`].
     pub reason: &'static str,
-    /// Message for people: the path of the field, the problem, the position, and the accepted values.
+    /// Message for people. It describes the problem and contains the field path, the position and the accepted values.
     pub message: String,
     /// Invalid key fields, named as in [`ValidationError::fields`](crate::validation::ValidationError::fields). Empty if the
     /// error is not about key fields.

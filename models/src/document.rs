@@ -1,7 +1,7 @@
 //! Configuration documents, which contain values of all models in one text. The initial configuration file, the REST API and the CLI use them.
 //!
-//! A document is a `ligato.configurator.Dynamic_config` message. This message is not in `proto/`, because it is derived from the table of models:
-//! it has one member per group (`linuxConfig`), and each group has one repeated member per model (`interfaces`). Documents can be read from any
+//! A document is a `ligato.configurator.Dynamic_config` message. This message is derived from the table of models, so it is not in `proto/`. It has
+//! one member per group, such as `linuxConfig`. Each group has one repeated member per model, such as `interfaces`. Documents can be read from any
 //! serde format. They are written as JSON.
 
 use std::sync::LazyLock;
@@ -27,8 +27,8 @@ pub use schema::{FieldNames, schema};
 
 const PACKAGE: &str = "ligato.configurator";
 const MESSAGE: &str = "Dynamic_config";
-/// Member for the configuration of a VPP dataplane. Documents that clients have exported contain this member. The agent
-/// accepts the member only if it is empty.
+/// Member for the configuration of a VPP dataplane. Clients include this member in exported documents. The agent accepts the member only if it is
+/// empty.
 const VPP_MEMBER: &str = "vppConfig";
 const VPP_MESSAGE: &str = "ligato.vpp.ConfigData";
 const VPP_FILE: &str = "ligato/vpp/vpp.proto";
@@ -131,7 +131,7 @@ fn push(document: &mut DynamicMessage, model: &Model) -> Result<(), String> {
 
 /// Converts a field path to the spelling of documents: `hw_address` becomes `hwAddress`.
 ///
-/// Path elements that are not fields of the message stay unchanged.
+/// Path elements that are not message fields stay unchanged.
 pub fn json_path(message: Option<&MessageDescriptor>, path: &str) -> String {
     let mut message = message.cloned();
     let parts = path.split('.').map(|part| {

@@ -1,8 +1,7 @@
 //! Protobuf JSON: the text form of messages in the store, in REST bodies and in files.
 //!
-//! [`encode`] writes JSON, [`decode`] reads JSON, and [`read()`] reads any serde format such as YAML. The readers are stricter
-//! than the reader of `prost-reflect`: like ligato vpp-agent, they reject duplicate fields and two members of one oneof. Errors
-//! contain the path of the field.
+//! [`encode`] writes JSON, [`decode`] reads JSON, and [`read()`] reads any serde format such as YAML. The readers are stricter than `prost-reflect`.
+//! Like ligato vpp-agent, they reject duplicate fields and two members of the same oneof. Errors contain the path of the field.
 
 mod read;
 

@@ -1,7 +1,7 @@
 //! Value keys in the store and in the scheduler's graph.
 //!
-//! [`TypedKey::parse`] is the only parser of keys, and the `Display` implementation of [`TypedKey`] is the only printer: no other code
-//! splits or concatenates keys.
+//! [`TypedKey::parse`] is the only parser of keys. The `Display` implementation of [`TypedKey`] is the only printer. No other code splits or
+//! concatenates keys.
 
 mod parse;
 mod typed;
@@ -14,13 +14,13 @@ pub use typed::{AddressSource, INVALID, KeyError, NamespaceType, RouteDestinatio
 pub mod prefix {
     /// Prefix of interface keys.
     pub const INTERFACE: &str = "config/linux/interfaces/v2/interface/";
-    /// Prefix of the keys of permanent neighbour entries.
+    /// Prefix of neighbour entry keys.
     pub const ARP: &str = "config/linux/l3/v2/arp/";
     /// Prefix of route keys.
     pub const ROUTE: &str = "config/linux/l3/v2/route/";
     /// Prefix of rule chain keys.
     pub const RULE_CHAIN: &str = "config/linux/iptables/v2/rulechain/";
-    /// Prefix of the keys of address allocations.
+    /// Prefix of address allocation keys.
     pub const IP_ALLOCATION: &str = "config/netalloc/v1/ip/";
 }
 
@@ -101,7 +101,7 @@ impl From<&TypedKey> for Key {
 
 /// Returns the key prefix of one agent: `/vnf-agent/<label>/`.
 ///
-/// The alias with which the agent marks its own links begins with the same text.
+/// The agent marks its own links with an alias that begins with the same text.
 pub fn agent_prefix(label: &str) -> String {
     format!("{ALL_AGENTS_PREFIX}{label}/")
 }
@@ -124,17 +124,17 @@ pub fn config_key_of_status(key: &str) -> Option<Key> {
 pub struct LabelError {
     /// Invalid label, with control characters escaped.
     pub label: String,
-    /// Text that describes the violated rule. In the error message, it follows the label.
+    /// Description of the violated rule. It follows the label in the error message.
     pub problem: &'static str,
 }
 
-/// Checks a microservice label: 1 to 63 bytes without slashes, whitespace or control characters, and neither `.` nor `..`.
+/// Checks a microservice label. The label must have 1 to 63 bytes, contain no slashes, whitespace or control characters, and be neither `.` nor `..`.
 ///
 /// Slashes are forbidden. Otherwise, the link aliases of the agents `a` and `a/b` would both begin with `/vnf-agent/a/`, and the agent `a` would
 /// mistake the links of `a/b` for its own.
 ///
 /// # Errors
-/// Returns the first rule that the label violates.
+/// Returns an error for the first rule that the label violates.
 pub fn check_label(label: &str) -> Result<(), LabelError> {
     let problem = if label.is_empty() {
         "is empty"
@@ -155,9 +155,9 @@ pub fn check_label(label: &str) -> Result<(), LabelError> {
     })
 }
 
-/// Joins a key prefix and an instance name like path elements: removes repeated and trailing slashes, and resolves `.` and `..`.
+/// Joins a key prefix and an instance name like path elements. Removes repeated and trailing slashes, and resolves `.` and `..`.
 ///
-/// Clients compute keys in this way, so the agent must do the same.
+/// The agent must compute keys in the same way as clients.
 pub fn join(prefix: &str, instance: &str) -> String {
     // Fast path: keys are computed often, and nearly all of them need no clean-up.
     if prefix.strip_suffix('/').is_some_and(is_clean) && is_clean(instance) {

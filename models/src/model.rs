@@ -43,10 +43,10 @@ pub enum Model {
 impl Model {
     /// Decodes the value stored under `key` (without the agent prefix), from protobuf JSON or binary protobuf.
     ///
-    /// Checks only the form and the key of the value; [`Model::validate`] checks all other rules.
+    /// This function checks only the form and the key of the value. [`Model::validate`] checks all other rules.
     ///
     /// # Errors
-    /// Fails if no model has keys of this form, the bytes are not a message of the model, a key field is invalid, or the value
+    /// Fails if no model has keys of this form, or if the bytes are not a message of the model. Also fails if a key field is invalid, or if the value
     /// belongs under another key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Self, DecodeError> {
         let info = registry::model_of_key(key).ok_or_else(|| unknown_key(key))?;
@@ -81,7 +81,7 @@ impl Model {
 
     /// Decodes a binary message of a known kind.
     ///
-    /// Unlike [`Model::decode_message`], it does not accept JSON, and treats empty input as a message without fields.
+    /// Unlike [`Model::decode_message`], this function does not accept JSON, and treats empty input as a message without fields.
     ///
     /// # Errors
     /// Fails if the bytes are not a message of the model.
@@ -98,8 +98,8 @@ impl Model {
 
     /// Unsets `optional` fields that have their default value.
     ///
-    /// Protobuf encodes a set `optional` field even if it has its default value. Such fields are omitted, because the `optional` fields do not
-    /// exist in clients of ligato vpp-agent.
+    /// Protobuf encodes a set `optional` field even if it has its default value. This function unsets these fields, because clients of ligato
+    /// vpp-agent do not have any of the `optional` fields.
     fn without_defaults(mut self) -> Self {
         match &mut self {
             Self::Interface(message) => {
@@ -181,7 +181,7 @@ impl Model {
     /// Checks only the fields that form the key.
     ///
     /// # Errors
-    /// Returns the first rule that the value violates.
+    /// Returns an error for the first rule that the value violates.
     pub fn validate_key_fields(&self) -> Result<(), ValidationError> {
         validation::validate_key_fields(self)
     }
@@ -189,7 +189,7 @@ impl Model {
     /// Checks all rules that do not depend on a running system.
     ///
     /// # Errors
-    /// Returns the first rule that the value violates, in a fixed order.
+    /// Returns an error for the first rule that the value violates. The order of the rules is fixed.
     pub fn validate(&self) -> Result<(), ValidationError> {
         validation::validate(self)
     }
@@ -247,9 +247,9 @@ impl From<IpAllocation> for Model {
     }
 }
 
-/// Returns the key of a value that a client of the generic gRPC API identifies by model name and instance name.
+/// Returns the key for a model name and an instance name. Clients of the generic gRPC API identify values by these two names.
 ///
-/// Returns `None` if there is no such model.
+/// Returns `None` if there is no model with this name.
 pub fn key_of_item(model_name: &str, instance_name: &str) -> Option<Key> {
     let info = registry::model_by_name(model_name)?;
     Some(Key::from(join(info.key_prefix, instance_name)))
@@ -273,7 +273,7 @@ fn unknown_key(key: &str) -> DecodeError {
 /// Decodes JSON or binary protobuf, depending on the content.
 ///
 /// Content that begins with `{`, possibly after whitespace, is decoded as JSON. If the content begins with whitespace and is not valid JSON, it is
-/// decoded as binary, because a newline is also the tag of a string field with number 1.
+/// decoded as binary. The reason is that a newline is also the tag of a string field with number 1.
 ///
 /// All other content is decoded as binary. If that fails and the content is text, the error says that a JSON object was expected.
 fn decode_content<M: Message + Name + Default>(value: &[u8]) -> Result<Arc<M>, DecodeError> {

@@ -1,4 +1,4 @@
-//! Messages generated from the files in `proto/`, one Rust module per protobuf package, and their descriptors.
+//! Messages generated from the files in `proto/`, and their descriptors. Each protobuf package has its own Rust module.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ mod generated {
 
 pub use generated::{netns_agent, status};
 
-/// Functions that return the member that is set in the oneof `link` or `port` of an interface. The build script generates these functions.
+/// Functions that return the set member of the oneof `link` or `port` of an interface. The build script generates these functions.
 mod members {
     use prost::{Message, Name};
     use prost_reflect::DynamicMessage;

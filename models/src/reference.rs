@@ -53,7 +53,7 @@ fn read_field(field: &FieldDescriptor) -> Field {
     }
 }
 
-/// Returns the comment on the element with this full name, one line per paragraph. Empty if there is no comment.
+/// Returns the comment on the element with this full name, with one line per paragraph. The result is empty if there is no comment.
 fn text_of(full_name: &str) -> String {
     let found = COMMENTS.binary_search_by_key(&full_name, |(name, _)| name);
     let comment = found.map(|at| COMMENTS[at].1).unwrap_or_default();

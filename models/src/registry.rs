@@ -17,7 +17,7 @@ pub enum ModelKind {
     IpAllocation,
 }
 
-/// Model description, as published to clients.
+/// Description of a model that the agent publishes to clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ModelInfo {
     /// Kind of the model's values.

@@ -1,7 +1,7 @@
 //! Validates single values. The rules depend neither on a running system nor on other values.
 //!
-//! If a rule also exists in ligato vpp-agent, the error message is the same, because clients might depend on it. The other rules follow the checks
-//! of the kernel, so that the agent rejects a value that the kernel would refuse, without changing anything.
+//! Rules that also exist in ligato vpp-agent have the same error messages, because clients might depend on them. The other rules correspond to checks
+//! in the kernel. They let the agent reject an invalid value before it changes the kernel.
 
 mod interface;
 mod iptables;
@@ -26,7 +26,7 @@ pub struct ValidationError {
     /// Invalid fields, by their names in the `.proto` file. An element of a repeated field includes its position:
     /// `ip_addresses[1]`.
     ///
-    /// For a field inside a member of `link` or `port`, the name of the member is omitted, for example `peer_if_name`.
+    /// The name of a field inside `link` or `port` does not include the member, for example `peer_if_name` instead of `veth.peer_if_name`.
     pub fields: Vec<String>,
     /// Violated rule, as a stable CamelCase word for programs.
     pub reason: &'static str,
@@ -63,7 +63,7 @@ impl ValidationError {
 /// Checks a value.
 ///
 /// # Errors
-/// Returns the first rule that the value violates, in a fixed order.
+/// Returns an error for the first rule that the value violates. The order of the rules is fixed.
 pub fn validate(model: &Model) -> Result<(), ValidationError> {
     match model {
         Model::Interface(interface) => interface::validate(interface).and_then(|()| check_drift_policy(interface.drift_policy)),
@@ -77,7 +77,7 @@ pub fn validate(model: &Model) -> Result<(), ValidationError> {
 /// Checks only the fields that form the key. A key computed from invalid fields is meaningless.
 ///
 /// # Errors
-/// Returns the first rule that the value violates.
+/// Returns an error for the first rule that the value violates.
 pub(crate) fn validate_key_fields(model: &Model) -> Result<(), ValidationError> {
     match model {
         Model::Interface(interface) => interface::validate_key(interface),
@@ -99,8 +99,7 @@ fn check_drift_policy(number: Option<i32>) -> Result<(), ValidationError> {
     Err(ValidationError::new("UnknownEnumValue", &["drift_policy"], message))
 }
 
-/// Parses a reference to an allocated address, and checks the names in the reference, because the reference can become part of a
-/// key.
+/// Parses a reference to an allocated address and checks its names. The names must be valid, because the reference can become part of a key.
 fn check_reference(field: &str, text: &str, own_interface: Option<&str>) -> Result<AllocReference, ValidationError> {
     let as_error = |error| ValidationError::address(field, &error);
     let reference: AllocReference = text.parse().map_err(as_error)?;

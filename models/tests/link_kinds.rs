@@ -1,7 +1,7 @@
 //! Checks that the link kind tables match the messages.
 //!
-//! The agent would silently ignore a message field that has no row in the table of its link kind. No other test would detect a row whose field does
-//! not exist in the message.
+//! The agent would silently ignore a message field that has no row in the table of its link kind. No other test detects a table row for a field that
+//! does not exist in the message.
 
 use std::collections::BTreeSet;
 

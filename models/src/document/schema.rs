@@ -82,7 +82,7 @@ fn kind_schema(kind: &Kind, names: FieldNames, definitions: &mut Map<String, Val
             let names: Vec<String> = choice.values().map(|value| value.name().to_owned()).collect();
             json!({"oneOf": [{"type": "string", "enum": names}, {"type": "integer"}]})
         }
-        // Well-known types have special JSON forms, most of which are not objects.
+        // Well-known types have special JSON forms. Most of these forms are not objects.
         Kind::Message(message) if message.package_name() == "google.protobuf" => json!({}),
         Kind::Message(message) => {
             define(message, names, definitions);

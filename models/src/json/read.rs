@@ -1,4 +1,4 @@
-//! Strict reader for the protobuf JSON mapping, from any serde format.
+//! Strict reader for the protobuf JSON mapping in any serde format.
 //!
 //! [`MessageSeed`] reads a message by its descriptor and writes the binary form directly, without an intermediate message.
 
@@ -31,8 +31,8 @@ pub struct ReadError<E> {
 
 /// Reads a message in the protobuf JSON mapping and returns its binary form.
 ///
-/// Field names may have either spelling, enum values may be names or numbers, and `null` means unset. Unknown and duplicate fields are
-/// rejected. The binary form can be decoded as a generated type or as a `DynamicMessage`.
+/// Field names can have either spelling, enum values can be names or numbers, and `null` means unset. Unknown and duplicate fields are rejected. The
+/// binary form can be decoded as a generated type or as a `DynamicMessage`.
 ///
 /// # Errors
 /// Fails if the input is invalid. The error contains the path of the field.
@@ -169,7 +169,7 @@ impl Seen {
         first
     }
 
-    /// Records `field` and returns the member of the same oneof that was read earlier, if any.
+    /// Records `field`. If another member of the oneof was read earlier, returns the name of that member.
     fn oneof_member(&mut self, oneof: &OneofDescriptor, field: &FieldDescriptor) -> Option<String> {
         let earlier = self
             .oneofs
@@ -389,7 +389,7 @@ fn encode_map_key(kind: &Kind, text: &str, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Serde seed that reads one value (a singular field, or one element of a list or map), and writes it as the field `number`.
+/// Serde seed that reads one value (a singular field, or one element of a list or map), and writes it as the field with the number `number`.
 struct KindSeed<'a> {
     kind: &'a Kind,
     number: u32,

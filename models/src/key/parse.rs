@@ -1,6 +1,6 @@
 //! Parses keys. The module `typed` prints keys.
 //!
-//! The parser never panics, regardless of the input: it splits text only with `split_once`, `strip_prefix` and slice patterns.
+//! The parser must never panic on any input. For this reason, it splits text mainly with `split_once`, `strip_prefix` and slice patterns.
 
 use super::{
     prefix::{ARP, INTERFACE, IP_ALLOCATION, ROUTE, RULE_CHAIN},
@@ -13,8 +13,8 @@ use crate::address::{is_alloc_reference, parse_ip, parse_ip_or_cidr};
 
 /// Parses a key by trying each kind of key in turn.
 ///
-/// The order matters only below `linux/interface/`: the reserved words `host-name` and `state` are tried first, because an
-/// interface name can be any other text.
+/// The order matters only below `linux/interface/`. The parser tries the reserved words `host-name` and `state` first, because an interface name can
+/// be any other text.
 pub(super) fn parse(text: &str) -> Result<TypedKey, KeyError> {
     let parsed = parse_any_spelling(text)?;
     let canonical = parsed.to_string();
@@ -107,8 +107,7 @@ fn parse_arp(rest: &str) -> Option<TypedKey> {
 
 /// Parses `<network>/<prefix length>/<interface>` or `<reference>/<interface>`.
 ///
-/// References and interface names can both contain slashes. Therefore, only the last path element after a reference is taken as
-/// the interface.
+/// References and interface names can both contain slashes. Therefore, the interface after a reference is always the last path element.
 fn parse_route(rest: &str) -> Option<TypedKey> {
     let (destination, outgoing_interface) = if is_alloc_reference(rest) {
         let (reference, interface) = rest.rsplit_once('/')?;
@@ -197,7 +196,7 @@ fn parse_interface_part(key: &str) -> Result<TypedKey, KeyError> {
         }
     }
     let parts: Vec<&str> = key.split('/').collect();
-    // The caller has checked the prefix `linux/interface/`; the interface name begins at the third element.
+    // The caller has checked the prefix `linux/interface/`, so the interface name begins at the third element.
     let [_, _, rest @ ..] = parts.as_slice() else { return unknown() };
     if rest.len() < 2 || matches!(rest.first(), Some(&"state" | &"host-name")) {
         return unknown();
@@ -227,7 +226,7 @@ fn address_key(key: &str, interface: &[&str], rest: &[&str]) -> Result<TypedKey,
         [] => (None, String::new()),
     };
     match source {
-        // For an allocation reference, `interface_address` replaces the source with `alloc_ref`.
+        // `interface_address` replaces the source of an allocation reference with `alloc_ref`.
         Some(source) if named && !address.is_empty() => Ok(TypedKey::interface_address(&interface, &address, source)),
         Some(_) => Err(KeyError::InvalidAddressKey {
             key: key.to_owned(),

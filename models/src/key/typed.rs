@@ -102,8 +102,8 @@ pub enum TypedKey {
         /// Logical name of the VRF device.
         vrf: String,
     },
-    /// Derived value: the membership of an interface in a bridge. In the key, an empty path element follows the interface name, because no
-    /// interface name can contain an empty element.
+    /// Derived value: the membership of an interface in a bridge. The key has an empty path element after the interface name, because no interface
+    /// name can contain an empty element.
     InterfaceMaster {
         /// Logical name of the interface.
         interface: String,
@@ -129,7 +129,7 @@ pub enum TypedKey {
         /// Destination, exactly as in the route value.
         destination: String,
     },
-    /// Derived value: an address allocation whose gateway is in the same network as the address.
+    /// Derived value: an address allocation with a gateway in the same network as the address.
     NeighborGateway {
         /// Name of the network that the address belongs to.
         network: String,
@@ -338,15 +338,15 @@ impl TypedKey {
     /// Parsing the result of [`TypedKey::to_key`] returns the same key, if all names follow the rules of [`crate::validation`].
     ///
     /// # Errors
-    /// Fails if the text is not a key, is malformed or is not canonical. Prefixes, such as [`TypedKey::any_address_of`], are not keys.
+    /// Fails if the text is not a key, is malformed or is not canonical. Prefixes, such as the result of [`TypedKey::any_address_of`], are not keys.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         super::parse::parse(text)
     }
 
-    /// Returns the key of the interface from which the value with the key `text` is derived.
+    /// Returns the key of the interface to which the derived value with the key `text` belongs.
     ///
-    /// `text` is the key of a state, address, membership or VLAN of an interface, or the key prefix of all addresses of an
-    /// interface ([`TypedKey::any_address_of`]). Returns `None` for all other keys.
+    /// `text` can be the key of an interface state, address, membership or VLAN. It can also be a key prefix that [`TypedKey::any_address_of`]
+    /// returns. Returns `None` for all other keys.
     pub fn provider(text: &str) -> Option<Self> {
         let name = match Self::parse(text) {
             Ok(Self::InterfaceState { name, .. }) => name,
@@ -385,8 +385,7 @@ impl TypedKey {
         }
     }
 
-    /// Returns the key of the namespace to which a value refers. If `namespace` is `None`, this is the agent's own namespace. Returns `None` if the
-    /// reference has no type.
+    /// Returns the key of a value's namespace. A `namespace` of `None` means the agent's own namespace. Returns `None` if the reference has no type.
     pub fn namespace_of(namespace: Option<&NetNamespace>) -> Option<Self> {
         let Some(namespace) = namespace else {
             return Some(Self::Namespace {
@@ -412,7 +411,7 @@ impl TypedKey {
         format!("{LINUX_INTERFACE}{}/address/", or_invalid(interface))
     }
 
-    /// Returns the key prefix of all routes of scope LINK through an interface.
+    /// Returns the key prefix of all routes with scope LINK through an interface.
     pub fn any_link_local_route_of(outgoing_interface: &str) -> String {
         format!("{LINK_LOCAL_ROUTE}{outgoing_interface}/")
     }

@@ -8,8 +8,8 @@ use prost::{
 
 /// Message in its binary form, including fields that a generated type would drop.
 ///
-/// Used for protobuf file descriptors in responses, which contain custom options, and for VPP messages in requests. As a field of
-/// another message, it is encoded like the original message.
+/// Responses use this type for protobuf file descriptors, which contain custom options. Requests use it for VPP messages. A field of this type has
+/// the same encoding as the original message.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct Encoded(Vec<u8>);
 
@@ -58,7 +58,7 @@ impl Message for Encoded {
                 encoding::bytes::merge(wire_type, &mut bytes, from, context)?;
                 encoding::bytes::encode(tag, &bytes, to);
             }
-            // Groups are dropped, because proto3 has none.
+            // Groups are dropped, because proto3 does not have groups.
             WireType::StartGroup | WireType::EndGroup => encoding::skip_field(wire_type, tag, from, context)?,
         }
         Ok(())

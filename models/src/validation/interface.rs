@@ -1,4 +1,4 @@
-//! Validates interfaces: first the rules of ligato vpp-agent, in the same order, then the rules of the kernel.
+//! Validates interfaces. The rules of ligato vpp-agent come first, in their original order. The rules of the kernel follow.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -23,7 +23,8 @@ const ADOPTED_MARK_BYTES: usize = "//adopted".len();
 const LOOPBACK_NAME: &str = "lo";
 
 impl Interface {
-    /// Returns the kernel name of the link: `lo` for LOOPBACK, otherwise `host_if_name`, or the logical name if `host_if_name` is empty.
+    /// Returns the kernel name of the link. This is `lo` for LOOPBACK and `host_if_name` for all other types. If `host_if_name` is empty, the kernel
+    /// name is the logical name.
     pub fn host_name(&self) -> &str {
         let kind = link_kinds::by_type(self.r#type().as_str_name());
         match kind.map(|kind| kind.spec().life_cycle) {
@@ -217,7 +218,7 @@ fn check_masters(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Checks the MAC address like the kernel's `is_valid_ether_addr`: it must not be multicast or all zero.
+/// Checks the MAC address like the kernel's `is_valid_ether_addr`. A multicast address or an address of all zeros is invalid.
 fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     let field = "phys_address";
     if interface.phys_address.is_empty() {
@@ -239,7 +240,7 @@ fn check_mac(interface: &Interface) -> Result<(), ValidationError> {
     Ok(())
 }
 
-/// Normalized form of an interface address, which is the same for all spellings of the address. It is used to find duplicates.
+/// Normalized form of an interface address, used to find duplicates. All spellings of an address have the same normalized form.
 #[derive(PartialEq)]
 enum Identity {
     /// IPv6 addresses that differ only in the prefix length are duplicates, so only IPv4 addresses have a prefix length here.

@@ -14,7 +14,7 @@ const ROUTE_WITHOUT_INTERFACE: &str = "Linux Route defined without outgoing inte
 impl Route {
     /// Returns the route's scope in the kernel. As in `ip route`, an UNDEFINED scope becomes GLOBAL if the route has a gateway, and LINK otherwise.
     ///
-    /// A route without a scope is valid here, although ligato vpp-agent cannot apply such a route.
+    /// A route without a scope is valid, although ligato vpp-agent cannot apply it.
     pub fn effective_scope(&self) -> Scope {
         match self.scope() {
             Scope::Undefined if self.has_gateway() => Scope::Global,
@@ -75,7 +75,7 @@ pub(super) fn validate_arp_key(arp: &ArpEntry) -> Result<(), ValidationError> {
 
 /// Checks the fields that form the key of a route.
 ///
-/// Rejects a destination without a prefix length, because clients compute the same key for all such routes of an interface.
+/// Rejects a destination without a prefix length. Clients would compute the same key for all of these destinations on an interface.
 pub(super) fn validate_route_key(route: &Route) -> Result<(), ValidationError> {
     require("outgoing_interface", &route.outgoing_interface, ROUTE_WITHOUT_INTERFACE)?;
     check_interface_name("outgoing_interface", &route.outgoing_interface)?;
@@ -120,7 +120,7 @@ pub(super) fn validate_route(route: &Route) -> Result<(), ValidationError> {
 
 /// Checks the destination. Returns its address, or `None` if it is a reference.
 ///
-/// A reference must include an interface name. The name can differ from that of the outgoing interface.
+/// A reference must include an interface name. The name can differ from the name of the outgoing interface.
 fn check_destination(text: &str) -> Result<Option<IpAddr>, ValidationError> {
     if text.is_empty() {
         let message = "Linux Route defined without destination; write dst_network as 10.1.0.0/16, or as 0.0.0.0/0 for the default route";

@@ -1,9 +1,9 @@
-//! Validates names: logical names, which are parts of keys and aliases, and kernel names of links.
+//! Validates logical names and the kernel names of links. Logical names are parts of keys and aliases.
 
 use super::ValidationError;
 use crate::key::INVALID;
 
-/// Maximum length of a logical name in bytes. If two names are in the same link alias, the limit is lower (see `check_alias`).
+/// Maximum length of a logical name in bytes. The limit is lower for names that share a link alias (see `check_alias`).
 pub const NAME_MAX_BYTES: usize = 100;
 
 /// Maximum length of a link's kernel name in bytes (`IFNAMSIZ` - 1 in linux/if.h).
@@ -15,8 +15,7 @@ const RESERVED_HOST_NAMES: [&str; 2] = ["all", "default"];
 
 /// Path elements that must not occur in interface names, because these elements have a special meaning in keys.
 const RESERVED_ELEMENTS: [&str; 3] = ["vrf", "address", "dest-address"];
-/// Words that must not be the first path element of an interface name, because the keys of link states and facts have these words at the same
-/// position.
+/// Words that must not be the first path element of an interface name, because they follow `linux/interface/` in the keys of link states and facts.
 const RESERVED_FIRST_ELEMENTS: [&str; 2] = ["state", "host-name"];
 
 /// Checks the logical name of any kind of value. The name must stay unchanged when it becomes part of a key.
