@@ -148,7 +148,7 @@ fn check_the_checker(jobs: usize) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Shrinks the scenario of a failing seed, and writes it to a file that begins with the violated rule as a comment.
+/// Shrinks the scenario of a failing seed and writes it to a file. The first line of the file is a comment with the violated rule.
 fn save(directory: &Path, seed: u64, mutation: Option<Mutation>) -> io::Result<PathBuf> {
     let small = simulation::shrink(&Scenario::of_seed(seed), mutation);
     let rule = simulation::run(&small, mutation).err().unwrap_or_default();

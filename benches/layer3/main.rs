@@ -8,9 +8,9 @@
 //! Prints how long the kernel takes to list the routes, and how long the agent takes to compare them with the applied state. For
 //! 20,000 routes, the sum of both times must stay below 100 ms, because the agent does nothing else in the meantime.
 //!
-//! The first line of the output shows the same two times for a namespace with 20 links. The namespace is read and inspected 100 times, because the
-//! W1 benchmark has 100 such namespaces. The second line shows how long the executor was busy adding the routes. During that time, the agent
-//! applies no other values. Needs root.
+//! The first line of the output shows both times for a namespace with 20 links. The namespace is read and inspected 100 times, because the W1
+//! benchmark has 100 namespaces of about this size. The second line shows how long the executor was busy adding the routes. During that time, the
+//! agent applies no other values. Needs root.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -183,8 +183,8 @@ async fn run() {
     }
 }
 
-/// In each round, reads the namespace `times` times and then inspects it `times` times. Returns the median time per round for reading, and the
-/// median time per round for inspecting.
+/// Reads the namespace `times` times and then inspects it `times` times in each round. Returns the median reading time and the median inspection time
+/// of all rounds.
 async fn measure(parts: &mut Parts, netns: NetnsId, times: usize) -> (Duration, Duration) {
     let (mut read, mut inspected) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -1,8 +1,8 @@
 //! Measures how much API clients slow down workload W1 (1,000 veth pairs in 100 namespaces). A thousand clients are idle, and
 //! fifty send requests.
 //!
-//! In each round, W1 is put into a running agent twice: once without clients, and once with the clients of [`super::generator`].
-//! The order alternates. See [`clients`].
+//! Each round puts W1 twice into the store of a running agent, once without clients and once with the clients of [`super::generator`]. The order
+//! alternates. See [`clients`].
 //!
 //! The clients run in a separate process at nice 19, on the same two CPUs as the agent. The CPU time of that process is also
 //! measured.

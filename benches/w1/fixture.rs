@@ -17,14 +17,14 @@ use crate::{
     },
 };
 
-/// Number of puts per transaction when values are put in large transactions.
+/// Number of puts in each transaction of [`Fixture::fill`].
 const TRANSACTION: usize = 100;
-/// Maximum number of concurrent requests when each value is put in a separate request.
+/// Maximum number of concurrent put requests of [`Fixture::put_each`].
 const IN_FLIGHT: usize = 128;
 
 /// An etcd server that stores the desired values for all measured agents.
 pub struct Fixture {
-    /// Running etcd.
+    /// The running etcd server.
     pub store: Store,
     /// Docker daemon address that is passed to the agents.
     pub docker_host: String,

@@ -1,8 +1,6 @@
-//! API clients in a separate process: many idle clients that only keep a connection open, and some busy clients that send
-//! requests at a fixed rate.
+//! API clients in a separate process. Many idle clients only keep a connection open, and some busy clients send requests at a fixed rate.
 //!
-//! The process reads one command per line from standard input, and answers each with one line of JSON. See [`Generator`] and
-//! [`generate`].
+//! The process reads one command per line from standard input, and answers each command with one line of JSON. See [`Generator`] and [`generate`].
 //!
 //! Half of the [`IDLE`] idle clients keep a REST connection open. Each client in the other half subscribes to the state of one link over its own
 //! connection. If the environment contains `W1_FOLLOW=all`, each of these clients subscribes to all states instead. The agent then sends about two
@@ -284,7 +282,7 @@ async fn follow(number: usize, mut client: Grpc<Channel>) {
 async fn get_config(client: &mut Grpc<Channel>) -> Result<(), String> {
     client.ready().await.map_err(|error| error.to_string())?;
     let path = PathAndQuery::from_static("/ligato.generic.ManagerService/GetConfig");
-    // The response contains all of W1 and exceeds tonic's default message limit, so `ask` sets a higher limit.
+    // `ask` sets a higher message limit, because the response contains all of W1 and exceeds tonic's default limit.
     let codec = ProstCodec::<GetConfigRequest, GetConfigResponse>::default();
     let answer = client.unary(tonic::Request::new(GetConfigRequest::default()), path, codec).await;
     answer.map(drop).map_err(|status| status.to_string())

@@ -82,7 +82,7 @@ impl Script {
         self.run("make")
     }
 
-    /// Deletes the pairs that [`Self::write`] selected, one by one. Returns how long that took.
+    /// Deletes the pairs that [`Self::write`] selected, and returns how long that took. The pairs are deleted one by one.
     pub fn delete(&self) -> Duration {
         self.run("delete")
     }

@@ -22,7 +22,8 @@ use crate::{
 
 /// Maximum time to wait until the kernel has cleaned up deleted namespaces.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
-/// Name of the namespace that is deleted last, and of its link. Once the link is gone, the kernel has cleaned up all namespaces.
+/// Name of the namespace that is deleted last. A link to this namespace has the same name. Once the link is gone, the kernel has cleaned up all
+/// namespaces.
 const CANARY: &str = "canary";
 
 /// Number of objects of each kind in all named namespaces.

@@ -1,5 +1,5 @@
-//! Measures workload W1 (1,000 veth pairs in 100 namespaces) and the other performance targets that need a kernel, each against
-//! its baseline in the same run.
+//! Measures workload W1 (1,000 veth pairs in 100 namespaces) and the other performance targets that need a kernel. Each measured value is compared
+//! with a baseline from the same run.
 //!
 //! ```text
 //! cargo bench --bench w1                                          # everything at size 1, 7 rounds
@@ -10,12 +10,12 @@
 //!
 //! The environment variable `W1_LOG` sets the agent's log filter (`--log`). If `W1_LOG_FILE` is set, the agent's log is copied to this file.
 //!
-//! Parts: `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory`, `clients`. Needs root, etcd and
-//! iproute2, and Docker for `container`.
+//! The parts are `apply`, `live`, `teardown`, `restart`, `pair`, `beside`, `container`, `memory` and `clients`. The benchmark needs root, etcd and
+//! iproute2. The part `container` also needs Docker.
 //!
-//! Everything runs in separate namespaces, with an etcd that keeps its data in memory. In each round, the agent and all its
-//! baselines take turns, in a different order each time, so that disturbances do not always affect the same baseline. After each
-//! turn, the objects in the kernel are counted. See [`scenarios`].
+//! Everything runs in separate namespaces, with an etcd that keeps its data in memory. The agent and all its baselines take turns in each round. The
+//! order changes between rounds, so that disturbances do not always affect the same baseline. After each turn, the objects in the kernel are counted.
+//! See [`scenarios`].
 
 #[path = "../../tests/support/mod.rs"]
 mod support;

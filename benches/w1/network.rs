@@ -128,7 +128,7 @@ impl Pair {
         Self {
             ends: [end(0), end(1)],
             route: Ipv4Addr::from(ROUTE_NETWORKS + 256 * number),
-            // Use an address that differs from the other end of the pair, because an ARP entry with this MAC address would make the other end
+            // Do not use the address of the other end of the pair, because an ARP entry with this made-up MAC address would make the other end
             // unreachable.
             neighbour: (Ipv4Addr::from(network + 3), [2, 0, 0, a, b, c]),
         }

@@ -1,9 +1,8 @@
 //! Second baseline: raw netlink requests in the fastest known order.
 //!
-//! Two threads create the namespaces. Many requests are packed into each send. All pairs are created from a private namespace,
-//! directly in their final namespaces and with preset indexes. Then all links of each namespace are set up and given their alias.
-//! Finally, addresses, routes and neighbours are added. Only the last request of each send is acknowledged. See [`make`] and
-//! [`delete_grouped`].
+//! Two threads create the namespaces. Many requests are packed into each send. All pairs are created from a private namespace, directly in their
+//! final namespaces and with preset indexes. Then all links in each namespace are brought up and get their aliases. Finally, addresses, routes and
+//! neighbours are added. Only the last request of each send is acknowledged. See [`make`] and [`delete_grouped`].
 
 use std::{
     fs::File,
@@ -86,8 +85,8 @@ pub fn make(network: &Network) -> Duration {
 
 /// Deletes all pairs, and returns how long that took.
 ///
-/// Each thread repeatedly takes the next namespace, adds the left ends in this namespace to a link group, and deletes the group. Many threads are
-/// used, so that their times spent waiting for the kernel overlap. The function relies on the link indexes that [`make`] has assigned.
+/// Each thread repeatedly takes the next namespace, adds the left ends in this namespace to a link group, and deletes the group. The function uses
+/// many threads, so that their waits for the kernel overlap. The function relies on the link indexes that [`make`] has assigned.
 pub fn delete_grouped(network: &Network) -> Duration {
     let start = Instant::now();
     let places = Mutex::new(

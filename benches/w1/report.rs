@@ -1,7 +1,7 @@
 //! Report of the measurements as Markdown and JSON. It contains the performance targets with their measured values, followed by the series from
 //! which the measured values were computed.
 //!
-//! If a measured value is a ratio, its two operands come from the same run. See [`Report`].
+//! The two operands of a measured ratio come from the same run. See [`Report`].
 
 use serde_json::{Value, json};
 

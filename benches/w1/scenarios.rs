@@ -1,4 +1,4 @@
-//! All measurements, each together with its baselines.
+//! Runs all measurements and their baselines.
 //!
 //! In each round, the agent and its baselines take turns. After each turn, the objects in the kernel are counted and deleted. See
 //! [`apply`].
@@ -19,7 +19,8 @@ use crate::{
 const PAIRS: usize = 200;
 /// Number of container restarts in the measurement `container`.
 const RESTARTS: u64 = 100;
-/// Divisor for the number of pairs that the `ip -batch` baseline deletes. Deleting all pairs one by one would take 20 s per round.
+/// Ratio of all pairs to the pairs that the `ip -batch` baseline deletes. The baseline does not delete all pairs, because that would take 20 s per
+/// round.
 const DELETED_PART: usize = 10;
 
 /// Fixture for all measurements at one workload size.

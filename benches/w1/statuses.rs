@@ -21,7 +21,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 pub struct Progress {
     /// Number of values that currently have a status.
     pub present: usize,
-    /// Number of values whose latest status is CONFIGURED. Statuses from before the start of the watch are ignored.
+    /// Number of values with CONFIGURED as their latest status. Statuses from before the start of the watch are ignored.
     pub configured: usize,
     /// Number of statuses that report an operation on their value. The count begins at the start of the watch.
     pub operated: usize,

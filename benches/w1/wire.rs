@@ -22,7 +22,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Begins a request with a netlink header, followed by `fixed`, such as a `struct ifinfomsg`.
+    /// Begins a request, which consists of a netlink header and the fixed header `fixed` (for example, a `struct ifinfomsg`).
     pub fn request(&mut self, kind: u16, flags: i32, fixed: &[u8]) -> &mut Self {
         self.starts.push(self.bytes.len());
         let flags = u16::try_from(libc::NLM_F_REQUEST | flags).expect("flags have 16 bits");
@@ -44,7 +44,7 @@ impl Batch {
         self.finish()
     }
 
-    /// Encodes an attribute as bytes, to be nested in another attribute.
+    /// Encodes an attribute that will be nested in another attribute.
     pub fn nested(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut nest = Self::default();
         nest.starts.push(0);
@@ -62,8 +62,8 @@ impl Batch {
 
     /// Sends all requests, and panics at the first error.
     ///
-    /// Only the last request of each send requests an acknowledgement. One acknowledgement is enough, because the kernel handles requests in order
-    /// and always reports errors.
+    /// Only the last request of each send has the flag `NLM_F_ACK`. One acknowledgement is enough, because the kernel handles requests in order and
+    /// always reports errors.
     pub fn send(&mut self, socket: &WireSocket) {
         for starts in self.starts.chunks(MESSAGES_MAX) {
             let (first, last) = (starts[0], *starts.last().expect("chunks are not empty"));
