@@ -80,7 +80,7 @@ fn shown_in_help_only(flag: Arg) -> Arg {
 /// Validated settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Label of this agent, which is a part of all its keys in the store.
+    /// Label of this agent. Every key of the agent in the store contains the label.
     pub microservice_label: String,
     /// Connection settings of the etcd cluster that stores the desired values; `None` if the agent uses its embedded store.
     pub etcd: Option<StoreConfig>,
@@ -142,7 +142,7 @@ pub enum ConfigError {
         origin: Origin,
         /// Reason why the value is invalid.
         problem: String,
-        /// Text that describes which values are accepted.
+        /// Description of the accepted values.
         accepted: &'static str,
     },
     /// The `--config` file cannot be read or parsed.

@@ -80,7 +80,7 @@ impl Item {
 pub struct ClientRequest {
     /// Name of the client's source. Values of other sources are not changed.
     pub source: String,
-    /// If true, the request deletes all other values of the source, that is, values with keys that are not in `changes`.
+    /// True if the request also deletes all values of the source with keys that are not in `changes`.
     pub replace: bool,
     /// Keys with their new values; `None` deletes the value of the key. If a key occurs twice, the last change wins.
     pub changes: Vec<(Key, Option<ClientItem>)>,
@@ -106,7 +106,7 @@ impl ClientRequest {
         }
     }
 
-    /// Returns true if a rollback of the request is possible. In this case, the previous values must be kept.
+    /// Returns true if the request may have to be rolled back, so the previous values must be kept.
     fn may_be_rolled_back(&self) -> bool {
         self.atomic || self.confirm_within.is_some()
     }
@@ -124,7 +124,8 @@ impl ClientRequest {
 pub enum Committed {
     /// The request was applied. The result lists the values that failed, which the agent retries.
     Applied(TransactionResult),
-    /// The request was applied, but the client must still confirm it by the sequence number of the transaction.
+    /// The request was applied, but the client must still confirm it. The confirmation must contain the sequence number of the
+    /// transaction.
     Unconfirmed(TransactionResult),
     /// The request was saved, but the store has not been read yet. The agent will apply the request together with the values of
     /// the store.
@@ -155,7 +156,7 @@ pub enum RequestError {
 pub struct DesiredItem {
     /// Key without the agent prefix.
     pub key: Key,
-    /// Name of the source whose value takes precedence.
+    /// Name of the source that provides the value.
     pub source: String,
     /// The value; `None` if it cannot be decoded.
     pub model: Option<Model>,
@@ -173,7 +174,8 @@ pub trait Verdicts: Send + Sync {
 
 /// The merged desired state of all sources. Every change is submitted to the engine.
 pub struct Desired {
-    // A std mutex suffices, because no code waits while it is locked. Changes are submitted to the engine under the lock, so they stay in order.
+    // A std mutex suffices, because it is never locked across an await. Changes are submitted to the engine under the lock, so they stay in
+    // order.
     merge: Mutex<Merge<Item>>,
     /// Locked while a client's request is saved and submitted, so that requests are applied in the order in which they are saved. This is a tokio
     /// mutex, because saving waits for the disk.
@@ -452,8 +454,8 @@ impl Desired {
         if update.full {
             self.begun.store(true, Ordering::Relaxed);
         } else if self.begun.load(Ordering::Relaxed) && !self.held.borrow().orphans.is_empty() {
-            // If a value is put again, its kernel object may still exist as an orphan whose removal is on hold. A full transaction makes the agent
-            // find that object instead of creating a new one.
+            // A value can be put again while its old kernel object still exists as a held orphan. A full transaction makes the agent find this
+            // object instead of creating a new one.
             update = merged.everything();
         }
         let full = update.full;

@@ -4,9 +4,9 @@
 //! for events and passes them to the core together with the current time. The engine acts on the system only through [`Effects`] and [`Performer`],
 //! so it does not depend on the types of values.
 //!
-//! Normally, only one piece of work is in flight. There are two exceptions. A slow operation can complete after the work that it belongs to, and a
-//! large change can start further operations before earlier operations have completed. Events that arrive while work is in flight are only
-//! recorded. After the work has completed, the core processes all recorded events together, so a backlog of events leads to a few large batches.
+//! Normally, only one piece of work is in flight. There are two exceptions. A slow operation can still be running after its piece of work has
+//! completed. During a large change, further operations can start before earlier ones have completed. While work is in flight, new events are only
+//! recorded. The core then processes all recorded events together, so a backlog of events leads to a few large batches.
 
 mod core;
 
@@ -26,7 +26,7 @@ use crate::scheduler::{Domain, Planned, Scheduler, Transaction, TransactionResul
 
 /// Performs the work that [`Core::advance`] returns.
 pub trait Performer<E: Effects>: Send + 'static {
-    /// Starts a piece of work and returns immediately. Sends the results to `done` in the order in which they happened.
+    /// Starts a piece of work and returns immediately. The results are sent to `done` in the order in which they occur.
     fn start(&self, work: Work<E>, done: &DoneSender<E>);
 }
 
@@ -99,8 +99,8 @@ impl<D: Domain<Key = Key>> Client<D> {
         self.begin(transaction).await
     }
 
-    /// Like [`Self::commit`], but sends the transaction before it returns, so the future does not have to be polled. Transactions are applied in
-    /// the order of the calls.
+    /// Sends a transaction immediately, and returns a future for its result. Unlike [`Self::commit`], this method sends the transaction even if
+    /// the future is never polled. Transactions are applied in the order of the calls.
     pub fn begin(
         &self,
         transaction: Transaction<D::Value>,
@@ -128,8 +128,8 @@ impl<D: Domain<Key = Key>> Client<D> {
 
     /// Calls `question` with the scheduler and returns the result of the call. Returns `None` if the engine has stopped.
     ///
-    /// `question` blocks the engine, so it must be fast. It should only clone the data that the caller needs. The caller then converts the data to
-    /// JSON.
+    /// `question` blocks the engine, so it must be fast. It should only clone the required data. The caller can convert the data to JSON
+    /// afterwards.
     pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Scheduler<D>) -> T + Send + 'static) -> Option<T> {
         let (sender, answer) = oneshot::channel();
         (self.0)(Request::Ask(Box::new(move |scheduler| {

@@ -17,8 +17,8 @@ use netns_agent::{
 use netns_kernel::privileges;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The allocator mimalloc is faster than the C library's allocator, because the scheduler frees many small blocks in a different order than it
-/// allocated them. With 100,000 values, an operation takes up to 1.7 times as long with the C library's allocator.
+/// Global allocator. mimalloc is faster than the C library's allocator, because the scheduler allocates many small blocks and frees them in a
+/// different order. With 100,000 values, an operation takes up to 1.7 times as long with the C library's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -11,7 +11,7 @@ pub use kvscheduler::{
 pub type Change<V> = kvscheduler::Change<Key, V>;
 /// Condition that must be met while a value is applied.
 pub type Dependency = kvscheduler::Dependency<Key>;
-/// Value that has failed and will be retried, or that waits for something that does not exist.
+/// Value that has failed and will be retried, or that waits for a missing dependency.
 pub type Held = kvscheduler::held::Held<Key>;
 /// Error of one value in a transaction.
 pub type KeyError = kvscheduler::KeyError<Key>;
@@ -25,7 +25,7 @@ pub type On = kvscheduler::On<Key>;
 pub type Operation<O> = kvscheduler::Operation<Key, O>;
 /// Operation that a dry run predicts.
 pub type Planned<V> = kvscheduler::Planned<Key, V>;
-/// Condition that selects the keys under a prefix that can satisfy a dependency.
+/// Function that returns whether a key can satisfy a dependency.
 pub type Predicate = kvscheduler::Predicate<Key>;
 /// Suggestion for an unmet dependency.
 pub type Suggestion = kvscheduler::Suggestion<Key>;

@@ -17,10 +17,10 @@ mod renewal;
 pub use error::{StoreError, StoreErrorKind, connection_advice};
 pub use renewal::Renewal;
 
-/// HTTP/2 ping interval. Without pings, a frozen server whose connection is still open would go unnoticed.
+/// HTTP/2 ping interval. Without pings, the client would not notice a frozen server that keeps its connection open.
 ///
-/// The interval must be longer than etcd's `--grpc-keepalive-min-time` (5 s by default), because etcd closes an idle connection with more frequent
-/// pings. With a ping every second, etcd would close the connection of an idle watch every four seconds.
+/// The interval must be longer than etcd's `--grpc-keepalive-min-time` (5 s by default), because etcd closes an idle connection on which pings
+/// arrive more often. With a ping every second, etcd would close the connection of an idle watch every four seconds.
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// Timeout for the response to a ping, after which the connection is considered broken.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
@@ -159,8 +159,7 @@ impl Connector {
             .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
             .with_keep_alive_while_idle(false)
             .with_connect_timeout(CONNECT_TIMEOUT)
-            // Without this option, a cluster member that has lost contact with the others would keep watches open without ever
-            // reporting a change.
+            // Without this option, watches on a cluster member without a leader would stay open but never report a change.
             .with_require_leader(true);
         if let Some(credentials) = &self.config.credentials {
             options = options

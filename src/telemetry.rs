@@ -1,8 +1,8 @@
 //! Logging, log levels and metrics ([`metrics`]) of the agent.
 //!
-//! Log levels can be changed at run time with [`LogFilter::set`]. Each module of the agent has a logger. Its name does not include the crate
-//! (`engine`, `sources`, `kernel`). Every other tracing target is a logger with its full name (`hyper`). The level of `default` applies to all
-//! loggers without a level of their own.
+//! Log levels can be changed at run time with [`LogFilter::set`]. Each module of the agent has a logger, such as `engine` or `sources`, with a
+//! name that does not include the crate. Every other tracing target is a logger with its full name, such as `hyper`. The level of `default`
+//! applies to all loggers without a level of their own.
 
 pub mod calls;
 mod defects;
@@ -67,7 +67,7 @@ pub struct LogFilter {
 }
 
 struct Inner {
-    // A std mutex suffices, because it is held only for map operations.
+    // A std mutex suffices, because it is locked only for map operations.
     levels: Mutex<Levels>,
     apply: Box<dyn Fn(Targets) -> Result<(), String> + Send + Sync>,
 }

@@ -2,7 +2,7 @@
 //!
 //! The kernel also notifies the agent of the agent's own changes. Notifications slow down every change, and reading the namespaces after each batch
 //! would take half of the time of a large change. Therefore, the agent disables notifications during a bulk change and reads every namespace once
-//! at the end. Only then does it notice changes made by others, at most [`LONGEST`] after the start of the bulk change.
+//! at the end. It notices changes by other programs only then, at most [`LONGEST`] after the start of the bulk change.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ const OPERATIONS: usize = 100;
 /// Idle time after which a bulk change is over. Must be longer than the gaps between the puts of a client that writes many
 /// values.
 const QUIET: Duration = Duration::from_millis(40);
-/// Maximum duration of a bulk change. The next batch may start another one.
+/// Maximum duration of a bulk change. The next batch can start another bulk change.
 ///
-/// Reading 1,000 namespaces with 20 links each takes 3 s, so it is expensive to end the bulk change in the middle of a large
-/// change.
+/// It is expensive to end a bulk change in the middle of a large change, because reading 1,000 namespaces with 20 links each
+/// takes 3 s.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Bulk change in progress; `None` if there is none.

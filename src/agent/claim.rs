@@ -5,8 +5,8 @@
 //! store, even if the store is unreachable at startup. If the agent later loses the lease or the connection to the store, it claims the label again
 //! as soon as possible. If another agent has the label by then, the agent exits and leaves the network unchanged.
 //!
-//! After a restart, the agent does not wait for the lease of its former process to expire if [`Claimant::has_ended`] proves that the process has
-//! ended. There is no proof if the former process ran on another machine or before a reboot. The agent then waits until the lease expires or is
+//! After a restart, the agent can replace the key of its former process at once if [`Claimant::has_ended`] proves that this process has ended.
+//! No proof is possible if the former process ran on another machine or before a reboot. The agent then waits until the lease expires or is
 //! renewed by its holder.
 //!
 //! An agent with an embedded store always has the label in that store.
@@ -34,8 +34,8 @@ pub const KEY: &str = "holder";
 const TTL: Duration = Duration::from_secs(10);
 /// Maximum time that startup waits for the first response from the store.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
-/// Maximum time that the agent waits to learn which agent has the label after it has read the store. Must be longer than the remaining lease of a
-/// dead agent.
+/// After the agent has read the store, it waits at most this long to find out which agent has the label. Must be longer than the remaining lease
+/// of a dead agent.
 const KNOWN_LIMIT: Duration = Duration::from_secs(40);
 /// Interval at which the agent reads the lease of another agent.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -320,8 +320,8 @@ impl Claimer {
         Ok((found, revision))
     }
 
-    /// Returns whether this process may replace the key, because no other running agent can have written it. An agent always writes its key with a
-    /// lease, so a key without a lease may be replaced.
+    /// Returns whether this process may replace the key. This requires that no other running agent has written the key. An agent always writes its
+    /// key with a lease, so a key without a lease may be replaced.
     fn may_replace(&self, found: &Found) -> bool {
         self.owns_store || found.lease == 0 || found.claimant.is(&self.own) || found.claimant.has_ended(&self.own)
     }

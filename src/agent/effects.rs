@@ -56,11 +56,11 @@ pub enum Signal {
     HoldOrphans(bool),
     /// Values that are kept because removals are on hold, each with the time at which its removal was put on hold.
     HeldValues(BTreeMap<Key, Duration>),
-    /// Settings that may change while the agent runs.
+    /// Settings that can change while the agent runs.
     Settings(RunTimeSettings),
 }
 
-/// Settings that may change while the agent runs.
+/// Settings that can change while the agent runs.
 pub struct RunTimeSettings {
     /// Interval at which namespaces without notifications are read.
     pub sweep_interval: Duration,
@@ -239,7 +239,7 @@ impl Effects for NetworkEffects {
     }
 
     fn goes_together(operation: &Operation<KernelOp>) -> bool {
-        // Namespaces are opened together, because links can be attributed to interfaces only when all of them are open.
+        // Namespaces are opened together, because links can be attributed to interfaces only when all namespaces are open.
         !is_change(operation)
     }
 
@@ -270,8 +270,8 @@ impl Effects for NetworkEffects {
 
     fn performed(&mut self, scheduler: &mut Scheduler<Network>, outcomes: Vec<KernelOutcome>) {
         let opened = outcomes.into_iter().filter_map(|outcome| self.outcome(scheduler, outcome));
-        // All outcomes are reported before the first inspection, because a link may belong to an interface whose namespace was
-        // opened by a later operation in the list.
+        // All outcomes are reported before the first inspection. A link may belong to an interface in a namespace that was opened
+        // by a later operation in the list.
         let opened: Vec<_> = opened.collect();
         for opened in &opened {
             self.inspect_opened(scheduler, opened);

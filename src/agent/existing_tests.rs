@@ -205,7 +205,8 @@ pub(super) fn machine() -> Kernel {
 /// Name of a test configuration, and its keys with their values.
 type Form = (&'static str, Vec<(String, String)>);
 
-/// Returns configurations with all ways to use EXISTING interfaces, and with values that depend on the interfaces.
+/// Returns configurations that use EXISTING interfaces in every supported way, and contain values that depend on these
+/// interfaces.
 fn forms() -> Vec<Form> {
     [on_links(), in_vrfs()].concat()
 }
@@ -409,8 +410,8 @@ fn shared_address_is_kept_until_last_value_is_deleted() {
     assert_eq!(world.addresses("nic0"), ["10.5.5.1"]);
 }
 
-/// Addresses of an EXISTING interface that moves to another link are deleted from the old link, even if the namespace is read in
-/// between. A foreign address on the old link is kept, even if the interface desires the same address on the new link.
+/// After an EXISTING interface moves to another link, its addresses are deleted from the old link, even if the namespace is read
+/// in between. A foreign address on the old link is kept, even if the interface has the same address on the new link.
 #[test]
 fn moved_existing_interface_leaves_no_address_on_old_link() {
     let on = |link: &str, addresses: &str| {

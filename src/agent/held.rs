@@ -21,7 +21,7 @@ pub struct HeldOrphans {
     found: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
     /// Empty namespaces of an earlier run that are kept.
     empty: BTreeSet<(NetnsId, NamespaceName)>,
-    /// Held orphans whose claims were reported to the scheduler. Each of these orphans is a fact in the scheduler.
+    /// Held orphans that were reported to the scheduler as facts, because they have claims.
     reported: BTreeMap<(NetnsId, NamespaceName), BTreeMap<Key, Arc<Orphan>>>,
 }
 
@@ -51,7 +51,7 @@ impl HeldOrphans {
         }
     }
 
-    /// Moves orphans, except superseded ones, from the values observed in a namespace to the held orphans.
+    /// Moves orphans from the values observed in a namespace to the held orphans. Superseded orphans are not moved.
     ///
     /// Returns whether the set of held orphans changed.
     pub fn take(&mut self, netns: NetnsId, name: &NamespaceName, found: &mut Vec<(Key, Value)>) -> bool {
@@ -74,11 +74,11 @@ impl HeldOrphans {
         !before.is_some_and(|before| before.keys().eq(orphans.keys()))
     }
 
-    /// Returns the facts about the held orphans of a namespace that have changed since the last call. `None` means that the fact
-    /// no longer exists.
+    /// Returns the facts about the held orphans of a namespace that have changed since the last call. `None` means that the fact no longer
+    /// exists.
     ///
-    /// Call this after the findings in the namespace have been reported. By then, every orphan whose hold has ended is a value in the scheduler,
-    /// and the value reserves the claims when the fact is removed.
+    /// Call this only after the findings in the namespace have been reported. The scheduler then has a value for each orphan that is no longer
+    /// on hold. This value keeps the claims reserved when the fact is removed.
     pub fn changed_facts(&mut self, netns: NetnsId, name: &NamespaceName) -> Vec<(Key, Option<Value>)> {
         let place = (netns, name.clone());
         let found = self.found.get(&place).into_iter().flatten();

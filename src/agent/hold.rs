@@ -18,7 +18,8 @@ use crate::{
 pub enum Action {
     /// Report that removals are on hold, and keep orphans.
     Hold(Reason),
-    /// Report the store revision of the loss. An acceptance is valid only if a user puts it after this revision.
+    /// Report the store revision at which the contents were lost. An acceptance is valid only if a user puts it after this
+    /// revision.
     Date(Reason),
     /// Save the [`Note`] about the store to disk, so that the next process can detect that the store has lost its contents.
     WriteNote,
@@ -108,8 +109,8 @@ impl Hold {
             _ => vec![Action::WriteNote, Action::Apply],
         };
         match &mut self.reason {
-            // The revision at which the store lost its contents is unknown, so only an acceptance that is put from now on can
-            // refer to this loss.
+            // The revision at which the store lost its contents is unknown. Therefore, only an acceptance after the current
+            // revision is valid.
             Some(reason) if reason.revision == 0 => {
                 reason.revision = revision;
                 actions.extend([Action::Date(reason.clone()), Action::WriteNote]);

@@ -36,8 +36,8 @@ pub trait Host: Send + Sync {
     /// Fails if the names cannot be listed.
     fn named(&self) -> Result<Vec<(String, NamedTarget)>, Failure>;
 
-    /// Removes the name of a namespace that was only partly created because the agent with this ownership mark was killed. Returns whether a name
-    /// was removed.
+    /// Removes a namespace name that was left behind when the agent with this ownership mark was killed while creating the namespace. Returns
+    /// whether a name was removed.
     ///
     /// # Errors
     /// Fails if the name cannot be read or removed.

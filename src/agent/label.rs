@@ -1,9 +1,8 @@
 //! Ensures that only one agent per label runs on a machine. Two agents with the same label would delete each other's objects as orphans.
 //!
-//! An agent takes its label by locking a file in `/run/netns-agent` and by binding a Unix socket with an abstract name. The
-//! kernel releases both when the process ends. The file is visible to every agent that shares `/run`. The socket is listed in
-//! `/proc/PID/net/unix`, so other agents find it in the network namespace of every visible process, even if that process has a
-//! different `/run`.
+//! An agent acquires its label by locking a file in `/run/netns-agent` and by binding a Unix socket with an abstract name. The
+//! kernel releases the lock and the socket when the process ends. Every agent that shares `/run` can see the file. Other agents
+//! can also find the socket in `/proc/PID/net/unix` of every visible process, even if that process has a different `/run`.
 
 use std::{
     fmt,

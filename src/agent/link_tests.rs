@@ -46,7 +46,7 @@ fn vlan_id_stays_taken_when_parent_is_renamed() {
     assert_taken(&world, &second.0, "first");
     world.assert_configured(&first.0);
 
-    // Another parent can now use the former name of the first parent, and a VLAN on the other parent can use the same VLAN id.
+    // Another parent can now use the old name of the first parent. A VLAN on this other parent can use the same VLAN id.
     let third = vlan("third", "other");
     put(&mut world, &dummy("other", "old"));
     put(&mut world, &third);

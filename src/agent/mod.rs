@@ -213,7 +213,7 @@ impl Agent {
         })
     }
 
-    /// Applies changed settings. Settings that can only change at a start are left as they are, and logged.
+    /// Applies changed settings. Changes that take effect only after a restart are logged and otherwise ignored.
     pub fn reload(&mut self, settings: &Settings) {
         let Changes { at_once, at_start } = Changes::between(&self.settings, settings);
         if at_once.contains(&"log")
@@ -234,7 +234,7 @@ impl Agent {
         self.settings.adopt(settings);
     }
 
-    /// Returns a receiver. Its value becomes `true` once everything that was desired at startup has been processed as far as possible.
+    /// Returns a watchable flag that becomes `true` once the values desired at startup have been processed as far as possible.
     pub fn in_sync(&self) -> watch::Receiver<bool> {
         self.in_sync.clone()
     }
@@ -287,7 +287,7 @@ impl Agent {
             Ok(Err(error)) => warn!("cannot delete the status keys, so they stay until their lease expires: {error}"),
             Err(_) => warn!("the store does not respond; the status keys stay until their lease expires"),
         }
-        // Must come last, so that another agent with the label cannot act before this one has stopped.
+        // Must come last, so that another agent with the label cannot act before this agent has stopped.
         self.claim.shutdown().await;
         if let Some(store) = self.store.take() {
             store.shutdown().await;
@@ -328,7 +328,7 @@ fn executor_config(settings: &Settings, manager: &ServiceManager, event_sender: 
     }
 }
 
-/// Returns the API settings, with `connections_max` reduced to what the open file limit allows.
+/// Returns the API settings, and reduces `connections_max` if the open file limit requires it.
 fn affordable_http(settings: &Settings, open_files: OpenFiles) -> HttpSettings {
     let connections_max = settings.http.connections_max.min(open_files.connections);
     if connections_max < settings.http.connections_max {
@@ -448,8 +448,7 @@ fn start_store(settings: &Settings, open_files: OpenFiles) -> anyhow::Result<emb
     Ok(store)
 }
 
-/// Starts the APIs. Called after everything else that can fail at startup, so that an agent that fails to start never serves a
-/// client.
+/// Starts the APIs. Must be the last startup step that can fail, so that clients never reach an agent that fails to start.
 async fn serve(api: &Api, settings: &Settings, limits: &HttpSettings) -> anyhow::Result<(Option<Serving>, Option<Serving>)> {
     let gate = Arc::new(Gate::new(limits).context("the APIs cannot start")?);
     let http = match settings.http.listen {

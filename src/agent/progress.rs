@@ -7,7 +7,7 @@ use tracing::info;
 use super::report::Health;
 use netns_kernel::Executor;
 
-/// Interval between reports, and minimum duration of a bulk change that is reported.
+/// Interval between progress reports. A bulk change that ends within this time is not reported.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports the progress of each long-running bulk change. Runs until the agent stops.

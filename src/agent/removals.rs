@@ -1,7 +1,7 @@
 //! Follows the store, and puts removals on hold if the store lost its contents.
 //!
-//! [`Hold`] makes the decisions, based on the events of the source. Before a listing of the store is applied, a note about the
-//! store is saved to disk, so that the next process can recognize the store.
+//! [`Hold`] makes the decisions, based on the events of the source. A note about the store is saved to disk before a listing is
+//! applied, so that the next process can recognize the store.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,8 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Delay between a change in the store and saving the note about the store. One save covers all changes during the delay.
+/// Delay between a change in the store and the next save of the note about the store. One save covers all changes during this
+/// delay.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Task that updates the desired state with the contents of the store, and puts removals on hold.

@@ -60,14 +60,14 @@ pub struct Health {
     bulk: watch::Sender<Option<Duration>>,
     /// Published progress of the bulk change. Changed only while `parts` is locked.
     bulk_change: Mutex<Option<BulkChange>>,
-    /// Published numbers of held removals, with the evidence of the store loss. Changed only while `parts` is locked.
+    /// Published number of held removals, and the evidence of the store loss. Changed only while `parts` is locked.
     held_removals: Mutex<Option<HeldRemovals>>,
     /// Orphans that are kept because removals are on hold.
     held_orphans: watch::Sender<Vec<String>>,
 }
 
 impl Health {
-    /// Creates and publishes the health of an agent that is starting; its state is INIT.
+    /// Creates the health of a starting agent, and publishes it with the state INIT.
     pub fn new(publisher: Arc<dyn StatusStore>, clock: Clock) -> Arc<Self> {
         let health = Health {
             publisher,
@@ -102,7 +102,8 @@ impl Health {
         self.write(&parts);
     }
 
-    /// Returns a receiver for the start time of the bulk change in progress; its value is `None` if there is none.
+    /// Returns a receiver for the start time of the bulk change in progress. The received value is `None` if no bulk change is in
+    /// progress.
     pub fn bulk(&self) -> watch::Receiver<Option<Duration>> {
         self.bulk.subscribe()
     }
@@ -357,7 +358,7 @@ impl Reporter {
 /// Logs a status. Statuses that need attention are logged as warnings.
 fn log(key: &Key, status: &Status, now: Duration) {
     let (revision, state, reason, message) = (status.revision, status.state, &status.reason, &status.message);
-    // A status keeps its last repair, but the repair is logged only when it has just been made.
+    // Log a repair only once. Later statuses of the value still contain it.
     let just_made = |repair: &&Repair| repair.at + Duration::from_secs(1) > now;
     match state {
         ValueState::Configured => match status.last_repair.as_ref().filter(just_made) {

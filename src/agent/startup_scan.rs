@@ -1,8 +1,8 @@
 //! Chooses the namespaces to scan at startup for orphans of an earlier run.
 //!
-//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes, except those that the agent opens anyway because the
-//! desired state refers to them. The scan changes nothing, with one exception. It removes namespace names that this agent left behind when their
-//! creation was interrupted.
+//! The candidates are all named namespaces (`ip netns`) and the namespaces of all processes. Namespaces that a desired value refers to are left
+//! out, because the agent opens them anyway. The only change that the scan makes is to remove namespace names that this agent left behind when
+//! their creation was interrupted.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -185,8 +185,8 @@ impl Scan {
             .collect()
     }
 
-    /// Returns the namespaces to keep open (the agent's own namespace, and namespaces that contain the agent's ownership mark),
-    /// and the tasks that close the others.
+    /// Returns the namespaces to keep open, and the tasks that close all other namespaces. The agent's own namespace stays open,
+    /// and so does every namespace that contains the agent's ownership mark.
     pub fn judge(&self, outcomes: Vec<Outcome>) -> (Vec<Scanned>, Vec<Task>) {
         let (mut marked, mut closings) = (Vec::new(), Vec::new());
         for outcome in outcomes {

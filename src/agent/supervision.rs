@@ -1,4 +1,4 @@
-//! Reports the agent's state to the service manager: readiness, a status line, and that the engine is running.
+//! Reports to the service manager that the agent is ready and that the engine is running, and updates the status line.
 
 use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
 
@@ -21,13 +21,13 @@ use crate::{
 /// Interval at which the status line is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Parts of the agent whose state is reported.
+/// Components of the agent from which [`report`] reads the state.
 pub struct Supervised {
     /// True once everything that was desired at startup has been processed.
     pub in_sync: watch::Receiver<bool>,
     /// Published messages, which include the health of each part.
     pub statuses: Statuses,
-    /// Numbers of values.
+    /// Metrics, which include the number of values in each state.
     pub metrics: Arc<Metrics>,
     /// The engine, which must answer a question before the watchdog is restarted.
     pub engine: Client<Network>,
@@ -60,7 +60,7 @@ pub async fn report(manager: ServiceManager, supervised: Supervised) {
     }
 }
 
-/// Restarts the watchdog of the service manager as long as the engine answers. Ends when the engine stops.
+/// Restarts the watchdog of the service manager while the engine responds. Returns when the engine stops.
 async fn feed_watchdog(manager: &ServiceManager, engine: &Client<Network>) {
     let Some(limit) = manager.watchdog() else { return pending().await };
     let mut ticks = interval(limit / 3);

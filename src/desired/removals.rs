@@ -1,7 +1,8 @@
 //! Removals that are on hold because the store may have lost its contents.
 //!
-//! If values disappear from the store and there is evidence that no client deleted them, they move to the source [`HELD`] and stay
-//! desired, even after a restart. A value leaves this source when it is put again, or when a client accepts the removals.
+//! Values can disappear from the store although no client deleted them. If there is evidence of this, the values move to the
+//! source [`HELD`] and stay desired, even after a restart. A value leaves this source when it is put again, or when a client
+//! accepts the removals.
 
 use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
@@ -30,7 +31,7 @@ pub struct Held {
     pub revision: i64,
     /// Keys of the values that the store lost, each with the time at which its removal was put on hold.
     pub values: BTreeMap<Key, Duration>,
-    /// Orphans in the kernel whose removal is on hold.
+    /// Orphans in the kernel that are kept because removals are on hold.
     pub orphans: Vec<String>,
 }
 
@@ -85,14 +86,14 @@ impl Desired {
         });
     }
 
-    /// Sets the orphans whose removal is on hold.
+    /// Sets the orphans that are kept because removals are on hold.
     pub fn hold_orphans(&self, orphans: Vec<String>) {
         self.held
             .send_if_modified(|held| std::mem::replace(&mut held.orphans, orphans.clone()) != orphans);
     }
 
-    /// Like [`Desired::stored`], but values that the store no longer has stay desired. Their removals are put on hold, starting
-    /// at `now`.
+    /// Like [`Desired::stored`], but values that are missing from the store remain desired. Their removals are put on hold,
+    /// starting at `now`.
     pub async fn stored_without_removals(&self, now: Duration, revision: i64, items: Vec<RawItem>) {
         let decoded = decoded(self.without_foreign(items));
         // Only this task changes the store's values, so they cannot change between this line and the merge below.

@@ -20,7 +20,7 @@ use super::{ClientRequest, Committed, Desired, Item, RequestError, model_of};
 use crate::scheduler::{KeyError, TransactionResult};
 use crate::sources::clients::{ClientItem, ClientStore};
 
-/// Maximum number of changes whose confirmation state is remembered.
+/// Maximum number of changes for which the confirmation state is stored.
 const REMEMBERED: usize = 1000;
 
 /// State of a change that requires confirmation.
@@ -44,7 +44,7 @@ pub enum Confirmation {
 pub struct UnconfirmedChange {
     /// Sequence number of the change's transaction. Clients confirm the change by this number.
     pub seq: u64,
-    /// Name of the source whose values were changed.
+    /// Name of the source that was changed.
     pub source: String,
     /// Description given by the client.
     pub description: String,
@@ -94,13 +94,13 @@ pub(super) struct Undo {
     before: Before,
 }
 
-/// Values that keys had before a request.
+/// Previous values of the keys that a request changes.
 ///
-/// The map is shared with the entry in [`Confirmations`], because the rollback of an earlier request changes the values that a later request must
+/// Each map is shared with the entry in [`Confirmations`]. The rollback of an earlier request changes the values that a later request must
 /// restore.
 type Before = Arc<Mutex<BTreeMap<Key, Previous>>>;
 
-/// Value that a key had before a request.
+/// Previous value of a key that a request changes.
 #[derive(Clone)]
 struct Previous {
     /// The value; `None` if the key had no value.
@@ -149,7 +149,8 @@ impl Desired {
         };
         // A request that waits for confirmation has not been saved, so its rollback does not have to be saved either.
         let kept = if undo.is_saved { self.keep(clients, &back).await } else { Ok(()) };
-        // If the rollback cannot be saved, the values in memory must still match the kernel, which the engine has rolled back.
+        // Restore the values in memory even if the rollback cannot be saved, because the engine has already rolled back the
+        // kernel.
         let result = match self.transaction_of(&back, self.next_number()) {
             Some(transaction) => Some(transaction.await?),
             None => None,
@@ -159,12 +160,12 @@ impl Desired {
 
     /// Returns the previous values of the keys that have not changed since the request.
     ///
-    /// If a later request that waits for confirmation has put the same key, the previous value is passed to the later request. If the later request
-    /// is rolled back, it restores this value.
+    /// A later request that waits for confirmation may have put the same key. The previous value is then passed to that request, which restores it
+    /// if it is rolled back.
     fn still_of(&self, undo: &Undo) -> Vec<(Key, Option<ClientItem>)> {
         let merged = self.merge.lock().unwrap_or_else(PoisonError::into_inner);
         let now: BTreeMap<&Key, &Item> = merged.held_by(&undo.source).collect();
-        // The map is cloned, because `inherit` locks the maps of all waiting requests, possibly including this one.
+        // Clone the map, because `inherit` locks the maps of all waiting requests, possibly including this map.
         let before = undo.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut changes = Vec::new();
         for (key, previous) in &before {
@@ -301,7 +302,7 @@ impl Confirmations {
         waiting.collect()
     }
 
-    /// Updates the values that requests waiting for confirmation would restore. Replaces the value that request number `of` put under `key` with
+    /// Updates the values that unconfirmed requests would restore. The value that request number `of` put under `key` is replaced with
     /// `previous`.
     fn inherit(&self, of: u64, key: &Key, previous: &Previous) {
         let entries = self.entries();

@@ -12,8 +12,8 @@
 //! # Expected flow
 //! Normally, one piece of work is in flight at a time. When it has completed, the core processes all events that have arrived in the meantime
 //! together. A large change of plain operations ([`Effects::is_plain`]) is an exception. While all its operations succeed, the core makes further
-//! decisions as soon as some outcomes have arrived, so the next operations are ready before the previous ones have completed. After a failure, or
-//! an event other than a query, the core waits until all operations in flight have completed.
+//! decisions as soon as some outcomes have arrived. This way, the next operations are ready before the previous ones have completed. After a
+//! failure, or an event other than a query, the core waits until all operations in flight have completed.
 //!
 //! The operations of a large change are started in portions, so that the operations of a later decision wait for at most two
 //! portions.
@@ -171,7 +171,7 @@ pub enum Work<E: Effects> {
 pub enum Done<E: Effects> {
     /// End of a [`Work::Perform`], with the outcomes of its operations.
     ///
-    /// It contains neither outcomes that were reported early ([`Done::Early`]) nor outcomes of slow operations, which are reported later
+    /// Excludes outcomes that were reported early ([`Done::Early`]), and outcomes of slow operations, which are reported later
     /// ([`Done::Late`]). A slow operation blocks only its dependents, and the core continues to start other operations. Therefore, an operation
     /// must not complete late if another operation could invalidate it. For example, opening a namespace can complete late if nothing uses the
     /// namespace yet.
@@ -298,9 +298,8 @@ impl<E: Effects> Core<E> {
 
     /// Returns the work to start now, if there is any.
     ///
-    /// The caller must call this method repeatedly until it returns `None`, after each event, after each result and at the
-    /// [deadline](Self::deadline). The last call publishes the new statuses. At this time, the work that the earlier calls returned is already in
-    /// flight.
+    /// Call this method after each event, after each result and at the [deadline](Self::deadline). Repeat the call until it returns `None`. The
+    /// last call publishes the new statuses, at a time when the work returned by the earlier calls is already in flight.
     pub fn advance(&mut self, now: Duration) -> Option<Work<E>> {
         match self.phase {
             Phase::AwaitingDesired | Phase::Reading { .. } => None,
@@ -347,7 +346,7 @@ impl<E: Effects> Core<E> {
         if let Some(work) = self.read_all(now) {
             return Some(work);
         }
-        // If changes arrive constantly, there is always another operation to start. This must not delay reads forever.
+        // Constant changes must not delay reads forever, although there is always another operation to start.
         if self.is_refresh_overdue(now)
             && let Some(work) = self.refresh(now)
         {

@@ -5,9 +5,9 @@
 //! key that changes twice before the watcher reaches it is returned once. The feed never waits for a watcher.
 //!
 //! # Guarantees
-//! Once a watcher has applied every [`UpdateBatch`] up to a sequence number, it has the state that each selected key had at that
-//! number, except for keys that have changed again since. A watcher misses only intermediate states, which were replaced before
-//! it read them.
+//! A watcher that has applied every [`UpdateBatch`] up to a sequence number has the state of each selected key at that number.
+//! The only exceptions are keys that have changed again since. A watcher misses only intermediate states, which were replaced
+//! before it read them.
 //!
 //! Memory is bounded by the number of keys: a removal stays in the log only until every watcher that may have received the key
 //! has passed the removal. A watcher that makes no progress retains at most one removal for each key that existed when it
@@ -81,8 +81,8 @@ struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// Returns whether a watcher at sequence number `from` needs this entry. If the entry is a removal, the watcher needs it only
-    /// if it may have received the key before.
+    /// Returns whether a watcher at sequence number `from` needs this entry. Only a watcher that may have received the key before
+    /// needs a removal.
     fn is_new(&self, from: u64) -> bool {
         self.state.is_some() || self.first <= from
     }

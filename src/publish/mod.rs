@@ -10,7 +10,7 @@
 //!
 //! # Guarantees
 //! The store ends up with the last state set for each key, even if connections are lost. A transaction with an unknown outcome cannot take effect
-//! late, because its lease is revoked before the keys count as stored, and deletions are guarded. When the agent dies, its lease expires and the
+//! late. Its deletions are guarded, and its lease is revoked before the keys count as stored. When the agent dies, its lease expires and the
 //! store deletes its keys.
 //!
 //! A key that another client deletes is rewritten at once; a key that another client overwrites is rewritten within ten minutes.
@@ -42,8 +42,8 @@ pub const OWN_KEY_SPACES: [&str; 3] = ["check/status/", "config-status/", "statu
 /// Publisher settings.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// Time after which the keys of an agent that has died are deleted; at least 1 s. The agent renews the lease three times
-    /// within this time.
+    /// TTL of the lease, which is the time until the store deletes the keys of an agent that has died; at least 1 s. The agent
+    /// renews the lease three times within this time.
     pub ttl: Duration,
 }
 
@@ -79,8 +79,8 @@ pub struct Stopped;
 
 /// Handle to the publisher; cheap to clone.
 ///
-/// The publisher stops when [`Publisher::shutdown`] is called or the last handle is dropped. In the latter case, the lease is not
-/// revoked and expires by itself.
+/// The publisher stops when [`Publisher::shutdown`] is called or the last handle is dropped. Dropping the last handle does not
+/// revoke the lease, which then expires by itself.
 #[derive(Clone)]
 pub struct Publisher {
     inner: Arc<Inner>,
@@ -95,7 +95,7 @@ struct Inner {
 
 /// State shared by the handles and the writer.
 struct Shared {
-    // A std mutex suffices: it is held for a few map operations and never across an await.
+    // A std mutex suffices, because it is locked only for a few map operations and never across an await.
     state: Mutex<State>,
     changed: Notify,
     /// Sequence number up to which all changes are stored; `None` once the writer has stopped.

@@ -1,4 +1,4 @@
-//! Contents of the claim key. They identify the process that claims the label, so that other processes can tell whether that
+//! Contents of the claim key, which identify the process that claims the label. Other processes use them to find out whether that
 //! process has ended.
 
 use std::{fmt, fs, io, os::unix::fs::MetadataExt, time::SystemTime};
@@ -42,8 +42,8 @@ impl fmt::Display for Claimant {
 }
 
 impl Claimant {
-    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty. An empty field is
-    /// never used as a proof.
+    /// Returns the claimant that describes this process. Fields that the system does not provide stay empty, and an empty field
+    /// never proves anything.
     pub fn own(has_socket: bool) -> Self {
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let inode = |path| fs::metadata(path).map_or(0, |found| found.ino());

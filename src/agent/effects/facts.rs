@@ -19,7 +19,7 @@ use crate::{
 };
 use netns_kernel::{AddressSpec, NetnsId, Snapshot};
 
-/// Host name of an EXISTING interface, and the interface's applied addresses.
+/// Link name of an EXISTING interface, and the applied addresses of the interface.
 type Existing = (String, Vec<Option<AddressSpec>>);
 
 /// Facts about the agent's own namespace, as reported so far.

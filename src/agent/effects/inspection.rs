@@ -55,8 +55,8 @@ impl NetworkEffects {
     /// Inspects a namespace that was just opened under a name. It may be open under other names as well.
     pub(super) fn inspect_opened(&mut self, scheduler: &mut Scheduler<Network>, opened: &Opened) {
         let Opened { name, netns, contents } = opened;
-        // Names from the startup scan are inspected first. The first inspection reports the objects of an invalid value, so it must use the name
-        // that keeps the namespace open.
+        // Inspect the names from the startup scan first. The first inspection reports the objects of invalid values, so it must use a name under
+        // which the namespace stays open.
         self.attribute_scanned(scheduler, *netns, contents);
         let Findings { links, observed, .. } = self.inspect_as(scheduler, name, *netns, contents, true);
         let known = self.namespaces.foreign_addresses(*netns);
@@ -175,8 +175,8 @@ impl NetworkEffects {
 
     /// Passes a namespace that the startup scan has opened to the scheduler, which then deletes the orphans in it and closes it.
     ///
-    /// The namespace stays open instead while an object in it may belong to a desired value, or while removals are on hold and
-    /// the namespace must be kept. If the namespace has become desired, it is released.
+    /// The namespace stays open if an object in it may belong to a desired value, or if it must be kept because removals are on
+    /// hold. If the namespace has become desired, it is released.
     fn attribute(&mut self, scheduler: &mut Scheduler<Network>, name: NamespaceName, mut scanned: ScannedName, contents: &Snapshot) {
         let (key, netns) = (name.key(), scanned.open.netns);
         let view = scheduler.view();
@@ -215,7 +215,8 @@ impl NetworkEffects {
         self.inspect_as(scheduler, &name, netns, contents, true);
     }
 
-    /// Releases a namespace that the startup scan has opened and that has become desired. The scheduler opens it again by itself.
+    /// Releases a namespace that the startup scan opened, because a desired value now refers to it. The scheduler opens the
+    /// namespace again by itself.
     fn give_back(&mut self, scheduler: &mut Scheduler<Network>, name: &NamespaceName, open: OpenNamespace, is_open: bool) {
         let netns = open.netns;
         if self.held.keep_empty(netns, name, false) {

@@ -38,7 +38,7 @@ enum NameState {
     Scanned(ScannedName),
 }
 
-/// A namespace of the startup scan that contains objects of an earlier run.
+/// Namespace that the startup scan keeps open because it contains objects of an earlier run.
 #[derive(Clone)]
 pub struct ScannedName {
     /// The open namespace.
@@ -54,7 +54,7 @@ pub enum Attribution {
     /// Every object observed so far has a known owner.
     #[default]
     Attributed,
-    /// The owner of an object may be a value in a namespace that is not open yet, so this namespace must be read again later.
+    /// An object may belong to a value in a namespace that is not open yet. The namespace of the object must be read again later.
     Unattributed,
 }
 
@@ -89,8 +89,8 @@ impl Namespaces {
     /// Records that the scheduler opened a namespace under a name. Returns whether a change was reported before the namespace was
     /// open.
     pub fn open(&mut self, netns: NetnsId, name: NamespaceName) -> bool {
-        // If the startup scan has also opened the namespace under this name, the name stays [`NameState::Scanned`], so that the
-        // opening by the scan is undone later.
+        // The startup scan may already have opened the namespace under this name. The name then stays [`NameState::Scanned`], so
+        // that the opening by the scan is undone later.
         self.insert(netns, |names| {
             names.entry(name).or_insert(NameState::Managed);
         })
@@ -172,14 +172,14 @@ impl Namespaces {
         self.state(netns).map(|state| &state.known_links)
     }
 
-    /// Adds the managed links that an inspection under one name of the namespace found.
+    /// Adds the managed links found by an inspection of the namespace under one of its names.
     pub fn add_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links.add(links);
         }
     }
 
-    /// Replaces the managed links with those that the inspections under all names of the namespace found.
+    /// Replaces the managed links with those found by the inspections of the namespace under all its names.
     pub fn replace_links(&mut self, netns: NetnsId, links: &[(String, ObservedInterface<'_>)]) {
         if let Some(state) = self.state_mut(netns) {
             state.known_links = KnownLinks::default();

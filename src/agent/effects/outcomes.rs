@@ -95,7 +95,7 @@ fn has_status(key: &Key) -> bool {
     key.as_str().starts_with("config/") || provider(key).is_some()
 }
 
-/// Returns the namespace of an address if the value with this key tracks duplicate address detection for that address; `None` for other values.
+/// Returns the namespace of the interface on which a value tracks duplicate address detection; `None` for all other values.
 fn detected_in(scheduler: &Scheduler<Network>, key: &Key) -> Option<NetnsId> {
     let view = scheduler.view();
     let interface = &view.desired(key)?.detection()?.interface;
@@ -225,8 +225,8 @@ impl NetworkEffects {
         })
     }
 
-    /// Plans the first read of a namespace that was opened. If a change was reported before the namespace was open, it is read at once. Otherwise,
-    /// if it is not watched, it is read within the sweep interval.
+    /// Plans the first read of a namespace after it was opened. The namespace is read at once if a change was reported before it was open.
+    /// Otherwise, an unwatched namespace is read within the sweep interval.
     pub(super) fn plan_first_reading(&mut self, netns: NetnsId, announced: bool) {
         self.plan.opened(netns);
         if announced {
@@ -277,7 +277,8 @@ impl NetworkEffects {
         }
     }
 
-    /// Makes the startup scan read skipped namespaces to which no value refers any more, because they may contain orphans.
+    /// Makes the startup scan read skipped namespaces that are no longer referenced by any value, because they may contain
+    /// orphans.
     pub(super) fn update_scan(&mut self, scheduler: &Scheduler<Network>) {
         let view = scheduler.view();
         self.scan.update(|name| {

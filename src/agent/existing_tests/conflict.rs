@@ -1,4 +1,4 @@
-//! Tests of interfaces on one link whose values conflict in MTU, MAC address or admin state.
+//! Tests of interfaces that share a link but have conflicting values for MTU, MAC address or admin state.
 
 use models::proto::ligato::kvscheduler::ValueState;
 
@@ -26,8 +26,8 @@ fn beside(mtu: u32) -> (String, String) {
     )
 }
 
-/// Test case: initial values, a second value that conflicts with the first of the initial values, a corrected second value, and
-/// the expected error message of the conflict.
+/// Test case with a second value that conflicts with the first of the initial values. `corrected` is the second value without the
+/// conflict, and `message` is the expected error message.
 struct Conflict {
     first: Vec<(String, String)>,
     second: (String, String),
@@ -187,8 +187,8 @@ fn same_change_of_two_values_is_no_conflict() {
     }
 }
 
-/// If two interfaces are changed so that they conflict, the change of the interface that comes first in key order is applied,
-/// regardless of the order of the requests.
+/// If changes of two interfaces conflict, the interface that comes first in key order wins. The order of the requests does not
+/// matter.
 #[test]
 fn first_key_wins_if_two_changes_conflict() {
     let value = |name: &str, mtu: u32| existing(name, &format!(r#","mtu":{mtu},"ip_addresses":["10.1.0.1/24"]"#));
@@ -235,9 +235,9 @@ fn change_of_addresses_only_is_no_conflict() {
     assert!(message.contains("interface b has admin state UP"), "{message}");
 }
 
-/// An interface whose change is refused does not block other interfaces on its link. If its old value is desired again, it takes
-/// precedence over interfaces with later keys. An interface with a later key that was configured in the meantime is removed from
-/// the link if it conflicts with the old value.
+/// An interface with a refused change does not block other interfaces on its link. If its old value is desired again, the old
+/// value takes precedence over interfaces with later keys. An interface with a later key that was configured in the meantime is
+/// removed from the link if it conflicts with the old value.
 #[test]
 fn value_that_returns_to_applied_state_takes_precedence_by_key() {
     let addressed = |name: &str, rest: &str, address: &str| existing(name, &format!(r#"{rest},"ip_addresses":["{address}/24"]"#));

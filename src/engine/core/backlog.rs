@@ -77,7 +77,7 @@ impl<E: Effects> Backlog<E> {
         self.insert(first, false, true);
     }
 
-    /// Returns whether an operation acts only in places (network namespaces) in which no queued operation acts.
+    /// Returns whether an operation shares no place (network namespace) with any queued operation.
     fn is_apart(&self, operation: &Op<E>) -> bool {
         let is_taken = |place| self.places.as_ref().is_some_and(|places| places.contains_key(&place));
         !E::places(operation).into_iter().any(is_taken)

@@ -10,7 +10,7 @@ use crate::scheduler::{
     Change, Comparison, DeleteCause, Descriptor, Difference, Effect, Fault, FaultKind, Options, Outcome, Refusal, Unacceptable, Verb, View,
 };
 
-/// Scheduler domain whose values are numbers. An operation writes a number under a key, or removes the key.
+/// Scheduler domain with numbers as values. An operation writes a number under a key, or removes the key.
 #[derive(Clone)]
 struct Numbers;
 

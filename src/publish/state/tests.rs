@@ -255,8 +255,8 @@ fn complete(state: &mut State, store: &mut ToyStore, batch: Batch, in_flight: &m
 }
 
 proptest! {
-    /// Once the queue is empty, the store contains exactly the last state of each key, regardless of the steps before. `settled` reports the last
-    /// change only when the store has it.
+    /// Once the queue is empty, the store contains exactly the last state of each key, regardless of the previous steps. `settled` includes the
+    /// last change only when the store has it.
     #[test]
     fn store_ends_with_newest_state(steps in proptest::collection::vec(step(), 1..120)) {
         let (mut state, mut store, mut desired) = (ready(), ToyStore::default(), BTreeMap::new());

@@ -1,4 +1,4 @@
-//! Tests of the times at which namespaces are read.
+//! Tests of the schedule for reading namespaces.
 
 use super::*;
 
@@ -10,7 +10,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Returns a plan with two open namespaces, whose current time is 1 s.
+/// Returns a plan with two open namespaces. The current time of the plan is 1 s.
 fn plan() -> ReadingPlan {
     let mut plan = ReadingPlan::new(SWEEP);
     plan.opened(RED);
