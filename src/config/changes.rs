@@ -1,4 +1,4 @@
-//! Differences between the settings of a running agent and settings that were read again.
+//! Differences between the settings of a running agent and newly read settings.
 
 use super::{DriftSettings, Settings};
 
@@ -7,8 +7,8 @@ use super::{DriftSettings, Settings};
 pub struct Changes {
     /// Settings that can change while the agent runs.
     pub at_once: Vec<&'static str>,
-    /// Settings that take effect at the next start of the agent. `etcd_*` and `http_*` stand for all settings of the store and of the
-    /// APIs.
+    /// Settings that take effect at the next start of the agent. `etcd_*` stands for all settings of the store, and `http_*` for all
+    /// settings of the APIs.
     pub at_start: Vec<&'static str>,
 }
 
@@ -71,7 +71,7 @@ fn changed(settings: &[(&'static str, bool)]) -> Vec<&'static str> {
 }
 
 impl Settings {
-    /// Takes over the settings that can change while the agent runs.
+    /// Copies from `new` the settings that can change while the agent runs.
     pub fn adopt(&mut self, new: &Settings) {
         self.drift.sweep_interval = new.drift.sweep_interval;
         self.drift.foreign_addresses = new.drift.foreign_addresses;

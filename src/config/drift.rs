@@ -1,4 +1,4 @@
-//! Drift settings: how the agent detects and handles changes that others make in managed namespaces.
+//! Drift settings: how the agent detects and handles changes by other programs in managed namespaces.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const SWEEP_SECONDS_MAX: f64 = 86_400.0;
 /// Settings for detecting and handling drift.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriftSettings {
-    /// Maximum number of namespaces monitored with kernel notifications. All others are read periodically.
+    /// Maximum number of namespaces monitored with kernel notifications. All other namespaces are read periodically.
     pub watched_max: usize,
     /// Interval at which namespaces without kernel notifications are read.
     pub sweep_interval: Duration,
@@ -22,7 +22,7 @@ pub struct DriftSettings {
     pub foreign_addresses: ForeignAddresses,
 }
 
-/// Action when others change or delete the kernel object of a value.
+/// Action when another program changes or deletes the kernel object of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriftPolicy {
     /// The agent restores the desired value.

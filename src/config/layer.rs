@@ -1,4 +1,4 @@
-//! Declares all settings: the flag, environment variable, configuration file member, default and help text of each.
+//! Declares all settings, each with its flag, environment variable, configuration file member, default and help text.
 //!
 //! This module does not validate the values. `RunArgs::load` validates them after it has merged the layers.
 

@@ -29,7 +29,7 @@ const CRATES: [&str; 16] = [
     "tonic",
     "tower",
 ];
-/// Modules of the agent that write to the log, but whose log level cannot be changed at run time.
+/// Modules of the agent that have log output, but no log level that can be changed at run time.
 const OTHER_MODULES: [&str; 2] = ["desired", "telemetry"];
 const ACCEPTED: &str = "expected error, warn, info, debug, trace, or a list such as info,netns_agent::sources=debug";
 

@@ -1,8 +1,8 @@
 //! Docker tracker: reports which container a microservice label refers to.
 //!
-//! Maintains the connection to the daemon, holds a pidfd for each container's main process, and reports changes over a channel.
-//! If the daemon cannot be reached, the tracker reports this and retries forever. [`registry`] makes the decisions, and [`api`]
-//! sends the requests.
+//! Maintains the connection to the daemon, keeps a pidfd for each container's main process open, and sends changes over a
+//! channel. If the daemon cannot be reached, the tracker reports the outage and retries forever. [`registry`] makes the
+//! decisions, and [`api`] sends the requests.
 //!
 //! A container is a microservice if its environment contains `MICROSERVICE_LABEL=<label>`, or if it has the container label
 //! `io.ligato.microservice-label`. The environment takes precedence. A container in the agent's own network namespace (such as
@@ -40,9 +40,9 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Interval at which the daemon's list is compared with the known containers, to notice lost events and dead connections.
 const AUDIT_PERIOD: Duration = Duration::from_secs(60);
-/// Each request for events starts this many nanoseconds before the last observed event, or before the current time if no event
-/// has been observed yet. The overlap is needed because events can arrive out of order, and because the daemon's clock can
-/// differ from the agent's.
+/// Overlap of consecutive requests for events, in nanoseconds. A request starts this long before the last observed event, or
+/// before the current time if no event has been observed yet. The overlap is needed because events can arrive out of order, and
+/// because the daemon's clock can differ from the agent's.
 const REPLAY_NS: i64 = 1_000_000_000;
 /// Maximum number of concurrent inspections.
 const INSPECTIONS_MAX: usize = 8;
@@ -132,8 +132,8 @@ pub enum MicroserviceChange {
     },
     /// The daemon's list of running containers has been processed completely. Sent once for each connection to the daemon.
     Synced,
-    /// The daemon cannot be reached. Labels stay available while the main processes of their containers run. During one outage,
-    /// this change is sent again only if the message differs.
+    /// The daemon cannot be reached. Labels stay available while the main processes of their containers run. The tracker repeats
+    /// this change during an outage only if the message differs.
     Disconnected {
         /// Error message from the client.
         message: String,
@@ -439,9 +439,8 @@ async fn inspect_container(api: &Api, container_id: &str, own_netns_inode: u64) 
         return Ok((verdict, None));
     };
     let pin = PinnedProcess::open(pid).map_err(|error| error.to_string())?;
-    // The process may have ended, and its PID may have been reused, before the pidfd was opened. If the control group of the
-    // process is named after the container, the process belongs to the container. Otherwise, the container is inspected a second
-    // time.
+    // The PID may have been reused before the pidfd was opened. The process belongs to the container if its control group is
+    // named after the container. Otherwise, inspect the container a second time.
     if !is_in_cgroup_of(pid, container_id) && describe(api, container_id).await?.as_ref() != Some(&found) {
         return Err(format!("the container changed while its main process {pid} was inspected"));
     }
@@ -475,8 +474,8 @@ async fn describe(api: &Api, container_id: &str) -> Result<Option<Description>, 
     api.inspect(container_id).await.map_err(|error| error.to_string())
 }
 
-/// Returns whether a process is in a container's control group (cgroups(7)). With every cgroup driver, Docker names the group
-/// after the container id.
+/// Returns whether a process is in a container's control group (cgroups(7)). Docker names the group after the container id with
+/// every cgroup driver.
 fn is_in_cgroup_of(pid: i32, container_id: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(container_id))
 }

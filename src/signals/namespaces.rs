@@ -1,7 +1,7 @@
 //! Namespace watcher: notifies the engine if a namespace reference may now resolve to a different namespace.
 //!
 //! Watches names, processes and files for the engine. The watcher only sends the key of a reference, and the engine checks the
-//! reference itself. A superfluous notification is therefore harmless, and periodic checks make up for a missing one.
+//! reference itself. A superfluous notification is therefore harmless, and periodic checks compensate for a missing notification.
 //! [`entry::Entry::learn`] decides when to notify.
 
 mod directory;
@@ -103,9 +103,10 @@ impl Watcher {
         })
     }
 
-    /// Watches `target` under `key`, replacing any earlier target of the key.
+    /// Watches `target` under `key`. Replaces an earlier target of the key.
     ///
-    /// Sends the key as soon as the target resolves to something other than `binding`, or at once if it already does.
+    /// Sends the key when the target no longer resolves to `binding`. Sends it immediately if the target already resolves to
+    /// something else.
     pub fn watch(&self, key: String, target: Target, binding: Binding) {
         // This fails only if the watcher task has ended. The task runs until the receiver of keys is closed.
         let _ = self.commands.send(Command::Watch { key, target, binding });
@@ -126,7 +127,7 @@ impl Drop for Watcher {
 /// Error that is returned if the receiver of keys is closed.
 struct EventsLost;
 
-/// Process whose end the watcher awaits through a pidfd. Dropping the value closes the pidfd.
+/// Process that the watcher waits for through a pidfd. Dropping the value closes the pidfd.
 struct Pin {
     process: (i32, Option<u64>),
     abort: AbortHandle,

@@ -1,4 +1,4 @@
-//! Processes referred to by a pidfd (pidfd_open(2)), so that a reused PID is never mistaken for the original process.
+//! Refers to processes by pidfd (pidfd_open(2)), so that a reused PID is never mistaken for the original process.
 //!
 //! This module only waits for processes to end and reads their identity. It sends no signals and enters no namespaces.
 
@@ -62,7 +62,7 @@ impl PinnedProcess {
             Err(errno) => return Err(kernel("open a pidfd for", errno.into())),
         };
         let start_time = start_time(pid);
-        // If the process is still alive after the start time was read, the start time belongs to this process and not to a later
+        // The start time belongs to this process only if the process is still alive now. Otherwise, it may belong to a later
         // process with the same PID.
         if has_ended(&pidfd) {
             return Err(PinError::Ended { pid });
@@ -126,7 +126,8 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// Returns the kernel's error: `NotFound` if the process has ended, `PermissionDenied` if the agent has no right to trace it.
+/// Returns the kernel's error. The error is `NotFound` if the process has ended, and `PermissionDenied` if the agent is not
+/// permitted to trace the process.
 pub fn netns_inode(pid: i32) -> io::Result<u64> {
     fs::metadata(format!("/proc/{pid}/ns/net")).map(|metadata| metadata.ino())
 }

@@ -172,7 +172,7 @@ impl Default for SourceOptions {
     }
 }
 
-/// Handle to a running source, which receives the events. Dropping the handle stops the source.
+/// Handle that receives the events of a running source. Dropping the handle stops the source.
 pub struct Source {
     task: JoinHandle<()>,
     buffer: Arc<CoalescingBuffer>,
@@ -188,7 +188,7 @@ impl Source {
         Self::start_with(config, prefix, SourceOptions::default())
     }
 
-    /// Starts a source like [`Source::start`], with options.
+    /// Like [`Source::start`], but with options.
     ///
     /// # Errors
     /// Returns the errors of [`Source::start`].

@@ -1,8 +1,8 @@
 //! Merges the values of several sources into one desired state.
 //!
-//! Sources are ranked by name: if two sources have a value for the same key, the source whose name comes later in alphabetical order wins.
-//! One source can be preferred over all others, whatever its name. If a source deletes its value, the value of the next weaker source
-//! takes effect.
+//! Sources are ranked by name. If several sources have a value for a key, the source that comes last in alphabetical order takes
+//! precedence. One source can be preferred over all others, regardless of its name. If a source deletes its value, the value of the next
+//! weaker source takes effect.
 //!
 //! The values of all sources are kept, including those that another source overrides. Values are not decoded.
 
@@ -20,8 +20,8 @@ pub const DATASYNC: &str = "datasync";
 pub const CONFIG_FILE: &str = "config-file";
 /// Source name of gRPC and REST clients that do not set another name.
 pub const GRPC: &str = "grpc";
-/// Source name of values that the store lost although no client deleted them. This source is weaker than all others, whatever
-/// their names.
+/// Source name of values that the store lost although no client deleted them. This source is weaker than every other source,
+/// regardless of the name.
 pub const HELD: &str = "held";
 
 /// Values of all sources, merged by precedence.
@@ -185,7 +185,7 @@ impl<V: Clone + PartialEq> Merge<V> {
             .filter_map(move |(rank, held)| held.get(key).map(|value| (&*rank.name, value)))
     }
 
-    /// Returns the keys for which a source stronger than `source` has a value, each with the name of its strongest source.
+    /// Returns the keys that a source stronger than `source` overrides, each with the name of the strongest source.
     pub fn overridden<'a>(&'a self, source: &str, keys: impl Iterator<Item = &'a Key>) -> Vec<(&'a Key, &'a str)> {
         let stronger = (Bound::Excluded(self.rank(source)), Bound::Unbounded);
         let stronger: Vec<_> = self.held.range::<Rank, _>(stronger).rev().collect();
@@ -324,7 +324,7 @@ mod tests {
         merge.stored(vec![(key("a"), 1), (key("b"), 1)]);
         assert!(merge.stored_without_removals(vec![(key("b"), 1)]).is_empty());
         assert_eq!(merge.held_by(HELD).collect::<Vec<_>>(), [(&key("a"), &1)]);
-        // The store is back, as a new cluster that was restored from a backup.
+        // The store returns as a new cluster that was restored from a backup.
         assert!(merge.stored_without_removals(vec![(key("a"), 1), (key("b"), 1)]).is_empty());
         assert_eq!(merge.held_by(HELD).count(), 0);
         assert_eq!(merge.store_changed(vec![(key("a"), None)]).changes, [(key("a"), None)]);

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, core::Collector};
 
-/// Metric labels that identify a method. The counter of completed calls also has the status code as a label.
+/// Metric labels that identify a method.
 const METHOD: [&str; 3] = ["grpc_type", "grpc_service", "grpc_method"];
+/// Metric labels of a completed call, which include the gRPC status code.
 const CODE: [&str; 4] = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
 /// Bucket upper bounds for the call duration in seconds: the Prometheus defaults, as in ligato vpp-agent.
 const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

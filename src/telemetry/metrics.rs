@@ -26,7 +26,7 @@ use super::{calls::Calls, defects};
 /// Bucket upper bounds for the apply latency, in seconds.
 const LATENCY_BOUNDS: [f64; 14] = [0.001, 0.002, 0.003, 0.005, 0.01, 0.015, 0.03, 0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0];
 
-/// Maximum number of store revisions whose read time is stored. The oldest revisions are dropped first.
+/// Maximum number of store revisions for which the read time is stored. The oldest revisions are dropped first.
 const REVISIONS_KEPT: usize = 16_384;
 
 /// Metrics of one agent.
@@ -41,7 +41,7 @@ pub struct Metrics {
     lag: IntGauge,
     /// Latest store revision that the agent has read.
     read: AtomicI64,
-    /// Time at which each store revision was read. A std mutex suffices, because it is held only for map operations.
+    /// Time at which each store revision was read. A std mutex suffices, because it is locked only for map operations.
     revisions: Mutex<BTreeMap<i64, Instant>>,
 }
 

@@ -1,8 +1,8 @@
 //! Wraps the request and response bodies of gRPC calls. Limits the size of received messages and the time to receive them, and
 //! counts messages in both directions.
 //!
-//! Neither a tonic layer nor a codec can do this, because a layer sees bodies but not messages, and a codec sees messages but not
-//! the call that they belong to.
+//! A tonic layer cannot do this, because it sees bodies but not messages. A codec cannot do it either, because it sees messages
+//! but not the call to which they belong.
 
 use std::{
     future::Future,

@@ -28,7 +28,7 @@ use crate::{
 };
 use listener::{Activity, Busy, Limits};
 
-/// Ratio of the maximum number of concurrent calls to the maximum number of connections. Most calls are idle streams.
+/// Maximum number of concurrent calls, as a multiple of the maximum number of connections. Most calls are idle streams.
 const CALLS_PER_CONNECTION: usize = 4;
 
 /// Handler of gRPC calls: checks, counts and routes them.

@@ -24,8 +24,9 @@ const STREAMS_MAX: u32 = 256;
 const HEADER_BYTES: u32 = 16 * 1024;
 /// Maximum number of bytes buffered per stream for sending to the client.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Flow control windows: maximum number of unacknowledged bytes from a client, per stream and per connection.
+/// Flow control window of a stream: maximum number of unacknowledged bytes from the client.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// Flow control window of a connection, shared by all its streams.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Protocol implementation with which the `listener` crate serves the gRPC API.

@@ -62,7 +62,7 @@ impl MetaService for Meta {
     }
 }
 
-/// `google.protobuf.FileDescriptorSet` whose files are already encoded.
+/// `google.protobuf.FileDescriptorSet` that contains files in encoded form.
 #[derive(Clone, PartialEq, Message)]
 struct FileSet {
     #[prost(bytes = "vec", repeated, tag = "1")]

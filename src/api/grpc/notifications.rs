@@ -118,7 +118,8 @@ fn notification_of(state: InterfaceState) -> Notification {
     }
 }
 
-/// Returns whether a notification contains all fields of a filter: merging the filter into the notification would change nothing.
+/// Returns whether a notification contains all fields of a filter. This is true if merging the filter into the notification
+/// changes nothing.
 pub(super) fn matches(notification: &Notification, filter: &Notification) -> bool {
     use prost::Message;
     let mut merged = notification.clone();

@@ -56,7 +56,7 @@ pub fn revisions<V>(revisions: &[Revision<V>], show: Show<'_, V>) -> Vec<Node> {
     revisions.iter().map(|revision| Node::of(revision, show)).collect()
 }
 
-/// Number of times that each value of a flag occurs, and the total.
+/// Number of occurrences for each flag value, and the total number.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Counts {
@@ -203,7 +203,7 @@ impl Operation {
         let OperationRecord { before, after, flags, .. } = operation;
         let value = |side: &Side<V>| side.value.as_ref().and_then(|value| show(&operation.key, value));
         let error = |side: &Side<V>| side.error.as_deref().map(str::to_owned);
-        // Omit NONEXISTENT, whose number is 0, as in ligato vpp-agent.
+        // Omit NONEXISTENT (number 0), as ligato vpp-agent does.
         let state = |side: &Side<V>| (side.state != ValueState::Nonexistent).then(|| side.state.text());
         Operation {
             operation: operation.verb.text(),

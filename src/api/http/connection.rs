@@ -14,7 +14,7 @@ use tracing::debug;
 
 use listener::{Limits, Protocol, TimeLimited, refusal};
 
-/// Maximum size of the request line with all headers, and of the buffered part of a body.
+/// Maximum size of the read buffer. The request line and all headers must fit into it together.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Start of the HTTP/2 preface (RFC 9113 §3.4). If a client sends it, hyper closes the connection without a response.

@@ -28,9 +28,9 @@ pub struct Endpoint {
     pub other_example: &'static str,
     /// Status codes of failures, each with the condition that causes it.
     pub failures: &'static [(u16, &'static str)],
-    /// Status code and example of a failure whose body is a regular response instead of an error.
+    /// Status code and example of a failure that is reported with a regular response body instead of an error.
     pub reported_with: Option<(u16, &'static str)>,
-    /// Returns the handler of the endpoint.
+    /// Function that creates the handler of the endpoint.
     pub handler: fn() -> MethodRouter<Api>,
 }
 

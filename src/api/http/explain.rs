@@ -59,14 +59,14 @@ struct Explanation {
     needed_by: Vec<Part>,
     /// Most recent operations on the value and its derived values, newest first.
     last_operations: Vec<Operation>,
-    /// Names of the sources that have a value under this key, starting with the source whose value is in effect.
+    /// Names of the sources that have a value under this key, highest precedence first.
     sources: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct Dependency {
     label: String,
-    /// Expected key. Empty if any of several keys would satisfy the dependency.
+    /// Expected key. Empty if more than one key can satisfy the dependency.
     expected: String,
     /// Display name of the expected value, or a description of the values that would satisfy the dependency.
     name: String,

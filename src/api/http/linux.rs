@@ -22,8 +22,9 @@ use crate::api::{
 use link_kinds::LifeCycle;
 use netns_kernel::LinkDetails;
 
-/// AF_INET and AF_INET6 (address_families(7)).
+/// Address family AF_INET (address_families(7)).
 const INET: u8 = 2;
+/// Address family AF_INET6.
 const INET6: u8 = 10;
 
 const UNREADABLE: &[(u16, &str)] = &[(500, "a namespace cannot be read; the error contains its name")];

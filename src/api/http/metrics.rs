@@ -2,8 +2,8 @@
 //!
 //! Some metrics are counted in `telemetry::metrics`. Others are read from the scheduler and from the process on each request.
 //!
-//! Metrics whose names start with `ligato_kvscheduler` exist in ligato vpp-agent as well, with the same types. Ligato vpp-agent
-//! queues transactions for a worker. This agent accepts a transaction at once, so no transaction waits or is dropped:
+//! Metrics with the name prefix `ligato_kvscheduler` exist in ligato vpp-agent as well, with the same types. Ligato vpp-agent
+//! queues transactions for a worker. This agent accepts a transaction at once, so no transaction waits or is dropped. Therefore,
 //! `queue_length` is the number of unfinished transactions, `queue_capacity` is infinite, and `queue_wait_seconds` does not exist.
 
 use axum::{extract::State, response::Response, routing::get};

@@ -136,7 +136,7 @@ fn operation(endpoint: &Endpoint) -> Json {
     operation
 }
 
-/// Returns a response whose body is an error.
+/// Returns a response with an error as its body.
 fn failure(when: &str) -> Json {
     let schema = json!({ "$ref": format!("{SCHEMAS}Error") });
     json!({ "description": when, "content": { ERROR: { "schema": schema } } })
@@ -185,7 +185,7 @@ fn success(endpoint: &Endpoint) -> Json {
 fn json_of(examples: &[&str]) -> Json {
     let mut media = json!({});
     for example in examples.iter().filter(|example| !example.is_empty()) {
-        // An example that is not valid JSON is a bug, which a test detects.
+        // Every example is valid JSON. A test checks this.
         let example = serde_json::from_str(example).unwrap_or(Json::Null);
         add_form(&mut media, form_of(&example));
         if example.is_array() {

@@ -1,7 +1,7 @@
 //! Reads query parameters, path parameters and text bodies.
 //!
-//! The endpoints of ligato vpp-agent treat a repeated parameter in two ways: some ignore it ([`Query::once`]), others reject it
-//! ([`Query::single`]).
+//! The endpoints of ligato vpp-agent treat a repeated parameter in two ways. Some endpoints ignore it ([`Query::once`]), and
+//! others reject it ([`Query::single`]).
 
 use std::{convert::Infallible, time::Duration};
 

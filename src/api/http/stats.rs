@@ -32,7 +32,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     },
 ];
 
-/// Service whose calls `/stats/configurator` counts.
+/// Name of the gRPC service to which the statistics of `/stats/configurator` refer.
 const CONFIGURATOR: &str = "ligato.configurator.ConfiguratorService";
 
 /// All states of a value, in numerical order.

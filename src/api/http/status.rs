@@ -138,7 +138,7 @@ impl Base {
         }
     }
 
-    /// Returns the statuses of all values whose keys satisfy `counts`, and of their derived values.
+    /// Returns the statuses of all values with keys for which `counts` returns true, and of their derived values.
     fn all(extract: &Extract<Network>, whole: bool, counts: impl Fn(&Key) -> bool) -> Vec<Self> {
         let values = extract.values().iter();
         let base = values.clone().filter(|value| value.parent.is_none() && counts(&value.key));

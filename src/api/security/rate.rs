@@ -7,8 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Number of tracked addresses above which unused addresses are dropped. An address with a full bucket has sent no recent
-/// request.
+/// Number of tracked addresses above which idle addresses are dropped. An address is idle if its bucket is full again.
 const ADDRESSES_KEPT: usize = 1024;
 
 /// Rate limiter with a token bucket for each client address. The bucket size is the number of requests allowed per second.
@@ -35,7 +34,7 @@ impl RateLimiter {
     /// Counts a request from this address.
     ///
     /// # Errors
-    /// Fails if the limit is exceeded, and returns the time until the next request is allowed.
+    /// Fails if the limit is exceeded. The error is the time until the next request is allowed.
     pub fn admit(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= ADDRESSES_KEPT && !buckets.contains_key(&address) {

@@ -25,7 +25,7 @@ use super::{HostError, registry::ListedContainer};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Environment variable of a container that makes it a microservice.
 const LABEL_VARIABLE: &str = "MICROSERVICE_LABEL=";
-/// Container label that makes a container a microservice if its environment does not.
+/// Container label that makes a container a microservice if its environment contains no microservice label.
 const LABEL_LABEL: &str = "io.ligato.microservice-label";
 /// Events after which a container may have started or stopped, or may have another name.
 const ACTIONS: [&str; 6] = ["start", "die", "destroy", "stop", "kill", "rename"];
@@ -116,7 +116,7 @@ pub(super) struct Description {
     pub(super) pid: Option<i32>,
 }
 
-/// A container event, reduced to a hint that this container must be inspected again.
+/// A hint that a container must be inspected again, because the daemon has reported an event for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Hint {
     /// Id of the container.
@@ -227,8 +227,8 @@ fn request_error(host: &str, action: &'static str, error: &ClientError) -> ApiEr
     }
 }
 
-/// Returns the newest API version that the client and the daemon support. If there is none, returns the daemon's oldest version,
-/// which is the most likely to work, because newer versions only add fields to the responses.
+/// Returns the newest API version that the client and the daemon support. If no version is supported by both, returns the
+/// daemon's oldest version. That version is the most likely to work, because newer versions only add fields to the responses.
 fn agree(newest: Option<&str>, oldest: Option<&str>) -> ClientVersion {
     let parse = |version: &str| {
         let (major, minor) = version.split_once('.')?;
@@ -269,7 +269,7 @@ fn hint(event: EventMessage) -> Option<Hint> {
     })
 }
 
-/// Converts an inspection response. The error is the name of a missing or invalid field.
+/// Converts an inspection response. The error names the missing or invalid field.
 fn describe(inspection: ContainerInspectResponse) -> Result<Description, &'static str> {
     let state = inspection.state.ok_or("State")?;
     let config = inspection.config.unwrap_or_default();

@@ -36,11 +36,11 @@ pub(crate) struct ListedContainer {
 /// Result of an inspection and, for a running microservice, of opening a pidfd for its main process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Inspection {
-    /// The container is a microservice, and the agent holds a pidfd for its main process.
+    /// The container is a microservice, and the agent has a pidfd for its main process.
     Running(Microservice),
     /// The container is not running or no longer exists.
     NotRunning,
-    /// The container is running but cannot be a microservice: it has no label, or is in the agent's own namespace.
+    /// The container is running but cannot be a microservice, because it has no label or is in the agent's own namespace.
     NotMicroservice,
     /// The state of the container is unknown, because the daemon failed or no pidfd for the process could be opened.
     Failed(String),
@@ -113,10 +113,10 @@ enum Sync {
 /// Registry of containers and their labels.
 #[derive(Debug)]
 pub(crate) struct ContainerRegistry {
-    /// Microservices whose main process is watched and not known to have ended, by container id.
+    /// Microservices with a watched main process that is not known to have ended, by container id.
     running: BTreeMap<String, Microservice>,
-    /// Creation times and ids of the containers in `running`, by label. The last container in each set is the newest, and should
-    /// be assigned the label.
+    /// Creation times and ids of the containers in `running`, by label. The last container in each set is the newest, so it
+    /// should be assigned the label.
     claims: BTreeMap<String, BTreeSet<(SystemTime, String)>>,
     /// Container that was last reported for each label, with the identity of its main process.
     announced: BTreeMap<String, (String, ProcessIdentity)>,
@@ -181,8 +181,8 @@ impl ContainerRegistry {
         self.running.contains_key(container_id)
     }
 
-    /// Compares the daemon's list with the known containers. Inspects every container that is listed but not known, or known but
-    /// not listed, because the list may be older than events that have already arrived.
+    /// Compares the daemon's list with the known containers. Inspects each container that is missing from the list or from the
+    /// known containers, because the list may be older than events that have already arrived.
     fn listed(&mut self, listed: Vec<ListedContainer>, actions: &mut Vec<Action>) {
         let present: BTreeSet<String> = listed.iter().map(|container| container.container_id.clone()).collect();
         for container in listed {

@@ -354,7 +354,7 @@ fn renamed_container_is_recorded_without_a_report() {
     assert_eq!(registry.running["a"].container_name, "renamed");
 }
 
-/// Generates an input about one of three containers, two of which have the same label.
+/// Generates an input about one of three containers. Two of the containers have the same label.
 fn any_input() -> impl Strategy<Value = Input> {
     let container = (0..3_usize, 0..3_i32).prop_map(|(index, run)| {
         let label = if index == 2 { "db" } else { "web" };
@@ -377,8 +377,8 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
-    /// Checks that, for any sequence of inputs, each label alternates between available and gone, and refers to the newest
-    /// running container in the end.
+    /// Checks that each label alternates between available and gone for any sequence of inputs. In the end, the label must refer
+    /// to the newest running container.
     #[test]
     fn available_and_gone_alternate_for_each_label(inputs in proptest::collection::vec(any_input(), 0..80)) {
         let mut registry = ContainerRegistry::default();

@@ -1,4 +1,4 @@
-//! Watches the directory of named namespaces, which may not exist yet or may be replaced.
+//! Watches the directory of named namespaces. The directory can be missing at first, and another directory can replace it later.
 //!
 //! The watcher's periodic checks cover changes that inotify does not report, such as a mount over a name.
 

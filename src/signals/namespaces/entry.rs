@@ -13,7 +13,8 @@ use super::{
 
 /// Check interval for references that can change without an event. For example, no event reports the start of a process.
 pub(crate) const POLL_PERIOD: Duration = Duration::from_millis(100);
-/// Check interval for references whose changes usually cause an event. Some changes cause no event, so checks are still needed.
+/// Check interval for references that usually cause an event when they change. Some changes cause no event, so checks are still
+/// needed.
 pub(crate) const CHECK_PERIOD: Duration = Duration::from_secs(2);
 /// Maximum duration of frequent checks after an event. The checks are needed because a name appears shortly before the namespace
 /// is mounted on it.
@@ -32,7 +33,7 @@ struct Burst {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) target: Target,
-    /// Last state of the reference that the engine has found or was notified of.
+    /// Last known state of the reference. The engine has found this state itself, or has been notified of it.
     known: Observation,
     /// Last state that the engine was notified of, and the time of that notification.
     reported: Option<(Observation, Instant)>,
@@ -130,8 +131,8 @@ impl Entry {
         }
     }
 
-    /// Returns the PID and the observed start time of the process whose end should be watched through a pidfd. Returns `None` if
-    /// the entry does not refer to a running process.
+    /// Returns the PID and the observed start time of the process that should be watched through a pidfd. Returns `None` if the
+    /// entry does not refer to a running process.
     pub(crate) fn process(&self) -> Option<(i32, Option<u64>)> {
         match (&self.target, self.known) {
             (Target::Process(pid), Observation::Present { start_time, .. }) => Some((*pid, start_time)),

@@ -1,7 +1,7 @@
 //! Checks namespace files on blocking threads instead of in the watcher task.
 //!
-//! A check can block forever if the file is on a file system whose server does not respond. A blocked check must not delay other
-//! checks. At most one check of each path is in flight.
+//! A check can block forever if a file is on a remote file system and the server does not respond. A blocked check must not delay
+//! other checks. At most one check of each path is in flight.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -21,7 +21,7 @@ const CHECKS_MAX: usize = 64;
 pub(super) struct FileChecks {
     under_way: FuturesUnordered<BoxFuture<'static, (PathBuf, Option<Observation>)>>,
     queue: VecDeque<PathBuf>,
-    /// Paths whose check is in flight or queued.
+    /// Paths with a check that is in flight or queued.
     requested: HashSet<PathBuf>,
 }
 

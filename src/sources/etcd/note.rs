@@ -1,5 +1,5 @@
-//! Note about the store, which survives a restart. If keys are missing after a restart, the agent uses the note to find out
-//! whether they were deleted or the store has lost its contents.
+//! Note about the store, which survives a restart. After a restart, keys may be missing from the store. The note shows whether
+//! they were deleted or the store has lost its contents.
 //!
 //! Performs no I/O. [`crate::sources::note_file`] keeps a [`Note`] in the data directory.
 
@@ -60,11 +60,11 @@ pub enum Past {
 /// Result of comparing the first listing with a [`Note`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognition {
-    /// The store is the one that the note describes. Missing keys were deleted.
+    /// The note describes this store. Missing keys were deleted.
     Same,
-    /// The store is the one that the note describes, but was restored from an older snapshot. Contains the evidence.
+    /// The note describes this store, which was restored from an older snapshot. Contains the evidence.
     Restored(String),
-    /// The store is a different one or was emptied. Contains the evidence.
+    /// The store was emptied, or is a different store. Contains the evidence.
     Replaced(String),
 }
 

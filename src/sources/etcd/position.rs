@@ -11,8 +11,8 @@ use super::{
     note::{self, Note, Past},
 };
 
-/// Version of a key. The hash of the value is needed because a store that was wiped and filled again by the same script can have
-/// the same keys at the same revisions, but with different values.
+/// Version of a key. The revision alone is not sufficient. A script that wipes a store and fills it again can produce the same
+/// keys at the same revisions, but with different values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Fingerprint {
     mod_revision: i64,
@@ -35,12 +35,12 @@ pub(crate) enum Comparison {
     Moved(Vec<RawChange>),
     /// The store was restored from a snapshot of the same history. Contains the evidence.
     Restored(String),
-    /// The store is a different one or has lost its contents. Contains the evidence.
+    /// The store has lost its contents, or is a different store. Contains the evidence.
     Replaced(String),
 }
 
-/// Keys whose revision in the store differs from the delivered revision. The value is the revision in the store, or `None` if
-/// the store does not have the key.
+/// Keys for which the revision in the store differs from the delivered revision. The map value is the revision in the store, or
+/// `None` if the store does not have the key.
 pub(crate) type Unconfirmed = BTreeMap<RawKey, Option<i64>>;
 
 impl Position {
@@ -54,7 +54,7 @@ impl Position {
         }
     }
 
-    /// Returns the last revision whose changes were delivered.
+    /// Returns the newest delivered revision.
     pub fn revision(&self) -> i64 {
         self.revision
     }
@@ -100,8 +100,8 @@ impl Position {
     /// Returns the earlier revision that must be listed to find out whether missing keys were deleted or lost. Returns `None` if
     /// there is no doubt.
     ///
-    /// There is doubt if keys are missing and all other known keys have changed, because a store that was wiped and filled again
-    /// looks the same.
+    /// Missing keys are in doubt if all other known keys have changed, because the store may then have been wiped and filled
+    /// again.
     pub fn doubts(&self, revision: i64, cluster_id: u64, items: &[RawItem]) -> Option<i64> {
         if cluster_id != self.cluster_id || revision <= self.revision || self.known.is_empty() {
             return None;
@@ -120,9 +120,9 @@ impl Position {
     /// Compares the position with a complete listing (including values) after a lost connection. `past` is the listing requested
     /// by [`Position::doubts`].
     ///
-    /// If the store has merely advanced, every key that was not written after the last delivered revision still has its delivered
-    /// version. If the store was restored from a snapshot, some of these keys are unchanged, and others have an earlier version.
-    /// In all other cases, the store is a different one or was emptied.
+    /// A store that has merely advanced still has the delivered version of every key that was not written since. In a store that
+    /// was restored from a snapshot, some of these keys are unchanged, and others have an earlier version. In all other cases,
+    /// the store was emptied, or is a different store.
     pub fn compare(&self, revision: i64, cluster_id: u64, items: &[RawItem], past: &Past) -> Comparison {
         if cluster_id != self.cluster_id {
             return Comparison::Replaced(format!("the cluster ID is {cluster_id:x}; it was {:x} before", self.cluster_id));

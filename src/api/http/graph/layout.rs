@@ -5,11 +5,15 @@
 
 use super::Picture;
 
-/// Width of a character, height and padding of a node, and gaps between nodes, in pixels.
+/// Width of a character, in pixels.
 const CHARACTER: f64 = 6.6;
+/// Height of a node, in pixels.
 const LINE: f64 = 22.0;
+/// Padding inside nodes and around the image, in pixels.
 const PADDING: f64 = 10.0;
+/// Horizontal gap between two layers, in pixels.
 const GAP_X: f64 = 150.0;
+/// Vertical gap between two nodes of a layer, in pixels.
 const GAP_Y: f64 = 10.0;
 /// Maximum number of characters of a key that are shown. Longer keys are shortened.
 pub const CHARACTERS_MAX: usize = 60;
@@ -93,7 +97,7 @@ fn without_cycles(picture: &Picture) -> Vec<(usize, usize)> {
     forward
 }
 
-/// Returns the layer of each node: the length of the longest path to it, computed in topological order.
+/// Returns the layer of each node, which is the length of the longest path to the node. Visits the nodes in topological order.
 fn layers(count: usize, forward: &[(usize, usize)]) -> Vec<usize> {
     let mut incoming = vec![0; count];
     let mut targets: Vec<Vec<usize>> = vec![Vec::new(); count];

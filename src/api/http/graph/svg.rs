@@ -57,8 +57,7 @@ fn draw_node(text: &mut String, node: &Node, place: &Place) {
 
 /// Draws an edge as a curve from the right side of the node `from` to the left side of the node `to`.
 ///
-/// If the edge points backwards because it closes a cycle, the curve starts at the left side of `from` and ends at the right side
-/// of `to`.
+/// An edge that closes a cycle points backwards. Its curve starts at the left side of `from` and ends at the right side of `to`.
 fn draw_edge(text: &mut String, edge: &Edge, from: &Place, to: &Place) {
     let forward = from.x <= to.x;
     let (x, target_x, bend) = match forward {

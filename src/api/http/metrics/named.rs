@@ -1,7 +1,7 @@
 //! `/metrics/{name}`: one metric as JSON, for clients of ligato vpp-agent and for scripts.
 //!
-//! In ligato vpp-agent, this endpoint serves data plane metrics only. This agent has no data plane, so it serves the same metrics
-//! as `/metrics`.
+//! Ligato vpp-agent serves only data plane metrics at this endpoint. This agent has no data plane, so the endpoint serves the
+//! same metrics as `/metrics`.
 
 use std::collections::BTreeMap;
 

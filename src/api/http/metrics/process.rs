@@ -1,6 +1,6 @@
 //! Process metrics, read from `/proc/self` (proc(5)) on each request.
 //!
-//! The names are those that Prometheus client libraries use. Metrics that cannot be read are omitted.
+//! The metrics have the same names as in the Prometheus client libraries. Metrics that cannot be read are omitted.
 
 use std::{fs, time::Duration};
 
@@ -9,7 +9,7 @@ use prometheus::proto::MetricFamily;
 
 use super::{counter, gauge};
 
-/// Name prefix of the second copy of each process metric, which ligato vpp-agent also exports.
+/// Prefix for the names of a second copy of all process metrics. Ligato vpp-agent exports this copy as well.
 const OF_THE_REFERENCE: &str = "ligato_";
 /// Value reported for a limit that is not set, as in ligato vpp-agent.
 const UNLIMITED: f64 = u64::MAX as f64;
