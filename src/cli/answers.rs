@@ -73,7 +73,7 @@ pub struct Explanation {
     pub since: String,
     /// Status that the agent has published for the value.
     pub status: Option<Published>,
-    /// Desired value, or the applied value if no value is desired.
+    /// Desired value, or the applied value if there is no desired value.
     pub value: Option<Shown>,
     /// Dependencies of the value, met or unmet.
     pub depends_on: Vec<Dependency>,
@@ -83,7 +83,7 @@ pub struct Explanation {
     pub needed_by: Vec<Part>,
     /// Most recent operations on the value and its derived values, newest first.
     pub last_operations: Vec<PastOperation>,
-    /// Sources that have a value under this key, starting with the source whose value is in effect.
+    /// Names of the sources that provide a value for this key. The source that is in effect comes first.
     pub sources: Vec<String>,
 }
 
@@ -252,7 +252,7 @@ pub struct Record {
     pub resync_type: String,
     /// Description provided by the requester. Empty if there is none.
     pub description: String,
-    /// Number of the transaction whose failed operations are retried. 0 if this is not a retry.
+    /// Number of the transaction in which the retried operations failed. 0 if this is not a retry.
     pub retry_for_txn: u64,
     /// Number of the retry, starting at 1. 0 if this is not a retry.
     pub retry_attempt: u64,

@@ -207,8 +207,8 @@ impl SourceArgs {
 
 /// Reports PENDING values on standard error.
 ///
-/// Prints the reason why each value is PENDING only if the output format is `name`, because output in the other formats already
-/// contains the reasons.
+/// The reason for each PENDING value is printed only in the output format `name`, because the other formats already contain the
+/// reasons.
 fn report_waiting(changed: &Changed, output: &Output) {
     if matches!(output.format, Format::Name) {
         for wait in &changed.waiting {
@@ -409,7 +409,7 @@ pub async fn plan(args: &PlanArgs, agent: &Agent, output: &Output) -> Outcome {
     })
 }
 
-/// Effect of all operations of a plan on one value.
+/// Net effect of a plan's operations on one value.
 #[derive(PartialEq, Eq, Debug)]
 struct Step {
     key: String,
@@ -500,8 +500,8 @@ fn with_changed_interfaces(steps: Vec<Step>) -> Vec<Step> {
 }
 
 fn print_plan(steps: &[Step], output: &Output) -> Result<(), Failure> {
-    // Hide changes to derived values by default, because they are consequences of other changes. Show in-place changes, such as new
-    // port settings, because they are not.
+    // By default, hide the changes to derived values that follow from other changes. Show in-place changes, such as new port
+    // settings, because they do not follow from another change.
     let is_changed = |step: &Step| step.sign == '~' && step.differences.iter().all(|difference| !difference.is_recreate);
     let is_counted = |step: &Step| is_configuration(&step.key) || !step.differences.is_empty() && is_changed(step);
     let is_shown = |step: &Step| output.is_wide() || is_counted(step);

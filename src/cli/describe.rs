@@ -278,7 +278,8 @@ impl Reasons<'_> {
         }
     }
 
-    /// Returns the value that must change to satisfy a dependency. If the agent has no such value, adds a remedy instead.
+    /// Returns the value that must change to satisfy a dependency. If the agent does not have this value, adds a remedy and
+    /// returns `None`.
     async fn cause(&mut self, unmet: &Unmet) -> Option<Explanation> {
         let provider = TypedKey::provider(&unmet.expected).map(|provider| provider.to_key().to_string());
         let key = provider.unwrap_or_else(|| unmet.expected.clone());

@@ -108,7 +108,7 @@ struct Tree<'a> {
     output: &'a Output,
 }
 
-/// Line of the tree that has yet to be written. `strokes` is the text to the left of the node, such as `│  `.
+/// Line of the tree that has not been written yet. `strokes` is the text to the left of the node, such as `│  `.
 struct Branch<'a> {
     key: &'a str,
     label: &'a str,

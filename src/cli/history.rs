@@ -330,8 +330,8 @@ mod tests {
         };
         for (record, expected) in [
             (record("SBNotification", 0, &["MISSING", "MISSING", ""]), ("repair", "2")),
-            // The first operation changes an observed fact (`OBTAINED`), which is not counted. It occurs when an address disappears
-            // from the agent's own namespace.
+            // The first operation is not counted, because it changes an observed fact (`OBTAINED`). It occurs when an address
+            // disappears from the agent's own namespace.
             (record("SBNotification", 1, &["OBTAINED", "MISSING"]), ("repair", "1")),
             (record("SBNotification", 3, &["", "", ""]), ("notification", "3")),
             (record("NBTransaction", 0, &[]), ("change", "0")),

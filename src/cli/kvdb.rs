@@ -112,7 +112,7 @@ pub async fn run(args: &KvdbArgs, connection: &ConnectionArgs, output: &Output) 
     };
     let place = Place::find(args, key, connection).await?;
     let whole = |key: &str| whole_key(key, &place.label);
-    // Validate before connecting, because an invalid key is an error with every store.
+    // Validate the key and the value before connecting, because the validation does not depend on the store.
     let pair = match &args.command {
         KvdbCommand::Put { key, value, force } => Some(judged(&whole(key), value, *force)?),
         _ => None,

@@ -138,7 +138,7 @@ fn key(model: &ModelInfo) -> String {
     };
     let replace = |name: String, field: &&str| name.replace(&format!("{{{{.{}}}}}", camel_case(field)), &field.to_uppercase());
     let name = match model.name_template.contains(' ') {
-        // A template that contains function calls cannot be filled in here. Join the fields with `/`, as all of these templates do.
+        // Template functions are not evaluated here. Every template with functions joins its fields with `/`, so do the same.
         true => fields.join("/").to_uppercase(),
         false => fields.iter().fold(model.name_template.to_owned(), replace),
     };

@@ -9,8 +9,8 @@ pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Returns how long ago a time was, such as `3m`. Returns `-` if the time is invalid or is the Unix epoch, which stands for an
-/// unknown time.
+/// Returns the time elapsed since `time`, such as `3m`. Returns `-` if `time` is invalid, or if it is the Unix epoch, which means
+/// that the time is unknown.
 pub fn ago(time: &str) -> String {
     parse(time)
         .filter(|then| !then.is_zero())

@@ -76,7 +76,7 @@ pub enum Requested {
     Kind(String),
     /// The value with this key.
     Key(String),
-    /// The value with this name. The name is the part of the key after the key prefix of the kind.
+    /// The value with this name, which is the rest of the key after the key prefix of its kind.
     Name(String),
 }
 
@@ -325,7 +325,7 @@ mod tests {
             let failure = Requested::parse(text).expect_err(text);
             assert!(failure.message().contains(words), "{failure}");
         }
-        // The agent reports values without a model as INVALID, so users may ask for them.
+        // The agent reports values without a model as INVALID, so users can also request these values.
         for text in ["config/linux/l9/v2/x", "linux/interface/state/left/UP", "left", "if"] {
             assert_eq!(Requested::parse(text).expect(text), Requested::read(text));
         }

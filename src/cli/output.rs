@@ -77,7 +77,7 @@ impl Tone {
         }
     }
 
-    /// Returns the SGR parameter (ECMA-48) for the tone. `None` for plain text.
+    /// Returns the SGR parameter (ECMA-48) for the tone, or `None` for plain text.
     fn code(self) -> Option<u8> {
         match self {
             Tone::Plain => None,
@@ -173,7 +173,7 @@ impl Output {
         matches!(self.format, Format::Json | Format::Yaml)
     }
 
-    /// Returns whether the format is a table with more columns.
+    /// Returns whether the format is `wide`, which is a table with additional columns.
     pub fn is_wide(&self) -> bool {
         self.format == Format::Wide
     }

@@ -21,8 +21,8 @@ use super::{
 /// Interval between polls while waiting for values.
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Time for which a value must remain failed before `apply --wait` gives up. This is longer than the delay with which a busy
-/// agent publishes a status (up to half a second).
+/// Time for which a value must stay in a failed state before `apply --wait` gives up. It exceeds the maximum delay with which a
+/// busy agent publishes a status (half a second).
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
 /// Arguments of `watch`.
@@ -219,9 +219,9 @@ async fn until_ready(agent: &Agent, deadline: Instant) -> Result<(), Failure> {
     }
 }
 
-/// Waits until all keys are in a state. The state `DELETED` means that the value does not exist.
+/// Waits until all keys have the given state. A key without a value has the state `DELETED`.
 ///
-/// If `output` is given, prints each key when it reaches the state.
+/// If `output` is given, prints each key as soon as it has this state.
 pub async fn until(agent: &Agent, output: Option<&Output>, keys: &[&str], state: &str, time_limit: Duration) -> Outcome {
     until_unless(agent, output, keys, state, time_limit, &|_| false).await
 }

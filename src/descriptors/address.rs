@@ -47,12 +47,13 @@ pub(super) fn derived_part(key: &Key) -> Option<&str> {
     (!part.starts_with("state/") && !part.starts_with("host-name/")).then_some(part)
 }
 
-/// Returns the key prefix of all addresses of an interface, for a dependency that any of these addresses can satisfy.
+/// Returns the key prefix that all addresses of an interface share. Any of these addresses satisfies a dependency on this prefix.
 pub fn addresses_prefix(interface: &str) -> Key {
     Key::from(TypedKey::any_address_of(interface))
 }
 
-/// Returns the key that an IP allocation reference `alloc:<network>[/<interface>][/GW]` of `interface` refers to.
+/// Returns the key of the IP allocation that the reference `alloc:<network>[/<interface>][/GW]` names. `<interface>` defaults to
+/// `interface`.
 pub fn allocation_key(reference: &str, interface: &str) -> Key {
     let body = reference.strip_prefix("alloc:").unwrap_or(reference);
     let body = body.strip_suffix("/GW").unwrap_or(body);
@@ -69,7 +70,7 @@ pub(super) fn is_shared(interface: &Interface) -> bool {
     interface.is_existing() || interface.is_loopback()
 }
 
-/// Returns how the kernel performs duplicate address detection for an address.
+/// Returns the mode in which the kernel performs duplicate address detection for an address.
 pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     match address.detection {
         Detection::Wait => AddressDetection::Default,
@@ -78,8 +79,8 @@ pub(super) fn kernel_detection(address: &Address) -> AddressDetection {
     }
 }
 
-/// Returns the parsed address if the agent has to add it. If another program adds the address, or if no address is allocated yet,
-/// returns the effect to use instead of an operation.
+/// Returns the parsed address if the agent has to add it. Otherwise, returns an effect without an operation, because another
+/// program adds the address or no address is allocated yet.
 fn spec_of(address: &Address) -> Result<AddressSpec, Effect> {
     match (&address.expected, address.spec) {
         (Some(_), _) => Err(Effect::Noop("another program adds the address; the agent only waits for it")),
@@ -111,7 +112,7 @@ pub(super) fn in_same_subnet(a: AddressSpec, b: AddressSpec) -> bool {
     a.address.is_ipv4() && subnet(a) == subnet(b)
 }
 
-/// Returns the other applied addresses that an interface has in the IPv4 subnet of `address`, in the order of the model.
+/// Returns the other applied addresses of the interface in the IPv4 subnet of `address`, in the order of the model.
 fn others_in_subnet<'a>(address: &Address, view: &View<'a, Network>) -> Vec<&'a Address> {
     let Some(spec) = address.spec.filter(|spec| spec.address.is_ipv4()) else {
         return Vec::new();
@@ -161,7 +162,7 @@ enum OtherAddress {
     Changes(Key),
 }
 
-/// Returns all IPv4 addresses on the link of an interface except the address `spec`, whose key is `key`.
+/// Returns all IPv4 addresses on the link of an interface, except the address `spec`. `key` is the key of this address.
 fn beside<'a>(
     interface: &Interface,
     key: &'a Key,
@@ -301,7 +302,7 @@ impl Kind for AddressKind {
         })
     }
 
-    /// If the last IPv4 address of a link is deleted, the kernel also deletes the IPv4 routes and neighbours of the link
+    /// The kernel also deletes the IPv4 routes and neighbours of a link when the last IPv4 address of the link is deleted
     /// (`fib_disable_ip` in net/ipv4/fib_frontend.c). This does not happen on `lo`, which keeps 127.0.0.1.
     fn takes_along(&self, key: &Key, address: &Arc<Address>, verb: Verb, view: &View<'_, Network>) -> Taken {
         let Some(((interface, _), spec)) = applied_interface(view, &address.interface).zip(address.spec) else {

@@ -1,10 +1,10 @@
 //! Aliases of links. The agent recognises its links by the ownership mark in their aliases.
 //!
-//! As in ligato vpp-agent, an alias consists of `/vnf-agent/<label>/`, the logical name, and the names that the link refers to. A
-//! VETH has `<name>/<peer>`, a link with a parent has `<name>/<parent>`, and a TAP has `<name>/<VPP TAP>/<original host name>`.
-//! Names can contain `/`, so a logical name in an alias can be recognised only if it is already known. The alias of `lo` in a
-//! namespace that the agent created ends with `//netns`. A logical name cannot end with this suffix, because empty path elements
-//! are invalid. The alias of an adopted link ends with `//adopted`.
+//! As in ligato vpp-agent, an alias starts with `/vnf-agent/<label>/` and the logical name of the interface. The names that the
+//! link refers to follow. A VETH has the names `<name>/<peer>`, a link with a parent has `<name>/<parent>`, and a TAP has
+//! `<name>/<VPP TAP>/<original host name>`. Names can contain `/`, so a logical name can be recognised in an alias only if it is
+//! already known. The alias of `lo` in a namespace that the agent created ends with `//netns`. A logical name cannot end with
+//! this suffix, because empty path elements are invalid. The alias of an adopted link ends with `//adopted`.
 
 use models::key::ALL_AGENTS_PREFIX;
 
@@ -13,7 +13,8 @@ use netns_kernel::{ADOPTED_MARK, provisional_group};
 
 /// Suffix of the alias of `lo` in a namespace that the agent created.
 const NETNS_MARK: &str = "//netns";
-/// Separator in an alias before the hexadecimal bit mask of the settings that the agent has set.
+/// Separator that precedes the bit mask of settings in an alias. The bit mask is hexadecimal and contains the settings that the
+/// agent has set.
 const SET_MARK: &str = "//set=";
 /// Alias of a link that the agent has released, as in ligato vpp-agent.
 pub const RELEASED: &str = "unconfigured";
@@ -100,7 +101,8 @@ impl Marks {
 }
 
 impl<'a> Mark<'a> {
-    /// Returns all possible logical names, shortest first: the parts of the subject before each slash, and the whole subject.
+    /// Returns all possible logical names, shortest first. The candidates are the whole subject and each prefix of it that ends
+    /// before a slash.
     pub fn candidates(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let subject = self.subject;
         let cuts = subject.match_indices('/').map(move |(at, _)| &subject[..at]);

@@ -1,7 +1,6 @@
 //! VLANs of bridges and bridge ports. Each VLAN range is a separate value.
 //!
-//! All VLANs of a managed bridge or port are read back as values, even if they are not desired, so that the scheduler deletes
-//! undesired VLANs.
+//! All VLANs of a managed bridge or port are read back as values. The scheduler deletes the values that are not desired.
 
 use std::sync::Arc;
 

@@ -26,7 +26,7 @@ use crate::scheduler::{Rejection, ValueState};
 use link_kinds::LifeCycle;
 use netns_kernel::AddressSpec;
 
-/// Returns the rejection of a model that passed validation but cannot be converted. This happens only if the validation is
+/// Returns the rejection for a model that passed validation but cannot be converted. This happens only if the validation is
 /// incomplete.
 fn unusable(field: &str, message: impl std::fmt::Display) -> Rejection {
     let message = format!("{field}: {message}");

@@ -47,7 +47,7 @@ pub fn name(key: &Key) -> Option<String> {
     ))
 }
 
-/// Returns the detection of an address as a value; `None` if the agent does not wait for a detection.
+/// Returns the detection of an address as a value, or `None` if the agent does not wait for the detection.
 pub fn of(address: &Address) -> Option<(Key, Value)> {
     let spec = address.spec.filter(|_| address.awaited)?;
     Some((detection_key(&address.interface, spec), Value::Detection(address.clone().into())))
@@ -58,7 +58,8 @@ impl Kind for DetectionKind {
 
     const NAME: &'static str = "linux-interface-address-detection";
 
-    /// There is never a difference, because the key contains the whole desired value, and a completed detection is not repeated.
+    /// Two detections with the same key never differ, because the key contains the whole desired value. A completed detection is
+    /// not repeated.
     fn compare(&self, _: &Arc<Address>, _: &Arc<Address>) -> Comparison {
         Comparison::same()
     }

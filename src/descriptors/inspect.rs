@@ -35,15 +35,15 @@ use netns_kernel::{LinkState, NetnsId, Snapshot};
 /// Result of inspecting a namespace.
 #[derive(Default, Debug)]
 pub struct Findings<'s> {
-    /// Values that exist in the kernel, but that are not applied or whose applied state differs from the kernel.
+    /// Values that exist in the kernel but are not applied, and applied values that differ from the kernel.
     pub found: Vec<(Key, Value)>,
     /// Applied values that no longer exist in the kernel.
     pub lost: Vec<Key>,
-    /// Desired interfaces whose interrupted creation left a link behind. The next attempt to create the interface first deletes the
-    /// link.
+    /// Desired interfaces for which an interrupted creation left a link behind. The next attempt to create the interface first
+    /// deletes the link.
     pub unfinished: Vec<Key>,
-    /// True if a link in this namespace may belong to an interface whose namespace is not open yet and may turn out to be this one.
-    /// The inspection must then be repeated after more namespaces have been opened.
+    /// True if a link may belong to an interface in a namespace that is not open yet, because that namespace could be the
+    /// inspected one. The inspection must be repeated after more namespaces have been opened.
     pub undecided: bool,
     /// Values that must be retried now, because the duplicate address detection that they wait for has failed.
     pub probes: Vec<Key>,
@@ -69,11 +69,11 @@ struct Inspection<'a, 's> {
     managed: HashMap<u32, Residents>,
     /// Links in `managed` that lost the agent's alias and are recognised by their index.
     unmarked: HashSet<u32>,
-    /// Links that may belong to an interface whose namespace is not open yet and may turn out to be this one. Objects on these
-    /// links are ignored.
+    /// Links that may belong to an interface in a namespace that is not open yet, because that namespace could be the inspected
+    /// one. Objects on these links are ignored.
     undecided: HashSet<u32>,
-    /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created for them on the link are
-    /// orphans.
+    /// EXISTING interfaces that cannot be applied on their link. Objects that an earlier run created on the link for these
+    /// interfaces are orphans.
     missing: HashSet<String>,
     /// Links with the ownership mark of a value that is not desired in this namespace. Objects on these links are not read back
     /// as values.
@@ -88,8 +88,8 @@ struct Inspection<'a, 's> {
     on_links: HashMap<u32, Rc<layer3::OnLink<'a>>>,
 }
 
-/// Managed links that earlier inspections of a namespace found, by interface index. With this record, a link can still be
-/// identified after its ownership mark was removed.
+/// Managed links that earlier inspections of a namespace found, by interface index. The agent uses this record to identify a link
+/// after its ownership mark was removed.
 #[derive(Default, Debug)]
 pub struct KnownLinks(HashMap<u32, KnownLink>);
 
@@ -201,8 +201,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns whether a link of interface `name` is one end of a pair and the store may have lost the value of the other end.
     ///
-    /// This is the case if the other end has neither a desired nor an applied value and interface `name` is not applied. If
-    /// interface `name` is desired, its desired peer must also be this other end.
+    /// The store may have lost the value if the other end has neither a desired nor an applied value and interface `name` is not
+    /// applied. A desired interface `name` must also name the other end as its peer.
     fn has_lost_end(&self, link: &ObservedInterface<'_>, name: &str) -> bool {
         let mark = link.mark.filter(|_| link.is_pair());
         let Some(peer) = mark.and_then(|mark| mark.subject.strip_prefix(name)?.strip_prefix('/')) else {
@@ -237,7 +237,7 @@ impl<'s> Inspection<'_, 's> {
         self.add_existing();
     }
 
-    /// Returns whether a link has the host name of interface `name`.
+    /// Returns whether the kernel name of a link is the `host_name` of the interface with the logical name `name`.
     fn has_its_name(&self, link: &LinkState, name: &str) -> bool {
         let key = interface_key(name);
         let value = self.view.applied(&key).or(self.view.desired(&key));
@@ -372,8 +372,8 @@ pub fn is_created_by_agent(snapshot: &Snapshot, marks: &Marks) -> bool {
     snapshot.links.iter().any(|link| link.name == "lo" && is_marked(link))
 }
 
-/// Returns whether a namespace contains a link with the ownership mark or the provisional group of this agent. The startup scan
-/// must inspect such a namespace.
+/// Returns whether the startup scan must inspect a namespace, because it contains a link with the ownership mark or the
+/// provisional group of this agent.
 pub fn has_marks(snapshot: &Snapshot, marks: &Marks) -> bool {
     let mut links = snapshot.links.iter().map(|link| observe(link, marks));
     links.any(|link| link.mark.is_some() || link.is_provisional)

@@ -1,7 +1,7 @@
 //! Interfaces: creates, changes and deletes links of all kinds.
 //!
-//! Never touches a link without the agent's ownership mark. Exceptions are `lo`, the links of EXISTING interfaces, and a TAP that
-//! is being taken over.
+//! Never changes a link without the agent's ownership mark. The exceptions are `lo`, the links of EXISTING interfaces, and a TAP
+//! that is being taken over.
 //!
 //! Links are created in their final namespace and with their final name, because moving a link later takes a hundred times as long.
 //! One request creates both ends of a veth pair. The end that comes first in key order sends the request, and the other end is
@@ -42,7 +42,7 @@ pub struct InterfaceKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the name of the claim for a host name in a namespace.
+/// Returns the name of the claim that reserves the link name `host_name` in a namespace.
 pub fn host_name_claim(netns: NetnsId, host_name: &str) -> String {
     format!("host name {host_name} in {netns}")
 }
@@ -245,14 +245,14 @@ impl InterfaceKind {
     }
 }
 
-/// Returns the desired other end of a pair, if each end names the other.
+/// Returns the desired peer of an interface, if the two interfaces name each other as peer.
 fn other_end<'a>(interface: &Interface, view: &View<'a, Network>) -> Option<&'a Arc<DesiredInterface>> {
     let other = view.desired(&interface_key(interface.link.peer()?))?.desired_interface()?;
     (other.interface.link.peer() == Some(&interface.name)).then_some(other)
 }
 
-/// Returns the desired other end of a pair and its namespace; `None` while the other end is not desired or its namespace is not
-/// open.
+/// Returns the desired peer of an interface, and the namespace of the peer. Returns `None` while the peer is not desired or its
+/// namespace is not open.
 ///
 /// # Errors
 /// Fails if `peer` is not an end of a pair, or names another interface as its peer.
@@ -292,7 +292,7 @@ fn unique_claim(interface: &Interface, view: &View<'_, Network>) -> Option<Claim
     unique_claim_on(interface.link.parent()?, &interface.link, view)
 }
 
-/// Returns the same claim as [`unique_claim`], but for a link whose parent is the interface `parent`.
+/// Returns the claim for a unique property of a link, like [`unique_claim`]. `parent` is the parent interface of the link.
 pub(super) fn unique_claim_on(parent: &str, link: &Link, view: &View<'_, Network>) -> Option<Claim> {
     let (reason, what) = link.unique()?;
     let name = format!("{what} on {}", link_in_words(view, parent));
@@ -317,15 +317,15 @@ fn check_loopback(interface: &Interface, view: &View<'_, Network>) -> Result<(),
     })
 }
 
-/// Adds every property that the agent manages to `changes`, because the properties of an adopted link are unknown.
+/// Adds all managed properties of the interface to `changes`, because the properties of an adopted link are unknown.
 fn leave_nothing_open(changes: &mut LinkChanges, interface: &Interface) {
     (changes.mtu, changes.up) = (interface.effective_mtu(), Some(interface.enabled));
     changes.mac = interface.mac.filter(|_| !interface.link_only);
     link::set_all(changes, &interface.link);
 }
 
-/// Returns the differences that require a new link: in kind, references, immutable settings or namespace, or in the host name of
-/// an EXISTING interface.
+/// Returns the differences that require a new link. They concern the kind, references, immutable settings, namespace, or the
+/// `host_name` of an EXISTING interface.
 fn beyond_change<'a>(applied: &'a Interface, desired: &'a Interface) -> impl Iterator<Item = Difference> + 'a {
     let kind = applied.link.what_differs(&desired.link);
     let moved =
@@ -501,8 +501,8 @@ impl Kind for InterfaceKind {
         claim.into_iter().chain(unique_claim(interface, view)).collect()
     }
 
-    /// A namespace that the agent has not read since a restart can contain a link that conflicts with the claim, for example a VLAN
-    /// with the same id on the same parent.
+    /// A link in a namespace that the agent has not read since a restart can conflict with the claim. An example is a VLAN on the
+    /// same parent that already has the desired VLAN id.
     fn claims_may_be_held(&self, desired: &Arc<DesiredInterface>, view: &View<'_, Network>) -> bool {
         let Some(claim) = unique_claim(&desired.interface, view) else {
             return false;

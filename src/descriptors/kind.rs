@@ -124,7 +124,7 @@ pub trait Kind: Send + Sync {
     }
 }
 
-/// Implements members of [`Kind`] for a kind whose desired and applied values share one type and one variant of [`Value`].
+/// Implements members of [`Kind`] for a kind that uses one type and one variant of [`Value`] for desired and applied values.
 macro_rules! of_one_type {
     ($variant:ident, $type:ty) => {
         type Desired = $type;
@@ -158,8 +158,8 @@ macro_rules! of_one_type {
 }
 pub(super) use of_one_type;
 
-/// Implements members of [`Kind`] for a kind whose desired and applied values have different types and different variants of
-/// [`Value`]. A method of [`Value`] returns their common properties.
+/// Implements members of [`Kind`] for a kind that uses different types and variants of [`Value`] for desired and applied values.
+/// A method of [`Value`] returns the properties that desired and applied values have in common.
 macro_rules! of_two_types {
     ($desired:ident($desired_type:ty), $applied:ident($applied_type:ty), $common:ident($common_type:ty)) => {
         type Desired = $desired_type;

@@ -25,7 +25,7 @@ pub(super) fn create(link: &Link, end: NewLink) -> CreateLink {
     }
 }
 
-/// Returns the part of a request that sets port settings; `None` if there are no attributes to set.
+/// Returns the part of a request that sets port settings, or `None` if there are no attributes to set.
 pub(super) fn port_info(port: &Port, attributes: Vec<Attr>) -> Option<LinkInfo> {
     let spec = link_kinds::by_type(port.of)?.spec();
     (!attributes.is_empty()).then(|| info_of(spec, attributes))
@@ -61,7 +61,7 @@ pub(super) fn set_all(changes: &mut LinkChanges, link: &Link) {
     set_attributes(changes, link, link.settings.changeable());
 }
 
-/// Extends a request with link features that are to be switched on or off.
+/// Extends a request with the link features to switch on or off.
 pub(super) fn set_features(changes: &mut LinkChanges, features: impl Iterator<Item = (Feature, bool)>) {
     for (feature, on) in features {
         match feature {

@@ -106,8 +106,8 @@ impl MembershipKind {
         }
     }
 
-    /// Returns the effect that adds a link to its master, and then sets the port settings, which the kernel accepts only for a
-    /// port.
+    /// Returns the effect that adds a link to its master and then applies the port settings. The kernel accepts port settings
+    /// only for a link that is already a port.
     fn become_port(&self, member: &Membership, port: Option<&Port>, master: &Interface, view: &View<'_, Network>) -> Effect {
         let settings = port.and_then(|port| link::port_info(port, port.settings.creation()));
         self.set_master(member, Some(master.host_name.clone()), view)
@@ -198,8 +198,8 @@ fn check_master(member: &Membership, master: &Interface, view: &View<'_, Network
 
 /// Returns the port settings that have to change.
 ///
-/// If no settings are desired, all settings that the agent has set are reset to the kernel's defaults. If no applied settings are
-/// known, only the settings that the desired value gives explicitly are set.
+/// If no settings are desired, all settings that the agent has set are reset to the kernel's defaults. If the applied settings
+/// are unknown, only the explicitly desired settings are set.
 fn port_differences(applied: &Membership, desired: &Membership) -> Vec<Difference> {
     match (applied.port(), desired.port()) {
         (Some(applied), Some(desired)) => applied.settings.differences(&desired.settings, applied.settings.set_bits()),

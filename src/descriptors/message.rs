@@ -1,8 +1,8 @@
 //! Converts scheduler values back to protobuf messages, which users and clients see. The module [`super::convert`] converts in
 //! the other direction.
 //!
-//! A value that equals its model is shown as the model was written. Any other value was read from the kernel or differs from its
-//! model. It is shown in normal form, with every field that is known from the kernel.
+//! A value that equals its model is shown exactly as the user wrote it. All other values are shown in normal form, with every
+//! field that is known from the kernel.
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ pub enum Message {
     Empty,
 }
 
-/// Returns the message of a value; `None` for a model that the agent does not handle.
+/// Returns the message of a value, or `None` for a model that the agent does not handle.
 pub fn message_of(value: &Value) -> Option<Message> {
     let part = |interface: InterfaceMessage| Some(Message::Interface(Box::new(interface)));
     match value {
@@ -200,7 +200,7 @@ fn link_member(link: &Link) -> Option<interface::Link> {
     proto::interface_with(vec![(member, message)]).link
 }
 
-/// Returns the message for a namespace reference; `None` for the agent's own namespace.
+/// Returns the message for a namespace reference, or `None` for the agent's own namespace.
 pub fn namespace_of(name: &NamespaceName) -> Option<NetNamespace> {
     let reference_type = match name {
         NamespaceName::Own => return None,

@@ -143,7 +143,7 @@ impl Domain for Network {
         key.as_str().starts_with("linux/microservice/")
     }
 
-    /// In a dry run, a namespace gets a made-up inode, because the real one is not known until the namespace is open.
+    /// Assigns a made-up inode to a namespace in a dry run, because the real inode is unknown until the namespace is open.
     fn supposed(&self, key: &Key, desired: &Value, view: &View<'_, Network>) -> Value {
         namespace::supposed(key, desired, view).unwrap_or_else(|| desired.clone())
     }
@@ -181,12 +181,12 @@ impl Domain for Network {
 /// Scheduler effect that consists of kernel operations.
 pub type Effect = crate::scheduler::Effect<KernelOp>;
 
-/// Returns the namespace that a name currently refers to; `None` while it is not open.
+/// Returns the namespace that a name currently refers to, or `None` while the namespace is not open.
 pub fn netns_of(view: &View<'_, Network>, name: &NamespaceName) -> Option<NetnsId> {
     Some(view.applied(&name.key())?.open_namespace()?.netns)
 }
 
-/// Returns an applied interface and its namespace; `None` if the interface is not applied or its namespace is not open.
+/// Returns an applied interface and its namespace, or `None` if the interface is not applied or its namespace is not open.
 pub fn applied_interface<'a>(view: &View<'a, Network>, name: &str) -> Option<(&'a Interface, NetnsId)> {
     let interface = view.applied(&interface_key(name))?.interface()?;
     Some((interface, netns_of(view, &interface.namespace)?))

@@ -1,4 +1,4 @@
-//! Human-readable names of values for statuses and messages, and the interface to which the key of a derived value belongs.
+//! Human-readable names of values, for statuses and messages. Also determines the interface to which a derived value belongs.
 //!
 //! The names are never parsed; only keys identify values.
 

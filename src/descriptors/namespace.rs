@@ -23,7 +23,7 @@ pub struct NamespaceKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the reference with which the executor opens a namespace; `None` for a microservice that is not running.
+/// Returns the reference that the executor uses to open a namespace, or `None` for a microservice that is not running.
 pub fn reference(name: &NamespaceName, view: &View<'_, Network>) -> Option<NamespaceRef> {
     Some(match name {
         NamespaceName::Own => NamespaceRef::Own,
@@ -127,7 +127,7 @@ impl Kind for NamespaceKind {
     }
 }
 
-/// Returns the effect of an operation on an applied namespace; `Effect::Impossible` if the namespace is not open.
+/// Returns the effect of an operation on an applied namespace, or `Effect::Impossible` if the namespace is not open.
 fn if_open(applied: &Namespace, operation: impl FnOnce(OpenNamespace) -> KernelOp) -> Effect {
     match applied.open.clone() {
         Some(open) => Effect::one(operation(open)),

@@ -1,7 +1,8 @@
 //! Links as observed in the kernel.
 //!
-//! Interprets the link state that the kernel crate reports: the owner, kind, settings and master of a link. Used by the
-//! inspection of namespaces, by the APIs, and to publish link states. The result never depends on desired or applied values.
+//! Interprets the link state that the kernel crate reports: the owner, kind, settings and master of a link. The inspection of
+//! namespaces, the APIs and the publication of link states use this module. The result never depends on desired or applied
+//! values.
 
 use models::address::MacAddress;
 
@@ -78,7 +79,7 @@ impl<'a> ObservedInterface<'a> {
         !matches!(self.state.oper_state, OPER_NOT_PRESENT | OPER_DOWN)
     }
 
-    /// Returns the MAC address as text; empty if the link has none.
+    /// Returns the MAC address as text. The text is empty if the link has no MAC address.
     pub fn mac(&self) -> String {
         self.state.mac.map(|mac| MacAddress(mac).to_string()).unwrap_or_default()
     }
@@ -116,8 +117,8 @@ impl<'a> ObservedInterface<'a> {
         }
     }
 
-    /// Returns the VLAN that a bridge assigns by default to itself and to new ports; `None` if the link is not a bridge or has no
-    /// default VLAN.
+    /// Returns the VLAN that a bridge assigns by default to itself and to new ports. Returns `None` if the link is not a bridge
+    /// or has no default VLAN.
     pub fn default_pvid(&self) -> Option<u16> {
         let spec = self.kind?.spec();
         let attribute = spec.ports?.default_vlan?;
@@ -177,7 +178,7 @@ impl<'a> ObservedNamespace<'a> {
         self.link(link.state.master?)
     }
 
-    /// Returns the routing table that the kernel uses for the addresses of a link; `None` for the main table.
+    /// Returns the routing table that the kernel uses for the addresses of a link, or `None` for the main table.
     pub fn table_of(&self, link: &ObservedInterface<'_>) -> Option<u32> {
         link.state.vrf_table().or_else(|| self.master_of(link)?.state.vrf_table())
     }

@@ -47,7 +47,7 @@ impl Kind for OrphanKind {
 
     const NAME: &'static str = "linux-orphan";
 
-    /// There is never a difference, because orphans are never desired.
+    /// Orphans never differ, because an orphan has no desired value that it could be compared with.
     fn compare(&self, _: &Arc<Orphan>, _: &Arc<Orphan>) -> Comparison {
         Comparison::same()
     }

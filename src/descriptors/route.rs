@@ -38,10 +38,11 @@ pub struct RouteKind {
     pub(super) marks: Marks,
 }
 
-/// Returns the routing table for routes through an interface: the table of the VRF that the interface is in now, even if another
-/// VRF is desired.
+/// Returns the routing table that the kernel uses for routes through an interface. This is the table of the interface's current
+/// VRF, even if another VRF is desired.
 ///
-/// The kernel chooses the table by the VRF membership. The membership is a separate value, which may not have been applied yet.
+/// The kernel selects the table by VRF membership. The membership is a separate value, so a desired change of it may not have
+/// been applied yet.
 pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
     let mut memberships = view.applied_under(&TypedKey::any_vrf_of(&interface.name));
     let vrf = memberships.find_map(|(_, value)| value.membership());
@@ -51,7 +52,7 @@ pub fn table_in_force(interface: &Interface, view: &View<'_, Network>) -> u32 {
 /// Returns the routing table of the VRF with logical name `vrf`.
 fn table_of_vrf(vrf: &str, view: &View<'_, Network>) -> u32 {
     let key = interface_key(vrf);
-    // Use the desired VRF device if it is not applied, because the values of its namespace may still be being read back.
+    // If the VRF device is not applied, use its desired version, because the agent may not have read back its namespace yet.
     let vrf = view.applied(&key).or(view.desired(&key)).and_then(Value::interface);
     vrf.and_then(|vrf| vrf_table(view, vrf)).unwrap_or(TABLE_MAIN)
 }
@@ -81,7 +82,7 @@ pub(super) fn layer3_on_link<'a>(interface: &Interface, view: &View<'a, Network>
     present.collect()
 }
 
-/// Returns the gateway; `None` for `::` and `0.0.0.0`, which mean that the route has no gateway.
+/// Returns the gateway, or `None` for `::` and `0.0.0.0`, which mean that the route has no gateway.
 fn specified(gateway: Option<IpAddr>) -> Option<IpAddr> {
     gateway.filter(|gateway| !gateway.is_unspecified())
 }

@@ -25,7 +25,7 @@ pub fn host_link_key(host_name: &str) -> Key {
     .to_key()
 }
 
-/// Returns the most recently read state of a link in the agent's own namespace; `None` if the link is down or does not exist.
+/// Returns the most recently read state of a link in the agent's own namespace, or `None` if the link is down or does not exist.
 pub fn host_link(view: &View<'_, Network>, host_name: &str) -> Option<HostLink> {
     view.applied(&host_link_key(host_name))?.host_link()
 }
@@ -139,8 +139,8 @@ pub fn deciding<'a>(view: &View<'a, Network>, applied: &'a Interface) -> &'a Int
     desired.filter(|_| !applied.is_existing()).unwrap_or(applied)
 }
 
-/// Returns the version of an interface that other interfaces on its link must not contradict; `None` if the interface is neither
-/// applied nor about to be applied.
+/// Returns the version of an interface that other interfaces on its link must not contradict, or `None` if the interface is
+/// neither applied nor about to be applied.
 fn partner<'a>(view: &View<'a, Network>, key: &Key) -> Option<&'a Interface> {
     let present = view.applied(key).or(view.coming(key))?.interface()?;
     Some(deciding(view, present))
@@ -156,10 +156,10 @@ fn desired_change<'a>(view: &View<'a, Network>, applied: &Interface) -> Option<&
 
 /// Returns the versions of other interfaces on the link that an EXISTING interface must not contradict.
 ///
-/// If another EXISTING interface is about to change, its applied version is ignored. Its desired version is included only if it
-/// precedes `interface` in key order and the change is possible. So if two interfaces change at once, the first one in key order
-/// wins. A change is impossible if it contradicts a version that is already included. It is also impossible if it contradicts
-/// `interface`, provided that `interface` is applied and does not change its own requirements on the link.
+/// The applied version of another EXISTING interface that is about to change is ignored. Its desired version is included only if
+/// it precedes `interface` in key order and the change is possible. If two interfaces change at once, the first one in key order
+/// therefore wins. A change is impossible if it contradicts a version that is already included. A change is also impossible if it
+/// contradicts `interface`, provided that `interface` is applied and keeps its own requirements on the link.
 fn deciding_beside<'a>(view: &View<'a, Network>, interface: &Interface) -> Vec<&'a Interface> {
     let (mut deciding, mut changes) = (Vec::new(), Vec::new());
     for other in keys_beside(view, interface).iter().filter_map(|key| partner(view, key)) {
@@ -210,10 +210,10 @@ pub fn check_link(view: &View<'_, Network>, interface: &Interface) -> Result<(),
 
 /// Returns whether an EXISTING interface has to leave its link.
 ///
-/// An interface has to leave if both its applied and its desired version contradict another interface on the link. The other
-/// interface must be the one that created the link, or an EXISTING interface that precedes it in key order and is applied as
-/// desired. A conflict with a preceding EXISTING interface arises if a change of that interface is refused, this interface is then
-/// changed, and the refused change is withdrawn afterwards.
+/// An interface has to leave if its applied version and its desired version contradict another interface on the link. The other
+/// interface must have created the link, or it must be an EXISTING interface that comes first in key order and is applied as
+/// desired. A conflict with an EXISTING interface arises in three steps: a change of the other interface is refused, this
+/// interface is changed, and the refused change is withdrawn.
 pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     let Some(desired) = view.desired(&applied.key()).and_then(Value::interface) else {
         return false;
@@ -227,7 +227,7 @@ pub fn has_to_leave(view: &View<'_, Network>, applied: &Interface) -> bool {
     others.any(|other| contradicts(applied, other) && contradicts(desired, other))
 }
 
-/// Returns the EXISTING interfaces on the same link whose conflicts may begin or end when `interface` is applied, deleted or
+/// Returns the EXISTING interfaces on the same link that may enter or leave a conflict when `interface` is applied, deleted or
 /// changed.
 pub fn concerned_beside(view: &View<'_, Network>, interface: &Interface) -> Vec<Key> {
     let names = existing_on(view, &interface.host_name);

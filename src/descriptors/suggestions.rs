@@ -12,7 +12,8 @@ use super::{
 };
 use crate::scheduler::{Dependency, On, Suggestion, View};
 
-/// Number of existing keys that are compared with a missing name, both before and after the name in key order.
+/// Maximum number of existing keys before a missing name (in key order) that are compared with the name. The limit for the keys
+/// after the name is equal.
 const NEIGHBOURS: usize = 4;
 /// Maximum edit distance of similar names. The limit is lower for short names.
 const EDITS_MAX: usize = 2;
@@ -34,7 +35,7 @@ pub fn of(unmet: &Dependency, view: &View<'_, Network>) -> Vec<Suggestion> {
     }
 }
 
-/// Returns a suggestion for an interface that has the wrong state, or that does not exist yet although its namespace does.
+/// Returns a suggestion for an interface that is in the wrong state, or that is missing although its namespace exists.
 fn wrong_state(name: &str, up: bool, view: &View<'_, Network>) -> Option<Suggestion> {
     let key = interface_key(name);
     let Some(applied) = view.applied(&key) else {
@@ -90,7 +91,7 @@ fn addresses_of_host_interface(host_name: &str, view: &View<'_, Network>) -> Vec
     present.take(NEIGHBOURS).map(suggestion).collect()
 }
 
-/// Returns the edit distance between two names; `None` if the distance is too large for a typo.
+/// Returns the edit distance between two names, or `None` if the distance is too large for a typo.
 ///
 /// An edit inserts, removes or replaces a letter, or swaps two adjacent letters. Names that differ only in case or in `-` and `_`
 /// have a distance of 1. If two names differ only in digits, the function assumes different interfaces, not a typo.

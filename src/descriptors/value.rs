@@ -1,6 +1,6 @@
 //! Scheduler values: models converted to what the kernel needs, and facts about containers and the kernel.
 //!
-//! Every value, base or derived, is fully typed: a [`Value`] contains no text that still has to be parsed.
+//! Base values and derived values are fully typed. A [`Value`] contains no text that still has to be parsed.
 
 mod interface;
 mod namespace;
@@ -48,7 +48,7 @@ pub enum Value {
     AppliedNamespace(Namespace),
     /// Fact: the container that runs a microservice.
     Microservice(Arc<Microservice>),
-    /// Orphan: an object with the agent's ownership mark that no value desires.
+    /// Orphan: an object that has the agent's ownership mark but no desired value.
     Orphan(Arc<Orphan>),
     /// Fact: a link in the agent's own namespace that is up.
     HostLink(HostLink),
@@ -65,7 +65,7 @@ pub struct HostLink {
     pub vrf_table: Option<u32>,
 }
 
-/// Object with the agent's ownership mark that no value desires.
+/// Object that has the agent's ownership mark but no desired value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Orphan {
     /// Namespace in which the object was found.
@@ -77,9 +77,9 @@ pub struct Orphan {
     pub claims: Vec<Claim>,
     /// Key of an interface that must not be deleted before the orphan; `None` if there is none.
     pub provider: Option<Key>,
-    /// True if the value to which the object belonged is now desired in another form.
+    /// True if the former value of the object is now desired in another form.
     ///
-    /// Such an orphan is deleted even while removals are on hold, because the store has not lost its value.
+    /// A superseded orphan is deleted even while removals are on hold, because the store has not lost the value.
     pub superseded: bool,
 }
 
@@ -151,7 +151,7 @@ impl Value {
         }
     }
 
-    /// Returns the open namespace of a namespace value; `None` while the namespace is not open.
+    /// Returns the open namespace of a namespace value, or `None` while the namespace is not open.
     pub fn open_namespace(&self) -> Option<&OpenNamespace> {
         self.applied_namespace()?.open.as_ref()
     }
@@ -166,7 +166,7 @@ impl Value {
         }
     }
 
-    /// Returns a copy of the value that is marked as adopted. A value that cannot be adopted is copied unchanged.
+    /// Returns a copy of the value, marked as adopted. A value that cannot be adopted is copied unchanged.
     pub fn with_adopted(&self) -> Value {
         let mut value = self.clone();
         match &mut value {

@@ -106,7 +106,7 @@ impl Narration {
         self.line("etcdctl is in Debian's package etcd-client; the store listens only inside the network namespace of the demo.");
     }
 
-    /// Prints commands with which the user can try the agent on this machine.
+    /// Prints example commands for trying the agent on this machine.
     pub fn next_commands(&self, privileges_missing: bool) {
         let program = shown_program();
         let sudo = if privileges_missing { "sudo " } else { "" };

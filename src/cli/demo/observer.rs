@@ -138,7 +138,7 @@ impl Observer {
         }
     }
 
-    /// Waits until the agent reports that it has applied all values that were desired when it started.
+    /// Waits until the agent reports that it has applied the initial desired values.
     ///
     /// Ignores reports with revisions up to `since`, because an earlier agent published them.
     pub async fn until_in_sync(&mut self, since: i64) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ const KERNEL_MIN: (u32, u32) = (5, 3);
 /// First kernel version with `IFA_PROTO`, the ownership mark of addresses.
 const KERNEL_FULL: (u32, u32) = (5, 18);
 
-/// Sysctl limits. Each entry contains the name, the value below which `doctor` warns, the meaning, and the recommended value.
+/// Sysctl limits as (name, threshold, meaning, recommended value). `doctor` warns about a limit that is below its threshold.
 const LIMITS: [(&str, u64, &str, u64); 5] = [
     ("user/max_net_namespaces", 64, "network namespaces per user", 10_000),
     ("fs/inotify/max_user_instances", 128, "inotify instances", 512),

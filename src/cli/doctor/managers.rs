@@ -99,7 +99,7 @@ fn networkd(machine: &Machine) -> Option<Finding> {
     })
 }
 
-/// Checks whether udev changes the MAC addresses of new links shortly after their creation, which is systemd's default policy.
+/// Checks whether udev changes the MAC address of a new link shortly after its creation. The default policy of systemd does this.
 fn udev(machine: &Machine) -> Option<Finding> {
     if !machine.runs("systemd-udevd") {
         return None;

@@ -14,7 +14,7 @@ use crate::{
     config::suggest::closest,
 };
 
-/// Key that a client puts, with any value, to accept the removals that are on hold.
+/// Key for accepting the removals that are on hold. A client puts it with an arbitrary value.
 const ACCEPT_REMOVALS: &str = "config/removals/accept";
 const NEXT: &str = "nothing was written; use --force to put the key anyway";
 
@@ -64,7 +64,7 @@ pub(super) fn suggestion(key: &str) -> String {
     found.map_or_else(String::new, |key| format!("; did you mean {key}?"))
 }
 
-/// Returns the key with its prefix replaced by the most similar prefix of a model.
+/// Returns the key with its prefix replaced by the most similar key prefix of any model.
 fn similar_prefix(below: &str) -> Option<String> {
     let beginnings = MODELS.iter().filter_map(|model| {
         let parts = model.key_prefix.matches('/').count();

@@ -22,7 +22,7 @@ const DEFAULT_ENDPOINTS: &str = "127.0.0.1:2379";
 pub(super) struct Place {
     /// Endpoints of the store, separated by commas.
     pub endpoints: String,
-    /// Label of the agent to which keys without a leading `/` belong. Can be empty if no such key is used.
+    /// Label of the agent to which keys without a leading `/` belong. Can be empty if every key starts with `/`.
     pub label: String,
 }
 

@@ -44,7 +44,7 @@ fn owner<'a, I: Ord>(values: &[(I, &'a Key, &'a Value)], identity: &I) -> Option
 }
 
 impl<'a, 's> Inspection<'a, 's> {
-    /// Returns the neighbours and routes of all interfaces on a link; `None` if the link is not managed.
+    /// Returns the neighbours and routes of all interfaces on a link, or `None` if the link is not managed.
     fn values_on(&mut self, index: u32) -> Option<Rc<OnLink<'a>>> {
         if let Some(known) = self.on_links.get(&index) {
             return Some(known.clone());
@@ -68,7 +68,8 @@ impl<'a, 's> Inspection<'a, 's> {
                 }
             }
         }
-        // The sort must be stable: if several values have the same identity, `owner` returns the one that was added first.
+        // The sort must be stable, because `owner` returns the value that was added first if several values have the same
+        // identity.
         on.neighbours.sort_by_key(|(address, ..)| *address);
         on.routes.sort_by_key(|(identity, ..)| *identity);
         let on = Rc::new(on);
@@ -88,7 +89,7 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the first interface on a link; `None` if the link is an orphan or not managed.
+    /// Returns the first interface on a link, or `None` if the link is an orphan or not managed.
     fn first_on(&self, index: u32) -> Option<&str> {
         let first = self.residents(index).first().filter(|_| !self.orphaned.contains(&index));
         first.map(String::as_str)
@@ -140,7 +141,7 @@ impl<'a, 's> Inspection<'a, 's> {
         keys.any(|key| self.is_known(&key))
     }
 
-    /// Appends to `unseen` the keys of the applied ARP entries, and then of the applied routes, that an interface has lost.
+    /// Appends the keys of an interface's lost values to `unseen`: first the applied ARP entries, then the applied routes.
     pub(super) fn add_unseen_layer3(&self, interface: &str, unseen: &mut Vec<Key>) {
         let mut routes = Vec::new();
         for key in self.view.dependents(&up_key(interface)) {
@@ -211,7 +212,7 @@ impl<'a, 's> Inspection<'a, 's> {
         self.observed.link(index).filter(|_| !self.undecided.contains(&index))
     }
 
-    /// Returns the routing table of a managed interface, as observed: the table of the VRF that its link is in.
+    /// Returns the routing table that a managed interface currently uses. The VRF membership of its link determines the table.
     ///
     /// A route in another table does not belong to the interface, because it cannot be deleted through the interface.
     fn table_of(&self, name: &str, link: &ObservedInterface<'s>) -> u32 {

@@ -1,5 +1,5 @@
-//! Finds orphans: links, partly created links and addresses that no value desires. Each orphan is reported with the operations
-//! that delete it.
+//! Finds orphans, which are links, partly created links and addresses without a desired value. Each orphan is reported with the
+//! operations that delete it.
 //!
 //! An object without the agent's ownership mark is never an orphan, except for foreign addresses in strict mode.
 
@@ -126,8 +126,8 @@ impl<'s> Inspection<'_, 's> {
         self.report_orphan_link(link, removal, superseded);
     }
 
-    /// Reports a link as an orphan. Until the link is deleted, no interface can be created with its host name, or with its VLAN
-    /// id on the same parent.
+    /// Reports a link as an orphan. No interface can use the name of the link, or its VLAN id on the same parent, until the link
+    /// is deleted.
     fn report_orphan_link(&mut self, link: &ObservedInterface<'s>, removal: Vec<KernelOp>, superseded: bool) {
         let orphan = Orphan {
             claims: self.claims_of(link),
@@ -139,8 +139,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the claims of a link that belongs to no value.
     ///
-    /// In the ownership mark, the name of the parent follows the logical name. The logical name may end at any slash, so claims
-    /// are returned for every possible parent.
+    /// The ownership mark contains the logical name, followed by the name of the parent. The logical name can end at any slash,
+    /// so claims are returned for every possible parent.
     fn claims_of(&self, link: &ObservedInterface<'s>) -> Vec<Claim> {
         let host_name = Claim {
             name: host_name_claim(self.netns, &link.state.name),
@@ -168,8 +168,8 @@ impl<'s> Inspection<'_, 's> {
 
     /// Handles a link that an interrupted creation left behind.
     ///
-    /// The link belongs to the interface that desires this host name in this namespace and has no other link. It is an orphan if
-    /// there is no such interface, or if the interface is still waiting for a dependency.
+    /// The link belongs to the desired interface that has this `host_name` in this namespace, provided that the interface has no
+    /// other link. The link is an orphan if it belongs to no interface, or if the interface is still waiting for a dependency.
     pub(super) fn provisional(&mut self, link: &ObservedInterface<'s>) {
         let is_here = |value: &Value| {
             let is_here = |interface: &Interface| interface.host_name == link.state.name && self.is_here(&interface.namespace);
@@ -242,8 +242,8 @@ impl<'s> Inspection<'_, 's> {
         desired_addresses
     }
 
-    /// Reports each address of this agent on a link as an orphan, unless the address is in `found`, or is a desired or applied
-    /// address of an interface in `names`. Reports nothing while an operation on an address of these interfaces is in flight.
+    /// Reports the agent's addresses on a link as orphans, except the addresses in `found` and the desired and applied addresses
+    /// of the interfaces `names`. Reports nothing while an operation on an address of these interfaces is in flight.
     pub(super) fn orphan_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String], found: &HashSet<AddressSpec>) {
         let mut left: Vec<&AddressState> = self
             .marked_addresses(link)
@@ -264,7 +264,7 @@ impl<'s> Inspection<'_, 's> {
         left.into_iter().for_each(|state| self.orphan_address(link, state));
     }
 
-    /// Reports the foreign addresses on a link as orphans, except those that a value desires.
+    /// Reports the foreign addresses on a link as orphans, except the desired and applied addresses of the interfaces `names`.
     ///
     /// Addresses that the kernel assigned by itself are not reported.
     pub(super) fn foreign_addresses(&mut self, link: &ObservedInterface<'s>, names: &[String]) {
@@ -293,9 +293,9 @@ impl<'s> Inspection<'_, 's> {
 
 /// Returns whether the kernel assigned an address by itself (IFAPROT_KERNEL_* in linux/if_addr.h).
 ///
-/// Before Linux 5.18, addresses have no protocol, and later kernels do not set it for every address. Therefore three other kinds
-/// of address are recognised as well: addresses of `lo`, link-local IPv6 addresses, and IPv6 addresses from router
-/// advertisements, which have a lifetime or generation flags.
+/// Before Linux 5.18, addresses have no protocol, and later kernels do not set it for every address. Therefore the function also
+/// recognises the loopback addresses of `lo`, link-local IPv6 addresses, and IPv6 addresses from router advertisements, which
+/// have a lifetime or generation flags.
 fn is_kernels(link: &str, state: &AddressState) -> bool {
     let by_itself = match state.address.address {
         IpAddr::V4(address) => link == "lo" && address == Ipv4Addr::LOCALHOST,

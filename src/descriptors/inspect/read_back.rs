@@ -85,11 +85,12 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns the applied addresses (`believed`) and the desired addresses of an interface that exist on the link.
+    /// Returns the addresses of an interface that exist on its link. The candidates are the applied (`believed`) and the desired
+    /// addresses.
     fn addresses_shown(&self, interface: &str, believed: &Addresses, desired: &Addresses, link: &ObservedInterface<'s>) -> Addresses {
         let is_there = |spec: AddressSpec| self.has_address(link.state.index, spec);
-        // An address that others must add is included only while the link is up. The agent waits for the fact that the address
-        // exists, and this fact is reported only while the link is up.
+        // Include an address that others must add only while the link is up, because the fact that this address exists is
+        // reported only while the link is up.
         let here = |address: &&Arc<Address>| address.spec.is_some_and(is_there) && (address.expected.is_none() || link.state.up);
         let mut shown: Vec<Arc<Address>> = believed.iter().filter(here).cloned().collect();
         if !Arc::ptr_eq(believed, desired) {
@@ -169,8 +170,7 @@ impl<'s> Inspection<'_, 's> {
             Progress::Over => self.note(key, value),
             progress => {
                 self.findings.tentative |= progress == Progress::Tentative;
-                // If the detection has failed but its value is still waiting, the value is retried, so that the failure is
-                // published.
+                // Retry a value that is still waiting for a failed detection, so that the failure is published.
                 match self.view.applied(&key) {
                     Some(_) if self.view.in_flight(&key) => {}
                     Some(_) => self.findings.lost.push(key),
@@ -181,8 +181,7 @@ impl<'s> Inspection<'_, 's> {
         }
     }
 
-    /// Returns whether `address` is secondary in the kernel because another address of the interface is the primary one of its
-    /// subnet.
+    /// Returns whether `address` is secondary in the kernel and all addresses of its subnet belong to the interface.
     ///
     /// Returns false if the subnet contains a foreign address, because making `address` the primary one could delete the foreign
     /// address.
@@ -206,7 +205,7 @@ impl<'s> Inspection<'_, 's> {
 
     /// Returns the desired addresses that exist on the link but lack the routes that the kernel creates for each address.
     ///
-    /// On a shared link, addresses that others added are not checked.
+    /// Addresses that others added to a shared link are not checked.
     fn unrouted_addresses(&self, link: &ObservedInterface<'s>, name: &str) -> HashSet<AddressSpec> {
         let desired = self.view.desired(&interface_key(name));
         let Some(interface) = desired.and_then(Value::interface) else {
@@ -300,8 +299,8 @@ impl<'s> Inspection<'_, 's> {
         self.name_among(self.residents(self.vrf_device_of(link)?.state.index), expected)
     }
 
-    /// Returns the expected interface if it is on the link, or else the first interface on the link. Considers only interfaces
-    /// that may be in this namespace.
+    /// Returns `expected` if this interface is on the link, and the first interface on the link otherwise. Considers only
+    /// interfaces that may be in this namespace.
     pub(super) fn name_among(&self, residents: &[String], expected: Option<&str>) -> Option<String> {
         let names: Vec<&String> = residents.iter().filter(|name| self.may_be_here(name)).collect();
         let named = names.iter().find(|name| Some(name.as_str()) == expected);

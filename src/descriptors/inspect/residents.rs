@@ -49,12 +49,12 @@ impl<'a, 's> Inspection<'a, 's> {
         }
     }
 
-    /// Returns the logical names of the interfaces on a link; empty if the link is not managed.
+    /// Returns the logical names of the interfaces on a link. The list is empty if the link is not managed.
     pub(super) fn residents(&self, index: u32) -> &[String] {
         self.managed.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns the interfaces on a link, each with a flag that tells whether its link was adopted.
+    /// Returns the interfaces on a link. The `bool` is true if the link was adopted for the interface.
     ///
     /// Uses the desired version of an interface if there is one, and the applied version otherwise.
     fn interfaces_on(&self, index: u32) -> impl Iterator<Item = (&Interface, bool)> {
@@ -67,8 +67,8 @@ impl<'a, 's> Inspection<'a, 's> {
 
     pub(super) fn link(&mut self, link: &ObservedInterface<'s>) {
         let mut names = self.residents(link.state.index).to_vec();
-        // After a restart, the addresses on the link show which of several conflicting EXISTING interfaces was applied before the
-        // restart. Sort this interface before the others.
+        // Several EXISTING interfaces on the link may conflict. After a restart, the addresses on the link show which of them was
+        // applied before. Sort this interface first.
         if names.len() > 1 {
             names.sort_by_cached_key(|name| self.is_without_trace(link, name));
         }
@@ -156,7 +156,7 @@ impl<'a, 's> Inspection<'a, 's> {
                 true => return Err(Verdict::Unsettled),
                 false => return Err(Verdict::Orphan),
             },
-            // A link that is down is treated as absent here, as in the dependencies of an EXISTING interface.
+            // Treat a link that is down as absent. The dependencies of an EXISTING interface treat it in the same way.
             (Some(desired), None) if desired.interface.is_existing() && !link.state.up => return Err(Verdict::Absent),
             (Some(desired), None) if let Some(other) = self.contradicted(&desired.interface, present) => {
                 if !self.has_left_addresses(link, &desired.addresses) {
@@ -179,7 +179,7 @@ impl<'a, 's> Inspection<'a, 's> {
             (Some(desired), None) if self.is_on_former_parent(link, &desired.interface) => return Err(Verdict::Orphan),
             (Some(desired), None) => match netns_of(self.view, &desired.interface.namespace) {
                 Some(netns) if netns == self.netns => AppliedInterface::of(desired),
-                // The namespace of the interface is not open yet, and may turn out to be this one.
+                // The namespace of the interface is not open yet, and could be the inspected namespace.
                 None if self.view.is_undecided(&desired.interface.namespace.key()) => {
                     self.findings.undecided = true;
                     self.undecided.insert(link.state.index);
@@ -194,8 +194,7 @@ impl<'a, 's> Inspection<'a, 's> {
         })
     }
 
-    /// Returns whether the parent of a link was left behind by an earlier run. The kernel deletes the link together with such a
-    /// parent.
+    /// Returns whether an earlier run left the parent of a link behind. The kernel deletes the link together with this parent.
     ///
     /// The parent was left behind if this namespace contains either the parent link or the applied parent interface, but not both.
     fn is_on_former_parent(&self, link: &ObservedInterface<'_>, desired: &Interface) -> bool {
@@ -231,7 +230,7 @@ impl<'a, 's> Inspection<'a, 's> {
         other.or_else(|| contradicted(self.view, desired))
     }
 
-    /// Returns whether an interface is an EXISTING interface whose addresses are all missing from the link.
+    /// Returns whether an interface is EXISTING and none of its addresses is left on the link.
     fn is_without_trace(&self, link: &ObservedInterface<'s>, name: &str) -> bool {
         let desired = self.view.desired(&interface_key(name)).and_then(Value::desired_interface);
         desired.is_some_and(|desired| desired.interface.is_existing() && !self.has_left_addresses(link, &desired.addresses))

@@ -21,10 +21,10 @@ use netns_kernel::{
     AddressSpec, AddressState, LinkState, NeighbourState, NetnsId, PROTOCOL, RouteSpec, RouteState, Snapshot, routes_of_address,
 };
 
-/// Number of routes, and number of neighbours, on the interface.
+/// Number of routes on the interface. The interface has the same number of neighbours.
 const COUNT: u32 = 20_000;
-/// Upper limit for the CPU time of one inspection in an unoptimised build. With quadratic work on [`COUNT`] objects, an
-/// inspection takes minutes. CPU time does not depend on other load.
+/// Upper limit for the CPU time of one inspection in an unoptimised build. An inspection with quadratic cost would take minutes.
+/// The test measures CPU time, because it does not depend on other load.
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Returns the CPU time used by this thread.

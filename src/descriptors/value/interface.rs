@@ -43,7 +43,7 @@ pub struct DesiredInterface {
     pub interface: Arc<Interface>,
     /// Desired addresses of the interface.
     pub addresses: Addresses,
-    /// Terms on which the agent handles the interface, such as its drift policy.
+    /// Options for the handling of the interface, such as its drift policy.
     pub terms: Terms,
 }
 
@@ -60,7 +60,7 @@ pub struct AppliedInterface {
     pub desired: Option<Arc<DesiredInterface>>,
 }
 
-/// State of the link of an applied interface that is not part of the desired state.
+/// Additional state of an applied interface's link. It is not part of the desired state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Circumstances {
     /// Property by which the agent recognises the link.
@@ -69,7 +69,7 @@ pub struct Circumstances {
     pub set: u64,
     /// True if the link was adopted.
     pub adopted: bool,
-    /// True if the link has a master that no value desires, such as a foreign bridge.
+    /// True if the link has a master that no desired value names, such as a foreign bridge.
     pub enslaved: bool,
 }
 
@@ -135,7 +135,7 @@ impl Interface {
         interface_key(&self.name)
     }
 
-    /// Returns whether the interface is EXISTING: others create the link, and the agent only refers to it.
+    /// Returns whether the interface is EXISTING, which means that others create its link and the agent only refers to it.
     pub fn is_existing(&self) -> bool {
         self.link.life_cycle() == LifeCycle::Referred
     }
@@ -145,7 +145,8 @@ impl Interface {
         matches!(self.link.life_cycle(), LifeCycle::Builtin(_))
     }
 
-    /// Returns the MTU in bytes, including the default of the kind; `None` if the agent does not set it.
+    /// Returns the MTU in bytes that the agent sets, including the default of the kind. Returns `None` if the agent does not set
+    /// an MTU.
     pub fn effective_mtu(&self) -> Option<u32> {
         match self.mtu {
             0 => self.link.default_mtu(),

@@ -33,7 +33,7 @@ impl NamespaceName {
         }
     }
 
-    /// Parses the scheduler key of a namespace; returns `None` for other keys.
+    /// Parses the scheduler key of a namespace. Returns `None` for other keys.
     pub fn of_key(key: &Key) -> Option<Self> {
         let Ok(TypedKey::Namespace { reference_type, reference }) = TypedKey::parse(key.as_str()) else {
             return None;
@@ -95,7 +95,7 @@ impl Namespace {
 pub struct OpenNamespace {
     /// Identity of the namespace, from its inode number.
     pub netns: NetnsId,
-    /// Reference with which the executor opened the namespace.
+    /// Reference that the executor used to open the namespace.
     pub reference: NamespaceRef,
     /// True if the agent created the namespace. The alias of the namespace's `lo` records this fact. The agent deletes the
     /// namespace when no value needs it any more.

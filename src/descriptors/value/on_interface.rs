@@ -34,18 +34,18 @@ pub struct Address {
     pub text: String,
     /// Logical name of the VRF that the interface must join before the address is added; `None` if the interface joins no VRF.
     pub vrf: Option<String>,
-    /// Key of the fact that the address exists, if others must add it to an EXISTING interface and the agent only waits for it.
-    /// `None` if the agent adds the address.
+    /// Key of the fact that the address exists. It is set only if others add the address to an EXISTING interface and the agent
+    /// waits for it. `None` if the agent adds the address.
     pub expected: Option<Key>,
     /// Handling of the address during duplicate address detection.
     pub detection: Detection,
-    /// True if the agent waits for the end of the detection. This is the case for an IPv6 address that the agent adds, on a link
-    /// that is desired UP and whose kind has detection, unless detection is skipped.
+    /// True if the agent waits for the end of the detection. The agent waits only for IPv6 addresses that it adds itself. In
+    /// addition, the link must be desired UP, its kind must support detection, and detection must not be skipped.
     pub awaited: bool,
     /// Position among the addresses of the interface in the model, starting at 1.
     pub position: u32,
-    /// In a desired value, true if this is the first of several IPv4 addresses in one subnet, so that it must be the primary one.
-    /// In an applied value, false if another address of the interface is the primary one instead.
+    /// In a desired value, true for the first of several IPv4 addresses in one subnet, which must become the primary address. In
+    /// an applied value, false if another address of the interface is the primary address instead.
     pub leads: bool,
     /// True if the link has the routes that the kernel creates for the address. Always true for a desired address.
     pub routed: bool,
@@ -131,8 +131,8 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Gateway as written in the model, if it refers to an IP allocation.
     pub gateway_reference: Option<String>,
-    /// Scope (RT_SCOPE_* of linux/rtnetlink.h). A route with scope 253 is link-local: the gateways of other routes are reachable
-    /// if they are in its destination network.
+    /// Scope (RT_SCOPE_* of linux/rtnetlink.h). A route with scope 253 is link-local. It makes the gateways in its destination
+    /// network reachable for other routes.
     pub scope: u8,
     /// Metric as in the model; 0 for the kernel's default.
     pub metric: u32,

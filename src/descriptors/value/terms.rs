@@ -1,4 +1,4 @@
-//! Terms on which the agent handles desired values, and the generic types of desired and applied neighbours and routes.
+//! Options for the handling of desired values, and generic types for desired and applied neighbours and routes.
 //!
 //! An applied value describes the object in the kernel and keeps the desired version that was applied.
 
@@ -29,12 +29,12 @@ impl Original {
         Original(Some(model.to_protobuf().into()))
     }
 
-    /// Returns the protobuf encoding of the message; `None` if the value was not converted from a message.
+    /// Returns the protobuf encoding of the message, or `None` if the value was not converted from a message.
     pub fn bytes(&self) -> Option<&Arc<[u8]>> {
         self.0.as_ref()
     }
 
-    /// Decodes the message; returns `None` if the value was not converted from a message of this type.
+    /// Decodes the message. Returns `None` if the value was not converted from a message of this type.
     pub fn message<M: Message + Default>(&self) -> Option<M> {
         M::decode(self.0.as_deref()?).ok()
     }
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Original {
     }
 }
 
-/// Terms on which the agent handles a desired value. They are not part of the kernel state.
+/// Options for the handling of a desired value. They are not part of the kernel state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Terms {
     /// True if the agent adopts an existing foreign object instead of creating a new one.
@@ -70,7 +70,7 @@ pub struct Terms {
 pub struct Desired<T> {
     /// Desired neighbour or route, without its terms.
     pub value: T,
-    /// Terms on which the agent handles the value.
+    /// Options for the handling of the value.
     pub terms: Terms,
 }
 
@@ -87,8 +87,8 @@ pub struct Applied<T> {
 enum Form<T> {
     /// The object equals this desired version.
     Desired(Arc<Desired<T>>),
-    /// The object differs from the desired version that was applied. Contains the observed state, and the applied desired version
-    /// if it is known.
+    /// The object differs from the desired version that was applied. Contains the observed state, and that desired version if it
+    /// is known.
     Found(Arc<T>, Option<Arc<Desired<T>>>),
 }
 
