@@ -25,7 +25,7 @@ pub enum Site {
     StartWriter,
     /// Delay of the first connection to Docker.
     StartDocker,
-    /// Time that a killed agent stays down.
+    /// Time for which a killed agent stays down.
     Restart,
     /// Delay until the core processes its events.
     Wake,

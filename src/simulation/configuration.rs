@@ -1,7 +1,7 @@
 //! Random desired values for the simulated store: interfaces in six namespaces, with neighbours and routes on them.
 //!
-//! Two values conflict only if they are EXISTING interfaces of the same link or VLANs with the same id. Without such a conflict,
-//! the result does not depend on the order of changes. The values are written as JSON, without the agent's types.
+//! Two values conflict only if they are EXISTING interfaces on the same link or VLANs with the same id. Without conflicts, the
+//! result does not depend on the order of changes. The values are written as JSON, without the agent's types.
 
 use std::collections::BTreeMap;
 
@@ -227,7 +227,7 @@ impl Item {
         }
     }
 
-    /// Returns the value as JSON, the form in which it is put into the store.
+    /// Returns the value as JSON, which is the format of values in the store.
     pub fn json(&self) -> String {
         self.value().json().to_string()
     }
@@ -380,8 +380,8 @@ impl Inventory {
                     format!("fd00:a{carrier}::50")
                 },
                 mac: 200 + random.pick(&[0, 1, 2]),
-                // Not random: tampering replaces only entries whose values allow adoption. A foreign entry therefore never
-                // blocks a value.
+                // `adopt` is not random. Tampering replaces only entries with values that allow adoption, so a foreign entry
+                // never blocks a value.
                 adopt: part == 1,
             }),
             _ => Item::Route(self.route(carrier, part, random)),

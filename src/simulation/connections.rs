@@ -32,7 +32,7 @@ pub struct ReaderLink {
     pub answering: bool,
     /// True if an event is about to be delivered to the core.
     pub delivering: bool,
-    /// True if the agent is about to write the note by which it recognizes the store after a restart.
+    /// True if the agent is about to write the note that identifies the store after a restart.
     pub noting: bool,
 }
 

@@ -33,12 +33,11 @@ pub struct Container {
 pub struct Daemon {
     /// True while the daemon runs.
     pub up: bool,
-    /// Containers by number; all have the same label.
+    /// Containers by number. All containers have the same label.
     pub containers: BTreeMap<usize, Container>,
     /// Number of upcoming changes for which the daemon sends no event.
     pub losing: usize,
-    /// True if the daemon sent no event for a change, so that the agent notices the change only when it lists the containers
-    /// again.
+    /// True if the daemon sent no event for a change. The agent then notices the change only when it lists the containers again.
     pub untold: bool,
     clock: u64,
 }

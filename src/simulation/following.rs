@@ -181,7 +181,7 @@ impl Following {
         Event::Signal(Signal::HeldValues(values.collect()))
     }
 
-    /// Writes the note by which the agent recognizes the store after a restart.
+    /// Writes the note that identifies the store after a restart of the agent.
     pub fn write_note(&self, note: Option<&Note>, disk: &mut Disk) {
         if let Some(note) = note.and_then(|note| self.hold.note(note)) {
             disk.note = Some(note);

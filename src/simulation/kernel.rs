@@ -62,7 +62,8 @@ pub struct Kernel {
     pub dangling: BTreeSet<String>,
     /// Processes by PID.
     pub processes: BTreeMap<i32, Process>,
-    /// Start time of the process to which the agent has bound each reference. The bindings survive a restart of the agent.
+    /// Namespace references that the agent has bound to a process, each with the start time of the process. The bindings survive
+    /// a restart of the agent.
     pub bindings: BTreeMap<NamespaceRef, u64>,
     /// Namespaces whose changes the monitor is about to report.
     pub reported: Vec<NetnsId>,
@@ -72,7 +73,8 @@ pub struct Kernel {
     pub readings: usize,
     /// Number of changing operations that the agent can still perform before it is killed, or `None` if there is no limit.
     pub fuel: Option<usize>,
-    /// Failures to inject: the number of changing operations before the operation that fails, and the errno of the failure.
+    /// Failures to inject. Each entry contains the number of changing operations that precede the failing operation, and the
+    /// errno.
     pub failing: Vec<(usize, i32)>,
     /// Namespaces that the agent must not change, because they belong to foreign processes with a reused PID.
     pub foreign_processes: BTreeSet<NetnsId>,
@@ -80,8 +82,8 @@ pub struct Kernel {
     pub violations: Vec<String>,
     /// Counter that increases with every change that may affect namespace references.
     pub references: u64,
-    /// True if an operation changed more than its target, such as another address of the same subnet, another reference with the
-    /// same name, or a link name that later operations of the batch still use.
+    /// True if an operation also changed an object other than its target. Examples are another address of the same subnet,
+    /// another reference with the same name, and a link name that later operations of the batch still use.
     pub side_effects: bool,
     /// True to simulate a bug in the agent that makes it ignore `bindings`.
     pub forgetful: bool,
@@ -106,7 +108,7 @@ pub struct Kernel {
     next_start_time: u64,
 }
 
-/// The error of an operation that was not performed because the agent was killed before it.
+/// Error for an operation that was not performed, because the agent was killed first.
 #[derive(Debug)]
 pub struct Killed;
 
@@ -125,7 +127,7 @@ fn refused(errno: i32, message: impl Into<String>) -> Failure {
     failure(kind, errno, message.into())
 }
 
-/// Returns the failure of an operation that is blocked by a foreign object.
+/// Returns the error for an operation that a foreign object blocks.
 fn foreign(message: String) -> Failure {
     failure(FailureKind::Foreign, EEXIST, message)
 }

@@ -58,8 +58,8 @@ pub fn trace(scenario: &Scenario, mutation: Option<Mutation>) -> (Result<(), Str
     (result, world.trace().to_vec())
 }
 
-/// Runs a scenario, and returns it with a list of the random delays and decisions of this run. If steps are then removed from the
-/// scenario, the listed delays and decisions stay the same.
+/// Runs a scenario, and returns it with a list of the random delays and decisions of this run. The listed delays and decisions do
+/// not change if steps are removed from the scenario afterwards.
 pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let mut world = World::new(scenario.clone(), mutation, true);
     // The result of the run does not matter, because only the recorded delays and decisions are needed.
@@ -70,7 +70,7 @@ pub fn record(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     }
 }
 
-/// Reduces a failing scenario, and returns the smallest one found that still fails.
+/// Reduces a failing scenario, and returns the smallest failing scenario that was found.
 pub fn shrink(scenario: &Scenario, mutation: Option<Mutation>) -> Scenario {
     let fails = |smaller: &Scenario| run(smaller, mutation).is_err();
     let recorded = record(scenario, mutation);

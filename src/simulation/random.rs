@@ -21,7 +21,7 @@ impl Random {
 
     /// Creates a generator that returns the given numbers, and zeros after that.
     ///
-    /// Smaller numbers result in smaller test cases, so that proptest can shrink failing ones.
+    /// Smaller numbers result in smaller test cases, so that proptest can shrink failing test cases.
     pub fn given(numbers: Vec<u32>) -> Self {
         Random(Source::Given(numbers.into_iter()))
     }

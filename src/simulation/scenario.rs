@@ -204,7 +204,7 @@ pub struct Scenario {
     pub steps: Vec<(Duration, Step)>,
 }
 
-/// Kinds of events in a scenario. Many scenarios with a few kinds of events each find more bugs than scenarios with all kinds.
+/// Kinds of events in a scenario. Scenarios with a few kinds of events find more bugs than scenarios with all kinds.
 struct Repertoire {
     kernel: bool,
     failures: bool,
@@ -355,8 +355,8 @@ impl Repertoire {
 
     /// Returns true if the interface with the number `slot` must always stay on the same foreign link.
     ///
-    /// Foreign links have no ownership mark. If no value names such a link any more, a restarted agent cannot recognize the
-    /// objects that it added to the link.
+    /// Foreign links have no ownership mark. A restarted agent therefore cannot recognize the objects that it added to a foreign
+    /// link if no value names the link any more.
     fn settles(&self, slot: usize) -> bool {
         self.kills && (FIRST_EXISTING..INTERFACES).contains(&slot)
     }

@@ -7,7 +7,7 @@ use super::{
     scenario::Scenario,
 };
 
-/// Returns the smallest scenario found for which `holds` returns true. `holds` must return true for `scenario` itself.
+/// Returns the smallest scenario found that satisfies `holds`. The original `scenario` must also satisfy `holds`.
 pub fn shrink(mut scenario: Scenario, holds: &dyn Fn(&Scenario) -> bool) -> Scenario {
     loop {
         let before = scenario.clone();

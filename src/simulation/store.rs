@@ -191,13 +191,13 @@ impl Store {
         listed.collect()
     }
 
-    /// Returns the changes after `revision` up to `until`, or `None` if they have been compacted.
+    /// Returns the changes with revisions above `revision` and up to `until`, or `None` if they have been compacted.
     pub fn since(&self, revision: i64, until: i64) -> Option<Vec<RawChange>> {
         let desired = |change: &&RawChange| change.mod_revision > revision && change.mod_revision <= until;
         (revision >= self.compacted).then(|| self.history.iter().filter(desired).cloned().collect())
     }
 
-    /// Returns the next revision in the history after this one, if any.
+    /// Returns the first revision in the history above `after`, or `None` if there is none.
     pub fn next_revision(&self, after: i64) -> Option<i64> {
         self.history
             .iter()

@@ -78,7 +78,7 @@ enum Occurrence {
     Reader(u64, u64, ReaderStep),
     /// The next desired values are delivered to the core.
     Deliver(u64),
-    /// The agent writes the note by which it recognizes the store after a restart.
+    /// The agent writes the note that identifies the store after a restart.
     Note(u64),
     /// Event on the writer's connection.
     Writer(u64, u64, WriterStep),
@@ -239,8 +239,8 @@ impl World {
         }
     }
 
-    /// Restarts the agent, and checks that it then changes nothing. `but_for` names links in the agent's own namespace that may
-    /// change.
+    /// Restarts the agent, and checks that it then changes nothing. `but_for` names links in the agent's own namespace that are
+    /// allowed to change.
     fn restart(&mut self, but_for: &BTreeSet<String>) -> Result<(), String> {
         self.tell(|| "restart".to_owned());
         self.machine.get().kernel.log.clear();

@@ -165,8 +165,8 @@ pub fn is_made_by_agent(snapshot: &Snapshot) -> bool {
     links.any(|link| link.name == "lo" && link.alias.starts_with(PREFIX) && link.alias.ends_with(CREATED))
 }
 
-/// Returns the names of the interfaces whose value is invalid. Such an interface has a link if an earlier, valid version of it
-/// was applied.
+/// Returns the names of the interfaces with an invalid value. An interface in this list has a link if an earlier, valid version
+/// of its value was applied.
 pub fn unusable(configuration: &Configuration) -> BTreeSet<&str> {
     let names = configuration.values().filter_map(|item| match item {
         Item::Unusable(key) => key.strip_prefix(&*interface_key("")),

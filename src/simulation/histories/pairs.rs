@@ -15,8 +15,8 @@ fn end(name: &'static str, peer: &'static str, place: usize) -> Item {
     Item::Interface(Interface::plain(name, Kind::Veth(peer), place))
 }
 
-/// Returns a veth pair whose ends are named `a` and `b`. The parameters are the numbers that stand for the namespaces of these
-/// ends.
+/// Returns a veth pair with the ends `a` and `b`. The parameters `a` and `b` are the numbers that stand for the namespaces of
+/// these ends.
 fn pair(a: usize, b: usize) -> Configuration {
     Configuration::from([end("a", "b", a), end("b", "a", b)].map(|item| (item.key(), item)))
 }

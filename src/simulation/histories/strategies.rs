@@ -30,7 +30,7 @@ const INVENTORY: Inventory = Inventory {
 /// Number of values that a configuration can contain.
 pub const SLOTS: usize = INVENTORY.slots();
 
-/// Number of random numbers to generate for each value. No value needs more numbers than this.
+/// Count of random numbers that are generated for each value. No value needs more.
 const NUMBERS: usize = 24;
 
 /// Returns the machine before the agent starts.

@@ -4,8 +4,8 @@
 
 use netns_kernel::{Attr, LinkState};
 
-/// Attributes that consist of flags and a mask: only IFLA_VLAN_FLAGS (linux/if_link.h). A request changes only the flags that the
-/// mask selects.
+/// Attributes that consist of flags and a mask. The only one is IFLA_VLAN_FLAGS (linux/if_link.h). A request changes only the
+/// flags that the mask selects.
 const FLAGS: [(&str, u16); 1] = [("vlan", 2)];
 /// Attributes that the kernel silently ignores for existing links: IFLA_VLAN_ID, IFLA_VLAN_PROTOCOL, IFLA_VRF_TABLE.
 const IGNORED: [(&str, u16); 3] = [("vlan", 1), ("vlan", 5), ("vrf", 1)];

@@ -284,7 +284,7 @@ impl Kernel {
         }
     }
 
-    /// Returns the IFA_PROTO of an address, if it exists.
+    /// Returns the IFA_PROTO of an address, or `None` if the address does not exist.
     pub fn address_protocol(&mut self, netns: NetnsId, link: &str, address: AddressSpec) -> Option<u8> {
         let index = self.require(netns, link).ok()?.index;
         let found = self

@@ -66,8 +66,7 @@ impl Kernel {
         }
     }
 
-    /// Closes the namespaces and subscriptions of an agent that has ended. A namespace ends as well if only the agent kept it
-    /// open.
+    /// Closes the namespaces and subscriptions of an agent that has ended. Namespaces that only the agent kept open also end.
     pub fn agent_gone(&mut self) {
         self.fuel = None;
         self.reported.clear();

@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Plans a notification for each ended process for which the tracker has an open pidfd.
+    /// Plans a notification for each ended process that the tracker observes through an open pidfd.
     fn processes_changed(&mut self) {
         let Some(agent) = &self.agent else { return };
         let ended = |process: &ProcessIdentity| {

@@ -130,8 +130,8 @@ impl World {
     }
 }
 
-/// Starts a process. `referred_to` is true if a value has referred to the PID since the former process ended. A reference that is
-/// bound to the former process then stays bound to it, so the new process is foreign to the agent.
+/// Starts a process. `referred_to` is true if a value has referred to the PID since the previous process ended. In that case, a
+/// reference stays bound to the previous process, and the new process is foreign to the agent.
 fn start_process(kernel: &mut Kernel, referred_to: bool) {
     let process = kernel.start_process(PID);
     if referred_to && kernel.bindings.contains_key(&NamespaceRef::Process(PID)) {

@@ -23,8 +23,8 @@ use crate::simulation::{
 use netns_kernel::{Failure, FailureKind, KernelOp, LinkState, NetnsId};
 use testbed::expected::{Surroundings, Verdict};
 
-/// Time within which the agent notices a change in the kernel. It is longer than the interval of the agent's checks for changes
-/// that cause no event.
+/// Time within which the agent notices a change in the kernel. It exceeds the interval at which the agent checks for changes that
+/// cause no event.
 const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 /// Time within which the agent notices a change in a namespace that is not watched for events.
 const SWEPT_WITHIN: Duration = Duration::from_secs(14);
@@ -210,8 +210,8 @@ impl World {
         }
     }
 
-    /// Checks that a restart after convergence changed nothing. `but_for` names links in the agent's own namespace that may
-    /// change.
+    /// Checks that a restart after convergence changed nothing. `but_for` names links in the agent's own namespace that are
+    /// allowed to change.
     pub(super) fn expect_no_operation(&self, but_for: &BTreeSet<String>) -> Result<(), String> {
         if !self.blocked(&self.places()).is_empty() {
             return Ok(());

@@ -16,8 +16,8 @@ use netns_kernel::NetnsId;
 
 /// Time within which the agent lists the store again after losing the connection.
 const LISTED_WITHIN: Duration = Duration::from_secs(20);
-/// Time within which the agent notices a loss that the watch does not report, because the watch lost events or the store has the
-/// same revision as before the loss. Only a comparison of all revisions reveals such a loss.
+/// Time within which the agent notices a loss that the watch does not report. The watch can lose events, or the store can have
+/// the same revision as before the loss. Only a comparison of all revisions reveals these losses.
 const COMPARED_WITHIN: Duration = Duration::from_secs(70);
 
 /// Key below `config/` that accepts held removals.
@@ -97,8 +97,8 @@ impl Losses {
         self.note_superseded();
     }
 
-    /// Records that a value was put again unchanged and has its former revision by coincidence, as if the store had been restored
-    /// from a snapshot.
+    /// Records that a value was put again unchanged and happens to have its former revision. The store then looks as if it had
+    /// been restored from a snapshot.
     pub(super) fn note_look_alike(&mut self) {
         self.certain &= !self.happened;
     }
@@ -206,9 +206,9 @@ impl World {
 
     /// Returns the agent's links that belong to the current configuration.
     ///
-    /// Omits links of an earlier version of a value, because the agent deletes them. Also omits a veth end or VLAN if the
-    /// configuration contains its peer or parent without a link of the current version. If the configuration does not contain the
-    /// peer or parent, the link is included only if the agent holds the removal of the peer or parent.
+    /// Omits links of an earlier version of a value, because the agent deletes them. A veth end or VLAN is included only if its
+    /// peer or parent also has a link of the current version. If the configuration does not contain the peer or parent, the agent
+    /// must hold the removal of the peer or parent instead.
     fn agents_links(&self) -> Vec<(NetnsId, u32, String)> {
         let places = self.places();
         let kernel = &self.machine.get().kernel;

@@ -1,6 +1,6 @@
 //! Events on the connections between the agent and the store, including their faults.
 //!
-//! [`World::read`] executes the steps of the reader and [`World::write`] those of the writer.
+//! [`World::read`] executes the steps of the reader, and [`World::write`] executes the steps of the writer.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
 const COMPARE_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay before a comparison is repeated because its result was inconclusive. The same as in the real agent.
 const SECOND_CHECK: Duration = Duration::from_secs(2);
-/// Delay before the agent writes the note by which it recognizes the store. The same as in the real agent.
+/// Delay before the agent writes the note that identifies the store after a restart. The same as in the real agent.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which the writer audits the status keys. It is much shorter than in the real agent, so that runs are short.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(60);
@@ -153,7 +153,7 @@ impl World {
         }
     }
 
-    /// Writes the note by which the agent recognizes the store after a restart.
+    /// Writes the note that identifies the store after a restart of the agent.
     pub(super) fn write_note(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         agent.reader.noting = false;
