@@ -1,4 +1,4 @@
-//! Notifies the service manager of the agent's state, and stores namespace descriptors there, with the protocol of sd_notify(3).
+//! Reports the agent's state to the service manager, and stores namespace descriptors in it. Uses the protocol of sd_notify(3).
 //!
 //! systemd passes the path of its socket in `NOTIFY_SOCKET` if the unit has `Type=notify`. Without this variable, nothing is sent.
 
@@ -15,7 +15,8 @@ use tracing::warn;
 
 use crate::telemetry::visible;
 
-/// Handle for sending notifications. Cheap to clone. Sending never blocks and never fails: notifications are sent by a thread.
+/// Handle for sending notifications. Cheap to clone. Sending never blocks and never fails, because a separate thread sends the
+/// notifications.
 #[derive(Clone, Debug)]
 pub struct ServiceManager {
     /// `None` if there is no service manager.
@@ -35,7 +36,7 @@ pub(crate) enum Message {
 }
 
 impl ServiceManager {
-    /// Connects to the service manager that started this process. Starts a thread if there is one.
+    /// Connects to the service manager that started this process. Starts the sending thread only if a service manager is present.
     pub fn connect() -> Self {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return ServiceManager::absent();
@@ -88,8 +89,8 @@ impl ServiceManager {
         self.messages.is_some()
     }
 
-    /// Returns the time after which the service manager ends a process that has not called [`Self::alive`]; `None` if it does not
-    /// supervise the process this way (`WatchdogSec=` in systemd.service(5)).
+    /// Returns the watchdog timeout (`WatchdogSec=` in systemd.service(5)); `None` if the watchdog is disabled. The service
+    /// manager ends the process if [`Self::alive`] is not called within this time.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog.filter(|limit| !limit.is_zero())
     }
@@ -114,7 +115,7 @@ impl ServiceManager {
         self.send(Message::Status(visible(line)));
     }
 
-    /// Restarts the time of [`Self::watchdog`].
+    /// Restarts the timeout that [`Self::watchdog`] returns.
     pub fn alive(&self) {
         self.send(Message::Alive);
     }
@@ -142,7 +143,7 @@ impl DescriptorStore for ServiceManager {
 fn send(message: &Message) -> std::io::Result<()> {
     match message {
         Message::Ready => sd_notify::notify(&[NotifyState::Ready]),
-        // From version 253 on, systemd requires the time if the unit has `Type=notify-reload`.
+        // systemd 253 and later require the time if the unit has `Type=notify-reload`.
         Message::Reloading => sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?]),
         Message::Stopping => sd_notify::notify(&[NotifyState::Stopping]),
         Message::Status(line) => sd_notify::notify(&[NotifyState::Status(line)]),

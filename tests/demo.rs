@@ -30,9 +30,9 @@ impl Demo {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("create a temporary directory");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("make the directory accessible to everybody");
-        // Use `cp`, because a copy made in this process would be open for writing here. A process that another test starts
-        // in the meantime would inherit the descriptor, and the kernel does not execute a file that is open for writing
-        // (ETXTBSY).
+        // Use `cp`, because this process would have the copy open for writing if it created the copy itself. A process that
+        // another test starts in the meantime would inherit the descriptor. The kernel does not execute a file that is open for
+        // writing (ETXTBSY).
         let copied = Command::new("cp")
             .arg(env!("CARGO_BIN_EXE_netns-agent"))
             .arg(folder.path())

@@ -1,7 +1,7 @@
 //! Tests the Docker tracker's requests, and how it handles responses that a real daemon rarely sends.
 //!
-//! A fake daemon on a Unix socket implements only the necessary part of HTTP, and processes of the test represent the containers.
-//! The tests need no privileges.
+//! A fake daemon on a Unix socket implements only the part of HTTP that the tests need. Processes that the tests start represent
+//! the containers. The tests need no privileges.
 
 use std::{
     path::PathBuf,
@@ -34,7 +34,7 @@ const EVENT_TIME: i64 = 1_795_492_182;
 /// Responses of the fake daemon, and the requests that it received.
 struct Script {
     newest_version: &'static str,
-    /// PIDs to report in successive inspections; the last one is repeated.
+    /// PIDs to report in successive inspections. The last PID is reported in all further inspections.
     pids: Vec<i32>,
     /// Status and body of the response to a list request.
     list: (u16, String),
@@ -80,7 +80,7 @@ fn inspection(pid: i32) -> String {
 struct StandIn {
     directory: tempfile::TempDir,
     script: Arc<Mutex<Script>>,
-    /// Counter of cuts. Each change of this number ends all event streams.
+    /// Counter that ends all open event streams when it changes.
     cut: watch::Sender<u32>,
     task: JoinHandle<()>,
 }
@@ -177,13 +177,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Ignore an error: the test may have ended the process already.
+        // Ignore errors, because the test may have ended the process already.
         let _ = self.end();
     }
 }
 
-/// Starts a tracker that accepts processes in the network namespace of the test. It receives inode 0 as the agent's own
-/// namespace, which is the inode of no namespace.
+/// Starts a tracker that accepts processes in the test's network namespace. It uses inode 0 for the agent's own namespace,
+/// because no namespace has this inode.
 fn track(stand_in: &StandIn) -> TestResult<(Tracker, UnboundedReceiver<MicroserviceChange>)> {
     let docker_host = format!("unix://{}", stand_in.socket().display());
     let (sender, changes) = unbounded_channel();

@@ -1,7 +1,7 @@
-//! Tests the Docker tracker with a real daemon, which each test starts for itself.
+//! Tests the Docker tracker with a real daemon. Each test starts its own daemon.
 //!
-//! Needs root and the programs that `support::docker` names. If they are missing, a test prints a message and passes, or
-//! fails if `REQUIRE_DOCKER_TESTS` is set.
+//! The tests need root and the programs that `support::docker` lists. If any of these is missing, a test prints a message and
+//! passes, or fails if `REQUIRE_DOCKER_TESTS` is set.
 
 mod support;
 
@@ -22,7 +22,7 @@ use tokio::{
 
 /// Time limit for a change to arrive. A passing test needs far less.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// Period without a change, after which a test concludes that none is coming.
+/// Time to wait for a change before a test concludes that none arrives.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Number of container starts and ends to measure.
 const ROUNDS: usize = 20;

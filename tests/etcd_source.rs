@@ -1,5 +1,5 @@
-//! Tests the etcd source with a real etcd. Despite all faults of the server and the network, the events of the source must lead
-//! to exactly the state in the store.
+//! Tests the etcd source with a real etcd. The events of the source must lead to the exact state of the store, even after faults
+//! of the server and the network.
 mod support;
 
 use std::{
@@ -283,7 +283,7 @@ async fn wiped_store_is_reported_even_if_it_was_refilled() {
         etcd.wipe();
         etcd.restart().await;
         let mut client = etcd.client().await;
-        // If `refill` is 3, the new store has the same revisions as the old one, so only the values differ.
+        // A `refill` of 3 gives the new store the same revisions as the old store, so only the values differ.
         for index in 0..refill {
             put(&mut client, ["a", "b", "c"][index % 3], "2").await;
         }
@@ -328,8 +328,8 @@ async fn pings_of_an_idle_watch_do_not_close_the_connection() {
     let mut client = etcd.client().await;
     let mut follower = Follower::start(etcd.config());
     follower.converge(&mut client).await;
-    // The source pings every six seconds, so this sleep covers two pings. If pings arrived too often, etcd would close the
-    // connection. With one ping per second, it did so after four seconds.
+    // The source pings every six seconds, so this sleep covers two pings. etcd closes a connection if pings arrive too often.
+    // With one ping per second, it closed the connection after four seconds.
     tokio::time::sleep(Duration::from_secs(14)).await;
     put(&mut client, "a", "1").await;
     follower.converge(&mut client).await;

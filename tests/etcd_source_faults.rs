@@ -1,5 +1,5 @@
-//! Tests the etcd source with a fake server that does what a real etcd rarely or never does: it loses an event, repeats an
-//! old one, or cancels a watch.
+//! Tests how the etcd source handles faults that a real etcd rarely or never causes. A fake server loses an event, repeats an old
+//! event, or cancels a watch.
 
 use std::{
     collections::VecDeque,

@@ -1,8 +1,8 @@
 //! Replays the fuzzing corpus (`fuzz/corpus`) with a stable compiler and without the fuzzer.
 //!
 //! Each bug that fuzzing found also has a regular test that is named after it. Requests to the embedded store are replayed in
-//! `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. See [`replay`]; `fuzz/README.md` explains how
-//! the corpus is created.
+//! `crates/etcd-embedded/src/offline.rs`, which is not part of a normal build. See [`replay`]. The file `fuzz/README.md` explains
+//! how the corpus is created.
 
 use std::{fs, path::PathBuf};
 

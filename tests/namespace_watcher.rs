@@ -1,6 +1,6 @@
-//! Tests the namespace watcher with the real kernel, each test in its own mount namespace.
+//! Tests the namespace watcher with the real kernel. Each test runs in its own mount namespace.
 //!
-//! Needs root and `unshare` (util-linux). Without root, a test prints a message and passes, or fails if
+//! The tests need root and `unshare` (util-linux). Without root, a test prints a message and passes, or fails if
 //! `REQUIRE_ROOT_TESTS` is set.
 
 use std::{
@@ -30,7 +30,7 @@ type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Time limit for a key to arrive. A passing test does not reach it.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-/// Period without a key, after which a test concludes that none is coming.
+/// Time to wait for a key before a test concludes that none arrives.
 const SILENCE: Duration = Duration::from_millis(350);
 
 /// Runs a test on a thread with its own mount namespace, so its mounts are neither visible outside nor left behind.
@@ -96,7 +96,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Ignore an error: the test may have ended the process already.
+        // Ignore errors, because the test may have ended the process already.
         let _ = self.end();
     }
 }
@@ -158,8 +158,8 @@ fn missing_name_is_reported_when_its_namespace_is_mounted() -> TestResult {
         let mut took = Vec::new();
         for _ in 0..10 {
             fs::write(directory.path().join("blue"), "")?;
-            // Give the watcher, which runs on this thread, time to see the plain file. No event shows that it has ignored the
-            // file.
+            // Give the watcher time to see the plain file, because the watcher runs on this thread. No event shows that it has
+            // ignored the file.
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(
                 watched.changed.try_recv().is_err(),

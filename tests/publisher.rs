@@ -43,7 +43,7 @@ async fn flush(publisher: &Publisher) {
         .expect("the publisher runs");
 }
 
-/// Returns everything under the prefix, as key → value.
+/// Returns all keys under the prefix with their values.
 async fn stored(client: &mut Client) -> BTreeMap<String, String> {
     let answer = client
         .get(PREFIX, Some(GetOptions::new().with_prefix()))

@@ -9,7 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Crates of this repository that modules of the agent may use only if [`ALLOWED_IMPORTS`] says so. All modules may use `models`.
+/// Crates of this repository that a module of the agent may use only if [`ALLOWED_IMPORTS`] lists them for this module. All
+/// modules may use `models`.
 const CRATES: &[&str] = &["data_dir", "etcd_embedded", "kvscheduler", "listener", "netns_kernel", "testbed"];
 
 /// Top-level modules of the agent, each with the other modules and crates of this repository that it may use.
@@ -35,8 +36,9 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("publish", &["engine", "store", "telemetry"]),
     // Converts models to values and passes sources to the engine.
     ("desired", &["descriptors", "engine", "scheduler", "sources"]),
-    // Uses copies of values and of the history from `engine`, published statuses, and the documents and items of clients from
-    // `sources`. Uses only the snapshot types of `netns_kernel`, because it reads through `api::retrieval::KernelReader`.
+    // Uses copies of values and of the history from `engine`. Uses published statuses, and the documents and items of clients
+    // from `sources`. Uses only the snapshot types of `netns_kernel`, because it reads the kernel through
+    // `api::retrieval::KernelReader`.
     (
         "api",
         &[
@@ -52,8 +54,9 @@ const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // Talks to the agent only through its APIs. `config` contains the arguments of `run`. The demo uses the sandbox of
-    // `netns_kernel`, and reads the kernel with this crate, independently of the agent. The doctor tries link kinds with it.
+    // Communicates with the agent only through its APIs. `config` contains the arguments of `run`. The demo uses the sandbox of
+    // `netns_kernel`, and reads the kernel with that crate, independently of the agent. The doctor uses the crate to try link
+    // kinds.
     ("cli", &["config", "netns_kernel", "telemetry", "yaml"]),
 ];
 
@@ -152,7 +155,7 @@ fn crate_imports(text: &str) -> BTreeSet<String> {
 
 /// Returns the crates of this repository, except `models`, that the text imports or names in paths.
 ///
-/// In a braced import, ignores a module that has the same name as such a crate (`ligato::{kvscheduler::…}`).
+/// Ignores a module in a braced import if it has the same name as one of these crates (`ligato::{kvscheduler::…}`).
 fn own_crates(text: &str) -> BTreeSet<String> {
     let lines = code_lines(text);
     let names = |line: &str, name: &str| {

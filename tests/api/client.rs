@@ -1,6 +1,6 @@
 //! An HTTP/1.1 client that shows exactly what the server sends.
 //!
-//! Sends one request per connection, and neither hides headers nor repairs responses. See [`Request::send`].
+//! It sends one request per connection. It does not hide headers or repair responses. See [`Request::send`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -93,7 +93,7 @@ impl Request {
 
     /// Sends the request over this stream, such as a TLS connection, and returns the response.
     pub async fn send_over(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Answer {
-        // Ignore an error: the server may answer and close the connection before it has read the whole request.
+        // Ignore errors, because the server can respond and close the connection before it has read the whole request.
         let _ = stream.write_all(&self.bytes()).await;
         read_answer(stream).await
     }
@@ -102,7 +102,7 @@ impl Request {
 /// Reads a response until the server closes the connection.
 pub async fn read_answer(mut stream: impl AsyncRead + Unpin) -> Answer {
     let mut bytes = Vec::new();
-    // Ignore an error: data that arrived before a connection reset is still a response.
+    // Ignore errors, because data that arrived before a connection reset is still a response.
     let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes))
         .await
         .expect("the server did not answer in time");

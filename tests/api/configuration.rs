@@ -11,7 +11,7 @@ use crate::{
 
 const ONE: &str = "linux/interfaces/v2/interface/one";
 
-/// Returns a YAML document with a veth pair whose first end has this MTU.
+/// Returns a YAML document that describes a veth pair. `mtu` is the MTU of the first end.
 fn document(mtu: u32) -> String {
     format!(
         "linuxConfig:\n  interfaces:\n\

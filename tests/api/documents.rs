@@ -1,4 +1,4 @@
-//! Tests that the OpenAPI document changes only on purpose.
+//! Tests that the OpenAPI document does not change unintentionally.
 
 use crate::{client::Answer, golden};
 

@@ -1,4 +1,4 @@
-//! Compares responses with golden files, after masking what differs from run to run, such as times and inodes.
+//! Compares responses with golden files. Values that differ from run to run, such as times and inodes, are masked first.
 //!
 //! Data that is meaningful to a client is not masked. See [`check`].
 

@@ -115,8 +115,7 @@ async fn the_manager_sets_and_gets_values(mut bench: Bench) {
     assert_eq!(item.item.as_ref().and_then(|item| item.id.clone()), Some(id("one")));
     assert_eq!(item.status.as_ref().map(|status| status.status.as_str()), Some("CONFIGURED"));
 
-    // If a request updates a key several times, the last update wins, even if it is a deletion and the request replaces all
-    // values.
+    // The last of several updates of one key wins. This includes a deletion in a request that replaces all values.
     let gone = |name: &str| UpdateItem {
         item: Some(Item {
             id: Some(id(name)),

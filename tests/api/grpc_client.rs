@@ -1,4 +1,4 @@
-//! A gRPC client without generated code: callers pass the service, the method and the message. See [`Client::call`].
+//! A gRPC client without generated code. Callers pass the service, the method and the message. See [`Client::call`].
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Tests that clients of ligato vpp-agent can read every response to their requests.
 //!
-//! The types of these clients are generated from `proto/` without the additions of this agent: fields and enum values with
-//! numbers of 100 and above, and the package `netns_agent`. Like ligato vpp-agent's command-line client, the JSON reader of the
-//! tests rejects every field that these types do not define.
+//! These clients use types that are generated from `proto/` without this agent's additions. The additions are the package
+//! `netns_agent`, and all fields and enum values with numbers of 100 and above. The JSON reader of the tests rejects every field
+//! that these types do not define, like ligato vpp-agent's command-line client.
 
 use std::collections::HashMap;
 
@@ -73,8 +73,8 @@ fn strip_enum(values: &mut EnumDescriptorProto) {
     values.value.retain(|value| value.number() < FIRST_ADDITION);
 }
 
-/// Converts a message as ligato vpp-agent's client does: decodes it with the descriptors that the agent sends, writes it as
-/// JSON including unset fields, and reads the JSON into its own type.
+/// Converts a message in the same way as ligato vpp-agent's client. Decodes it with the descriptors that the agent sends, writes
+/// it as JSON including unset fields, and reads the JSON into the client's type.
 fn convert(reference: &DescriptorPool, message: &DynamicMessage) -> Result<(), String> {
     let options = SerializeOptions::new().skip_default_fields(false);
     let mut text = Vec::new();
@@ -93,8 +93,8 @@ fn message_of(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor, St
         .ok_or_else(|| format!("the reference has no message {name}"))
 }
 
-/// Fields that this agent adds must be `optional`. Clients write other unset fields with their default value, but omit unset
-/// `optional` fields.
+/// Fields that this agent adds must be `optional`, because clients omit unset `optional` fields. They write all other unset
+/// fields with default values.
 #[test]
 fn additions_are_optional_fields() {
     let reference = reference();

@@ -71,7 +71,8 @@ impl Scan {
 
     /// Starts several concurrent copies of one bad request.
     ///
-    /// The response must contain `expected`; if `expected` is empty, there must be no response.
+    /// If `expected` is empty, the agent must close the connection without a response. Otherwise, the response must contain
+    /// `expected`.
     fn attempt<F>(&mut self, name: &'static str, expected: &'static str, attempt: impl Fn() -> F)
     where
         F: Future<Output = String> + Send + 'static,

@@ -23,11 +23,11 @@ use crate::{
 
 /// Number of stalled clients of each kind.
 const STALLED: usize = 20;
-/// Number of values that change, and how often each changes.
+/// Number of values. Each value changes `ROUNDS` times.
 const VALUES: usize = 100;
 const ROUNDS: usize = 25;
-/// Stream window of a gRPC client, in bytes. If a larger window were full of small messages, the client library itself would
-/// close the stream.
+/// Stream window of a gRPC client, in bytes. The client library itself would close the stream if a larger window filled up with
+/// small messages.
 const WINDOW: u32 = 8192;
 /// Number of requests that a REST client sends without reading a response. The responses do not fit into the socket buffers.
 const UNREAD: usize = 1000;
@@ -165,7 +165,7 @@ async fn stalled_clients_do_not_affect_others(mut bench: Bench) {
         .await;
     for (number, mut stream) in deaf.into_iter().enumerate() {
         let mut reported = Vec::new();
-        // Ignore an error: data that arrived before a connection reset is still read.
+        // Ignore errors, because data that arrived before a connection reset is still read.
         let _ = stream.read_to_end(&mut reported).await;
         // Every second client used REST. The others received values over HTTP/2.
         let answered = if number % 2 == 0 { &b"HTTP/1.1 200"[..] } else { b"linux.l3.arp" };

@@ -1,7 +1,7 @@
-//! Runs the shell sessions in the book, each page in its own namespaces.
+//! Runs the shell sessions in the book. Each page runs in its own namespaces.
 //!
-//! All commands of a page run in one shell, so variables and background processes persist. `…` in the expected output
-//! stands for any text; on a line by itself, it stands for any number of lines.
+//! All commands of a page run in one shell, so variables and background processes persist. `…` in the expected output matches any
+//! text. On a line by itself, it matches any number of lines.
 
 use std::{
     collections::BTreeSet,
@@ -64,7 +64,7 @@ fn steps(page: &Page) -> Vec<Step> {
     steps
 }
 
-/// Returns true if a line matches the expected line, in which `…` stands for any text.
+/// Returns true if a line matches the expected line, in which `…` matches any text.
 fn line_matches(expected: &str, line: &str) -> bool {
     let parts: Vec<&str> = expected.trim_end().split('…').collect();
     let Some((first, rest)) = parts.split_first() else { return false };

@@ -125,7 +125,7 @@ async fn watch_follows(mut bench: Bench) {
     until("CONFIGURED", route).await;
     bench.delete("linux/l3/v2/route/10.12.0.0/16/left").await;
     until("REMOVED", route).await;
-    // After the reading end of its output is closed, the command exits successfully when it prints the next line.
+    // The command exits successfully when it prints a line after the reading end of its output is closed.
     drop(lines);
     bench
         .put(

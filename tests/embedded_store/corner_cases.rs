@@ -27,8 +27,7 @@ fn steps() -> Vec<Step> {
         Step::Compact(0),
         Step::Compact(2),
         Step::Compact(1),
-        // Leases whose TTL is minimal, zero, negative or too long, leases whose ID is in use or negative, and requests for leases
-        // that do not exist.
+        // Leases with unusual TTLs and IDs, and requests that refer to missing leases.
         grant(1, 11),
         grant(0, 12),
         grant(-5, 13),

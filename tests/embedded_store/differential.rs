@@ -1,6 +1,7 @@
 //! Sends the same random requests to a real etcd and to the embedded store. All responses, errors and watch events must be equal.
 //!
-//! Only the cluster ID, the member ID and the Raft term differ, so they are blanked. The tests choose the lease IDs.
+//! Only the cluster ID, the member ID and the Raft term differ, so the tests blank them. The tests choose the lease IDs, because
+//! the stores would choose different ones.
 
 use std::collections::BTreeMap;
 

@@ -18,7 +18,7 @@ const DIRECTORY: &str = "EMBEDDED_STORE_TEST_DIRECTORY";
 const WRITERS: usize = 16;
 const KILLS: usize = 5;
 
-/// Acknowledged writes: the number that was written and its revision, by key.
+/// Acknowledged writes. Maps each key to the number that was written and the revision of the write.
 type Acknowledged = BTreeMap<String, (usize, i64)>;
 
 /// Runs a server until it is killed. Another test starts it in a child process.

@@ -141,7 +141,7 @@ async fn silent_clients_are_disconnected() {
         let mut stream = TcpStream::connect(running.store.local_addr()).await.expect("connected");
         stream.write_all(beginning).await.expect("sent");
         let mut rest = Vec::new();
-        // Ignore an error: a reset also ends the connection.
+        // Ignore errors, because a reset also ends the connection.
         let _ = within(stream.read_to_end(&mut rest)).await;
     }
 }

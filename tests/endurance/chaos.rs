@@ -1,7 +1,7 @@
 //! Causes random faults for a long time. After each round of faults, everything must reach the desired state.
 //!
-//! Runs the faults and the checkpoints, and reports what is wrong. All choices come from one seed, but the timing does not, so
-//! the same seed may not reproduce a failure. A run stops at the first failed checkpoint. See [`run`].
+//! Runs the faults and the checkpoints, and reports what is wrong. One seed determines all random choices, but the timing differs
+//! between runs, so a seed does not always reproduce a failure. A run stops at the first failed checkpoint. See [`run`].
 
 mod changes;
 mod expectation;
@@ -40,14 +40,16 @@ use values::Catalogue;
 
 /// Time limit for a checkpoint, measured from the last fault. It is extended on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Number of namespaces that the agent watches. If there are more, the time limit is doubled, because the agent reads the others
-/// only every ten seconds.
+/// Maximum number of namespaces that the agent watches. The agent reads further namespaces only every ten seconds, so the time
+/// limit is doubled if there are any.
 const WATCHED: usize = 300;
 /// Maximum pause between two faults, in milliseconds.
 const PAUSE_MS: usize = 300;
-/// Number of descriptors that the agent may use in addition to those at the first checkpoint, because connections come and go.
+/// Number of file descriptors by which the agent may exceed its count at the first checkpoint. Connections come and go, so the
+/// count varies.
 const DESCRIPTOR_SLACK: usize = 24;
-/// Maximum number of threads. There are usually a dozen, but opening many namespace files adds up to 64 for some seconds.
+/// Maximum number of threads. The agent usually has a dozen, but starts up to 64 more for some seconds when it opens many
+/// namespace files.
 const THREADS_MAX: usize = 96;
 
 /// Maximum number of report lines to print. The saved report has all lines.

@@ -1,4 +1,4 @@
-//! Resources that a running agent uses, read from `/proc` without asking the agent. See [`Figures::of`].
+//! Resources that a running agent uses. They are read from `/proc`. See [`Figures::of`].
 
 use std::{collections::BTreeSet, fmt, fs};
 
@@ -19,7 +19,7 @@ pub struct Figures {
     pub nsids: usize,
     /// Number of links in the agent's own namespace.
     pub links: usize,
-    /// Inodes of the namespaces that a file descriptor of the process keeps open.
+    /// Inodes of the namespaces that the process keeps open with file descriptors.
     pub held: BTreeSet<u64>,
 }
 
@@ -66,7 +66,7 @@ pub fn effort(pid: i32) -> (u64, u64, u64) {
         .expect("threads of a running process")
         .flatten()
     {
-        // Ignore an error: the thread may have ended since the directory was read.
+        // Ignore errors, because the thread may have ended since the directory was read.
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         switches.0 += status_number(&status, "voluntary_ctxt_switches");
         switches.1 += status_number(&status, "nonvoluntary_ctxt_switches");

@@ -217,7 +217,7 @@ fn request(address: Ipv4Addr, add: bool) -> Vec<u8> {
     bytes
 }
 
-/// Does the same as [`netlink_writes`], but with a single `ip` process. Returns the time per request in µs.
+/// Adds and deletes the same addresses as [`netlink_writes`], but with a single `ip` process. Returns the time per request in µs.
 fn ip_batch() -> f64 {
     let line = |verb: &str| {
         addresses()

@@ -1,10 +1,10 @@
 //! Long-running tests: the agent under random faults, a container that is restarted repeatedly, and the cost of an idle agent.
 //!
-//! Environment variables set the length and size of the three tests. By default each is short, as part of `tests/run`. They
-//! observe only what the agent publishes, what the kernel shows, and the agent's `/proc` files. See [`chaos`].
+//! Environment variables set the length and size of the three tests. By default, each test is short, because `tests/run` includes
+//! it. The tests observe only what the agent publishes, what the kernel shows, and the agent's `/proc` files. See [`chaos`].
 //!
-//! To run an hour of faults in 300 namespaces and 50 containers, then the other two at full length (as root; `LIVE_SEED`
-//! selects another run):
+//! These commands run an hour of faults in 300 namespaces and 50 containers, and then the other two tests at full length. They
+//! need root. `LIVE_SEED` selects another run.
 //!
 //! ```text
 //! ENDURANCE_SECONDS=3600 ENDURANCE_NAMESPACES=300 ENDURANCE_CONTAINERS=50 ENDURANCE_CHECKPOINT_SECONDS=180 \

@@ -9,7 +9,7 @@ use crate::{
     world::{World, in_private_namespaces, ip_address, route, run},
 };
 
-/// Returns the connected and local routes that the agent's addresses should have but the snapshot lacks.
+/// Returns the connected and local routes that belong to the agent's addresses but are missing from the snapshot.
 fn missing_routes(snapshot: &Snapshot) -> Vec<String> {
     let mut missing = Vec::new();
     for state in snapshot.addresses.iter().filter(|state| state.protocol == PROTOCOL) {
@@ -133,7 +133,8 @@ fn adding_an_existing_address_again_restores_only_its_routes() {
     });
 }
 
-/// The agent reads all routes of a namespace at once. If very many of them are foreign, it lets the kernel filter them instead.
+/// The agent usually reads all routes of a namespace. If a namespace has very many foreign routes, the agent lets the kernel
+/// filter them out.
 #[test]
 fn snapshot_does_not_depend_on_the_number_of_foreign_routes() {
     in_private_namespaces(|world| {

@@ -29,7 +29,7 @@ fn close(reference: NamespaceRef, netns: NetnsId, remove: bool, forget: bool) ->
     }
 }
 
-/// The name must not appear before `lo` is up and has its alias, so that nobody sees an incomplete namespace.
+/// The name must not appear before `lo` is up and has its alias. Otherwise, other programs could see an incomplete namespace.
 #[test]
 fn missing_namespace_is_created_as_by_ip_netns_add() {
     in_private_namespaces(|world| {
@@ -39,7 +39,8 @@ fn missing_namespace_is_created_as_by_ip_netns_add() {
         assert_eq!(fs::metadata(named("fresh")).expect("a file").ino(), netns.0);
         assert_eq!(fs::metadata("/run/netns").expect("a directory").permissions().mode() & 0o777, 0o755);
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("mounts");
-        // The last line is the topmost mount. If `ip netns` was used on this machine, the mount made by `ip netns` is below it.
+        // The last line describes the topmost mount. An earlier line can describe a mount that `ip netns` has made on this
+        // machine.
         let line = mounts
             .lines()
             .rfind(|line| line.contains(" /run/netns "))
@@ -267,7 +268,7 @@ fn concurrent_creation_with_ip_netns_add_makes_one_namespace_per_name() {
         let theirs = names.clone();
         std::thread::scope(|scope| {
             let other = scope.spawn(move || {
-                // Ignore an error: `ip` fails if the agent has created the name first.
+                // Ignore errors, because `ip` fails if the agent has created the name first.
                 theirs
                     .iter()
                     .for_each(|name| drop(Command::new("ip").args(["netns", "add", name]).output()));

@@ -10,7 +10,7 @@ use super::{
     world::{PREFIX, World, create_veth, in_private_namespaces, link_names, owned, route, run, set_link},
 };
 
-/// Number of veth pairs. The requests for so many pairs do not fit into one send.
+/// Number of veth pairs. The requests for so many pairs do not fit into a single send call.
 const PAIRS: usize = 250;
 
 fn finish(netns: NetnsId, name: &str) -> KernelOp {

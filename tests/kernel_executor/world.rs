@@ -299,7 +299,7 @@ impl Process {
         Self(child)
     }
 
-    /// Starts `cat` in a new network namespace, and waits for its echo, which shows that `cat` is running there.
+    /// Starts `cat` in a new network namespace. Returns when `cat` has echoed its input, which shows that it is running there.
     pub fn in_new_namespace() -> Self {
         let mut child = Command::new("unshare")
             .args(["--net", "cat"])

@@ -1,5 +1,5 @@
-//! Live tests of an agent that uses a configuration file in addition to its store. It follows the file, but the store has
-//! priority.
+//! Live tests of an agent that uses a configuration file in addition to its store. The agent applies changes to the file, but the
+//! store has priority.
 
 use std::{fs, path::Path};
 
@@ -17,7 +17,7 @@ fn end(name: &str, peer: &str) -> Interface {
     Interface::veth(name, peer, Reference::named("in-file")).host_name(name)
 }
 
-/// Returns a document with a veth pair whose first end has this MTU.
+/// Returns a document that describes a veth pair. `mtu` is the MTU of the first end.
 fn document(mtu: u32) -> String {
     let end = |name: &str, peer: &str, mtu: u32| {
         format!(

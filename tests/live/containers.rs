@@ -206,7 +206,7 @@ async fn a_lost_docker_daemon_changes_nothing_and_is_found_again(mut bench: Benc
 }
 on_both_stores!(a_lost_docker_daemon_changes_nothing_and_is_found_again, 240);
 
-/// When either of two containers restarts, both ends of the veth pair between them are restored.
+/// The agent restores both ends of a veth pair between two containers when either container restarts.
 async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench: Bench) {
     let mut docker = Docker::announced_to(&mut bench);
     docker.start();
@@ -244,7 +244,7 @@ async fn a_pair_between_two_containers_survives_the_restart_of_either(mut bench:
 }
 on_both_stores!(a_pair_between_two_containers_survives_the_restart_of_either, 240);
 
-/// Returns the keys of the desired values that were deleted according to the agent's history.
+/// Returns the keys of the desired values that were deleted, as recorded in the agent's history.
 fn deleted_values(history: &str) -> Vec<String> {
     let records: Vec<serde_json::Value> = serde_json::from_str(history).expect("a list of transactions");
     assert!(records.len() > 1, "the start must be recorded: {history}");

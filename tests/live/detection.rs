@@ -26,8 +26,8 @@ fn right() -> Interface {
     Interface::veth("right", "left", Reference::named("dad-right")).host_name("eth0")
 }
 
-/// Returns the value of the left end as JSON, with the address and this `duplicate_address_detection` (left out if `policy` is
-/// empty).
+/// Returns the left end with its address as JSON. `policy` is the value of `duplicate_address_detection`. An empty `policy` omits
+/// this field.
 fn addressed(policy: &str) -> String {
     let mut value = left().address(ADDRESS).json();
     value.as_object_mut().expect("an object").remove("duplicate_address_detection");
@@ -57,7 +57,7 @@ fn somebody_else_takes_the_address() {
     ip_in(&netns(&right()), &format!("address add {ADDRESS} dev eth0 nodad"));
 }
 
-/// Returns the address of the left end as `ip` shows it; `null` if the address does not exist.
+/// Returns the address of the left end as `ip` shows it, or `null` if the address does not exist.
 fn shown() -> Value {
     let text = ip_in(&netns(&left()), "-j -6 address show dev eth0 scope global");
     let links: Value = serde_json::from_str(&text).expect("ip prints JSON");

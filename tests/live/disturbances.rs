@@ -1,7 +1,7 @@
 //! Table of disturbances: changes that people, programs in containers and other network managers make to a managed network.
 //!
-//! Contains the values to disturb, the disturbances, and the minimum number of writes that repair each of them. The table does
-//! not depend on the implementation of the agent. The rows are in [`TABLE`].
+//! Contains the desired values, the disturbances, and the minimum number of writes that each repair needs. The table does not
+//! depend on the implementation of the agent. The rows are in [`TABLE`].
 
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ pub struct Disturbance {
     pub least: u64,
     /// Maximum number of writes allowed for the repair, and the reason why it exceeds the minimum.
     pub allowed: (u64, &'static str),
-    /// Actions that undo the changes that the agent must not repair. These changes affect nothing that a value describes.
+    /// Actions that undo changes to settings and objects that no value describes. The agent must not repair these changes.
     pub after: &'static [Act],
 }
 

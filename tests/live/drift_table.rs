@@ -176,11 +176,11 @@ async fn start_again(bench: &Bench, world: &mut World) {
         .iter()
         .filter(|name| !LOOKALIKES.contains(&name.as_str()))
     {
-        // Ignore an error: the agent may be removing its own namespaces at the same time.
+        // Ignore errors, because the agent may be removing its own namespaces at the same time.
         command::output("ip", &["netns", "del", name]);
     }
     world.process = Holder::start(None);
-    // Ignore an error: the TAP was deleted with its namespace, unless the agent had moved it back.
+    // Ignore errors, because the TAP no longer exists if it was deleted with its namespace.
     command::output("ip", &["link", "del", "tap7"]);
     bench
         .until_true("the links of the namespaces are deleted", || !ip("-br link").contains("home0"))
@@ -329,7 +329,7 @@ async fn run_table(bench: &Bench, world: &mut World, column: &str) -> Vec<String
     complaints
 }
 
-/// Runs the table once with events and once with sweeps. Similar foreign namespaces must not be touched.
+/// Runs the table once with events and once with sweeps. Foreign namespaces with similar names must not change.
 async fn every_disturbance_is_repaired_with_the_fewest_writes(mut bench: Bench) {
     let mut world = set_up(&mut bench).await;
     let lookalikes = LOOKALIKES.map(|name| PathBuf::from(format!("/run/netns/{name}")));

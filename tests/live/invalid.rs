@@ -35,8 +35,8 @@ fn bystanders() -> Config {
     }
 }
 
-/// Returns a valid veth pair in the namespaces of the invalid values. One of the invalid values requests a host name of this
-/// pair.
+/// Returns a valid veth pair in the namespaces of the invalid values. One invalid value requests a kernel name that a link of
+/// this pair already has.
 fn occupant() -> Config {
     let near = Interface::veth("occupant", "occupant-peer", Reference::named(NEAR)).host_name("same0");
     let far = Interface::veth("occupant-peer", "occupant", Reference::named(FAR)).host_name("same1");

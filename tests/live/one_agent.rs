@@ -1,5 +1,5 @@
-//! Live tests of the label and of signals. A machine can run only one agent per label, even in different namespaces, and a store
-//! can have only one agent per label.
+//! Live tests of the label. Only one agent per label can run on a machine, even in different namespaces, and only
+//! one agent per label can use a store.
 
 use std::net::Ipv4Addr;
 
@@ -118,7 +118,7 @@ impl Elsewhere {
     }
 }
 
-/// Returns the contents and the revision of the key `holder`, which names the agent that holds the label.
+/// Returns the contents and the revision of the key `holder`, which identifies the agent that has claimed the label.
 fn holder(publication: &Publication) -> Option<(serde_json::Value, i64)> {
     let entry = publication.keys.get("holder")?;
     Some((serde_json::from_str(&entry.text).ok()?, entry.revision))
@@ -206,8 +206,8 @@ async fn a_second_agent_on_the_store_is_refused(mut bench: Bench) {
 }
 on_one_store!(a_second_agent_on_the_store_is_refused, Etcd, 120);
 
-/// If a second agent cannot reach the store when it starts, it must find out which agent holds the label before it changes
-/// anything.
+/// A second agent that cannot reach the store at startup must change nothing before it has read which agent has claimed the
+/// label.
 async fn a_second_agent_that_reaches_the_store_late_is_refused(mut bench: Bench) {
     let elsewhere = Elsewhere::new(&bench).await;
     let (config, mut monitor, _) = with_a_pair(&mut bench).await;

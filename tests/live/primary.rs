@@ -81,9 +81,9 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     }
 
     for addresses in [
-        // Apply in turn: another order, a new first address, a list without the new address, and the list with it again. The
-        // agent must not remove the first address alone, because the kernel would then delete the other addresses of the subnet
-        // too.
+        // Apply these lists in turn. They change the order, add a new first address, remove that address, and add it again. The
+        // agent must not remove the first address alone, because the kernel would then also delete the other addresses of the
+        // subnet.
         &["10.1.1.10/24", "10.1.1.9/24"][..],
         &["10.1.1.8/24", "10.1.1.10/24", "10.1.1.9/24"],
         &["10.1.1.10/24", "10.1.1.9/24"],
@@ -114,8 +114,8 @@ async fn the_first_address_of_a_subnet_is_the_primary_one(mut bench: Bench) {
     bench.until_configured_since(&revisions, before).await;
     bench.until_true("the order is as desired", || order(&path) == wanted).await;
 
-    // With a foreign address in the subnet, the agent keeps the current order, because changing it could make the kernel delete
-    // the foreign address.
+    // The agent keeps the current order while the subnet contains a foreign address, because a change of the order could make the
+    // kernel delete the foreign address.
     ip_in(&path, "address add 10.1.1.77/24 dev left");
     let now = ["10.1.1.9/24", "10.1.1.8/24", "10.1.1.10/24"];
     put(&bench, &mut revisions, &now).await;

@@ -72,7 +72,7 @@ async fn until_held(bench: &Bench, what: (usize, usize)) {
     );
 }
 
-/// Returns the time at which the removal of each value was put on hold, by key. The times are those in the published statuses.
+/// Returns the time at which each removal was put on hold, by the key of the value. Reads the times from the published statuses.
 fn held_since(published: &Publication) -> BTreeMap<String, String> {
     let statuses = published.keys.values().filter_map(|published| published.status.as_ref());
     let held = statuses.filter(|status| !status.removal_held_since.is_empty());
@@ -93,7 +93,8 @@ fn assert_silent(monitors: &mut [Monitor], during: &str) {
     }
 }
 
-/// Waits until `netns-agent status` fails and reports that removals are on hold, the reason, and instructions for the user.
+/// Waits until `netns-agent status` fails. Its output must say that removals are on hold, state the reason, and tell the user
+/// what to do.
 async fn until_not_ready(bench: &Bench, evidence: &str) {
     let says_all = || {
         let (code, text) = cli(&["status"]);

@@ -1,4 +1,4 @@
-//! Live tests of pending values: waiting is not a failure, so `apply` and the APIs report it without an error.
+//! Live tests of pending values. A pending value is not a failure, so `apply` and the APIs report it without an error.
 
 use std::process::Output;
 

@@ -149,7 +149,7 @@ async fn found_namespaces_contain_exactly_the_expected_objects(bench: Bench) {
 }
 on_one_store!(found_namespaces_contain_exactly_the_expected_objects, Embedded, 60);
 
-/// A monitor reports each change in its namespace, but neither changes in another namespace nor a ping.
+/// A monitor reports each change in its namespace. It reports neither pings nor changes in other namespaces.
 async fn a_monitor_sees_changes_of_its_namespace_only(bench: Bench) {
     make_by_hand(&bench.label);
     let (left, right) = (Path::new("/run/netns/pair-left"), Path::new("/run/netns/pair-right"));
@@ -179,8 +179,8 @@ async fn a_holder_has_its_own_namespace_and_the_wanted_pid(_bench: Bench) {
 }
 on_one_store!(a_holder_has_its_own_namespace_and_the_wanted_pid, Embedded, 60);
 
-/// The watch of the test harness reports statuses that were stored before it started, and also later changes and deletions,
-/// including those after a crash of etcd.
+/// The watch of the test harness reports the statuses that were stored before it started. It also reports later changes and
+/// deletions, even after a crash of etcd.
 async fn the_watch_follows_the_store_through_its_crash(mut bench: Bench) {
     let key = format!("/vnf-agent/{}/config-status/linux/x", bench.label);
     bench

@@ -1,4 +1,4 @@
-//! The agent under test, as a process.
+//! Runs the agent under test as a process.
 //!
 //! Tests observe the agent only through the store and the kernel.
 
@@ -108,7 +108,7 @@ impl Agent {
         self.process.signal(signal);
     }
 
-    /// Suspends the agent with SIGSTOP, which a process cannot detect.
+    /// Suspends the agent with SIGSTOP, which a process cannot catch or ignore.
     pub fn freeze(&self) {
         self.process.signal(Signal::SIGSTOP);
     }

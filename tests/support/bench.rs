@@ -1,7 +1,7 @@
 //! Test fixture: a store, an agent with its own label, and a watch on what the agent publishes.
 //!
-//! Starts the three in the right order. Each wait either ends with an event or panics with a report. See [`Bench::new`] and
-//! [`Bench::until`].
+//! Starts the store, the watch and the agent in the right order. Each wait either ends with an event or panics with a report. See
+//! [`Bench::new`] and [`Bench::until`].
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -154,7 +154,7 @@ impl Bench {
         self.store.delete(&self.key(rest)).await
     }
 
-    /// Puts every value of a configuration, one put each, in the order of the keys.
+    /// Puts the values of a configuration one by one, in the order of their keys.
     pub async fn put_each(&self, config: &Config) -> Revisions {
         let mut revisions = Revisions::new();
         for (rest, value) in config.entries() {
@@ -226,8 +226,8 @@ impl Bench {
         .await
     }
 
-    /// Waits until the status of every value is CONFIGURED and was published after this revision. Such a status is from an agent
-    /// that was started after this revision.
+    /// Waits until the status of every value is CONFIGURED and was published after this revision. Pass the revision from just
+    /// before an agent's start to exclude the statuses of earlier agents.
     pub async fn until_configured_since(&self, revisions: &Revisions, published_after: i64) {
         self.until("every value is CONFIGURED again by the agent started last", |publication| {
             revisions.iter().all(|(key, revision)| {

@@ -1,4 +1,4 @@
-//! Runs short commands whose result a test needs at once, such as `ip`. [`super::process`] starts long-running ones.
+//! Runs short commands, such as `ip`, and returns their output. [`super::process`] starts long-running programs.
 
 use std::{
     io::Write,
@@ -63,7 +63,7 @@ pub fn ip_batch(netns: &Path, lines: &[&str]) {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run nsenter: {error}"));
     if let Some(mut input) = child.stdin.take() {
-        // Ignore an error: `nsenter` may have ended already, and its own error output is more helpful.
+        // Ignore errors, because `nsenter` may have ended already, and its own error output is more helpful.
         let _ = input.write_all((lines.join("\n") + "\n").as_bytes());
     }
     let output = child.wait_with_output().expect("read the output of ip");
@@ -103,8 +103,7 @@ pub fn ip_batch_json(netns: &Path, lines: &str) -> Result<Vec<serde_json::Value>
         .spawn()
         .map_err(|error| format!("cannot run nsenter: {error}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // Ignore an error: `nsenter` may have ended already (if the namespace does not exist), and its own error output is more
-        // helpful.
+        // Ignore errors, because `nsenter` ends early if the namespace does not exist, and its own error output is more helpful.
         let _ = input.write_all(lines.as_bytes());
     }
     let output = child.wait_with_output().map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Sets of desired values, and a comparison of the kernel's state with the state that these values must lead to.
+//! Sets of desired values, and a comparison of the kernel's state with the state that these values require.
 //!
 //! The values and the model of their effects come from the crate `testbed`, which is independent of the crates under test.
 

@@ -1,8 +1,8 @@
 //! Measures how long it takes to restore an interface after its container is restarted.
 //!
 //! Each measurement starts with Docker's event `start` and stops when the namespace of the container has all desired objects. The
-//! namespace is checked every 100 µs as soon as the PID of the container is known. Because getting the PID takes one or two
-//! milliseconds, a result can be too large by this time, but never too small. The test asserts no times. See [`measure`].
+//! namespace is checked every 100 µs as soon as the PID of the container is known. Getting the PID takes one or two milliseconds,
+//! so a result can be too large by this amount, but is never too small. The test asserts no times. See [`measure`].
 
 use std::{
     collections::HashMap,
@@ -91,7 +91,7 @@ pub async fn measure(restarts: u64) -> Vec<Duration> {
     samples
 }
 
-/// Returns a stream of `start` events: the ID of the container and the time of the event.
+/// Returns a stream of `start` events. Each item contains the ID of the container and the time of the event.
 fn events(docker: &Docker) -> BoxStream<'static, (String, Duration)> {
     let filters = HashMap::from([
         ("type".to_owned(), vec!["container".to_owned()]),
@@ -162,7 +162,8 @@ fn is_complete() -> bool {
     let tells = |file: &str, word: &str| {
         std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)).is_ok_and(|text| text.contains(word))
     };
-    // The form of 10.92.0.0 in /proc/net/route: four bytes in network order, read as a number in host byte order, in hexadecimal.
+    // `/proc/net/route` shows 10.92.0.0 as a hexadecimal number. The kernel reads the four bytes in host byte order, although
+    // they are in network order.
     let network = format!("{:08X}", u32::from_ne_bytes([10, 92, 0, 0]));
     has_address && tells("route", &network) && tells("arp", "02:00:00:00:91:09")
 }

@@ -24,7 +24,7 @@ use nix::{
 };
 use testbed::process::Awaited;
 
-/// Result of a test helper, with any error that has a message.
+/// Result of a test helper. The error can have any type.
 pub type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Name of the image, which contains only `/bin/busybox`.
@@ -38,7 +38,7 @@ const START_TIME_LIMIT: Duration = Duration::from_secs(40);
 /// Time limit for containerd to end after its daemon.
 const CONTAINERD_TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Returns a requirement that is missing to start a daemon, if any.
+/// Returns the first requirement of the daemon that is missing on this machine, or `None` if none is missing.
 pub fn missing_requirement() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("root".to_owned());
@@ -52,7 +52,7 @@ pub fn missing_requirement() -> Option<String> {
         .map(|program| format!("the program {program}"))
 }
 
-/// How a restarted daemon treats containers that outlived it.
+/// What a restarted daemon does with containers that kept running while it was down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Survival {
     /// When the daemon starts again, it ends the containers that outlived it (the default of Docker).
@@ -200,7 +200,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Runs a container without a network that sleeps until it is ended, and returns its id.
+    /// Runs a container that has no network and sleeps until it is ended. Returns the container ID.
     ///
     /// `options` are passed to `docker run`, for example `["--env", "MICROSERVICE_LABEL=web"]`.
     pub fn run_idle(&self, options: &[&str]) -> TestResult<String> {
@@ -262,7 +262,7 @@ impl Daemon {
 
     /// Ends the shims that outlived a crashed daemon, and their containers.
     ///
-    /// Recognizes them by arguments that contain this daemon's directory.
+    /// Recognizes these processes by the daemon's directory in their arguments.
     fn end_leftover_processes(&self) -> TestResult {
         let directory = self.directory.to_string_lossy().into_owned();
         let all: Vec<i32> = fs::read_dir("/proc")?
@@ -280,7 +280,7 @@ impl Daemon {
             .copied()
             .filter(|pid| parent(*pid).is_some_and(|parent| shims.contains(&parent)));
         for pid in shims.iter().copied().chain(below).collect::<Vec<_>>() {
-            // Ignore an error: the process may have ended by itself.
+            // Ignore errors, because the process may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         Ok(())

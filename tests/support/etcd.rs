@@ -1,7 +1,6 @@
 //! A real etcd server for tests, with its own data directory and free loopback ports.
 //!
-//! Ends only processes and removes only files that it created. See [`Etcd::start`]. [`CuttingProxy`] simulates a broken
-//! network.
+//! Ends only its own processes and removes only its own files. See [`Etcd::start`]. [`CuttingProxy`] simulates a broken network.
 
 // Each test binary uses only some of these items.
 #![allow(dead_code)]
@@ -297,7 +296,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary path is UTF-8")
 }
 
-/// TCP proxy that can cut connections and reject new ones.
+/// A TCP proxy that can cut connections and reject new ones.
 pub struct CuttingProxy {
     address: SocketAddr,
     cuts: watch::Sender<usize>,
@@ -381,7 +380,7 @@ impl Drop for CuttingProxy {
 
 async fn forward(mut client: TcpStream, target: SocketAddr) {
     if let Ok(mut server) = TcpStream::connect(target).await {
-        // Ignore an error: either side may disconnect at any time.
+        // Ignore errors, because either end can disconnect at any time.
         let _ = copy_bidirectional(&mut client, &mut server).await;
     }
 }

@@ -1,5 +1,5 @@
-//! Creates foreign namespaces that exist before the agent starts and contain objects that resemble the agent's. Also checks
-//! whether they have changed. See [`found_namespaces`].
+//! Creates foreign namespaces before the agent starts, with objects that resemble the agent's objects. Also checks whether these
+//! namespaces have changed. See [`found_namespaces`].
 
 use std::path::PathBuf;
 

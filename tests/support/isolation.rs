@@ -156,7 +156,7 @@ fn show_new_output(log: &File, text: &mut Vec<u8>) {
     print!("{}", String::from_utf8_lossy(&text[before..]));
 }
 
-/// Prepares the new namespaces: an empty `/run` (and with it `/run/netns`), an overlay on `/etc`, and loopback.
+/// Prepares the new namespaces. Mounts an empty tmpfs on `/run` and an overlay on `/etc`, creates `/run/netns`, and sets `lo` up.
 fn prepare() {
     let none: Option<&str> = None;
     nix::mount::mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("mount a tmpfs on /run");

@@ -176,8 +176,8 @@ impl Monitor {
     }
 }
 
-/// Returns true for changes that the kernel makes by itself: dynamic neighbours, link-local and multicast addresses and
-/// routes.
+/// Returns true for changes that the kernel makes by itself. They affect dynamic neighbours, and link-local and multicast
+/// addresses and routes.
 fn is_kernels_own(message: &RouteNetlinkMessage) -> bool {
     match message {
         // Neighbour resolution adds and changes entries all the time. Only people and agents add permanent ones.
@@ -209,7 +209,7 @@ fn is_multicast(neighbour: &NeighbourMessage) -> bool {
         .any(|attribute| matches!(attribute, NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) if address.is_multicast()))
 }
 
-/// Describes a change in one line. For a link, it shows only a few attributes, because a whole message fills a screen.
+/// Describes a change in one line. Shows only a few attributes of a link, because a whole message fills a screen.
 fn describe(message: &RouteNetlinkMessage) -> String {
     let link_text = |verb: &str, link: &rtnetlink::packet_route::link::LinkMessage| {
         let shown: Vec<String> = link

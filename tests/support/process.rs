@@ -167,7 +167,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Best effort: the process ends with the test's PID namespace anyway.
+        // Ignore errors, because the process ends with the test's PID namespace anyway.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

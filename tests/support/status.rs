@@ -64,7 +64,7 @@ impl ValueStatus {
     }
 }
 
-/// Deserializes a 64-bit integer. In protobuf JSON it is a decimal string; plain numbers are accepted too.
+/// Deserializes a 64-bit integer from a decimal string, as in protobuf JSON, or from a number.
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     match serde_json::Value::deserialize(deserializer)? {
         serde_json::Value::String(text) => text.parse().map_err(serde::de::Error::custom),
@@ -144,8 +144,7 @@ impl StatusWatch {
         let prefix = format!("/vnf-agent/{label}/");
         let task = tokio::spawn(async move {
             loop {
-                // Ignore the result, because all keys are read again after any end of the watch, and the next watch starts from
-                // that revision.
+                // Ignore the result, because the next call reads all keys again before it starts a new watch.
                 let _ = follow(client.clone(), &prefix, &sender).await;
                 if sender.is_closed() {
                     return;

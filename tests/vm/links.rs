@@ -115,7 +115,7 @@ fn switch() -> Vec<Value> {
     values
 }
 
-/// Ports of one VLAN, tagged or not, reach each other, but they reach no port of another VLAN. A restart changes nothing.
+/// Tagged and untagged ports of one VLAN reach each other, but not the ports of other VLANs. A restart changes nothing.
 ///
 /// The agent repairs VLANs that are added or deleted by hand.
 async fn vlans_of_a_bridge_are_kept_apart(mut bench: Bench) {

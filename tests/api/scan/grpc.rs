@@ -1,5 +1,5 @@
-//! Calls that the gRPC API rejects, both without TLS and with TLS, client certificates and tokens. Also tests the limits on
-//! request rate and connections. See [`of_calls`].
+//! Tests calls that the gRPC API must reject. They are sent without TLS, and again with TLS and client certificates. Also tests
+//! the limits on request rate and connections. See [`of_calls`].
 
 use std::collections::HashMap;
 

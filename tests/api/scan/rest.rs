@@ -1,4 +1,5 @@
-//! Requests that the REST API rejects, both without TLS and with TLS, client certificates and tokens. See [`of_requests`].
+//! Tests requests that the REST API must reject. They are sent without TLS, and again with TLS and client certificates. See
+//! [`of_requests`].
 
 use super::{
     EXPIRED, GOOD, READER, Scan, UNKNOWN, Welcome, scanned,

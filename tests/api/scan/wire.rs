@@ -55,7 +55,7 @@ async fn until_closed(stream: impl AsyncRead + Unpin) -> String {
 
 async fn bytes_until_closed(mut stream: impl AsyncRead + Unpin) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Ignore an error: data that arrived before a connection reset is returned too.
+    // Ignore errors, because data that arrived before a connection reset is returned too.
     let _ = timeout(TIME_LIMIT, stream.read_to_end(&mut bytes)).await.expect("it is closed");
     bytes
 }
@@ -84,7 +84,7 @@ pub async fn say_for_frames(target: Target, bytes: impl AsRef<[u8]>) -> String {
 /// Sends these bytes, and returns everything received until the listener closes the connection.
 pub async fn say(target: Target, bytes: impl AsRef<[u8]>) -> String {
     let mut stream = target.open().await;
-    // Ignore an error: the listener may close the connection before it has read everything.
+    // Ignore errors, because the listener can close the connection before it has read everything.
     let _ = stream.write_all(bytes.as_ref()).await;
     until_closed(stream).await
 }
@@ -97,7 +97,7 @@ pub async fn say_and_leave(target: Target, bytes: impl AsRef<[u8]>) -> String {
     until_closed(stream).await
 }
 
-/// Sends `first` at once, then the bytes of `drops` over and over, with a pause after each byte.
+/// Sends `first` at once, and then repeats the bytes of `drops` until the connection closes. Pauses after each of these bytes.
 pub async fn dribble(target: Target, first: impl AsRef<[u8]>, drops: impl AsRef<[u8]>) -> String {
     let (reader, mut writer) = tokio::io::split(target.open().await);
     let _ = writer.write_all(first.as_ref()).await;

@@ -1,7 +1,7 @@
-//! Faults caused by users: values are put, changed, deleted and made invalid.
+//! Faults that users cause. Values are put, changed, deleted and made invalid.
 //!
-//! Writes the values to the store and remembers them. A fault may put values that contradict each other, but then it also
-//! resolves the contradiction. See [`Chaos::write`].
+//! Writes the values to the store and records them. A fault that puts contradictory values also resolves the contradiction. See
+//! [`Chaos::write`].
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -158,7 +158,7 @@ impl Chaos {
         Some(format!("{reference:?}: {}", done.join("; ")))
     }
 
-    /// Writes these values, either in one transaction or one by one, and remembers them.
+    /// Writes these values, either in one transaction or one by one, and records them.
     pub(super) async fn write(&mut self, changes: Vec<(Slot, Option<Value>)>) {
         let together = self.random.below(2) == 0;
         let chunk = if together { 100 } else { 1 };

@@ -1,7 +1,7 @@
 //! Expected statuses and kernel state for the desired values, once the agent and the kernel have nothing left to do.
 //!
-//! Resolves the namespace references of the values, and compares the model of `testbed::expected` with the published statuses and
-//! the kernel, without using the agent's code. See [`Expectation::of`].
+//! Resolves the namespace references of the values, and computes the expected state with the model in `testbed::expected`, which
+//! shares no code with the agent. Compares this state with the published statuses and the kernel. See [`Expectation::of`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},

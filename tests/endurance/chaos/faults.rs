@@ -219,7 +219,7 @@ impl Chaos {
         let all = self.places.which(|kind| matches!(kind, Kind::File { .. }));
         let number = pick_gone_or_any(&mut self.random, &self.places, &all)?;
         let replaced = self.random.below(3) == 0;
-        // With a probability of one third, mount an existing namespace, so that it gets an additional name.
+        // Mount an existing namespace with a probability of one third. The namespace then has one more name.
         let others = self.places.which(|kind| !matches!(kind, Kind::Own | Kind::File { .. }));
         let other = if self.random.below(3) == 0 {
             pick(&mut self.random, &others)

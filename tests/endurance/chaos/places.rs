@@ -1,4 +1,4 @@
-//! Namespaces for the interfaces of the chaos test, with every kind of reference.
+//! Namespaces in which the chaos test puts interfaces. Values use every kind of reference to refer to them.
 //!
 //! Creates and removes namespaces, processes and containers, and tracks which of them exist. See [`Places`].
 
@@ -24,7 +24,7 @@ use crate::support::{
 /// Directory that contains the namespace files.
 const FILES: &str = "/run/live/netns-files";
 
-/// The kind of reference by which values refer to a namespace, and the test's data about the namespace.
+/// The way in which values refer to a namespace, and the data that the test stores about the namespace.
 pub enum Kind {
     /// The agent's own namespace.
     Own,
@@ -52,7 +52,7 @@ pub enum Kind {
         label: String,
         /// ID of the container.
         id: String,
-        /// PID of the container's main process; 0 while the container is not running.
+        /// PID of the container's main process, or 0 while the container is not running.
         pid: i32,
     },
 }
@@ -161,7 +161,7 @@ impl Places {
         Ok(places)
     }
 
-    /// Runs `ip netns add`. Returns true if the command succeeded; the namespace is then foreign.
+    /// Adds a foreign named namespace with `ip netns add`. Returns true if the command succeeded.
     pub fn add_foreign(&mut self, name: &str) -> bool {
         let added = command::output("ip", &["netns", "add", name]).status.success();
         if added && let Some(inode) = inode(Path::new(&format!("/run/netns/{name}"))) {
@@ -172,7 +172,7 @@ impl Places {
 
     /// Runs `ip netns del`.
     pub fn delete_named(&mut self, name: &str) {
-        // Ignore an error: the name may not exist.
+        // Ignore errors, because the name may not exist.
         let _ = command::output("ip", &["netns", "del", name]);
         self.foreign.remove(name);
     }

@@ -80,7 +80,7 @@ impl Chaos {
             0 => format!("address del {} dev {host_name}", some_address?),
             1 => format!("address flush dev {host_name}"),
             2 => format!("-4 address flush dev {host_name}"),
-            // Flush only routes with the agent's protocol, because nobody would restore routes that the kernel created.
+            // Flush only routes with the agent's protocol. Nothing would restore the routes that the kernel created.
             3 => format!("route flush dev {host_name} proto 158"),
             4 => format!("-6 route flush dev {host_name} proto 158"),
             5 => format!("neighbour flush dev {host_name} nud permanent"),

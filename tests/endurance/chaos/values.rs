@@ -59,7 +59,7 @@ pub enum Slot {
     },
 }
 
-/// A value that the test puts under a key, valid or not.
+/// A valid or invalid value that the test puts under a key.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Value {
     /// An interface.
@@ -118,7 +118,8 @@ fn address(block: usize, pair: usize, host: usize) -> String {
     format!("10.{}.{}.{host}", block + pair / 256, pair % 256)
 }
 
-/// Returns an IPv6 address in the subnet of a veth pair. Adding 1 to the number avoids a zero, which iproute2 would omit.
+/// Returns an IPv6 address in the subnet of a veth pair. The second group is the pair number plus 1, because iproute2 would omit
+/// a zero.
 fn address6(pair: usize, host: usize) -> String {
     format!("fd00:{:x}::{host}", pair + 1)
 }
@@ -303,7 +304,7 @@ impl Catalogue {
         }
     }
 
-    /// Gives an interface another host name if another interface already has the same host name.
+    /// Gives an interface a different kernel name if another interface already has its kernel name.
     pub fn with_free_name(&self, slot: &Slot, value: Value) -> Value {
         let Value::Interface(mut interface) = value else { return value };
         let is_taken = |name: &String| {

@@ -51,8 +51,8 @@ fn a_key(text: &str) {
     }
 }
 
-/// Checks that a valid label is exactly one segment of the agent's prefix, so that no prefix is the beginning of another agent's
-/// prefix.
+/// Checks that a valid label is exactly one segment of the agent's prefix. Otherwise, the prefix of one agent could be the
+/// beginning of another agent's prefix.
 fn a_label(text: &str) {
     if check_label(text).is_ok() {
         let prefix = agent_prefix(text);

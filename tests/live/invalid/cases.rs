@@ -9,9 +9,9 @@ use crate::support::config::{Interface, Reference};
 
 /// The way to correct an invalid value.
 pub enum Correction {
-    /// A valid value under the same key.
+    /// Put a valid value under the same key.
     Put(Box<Interface>),
-    /// Delete the key, because no value is valid under this key, or a valid value would need other values.
+    /// Delete the key. Either no value is valid under this key, or a valid value would need other values.
     Delete,
 }
 
