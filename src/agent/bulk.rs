@@ -13,7 +13,7 @@ const OPERATIONS: usize = 100;
 const QUIET: Duration = Duration::from_millis(40);
 /// Maximum duration of a bulk change. The next batch can start another bulk change.
 ///
-/// It is expensive to end a bulk change in the middle of a large change, because reading 1,000 namespaces with 20 links each
+/// Ending a bulk change while operations are still being started is expensive, because reading 1,000 namespaces with 20 links each
 /// takes 3 s.
 const LONGEST: Duration = Duration::from_secs(30);
 

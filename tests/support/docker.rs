@@ -61,7 +61,7 @@ pub enum Survival {
     TakenOver,
 }
 
-/// A Docker daemon with its own directory. On drop, the daemon is ended and the directory is removed.
+/// A Docker daemon with its own directory. Dropping it kills the daemon and removes the directory.
 #[derive(Debug)]
 pub struct Daemon {
     directory: PathBuf,

@@ -13,7 +13,7 @@ const INSIDE: &str = "NETNS_AGENT_TEST_INSIDE";
 /// Interval at which the output of a running test is shown.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
-/// Scratch directory of a test, on its own `/run`.
+/// Scratch directory of a test, on the private `/run` of the test.
 const SCRATCH: &str = "/run/live";
 
 /// Runs `scenario` in its own namespaces.

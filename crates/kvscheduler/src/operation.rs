@@ -61,7 +61,7 @@ pub struct Wait {
     pub message: String,
 }
 
-/// Kind of a failure, which determines how the value is treated.
+/// Failure kind, which determines how the scheduler treats the value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultKind {
     /// The value can never be applied. It is INVALID until it is changed or [`super::Scheduler::probe`] is called.

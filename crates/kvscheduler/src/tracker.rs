@@ -399,7 +399,7 @@ impl<D: Domain> Scheduler<D> {
         }
     }
 
-    /// Assigns the pending work of a node to a transaction that names its key.
+    /// Assigns the pending work of a node to a transaction that changes the same key.
     pub(super) fn take_over(&mut self, id: NodeId, txn: TxnId) {
         self.queue.reassign(&mut self.graph, id, txn);
         let trace = &mut self.graph[id].trace;

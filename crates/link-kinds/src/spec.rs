@@ -395,7 +395,7 @@ impl Role {
 pub struct Mtu {
     /// Smallest MTU that a link of the kind can have.
     pub min: u32,
-    /// Largest MTU that a link of the kind can have.
+    /// Largest MTU that a link of this kind can have.
     pub max: u32,
     /// MTU of an interface for which the user sets no MTU.
     pub default: MtuDefault,

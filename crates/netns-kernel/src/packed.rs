@@ -214,7 +214,7 @@ fn request(op: &KernelOp, found: &LinkState) -> Option<(Change, Option<LinkState
         KernelOp::SetLink { .. } if found.alias.ends_with(ADOPTED_MARK) => return None,
         KernelOp::SetLink { changes, .. } => return change_link(changes, found),
         KernelOp::AddAddress { address, detection, .. } => address::add(index, address, *detection, false),
-        // The kernel can store a different entry on links of this kind. Only the normal path reads the entry back.
+        // On links of this kind, the kernel may store another entry than the requested one. Only an unpacked task reads the entry back.
         KernelOp::SetNeighbour { .. } if !neighbour::is_kept_on(found) => return None,
         KernelOp::SetNeighbour { address, mac, .. } => neighbour::set(index, *address, *mac, false),
         KernelOp::AddRoute { route, .. } => route::add(index, route, false),

@@ -335,7 +335,7 @@ impl Namespaces {
         }
         match self.finder.find(&NamespaceRef::Named(name.to_owned())) {
             Ok(now) if now.netns == netns => self.finder.directory.remove(name),
-            // The name now leads to another namespace, so do not delete it.
+            // The name now refers to another namespace, so keep the name.
             Ok(_) => Ok(()),
             Err(failure) if matches!(failure.kind, FailureKind::Unavailable | FailureKind::Unusable) => Ok(()),
             Err(failure) => Err(failure),

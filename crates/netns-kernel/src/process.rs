@@ -83,7 +83,7 @@ pub(super) struct Identity {
 pub(super) struct Meant {
     /// Start time in clock ticks after boot.
     start_time: u64,
-    /// True if the process has ended. A process that now has the same PID is then a different process.
+    /// True if the process has ended. A running process with this PID is then a different process.
     ended: bool,
 }
 

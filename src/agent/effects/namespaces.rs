@@ -64,7 +64,7 @@ pub struct Namespaces {
     /// Open namespaces with [`Attribution::Unattributed`]. Kept as a separate set, because all of them are needed at every change
     /// of the desired state.
     unattributed: BTreeSet<NetnsId>,
-    /// True if an operation or decision may have revealed the owner of an object after the unattributed namespaces were last read.
+    /// True if an object whose owner was unknown may have an owner now. The unattributed namespaces must then be read again.
     learned: bool,
 }
 

@@ -161,7 +161,7 @@ impl Places {
         Ok(places)
     }
 
-    /// Adds a foreign named namespace with `ip netns add`. Returns true if the command succeeded.
+    /// Adds a named namespace that does not belong to the agent, with `ip netns add`. Returns true if the command succeeded.
     pub fn add_foreign(&mut self, name: &str) -> bool {
         let added = command::output("ip", &["netns", "add", name]).status.success();
         if added && let Some(inode) = inode(Path::new(&format!("/run/netns/{name}"))) {
