@@ -36,9 +36,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use self::{connection::ConnectionArgs, output::OutputArgs};
 use crate::config::RunArgs;
 
+/// Version of the program with its commit, as printed by `--version`. Determined by `build.rs`.
+const VERSION: &str = env!("NETNS_AGENT_VERSION");
+
 /// Declarative networking for Linux network namespaces and containers.
 #[derive(Parser, Debug)]
-#[command(name = "netns-agent", version, about, max_term_width = 120, after_help = failure::EXIT_CODES)]
+#[command(name = "netns-agent", version = VERSION, about, max_term_width = 120, after_help = failure::EXIT_CODES)]
 pub struct Arguments {
     /// Options of the client commands.
     #[command(flatten)]
