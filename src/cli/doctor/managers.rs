@@ -20,6 +20,17 @@ const NETWORKD: [&str; 4] = [
     "etc/systemd",
 ];
 
+/// Files of `packaging/` that keep network managers away from the links of the agent, each in all directories that may contain it.
+const UDEV_RULES: [&str; 2] = ["etc/udev/rules.d/70-netns-agent.rules", "usr/lib/udev/rules.d/70-netns-agent.rules"];
+const NETWORK_FILE: [&str; 2] = [
+    "etc/systemd/network/10-netns-agent.network",
+    "usr/lib/systemd/network/10-netns-agent.network",
+];
+const LINK_FILE: [&str; 2] = [
+    "etc/systemd/network/10-netns-agent.link",
+    "usr/lib/systemd/network/10-netns-agent.link",
+];
+
 /// Programs that configure addresses and routes on every link, each with a remedy.
 const GREEDY: [(&str, &str); 2] = [
     (
@@ -59,6 +70,12 @@ fn network_manager(machine: &Machine) -> Option<Finding> {
         return None;
     }
     let name = "NetworkManager";
+    if has_file(machine, &UDEV_RULES) {
+        return Some(Finding::ok(
+            name,
+            "running, and ignores the links that the agent creates (70-netns-agent.rules)",
+        ));
+    }
     let left_alone = lines(machine, &NETWORK_MANAGER).any(|line| line.starts_with("unmanaged-devices"));
     Some(match left_alone {
         true => Finding::ok(name, "running, and configured to ignore some devices (unmanaged-devices)"),
@@ -68,8 +85,8 @@ fn network_manager(machine: &Machine) -> Option<Finding> {
             "running, and may configure links that the agent creates in the host namespace",
         )
         .remedy(
-            "add unmanaged-devices=type:veth;type:dummy;type:vrf to section [keyfile] of \
-             /etc/NetworkManager/conf.d/netns-agent.conf, then run: systemctl reload NetworkManager",
+            "install packaging/70-netns-agent.rules into /usr/lib/udev/rules.d; or add unmanaged-devices=type:veth;type:dummy;type:vrf to \
+             section [keyfile] of /etc/NetworkManager/conf.d/netns-agent.conf, then run: systemctl reload NetworkManager",
         ),
     })
 }
@@ -85,23 +102,31 @@ fn networkd(machine: &Machine) -> Option<Finding> {
             .map(|rest| rest.trim_start_matches([' ', '=']).to_lowercase());
         value.is_some_and(|value| ["no", "false", "off", "0"].contains(&value.as_str()))
     });
-    Some(match keeps_routes {
-        true => Finding::ok(name, "running, and keeps foreign routes (ManageForeignRoutes)"),
+    if keeps_routes {
+        return Some(Finding::ok(name, "running, and keeps foreign routes (ManageForeignRoutes)"));
+    }
+    let remedy = "add ManageForeignRoutes=no to section [Network] of /etc/systemd/networkd.conf.d/netns-agent.conf, then run: systemctl \
+                  restart systemd-networkd";
+    let ignores_links = has_file(machine, &UDEV_RULES) && has_file(machine, &NETWORK_FILE);
+    Some(match ignores_links {
+        true => Finding::new(
+            name,
+            Verdict::Note,
+            "running, and ignores the links that the agent creates (10-netns-agent.network), but removes foreign routes from its own links",
+        )
+        .remedy(format!("only if the agent has routes through EXISTING interfaces: {remedy}")),
         false => Finding::new(
             name,
             Verdict::Warning,
             "running, and removes foreign routes, such as those of the agent, from links that it manages",
         )
-        .remedy(
-            "add ManageForeignRoutes=no to section [Network] of /etc/systemd/networkd.conf.d/netns-agent.conf, then run: \
-             systemctl restart systemd-networkd",
-        ),
+        .remedy(remedy),
     })
 }
 
 /// Checks whether udev changes the MAC address of a new link shortly after its creation. The default policy of systemd does this.
 fn udev(machine: &Machine) -> Option<Finding> {
-    if !machine.runs("systemd-udevd") {
+    if !machine.runs("systemd-udevd") || (has_file(machine, &UDEV_RULES) && has_file(machine, &LINK_FILE)) {
         return None;
     }
     let default = machine
@@ -118,6 +143,11 @@ fn udev(machine: &Machine) -> Option<Finding> {
              affected",
         )
     })
+}
+
+/// Returns whether one of these files exists.
+fn has_file(machine: &Machine, paths: &[&str]) -> bool {
+    paths.iter().any(|path| machine.read(path).is_some())
 }
 
 /// Returns all lines of the `.conf` files in these directories.
@@ -148,6 +178,8 @@ mod tests {
         let manager = ("proc/7/comm", "NetworkManager\n");
         let found = verdicts(&[manager]);
         assert_eq!(found, [("NetworkManager".to_owned(), Verdict::Warning)]);
+        let rules = ("usr/lib/udev/rules.d/70-netns-agent.rules", "# rules\n");
+        assert_eq!(verdicts(&[manager, rules]), [("NetworkManager".to_owned(), Verdict::Ok)]);
         let reported = ("etc/NetworkManager/conf.d/x.conf", "[keyfile]\nunmanaged-devices=type:veth\n");
         assert_eq!(verdicts(&[manager, reported]), [("NetworkManager".to_owned(), Verdict::Ok)]);
     }
@@ -168,11 +200,30 @@ mod tests {
     }
 
     #[test]
+    fn networkd_that_ignores_the_links_of_the_agent_is_a_note() {
+        let files = [
+            ("proc/9/comm", "systemd-network\n"),
+            ("usr/lib/udev/rules.d/70-netns-agent.rules", "# rules\n"),
+            ("usr/lib/systemd/network/10-netns-agent.network", "[Match]\n"),
+        ];
+        assert_eq!(verdicts(&files), [("systemd-networkd".to_owned(), Verdict::Note)]);
+        assert_eq!(verdicts(&files[..2]), [("systemd-networkd".to_owned(), Verdict::Warning)]);
+    }
+
+    #[test]
     fn mac_address_policy_of_udev_is_a_note() {
         let files = [
             ("proc/3/comm", "systemd-udevd\n"),
             ("usr/lib/systemd/network/99-default.link", "[Link]\nMACAddressPolicy=persistent\n"),
         ];
         assert_eq!(verdicts(&files), [("systemd-udevd".to_owned(), Verdict::Note)]);
+        let packaged = [
+            ("usr/lib/udev/rules.d/70-netns-agent.rules", "# rules\n"),
+            ("usr/lib/systemd/network/10-netns-agent.link", "[Match]\n"),
+        ];
+        assert_eq!(
+            verdicts(&[&files[..], &packaged].concat()),
+            [("network managers".to_owned(), Verdict::Ok)]
+        );
     }
 }
