@@ -159,6 +159,18 @@ pub enum ConfigError {
 }
 
 impl RunArgs {
+    /// Returns all environment variables that set a flag, each with the name of the flag.
+    pub fn variables() -> Vec<(String, String)> {
+        let list = Layer::augment_args(Command::default());
+        let of_flags = list.get_arguments().filter_map(|flag| {
+            let variable = flag.get_env()?.to_string_lossy().into_owned();
+            Some((variable, flag.get_long()?.to_owned()))
+        });
+        std::iter::once((given::CONFIG_FILE.to_owned(), "config".to_owned()))
+            .chain(of_flags)
+            .collect()
+    }
+
     /// Merges flags, environment, file and defaults, and validates the result.
     ///
     /// `environment` returns the value of an environment variable. Empty variables count as unset.

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::{
     ClientArgs,
-    completion::{self, CompletionArgs, ManArgs},
+    completion::{self, CompletionArgs},
     configuration::{self, ApplyArgs, ConfirmArgs, DeleteArgs, PlanArgs},
     connection::Agent,
     describe::{self, KeyArgs},
@@ -18,6 +18,7 @@ use super::{
     history::{self, HistoryArgs, ResyncArgs},
     kvdb::{self, KvdbArgs},
     log::{self, LogCommand},
+    manual::{self, ManArgs},
     model::{self, ModelCommand},
     output::Output,
     removals::{self, RemovalsCommand},
@@ -82,7 +83,7 @@ pub fn run(command: &ClientCommand, args: &ClientArgs) -> ExitCode {
     let outcome = match command {
         ClientCommand::Model(command) => model::run(command, &output),
         ClientCommand::Completion(args) => completion::completion(args, &output),
-        ClientCommand::Man(args) => completion::man(args, &output),
+        ClientCommand::Man(args) => manual::man(args, &output),
         _ => tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -19,6 +19,7 @@ mod graph;
 mod history;
 mod kvdb;
 mod log;
+mod manual;
 mod model;
 mod moment;
 mod names;

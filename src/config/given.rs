@@ -13,6 +13,9 @@ use clap::{Args, Command};
 
 use super::{ConfigError, layer::Layer};
 
+/// Environment variable with the path of the configuration file.
+pub(super) const CONFIG_FILE: &str = "CONFIG_FILE";
+
 /// Layer that a setting's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -110,7 +113,7 @@ impl<'a> Layers<'a> {
     pub fn new(flags: Layer, environment: Environment<'a>) -> Result<Self, ConfigError> {
         let path = match &flags.config {
             Some(path) => Some(path.clone()),
-            None => from_environment("CONFIG_FILE", environment)?.map(|given| given.value.into()),
+            None => from_environment(CONFIG_FILE, environment)?.map(|given| given.value.into()),
         };
         Ok(Layers {
             file: path.map_or_else(|| Ok(Layer::default()), |path| read_file(&path))?,

@@ -95,7 +95,7 @@ fn every_command_has_a_manual_page() {
         let page = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
         assert!(page.contains(".SH SYNOPSIS"), "{command}");
     }
-    assert!(text(&["man"]).contains("Exit codes"));
+    assert!(text(&["man"]).contains("EXIT STATUS"));
 }
 
 #[test]
