@@ -302,9 +302,11 @@ fn debian_package_neither_enables_nor_starts_the_service() {
     let deb = debian_metadata();
     assert_eq!(
         deb["systemd-units"],
-        serde_json::json!({"enable": false, "start": false, "restart-after-upgrade": true, "stop-on-upgrade": false})
+        serde_json::json!({"enable": false, "start": false, "restart-after-upgrade": false, "stop-on-upgrade": false})
     );
     assert_eq!(deb["depends"], "init-system-helpers (>= 1.54~)");
+    // The restart after an upgrade waits until the agent is in sync, but not for ever.
+    assert!(read("packaging/debian/postinst").contains("timeout 60 deb-systemd-invoke try-restart netns-agent.service"));
 }
 
 #[test]
