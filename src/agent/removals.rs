@@ -188,8 +188,8 @@ impl Removals {
                     self.carry_out(self.hold.accepted(), None, noted).await;
                 }
             }
-            SourceEvent::Disconnected { message } => warn!("store unreachable, the last desired state stays in effect: {message}"),
-            SourceEvent::Reconnected => info!("store reachable again"),
+            SourceEvent::Disconnected { message } => warn!("no changes from the store, so the last desired state stays in effect: {message}"),
+            SourceEvent::Reconnected => info!("changes from the store arrive again"),
         }
     }
 

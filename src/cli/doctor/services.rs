@@ -12,6 +12,7 @@ use http_body_util::Empty;
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
+use tonic::{Code, Status};
 
 use super::{Finding, Verdict};
 use crate::cli::{connection::Agent, kvdb::innermost, output::visible};
@@ -80,17 +81,27 @@ async fn etcd(args: &ServiceArgs, time_limit: Duration) -> Finding {
         let status = client.maintenance_client().status().await?;
         Ok::<String, etcd_client::Error>(status.version().to_owned())
     };
-    let trouble = |words: String| {
-        Finding::new("etcd", Verdict::Warning, format!("{endpoints}: {words}")).remedy(
+    let warning = |words: &str| Finding::new("etcd", Verdict::Warning, format!("{endpoints}: {words}"));
+    let trouble = |words: &str| {
+        warning(words).remedy(
             "start etcd, or correct --etcd-endpoints; the agent applies nothing until it is connected. This check does not use TLS or \
              authentication",
         )
     };
     match timeout(time_limit, requested).await {
         Ok(Ok(version)) => Finding::ok("etcd", format!("version {} available at {endpoints}", visible(&version))),
-        Ok(Err(error)) => trouble(innermost(&error)),
-        Err(_) => trouble(format!("no response within {} s", time_limit.as_secs())),
+        Ok(Err(etcd_client::Error::GRpcStatus(status))) if is_answer(&status) => warning(status.message()).remedy(
+            "etcd runs, but refused this check, which uses neither a user nor a client certificate; `netns-agent kvdb list` checks the \
+             settings of the agent",
+        ),
+        Ok(Err(error)) => trouble(&innermost(&error)),
+        Err(_) => trouble(&format!("no response within {} s", time_limit.as_secs())),
     }
+}
+
+/// Returns whether etcd itself sent this status. If there is no connection, the client makes a status with one of the other codes.
+fn is_answer(status: &Status) -> bool {
+    !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded)
 }
 
 async fn the_agent(agent: &Agent, time_limit: Duration) -> Finding {
