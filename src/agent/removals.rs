@@ -188,7 +188,9 @@ impl Removals {
                     self.carry_out(self.hold.accepted(), None, noted).await;
                 }
             }
-            SourceEvent::Disconnected { message } => warn!("no changes from the store, so the last desired state stays in effect: {message}"),
+            SourceEvent::Disconnected { message } => {
+                warn!("no changes from the store, so the last desired state stays in effect: {message}")
+            }
             SourceEvent::Reconnected => info!("changes from the store arrive again"),
         }
     }

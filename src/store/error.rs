@@ -45,7 +45,7 @@ impl StoreErrorKind {
             Self::PermissionDenied => {
                 " (grant a role of the etcd user, which --etcd-user or the client certificate names, readwrite access to this prefix: \
                  etcdctl role grant-permission --prefix)"
-            },
+            }
             Self::LeaseNotFound => " (the agent obtains a new lease and publishes everything again)",
             Self::Exhausted => " (to free space in the store, compact and defragment it, then run `etcdctl alarm disarm`)",
             Self::Configuration | Self::Refused | Self::Compacted | Self::Other => "",

@@ -101,7 +101,10 @@ async fn etcd(args: &ServiceArgs, time_limit: Duration) -> Finding {
 
 /// Returns whether etcd itself sent this status. If there is no connection, the client makes a status with one of the other codes.
 fn is_answer(status: &Status) -> bool {
-    !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded)
+    !matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+    )
 }
 
 async fn the_agent(agent: &Agent, time_limit: Duration) -> Finding {
