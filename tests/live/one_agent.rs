@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use crate::{
     on_one_store,
     support::{
-        agent::LOG,
+        agent::{LOG, program},
         bench::{Bench, Revisions},
         command,
         config::{Config, Interface, Reference},
@@ -18,12 +18,11 @@ use crate::{
     },
 };
 
-const AGENT: &str = env!("CARGO_BIN_EXE_netns-agent");
-
 /// Tries to start another agent with this label in other namespaces, and returns its exit code and output.
 fn second(label: &str, unshared: &[&str]) -> (Option<i32>, String) {
+    let program = program();
     let agent = format!(
-        "mount -t tmpfs none /run 2>/dev/null; exec timeout 20 {AGENT} run --microservice-label {label} --data-dir /tmp/second-$$ \
+        "mount -t tmpfs none /run 2>/dev/null; exec timeout 20 {program} run --microservice-label {label} --data-dir /tmp/second-$$ \
          --embedded-listen 127.0.0.1:0 --http-listen off --grpc-listen off --docker-host unix:///nowhere"
     );
     let shared_run = format!("exec {}", agent.split_once("exec ").map_or("", |(_, agent)| agent));
@@ -100,8 +99,9 @@ impl Elsewhere {
     /// Starts the second agent in its own PID, mount and network namespaces.
     fn start(&self, log: &str) -> Process {
         let agent = format!(
-            "mount -t tmpfs none /run; exec {AGENT} run --microservice-label {} --data-dir /run/data \
+            "mount -t tmpfs none /run; exec {} run --microservice-label {} --data-dir /run/data \
              --etcd-endpoints {} --http-listen off --grpc-listen off --docker-host unix:///nowhere",
+            program(),
             self.label,
             self.proxy.url()
         );

@@ -9,6 +9,7 @@ use std::{
 use crate::{
     on_both_stores, on_one_store,
     support::{
+        agent::program,
         bench::Bench,
         command,
         config::{Config, Interface, Reference, Route},
@@ -17,8 +18,6 @@ use crate::{
         status::Publication,
     },
 };
-
-const AGENT: &str = env!("CARGO_BIN_EXE_netns-agent");
 
 fn config() -> Config {
     Config {
@@ -50,7 +49,7 @@ async fn applied(bench: &mut Bench) -> Vec<Monitor> {
 
 /// Runs `netns-agent` with these arguments. Returns the exit code, and standard output followed by standard error.
 fn cli(arguments: &[&str]) -> (i32, String) {
-    let output = command::output(AGENT, arguments);
+    let output = command::output(&program(), arguments);
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     (output.status.code().unwrap_or(-1), text.concat())
 }
