@@ -68,7 +68,7 @@ use crate::{
 use data_dir::DataDir;
 use etcd_embedded as embedded;
 use listener::Serving;
-use netns_kernel::{Executor, ExecutorConfig, NetnsId, open_files::OpenFiles};
+use netns_kernel::{DescriptorStore, Executor, ExecutorConfig, NetnsId, open_files::OpenFiles};
 
 use self::{
     claim::{Claim, ClaimOptions},
@@ -320,7 +320,7 @@ fn start_reports(
 
 fn executor_config(settings: &Settings, manager: &ServiceManager, event_sender: mpsc::UnboundedSender<NetnsId>) -> ExecutorConfig {
     ExecutorConfig {
-        descriptor_store: Some(Box::new(manager.clone())),
+        descriptor_store: manager.is_present().then(|| Box::new(manager.clone()) as Box<dyn DescriptorStore>),
         stored_descriptors: service_manager::stored_descriptors(),
         bindings_file: Some(settings.data_dir.join("process-bindings.json")),
         watched_max: settings.drift.watched_max,

@@ -64,19 +64,19 @@ impl BindingRecord {
 
     /// Returns the start time of the process to which the reference is bound; `None` if it is not bound.
     pub fn start_time(&self, reference: &NamespaceRef) -> Option<u64> {
-        self.contents.bindings.get(&name(reference)).copied()
+        self.contents.bindings.get(&reference.recorded_name()).copied()
     }
 
     /// Records a binding. Must be called before any change is made in the process's namespace.
     pub fn note(&mut self, reference: &NamespaceRef, start_time: u64) {
-        if self.contents.bindings.insert(name(reference), start_time) != Some(start_time) {
+        if self.contents.bindings.insert(reference.recorded_name(), start_time) != Some(start_time) {
             self.write();
         }
     }
 
     /// Deletes the binding of a reference.
     pub fn forget(&mut self, reference: &NamespaceRef) {
-        if self.contents.bindings.remove(&name(reference)).is_some() {
+        if self.contents.bindings.remove(&reference.recorded_name()).is_some() {
             self.write();
         }
     }
@@ -89,14 +89,6 @@ impl BindingRecord {
                 path.display()
             );
         }
-    }
-}
-
-fn name(reference: &NamespaceRef) -> String {
-    match reference {
-        NamespaceRef::Process(pid) => format!("PID {pid}"),
-        NamespaceRef::File(path) => format!("FD {}", path.display()),
-        other => format!("{other:?}"),
     }
 }
 

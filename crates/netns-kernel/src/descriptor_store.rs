@@ -86,7 +86,8 @@ impl StoredNamespaces {
     /// run has already opened the reference.
     pub fn earlier(&self, reference: &NamespaceRef) -> Option<NetnsId> {
         let name = name(reference)?;
-        self.earlier.contains_key(&name).then(|| self.stored.get(&name).copied())?
+        self.earlier.get(&name)?;
+        self.stored.get(&name).copied()
     }
 
     /// Stores the descriptor of a namespace that was opened through this reference.
@@ -133,13 +134,10 @@ impl StoredNamespaces {
 ///
 /// systemd restricts names to printable ASCII characters without `:`, so the name is a hash of the reference.
 fn name(reference: &NamespaceRef) -> Option<String> {
-    let text = match reference {
-        NamespaceRef::Own => return None,
-        NamespaceRef::Named(name) => format!("NSID {name}"),
-        NamespaceRef::Process(pid) => format!("PID {pid}"),
-        NamespaceRef::File(path) => format!("FD {}", path.display()),
-        NamespaceRef::Container { label, .. } => format!("MICROSERVICE {label}"),
-    };
+    if *reference == NamespaceRef::Own {
+        return None;
+    }
+    let text = reference.recorded_name();
     // FNV-1a, 64 bits. The standard library's hash may differ between versions of the agent.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -46,6 +46,20 @@ pub enum NamespaceRef {
     },
 }
 
+impl NamespaceRef {
+    /// Returns the name under which the reference is recorded for the next run of the agent. The names must stay the same in all
+    /// versions of the agent. The name of a container does not depend on its main process.
+    pub(super) fn recorded_name(&self) -> String {
+        match self {
+            NamespaceRef::Own => "OWN".to_owned(),
+            NamespaceRef::Named(name) => format!("NSID {name}"),
+            NamespaceRef::Process(pid) => format!("PID {pid}"),
+            NamespaceRef::File(path) => format!("FD {}", path.display()),
+            NamespaceRef::Container { label, .. } => format!("MICROSERVICE {label}"),
+        }
+    }
+}
+
 /// A link to create, or one end of a pair. A single request sets all its properties.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NewLink {
