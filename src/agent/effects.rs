@@ -61,6 +61,7 @@ pub enum Signal {
 }
 
 /// Settings that can change while the agent runs.
+#[derive(PartialEq, Eq)]
 pub struct RunTimeSettings {
     /// Interval at which namespaces without notifications are read.
     pub sweep_interval: Duration,

@@ -216,13 +216,14 @@ impl Agent {
     /// Applies changed settings. Changes that take effect only after a restart are logged and otherwise ignored.
     pub fn reload(&mut self, settings: &Settings) {
         let Changes { at_once, at_start } = Changes::between(&self.settings, settings);
-        if at_once.contains(&"log")
+        if self.settings.log != settings.log
             && let Err(error) = telemetry::log_filter().replace(&settings.log_directives())
         {
             warn!("{error}");
         }
-        if at_once.iter().any(|name| *name != "log") {
-            self.handle.send(Event::Signal(Signal::Settings(run_time_settings(settings))));
+        let run_time = run_time_settings(settings);
+        if run_time != run_time_settings(&self.settings) {
+            self.handle.send(Event::Signal(Signal::Settings(run_time)));
         }
         match at_once.as_slice() {
             [] => info!("settings read again: nothing changed that can change while the agent runs"),

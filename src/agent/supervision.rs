@@ -120,8 +120,6 @@ fn counts(values: &BTreeMap<String, i64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
     use crate::{engine::Request, scheduler::Scheduler};
 
@@ -134,11 +132,11 @@ mod tests {
             _ => panic!("only a question is expected"),
         });
         let feeding = tokio::spawn(async move { feed_watchdog(&manager, &engine).await });
-        let scheduler = Mutex::new(Scheduler::new(Network::new("test")));
+        let scheduler = Scheduler::new(Network::new("test"));
         for _ in 0..3 {
             let question = asked.recv().await.expect("the engine is asked");
             assert_eq!(sent.try_iter().count(), 0, "not before the answer");
-            question(&scheduler.lock().expect("not poisoned"));
+            question(&scheduler);
             while sent.try_recv().is_err() {
                 tokio::task::yield_now().await;
             }
