@@ -121,16 +121,19 @@ fn page(path: &[String], command: &clap::Command) -> io::Result<String> {
 fn rendered(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<String> {
     let mut text = Vec::new();
     write(&mut text)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(text.strip_prefix(&Roff::new().render()).unwrap_or(&text).to_owned())
+    Ok(without_beginning(&String::from_utf8_lossy(&text)))
 }
 
 /// Renders a part of a page.
 fn part(fill: impl FnOnce(&mut Roff)) -> String {
     let mut roff = Roff::new();
     fill(&mut roff);
-    let text = roff.render();
-    text.strip_prefix(&Roff::new().render()).unwrap_or(&text).to_owned()
+    without_beginning(&roff.render())
+}
+
+/// Removes the lines that every roff document begins with.
+fn without_beginning(text: &str) -> String {
+    text.strip_prefix(&Roff::new().render()).unwrap_or(text).to_owned()
 }
 
 /// Renders a section that consists of terms with explanations. Returns nothing if there are none.
