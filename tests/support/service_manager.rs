@@ -43,8 +43,8 @@ impl ServiceManager {
         }
     }
 
-    /// Returns a command that starts the program in its arguments as a service, with the stored descriptors. The program is ended
-    /// if it does not restart the watchdog within `watchdog`; the caller must do that.
+    /// Returns a command that starts the program in its arguments as a service, with the stored descriptors. `watchdog` is the time
+    /// limit that the program is told; see [`Self::until_watchdog_fires`].
     pub fn launcher(&self, watchdog: Option<Duration>) -> Vec<String> {
         let mut script = format!("export NOTIFY_SOCKET={SOCKET}; ");
         if let Some(limit) = watchdog {
@@ -55,8 +55,7 @@ impl ServiceManager {
             let (count, names) = (names.len(), names.join(":"));
             script.push_str(&format!("export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; "));
             for (place, descriptor) in self.stored.values().enumerate() {
-                let path = format!("/proc/{}/fd/{}", std::process::id(), descriptor.as_raw_fd());
-                script.push_str(&format!("exec {}<{path}; ", FIRST_DESCRIPTOR + place));
+                script.push_str(&format!("exec {}<{}; ", FIRST_DESCRIPTOR + place, path(descriptor).display()));
             }
         }
         script.push_str("exec \"$@\"");
@@ -90,18 +89,12 @@ impl ServiceManager {
 
     /// Returns the network namespaces of the stored descriptors, by their inode numbers.
     pub fn stored_namespaces(&self) -> Vec<u64> {
-        let inode = |descriptor: &OwnedFd| {
-            let path = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-            fs::metadata(path).expect("a stored descriptor is open").ino()
-        };
         self.stored.values().map(inode).collect()
     }
 
     /// Returns a path that leads to the namespace with this inode number, if its descriptor is stored.
     pub fn path_of(&self, namespace: u64) -> Option<PathBuf> {
-        let place = self.stored_namespaces().into_iter().position(|inode| inode == namespace)?;
-        let descriptor = self.stored.values().nth(place)?;
-        Some(format!("/proc/{}/fd/{}", std::process::id(), descriptor.as_raw_fd()).into())
+        self.stored.values().find(|descriptor| inode(descriptor) == namespace).map(path)
     }
 
     async fn receive(&mut self) {
@@ -148,6 +141,15 @@ fn receive(socket: &UnixDatagram) -> rustix::io::Result<(String, Option<OwnedFd>
         _ => None,
     });
     Ok((String::from_utf8_lossy(&text[..message.bytes]).into_owned(), descriptor))
+}
+
+/// Returns a path that other processes can open to get a copy of the descriptor.
+fn path(descriptor: &OwnedFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), descriptor.as_raw_fd()).into()
+}
+
+fn inode(descriptor: &OwnedFd) -> u64 {
+    fs::metadata(path(descriptor)).expect("a stored descriptor is open").ino()
 }
 
 /// Stops the threads of a process that have this name, until the returned guard is dropped. Its other threads continue.
